@@ -1,0 +1,1 @@
+"""tessel: a compiler-based graph optimizer, inference and training toolkit."""

@@ -1,1 +1,1 @@
-""""""
+"""Op records, one file per family. Importing this package registers all of them."""

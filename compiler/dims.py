@@ -1,0 +1,256 @@
+"""Symbolic dims: a dim is an `int` or a polynomial over named symbols, e.g. `2*N+1`.
+
+`Sym` is immutable and canonical, so `==` decides equality of what it can see. What is not a
+polynomial (`//`, `%`, `max`, `min`) becomes an opaque atom that prints and parses back:
+`(N+3)//2`. Arithmetic mixes with ints and returns an int as soon as no symbol is left, so shape
+rules are written once for both. Symbols stand for positive ints.
+"""
+
+import ast
+import math
+import operator
+import re
+from collections.abc import Mapping
+
+from .errors import TypeMismatch
+
+Dim = "int | Sym"
+
+_FUNCTIONS = {
+    "floordiv": lambda a, b: a // b,
+    "mod": lambda a, b: a % b,
+    "max": max,
+    "min": min,
+}
+
+
+class Sym:
+    """A polynomial with integer coefficients: {monomial: coefficient}.
+
+    A monomial is a sorted tuple of atoms; an atom is a symbol's name or a tuple
+    (function, argument, argument) of something that does not expand.
+    """
+
+    __slots__ = ("_hash", "terms")
+
+    def __init__(self, terms: Mapping[tuple, int]):
+        self.terms = dict(terms)
+        self._hash = hash(frozenset(self.terms.items()))
+
+    @staticmethod
+    def named(name: str) -> "Sym":
+        return Sym({(name,): 1})
+
+    def __add__(self, other):
+        return _combine(_terms(other), self.terms, 1)
+
+    __radd__ = __add__
+
+    def __sub__(self, other):
+        return _combine(self.terms, _terms(other), -1)
+
+    def __rsub__(self, other):
+        return _combine(_terms(other), self.terms, -1)
+
+    def __neg__(self):
+        return 0 - self
+
+    def __mul__(self, other):
+        product: dict[tuple, int] = {}
+        for m1, c1 in self.terms.items():
+            for m2, c2 in _terms(other).items():
+                monomial = tuple(sorted(m1 + m2, key=str))
+                product[monomial] = product.get(monomial, 0) + c1 * c2
+        return _make(product)
+
+    __rmul__ = __mul__
+
+    def __floordiv__(self, other):
+        exact = _divide(self, other)
+        return exact if exact is not None else _opaque("floordiv", self, other)
+
+    def __rfloordiv__(self, other):
+        return 0 if other == 0 else _opaque("floordiv", other, self)
+
+    def __mod__(self, other):
+        return 0 if _divide(self, other) is not None else _opaque("mod", self, other)
+
+    def __eq__(self, other):
+        return isinstance(other, Sym) and self.terms == other.terms
+
+    def __hash__(self):
+        return self._hash
+
+    def __bool__(self):
+        return True
+
+    def __str__(self):
+        text = ""
+        for monomial, c in sorted(self.terms.items(), key=lambda t: (-len(t[0]), str(t[0]))):
+            factors = ([str(abs(c))] if abs(c) != 1 or not monomial else []) + [
+                _print_atom(a) for a in monomial
+            ]
+            sign = "-" if c < 0 else ("+" if text else "")
+            text += sign + "*".join(factors)
+        return text
+
+    __repr__ = __str__
+
+    def symbols(self) -> set[str]:
+        """The names that the dim depends on."""
+        found: set[str] = set()
+        for monomial in self.terms:
+            for atom in monomial:
+                if isinstance(atom, str):
+                    found.add(atom)
+                else:
+                    for part in atom[1:]:
+                        found |= symbols(part)
+        return found
+
+
+def _terms(d) -> Mapping[tuple, int]:
+    return d.terms if isinstance(d, Sym) else ({(): int(d)} if d else {})
+
+
+def _make(terms: Mapping[tuple, int]):
+    terms = {m: c for m, c in terms.items() if c}
+    if not terms:
+        return 0
+    return terms[()] if set(terms) == {()} else Sym(terms)
+
+
+def _combine(a, b, sign):
+    total = dict(a)
+    for monomial, c in b.items():
+        total[monomial] = total.get(monomial, 0) + sign * c
+    return _make(total)
+
+
+def _divide(a: Sym, b):
+    """a / b where that is exact, else None."""
+    if isinstance(b, Sym):
+        if len(b.terms) != 1:
+            return 1 if a == b else None
+        ((divisor, c),) = b.terms.items()
+    else:
+        divisor, c = (), int(b)
+    quotient: dict[tuple, int] = {}
+    for monomial, coefficient in a.terms.items():
+        rest = list(monomial)
+        for atom in divisor:
+            if atom not in rest:
+                return None
+            rest.remove(atom)
+        if c == 0 or coefficient % c:
+            return None
+        quotient[tuple(rest)] = coefficient // c
+    return _make(quotient)
+
+
+def _opaque(function: str, a, b) -> Sym:
+    return Sym({((function, a, b),): 1})
+
+
+def _print_atom(atom) -> str:
+    if isinstance(atom, str):
+        return atom
+    function, a, b = atom
+    if function in ("max", "min"):
+        return f"{function}({a},{b})"
+    sign = "//" if function == "floordiv" else "%"
+    return f"(({a}){sign}({b}))"
+
+
+def symbols(d) -> set[str]:
+    """The names a dim (int or Sym) depends on."""
+    return d.symbols() if isinstance(d, Sym) else set()
+
+
+def is_static(shape) -> bool:
+    return all(not isinstance(d, Sym) for d in shape)
+
+
+def dim_max(a, b):
+    """max of two dims; opaque where symbols leave it open."""
+    if not isinstance(a, Sym) and not isinstance(b, Sym):
+        return max(a, b)
+    return a if a == b else _opaque("max", a, b)
+
+
+def dim_min(a, b):
+    if not isinstance(a, Sym) and not isinstance(b, Sym):
+        return min(a, b)
+    return a if a == b else _opaque("min", a, b)
+
+
+def ceil_div(a, b):
+    return -((-a) // b) if not isinstance(a, Sym) else (a + (b - 1)) // b
+
+
+def prod(dims):
+    return math.prod(dims, start=1)
+
+
+def substitute(d, binding: Mapping[str, object]):
+    """`d` with symbols replaced; a partial binding leaves the others."""
+    if not isinstance(d, Sym):
+        return d
+    total = 0
+    for monomial, c in d.terms.items():
+        term = c
+        for atom in monomial:
+            if isinstance(atom, str):
+                term = term * binding.get(atom, Sym.named(atom))
+            else:
+                function, a, b = atom
+                a, b = substitute(a, binding), substitute(b, binding)
+                if isinstance(a, Sym) or isinstance(b, Sym):
+                    f = {"max": dim_max, "min": dim_min}.get(function, _FUNCTIONS[function])
+                    term = term * f(a, b)
+                else:
+                    term = term * _FUNCTIONS[function](a, b)
+        total = total + term
+    return total
+
+
+def symbol_name(text: str) -> str:
+    """A symbol's name from any text: letters, digits, `_`, not starting with a digit."""
+    name = re.sub(r"\W", "_", text)
+    return name if name and not name[0].isdigit() else "d" + name
+
+
+_OPERATORS = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+}
+
+
+def parse_dim(text: str):
+    """The dim that prints as `text`. Raises TypeMismatch for anything else."""
+
+    def walk(e):
+        match e:
+            case ast.Constant(value=int() as v):
+                return v
+            case ast.Name(id=name):
+                return Sym.named(name)
+            case ast.UnaryOp(op=ast.USub(), operand=a):
+                return 0 - walk(a)
+            case ast.BinOp(left=a, op=op, right=b) if type(op) in _OPERATORS:
+                return _OPERATORS[type(op)](walk(a), walk(b))
+            case ast.Call(func=ast.Name(id="max"), args=[a, b]):
+                return dim_max(walk(a), walk(b))
+            case ast.Call(func=ast.Name(id="min"), args=[a, b]):
+                return dim_min(walk(a), walk(b))
+        raise ValueError
+
+    try:
+        return walk(ast.parse(text.strip(), mode="eval").body)
+    except (ValueError, SyntaxError, RecursionError):
+        raise TypeMismatch(
+            f"{text!r} is not a dim", expected="an int or an expression such as 2*N+1"
+        ) from None

@@ -1,0 +1,187 @@
+"""Loops: one `Kernel` = parallel axes, and stores of scalar expressions at index maps.
+
+    kernel NAME(BUFFER: TYPE, …) {
+      for AXIS<EXTENT, …            # parallel, in any order
+        BUFFER[index, …] = expr     # expr may hold reductions: sum:f32(k<64; a[i, k] * b[k, j])
+    }
+
+A reduction's free axes say at which loop level it is computed; the schedule decides the rest
+(`compiler/loops/schedule.py`). `Program` is the whole model: kernels in order, with control flow.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from . import expr as s
+from .expr import Axis, Buffer, Expr
+
+
+@dataclass(frozen=True)
+class Store:
+    """`buffer[index] = value`, where `where` holds (None: always).
+
+    `mode`: set, or how it combines with what is there (add, mul, max, min: scatter).
+    """
+
+    buffer: Buffer
+    index: tuple[Expr, ...]
+    value: Expr
+    where: Expr | None = None
+    mode: str = "set"
+
+    def exprs(self) -> tuple[Expr, ...]:
+        return (*self.index, self.value, *(() if self.where is None else (self.where,)))
+
+
+@dataclass(eq=False)
+class Kernel:
+    """`serial` kernels (scatters whose places may collide) run in order on one thread.
+
+    `origins` are addresses in the user's model of the nodes that were fused into it.
+    """
+
+    name: str
+    axes: tuple[Axis, ...]
+    stores: tuple[Store, ...]
+    serial: bool = False
+    origins: tuple[str, ...] = ()
+    inputs: tuple[Buffer, ...] = field(init=False)
+    outputs: tuple[Buffer, ...] = field(init=False)
+
+    def __post_init__(self):
+        roots = [e for st in self.stores for e in st.exprs()]
+        loads = dict.fromkeys(e.data for e in s.walk(*roots) if e.op == "load")
+        self.outputs = tuple(dict.fromkeys(st.buffer for st in self.stores))
+        self.inputs = tuple(b for b in loads if b not in self.outputs)
+
+    @property
+    def params(self) -> tuple[Buffer, ...]:
+        """Inputs, then outputs: the order of the generated function's pointers."""
+        return self.inputs + self.outputs
+
+    def roots(self) -> list[Expr]:
+        return [e for st in self.stores for e in st.exprs()]
+
+    def text(self, name: str | None = None) -> str:
+        """Canonical text: equal kernels, whatever their buffers are called, print alike."""
+        names: dict = {b: f"b{i}" for i, b in enumerate(self.params)}
+        axes: list[Axis] = list(self.axes)
+        for e in s.walk(*self.roots()):
+            if e.op == "reduce":
+                axes += e.data[1]
+        for i, a in enumerate(dict.fromkeys(axes)):
+            names[a] = f"i{i}"
+        params = ", ".join(f"{names[b]}: {b.type}" for b in self.params)
+        loops = ", ".join(f"{names[a]}<{a.extent}" for a in self.axes)
+        lines = [f"{'serial ' if self.serial else ''}kernel {name or 'k'}({params}) {{"]
+        lines.append(f"  for {loops}")
+        uses: dict[Expr, int] = {}
+        for e in s.walk(*self.roots()):
+            for a in e.args:
+                uses[a] = uses.get(a, 0) + 1
+        for e in s.walk(*self.roots()):
+            if uses.get(e, 0) > 1 and e.op not in ("axis", "const"):
+                lines.append(f"    let t{len(lines)} = {s.show(e, names)}")
+                names[e] = f"t{len(lines) - 1}"
+        for st in self.stores:
+            index = ", ".join(s.show(i, names) for i in st.index)
+            sign = "=" if st.mode == "set" else f"{st.mode}="
+            guard = "" if st.where is None else f" where {s.show(st.where, names)}"
+            lines.append(f"    {names[st.buffer]}[{index}] {sign} {s.show(st.value, names)}{guard}")
+        return "\n".join([*lines, "}"])
+
+    def __str__(self):
+        return self.text(self.name)
+
+
+# -- programs ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place in memory: `kind` is input, output, weight or arena; `index` its number there."""
+
+    kind: str
+    index: int
+
+
+@dataclass(frozen=True)
+class Ref:
+    """A buffer of a step: `offset` bytes into a slot, plus `step` bytes per round of a loop.
+
+    `steps` = ((loop id, bytes), …): how the place moves with each enclosing `For`.
+    """
+
+    slot: Slot
+    offset: int = 0
+    steps: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(eq=False)
+class Call:
+    """Run a kernel; `refs` are the places of `kernel.params`, in order."""
+
+    kernel: Kernel
+    refs: tuple[Ref, ...]
+
+
+@dataclass(eq=False)
+class ExternCall:
+    """Run a kernel written by hand in Python (listed by `explain`)."""
+
+    op: str
+    function: object
+    attrs: dict
+    inputs: tuple
+    input_types: tuple
+    outputs: tuple
+    output_types: tuple
+    origin: str = ""
+
+
+@dataclass(eq=False)
+class For:
+    """Repeat `body` `trips` times; `id` names the loop in Refs."""
+
+    id: int
+    trips: int
+    body: list
+
+
+@dataclass(eq=False)
+class If:
+    """Run `then` if the bool at `condition` is true, else `orelse`."""
+
+    condition: Ref
+    then: list
+    orelse: list
+
+
+Step = Call | ExternCall | For | If
+
+
+@dataclass(eq=False)
+class Program:
+    """A whole model, lowered. Sizes in bytes; weights are arrays in the order of their slots."""
+
+    steps: list[Step]
+    inputs: list  # TensorType
+    outputs: list  # TensorType
+    weights: list  # numpy arrays
+    arena: int
+
+    def kernels(self) -> Iterator[Call]:
+        """Every call, also those inside loops and branches."""
+
+        def visit(steps):
+            for step in steps:
+                match step:
+                    case Call():
+                        yield step
+                    case For():
+                        yield from visit(step.body)
+                    case If():
+                        yield from visit(step.then)
+                        yield from visit(step.orelse)
+
+        yield from visit(self.steps)

@@ -1,0 +1,233 @@
+"""What values are: `DType`, `TensorType` (`f32[N,3,224,224]`), sequences and maps of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import ml_dtypes
+import numpy as np
+
+from . import dims
+from .errors import TypeMismatch
+
+
+@dataclass(frozen=True)
+class DType:
+    """An element type. `kind`: f(loat), i(nt), u(nsigned), b(ool), s(tring)."""
+
+    name: str
+    kind: str
+    bits: int
+    numpy: np.dtype
+
+    def __repr__(self):
+        return self.name
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of one element in memory (4-bit types are stored one per byte)."""
+        return max(1, self.bits // 8)
+
+    @property
+    def is_float(self) -> bool:
+        return self.kind == "f"
+
+    @property
+    def is_int(self) -> bool:
+        return self.kind in "iu"
+
+    @property
+    def compute(self) -> "DType":
+        """The type that arithmetic on this type is done in: f32 for narrower floats."""
+        return F32 if self.kind == "f" and self.bits < 32 else self
+
+
+def _dtype(name, kind, bits, np_type):
+    return DType(name, kind, bits, np.dtype(np_type))
+
+
+DTYPES = {
+    d.name: d
+    for d in [
+        _dtype("f64", "f", 64, np.float64),
+        _dtype("f32", "f", 32, np.float32),
+        _dtype("f16", "f", 16, np.float16),
+        _dtype("bf16", "f", 16, ml_dtypes.bfloat16),
+        _dtype("f8e4m3fn", "f", 8, ml_dtypes.float8_e4m3fn),
+        _dtype("f8e4m3fnuz", "f", 8, ml_dtypes.float8_e4m3fnuz),
+        _dtype("f8e5m2", "f", 8, ml_dtypes.float8_e5m2),
+        _dtype("f8e5m2fnuz", "f", 8, ml_dtypes.float8_e5m2fnuz),
+        _dtype("i64", "i", 64, np.int64),
+        _dtype("i32", "i", 32, np.int32),
+        _dtype("i16", "i", 16, np.int16),
+        _dtype("i8", "i", 8, np.int8),
+        _dtype("i4", "i", 4, ml_dtypes.int4),
+        _dtype("u64", "u", 64, np.uint64),
+        _dtype("u32", "u", 32, np.uint32),
+        _dtype("u16", "u", 16, np.uint16),
+        _dtype("u8", "u", 8, np.uint8),
+        _dtype("u4", "u", 4, ml_dtypes.uint4),
+        _dtype("bool", "b", 1, np.bool_),
+        _dtype("str", "s", 64, object),
+    ]
+}
+F64, F32, F16, BF16 = (DTYPES[n] for n in ("f64", "f32", "f16", "bf16"))
+I64, I32, I16, I8 = (DTYPES[n] for n in ("i64", "i32", "i16", "i8"))
+U64, U32, U16, U8 = (DTYPES[n] for n in ("u64", "u32", "u16", "u8"))
+BOOL, STR = DTYPES["bool"], DTYPES["str"]
+_BY_NUMPY = {d.numpy: d for d in DTYPES.values()}
+
+# Dtype classes that op records name.
+FLOATS = frozenset(d for d in DTYPES.values() if d.kind == "f")
+INTS = frozenset(d for d in DTYPES.values() if d.kind in "iu")
+SIGNED = frozenset(d for d in DTYPES.values() if d.kind in "fi")
+NUMERIC = FLOATS | INTS
+ANY = NUMERIC | {BOOL, STR}
+CLASSES = {
+    "float": FLOATS,
+    "int": INTS,
+    "signed": SIGNED,
+    "numeric": NUMERIC,
+    "bool": frozenset([BOOL]),
+    "any": ANY,
+}
+
+
+def dtype_of(x) -> DType:
+    """The DType of a DType, its name, a numpy dtype or array. Raises TypeMismatch if none."""
+    if isinstance(x, DType):
+        return x
+    if isinstance(x, str) and x in DTYPES:
+        return DTYPES[x]
+    try:
+        d = x.dtype if hasattr(x, "dtype") else np.dtype(x)
+        if d.kind in "US":
+            return STR
+        return _BY_NUMPY[d.newbyteorder("=")]
+    except (TypeError, KeyError):
+        raise TypeMismatch(
+            f"no tessel dtype for {x!r}", expected=f"one of {', '.join(DTYPES)}"
+        ) from None
+
+
+@dataclass(frozen=True)
+class TensorType:
+    """A dtype and a shape of dims (ints or `dims.Sym`); prints as `f32[N,3]`."""
+
+    dtype: DType
+    shape: tuple
+
+    def __post_init__(self):
+        object.__setattr__(self, "dtype", dtype_of(self.dtype))
+        object.__setattr__(
+            self, "shape", tuple(d if isinstance(d, dims.Sym) else int(d) for d in self.shape)
+        )
+
+    def __str__(self):
+        return f"{self.dtype}[{','.join(map(str, self.shape))}]"
+
+    __repr__ = __str__
+
+    @property
+    def rank(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self):
+        return dims.prod(self.shape)
+
+    @property
+    def nbytes(self):
+        return self.size * self.dtype.bytes
+
+    @property
+    def is_static(self) -> bool:
+        return dims.is_static(self.shape)
+
+    def with_shape(self, shape) -> "TensorType":
+        return TensorType(self.dtype, tuple(shape))
+
+    def with_dtype(self, dtype) -> "TensorType":
+        return TensorType(dtype_of(dtype), self.shape)
+
+    def substitute(self, binding: Mapping[str, object]) -> "TensorType":
+        return self.with_shape(dims.substitute(d, binding) for d in self.shape)
+
+
+@dataclass(frozen=True)
+class SequenceType:
+    """A list of values of one type; prints as `seq(f32[3])`."""
+
+    element: "Type"
+
+    def __str__(self):
+        return f"seq({self.element})"
+
+    def substitute(self, binding):
+        return SequenceType(self.element.substitute(binding))
+
+
+@dataclass(frozen=True)
+class MapType:
+    """A dict from scalar keys to values; prints as `map(i64, f32[])`."""
+
+    key: DType
+    value: "Type"
+
+    def __str__(self):
+        return f"map({self.key},{self.value})"
+
+    def substitute(self, binding):
+        return MapType(self.key, self.value.substitute(binding))
+
+
+Type = TensorType | SequenceType | MapType
+
+
+def tensor_type_of(array: np.ndarray) -> TensorType:
+    return TensorType(dtype_of(array), array.shape)
+
+
+def broadcast(*shapes: Sequence) -> tuple:
+    """The numpy broadcast of shapes; a symbol against 1 gives the symbol.
+
+    Two different symbols are taken to be equal to the first (checked when they are bound).
+    Raises TypeMismatch if two known dims differ and neither is 1.
+    """
+    rank = max((len(s) for s in shapes), default=0)
+    result = []
+    for position in range(rank):
+        out = 1
+        for shape in shapes:
+            i = position - (rank - len(shape))
+            d = 1 if i < 0 else shape[i]
+            if isinstance(d, int) and d == 1:
+                continue
+            if isinstance(out, int) and out == 1:
+                out = d
+            elif isinstance(out, dims.Sym) and not isinstance(d, dims.Sym):
+                out = d
+            elif out != d and not isinstance(d, dims.Sym):
+                raise TypeMismatch(
+                    "shapes do not broadcast",
+                    expected="equal dims, or 1",
+                    received=" and ".join(f"[{','.join(map(str, s))}]" for s in shapes),
+                )
+        result.append(out)
+    return tuple(result)
+
+
+def normalize_axis(axis: int, rank: int) -> int:
+    """`axis` counted from the front. Raises TypeMismatch outside [-rank, rank)."""
+    if not -rank <= axis < rank:
+        raise TypeMismatch(
+            "axis out of range", expected=f"[{-rank}, {rank - 1}]", received=f"axis={axis}"
+        )
+    return axis % rank if rank else 0
+
+
+def normalize_axes(axes: Sequence[int], rank: int) -> tuple[int, ...]:
+    """Distinct axes counted from the front, in the given order."""
+    result = tuple(normalize_axis(a, rank) for a in axes)
+    if len(set(result)) != len(result):
+        raise TypeMismatch("an axis is named twice", received=f"axes={list(axes)}")
+    return result

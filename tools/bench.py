@@ -1,0 +1,288 @@
+"""`tessel bench`: models on several backends, side by side, as a table, JSON or CSV."""
+
+import csv
+import json
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+
+from ..compiler.errors import CheckFailed, InputError, UsageError
+from .bench_compare import Settings, check_backends, compare
+from .bench_worker import BACKENDS
+from .feeds import parse_shapes, random_feeds, read_signature
+
+
+def _numbers(context, parameter, text: str) -> tuple[int, ...]:
+    try:
+        numbers = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not a list of whole numbers") from None
+    if not all(0 <= number <= 100 for number in numbers):
+        raise click.BadParameter("percentiles are between 0 and 100")
+    return numbers
+
+
+@click.command()
+@click.argument(
+    "models", nargs=-1, required=True, type=click.Path(dir_okay=False), metavar="MODEL…"
+)
+@click.option(
+    "--backends",
+    default="tessel,onnxruntime,openvino",
+    show_default=True,
+    help=f"Any of {', '.join(BACKENDS)}, or path/to/file.py:function.",
+)
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
+@click.option(
+    "--duration",
+    type=click.FloatRange(0, min_open=True),
+    default=Settings.duration,
+    show_default=True,
+    help="Seconds of timed runs per backend.",
+)
+@click.option(
+    "--iterations", type=click.IntRange(1), help="Timed runs per backend, instead of --duration."
+)
+@click.option(
+    "--warmup",
+    type=click.IntRange(0),
+    default=Settings.warmup,
+    show_default=True,
+    help="Uncounted runs before the first timed one.",
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(1),
+    default=Settings.rounds,
+    show_default=True,
+    help="Alternating slices that the timed runs are divided into.",
+)
+@click.option(
+    "--percentile",
+    "percentiles",
+    default="90,95,99",
+    show_default=True,
+    callback=_numbers,
+    help="Percentiles to report besides the median.",
+)
+@click.option(
+    "--inputs",
+    type=click.Path(exists=True, dir_okay=False),
+    help="A .npz with the inputs by name; default: random ones.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of random inputs.")
+@click.option(
+    "--shapes", multiple=True, help="x:1x3x224x224 or x[1,3,224,224]; unknown dims are 1."
+)
+@click.option("--reference", help="Backend whose outputs are right; default: onnxruntime.")
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(0),
+    help="Allowed error of an output, as a share of its largest magnitude; "
+    "default: by dtype (f32 1e-3, f16 5e-3, bf16 2e-2, integers 0).",
+)
+@click.option(
+    "--ort-level",
+    type=click.Choice(["off", "basic", "extended", "all"]),
+    default=Settings.ort_level,
+    show_default=True,
+    help="ONNX Runtime's graph optimisation.",
+)
+@click.option(
+    "--pin/--no-pin",
+    default=True,
+    show_default=True,
+    help="Keep every backend on the same CPUs, one per thread (Linux).",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    default=Settings.timeout,
+    show_default=True,
+    help="Seconds after which a backend that does not answer is given up.",
+)
+@click.option("--json", "json_file", type=click.Path(dir_okay=False), help="Write the report here.")
+@click.option("--csv", "csv_file", type=click.Path(dir_okay=False), help="Write the rows here.")
+def bench(models, backends, inputs, seed, shapes, json_file, csv_file, **options):
+    """Time MODELs on several backends, side by side.
+
+    Each backend runs in a process of its own; timed slices alternate between them. A backend whose
+    outputs differ from the reference's is not timed, and the exit code is 1, as it is when a
+    backend fails. One that is not installed is listed as such.
+    """
+    backends = [name.strip() for name in backends.split(",") if name.strip()]
+    settings = Settings(**options)
+    check_backends(backends, settings)
+    feeds = {path: feeds_for(path, inputs, seed, parse_shapes(shapes)) for path in models}
+
+    console = Console()
+    report = {"format": "tessel bench 1", "machine": machine(), "settings": asdict(settings)}
+    report["models"] = {}
+    for path in models:
+        with Console(stderr=True).status(path) as status:
+            rows = compare(path, backends, feeds[path], settings, status.update)
+        report["models"][path] = {
+            "inputs": {name: f"{a.dtype}{list(a.shape)}" for name, a in feeds[path].items()},
+            "backends": rows,
+        }
+        print_table(console, f"{path}, threads: {settings.threads}", rows, settings)
+    if json_file is not None:
+        # Infinity is not JSON: an error without bounds is null there.
+        Path(json_file).write_text(json.dumps(_finite(report), indent=1, allow_nan=False) + "\n")
+    if csv_file is not None:
+        write_csv(csv_file, report)
+    check(report)
+
+
+def feeds_for(path: str, inputs: str | None, seed: int, shapes: Mapping) -> dict[str, np.ndarray]:
+    """The model's inputs: those of the `.npz` file, all of them, or random ones."""
+    signature = read_signature(path)
+    if inputs is None:
+        return random_feeds(signature, seed, shapes)
+    if shapes:
+        raise UsageError("--inputs already says the shapes.", fix="leave out --shapes")
+    try:
+        # Pickled arrays would run code of the file's author.
+        with np.load(inputs, allow_pickle=False) as file:
+            given = dict(file)
+    except (ValueError, OSError, AttributeError) as error:
+        raise UsageError(f"This is not a .npz of plain arrays: {error}", where=inputs) from error
+    names = [item.name for item in signature]
+    missing = [name for name in names if name not in given]
+    if missing:
+        raise InputError(
+            f"{inputs} does not have every input of {path}.",
+            expected=", ".join(names),
+            received=", ".join(given),
+        )
+    return {name: given[name] for name in names}
+
+
+def machine() -> dict:
+    """What the figures depend on and a reader cannot see."""
+    packages = {}
+    for name in ["tessel", "numpy", "onnxruntime", "openvino", "torch"]:
+        try:
+            packages[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            packages[name] = None
+    return {
+        "cpu": _cpu_name(),
+        "cpus": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "packages": packages,
+    }
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def print_table(
+    console: Console, title: str, rows: Mapping[str, Mapping], settings: Settings
+) -> None:
+    """A line of figures per backend that was timed; below them, why another was not."""
+    columns = _columns(rows, settings)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("backend", no_wrap=True)
+    for heading, _ in columns:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, row in rows.items():
+        if row["status"] == "ok":
+            table.add_row(name, *(cell(row) for _, cell in columns))
+
+    plain = {"markup": False, "highlight": False, "soft_wrap": True}
+    console.print(title, style="bold", **plain)
+    if table.row_count:
+        # At its natural width: a line that the terminal wraps tells more than one cut off.
+        natural = Measurement.get(console, console.options.update(width=1000), table).maximum
+        console.width = max(console.width, natural)
+        console.print(table)
+    for name, row in rows.items():
+        if row["status"] == "unavailable":
+            console.print(f"{name}: {row['reason']}", style="dim", **plain)
+        elif row["status"] != "ok":
+            console.print(f"{name} {row['status']}: {row['reason']}", style="red", **plain)
+    console.print()
+
+
+def _columns(rows: Mapping[str, Mapping], settings: Settings) -> list:
+    """(heading, row -> text) for each column."""
+    baseline = next((row["baseline"] for row in rows.values() if "baseline" in row), "tessel")
+    return [
+        ("load s", lambda r: f"{r['load_s']:.2f}"),
+        ("first ms", lambda r: _ms(r["first_ms"])),
+        ("p50 ms", lambda r: _ms(r["p50_ms"])),
+        *[(f"p{p}", lambda r, key=f"p{p}_ms": _ms(r[key])) for p in settings.percentiles],
+        ("mean", lambda r: _ms(r["mean_ms"])),
+        ("cv", lambda r: f"{r['cv']:.1%}"),
+        ("runs/s", lambda r: _ms(r["throughput"])),
+        ("CPUs", lambda r: f"{r['cpu_cores']:.2f}"),
+        ("RSS MiB", lambda r: f"{r['peak_rss_mib']:.0f}"),
+        ("error", lambda r: "reference" if r.get("reference") else f"{r['max_error']:.1e}"),
+        (
+            f"time / {baseline}",
+            lambda r: f"{r['ratio']:.2f} ({r['ratio_low']:.2f}–{r['ratio_high']:.2f})",
+        ),
+    ]
+
+
+def _ms(value: float) -> str:
+    """Three significant digits, without exponents."""
+    decimals = 0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3
+    return f"{value:.{decimals}f}"
+
+
+def _finite(value):
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
+
+
+def write_csv(path: str, report: Mapping) -> None:
+    """A line per model and backend; the columns are the keys of the JSON report."""
+    rows = [
+        {"model": model, "backend": backend} | row
+        for model, entry in report["models"].items()
+        for backend, row in entry["backends"].items()
+    ]
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def check(report: Mapping) -> None:
+    """Raise `CheckFailed` if a backend failed or disagreed anywhere, or nothing could be timed."""
+    findings, timed = [], 0
+    for model, entry in report["models"].items():
+        for backend, row in entry["backends"].items():
+            timed += row["status"] == "ok"
+            if row["status"] in ("failed", "disagrees"):
+                findings.append(
+                    CheckFailed(f"{backend} {row['status']}: {row['reason']}", where=model)
+                )
+    if findings:
+        raise CheckFailed("Not every backend ran the models and agreed.", findings=findings)
+    if not timed:
+        raise CheckFailed("No backend could be timed.", fix="install one, or choose --backends")

@@ -213,7 +213,8 @@ def main() -> None:
     try:
         serve(pipe)
     except Exception as error:  # whatever it is, the parent reports it
-        pipe.send({"error": f"{type(error).__name__}: {error}"})
+        text = " ".join(str(error).split())
+        pipe.send({"error": f"{type(error).__name__}: {text}"})
 
 
 if __name__ == "__main__":

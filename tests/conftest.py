@@ -1,0 +1,99 @@
+"""What tests need, said by markers, and the real models.
+
+    (none)            runs anywhere
+    pytest.mark.shared  needs ../shared/models
+    pytest.mark.gpu     needs an NVIDIA GPU
+    pytest.mark.slow    takes more than five seconds; leave out with -m "not slow"
+
+A test whose need is not met is skipped with the reason. `shared_model` runs a test once per real
+model, `shared_models("mnist_8")` gives a named one; both imply the `shared` marker's skip.
+"""
+
+import ctypes
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+MODELS = ROOT.parent / "shared" / "models"
+NO_MODELS = "needs the real models in ../shared/models, next to the repository"
+NO_GPU = "needs an NVIDIA GPU: libcuda finds no device"
+
+
+@dataclass(frozen=True)
+class SharedModel:
+    """A real model with inputs and the outputs that ONNX Runtime gave for them."""
+
+    name: str
+    folder: Path
+
+    @property
+    def path(self) -> Path:
+        return self.folder / "model.onnx"
+
+    @cached_property
+    def inputs(self) -> dict[str, np.ndarray]:
+        return _arrays(self.folder / "inputs.npz")
+
+    @cached_property
+    def outputs(self) -> dict[str, np.ndarray]:
+        return _arrays(self.folder / "outputs.npz")
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path) as file:
+        return dict(file)
+
+
+def has_gpu() -> bool:
+    try:
+        return ctypes.CDLL("libcuda.so.1").cuInit(0) == 0
+    except OSError:
+        return False
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "shared_model" not in metafunc.fixturenames:
+        return
+    manifest = MODELS / "manifest.json"
+    if manifest.is_file():
+        names = sorted(json.loads(manifest.read_text()))
+        metafunc.parametrize("shared_model", names, indirect=True)
+    else:
+        absent = pytest.param("absent", marks=pytest.mark.shared)
+        metafunc.parametrize("shared_model", [absent], indirect=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    gpu_tests = [item for item in items if item.get_closest_marker("gpu") is not None]
+    if gpu_tests and not has_gpu():
+        for item in gpu_tests:
+            item.add_marker(pytest.mark.skip(reason=NO_GPU))
+    for item in items:
+        if {"shared_model", "shared_models"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.shared)
+        if item.get_closest_marker("shared") is not None and not MODELS.is_dir():
+            item.add_marker(pytest.mark.skip(reason=NO_MODELS))
+
+
+@pytest.fixture
+def shared_model(request: pytest.FixtureRequest) -> SharedModel:
+    """Each real model in turn."""
+    return SharedModel(request.param, MODELS / request.param)
+
+
+@pytest.fixture
+def shared_models() -> Callable[[str], SharedModel]:
+    """A real model by its name: `shared_models("mnist_8")`."""
+    return lambda name: SharedModel(name, MODELS / name)
+
+
+@pytest.fixture
+def root() -> Path:
+    """The repository's root, which is the package."""
+    return ROOT

@@ -30,14 +30,11 @@ from ..compiler.backends.llvm.park_ir import PoolHost
 from ..compiler.backends.llvm.pool_ir import (
     BARRIER_SYMBOL,
     BARRIER_WORD,
+    ROUND_NS,
     STARTED,
     build_pool_module,
 )
 from ..compiler.errors import UsageError
-
-# How long a worker waits awake for the next run, and a thread for its peers within a run.
-IDLE_SPIN_NS = 50_000
-BUSY_SPIN_NS = 200_000
 
 _FUTEX_SYSCALL = {"x86_64": 202, "aarch64": 98}
 _FATAL_SIGNALS = ("SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGTRAP")
@@ -87,7 +84,7 @@ class Pool:
         self.state_address: int = engine.get_global_value_address("tessel_pool_state")
         pointer, number = ctypes.c_void_p, ctypes.c_int64
         self._run = ctypes.CFUNCTYPE(number, pointer, pointer, pointer, number)(self.run_address)
-        self._reset = ctypes.CFUNCTYPE(None, pointer, number, number, number)(
+        self._reset = ctypes.CFUNCTYPE(None, pointer, number, number)(
             engine.get_function_address("tessel_pool_reset")
         )
         spin = ctypes.CFUNCTYPE(ctypes.c_bool, pointer, number, number)(
@@ -96,10 +93,8 @@ class Pool:
         # Workers execute this code and read this state until the process is gone, later than any
         # Python object: nobody may free it.
         engine.detach()
-        spins_per_ns = self._measure_spins_per_ns(spin)
-        self._idle_spins = round(IDLE_SPIN_NS * spins_per_ns)
-        self._busy_spins = round(BUSY_SPIN_NS * spins_per_ns)
-        self.reset()
+        self._pauses = round(ROUND_NS * self._measure_pauses_per_ns(spin))
+        self._forget_workers()
 
     def run(self, entry_address: int, args_address: int | None, nthreads: int) -> int:
         """Run an entry on up to `nthreads` threads; returns how many took part."""
@@ -114,20 +109,20 @@ class Pool:
         """Threads started so far, without the callers."""
         return ctypes.c_int64.from_address(self.state_address + STARTED).value
 
-    def reset(self) -> None:
-        """Forget all workers: right for a pool that has none, as in the child after a fork."""
-        self._reset(self.state_address, self._idle_spins, self._busy_spins, available_cores())
+    def _forget_workers(self) -> None:
+        """Right for a pool that has none: a new one, or the one of a child after a fork."""
+        self._reset(self.state_address, self._pauses, available_cores())
 
-    def _measure_spins_per_ns(self, spin, spins: int = 500) -> float:
+    def _measure_pauses_per_ns(self, spin, pauses: int = 1000) -> float:
         """A pause takes from 1 to 60 ns, as the core pleases."""
         never_changes = self.state_address + BARRIER_WORD
         best = None
         for _ in range(5):
             start = time.perf_counter_ns()
-            spin(never_changes, 0, spins)
+            spin(never_changes, 0, pauses)
             elapsed = time.perf_counter_ns() - start
             best = elapsed if best is None else min(best, elapsed)
-        return spins / max(best, 1)
+        return pauses / max(best, 1)
 
 
 def _compile(host: PoolHost) -> llvm.ExecutionEngine:
@@ -146,7 +141,7 @@ def _after_fork_in_child() -> None:
     global _creating
     _creating = threading.Lock()
     if _pool is not None:
-        _pool.reset()
+        _pool._forget_workers()
 
 
 _pool: Pool | None = None

@@ -12,6 +12,8 @@ from pathlib import Path
 import llvmlite.binding as llvm
 import numpy as np
 import pytest
+from tessel.compiler.backends.llvm.park_ir import PoolHost
+from tessel.compiler.backends.llvm.pool_ir import build_pool_module
 from tessel.compiler.errors import UsageError
 from tessel.runtime.pool import Pool, available_cores, get_pool, native_host
 
@@ -225,6 +227,23 @@ def test_one_thread_starts_no_worker():
     assert pool.workers == 0
     assert pool.run(count, slots.ctypes.data, 2) == 2
     assert pool.workers == 1
+
+
+@pytest.mark.parametrize(
+    ("triple", "futex", "pause"),
+    [
+        ("x86_64-unknown-linux-gnu", 202, "x86.sse2.pause"),
+        ("aarch64-unknown-linux-gnu", 98, "aarch64.isb"),
+        ("arm64-apple-darwin22", None, "aarch64.isb"),
+        ("riscv64-unknown-linux-gnu", None, "sched_yield"),
+    ],
+)
+def test_other_machines_have_a_valid_pool(triple, futex, pause):
+    text = str(build_pool_module(PoolHost(triple, futex, set_mask=2, fatal_signals=(11,))))
+    llvm.parse_assembly(text).verify()
+    assert pause in text
+    assert ('@"syscall"' in text) == (futex is not None)
+    assert ("pthread_cond_wait" in text) == (futex is None)
 
 
 def test_a_run_without_threads_is_refused():

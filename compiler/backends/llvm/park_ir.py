@@ -3,9 +3,9 @@
 Everything in the worker pool waits in one way and is woken in one way. A *word* is a line of
 memory {i64 value, i64 sleepers, …}:
 
-    spin(word, seen, limit)   did the value change within `limit` pauses of the core?
-    wait(word, seen, spins)   spin; then count in `sleepers`, look again, sleep in the kernel
-    wake(word)                wake the sleepers, if any; the caller has just changed the value
+    spin(word, seen, limit)    did the value change within `limit` pauses of the core?
+    wait(word, seen, rounds)   spin; then count in `sleepers`, look again, sleep in the kernel
+    wake(word)                 wake the sleepers, if any; the caller has just changed the value
 
 The change of the value, the count of sleepers and the looks after them are sequentially
 consistent, so either the sleeper sees the new value or the waker sees the sleeper.
@@ -25,7 +25,9 @@ PTR, VOID = ir.PointerType(), ir.VoidType()
 # Two cache lines: the prefetcher of adjacent lines pairs them.
 LINE = 128
 SLEEPERS = 8
-OS_OBJECT_BYTES = 256  # larger than any libc's pthread_attr_t, sigset_t, mutex or condition
+ROUND_SYMBOL = "tessel_pool_round"
+# Larger than any libc's pthread_attr_t, sigset_t, mutex or condition variable.
+OS_OBJECT = ir.ArrayType(I64, 32)
 
 _FUTEX_WAIT_PRIVATE, _FUTEX_WAKE_PRIVATE, _EVERYONE = 128, 129, 2**31 - 1
 _ISB_SY = 15
@@ -78,8 +80,8 @@ class MutexSleep:
     """
 
     def __init__(self, module: ir.Module):
-        self.mutex = zeroed(module, "tessel_pool_mutex", OS_OBJECT_BYTES)
-        self.condition = zeroed(module, "tessel_pool_condition", OS_OBJECT_BYTES)
+        self.mutex = zeroed(module, "tessel_pool_mutex", OS_OBJECT)
+        self.condition = zeroed(module, "tessel_pool_condition", OS_OBJECT)
         self.calls = {
             name: external(module, f"pthread_{name}", I32, [PTR] * arity)
             for name, arity in [
@@ -133,10 +135,28 @@ def build_spin(module: ir.Module, host: PoolHost) -> ir.Function:
 def build_wait(
     module: ir.Module, spin: ir.Function, kernel: FutexSleep | MutexSleep
 ) -> ir.Function:
-    """void wait(word, seen, spins): until the value differs, give or take a false alarm."""
-    function, b, (word, seen, spins) = new_function(module, "wait", VOID, [PTR, I64, I64])
-    with b.if_then(b.call(spin, [word, seen, spins])):
+    """void wait(word, seen, rounds): until the value differs, give or take a false alarm.
+
+    A round spins for `tessel_pool_round` pauses, then offers the core: whom we wait for may be
+    queued behind us when other programs are busy.
+    """
+    function, b, (word, seen, rounds) = new_function(module, "wait", VOID, [PTR, I64, I64])
+    pauses = b.load(zeroed(module, ROUND_SYMBOL, I64), typ=I64)
+    start, look, awake, yield_core, park = new_blocks(b, "look", "awake", "yield", "park")
+    b.branch(look)
+    b.position_at_end(look)
+    turn = b.phi(I64, "turn")
+    turn.add_incoming(I64(0), start)
+    b.cbranch(b.icmp_unsigned("<", turn, rounds), awake, park)
+    b.position_at_end(awake)
+    with b.if_then(b.call(spin, [word, seen, pauses])):
         b.ret_void()
+    b.branch(yield_core)
+    b.position_at_end(yield_core)
+    b.call(external(module, "sched_yield", I32, []), [])
+    turn.add_incoming(b.add(turn, I64(1)), yield_core)
+    b.branch(look)
+    b.position_at_end(park)
     sleepers = at(b, word, SLEEPERS)
     b.atomic_rmw("add", sleepers, I64(1), "seq_cst")
     now = b.load_atomic(word, "seq_cst", 8, typ=I64)
@@ -162,16 +182,16 @@ def wait_until(
     word: ir.Value,
     reached: Callable[[ir.Value], ir.Value],
     wait: ir.Function,
-    spins: ir.Value,
+    rounds: ir.Value,
 ) -> None:
-    """Inline: `while not reached(value): wait(word, value, spins)`."""
+    """Inline: `while not reached(value): wait(word, value, rounds)`."""
     look, blocked, leave = (b.append_basic_block(name) for name in ("until", "blocked", "reached"))
     b.branch(look)
     b.position_at_end(look)
     value = b.load_atomic(word, "acquire", 8, typ=I64)
     b.cbranch(reached(value), leave, blocked)
     b.position_at_end(blocked)
-    b.call(wait, [word, value, spins])
+    b.call(wait, [word, value, rounds])
     b.branch(look)
     b.position_at_end(leave)
 
@@ -205,8 +225,8 @@ def external(module, name, result, arguments, *, var_arg=False) -> ir.Function:
     return ir.Function(module, ir.FunctionType(result, arguments, var_arg=var_arg), name)
 
 
-def zeroed(module: ir.Module, name: str, size: int) -> ir.GlobalVariable:
-    variable = ir.GlobalVariable(module, ir.ArrayType(I8, size), name)
+def zeroed(module: ir.Module, name: str, kind: ir.Type) -> ir.GlobalVariable:
+    variable = ir.GlobalVariable(module, kind, name)
     variable.initializer = ir.Constant(variable.value_type, None)
     variable.align = LINE
     return variable

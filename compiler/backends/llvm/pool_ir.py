@@ -11,6 +11,9 @@ Three kinds of words (see `park_ir`) carry the whole pool:
     barrier        value = arrivals in this run; arrival number k (from 0) leaves once the value
                    reaches the next multiple of nthreads above k. The last arrival is the release:
                    there is no second flag to flip, and 64 bits do not wrap.
+
+All threads of a run pass its every barrier, with the nthreads that the entry was given. A run of
+one thread has no barrier (null) and passes through `tessel_barrier` untouched.
 """
 
 from llvmlite import ir
@@ -20,8 +23,9 @@ from .park_ir import (
     I32,
     I64,
     LINE,
-    OS_OBJECT_BYTES,
+    OS_OBJECT,
     PTR,
+    ROUND_SYMBOL,
     VOID,
     FutexSleep,
     MutexSleep,
@@ -45,13 +49,18 @@ BARRIER_SYMBOL = "tessel_barrier"
 MAX_THREADS = 512
 STACK_BYTES = 4 << 20
 
+# How many rounds of ROUND_NS a worker waits awake for the next run, and a thread for its peers
+# within a run, before it sleeps. Waking a sleeper costs tens of microseconds.
+ROUND_NS = 10_000
+IDLE_ROUNDS, BUSY_ROUNDS, CROWDED_ROUNDS = 5, 20, 0
+
 # Layout of the state, in bytes.
 LOCK, STARTED = 0, 8
 ENTRY_AT, ARGS_AT, NTHREADS_AT, FPMODE_AT = LINE, LINE + 8, LINE + 16, LINE + 24
-IDLE_SPIN, BUSY_SPIN, CORES = LINE + 32, LINE + 40, LINE + 48
+CORES = LINE + 32
 PENDING_WORD, BARRIER_WORD, MAILBOXES = 2 * LINE, 3 * LINE, 4 * LINE
 STATE_BYTES = MAILBOXES + MAX_THREADS * LINE
-BARRIER_SPIN = 16  # in the barrier's word, after value and sleepers
+BARRIER_ROUNDS = 16  # in the barrier's word, after value and sleepers
 MAIL_POOL, MAIL_TID = 16, 24  # in a mailbox, likewise
 
 
@@ -64,7 +73,7 @@ def build_pool_module(host: PoolHost) -> ir.Module:
     """The module with the pool's functions and its zeroed state, `tessel_pool_state`."""
     module = ir.Module("tessel_pool")
     module.triple = host.triple
-    zeroed(module, "tessel_pool_state", STATE_BYTES)
+    zeroed(module, "tessel_pool_state", ir.ArrayType(I8, STATE_BYTES))
     kernel = MutexSleep(module) if host.futex is None else FutexSleep(module, host.futex)
     spin = build_spin(module, host)
     wait = build_wait(module, spin, kernel)
@@ -90,8 +99,8 @@ def _build_barrier(module: ir.Module, wait: ir.Function, wake: ir.Function) -> i
         b.call(wake, [word])
         b.ret_void()
     target = b.add(b.sub(arrival, position), nthreads)
-    spins = b.load(at(b, word, BARRIER_SPIN), typ=I64)
-    wait_until(b, word, lambda value: b.icmp_unsigned(">=", value, target), wait, spins)
+    rounds = b.load(at(b, word, BARRIER_ROUNDS), typ=I64)
+    wait_until(b, word, lambda value: b.icmp_unsigned(">=", value, target), wait, rounds)
     b.ret_void()
     return function
 
@@ -103,14 +112,13 @@ def _build_worker(
     function, b, (mailbox,) = new_function(module, "worker", PTR, [PTR])
     pool = b.load(at(b, mailbox, MAIL_POOL), typ=PTR)
     tid = b.load(at(b, mailbox, MAIL_TID), typ=I64)
-    idle_spins = b.load(at(b, pool, IDLE_SPIN), typ=I64)
     pending = at(b, pool, PENDING_WORD)
     start, look = new_blocks(b, "look")
     b.branch(look)
     b.position_at_end(look)
     done = b.phi(I64, "done")  # runs joined so far
     done.add_incoming(I64(0), start)
-    wait_until(b, mailbox, lambda value: b.icmp_unsigned("!=", value, done), wait, idle_spins)
+    wait_until(b, mailbox, lambda value: b.icmp_unsigned("!=", value, done), wait, I64(IDLE_ROUNDS))
     entry = b.load(at(b, pool, ENTRY_AT), typ=ENTRY_PTR)
     args = b.load(at(b, pool, ARGS_AT), typ=PTR)
     nthreads = b.load(at(b, pool, NTHREADS_AT), typ=I64)
@@ -130,8 +138,7 @@ def _build_grow(module: ir.Module, host: PoolHost, worker: ir.Function) -> ir.Fu
     Fewer than wanted when the system refuses a thread: the run then uses those it has.
     """
     function, b, (pool, wanted) = new_function(module, "grow", I64, [PTR, I64])
-    buffer = ir.ArrayType(I64, OS_OBJECT_BYTES // 8)
-    attributes, blocked, previous = (b.alloca(buffer) for _ in range(3))
+    attributes, blocked, previous = (b.alloca(OS_OBJECT) for _ in range(3))
     thread = b.alloca(I64)
     none = ir.Constant(PTR, None)
     sigmask = external(module, "pthread_sigmask", I32, [I32, PTR, PTR])
@@ -213,12 +220,12 @@ def _build_run(
     b.store(args, at(b, pool, ARGS_AT))
     b.store(nthreads, at(b, pool, NTHREADS_AT))
     _store_fp_mode(b, module, host, at(b, pool, FPMODE_AT))
-    busy_spins = b.load(at(b, pool, BUSY_SPIN), typ=I64)
     cores = b.load(at(b, pool, CORES), typ=I64)
+    crowded = b.icmp_unsigned(">", nthreads, cores)
     # Spinning keeps the awaited thread off the core when there are more threads than cores.
-    spins = b.select(b.icmp_unsigned(">", nthreads, cores), I64(0), busy_spins)
+    rounds = b.select(crowded, I64(CROWDED_ROUNDS), I64(BUSY_ROUNDS))
     b.store(I64(0), barrier)
-    b.store(spins, at(b, barrier, BARRIER_SPIN))
+    b.store(rounds, at(b, barrier, BARRIER_ROUNDS))
     b.store(workers, pending)
 
     send, sent = b.append_basic_block("send"), b.append_basic_block("sent")
@@ -235,7 +242,7 @@ def _build_run(
 
     b.position_at_end(sent)
     b.call(entry, [args, I64(0), nthreads, barrier])
-    wait_until(b, pending, lambda value: b.icmp_unsigned("==", value, I64(0)), wait, spins)
+    wait_until(b, pending, lambda value: b.icmp_unsigned("==", value, I64(0)), wait, rounds)
     b.atomic_rmw("xchg", lock, I64(0), "seq_cst")
     b.ret(nthreads)
 
@@ -249,13 +256,17 @@ def _build_run(
 
 
 def _build_reset(module: ir.Module, kernel: FutexSleep | MutexSleep) -> ir.Function:
-    """void tessel_pool_reset(pool, idle_spins, busy_spins, cores): a pool without workers."""
-    function, b, (pool, *settings) = new_function(
-        module, "tessel_pool_reset", VOID, [PTR, I64, I64, I64], exported=True
+    """void tessel_pool_reset(pool, pauses, cores): a pool without workers.
+
+    pauses   what this machine executes in ROUND_NS
+    cores    more threads than these sleep at once when they wait
+    """
+    function, b, (pool, pauses, cores) = new_function(
+        module, "tessel_pool_reset", VOID, [PTR, I64, I64], exported=True
     )
     b.call(external(module, "memset", PTR, [PTR, I32, I64]), [pool, I32(0), I64(STATE_BYTES)])
-    for offset, value in zip((IDLE_SPIN, BUSY_SPIN, CORES), settings, strict=True):
-        b.store(value, at(b, pool, offset))
+    b.store(pauses, module.globals[ROUND_SYMBOL])
+    b.store(cores, at(b, pool, CORES))
     kernel.initialise(b)
     b.ret_void()
     return function

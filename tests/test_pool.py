@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import llvmlite.binding as llvm
@@ -200,11 +201,8 @@ def test_python_threads_share_the_pool(pool_and_exchange):
             used.append(pool.run(exchange, args.ctypes.data, 2 + repeat % 3))
             errors.append(int(args[1]))
 
-    callers = [threading.Thread(target=caller) for _ in range(8)]
-    for thread in callers:
-        thread.start()
-    for thread in callers:
-        thread.join()
+    with ThreadPoolExecutor(8) as callers:
+        [future.result() for future in [callers.submit(caller) for _ in range(8)]]
     assert len(used) == 8 * 200
     assert set(used) <= {1, 2, 3, 4}
     assert max(used) > 1, "nobody got the pool"
@@ -253,13 +251,8 @@ def test_a_run_without_threads_is_refused():
 
 
 def test_the_pool_is_one():
-    pools = set()
-    threads = [threading.Thread(target=lambda: pools.add(get_pool())) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert pools == {get_pool()}
+    with ThreadPoolExecutor(4) as threads:
+        assert set(threads.map(lambda _: get_pool(), range(8))) == {get_pool()}
     assert 1 <= available_cores() <= 4096
 
 

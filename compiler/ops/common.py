@@ -1,0 +1,188 @@
+"""What op records share: sample makers, numpy helpers, small pieces of gradient rules.
+
+Samples: `floats`, `ints`, `bools` make arrays from a seed; `case(*inputs, **attrs)` makes a
+`Sample` whose tolerance follows from the narrowest float among its inputs.
+
+References: `@reference` makes a numpy function an oracle: half types are computed in f32 and
+rounded once at the end, numpy's warnings are off, scalars come back as arrays.
+
+Dims: the ONNX reader evaluates shape arithmetic with the same references on object arrays of ints
+and `dims.Sym`; `is_dims` recognises those, `elementwise_on_dims` applies a Python function.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from .. import dims
+from ..errors import TypeMismatch
+from ..types import BF16, F16, F32, F64, TensorType, broadcast, dtype_of
+from .registry import NotDifferentiable, Sample
+
+FLOAT_SAMPLES = (F32, F64, F16, BF16)
+STEP = NotDifferentiable("piecewise constant: the gradient is zero almost everywhere", zero=True)
+_RTOL = {F64: 1e-9, F32: 1e-5, F16: 2e-3, BF16: 1.6e-2}
+
+
+def through_expansion(c, *douts):
+    """The gradient rule of composites that have none of their own.
+
+    A marker: `compiler/grad.py` expands the op with its `Expand` rule and differentiates that.
+    """
+    raise AssertionError("compiler/grad.py expands the op instead of calling this")
+
+
+# -- samples -------------------------------------------------------------------------------
+
+
+def floats(shape, seed=0, low=-2.0, high=2.0, dtype=F32) -> np.ndarray:
+    """Uniform numbers of [low, high)."""
+    values = np.random.default_rng(seed).uniform(low, high, shape)
+    return np.asarray(values).astype(dtype_of(dtype).numpy)
+
+
+def ints(shape, seed=0, low=-9, high=10, dtype="i64") -> np.ndarray:
+    """Uniform ints of [low, high); unsigned types start at 0."""
+    dtype = dtype_of(dtype)
+    low = max(low, 0) if dtype.kind == "u" else low
+    return np.asarray(np.random.default_rng(seed).integers(low, high, shape)).astype(dtype.numpy)
+
+
+def bools(shape, seed=0) -> np.ndarray:
+    return np.asarray(np.random.default_rng(seed).integers(0, 2, shape)).astype(bool)
+
+
+def array(values, dtype=F32) -> np.ndarray:
+    """`values` as an array of a tessel dtype."""
+    return np.asarray(values).astype(dtype_of(dtype).numpy)
+
+
+def spaced(shape, seed=0, step=0.125, dtype=F32) -> np.ndarray:
+    """Distinct multiples of `step` in random order: no ties, far from kinks at 0."""
+    n = int(np.prod(shape, dtype=np.int64))
+    values = np.random.default_rng(seed).permutation(n) - n // 2
+    return ((values + 0.5) * step).reshape(shape).astype(dtype_of(dtype).numpy)
+
+
+def case(*inputs, grad=True, rtol=None, atol=None, **attrs) -> Sample:
+    """A Sample; tolerances default to what the narrowest float among the inputs allows."""
+    kinds = [dtype_of(x) for x in inputs if x is not None and dtype_of(x).is_float]
+    expected = max((_RTOL.get(d, 0.13) for d in kinds), default=1e-5)
+    rtol = expected if rtol is None else rtol
+    return Sample(inputs, attrs, rtol=rtol, atol=rtol / 10 if atol is None else atol, grad=grad)
+
+
+# -- references ----------------------------------------------------------------------------
+
+
+def reference(f: Callable) -> Callable:
+    """An oracle of `f`: half types computed in f32, no numpy warnings, results are arrays."""
+
+    @functools.wraps(f)
+    def ref(*inputs, **attrs):
+        narrow = None
+        wide = []
+        for x in inputs:
+            x = None if x is None else np.asarray(x)
+            d = None if x is None or x.dtype == object else dtype_of(x)
+            if d is not None and d.is_float and d.bits < 32:
+                narrow = d.numpy
+                x = x.astype(np.float32)
+            wide.append(x)
+        with np.errstate(all="ignore"):
+            results = f(*wide, **attrs)
+            many = isinstance(results, (tuple, list))
+            results = [np.asarray(r) for r in (results if many else [results])]
+            if narrow is not None:
+                results = [r.astype(narrow) if r.dtype == np.float32 else r for r in results]
+        return tuple(results) if many else results[0]
+
+    return ref
+
+
+def is_dims(*arrays) -> bool:
+    """Is one of these an object array of dims (and not of strings)?"""
+    return any(
+        np.asarray(x).dtype == object
+        and all(isinstance(v, (dims.Sym, int, np.integer)) for v in np.asarray(x).flat)
+        for x in arrays
+        if x is not None
+    )
+
+
+def elementwise_on_dims(f: Callable, *arrays) -> np.ndarray:
+    """`f` on Python ints and `dims.Sym`, broadcast; an int64 array once no symbol is left."""
+    arrays = [np.asarray(x) for x in arrays]
+    arrays = [x if x.dtype == object else x.astype(object) for x in arrays]
+    return settle(np.frompyfunc(f, len(arrays), 1)(*arrays))
+
+
+def settle(x) -> np.ndarray:
+    """An array of dims as int64, where no symbol is left in it."""
+    x = np.asarray(x, dtype=object)
+    return x if any(isinstance(v, dims.Sym) for v in x.flat) else x.astype(np.int64)
+
+
+def less_dims(a, b) -> bool:
+    """a < b for dims, symbols being at least 1. Raises TypeMismatch where that leaves it open."""
+    d = b - a
+    if not isinstance(d, dims.Sym):
+        return d > 0
+    named = all(isinstance(atom, str) for monomial in d.terms for atom in monomial)
+    growth = {c > 0 for monomial, c in d.terms.items() if monomial}
+    at_one = sum(d.terms.values())
+    if named and growth == {True} and at_one > 0:
+        return True
+    if named and growth == {False} and at_one <= 0:
+        return False
+    raise TypeMismatch(
+        "a comparison depends on a symbolic dim",
+        received=f"{a} < {b}",
+        fix="give the dim a size with shapes=",
+    )
+
+
+# -- shapes and gradients ------------------------------------------------------------------
+
+
+def same_shape(x: TensorType, *_, **__) -> tuple:
+    return x.shape
+
+
+def broadcast_shape(*types, **_) -> tuple:
+    return broadcast(*[t.shape for t in types if t is not None])
+
+
+def scalar_of_dim(b, n, dtype):
+    """A dim as a scalar tensor: a constant, or computed where it is symbolic."""
+    if isinstance(n, dims.Sym):
+        return b.dims(values=(n,)).reshape(()).cast(dtype)
+    return b.scalar(n, dtype)
+
+
+def keep(b, condition, x):
+    """`x` where the condition holds, else zero."""
+    return b.where(condition, x, b.scalar(0, x.dtype))
+
+
+def sum_to(x, shape: Sequence):
+    """`x` summed to a shape that broadcasts to its own."""
+    lead = x.rank - len(shape)
+    axes = [
+        d for d in range(x.rank)
+        if d < lead or (shape[d - lead] == 1 and not (x.shape[d] == 1))
+    ]  # fmt: skip
+    return x if not axes else x.sum(axes=axes, keepdims=True).reshape(tuple(shape))
+
+
+def wide(x):
+    """`x` in its compute type: f32 for half types."""
+    return x.cast(x.dtype.compute)
+
+
+__all__ = [
+    "FLOAT_SAMPLES", "STEP", "array", "bools", "broadcast_shape", "case",
+    "elementwise_on_dims", "floats", "ints", "is_dims", "keep", "less_dims", "reference",
+    "same_shape", "scalar_of_dim", "settle", "spaced", "sum_to", "through_expansion", "wide",
+]  # fmt: skip

@@ -1,0 +1,254 @@
+"""Reverse-mode gradients: append the gradient graph to a graph.
+
+    loss = f(x, w)          gradients(graph, [loss], [x, w])  ->  [dloss/dx, dloss/dw]
+
+One walk over the nodes in reverse. Each value on a path from `wrt` to `outputs` collects
+contributions; a node whose outputs have any asks its record, `op.grad(c, *douts)`, for the
+gradients of its operands:
+
+    d_input[j] += sum_i  douts[i] * d output[i] / d input[j]
+
+Central, so that rules stay one line: an output without a contribution gets a zero, contributions
+are summed, and a gradient of another shape than its input's is reduced (or expanded) to it.
+A composite marked `through_expansion` is replaced by its expansion, whose nodes are walked then;
+its values stay the same objects.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .builder import Builder, Tensor
+from .errors import TesselError, TypeMismatch, UsageError
+from .ir import Graph, Node, Value
+from .ops.common import sum_to, through_expansion
+from .ops.registry import Expand, NotDifferentiable
+from .types import TensorType
+
+
+@dataclass(frozen=True)
+class GradContext:
+    """What a gradient rule sees: the node's operands (None where absent, one per declared
+    input), results, attributes, and the Builder that it writes with."""
+
+    inputs: list[Tensor | None]
+    outputs: list[Tensor]
+    attrs: dict[str, Any]
+    b: Builder
+
+
+def gradients(
+    graph: Graph | Builder,
+    outputs: Sequence[Value | Tensor],
+    wrt: Sequence[Value | Tensor],
+    seeds: Sequence[Value | Tensor | None] | None = None,
+) -> list[Value | None]:
+    """Append d(sum of seeds * outputs) / d wrt to `graph`; one Value per `wrt`.
+
+    `seeds` are the gradients that arrive at the outputs (None: nothing arrives); without them
+    every output must be a scalar and its seed is 1. A `wrt` that no output depends on gets None.
+    Give the Builder, not its graph, if you go on writing with it.
+    Raises TesselError for a non-float `wrt`, a non-scalar output without a seed, and an op on
+    the way that has no gradient.
+    """
+    b = graph if isinstance(graph, Builder) else Builder(graph)
+    outputs = [b.value(v) for v in outputs]
+    wrt = [b.value(v) for v in wrt]
+    for v in wrt:
+        _require_float(v, "a gradient with respect to")
+    origin = b.origin
+    try:
+        return _Walk(b, wrt).run(outputs, seeds)
+    finally:
+        b.origin = origin
+
+
+def graph_gradients(graph: Graph, wrt: Sequence[str] | str, output: str | None = None) -> Graph:
+    """A copy of `graph` with outputs `d_NAME` added: the gradients of `output` (default: the
+    first) with respect to the inputs named in `wrt`. Independent inputs get zeros.
+    """
+    names = [wrt] if isinstance(wrt, str) else list(wrt)
+    result = graph.copy()
+    inputs = {v.name: v for v in result.inputs}
+    values = [_lookup(inputs, n, "input") for n in names]
+    table = dict(zip(result.output_names, result.outputs))
+    loss = result.outputs[0] if output is None else _lookup(table, output, "output")
+    b = Builder(result)
+    for name, v, d in zip(names, values, gradients(b, [loss], values)):
+        b.output(f"d_{name}", zeros_like(b, v) if d is None else d)
+    return result
+
+
+def zeros_like(b: Builder, v: Value | Tensor) -> Tensor:
+    """Zeros of the type of `v`."""
+    return b.scalar(0, v.dtype).expand(v.shape)
+
+
+def unbroadcast(dx: Tensor, shape: Sequence) -> Tensor:
+    """`dx` summed along the axes that `shape` was broadcast over: [N,3] to [1,3]."""
+    shape = tuple(shape)
+    if dx.rank >= len(shape):
+        dx = sum_to(dx, shape)
+    return dx.expand(shape)
+
+
+class _Walk:
+    """The reverse walk. `reached`: values that depend on `wrt` through float tensors."""
+
+    def __init__(self, b: Builder, wrt: list[Value]):
+        self.b, self.wrt = b, wrt
+        self.reached: set[Value] = set(wrt)
+        self.found: dict[Value, list[Tensor]] = {}
+        self.todo: list[Node] = []
+        self._push(list(b.graph.nodes))
+
+    def run(self, outputs, seeds) -> list[Value | None]:
+        self._seed(outputs, seeds)
+        while self.todo:
+            node = self.todo.pop()
+            if any(v in self.found for v in node.outputs):
+                self._visit(node)
+        self.b.origin = None
+        totals = [self._total(v) for v in self.wrt]
+        return [None if t is None else t.value for t in totals]
+
+    def _push(self, nodes: Sequence[Node]) -> None:
+        """Let the walk visit those of `nodes` (in graph order) that depend on `wrt`."""
+        for node in nodes:
+            blocked = isinstance(node.op.grad, NotDifferentiable) and node.op.grad.zero
+            if not blocked and any(v in self.reached for v in node.inputs):
+                self.todo.append(node)
+                self.reached.update(v for v in node.outputs if _is_float(v))
+
+    def _seed(self, outputs, seeds) -> None:
+        if seeds is not None and len(seeds) != len(outputs):
+            raise UsageError(
+                "one seed per output is needed", expected=len(outputs), received=len(seeds)
+            )
+        for v, seed in zip(outputs, seeds if seeds is not None else [1] * len(outputs)):
+            _require_float(v, "the gradient of")
+            if seed is None:
+                continue
+            if seeds is None and v.shape != ():
+                raise UsageError(
+                    "the gradient of a tensor that is not a scalar needs a seed",
+                    where=_address(v),
+                    expected=f"{v.dtype}[]",
+                    received=v.type,
+                    fix="reduce the loss to a scalar (mean or sum), or give seeds",
+                )
+            seed = self.b.like(seed, Tensor(self.b, v))
+            if seed.rank != v.rank or seed.dtype != v.dtype:
+                raise UsageError(
+                    "a seed must have its output's type", expected=v.type, received=seed.type
+                )
+            self._add(v, seed)
+
+    def _visit(self, node: Node) -> None:
+        rule = node.op.grad
+        if isinstance(rule, NotDifferentiable):
+            raise TesselError(
+                f"{node.op.name} is not differentiable: {rule.reason}",
+                where=node.where,
+                fix="keep it off the path from the parameters to the loss, "
+                "or use stop_gradient or custom_gradient",
+            )
+        self.b.origin = f"gradient of {node.where}"
+        if rule is through_expansion:
+            self._push(expand_node(self.b, node))
+            return
+        douts = [self._total(v) for v in node.outputs]
+        douts = [
+            zeros_like(self.b, v) if d is None and _is_float(v) else d
+            for v, d in zip(node.outputs, douts)
+        ]
+        for v, dx in zip(node.inputs, self._apply(node, rule, douts)):
+            if v in self.reached and dx is not None:
+                assert dx.dtype == v.dtype, f"gradient of {node}: {dx.dtype} for {v.dtype}"
+                self._add(v, unbroadcast(dx, v.shape))
+
+    def _apply(self, node: Node, rule: Callable, douts) -> Sequence[Tensor | None]:
+        inputs = [None if v is None else Tensor(self.b, v) for v in node.inputs]
+        declared = sum(not i.variadic for i in node.op.inputs)
+        inputs += [None] * (declared - len(inputs))
+        outputs = [Tensor(self.b, v) for v in node.outputs]
+        result = rule(GradContext(inputs, outputs, node.attrs, self.b), *douts)
+        result = result if isinstance(result, (tuple, list)) else (result,)
+        assert len(result) >= len(node.inputs), f"{node.op.name}: a gradient per operand"
+        return result
+
+    def _add(self, v: Value, dx: Tensor) -> None:
+        self.found.setdefault(v, []).append(dx)
+
+    def _total(self, v: Value) -> Tensor | None:
+        """The sum of the contributions to `v`, made once."""
+        if v not in self.found:
+            return None
+        total, *rest = self.found[v]
+        for dx in rest:
+            total = total + dx
+        self.found[v] = [total]
+        return total
+
+
+def expand_node(b: Builder, node: Node) -> list[Node]:
+    """Replace the composite `node` by its expansion, in its place; returns the new nodes.
+
+    The node's output Values live on as results of the expansion, so whoever holds them keeps
+    what they mean.
+    """
+    assert isinstance(node.op.loops, Expand), f"{node.op.name} has no expansion"
+    graph, origin = b.graph, b.origin
+    # Constants made later in the graph must not be used here, hence an empty table.
+    before, constants = graph.nodes, b._constants
+    graph.nodes, b._constants, b.origin = [], {}, node.where
+    try:
+        operands = [None if v is None else Tensor(b, v) for v in node.inputs]
+        results = node.op.loops.rule(b, *operands, **node.attrs)
+        results = results if isinstance(results, (tuple, list)) else (results,)
+        values: list[Value] = []
+        for r in results:
+            fresh = r.value.node in graph.nodes and r.value not in values
+            values.append(r.value if fresh else b.emit("identity", r).value)
+        nodes = graph.nodes
+    finally:
+        graph.nodes, b._constants, b.origin = before, constants, origin
+    for old, new in zip(node.outputs, values, strict=True):
+        _take_over(nodes, old, new)
+    at = next(i for i, n in enumerate(before) if n is node)
+    before[at : at + 1] = nodes
+    return nodes
+
+
+def _take_over(nodes: Sequence[Node], old: Value, new: Value) -> None:
+    """Let `old` stand where `new` is defined and read."""
+    new.node.outputs[new.index] = old
+    old.node, old.index = new.node, new.index
+    for node in nodes:
+        node.inputs = [old if v is new else v for v in node.inputs]
+
+
+def _is_float(v: Value) -> bool:
+    return isinstance(v.type, TensorType) and v.type.dtype.is_float
+
+
+def _address(v: Value) -> str:
+    return f"%{v.name}" if v.node is None else v.node.where
+
+
+def _require_float(v: Value, what: str) -> None:
+    if not _is_float(v):
+        raise TypeMismatch(
+            f"{what} %{v.name} does not exist: only float tensors have gradients",
+            where=_address(v),
+            expected="a float tensor",
+            received=v.type,
+        )
+
+
+def _lookup(table: dict[str, Value], name: str, kind: str) -> Value:
+    if name not in table:
+        raise UsageError(
+            f"the graph has no {kind} {name!r}", expected=", ".join(table), received=name
+        )
+    return table[name]

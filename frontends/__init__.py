@@ -1,1 +1,1 @@
-""""""
+"""Frontends: where models come from."""

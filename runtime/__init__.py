@@ -1,1 +1,1 @@
-""""""
+"""The runtime: executables, packages, buffers and devices."""

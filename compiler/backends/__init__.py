@@ -1,1 +1,1 @@
-""""""
+"""Backends: what runs or prints the scheduled loops."""

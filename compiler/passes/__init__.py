@@ -1,1 +1,1 @@
-""""""
+"""Passes over the graph, and the pipelines that list them."""

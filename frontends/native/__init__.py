@@ -1,1 +1,1 @@
-""""""
+"""The native frontend: Python functions traced into graphs, and layers for them."""

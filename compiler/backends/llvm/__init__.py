@@ -1,1 +1,1 @@
-""""""
+"""The CPU backend: loops to LLVM IR to machine code."""

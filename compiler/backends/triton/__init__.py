@@ -1,1 +1,1 @@
-""""""
+"""The GPU backend: loops to Triton source to a cubin."""

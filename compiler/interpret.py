@@ -1,0 +1,109 @@
+"""Run a Graph with numpy: the definition of what a graph means.
+
+`env` holds the arrays of values; each node reads its operands, calls its op's `ref` and writes
+its results. Everything else in tessel is compared with this. Tensors are arrays, sequences
+lists, maps dicts.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .errors import InputError
+from .ir import Graph, Node, Value
+from .types import TensorType, Type, tensor_type_of
+
+Observer = Callable[[Node, list[Any]], None]
+
+
+def interpret(graph: Graph, inputs: Sequence, *, observer: Observer | None = None) -> list[Any]:
+    """The graph's outputs for `inputs`, in order. `observer(node, results)` sees every node.
+
+    Symbolic dims are bound by the inputs' shapes. Raises InputError for inputs that do not fit.
+    """
+    if len(inputs) != len(graph.inputs):
+        raise InputError("wrong number of inputs", expected=len(graph.inputs), received=len(inputs))
+    arrays = [_received(v, x) for v, x in zip(graph.inputs, inputs)]
+    binding = bind_shapes(graph, arrays)
+    if binding:
+        from .passes.specialize import specialize
+
+        graph = specialize(graph, binding)
+    env: dict[Value, Any] = dict(zip(graph.inputs, arrays))
+
+    def read(v: Value | None):
+        return None if v is None else env[v]
+
+    with np.errstate(all="ignore"):
+        for node in graph.nodes:
+            results = evaluate(node, [read(v) for v in node.inputs])
+            if observer is not None:
+                observer(node, results)
+            env |= zip(node.outputs, results)
+    return [read(v) for v in graph.outputs]
+
+
+def evaluate(node: Node, operands: Sequence) -> list[Any]:
+    """The results of one node for arrays (None where absent), by its op's `ref`."""
+    op = node.op
+    operands = list(operands)
+    if not (op.inputs and op.inputs[-1].variadic):
+        operands += [None] * (len(op.inputs) - len(operands))
+    results = op.ref(*operands, **node.attrs)
+    results = list(results) if isinstance(results, tuple) else [results]
+    assert len(results) == len(node.outputs), f"{node}: ref returned {len(results)} results"
+    return [_result(node, v, x) for v, x in zip(node.outputs, results)]
+
+
+def bind_shapes(graph: Graph, arrays: Sequence) -> dict[str, int]:
+    """What the inputs' shapes say about the symbols: {"N": 8}. Raises InputError if they differ.
+
+    A dim that is one symbol binds it; every other dim is checked once all symbols are known.
+    """
+    from . import dims
+
+    binding: dict[str, int] = {}
+    pairs = [
+        (v, i, d, x.shape[i])
+        for v, x in zip(graph.inputs, arrays)
+        if isinstance(v.type, TensorType)
+        for i, d in enumerate(v.type.shape)
+    ]
+    for _, _, d, size in pairs:
+        if isinstance(d, dims.Sym) and str(d) in d.symbols():
+            binding.setdefault(str(d), size)
+    for v, axis, d, size in pairs:
+        expected = dims.substitute(d, binding)
+        if not isinstance(expected, dims.Sym) and expected != size:
+            raise InputError(
+                "an input has the wrong shape",
+                where=f"%{v.name}, axis {axis}",
+                expected=str(d) if expected == d else f"{d} = {expected}",
+                received=size,
+            )
+    return binding
+
+
+def _received(v: Value, x) -> Any:
+    if not isinstance(v.type, TensorType):
+        return x
+    x = np.asarray(x)
+    got = tensor_type_of(x)
+    if got.dtype != v.type.dtype or got.rank != v.type.rank:
+        raise InputError("an input does not fit", where=f"%{v.name}", expected=v.type, received=got)
+    return x
+
+
+def _result(node: Node, v: Value, x) -> Any:
+    if not isinstance(v.type, TensorType):
+        return x
+    x = np.asarray(x)
+    assert _fits(v.type, x), f"{node}: ref returned {tensor_type_of(x)}, not {v.type}"
+    return x
+
+
+def _fits(type: Type, x: np.ndarray) -> bool:
+    return tensor_type_of(x).dtype == type.dtype and len(x.shape) == type.rank and all(
+        not isinstance(d, int) or d == size for d, size in zip(type.shape, x.shape)
+    )  # fmt: skip

@@ -1,0 +1,149 @@
+"""Is a graph well formed? `verify(graph)` raises one GraphError that lists every finding.
+
+Every value is defined once, before its uses; operands, attributes, regions and types are what
+the op's record says; outputs are named; `updates` point from outputs to inputs of one type.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from .errors import GraphError, TesselError
+from .ir import Graph, Node, Value
+from .passes.specialize import merge_types
+from .text import print_name, print_node
+from .types import TensorType, Type, tensor_type_of
+
+
+class Finding(NamedTuple):
+    message: str
+    where: str
+    expected: object = None
+    received: object = None
+
+
+def verify(graph: Graph) -> None:
+    """Raises GraphError with all findings; returns if there are none."""
+    findings = [
+        GraphError(f.message, where=f.where, expected=f.expected, received=f.received)
+        for f in check(graph)
+    ]
+    if findings:
+        raise GraphError(f"the graph {graph.name} is not well formed", findings=findings)
+
+
+def check(graph: Graph) -> Iterator[Finding]:
+    """Everything that is wrong with `graph`, in order."""
+    names: set[str] = set()
+    defined: set[Value] = set()
+    for v in graph.inputs:
+        yield from _definition(v, names, defined, f"the inputs of {graph.name}")
+        if v.node is not None:
+            yield Finding("an input has a node", print_name(v), "none", print_node(v.node))
+    for node in graph.nodes:
+        where = print_node(node)
+        for v in node.inputs:
+            if v is not None and v not in defined:
+                message = "an operand is not defined before its use"
+                yield Finding(message, where, received=print_name(v))
+        yield from _node(node, where)
+        for i, v in enumerate(node.outputs):
+            yield from _definition(v, names, defined, where)
+            if v.node is not node or v.index != i:
+                yield Finding("a result does not point to its node", where, i, v.index)
+    yield from _outputs(graph, defined)
+
+
+def _definition(v: Value, names: set[str], defined: set[Value], where: str) -> Iterator[Finding]:
+    if v in defined or v.name in names:
+        yield Finding("a value is defined twice", where, received=print_name(v))
+    names.add(v.name)
+    defined.add(v)
+
+
+def _node(node: Node, where: str) -> Iterator[Finding]:
+    try:
+        bound = node.op.bind(node.attrs, node.op.name)
+        types = node.op.infer([None if v is None else v.type for v in node.inputs], bound)
+    except TesselError as error:
+        yield Finding(error.message, where, error.expected, error.received)
+        return
+    missing = sorted(set(bound) - set(node.attrs))
+    if missing:
+        yield Finding("attributes are missing", where, expected=", ".join(missing))
+    if len(types) != len(node.outputs):
+        yield Finding("wrong number of results", where, len(types), len(node.outputs))
+    for v, inferred in zip(node.outputs, types):
+        if merge_types(v.type, inferred) is None:
+            message = f"{print_name(v)} has a type that its op does not give"
+            yield Finding(message, where, inferred, v.type)
+    if node.op.name == "constant":
+        yield from _constant(node, where)
+    for name, region in node.regions():
+        for f in check(region):
+            yield f._replace(where=f"{name} of {node.where}: {f.where}")
+    yield from _regions(node, where)
+
+
+def _constant(node: Node, where: str) -> Iterator[Finding]:
+    actual = tensor_type_of(node.attrs["value"])
+    if len(node.outputs) == 1 and actual != node.output.type:
+        yield Finding("a constant's type is not its array's", where, actual, node.output.type)
+
+
+def _regions(node: Node, where: str) -> Iterator[Finding]:
+    """A region's inputs take the operands that its op passes to it."""
+    if node.op.name == "if":
+        operands = [v.type for v in node.inputs[1:] if v is not None]
+        for name, region in node.regions():
+            yield from _signature(f"{name} takes other types", where, region.inputs, operands)
+            results = [v.type for v in node.outputs]
+            yield from _signature(f"{name} gives other types", where, region.outputs, results)
+    elif node.op.name == "scan":
+        body, states, scans = (node.attrs[k] for k in ("body", "states", "scans"))
+        operands = [v.type for v in node.inputs if v is not None]
+        for i in range(states, min(states + scans, len(operands))):
+            if isinstance(operands[i], TensorType):
+                operands[i] = operands[i].with_shape(operands[i].shape[1:])
+        yield from _signature("body takes other types", where, body.inputs, operands)
+        carried = [v.type for v in body.inputs[:states]]
+        yield from _signature("body gives other states", where, body.outputs[:states], carried)
+
+
+def _signature(
+    message: str, where: str, values: list[Value], types: list[Type]
+) -> Iterator[Finding]:
+    given = [v.type for v in values]
+    fits = len(given) == len(types) and all(
+        merge_types(a, b) is not None for a, b in zip(given, types)
+    )
+    if not fits:
+        yield Finding(message, where, _show(types), _show(given))
+
+
+def _outputs(graph: Graph, defined: set[Value]) -> Iterator[Finding]:
+    where = f"the outputs of {graph.name}"
+    for v in graph.outputs:
+        if v not in defined:
+            yield Finding("an output is not defined", where, received=print_name(v))
+    names = graph.output_names
+    if len(names) != len(graph.outputs):
+        yield Finding("wrong number of output names", where, len(graph.outputs), len(names))
+    for name in sorted({n for n in names if names.count(n) > 1}):
+        yield Finding("two outputs have one name", where, received=name)
+    taken: set[int] = set()
+    for out, into in graph.updates.items():
+        where = f"updates {{{out}: {into}}}"
+        if not (0 <= out < len(graph.outputs) and 0 <= into < len(graph.inputs)):
+            sizes = f"an output < {len(graph.outputs)}, an input < {len(graph.inputs)}"
+            yield Finding("an update points nowhere", where, sizes)
+            continue
+        if into in taken:
+            yield Finding("an input is updated twice", where)
+        taken.add(into)
+        old, new = graph.inputs[into].type, graph.outputs[out].type
+        if old != new:
+            yield Finding("an update changes the type", where, old, new)
+
+
+def _show(types) -> str:
+    return "(" + ", ".join(map(str, types)) + ")"

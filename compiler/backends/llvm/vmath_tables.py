@@ -2,9 +2,9 @@
 
 Every polynomial is a minimax fit of our own: Remez exchange at 50 digits (mpmath) over the stated
 interval, of the error relative to the function that is built from it, then rounded to the
-precision. The two rational fits solve P - f Q = 0 at Chebyshev nodes (in x^2 for erf, in 1/x for
-erfc). The comment after each gives the largest error of the fit before rounding; half an ulp is
-2^-24 for 32 bits, 2^-53 for 64 bits.
+precision. The rational fit for erfc solves P - f Q = 0 at Chebyshev nodes in 1/x. The comment with
+each gives the largest error of the fit before rounding; half an ulp is 2^-24 for 32 bits, 2^-53
+for 64 bits.
 """
 
 # (e^r - 1 - r) / r^2 in r, |r| <= ln2 / 2
@@ -157,17 +157,18 @@ ERF_SMALL = {
         5.942541981915663e-11,
     ),  # 2^-62.7
 }
-# erf(x) / x = P / Q in x^2, |x| <= 3.92: 2^-25.7
-ERF_P = (
-    1.1283792,
-    0.1837001,
-    0.054424528,
-    0.003827812,
-    0.00039174367,
-    5.044238e-06,
-    -1.4949606e-08,
+# -log(erfc(x)) / x - 1 in x, 0 <= x <= 4: 2^-27.9 of erf
+ERF_LOG = (
+    0.12837917,
+    0.6366194,
+    0.10277783,
+    -0.019153066,
+    -0.00016039186,
+    0.0016670219,
+    -0.0006328331,
+    0.000117640026,
+    -9.256106e-06,
 )
-ERF_Q = (1.0, 0.4961337, 0.11360871, 0.015461354, 0.0013194019, 6.65121e-05)
 # e^(x^2) erfc(x) = P / Q in x, 1 <= x <= 6: 2^-60.6 of 1
 ERFC_P = (
     1.0000000205380877,

@@ -1,0 +1,386 @@
+"""The formulas of `vmath`: each takes an `Emitter` and values, and returns a value.
+
+No branches, no calls, no tables in memory. n, k: integers as floats; i: the same as integers;
+a = |x|; t = a square. Methods follow Cephes (S. Moshier), fdlibm (Sun), and the fused Cody-Waite
+reduction of SLEEF (N. Shibata); the coefficients are our own (`vmath_tables`).
+"""
+
+import math
+
+from . import vmath_tables as tables
+from .vmath_emitter import Emitter, V
+
+INF, NAN = math.inf, math.nan
+# Leading and trailing parts of the constants, by bits.
+LN2 = {32: (0.6931471824645996, -1.9046542121259336e-09), 64: (math.log(2), 2.3190468138462996e-17)}
+LOG2E = {
+    32: (1.4426950216293335, 1.925963033500011e-08),
+    64: (1.4426950408889634, 2.0355273740931033e-17),
+}
+PI_2 = (1.5707963267948966, 6.123233995736766e-17, -1.4973849048591698e-33)
+PI_2_LOW = {32: -4.371138828673793e-08, 64: PI_2[1]}
+
+
+# Exponentials -----------------------------------------------------------------------------------
+
+
+def _reduce_exp(m: Emitter, x: V) -> tuple[V, V, V]:
+    """n = rint(x / ln2) as (float, integer), r = x - n ln2 (Cody-Waite, exact high part)."""
+    high, low = LN2[m.bits]
+    n, i = m.nearest(x, LOG2E[m.bits][0])
+    return n, i, m.fma(n, -low, m.fma(n, -high, x))
+
+
+def _scale(m: Emitter, p: V, i: V) -> V:
+    """p 2^i in two exact halves: overflow gives inf, underflow is gradual and rounds once."""
+    half = i >> 1
+    return p * m.pow2(half) * m.pow2(i - half)
+
+
+def _exp_shifted(m: Emitter, x: V, shift: int) -> V:
+    """e^x 2^shift, without overflow before its time."""
+    x = m.at_most(m.at_least(x, m.pick(-104.0, -746.0)), m.pick(90.0, 711.0))
+    _, i, r = _reduce_exp(m, x)
+    p = m.fma(m.fma(m.poly(r, tables.EXP[m.bits]), r, 1.0), r, 1.0)
+    return _scale(m, p, i + shift if shift else i)
+
+
+def exp(m: Emitter, x: V) -> V:
+    """e^x = 2^n e^r, x = n ln2 + r, |r| <= ln2 / 2."""
+    return _exp_shifted(m, x, 0)
+
+
+def exp2(m: Emitter, x: V) -> V:
+    """2^x = 2^n 2^r, r = x - n exact."""
+    x = m.at_most(m.at_least(x, m.pick(-151.0, -1077.0)), m.pick(129.0, 1025.0))
+    n, i = m.nearest(x, 1.0)
+    r = x - n
+    return _scale(m, m.fma(m.poly(r, tables.EXP2[m.bits]), r, 1.0), i)
+
+
+def _expm1_in_range(m: Emitter, x: V, shift: int) -> V:
+    """(e^x - 1) 2^shift = s p + (s - 2^shift), s = 2^(n + shift), p = e^r - 1; s is normal."""
+    _, i, r = _reduce_exp(m, x)
+    p = m.fma(m.poly(r, tables.EXP[m.bits]), r * r, r)
+    s = m.pow2(i + shift if shift else i)
+    return m.fma(s, p, s - 2.0**shift)
+
+
+def expm1(m: Emitter, x: V) -> V:
+    """Half of e^x - 1 first, since 2^n alone overflows at the top of the range."""
+    bounded = m.at_most(m.at_least(x, -60.0), m.pick(89.0, 710.0))
+    y = _expm1_in_range(m, bounded, -1) * 2.0
+    return m.select(m.abs(x) < m.epsilon / 4, x, y)
+
+
+def sigmoid(m: Emitter, x: V) -> V:
+    """1 / (1 + e^-x)."""
+    return 1.0 / (exp(m, -x) + 1.0)
+
+
+def tanh(m: Emitter, x: V) -> V:
+    """-E / (E + 2), E = e^(-2|x|) - 1, with the sign of x; exact for tiny x."""
+    e = _expm1_in_range(m, m.at_least(m.abs(x) * -2.0, -40.0), 0)
+    return m.copysign(e / (e + 2.0), x)
+
+
+def sinh(m: Emitter, x: V) -> V:
+    """x + x^3 P(x^2) up to 1, then h - 1 / (4 h), h = e^|x| / 2."""
+    a = m.abs(x)
+    t = a * a
+    near = m.fma(a * t, m.poly(t, tables.SINH[m.bits]), a)
+    h = _exp_shifted(m, a, -1)
+    return m.copysign(m.select(a < 1.0, near, h - 0.25 / h), x)
+
+
+def cosh(m: Emitter, x: V) -> V:
+    """h + 1 / (4 h), h = e^|x| / 2."""
+    h = _exp_shifted(m, m.abs(x), -1)
+    return h + 0.25 / h
+
+
+# Logarithms -------------------------------------------------------------------------------------
+
+
+def _reduce_log(m: Emitter, x: V) -> tuple[V, V]:
+    """x = 2^k (1 + f) with sqrt(1/2) <= 1 + f < sqrt(2), for finite x > 0; subnormals rescaled."""
+    subnormal = x < m.smallest_normal
+    up = m.mantissa + 2
+    bits = m.to_bits(m.select(subnormal, x * 2.0**up, x))
+    root = m.bits_of(m.pick(0.70710678, math.sqrt(0.5)))
+    above = bits - root
+    f = m.from_bits((above & ((1 << m.mantissa) - 1)) + root) - 1.0
+    k = m.to_float(above >> m.mantissa)
+    return k - m.select(subnormal, float(up), 0.0), f
+
+
+def _log_sum(m: Emitter, k: V, f: V, correction: V | None = None) -> V:
+    """k ln2 + log(1 + f) + correction; log(1 + f) = f - f^2/2 + s (f^2/2 + R), s = f / (2 + f)."""
+    high, low = LN2[m.bits]
+    s = f / (f + 2.0)
+    z = s * s
+    half = f * f * 0.5
+    tail = s * m.fma(z, m.poly(z, tables.LOG[m.bits]), half)
+    tail = m.fma(k, low, tail)
+    if correction is not None:
+        tail = tail + correction
+    return m.fma(k, high, f - (half - tail))
+
+
+def _log_specials(m: Emitter, x: V, y: V) -> V:
+    """y for finite x > 0; inf at inf, -inf at zero, NaN below."""
+    positive = m.select(x < INF, y, x)
+    return m.select(x > 0.0, positive, m.select(x.eq(0.0), -INF, NAN))
+
+
+def log(m: Emitter, x: V) -> V:
+    """fdlibm's log."""
+    return _log_specials(m, x, _log_sum(m, *_reduce_log(m, x)))
+
+
+def log2(m: Emitter, x: V) -> V:
+    """k + log(1 + f) / ln2; exact at powers of two."""
+    high, low = LOG2E[m.bits]
+    k, f = _reduce_log(m, x)
+    y = _log_sum(m, m.const(0.0), f)
+    return _log_specials(m, x, m.fma(y, high, m.fma(y, low, k)))
+
+
+def log1p(m: Emitter, x: V) -> V:
+    """log(u) + c / u, where u + c = 1 + x exactly (fdlibm)."""
+    u = x + 1.0
+    c = m.select(x < 1.0, x - (u - 1.0), 1.0 - (u - x))
+    y = _log_specials(m, u, _log_sum(m, *_reduce_log(m, u), c / u))
+    return m.select(m.abs(x) < m.epsilon / 4, x, y)
+
+
+def asinh(m: Emitter, x: V) -> V:
+    """log1p(a + a^2 / (1 + sqrt(1 + a^2))), and log(a) + ln2 where a^2 might overflow."""
+    a = m.abs(x)
+    large = a > 2.0 ** m.pick(30, 60)
+    t = a * a
+    u = a + t / (m.sqrt(t + 1.0) + 1.0)
+    y = log1p(m, m.select(large, a, u)) + m.select(large, LN2[m.bits][0], 0.0)
+    return m.copysign(y, x)
+
+
+def acosh(m: Emitter, x: V) -> V:
+    """log1p(d + sqrt(d (d + 2))), d = x - 1, and log(x) + ln2 for large x; NaN below 1."""
+    large = x > 2.0 ** m.pick(30, 60)
+    d = x - 1.0
+    u = d + m.sqrt(d * (d + 2.0))
+    y = log1p(m, m.select(large, x, u)) + m.select(large, LN2[m.bits][0], 0.0)
+    return m.select(x >= 1.0, y, NAN)
+
+
+def atanh(m: Emitter, x: V) -> V:
+    """log1p(2a / (1 - a)) / 2."""
+    a = m.abs(x)
+    return m.copysign(log1p(m, (a + a) / (1.0 - a)) * 0.5, x)
+
+
+# Trigonometry -----------------------------------------------------------------------------------
+
+
+def _reduce_half_pi(m: Emitter, x: V) -> tuple[V, V, V]:
+    """x = n pi/2 + r + low, as (n mod 2^bits, r, low).
+
+    Cody-Waite with fma, where x - n P1 is exact. Single precision reduces in double precision.
+    Accurate up to `Bound.domain`. Far beyond, n no longer fits, and r and low are merely bounded,
+    so that sin and cos stay within [-1, 1].
+    """
+    wide = m.wide()
+    X = m.widen(x) if m.bits == 32 else x
+    n, i = wide.nearest(X, 0.6366197723675814)
+    r1 = wide.fma(n, -PI_2[0], X)
+    if m.bits == 32:
+        i, r, low = m.narrow(i), m.narrow(wide.fma(n, -PI_2[1], r1)), m.const(0.0)
+    else:
+        r, low = _subtract_product(m, r1, n, PI_2[1])
+        low = m.select(m.abs(x) < 2.0**50, m.fma(n, -PI_2[2], low), 0.0)
+    return i, m.at_most(m.at_least(r, -0.7855), 0.7855), low
+
+
+def _subtract_product(m: Emitter, a: V, n: V, c: float) -> tuple[V, V]:
+    """a - n c as an unevaluated sum: Dekker's product, Knuth's difference."""
+    w = n * c
+    w_low = m.fma(n, c, -w)
+    r = a - w
+    back = r - a
+    return r, (a - (r - back)) - (w + back) - w_low
+
+
+def _sin_cos(m: Emitter, r: V, low: V) -> tuple[V, V]:
+    """sin and cos of r + low, |r| <= pi/4 (fdlibm's k_sin and k_cos)."""
+    t = r * r
+    half = t * 0.5
+    sin_tail = m.fma(-low, half, low) if m.bits == 64 else low
+    sin = r + m.fma(r * t, m.poly(t, tables.SIN[m.bits]), sin_tail)
+    w = 1.0 - half
+    cos_tail = m.fma(t * t, m.poly(t, tables.COS[m.bits]), -(r * low))
+    return sin, w + ((1.0 - w) - half + cos_tail)
+
+
+def _flip(m: Emitter, x: V, quadrant: V) -> V:
+    """-x where the quadrant has bit 1."""
+    return m.from_bits(m.to_bits(x) ^ ((quadrant & 2) << (m.bits - 2)))
+
+
+def sin(m: Emitter, x: V) -> V:
+    i, r, low = _reduce_half_pi(m, x)
+    s, c = _sin_cos(m, r, low)
+    y = _flip(m, m.select((i & 1).eq(0), s, c), i)
+    return m.select(m.abs(x) < m.epsilon / 4, x, y)
+
+
+def cos(m: Emitter, x: V) -> V:
+    i, r, low = _reduce_half_pi(m, x)
+    s, c = _sin_cos(m, r, low)
+    return _flip(m, m.select((i & 1).eq(0), c, s), i + 1)
+
+
+def tan(m: Emitter, x: V) -> V:
+    """s / c, or -c / s in odd quadrants."""
+    i, r, low = _reduce_half_pi(m, x)
+    s, c = _sin_cos(m, r, low)
+    even = (i & 1).eq(0)
+    y = m.select(even, s, -c) / m.select(even, c, s)
+    return m.select(m.abs(x) < m.epsilon / 4, x, y)
+
+
+def _asin_parts(m: Emitter, x: V) -> tuple[V, V]:
+    """(a < 1/2, p): p = asin(a) there, else p = asin(sqrt((1 - a) / 2)), so asin(a) = pi/2 - 2p."""
+    a = m.abs(x)
+    near = a < 0.5
+    t = m.select(near, a * a, m.fma(a, -0.5, 0.5))
+    y = m.select(near, a, m.sqrt(t))
+    return near, m.fma(y * t, m.poly(t, tables.ASIN[m.bits]), y)
+
+
+def asin(m: Emitter, x: V) -> V:
+    near, p = _asin_parts(m, x)
+    far = m.fma(p, -2.0, PI_2[0]) + PI_2_LOW[m.bits]
+    return m.copysign(m.select(near, p, far), x)
+
+
+def acos(m: Emitter, x: V) -> V:
+    """pi/2 - asin(x) within 1/2; beyond, 2p for positive and pi - 2p for negative x."""
+    near, p = _asin_parts(m, x)
+    low = PI_2_LOW[m.bits]
+    middle = PI_2[0] - (m.copysign(p, x) - low)
+    twice = p + p
+    far = m.select(x < 0.0, 2 * PI_2[0] - (twice - 2 * low), twice)
+    return m.select(near, middle, far)
+
+
+def atan(m: Emitter, x: V) -> V:
+    """atan(a) = y + atan(v): v = a, (a - 1) / (a + 1), -1 / a with y = 0, pi/4, pi/2 (Cephes)."""
+    a = m.abs(x)
+    middle, large = a > math.sqrt(2) - 1, a > math.sqrt(2) + 1
+    over = m.select(large, -1.0, m.select(middle, a - 1.0, a))
+    under = m.select(large, a, m.select(middle, a + 1.0, 1.0))
+    low = PI_2_LOW[m.bits]
+    y = m.select(large, PI_2[0], m.select(middle, PI_2[0] / 2, 0.0))
+    y_low = m.select(large, low, m.select(middle, low / 2, 0.0))
+    v = over / under
+    t = v * v
+    tail = m.fma(v * t, m.poly(t, tables.ATAN[m.bits]), y_low)
+    return m.copysign(y + (v + tail), x)
+
+
+# Error function ---------------------------------------------------------------------------------
+
+
+def erf(m: Emitter, x: V) -> V:
+    """1 - e^(-a G(a)), G = -log(erfc(a)) / a, as one expm1: 1 to rounding from 4 on."""
+    if m.bits == 64:
+        return _erf_double(m, x)
+    a = m.at_most(m.abs(x), 4.0)
+    g = m.fma(a, m.poly(a, tables.ERF_LOG), a)
+    return m.copysign(_expm1_in_range(m, -g, 0), x)
+
+
+def _erf_double(m: Emitter, x: V) -> V:
+    """x + x P(x^2) up to 1, then 1 - e^(-x^2) P(x) / Q(x)."""
+    a = m.at_most(m.abs(x), 6.0)
+    t = a * a
+    near = m.fma(a, m.poly(t, tables.ERF_SMALL[64]), a)
+    far = 1.0 - exp(m, -t) * (m.poly(a, tables.ERFC_P) / m.poly(a, tables.ERFC_Q))
+    return m.copysign(m.select(a < 1.0, near, far), x)
+
+
+# Roots and powers -------------------------------------------------------------------------------
+
+
+def rsqrt(m: Emitter, x: V) -> V:
+    """1 / sqrt(x), two correctly rounded steps."""
+    return 1.0 / m.sqrt(x)
+
+
+def _pow_magnitude_double(m: Emitter, a: V, y: V) -> V:
+    """a^y for finite a > 0: log2(a) as an unevaluated sum of two doubles, times y, then 2^."""
+    k, f = _reduce_log(m, a)
+    # s + s_low = f / (2 + f)
+    d = f + 2.0
+    d_low = f - (d - 2.0)
+    inverse = 1.0 / d
+    s = f * inverse
+    s_low = m.fma(-s, d_low, m.fma(-s, d, f)) * inverse
+    # z + z_low = s^2, c + c_low = (atanh(s) / s - 1) / s^2
+    z = s * s
+    z_low = m.fma(s + s, s_low, m.fma(s, s, -z))
+    q = z * m.poly(z, tables.LOG_TAIL[64])
+    c = q + 1 / 3
+    c_low = (1 / 3 - c) + q + 1.850371707708594e-17
+    # atanh(s) = s + s z c
+    w, w_low = _product(m, z, z_low, c, c_low)
+    v, v_low = _product(m, s, s_low, w, w_low)
+    h = s + v
+    h_low = (s - h) + v + (v_low + s_low)
+    # log2(a) = k + 2 h / ln2
+    g, g_low = _product(m, h, h_low, m.const(2 * LOG2E[64][0]), m.const(2 * LOG2E[64][1]))
+    e = k + g
+    e_low = (k - e) + g + g_low
+    # 2^(y log2(a))
+    p = y * e
+    p_low = m.fma(y, e_low, m.fma(y, e, -p))
+    p_low = m.select(m.abs(p) < 1100.0, p_low, 0.0)
+    p = m.at_most(m.at_least(p, -1100.0), 1100.0)
+    n, i = m.nearest(p, 1.0)
+    r = (p - n) + p_low
+    return _scale(m, m.fma(m.poly(r, tables.EXP2[64]), r, 1.0), i)
+
+
+def _product(m: Emitter, a: V, a_low: V, b: V, b_low: V) -> tuple[V, V]:
+    """(a + a_low) (b + b_low) as an unevaluated sum."""
+    p = a * b
+    return p, m.fma(a, b_low, m.fma(a_low, b, m.fma(a, b, -p)))
+
+
+def _pow_magnitude(m: Emitter, a: V, y: V) -> V:
+    """a^y for finite a > 0; 32 bits go through plain double precision."""
+    if m.bits == 64:
+        return _pow_magnitude_double(m, a, y)
+    wide = m.wide()
+    return m.narrow(exp2(wide, m.widen(y) * log2(wide, m.widen(a))))
+
+
+def power(m: Emitter, x: V, y: V) -> V:
+    """x^y with the special cases of IEEE 754 pow."""
+    a = m.abs(x)
+    result = _pow_magnitude(m, a, y)
+    # |x| = 0, 1, inf: limits of a^y that the logarithm cannot give.
+    falls = m.select(y < 0.0, INF, 0.0)
+    rises = m.select(y < 0.0, 0.0, INF)
+    result = m.select(a.eq(0.0), falls, m.select(a.eq(INF), rises, result))
+    result = m.select(a.eq(1.0), 1.0, result)
+    # Negative x: the parity of an integral y gives the sign, other y have no real power.
+    half = y * 0.5
+    integral = m.trunc(y).eq(y)
+    odd = integral & m.trunc(half).ne(half)
+    signed = m.copysign(result, x)
+    result = m.select(odd, signed, result)
+    undefined = (x < 0.0) & (a < INF) & m.trunc(y).ne(y)
+    result = m.select(undefined, NAN, result)
+    result = m.select(m.isnan(x) | m.isnan(y), NAN, result)
+    return m.select(x.eq(1.0) | y.eq(0.0), 1.0, result)

@@ -4,6 +4,7 @@ import csv
 import importlib.util
 import json
 import re
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper, save
 from tessel.compiler.errors import CheckFailed, InputError, UsageError
 from tessel.tools.agreement import disagreement
-from tessel.tools.bench import bench
+from tessel.tools.bench import bench, check
 from tessel.tools.bench_compare import Settings, choose_cpus, compare, summary
 
 # Backends of our own, each a function in a file, as a user would add one.
@@ -319,6 +320,14 @@ def test_the_command_fails_when_a_backend_disagrees(model, backend, tmp_path):
     # The report is written all the same.
     entry = json.loads((tmp_path / "r.json").read_text())["models"][model]
     assert entry["backends"][wrong]["status"] == "disagrees"
+
+
+@pytest.mark.parametrize(("name", "fails"), [("onnxruntime", False), ("tessel", True)])
+def test_whose_failure_fails_the_check(name, fails):
+    rows = {"other": {"status": "ok"}, name: {"status": "failed", "reason": "no such op " * 99}}
+    report = {"models": {"m.onnx": {"backends": rows}}}
+    with pytest.raises(CheckFailed, match="tessel failed") if fails else nullcontext():
+        check(report)
 
 
 @without_torch

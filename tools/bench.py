@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import platform
+import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib import metadata
@@ -116,8 +117,8 @@ def bench(models, backends, inputs, seed, shapes, json_file, csv_file, **options
     """Time MODELs on several backends, side by side.
 
     Each backend runs in a process of its own; timed slices alternate between them. A backend whose
-    outputs differ from the reference's is not timed, and the exit code is 1, as it is when a
-    backend fails. One that is not installed is listed as such.
+    outputs differ from the reference's is not timed, and the exit code is 1, as it is when
+    tessel fails. Another engine that is not installed, or cannot run the model, is listed as such.
     """
     backends = [name.strip() for name in backends.split(",") if name.strip()]
     settings = Settings(**options)
@@ -216,10 +217,9 @@ def print_table(
         console.width = max(console.width, natural)
         console.print(table)
     for name, row in rows.items():
-        if row["status"] == "unavailable":
-            console.print(f"{name}: {row['reason']}", style="dim", **plain)
-        elif row["status"] != "ok":
-            console.print(f"{name} {row['status']}: {row['reason']}", style="red", **plain)
+        if row["status"] != "ok":
+            style = "dim" if row["status"] == "unavailable" else "red"
+            console.print(_verdict(name, row), style=style, **plain)
     console.print()
 
 
@@ -273,16 +273,22 @@ def write_csv(path: str, report: Mapping) -> None:
 
 
 def check(report: Mapping) -> None:
-    """Raise `CheckFailed` if a backend failed or disagreed anywhere, or nothing could be timed."""
+    """Raise `CheckFailed` if a backend disagreed, tessel failed, or nothing could be timed."""
     findings, timed = [], 0
     for model, entry in report["models"].items():
-        for backend, row in entry["backends"].items():
+        for name, row in entry["backends"].items():
             timed += row["status"] == "ok"
-            if row["status"] in ("failed", "disagrees"):
-                findings.append(
-                    CheckFailed(f"{backend} {row['status']}: {row['reason']}", where=model)
-                )
+            peer = name in BACKENDS and BACKENDS[name].peer
+            if row["status"] == "disagrees" or (row["status"] == "failed" and not peer):
+                findings.append(CheckFailed(_verdict(name, row), where=model))
     if findings:
         raise CheckFailed("Not every backend ran the models and agreed.", findings=findings)
     if not timed:
         raise CheckFailed("No backend could be timed.", fix="install one, or choose --backends")
+
+
+def _verdict(name: str, row: Mapping) -> str:
+    """Why a backend was not timed, short enough to read; the JSON report has all of it."""
+    if row["status"] == "unavailable":
+        return f"{name}: {row['reason']}"
+    return textwrap.shorten(f"{name} {row['status']}: {row['reason']}", 300, placeholder=" …")

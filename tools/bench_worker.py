@@ -112,20 +112,25 @@ def open_torch(path: str, options: dict) -> Run:
 
 @dataclass(frozen=True)
 class Backend:
-    """How to open a model, what must be installed for it, and which files it reads."""
+    """How to open a model, what must be installed for it, and which files it reads.
+
+    `peer`: another project's engine. That it cannot run a model is a fact about it, to be listed,
+    and no failure of ours.
+    """
 
     open: Callable[[str, dict], Run]
     modules: tuple[str, ...] = ()
     suffixes: tuple[str, ...] = (".onnx",)
+    peer: bool = False
 
 
 BACKENDS = {
     "tessel": Backend(open_tessel, ("tessel",), (".onnx", ".tsl")),
     "numpy": Backend(open_tessel_numpy, ("tessel",)),
     "tessel-cuda": Backend(open_tessel_cuda, ("tessel",)),
-    "onnxruntime": Backend(open_onnxruntime, ("onnxruntime",)),
-    "openvino": Backend(open_openvino, ("openvino",)),
-    "torch": Backend(open_torch, ("torch", "onnx2torch")),
+    "onnxruntime": Backend(open_onnxruntime, ("onnxruntime",), peer=True),
+    "openvino": Backend(open_openvino, ("openvino",), peer=True),
+    "torch": Backend(open_torch, ("torch", "onnx2torch"), peer=True),
 }
 
 

@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 MODELS ?= $(wildcard examples/models/*.onnx)
 
-# A pinned file per set of extras: pip runs again when pyproject.toml changes, and only then.
+# A stamp per set of extras: pip runs again when pyproject.toml changes, and only then.
 BASE := $(VENV)/.installed-dev
 BENCH := $(VENV)/.installed-bench
 GPU := $(VENV)/.installed-gpu

@@ -76,11 +76,18 @@ def case(*inputs, grad=True, rtol=None, atol=None, **attrs) -> Sample:
 # -- references ----------------------------------------------------------------------------
 
 
-def reference(f: Callable) -> Callable:
-    """An oracle of `f`: half types computed in f32, no numpy warnings, results are arrays."""
+def reference(f: Callable, on_dims: Callable | None = None) -> Callable:
+    """An oracle of `f`: half types computed in f32, no numpy warnings, results are arrays.
+
+    `on_dims` is the function of single dims, for ops that occur in shape arithmetic.
+    """
 
     @functools.wraps(f)
     def ref(*inputs, **attrs):
+        if is_dims(*inputs):
+            if on_dims is not None:
+                return elementwise_on_dims(on_dims, *inputs)
+            inputs = [None if x is None else known(x) for x in inputs]
         narrow = None
         wide = []
         for x in inputs:
@@ -103,11 +110,12 @@ def reference(f: Callable) -> Callable:
 
 def is_dims(*arrays) -> bool:
     """Is one of these an object array of dims (and not of strings)?"""
+    arrays = [np.asarray(x) for x in arrays if x is not None]
     return any(
-        np.asarray(x).dtype == object
-        and all(isinstance(v, (dims.Sym, int, np.integer)) for v in np.asarray(x).flat)
+        x.dtype == object
+        and x.size > 0
+        and all(isinstance(v, (dims.Sym, int, np.integer)) for v in x.flat)
         for x in arrays
-        if x is not None
     )
 
 
@@ -119,9 +127,23 @@ def elementwise_on_dims(f: Callable, *arrays) -> np.ndarray:
 
 
 def settle(x) -> np.ndarray:
-    """An array of dims as int64, where no symbol is left in it."""
+    """An array of dims as int64 (or bool), where no symbol is left in it."""
     x = np.asarray(x, dtype=object)
-    return x if any(isinstance(v, dims.Sym) for v in x.flat) else x.astype(np.int64)
+    if any(isinstance(v, dims.Sym) for v in x.flat):
+        return x
+    return x.astype(bool if x.size and all(isinstance(v, bool) for v in x.flat) else np.int64)
+
+
+def known(x) -> np.ndarray:
+    """An array without symbols. Raises TypeMismatch if there are any."""
+    x = settle(x) if is_dims(x) else np.asarray(x)
+    if is_dims(x):
+        raise TypeMismatch(
+            "a value depends on a symbolic dim in a way that shape arithmetic cannot express",
+            received=str(x.tolist()),
+            fix="give the dim a size with shapes=",
+        )
+    return x
 
 
 def less_dims(a, b) -> bool:
@@ -161,9 +183,9 @@ def scalar_of_dim(b, n, dtype):
     return b.scalar(n, dtype)
 
 
-def keep(b, condition, x):
+def keep(condition, x):
     """`x` where the condition holds, else zero."""
-    return b.where(condition, x, b.scalar(0, x.dtype))
+    return x.b.where(condition, x, x.b.scalar(0, x.dtype))
 
 
 def sum_to(x, shape: Sequence):
@@ -171,7 +193,7 @@ def sum_to(x, shape: Sequence):
     lead = x.rank - len(shape)
     axes = [
         d for d in range(x.rank)
-        if d < lead or (shape[d - lead] == 1 and not (x.shape[d] == 1))
+        if d < lead or (shape[d - lead] == 1 and x.shape[d] != 1)
     ]  # fmt: skip
     return x if not axes else x.sum(axes=axes, keepdims=True).reshape(tuple(shape))
 
@@ -183,6 +205,6 @@ def wide(x):
 
 __all__ = [
     "FLOAT_SAMPLES", "STEP", "array", "bools", "broadcast_shape", "case",
-    "elementwise_on_dims", "floats", "ints", "is_dims", "keep", "less_dims", "reference",
+    "elementwise_on_dims", "floats", "ints", "is_dims", "keep", "known", "less_dims", "reference",
     "same_shape", "scalar_of_dim", "settle", "spaced", "sum_to", "through_expansion", "wide",
 ]  # fmt: skip

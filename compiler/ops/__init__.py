@@ -1,5 +1,3 @@
 """Op records, one file per family. Importing this package registers all of them."""
 
-from . import binary  # noqa: F401
-from . import custom  # noqa: F401
-from . import elementwise  # noqa: F401
+from . import along, binary, custom, elementwise, reduce  # noqa: F401

@@ -1,0 +1,159 @@
+"""Ops along one axis: arg_max, arg_min and the running sum."""
+
+import numpy as np
+
+from ..loops import expr as s
+from ..types import normalize_axis
+from .common import FLOAT_SAMPLES, array, case, floats, ints, reference
+from .reduce import kept_shape, reduced
+from .registry import Attr, NotDifferentiable, Pull, register
+
+# -- arg_max, arg_min --------------------------------------------------------------------------
+
+
+def _arg(combiner):
+    """The first (or last) k with x[k] equal to the extreme: two reductions. NaN is the extreme."""
+
+    def rule(out, x, *, axis, keepdims, select_last_index):
+        extents, index = reduced(out, x, (axis,), keepdims)
+        (n,) = extents
+
+        def at(*i):
+            def read(k):
+                return s.cast(x[index(i, (k,))], x.dtype.compute)
+
+            extreme = s.reduce(combiner, extents, read)
+
+            def place(k):
+                here = s.eq(read(k), extreme)
+                if x.dtype.is_float:
+                    here = here | s.isnan(read(k))
+                return s.select(here, k, -1 if select_last_index else n)
+
+            return s.reduce("max" if select_last_index else "min", extents, place)
+
+        return at
+
+    return rule
+
+
+def _arg_ref(f):
+    def ref(x, *, axis, keepdims, select_last_index):
+        x = np.asarray(x)
+        if x.dtype.kind not in "iubf":
+            x = x.astype(np.float32)
+        if select_last_index:
+            at = x.shape[axis] - 1 - f(np.flip(x, axis), axis=axis)
+        else:
+            at = f(x, axis=axis)
+        at = np.asarray(at, np.int64)
+        return np.expand_dims(at, axis) if keepdims else at
+
+    return ref
+
+
+def _arg_samples():
+    for last in (False, True):
+        for axis in (0, 1, -1):
+            yield case(ints((3, 4, 5), 1, 0, 3, "f32"), axis=axis, select_last_index=last)
+        yield case(floats((2, 17)), axis=1, keepdims=False, select_last_index=last)
+        yield case(ints((3, 4), dtype="i64"), axis=0, select_last_index=last)
+        yield case(ints((3, 4), dtype="u8"), axis=0, select_last_index=last)
+        nan = array([[1.0, np.nan, 5.0, np.nan], [0.0, -0.0, 0.0, -1.0], [-np.inf] * 4])
+        yield case(nan, axis=1, select_last_index=last)
+    yield case(floats((3, 5), dtype="f16"), axis=1)
+    yield case(floats((3, 5), dtype="bf16"), axis=1)
+    yield case(floats((3, 1)), axis=1)
+    yield case(floats((0, 3)), axis=1)
+
+
+for _name, _doc, _ref, _combiner in [
+    ("arg_max", "largest", np.argmax, "max"),
+    ("arg_min", "smallest", np.argmin, "min"),
+]:
+    register(
+        _name,
+        "x: T -> i64",
+        f"The index of the {_doc} element along `axis`: of the first one if there are several, "
+        "or of the last one with `select_last_index`. NaN counts as it.",
+        T="numeric",
+        shape=lambda x, axis, keepdims, select_last_index: kept_shape(x, (axis,), keepdims),
+        attrs={
+            "axis": Attr("int"),
+            "keepdims": Attr("bool", True),
+            "select_last_index": Attr("bool", False),
+        },
+        ref=_arg_ref(_ref),
+        grad=NotDifferentiable("an index is piecewise constant", zero=True),
+        loops=Pull(_arg(_combiner)),
+        samples=_arg_samples,
+        family="reduce",
+    )
+
+
+# -- cumsum ------------------------------------------------------------------------------------
+
+
+def _cumsum_shape(x, axis, exclusive, reverse):
+    normalize_axis(axis, x.rank)
+    return x.shape
+
+
+def _cumsum_ref(x, axis, exclusive, reverse):
+    x = np.flip(x, axis) if reverse else x
+    y = np.cumsum(x, axis=axis, dtype=x.dtype)
+    if exclusive:
+        y = np.roll(y, 1, axis)
+        y[(slice(None),) * (axis % x.ndim) + (slice(0, 1),)] = 0
+    return np.flip(y, axis) if reverse else y
+
+
+def _cumsum(out, x, *, axis, exclusive, reverse):
+    axis = normalize_axis(axis, len(x.shape))
+
+    def at(*i):
+        def term(k):
+            low, high = (i[axis], k) if reverse else (k, i[axis])
+            here = low < high if exclusive else low <= high
+            value = s.cast(x[(*i[:axis], k, *i[axis + 1 :])], x.dtype.compute)
+            return s.select(here, value, 0)
+
+        return s.reduce_sum([x.shape[axis]], term)
+
+    return at
+
+
+def _cumsum_gradient(c, g):
+    """Who adds x[k] is everyone after k: the same sum from the other end."""
+    return (c.b.cumsum(g, **(c.attrs | {"reverse": not c.attrs["reverse"]})),)
+
+
+def _cumsum_samples():
+    for exclusive in (False, True):
+        for reverse in (False, True):
+            yield case(floats((3, 5)), axis=1, exclusive=exclusive, reverse=reverse)
+            yield case(ints((4, 3)), axis=0, exclusive=exclusive, reverse=reverse)
+    for dtype in FLOAT_SAMPLES:
+        yield case(floats((2, 7, 3), 1, 0, 1, dtype), axis=-2)
+    yield case(floats((0, 3)), axis=0)
+    yield case(floats((1,)), axis=0, exclusive=True)
+
+
+register(
+    "cumsum",
+    "x: T -> T",
+    "The running sum along `axis`; `exclusive` leaves out the element itself, `reverse` starts at "
+    "the end.",
+    T="numeric",
+    shape=_cumsum_shape,
+    attrs={
+        "axis": Attr("int"),
+        "exclusive": Attr("bool", False),
+        "reverse": Attr("bool", False),
+    },
+    ref=reference(_cumsum_ref),
+    grad=_cumsum_gradient,
+    loops=Pull(_cumsum),
+    samples=_cumsum_samples,
+    family="reduce",
+)

@@ -13,8 +13,8 @@ The formulas are in `vmath_functions`.
 Shared by all: nothing is called outside the module but LLVM intrinsics with a machine instruction
 (fma, sqrt, fabs, copysign, floor, ...); on a target without FMA or SSE4.1, LLVM calls libm for
 those. No fast-math flags: a lane's value does not depend on the lane count. NaN in gives NaN out
-(its payload is not kept), overflow gives inf, underflow is gradual, odd functions keep the sign of
-zero. The rounding mode is round-to-nearest.
+(its payload is not kept), overflow gives inf, underflow is gradual (only sigmoid flushes), odd
+functions keep the sign of zero. The rounding mode is round-to-nearest.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ import llvmlite.ir as ir
 
 from ...errors import TypeMismatch, UnsupportedError
 from . import vmath_functions as f
-from .vmath_emitter import Emitter, V
+from .vmath_emitter import Emitter, V, type_suffix
 
 
 @dataclass(frozen=True)
@@ -112,10 +112,7 @@ def emit(b: ir.IRBuilder, name: str, x: ir.Value, *args: ir.Value) -> ir.Value:
 def declare_as_function(module: ir.Module, name: str, type: ir.Type) -> ir.Function:
     """An internal function that computes `name` on `type`; the same one on each request."""
     bound = _bound(name, type)
-    shape = f"f{Emitter(ir.IRBuilder(), type).bits}"
-    if isinstance(type, ir.VectorType):
-        shape = f"v{type.count}{shape}"
-    symbol = f"tessel.{name}.{shape}"
+    symbol = f"tessel.{name}.{type_suffix(type)}"
     existing = module.globals.get(symbol)
     if existing is not None:
         return existing

@@ -23,6 +23,21 @@ _MANTISSA = {32: 23, 64: 52}
 _BIAS = {32: 127, 64: 1023}
 
 
+def type_suffix(type: ir.Type) -> str:
+    """LLVM's name of the type in overloaded intrinsics: f32, f64, v16f32, ..."""
+    vector = isinstance(type, ir.VectorType)
+    element = type.element if vector else type
+    if not isinstance(element, ir.FloatType | ir.DoubleType):
+        raise TypeMismatch(
+            "vector math works on float and double",
+            expected="float, double or a vector of them",
+            received=str(type),
+            fix="convert to float before the call and back after it",
+        )
+    name = "f32" if isinstance(element, ir.FloatType) else "f64"
+    return f"v{type.count}{name}" if vector else name
+
+
 class _Splat(ir.Constant):
     """A vector constant with equal lanes, printed `splat (float 0x...)`: short for any N."""
 
@@ -124,17 +139,9 @@ class Emitter:
     """A builder and the floating-point type that its functions work in."""
 
     def __init__(self, b: ir.IRBuilder, type: ir.Type):
-        element = type.element if isinstance(type, ir.VectorType) else type
-        if not isinstance(element, ir.FloatType | ir.DoubleType):
-            raise TypeMismatch(
-                "vector math works on float and double",
-                expected="float, double or a vector of them",
-                received=str(type),
-                fix="convert to float before the call and back after it",
-            )
-        self.b, self.type = b, type
+        self.b, self.type, self.suffix = b, type, type_suffix(type)
         self.lanes = type.count if isinstance(type, ir.VectorType) else None
-        self.bits = 32 if isinstance(element, ir.FloatType) else 64
+        self.bits = int(self.suffix[-2:])
         self.mantissa, self.bias = _MANTISSA[self.bits], _BIAS[self.bits]
         self.int_type = self._shaped(ir.IntType(self.bits))
         self.smallest_normal = 2.0 ** (1 - self.bias)
@@ -170,8 +177,7 @@ class Emitter:
 
     def intrinsic(self, name: str, *args: V) -> V:
         """Call `llvm.<name>` on values of this type; declared once per module."""
-        suffix = f"f{self.bits}" if self.lanes is None else f"v{self.lanes}f{self.bits}"
-        full = f"llvm.{name}.{suffix}"
+        full = f"llvm.{name}.{self.suffix}"
         module = self.b.module
         function = module.globals.get(full)
         if function is None:

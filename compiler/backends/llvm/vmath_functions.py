@@ -31,6 +31,12 @@ def _reduce_exp(m: Emitter, x: V) -> tuple[V, V, V]:
     return n, i, m.fma(n, -low, m.fma(n, -high, x))
 
 
+def _exp_parts(m: Emitter, x: V) -> tuple[V, V]:
+    """(p, i) with e^x = p 2^i."""
+    _, i, r = _reduce_exp(m, x)
+    return m.fma(m.fma(m.poly(r, tables.EXP[m.bits]), r, 1.0), r, 1.0), i
+
+
 def _scale(m: Emitter, p: V, i: V) -> V:
     """p 2^i in two exact halves: overflow gives inf, underflow is gradual and rounds once."""
     half = i >> 1
@@ -40,8 +46,7 @@ def _scale(m: Emitter, p: V, i: V) -> V:
 def _exp_shifted(m: Emitter, x: V, shift: int) -> V:
     """e^x 2^shift, without overflow before its time."""
     x = m.at_most(m.at_least(x, m.pick(-104.0, -746.0)), m.pick(90.0, 711.0))
-    _, i, r = _reduce_exp(m, x)
-    p = m.fma(m.fma(m.poly(r, tables.EXP[m.bits]), r, 1.0), r, 1.0)
+    p, i = _exp_parts(m, x)
     return _scale(m, p, i + shift if shift else i)
 
 
@@ -74,8 +79,11 @@ def expm1(m: Emitter, x: V) -> V:
 
 
 def sigmoid(m: Emitter, x: V) -> V:
-    """1 / (1 + e^-x)."""
-    return 1.0 / (exp(m, -x) + 1.0)
+    """1 / (1 + e^-x); e^-x needs no gradual underflow, and results below e^-88 flush to zero."""
+    low, high = m.pick(-87.0, -708.0), m.pick(88.0, 709.0)
+    p, i = _exp_parts(m, m.at_most(m.at_least(-x, low), high))
+    y = 1.0 / m.fma(p, m.pow2(i), 1.0)
+    return m.select(x < -high, 0.0, y)
 
 
 def tanh(m: Emitter, x: V) -> V:
@@ -292,7 +300,7 @@ def atan(m: Emitter, x: V) -> V:
 
 
 def erf(m: Emitter, x: V) -> V:
-    """1 - e^(-a G(a)), G = -log(erfc(a)) / a, as one expm1: 1 to rounding from 4 on."""
+    """1 - e^-g, g = -log(erfc(a)) = a + a G(a), as one expm1; 1 to rounding from 4 on."""
     if m.bits == 64:
         return _erf_double(m, x)
     a = m.at_most(m.abs(x), 4.0)

@@ -47,6 +47,7 @@ class Kernel:
     origins: tuple[str, ...] = ()
     inputs: tuple[Buffer, ...] = field(init=False)
     outputs: tuple[Buffer, ...] = field(init=False)
+    sources: tuple[Buffer, ...] = ()  # after flattening: the original buffers of `params`
 
     def __post_init__(self):
         roots = [e for st in self.stores for e in st.exprs()]
@@ -169,6 +170,7 @@ class Program:
     outputs: list  # TensorType
     weights: list  # numpy arrays
     arena: int
+    fusions: list = field(default_factory=list)  # what fuse.py decided, one per region
 
     def kernels(self) -> Iterator[Call]:
         """Every call, also those inside loops and branches."""

@@ -1,0 +1,25 @@
+"""What backends share: the machine that code is generated for."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class CpuTarget:
+    """A CPU: LLVM triple, cpu and features, and what schedules need to know about it.
+
+    `vector_bytes` is the width of a vector register, `registers` how many there are,
+    `l1` and `l2` cache sizes in bytes (per core).
+    """
+
+    name: str
+    triple: str
+    cpu: str
+    features: str
+    vector_bytes: int
+    registers: int
+    l1: int = 32 << 10
+    l2: int = 512 << 10
+
+    def lanes(self, bits: int) -> int:
+        """Elements of a vector register."""
+        return max(1, self.vector_bytes * 8 // bits)

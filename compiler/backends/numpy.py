@@ -1,0 +1,303 @@
+"""The numpy backend: interprets a Program's loops. The oracle for the code generators.
+
+Every expression is evaluated on the whole domain at once: an axis is an `arange` along its own
+dimension and numpy broadcasts. Nothing here is fast; large domains are cut along their first axis
+so that memory stays bounded.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..loops import expr as s
+from ..loops.expr import Axis, Expr
+from ..loops.nest import Call, ExternCall, For, If, Kernel, Program, Store
+from ..types import BOOL, DType, TensorType, dtype_of
+
+LIMIT = 1 << 24  # elements that one evaluation may hold
+
+
+# -- scalars -------------------------------------------------------------------------------
+
+
+def _truncdiv(a, b):
+    if a.dtype.kind == "u":
+        return a // np.where(b == 0, 1, b)
+    b = np.where(b == 0, 1, b)
+    q = np.abs(a) // np.abs(b)
+    return np.where((a < 0) != (b < 0), -q, q).astype(a.dtype)
+
+
+def _erf(x):
+    return np.vectorize(_math_erf, otypes=[np.float64])(x).astype(x.dtype)
+
+
+def _math_erf(x):
+    import math
+
+    return math.erf(x)
+
+
+def _sigmoid(x):
+    e = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1 / (1 + e), e / (1 + e)).astype(x.dtype)
+
+
+NUMPY = {
+    "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide,
+    "truncdiv": _truncdiv, "floordiv": lambda a, b: a // np.where(b == 0, 1, b).astype(b.dtype),
+    "mod": lambda a, b: np.mod(a, b if a.dtype.kind == "f" else np.where(b == 0, 1, b)),
+    "rem": lambda a, b: np.fmod(a, b if a.dtype.kind == "f" else np.where(b == 0, 1, b)),
+    "min": np.minimum, "max": np.maximum, "pow": np.power, "atan2": np.arctan2,
+    "copysign": np.copysign, "shl": np.left_shift, "shr": np.right_shift,
+    "bitand": np.bitwise_and, "bitor": np.bitwise_or, "bitxor": np.bitwise_xor,
+    "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal,
+    "eq": np.equal, "ne": np.not_equal,
+    "and": np.logical_and, "or": np.logical_or, "xor": np.logical_xor, "not": np.logical_not,
+    "neg": np.negative, "abs": np.abs, "sign": np.sign, "exp": np.exp, "exp2": np.exp2,
+    "expm1": np.expm1, "log": np.log, "log2": np.log2, "log1p": np.log1p, "sqrt": np.sqrt,
+    "rsqrt": lambda x: 1 / np.sqrt(x), "sin": np.sin, "cos": np.cos, "tan": np.tan,
+    "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "sinh": np.sinh, "cosh": np.cosh,
+    "tanh": np.tanh, "asinh": np.arcsinh, "acosh": np.arccosh, "atanh": np.arctanh,
+    "erf": _erf, "sigmoid": _sigmoid, "floor": np.floor, "ceil": np.ceil, "trunc": np.trunc,
+    "round": np.rint, "bitnot": np.invert, "isnan": np.isnan, "isinf": np.isinf,
+    "select": np.where, "fma": lambda a, b, c: a * b + c,
+}  # fmt: skip
+
+_REDUCE = {
+    "sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum,
+    "or": np.logical_or, "and": np.logical_and,
+}  # fmt: skip
+
+
+def cast_array(x: np.ndarray, dtype: DType) -> np.ndarray:
+    """Convert as generated code does: float to int truncates and saturates, NaN becomes 0."""
+    if dtype_of(x) == dtype:
+        return x
+    if dtype == BOOL:
+        return x != 0
+    if x.dtype.kind not in "iub" and dtype.is_int:
+        wide = np.nan_to_num(x.astype(np.float64), nan=0.0, posinf=np.inf, neginf=-np.inf)
+        low, high = np.iinfo(dtype.numpy).min, np.iinfo(dtype.numpy).max
+        inside = np.clip(np.trunc(wide), float(low), float(np.nextafter(float(high), 0)))
+        result = inside.astype(dtype.numpy)
+        return np.where(wide >= float(high), dtype.numpy.type(high), result)
+    return x.astype(dtype.numpy)
+
+
+# -- kernels -------------------------------------------------------------------------------
+
+
+class _Evaluator:
+    """Evaluates expressions over a tuple of axes: axis i runs along dimension i."""
+
+    def __init__(self, arrays: dict, axes: Sequence[Axis], start: int = 0, stop: int | None = None):
+        self.arrays, self.axes = arrays, list(axes)
+        self.range0 = (start, stop)
+        self.memo: dict[Expr, np.ndarray] = {}
+
+    def __call__(self, e: Expr) -> np.ndarray:
+        if e not in self.memo:
+            self.memo[e] = self._eval(e)
+        return self.memo[e]
+
+    def _eval(self, e: Expr) -> np.ndarray:
+        match e.op:
+            case "const":
+                return np.asarray(e.data, e.dtype.numpy)
+            case "axis":
+                position = self.axes.index(e.data)
+                values = np.arange(e.data.extent, dtype=np.int64)
+                if position == 0:
+                    values = values[slice(*self.range0)]
+                return values.reshape([-1] + [1] * (len(self.axes) - 1 - position))
+            case "load":
+                flat = self.arrays[e.data].reshape(-1)
+                return flat[self._offset(e)]
+            case "cast":
+                return cast_array(self(e.args[0]), e.dtype)
+            case "reduce":
+                return self._reduce(e)
+        values = [self(a) for a in e.args]
+        result = np.asarray(NUMPY[e.op](*values))
+        return result if result.dtype == e.dtype.numpy else result.astype(e.dtype.numpy)
+
+    def _offset(self, e: Expr) -> np.ndarray:
+        offset = s.flatten(e.args, e.data.shape) if len(e.args) != 1 else e.args[0]
+        return self(offset)
+
+    def _reduce(self, e: Expr) -> np.ndarray:
+        combiner, axes = e.data
+        contracted = self._contract(e)
+        if contracted is not None:
+            return contracted
+        inner = _Evaluator(self.arrays, [*self.axes, *axes], *self.range0)
+        n = len(axes)
+        value = inner(e.args[0])
+        sizes = [1] * (len(self.axes) + n - value.ndim) + list(value.shape)
+        value = value.reshape(sizes)
+        full = sizes[: len(self.axes)] + [a.extent for a in axes]
+        value = np.broadcast_to(value, full)
+        over = tuple(range(len(self.axes), len(self.axes) + n))
+        result = _REDUCE[combiner].reduce(value, axis=over, dtype=e.dtype.numpy)
+        return np.asarray(result)
+
+    def _contract(self, e: Expr) -> np.ndarray | None:
+        """sum of a product of two factors over disjoint parts of the axes, by einsum."""
+        combiner, axes = e.data
+        body = e.args[0]
+        if combiner != "sum" or body.op != "mul":
+            return None
+        order = [*self.axes, *axes]
+        inner = _Evaluator(self.arrays, order, *self.range0)
+        letters = [chr(97 + i) if i < 26 else chr(39 + i) for i in range(len(order))]
+        operands, subscripts = [], []
+        for factor in body.args:
+            value = inner(factor)
+            value = value.reshape([1] * (len(order) - value.ndim) + list(value.shape))
+            keep = [i for i, d in enumerate(value.shape) if d != 1]
+            operands.append(value.reshape([value.shape[i] for i in keep]))
+            subscripts.append("".join(letters[i] for i in keep))
+        used = set("".join(subscripts))
+        if any(letters[order.index(a)] not in used for a in axes):
+            return None
+        out = [letters[i] for i in range(len(self.axes)) if letters[i] in used]
+        result = np.einsum(
+            f"{','.join(subscripts)}->{''.join(out)}", *operands, optimize=True,
+            dtype=e.dtype.numpy, casting="unsafe",
+        )  # fmt: skip
+        shape = iter(np.shape(result))
+        return np.reshape(
+            result, [next(shape) if letters[i] in used else 1 for i in range(len(self.axes))]
+        )
+
+
+def run_kernel(kernel: Kernel, arrays: Sequence[np.ndarray]) -> None:
+    """Run a kernel over arrays for `kernel.params`; outputs are written in place."""
+    named = dict(zip(kernel.params, arrays, strict=True))
+    for store in kernel.stores:
+        _run_store(kernel, store, named)
+
+
+def _run_store(kernel: Kernel, store: Store, arrays: dict) -> None:
+    axes = list(kernel.axes)
+    extents = [a.extent for a in axes]
+    inner = [
+        np.prod([a.extent for a in e.data[1]], dtype=float)
+        for e in s.walk(store.value)
+        if e.op == "reduce" and not _is_product(e)
+    ]
+    weight = max(inner, default=1.0) * float(np.prod(extents[1:], dtype=float))
+    step = max(1, int(LIMIT // max(1.0, weight))) if axes else 1
+    first = extents[0] if axes else 1
+    for start in range(0, first, step):
+        stop = min(first, start + step)
+        evaluate = _Evaluator(arrays, axes, start, stop)
+        shape = [stop - start, *extents[1:]] if axes else []
+        value = np.broadcast_to(evaluate(store.value), shape)
+        index = np.broadcast_to(
+            evaluate(s.flatten(store.index, store.buffer.shape)
+                     if len(store.index) != 1 else store.index[0]), shape
+        )  # fmt: skip
+        out = arrays[store.buffer].reshape(-1)
+        if store.where is not None:
+            mask = np.broadcast_to(evaluate(store.where), shape)
+            value, index = value[mask], index[mask]
+        _store(out, index.reshape(-1), value.reshape(-1), store.mode)
+
+
+def _is_product(e: Expr) -> bool:
+    return e.data[0] == "sum" and e.args[0].op == "mul"
+
+
+def _store(out, index, value, mode) -> None:
+    match mode:
+        case "set":
+            out[index] = value
+        case "add":
+            np.add.at(out, index, value)
+        case "mul":
+            np.multiply.at(out, index, value)
+        case "max":
+            np.maximum.at(out, index, value)
+        case "min":
+            np.minimum.at(out, index, value)
+        case _:
+            raise AssertionError(mode)
+
+
+# -- programs ------------------------------------------------------------------------------
+
+
+class NumpyModule:
+    """A Program that numpy runs: `module(inputs) -> outputs`, arrays in the program's order."""
+
+    def __init__(self, program: Program):
+        self.program = program
+
+    def __call__(self, inputs: Sequence[np.ndarray]) -> list:
+        memory = _Memory(self.program, inputs)
+        with np.errstate(all="ignore"):
+            _run(self.program.steps, memory, {})
+        return memory.results()
+
+
+class _Memory:
+    def __init__(self, program: Program, inputs):
+        self.program = program
+        self.inputs = [np.ascontiguousarray(x) for x in inputs]
+        self.outputs = [
+            np.zeros(t.shape, t.dtype.numpy) if isinstance(t, TensorType) else None
+            for t in program.outputs
+        ]
+        self.arena = np.zeros(program.arena, np.uint8)
+        self.others: dict = {}
+
+    def array(self, ref, type: TensorType, loops: dict) -> np.ndarray:
+        base = {
+            "input": lambda: self.inputs[ref.slot.index],
+            "output": lambda: self.outputs[ref.slot.index],
+            "weight": lambda: self.program.weights[ref.slot.index],
+            "arena": lambda: self.arena,
+        }[ref.slot.kind]()
+        offset = ref.offset + sum(loops[i] * step for i, step in ref.steps)
+        raw = np.ascontiguousarray(base).reshape(-1).view(np.uint8)
+        return raw[offset : offset + type.nbytes].view(type.dtype.numpy).reshape(type.shape)
+
+    def results(self) -> list:
+        return [self.others.get(i, x) if x is None else x for i, x in enumerate(self.outputs)]
+
+
+def _run(steps, memory: _Memory, loops: dict) -> None:
+    for step in steps:
+        match step:
+            case Call(kernel=kernel, refs=refs):
+                run_kernel(
+                    kernel, [memory.array(r, b.type, loops) for r, b in zip(refs, kernel.params)]
+                )
+            case For(id=loop, trips=trips, body=body):
+                for t in range(trips):
+                    _run(body, memory, loops | {loop: t})
+            case If(condition=condition, then=then, orelse=orelse):
+                flag = memory.array(condition, TensorType(BOOL, ()), loops)
+                _run(then if flag else orelse, memory, loops)
+            case ExternCall():
+                run_extern(step, lambda r, t: memory.array(r, t, loops), memory.others)
+
+
+def run_extern(step: ExternCall, array, others: dict) -> None:
+    """Run a hand-written kernel; results that are no tensors go to `others` by output slot."""
+    inputs = [
+        None if r is None else (array(r, t) if isinstance(t, TensorType) else others[r.slot.index])
+        for r, t in zip(step.inputs, step.input_types)
+    ]
+    results = step.function(*inputs, **step.attrs)
+    results = results if isinstance(results, tuple) else (results,)
+    for ref, type, result in zip(step.outputs, step.output_types, results):
+        if isinstance(type, TensorType):
+            array(ref, type)[...] = result
+        else:
+            others[ref.slot.index] = result
+
+
+__all__ = ["NUMPY", "NumpyModule", "cast_array", "run_extern", "run_kernel"]

@@ -1,0 +1,347 @@
+"""Graph -> Program: kernels in order over planned memory.
+
+    lower(graph) -> Program      every shape of the graph is static
+
+Each value that needs memory (`fuse.py`) becomes one kernel whose expression is pulled from the
+graph (`pull.py`). Reshapes of memory are aliases. `if` and `scan` become `If` and `For` steps over
+the same memory; a scan's slices are places that move with the loop.
+"""
+
+from collections.abc import Sequence
+
+from ..errors import UnsupportedError
+from ..ir import Graph, Node, Value
+from ..ops.registry import Control, Expand, Extern, Kernels
+from ..types import TensorType
+from . import expr as s
+from .expr import Axis, Buffer
+from .fuse import Fusion, kind_of, plan_fusion
+from .memory import Place, Storage, plan_memory
+from .nest import Call, ExternCall, For, If, Kernel, Program, Store
+from .pull import Puller, expansion, is_pullable
+from .simplify import merge_axes, split_axes
+
+
+def lower(graph: Graph) -> Program:
+    """The program of a graph. Raises UnsupportedError for symbolic shapes."""
+    for v in graph.values():
+        if isinstance(v.type, TensorType) and not v.type.is_static:
+            raise UnsupportedError(
+                "a shape is not known", where=f"%{v.name}", received=v.type,
+                fix="give the sizes of the symbolic dims (--shapes)",
+            )  # fmt: skip
+    graph = expand_composites(graph)
+    lowering = _Lowering()
+    inputs = [Storage.of(v.type, "input", i) for i, v in enumerate(graph.inputs)]
+    outputs = [Storage.of(v.type, "output", i) for i, v in enumerate(graph.outputs)]
+    steps = lowering.graph(
+        graph, [Place(x) for x in inputs], [Place(x) for x in outputs], graph.updates
+    )
+    steps, arena = plan_memory(steps)
+    return Program(
+        steps=steps,
+        inputs=[v.type for v in graph.inputs],
+        outputs=[v.type for v in graph.outputs],
+        weights=lowering.weights,
+        arena=arena,
+        fusions=lowering.fusions,
+    )
+
+
+def expand_composites(graph: Graph) -> Graph:
+    """Replace composites that cannot be one kernel (attention, lstm, …) by their expansion."""
+    from ..builder import Builder
+
+    def needs(node: Node) -> bool:
+        return isinstance(node.op.loops, Expand) and not is_pullable(node.op, node)
+
+    while any(needs(n) for n in graph.nodes) or any(
+        needs(n) for node in graph.nodes for _, g in node.regions() for n in g.nodes
+    ):
+        b = Builder(Graph(graph.name))
+        table: dict[Value, Value] = {}
+        for v in graph.inputs:
+            table[v] = b.input(v.name, v.type).value
+        for node in graph.nodes:
+            operands = [None if v is None else table[v] for v in node.inputs]
+            if needs(node):
+                inner = expansion(node)
+                results = b.inline(inner, [v for v in operands if v is not None])
+            else:
+                attrs = {
+                    k: expand_composites(a) if isinstance(a, Graph) else a
+                    for k, a in node.attrs.items()
+                }
+                types, names = [o.type for o in node.outputs], [o.name for o in node.outputs]
+                results = b._append(node.op, operands, attrs, types, names, node.origin)
+            table |= {o: r.value for o, r in zip(node.outputs, results)}
+        for v, name in zip(graph.outputs, graph.output_names):
+            b.output(name, table[v])
+        b.graph.updates, b.graph.metadata = dict(graph.updates), dict(graph.metadata)
+        graph = b.graph
+    return graph
+
+
+class _Lowering:
+    """Weights and kernels of one program; `graph` is called again for each region."""
+
+    def __init__(self):
+        self.weights: list = []
+        self.fusions: list[Fusion] = []
+        self._weight_slots: dict[int, tuple] = {}
+        self._loops = 0
+
+    def graph(
+        self, graph: Graph, inputs: Sequence[Place], outputs: Sequence[Place], updates=None
+    ) -> list:
+        """Steps that compute `outputs` from `inputs`."""
+        return _Scope(self, graph, inputs, outputs, updates or {}).steps
+
+    def weight(self, array) -> Place:
+        found = self._weight_slots.get(id(array))
+        if found is None:
+            place = Place(Storage("weight", len(self.weights), max(1, array.nbytes)))
+            self.weights.append(array)
+            found = self._weight_slots[id(array)] = (array, place)
+        return found[1]
+
+    def loop_id(self) -> int:
+        self._loops += 1
+        return self._loops - 1
+
+
+class _Scope:
+    """The lowering of one graph (the model, or a region)."""
+
+    def __init__(self, parent: _Lowering, graph: Graph, inputs, outputs, updates):
+        self.parent, self.current = parent, graph
+        self.places: dict[Value, Place] = dict(zip(graph.inputs, inputs))
+        self.steps: list = []
+        self.fusion = plan_fusion(graph)
+        parent.fusions.append(self.fusion)
+        late = self._assign_outputs(graph, outputs, updates)
+        for node in graph.nodes:
+            if node not in late:
+                self._node(node)
+        for node in late:
+            self._node(node)
+        for value, place in zip(graph.outputs, outputs):
+            if self._place(value) != place:
+                self._copy(value, place)
+
+    def _assign_outputs(self, graph, outputs, updates) -> list[Node]:
+        """Let producers write into the outputs directly; returns the nodes that must run last.
+
+        An output that takes over an input's memory is stored after everything else has read it.
+        """
+        late = []
+        self.preset: dict[Value, Place] = {}
+        for i, (value, place) in enumerate(zip(graph.outputs, outputs)):
+            source = self._alias_source(value)
+            if source.node is None or source.constant is not None or source in self.preset:
+                continue
+            self.preset[source] = place
+            if i in updates and source is value:
+                late.append(value.node)
+        return late
+
+    def _alias_source(self, value: Value) -> Value:
+        while value.node is not None and kind_of(value.node) == "alias":
+            source = value.node.inputs[0]
+            if source in self.fusion.inlined:
+                break
+            value = source
+        return value
+
+    def _place(self, value: Value) -> Place:
+        """Where a value lives; constants become weights on first use."""
+        if value not in self.places:
+            constant = value.constant
+            assert constant is not None, f"{value} has no memory yet"
+            self.places[value] = self.parent.weight(constant)
+        return self.places[value]
+
+    def _new(self, value: Value) -> Place:
+        place = self.preset.get(value)
+        if place is None:
+            place = Place(Storage.of(value.type, "arena"))
+        self.places[value] = place
+        return place
+
+    # -- nodes ----------------------------------------------------------------------------
+
+    def _node(self, node: Node) -> None:
+        if node.op.name == "constant" or all(v in self.fusion.inlined for v in node.outputs):
+            return
+        match node.op.loops:
+            case Kernels(emit=emit):
+                self._kernels(node, emit)
+            case Control(kind="if"):
+                self._if(node)
+            case Control(kind="scan"):
+                self._scan(node)
+            case Extern(kernel=function):
+                self._extern(node, function)
+            case _ if kind_of(node) == "alias" and node.inputs[0] not in self.fusion.inlined:
+                self.places[node.outputs[0]] = self._place(node.inputs[0])
+            case _:
+                for value in node.outputs:
+                    if value not in self.fusion.inlined:
+                        self._kernel(value)
+
+    def _puller(self) -> tuple[Puller, dict]:
+        """A Puller over everything that has memory; buffers are made as they are read."""
+        scope, buffers = self, {}
+
+        class Lazy(dict):
+            def __contains__(self, value):
+                if value in buffers:
+                    return True
+                return value in scope.places or (
+                    value.constant is not None and value not in scope.fusion.inlined
+                )
+
+            def __getitem__(self, value):
+                if value not in buffers:
+                    buffers[value] = Buffer(value.name, value.type)
+                return buffers[value]
+
+        return Puller(Lazy()), buffers
+
+    def _kernel(self, value: Value) -> None:
+        """One kernel that computes a value at every index of its shape."""
+        puller, buffers = self._puller()
+        axes = tuple(Axis("i", d) for d in value.shape)
+        index = tuple(s.axis(a) for a in axes)
+        puller.visited[value.node] = None
+        e = puller._pull(value, index)
+        out = Buffer(value.name, value.type)
+        kernel = Kernel(value.node.op.name, axes, (Store(out, index, e),), origins=_origins(puller))
+        self._call(kernel, buffers, {out: self._new(value)})
+
+    def _kernels(self, node: Node, emit) -> None:
+        puller, buffers = self._puller()
+        outs = [Buffer(v.name, v.type) for v in node.outputs]
+        places = {b: self._new(v) for b, v in zip(outs, node.outputs)}
+        puller.visited[node] = None
+        stores = _KernelWriter(node, outs)
+        operands = [puller.operand(v) for v in node.inputs]
+        operands += [None] * (sum(not i.variadic for i in node.op.inputs) - len(operands))
+        types = tuple(v.type for v in node.outputs)
+        emit(stores, types[0] if len(types) == 1 else types, *operands, **node.attrs)
+        for axes, store, serial in stores.kernels:
+            if all(a.extent for a in axes):
+                kernel = Kernel(node.op.name, axes, (store,), serial, _origins(puller))
+                self._call(kernel, buffers, places)
+
+    def _call(self, kernel: Kernel, buffers: dict, outs: dict) -> None:
+        kernel = merge_axes(split_axes(kernel))
+        if any(a.extent == 0 for a in kernel.axes):
+            return
+        where = {b: self._place(v) for v, b in buffers.items()} | outs
+        self.steps.append(Call(kernel, tuple(where[b] for b in kernel.sources)))
+
+    def _copy(self, value: Value, place: Place) -> None:
+        source, out = Buffer("x", value.type), Buffer("y", value.type)
+        axes = tuple(Axis("i", d) for d in value.shape)
+        index = tuple(s.axis(a) for a in axes)
+        kernel = merge_axes(Kernel("copy", axes, (Store(out, index, source[index]),)))
+        if all(a.extent for a in kernel.axes):
+            self.steps.append(Call(kernel, (self._place(value), place)))
+
+    def _extern(self, node: Node, function) -> None:
+        inputs = tuple(None if v is None else self._place(v) for v in node.inputs)
+        outputs = tuple(self._new(v) for v in node.outputs)
+        self.steps.append(
+            ExternCall(
+                node.op.name,
+                function,
+                node.attrs,
+                inputs,
+                tuple(None if v is None else v.type for v in node.inputs),
+                outputs,
+                tuple(v.type for v in node.outputs),
+                node.where,
+            )
+        )
+
+    # -- control flow ---------------------------------------------------------------------
+
+    def _if(self, node: Node) -> None:
+        condition, *captured = [self._place(v) for v in node.inputs]
+        outs = [self._new(v) for v in node.outputs]
+        branches = [
+            self.parent.graph(node.attrs[k], captured, outs) for k in ("then_graph", "else_graph")
+        ]
+        self.steps.append(If(condition, *branches))
+
+    def _scan(self, node: Node) -> None:
+        body, n, m = node.attrs["body"], node.attrs["states"], node.attrs["scans"]
+        reverse = node.attrs["reverse"]
+        operands = [self._place(v) for v in node.inputs]
+        trips = node.inputs[n].shape[0]
+        loop = self.parent.loop_id()
+
+        def slice_of(place: Place, type: TensorType) -> Place:
+            step = type.nbytes
+            start = (trips - 1) * step if reverse else 0
+            return place.moved(start, loop, -step if reverse else step)
+
+        states = []
+        for value, result, source in zip(node.inputs[:n], node.outputs, body.inputs):
+            place = self._new(result)  # the final state's memory carries the state
+            self._copy(value, place)
+            states.append((place, source.type))
+        slices = [slice_of(p, v.type) for p, v in zip(operands[n : n + m], body.inputs[n : n + m])]
+        stacked = [
+            slice_of(self._new(o), v.type) for o, v in zip(node.outputs[n:], body.outputs[n:])
+        ]
+        nexts = [Place(Storage.of(t, "arena")) for _, t in states]
+        if trips == 0:
+            return
+        steps = self.parent.graph(
+            body, [p for p, _ in states] + slices + operands[n + m :], nexts + stacked
+        )
+        inner = _Copies(self.parent)
+        for source, (place, t) in zip(nexts, states):
+            inner.copy(source, place, t)
+        self.steps.append(For(loop, trips, steps + inner.steps))
+
+
+class _Copies:
+    """Copy steps between places."""
+
+    def __init__(self, parent):
+        self.steps: list = []
+
+    def copy(self, source: Place, target: Place, type: TensorType) -> None:
+        x, y = Buffer("x", type), Buffer("y", type)
+        axes = tuple(Axis("i", d) for d in type.shape)
+        index = tuple(s.axis(a) for a in axes)
+        kernel = merge_axes(Kernel("copy", axes, (Store(y, index, x[index]),)))
+        if all(a.extent for a in kernel.axes):
+            self.steps.append(Call(kernel, (source, target)))
+
+
+class _KernelWriter:
+    """What `Kernels` records write through: `k.store(extents, at, …)`."""
+
+    def __init__(self, node: Node, outs: Sequence[Buffer]):
+        self.outs = outs
+        self.kernels: list[tuple] = []
+
+    def store(self, extents, at, *, mode="set", serial=False, output=0) -> None:
+        """Store `at(*i) -> (index, value[, where])` for every i below `extents`."""
+        axes = tuple(Axis("i", d) for d in extents)
+        result = at(*[s.axis(a) for a in axes])
+        index, value, *where = result
+        out = self.outs[output]
+        index = tuple(s.const(0) if d == 1 else s.lift(i, s.const(0))
+                      for i, d in zip(index, out.shape))  # fmt: skip
+        value = s.cast(value, out.dtype)
+        store = Store(out, index, value, where[0] if where else None, mode)
+        self.kernels.append((axes, store, serial))
+
+
+def _origins(puller: Puller) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(n.where for n in reversed(puller.visited)))

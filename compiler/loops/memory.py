@@ -1,0 +1,107 @@
+"""Memory: values live in `Storage`s; `plan_memory` packs those of the arena by their lifetimes.
+
+A storage is alive from the first step that touches it to the last; one that is touched inside a
+loop or a branch is alive for the whole of it. Offsets are chosen largest first, each at the lowest
+place that is free for its whole life (a best-fit of interval graphs, as in TVM's and TFLite's
+greedy-by-size planners).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from ..types import TensorType
+from .nest import Call, ExternCall, For, If, Ref, Slot
+
+ALIGNMENT = 64
+
+
+@dataclass(eq=False)
+class Storage:
+    """Memory of one or more values. `index` is given for inputs, outputs and weights."""
+
+    kind: str
+    index: int
+    nbytes: int
+    offset: int = 0
+
+    @staticmethod
+    def of(type, kind: str, index: int = 0) -> "Storage":
+        nbytes = type.nbytes if isinstance(type, TensorType) else 0
+        return Storage(kind, index, max(1, nbytes))
+
+
+@dataclass(frozen=True)
+class Place:
+    """A part of a storage: `offset` bytes in, moving by `steps` = ((loop, bytes), …)."""
+
+    storage: Storage
+    offset: int = 0
+    steps: tuple[tuple[int, int], ...] = ()
+
+    def moved(self, offset: int, loop: int, step: int) -> "Place":
+        return replace(self, offset=self.offset + offset, steps=(*self.steps, (loop, step)))
+
+    def ref(self) -> Ref:
+        s = self.storage
+        return Ref(Slot(s.kind, s.index), s.offset + self.offset, self.steps)
+
+
+def plan_memory(steps: list) -> tuple[list, int]:
+    """The steps with `Ref`s for `Place`s, and the arena's size in bytes."""
+    lives: dict[Storage, list[int]] = {}
+    for time, step in enumerate(steps):
+        for place in places_of(step):
+            if place.storage.kind == "arena":
+                life = lives.setdefault(place.storage, [time, time])
+                life[1] = time
+    arena = 0
+    placed: list[tuple[Storage, int, int]] = []
+    for storage, (first, last) in sorted(lives.items(), key=lambda t: -t[0].nbytes):
+        size = -(-storage.nbytes // ALIGNMENT) * ALIGNMENT
+        busy = sorted(
+            (o.offset, o.offset + -(-o.nbytes // ALIGNMENT) * ALIGNMENT)
+            for o, begin, end in placed
+            if begin <= last and first <= end
+        )
+        offset = 0
+        for low, high in busy:
+            if offset + size <= low:
+                break
+            offset = max(offset, high)
+        storage.offset = offset
+        placed.append((storage, first, last))
+        arena = max(arena, offset + size)
+    return [_resolve(step) for step in steps], arena
+
+
+def places_of(step) -> Iterator[Place]:
+    """Every place that a step touches, also inside loops and branches."""
+    match step:
+        case Call(refs=refs):
+            yield from refs
+        case ExternCall(inputs=inputs, outputs=outputs):
+            yield from (p for p in (*inputs, *outputs) if p is not None)
+        case For(body=body):
+            for inner in body:
+                yield from places_of(inner)
+        case If(condition=condition, then=then, orelse=orelse):
+            yield condition
+            for inner in (*then, *orelse):
+                yield from places_of(inner)
+
+
+def _resolve(step):
+    match step:
+        case Call(kernel=kernel, refs=refs):
+            return Call(kernel, tuple(p.ref() for p in refs))
+        case ExternCall():
+            return replace(
+                step,
+                inputs=tuple(None if p is None else p.ref() for p in step.inputs),
+                outputs=tuple(p.ref() for p in step.outputs),
+            )
+        case For(id=id, trips=trips, body=body):
+            return For(id, trips, [_resolve(x) for x in body])
+        case If(condition=condition, then=then, orelse=orelse):
+            return If(condition.ref(), [_resolve(x) for x in then], [_resolve(x) for x in orelse])
+    raise AssertionError(step)

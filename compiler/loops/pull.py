@@ -1,0 +1,155 @@
+"""From graph nodes to expressions: `Puller.read(value, index)` is a value at an index.
+
+A value that has a buffer is a load. Any other value is *pulled*: its node's record says what the
+element at that index is in terms of its operands, which are read the same way. Composites made of
+elementwise, reduction and index ops are pulled through their expansion, so a softmax or a layer
+norm becomes one expression with nested reductions.
+"""
+
+from collections.abc import Callable, Sequence
+
+from ..builder import Builder, Tensor
+from ..ir import Graph, Node, Value
+from ..ops.registry import Alias, Elementwise, Expand, Op, Pull
+from ..types import TensorType
+from . import expr as s
+from .expr import Buffer, Expr
+
+
+class Operand:
+    """What a rule sees of an operand: its type, and reads `x[i, j]` at exact indices."""
+
+    __slots__ = ("read", "type")
+
+    def __init__(self, type: TensorType, read: Callable[[tuple], Expr]):
+        self.type, self.read = type, read
+
+    shape = property(lambda self: self.type.shape)
+    dtype = property(lambda self: self.type.dtype)
+    rank = property(lambda self: self.type.rank)
+
+    def __getitem__(self, index) -> Expr:
+        index = index if isinstance(index, tuple) else (index,)
+        return self.read(tuple(i if isinstance(i, Expr) else s.const(i) for i in index))
+
+
+_expansions: dict[int, tuple[Node, Graph]] = {}
+
+
+def expansion(node: Node) -> Graph:
+    """The composite's own graph: inputs are its operands (absent ones stay absent)."""
+    found = _expansions.get(id(node))
+    if found is not None and found[0] is node:
+        return found[1]
+    b = Builder(name=node.op.name)
+    b.origin = node.origin
+    operands = [None if v is None else b.input(f"x{i}", v.type) for i, v in enumerate(node.inputs)]
+    operands += [None] * (sum(not i.variadic for i in node.op.inputs) - len(operands))
+    result = node.op.loops.rule(b, *operands, **node.attrs)
+    for i, r in enumerate(result if isinstance(result, (tuple, list)) else [result]):
+        b.output(f"y{i}", r if isinstance(r, Tensor) else b.constant(r))
+    if len(_expansions) > 4096:
+        _expansions.clear()
+    _expansions[id(node)] = (node, b.graph)
+    return b.graph
+
+
+def is_pullable(op: Op, node: Node) -> bool:
+    """Whether the node can be part of another kernel's expression."""
+    match op.loops:
+        case Elementwise() | Pull() | Alias():
+            return True
+        case Expand():
+            return all(
+                n.op.name == "constant"
+                or (is_pullable(n.op, n) and n.op.family not in ("contract", "pool"))
+                for n in expansion(node).nodes
+            )
+    return op.name == "constant" and node.attrs["value"].size == 1
+
+
+class Puller:
+    """Expressions of values. `buffers` maps the values that have memory to their buffers."""
+
+    def __init__(self, buffers: dict[Value, Buffer]):
+        self.buffers = buffers
+        self._memo: dict[tuple, Expr] = {}
+        self._rules: dict[Node, Sequence[Callable]] = {}
+        self.visited: dict[Node, None] = {}
+
+    def read(self, value: Value, index: Sequence[Expr]) -> Expr:
+        """The element of `value` at `index` (one expression per dim)."""
+        index = tuple(s.const(0) if d == 1 else i for i, d in zip(index, value.shape))
+        key = (value, *map(id, index))
+        if key not in self._memo:
+            self._memo[key] = self._pull(value, index)
+        return self._memo[key]
+
+    def _pull(self, value: Value, index: tuple[Expr, ...]) -> Expr:
+        constant = value.constant
+        if constant is not None and constant.size == 1 and constant.dtype != object:
+            return _scalar(constant, value.dtype)
+        if value in self.buffers:
+            return s.load(self.buffers[value], index)
+        node = value.node
+        assert node is not None, f"input {value} has no buffer"
+        self.visited[node] = None
+        if node not in self._rules:
+            self._rules[node] = self._rule(node)
+        return s.cast(self._rules[node][value.index](*index), value.dtype)
+
+    def operand(self, value: Value | None) -> Operand | None:
+        if value is None:
+            return None
+        return Operand(value.type, lambda index: self.read(value, index))
+
+    def _rule(self, node: Node) -> Sequence[Callable]:
+        """One function of the output index per output."""
+        match node.op.loops:
+            case Elementwise(body=body):
+                return [self._elementwise(node, body)]
+            case Alias():
+                x, out = node.inputs[0], node.outputs[0]
+                return [lambda *i: self.read(x, s.unflatten(s.flatten(i, out.shape), x.shape))]
+            case Pull(rule=rule):
+                outs = tuple(o.type for o in node.outputs)
+                operands = [self.operand(v) for v in node.inputs]
+                operands += [None] * (sum(not i.variadic for i in node.op.inputs) - len(operands))
+                made = rule(outs[0] if len(outs) == 1 else outs, *operands, **node.attrs)
+                return made if isinstance(made, (tuple, list)) else [made]
+            case Expand():
+                return self._expanded(node)
+        raise AssertionError(f"{node} cannot be pulled")
+
+    def _expanded(self, node: Node) -> Sequence[Callable]:
+        graph = expansion(node)
+        inner = Puller({})
+        outer = iter(v for v in node.inputs if v is not None)
+        reads = {v: next(outer) for v in graph.inputs}
+        inner_pull = inner._pull
+        inner._pull = lambda v, i: self.read(reads[v], i) if v in reads else inner_pull(v, i)
+        return [lambda *i, v=v: inner.read(v, i) for v in graph.outputs]
+
+    def _elementwise(self, node: Node, body: Callable) -> Callable:
+        out = node.outputs[0].type
+
+        def at(*index):
+            operands = []
+            for v in node.inputs:
+                if v is None:
+                    operands.append(None)
+                    continue
+                i = index[out.rank - v.rank :]
+                x = self.read(v, tuple(s.const(0) if d == 1 else k for k, d in zip(i, v.shape)))
+                operands.append(s.cast(x, x.dtype.compute))
+            missing = sum(not i.variadic for i in node.op.inputs) - len(operands)
+            return body(s, *operands, *([None] * missing), **node.attrs)
+
+        return at
+
+
+def _scalar(array, dtype) -> Expr:
+    value = array.reshape(-1)[0]
+    if dtype.is_float:
+        return s.cast(s.const(float(value), dtype.compute), dtype)
+    return s.const(int(value) if dtype.kind != "b" else bool(value), dtype)

@@ -1,3 +1,11 @@
 """Op records, one file per family. Importing this package registers all of them."""
 
-from . import along, binary, custom, elementwise, reduce  # noqa: F401
+from . import (  # noqa: F401
+    along,
+    binary,
+    composite,
+    custom,
+    elementwise,
+    norm,
+    reduce,
+)

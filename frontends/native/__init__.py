@@ -1,1 +1,34 @@
 """The native frontend: Python functions traced into graphs, and layers for them."""
+
+from . import functional
+from .export import flat_values, nested_values, to_graph, training_graphs
+from .initializers import glorot_normal, glorot_uniform, he_normal, he_uniform
+from .layers import (
+    GELU,
+    AvgPool2d,
+    BatchNorm2d,
+    Conv2d,
+    Embedding,
+    Flatten,
+    LayerNorm,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    Sequential,
+    Tanh,
+)
+from .losses import accuracy, cross_entropy, mse
+from .module import Module, Scope
+from .regions import cond, custom_gradient, scan
+from .tracing import Array, trace
+from .transforms import grad, jit, make_transforms, value_and_grad
+from .tree import tree_map
+
+__all__ = [
+    "GELU", "Array", "AvgPool2d", "BatchNorm2d", "Conv2d", "Embedding", "Flatten", "LayerNorm",
+    "Linear", "MaxPool2d", "Module", "ReLU", "Scope", "Sequential", "Tanh", "accuracy", "cond",
+    "cross_entropy", "custom_gradient", "flat_values", "functional", "glorot_normal",
+    "glorot_uniform", "grad", "he_normal", "he_uniform", "jit", "make_transforms", "mse",
+    "nested_values", "scan", "to_graph", "trace", "training_graphs", "tree_map",
+    "value_and_grad",
+]  # fmt: skip

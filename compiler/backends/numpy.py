@@ -88,6 +88,14 @@ def cast_array(x: np.ndarray, dtype: DType) -> np.ndarray:
 # -- kernels -------------------------------------------------------------------------------
 
 
+def _limits(dtype: DType) -> tuple:
+    """What max and min over nothing are."""
+    if dtype.is_float:
+        return -np.inf, np.inf
+    info = np.iinfo(dtype.numpy)
+    return info.min, info.max
+
+
 class _Evaluator:
     """Evaluates expressions over a tuple of axes: axis i runs along dimension i."""
 
@@ -139,6 +147,10 @@ class _Evaluator:
         full = sizes[: len(self.axes)] + [a.extent for a in axes]
         value = np.broadcast_to(value, full)
         over = tuple(range(len(self.axes), len(self.axes) + n))
+        if 0 in full[len(self.axes) :] and combiner in ("max", "min"):
+            lowest, highest = _limits(e.dtype)
+            value = lowest if combiner == "max" else highest
+            return np.full(full[: len(self.axes)], value, e.dtype.numpy)
         result = _REDUCE[combiner].reduce(value, axis=over, dtype=e.dtype.numpy)
         return np.asarray(result)
 
@@ -192,7 +204,8 @@ def _run_store(kernel: Kernel, store: Store, arrays: dict) -> None:
     first = extents[0] if axes else 1
     for start in range(0, first, step):
         stop = min(first, start + step)
-        evaluate = _Evaluator(arrays, axes, start, stop)
+        # Without parallel axes dimension 0 is a reduction's, which is not cut.
+        evaluate = _Evaluator(arrays, axes, start, stop if axes else None)
         shape = [stop - start, *extents[1:]] if axes else []
         value = np.broadcast_to(evaluate(store.value), shape)
         index = np.broadcast_to(

@@ -1,1 +1,1 @@
-"""The ONNX frontend: models read into graphs, and graphs written as models."""
+"""ONNX in and out: `read` gives a Graph, `write` a ModelProto."""

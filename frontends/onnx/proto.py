@@ -1,0 +1,197 @@
+"""Protobuf to plain Python: files, dtypes, tensors, attributes. Damage becomes a ModelError."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import AttributeProto, ModelProto, TensorProto, numpy_helper
+
+from ...compiler.errors import ModelError, UnsupportedError
+from ...compiler.types import DTYPES, DType
+from . import external
+
+MAX_ELEMENTS = 1 << 40
+
+_ELEMENT_TYPES = {
+    TensorProto.FLOAT: "f32",
+    TensorProto.DOUBLE: "f64",
+    TensorProto.FLOAT16: "f16",
+    TensorProto.BFLOAT16: "bf16",
+    TensorProto.FLOAT8E4M3FN: "f8e4m3fn",
+    TensorProto.FLOAT8E4M3FNUZ: "f8e4m3fnuz",
+    TensorProto.FLOAT8E5M2: "f8e5m2",
+    TensorProto.FLOAT8E5M2FNUZ: "f8e5m2fnuz",
+    TensorProto.INT64: "i64",
+    TensorProto.INT32: "i32",
+    TensorProto.INT16: "i16",
+    TensorProto.INT8: "i8",
+    TensorProto.INT4: "i4",
+    TensorProto.UINT64: "u64",
+    TensorProto.UINT32: "u32",
+    TensorProto.UINT16: "u16",
+    TensorProto.UINT8: "u8",
+    TensorProto.UINT4: "u4",
+    TensorProto.BOOL: "bool",
+    TensorProto.STRING: "str",
+}
+ELEMENT_TYPE_OF = {DTYPES[name]: number for number, name in _ELEMENT_TYPES.items()}
+
+
+def dtype_of_element(number: int, where: str) -> DType:
+    """The DType of a TensorProto.DataType. Raises UnsupportedError, or ModelError if none."""
+    if number in _ELEMENT_TYPES:
+        return DTYPES[_ELEMENT_TYPES[number]]
+    if number in TensorProto.DataType.values() and number != TensorProto.UNDEFINED:
+        name = TensorProto.DataType.Name(number)
+        raise UnsupportedError(f"unsupported dtype {name}", where=where)
+    raise ModelError("not an ONNX element type", where=where, received=number)
+
+
+def load(source) -> tuple[ModelProto, Path | None, str]:
+    """(model, folder of its external data, name for errors) of a path, bytes or ModelProto."""
+    if isinstance(source, ModelProto):
+        return source, None, source.graph.name or "model"
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return _parse(bytes(source), "model bytes"), None, "model bytes"
+    path = Path(source)
+    where = str(path)
+    if path.is_dir():
+        raise ModelError("the model is a directory", where=where, fix="name the .onnx file in it")
+    try:
+        if path.suffix in (".onnxtxt", ".onnxtext"):
+            return _parse_text(path.read_text(encoding="utf-8"), where), path.parent, where
+        return _parse(path.read_bytes(), where), path.parent, where
+    except FileNotFoundError:
+        raise ModelError("there is no such file", where=where) from None
+    except OSError as error:
+        raise ModelError(f"the file cannot be read: {error.strerror}", where=where) from None
+    except UnicodeDecodeError:
+        raise ModelError("the text is not UTF-8", where=where) from None
+
+
+def _parse(data: bytes, where: str) -> ModelProto:
+    if data[:2] == b"\x1f\x8b":
+        raise ModelError("the file is gzip-compressed", where=where, fix="run gunzip on it")
+    if data[:4] == b"PK\x03\x04":
+        raise ModelError("the file is a zip archive", where=where, fix="unzip it")
+    if not data:
+        raise ModelError("the file is empty", where=where)
+    try:
+        model = ModelProto.FromString(data)
+    except DecodeError:
+        raise ModelError(
+            "this is not an ONNX file, or it is damaged", where=where, expected="a ModelProto"
+        ) from None
+    return model
+
+
+def _parse_text(text: str, where: str) -> ModelProto:
+    try:
+        return onnx.parser.parse_model(text)
+    except onnx.parser.ParseError as error:
+        raise ModelError(f"the ONNX text does not parse: {error}", where=where) from None
+
+
+def shape_of_tensor(tensor: TensorProto, where: str) -> tuple[int, ...]:
+    shape = tuple(tensor.dims)
+    if any(d < 0 for d in shape) or math.prod(shape) > MAX_ELEMENTS:
+        raise ModelError("absurd dims of a tensor", where=where, received=list(shape))
+    return shape
+
+
+def to_array(tensor: TensorProto, folder: Path | None, where: str) -> np.ndarray:
+    """The tensor as an array: a view of its raw bytes where possible, read-only.
+
+    Raises ModelError if its bytes and dims do not fit, UnsupportedError for unknown dtypes.
+    """
+    dtype = dtype_of_element(tensor.data_type, where)
+    shape = shape_of_tensor(tensor, where)
+    if tensor.data_location == TensorProto.EXTERNAL:
+        return external.read(tensor, dtype, shape, folder, where)
+    if tensor.HasField("raw_data") and dtype.kind != "s" and dtype.bits >= 8 or dtype.bits == 1:
+        if tensor.HasField("raw_data"):
+            return from_bytes(tensor.raw_data, dtype, shape, where)
+    try:
+        array = numpy_helper.to_array(tensor)
+    except (ValueError, TypeError, IndexError, UnicodeDecodeError) as error:
+        raise ModelError(
+            f"a tensor's data do not fit its type: {error}", where=where, expected=f"{shape}"
+        ) from None
+    if dtype.kind == "s":
+        text = [b.decode("utf-8", "replace") if isinstance(b, bytes) else b for b in array.flat]
+        out = np.empty(len(text), object)
+        out[:] = text
+        return out.reshape(shape)
+    return array.astype(dtype.numpy, copy=False)
+
+
+def from_bytes(data, dtype: DType, shape: tuple, where: str) -> np.ndarray:
+    """`data` (little-endian) seen as an array. Raises ModelError if the lengths differ."""
+    count = math.prod(shape)
+    if dtype.bits == 4:
+        expected = (count + 1) // 2
+    else:
+        expected = count * dtype.bytes
+    if len(data) != expected:
+        raise ModelError(
+            "a tensor's data are truncated or too long",
+            where=where,
+            expected=f"{expected} bytes for {dtype}[{','.join(map(str, shape))}]",
+            received=f"{len(data)} bytes",
+        )
+    if dtype.bits == 4:
+        packed = np.frombuffer(data, np.uint8)
+        nibbles = np.stack([packed & 15, packed >> 4], axis=-1).reshape(-1)[:count]
+        if dtype.kind == "i":
+            nibbles = ((nibbles ^ 8).astype(np.int8) - 8).astype(dtype.numpy)
+        return nibbles.astype(dtype.numpy).reshape(shape)
+    return np.frombuffer(data, dtype.numpy.newbyteorder("<")).reshape(shape)
+
+
+def densify(sparse: onnx.SparseTensorProto, folder: Path | None, where: str) -> np.ndarray:
+    """The dense array of a sparse tensor (COO, flat or by coordinates)."""
+    values = to_array(sparse.values, folder, where)
+    indices = to_array(sparse.indices, folder, where)
+    shape = tuple(sparse.dims)
+    if any(d < 0 for d in shape) or math.prod(shape) > MAX_ELEMENTS:
+        raise ModelError("absurd dims of a sparse tensor", where=where, received=list(shape))
+    dense = np.zeros(shape, values.dtype)
+    try:
+        if indices.ndim == 1:
+            dense.reshape(-1)[indices] = values
+        else:
+            dense[tuple(indices.T)] = values
+    except (IndexError, ValueError) as error:
+        raise ModelError(f"a sparse tensor's indices: {error}", where=where) from None
+    return dense
+
+
+def attribute(a: AttributeProto, folder: Path | None, where: str):
+    """An attribute as a Python value: numbers, text, arrays, GraphProtos, lists of them."""
+    kind = AttributeProto
+    match a.type:
+        case kind.FLOAT:
+            return a.f
+        case kind.INT:
+            return a.i
+        case kind.STRING:
+            return a.s.decode("utf-8", "replace")
+        case kind.TENSOR:
+            return to_array(a.t, folder, f"{where}, attribute {a.name}")
+        case kind.SPARSE_TENSOR:
+            return densify(a.sparse_tensor, folder, f"{where}, attribute {a.name}")
+        case kind.GRAPH:
+            return a.g
+        case kind.FLOATS:
+            return list(a.floats)
+        case kind.INTS:
+            return list(a.ints)
+        case kind.STRINGS:
+            return [s.decode("utf-8", "replace") for s in a.strings]
+        case kind.GRAPHS:
+            return list(a.graphs)
+        case kind.TYPE_PROTO:
+            return a.tp
+    raise ModelError(f"attribute {a.name} has no usable type", where=where, received=a.type)

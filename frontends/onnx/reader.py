@@ -1,0 +1,371 @@
+"""Read an ONNX model into a Graph.
+
+    graph = read("model.onnx", shapes={"input_ids": (1, 128)})
+
+Nodes are visited in order; each is looked up in `table.TABLE`, which appends ops or evaluates
+shape arithmetic (`values.py`). Everything that cannot be read is collected and reported at once.
+"""
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+import onnx
+
+from ...compiler import dims
+from ...compiler.builder import Tensor
+from ...compiler.errors import InputError, ModelError, TesselError, TypeMismatch, UnsupportedError
+from ...compiler.ir import Graph
+from ...compiler.types import TensorType
+from . import proto as pb
+from .call import Call
+from .findings import Findings
+from .scope import FAILED, UNDEFINED, Scope, Sequence
+from .table import TABLE
+from .values import Known, KnownBuilder
+
+_DAMAGE = (ValueError, IndexError, KeyError, OverflowError, ZeroDivisionError, AttributeError)
+
+
+class Skip(Exception):
+    """The node's results depend on something already reported."""
+
+
+def read(
+    model: "str | Path | bytes | onnx.ModelProto",
+    *,
+    shapes: Mapping[str, tuple] | None = None,
+) -> Graph:
+    """The Graph of an ONNX model (a path, the file's bytes, or a ModelProto).
+
+    `shapes` fixes dims that the file leaves open, by input name. Raises ModelError for damaged
+    files and one UnsupportedError, ModelError or TypeMismatch listing all nodes that cannot be
+    read.
+    """
+    proto, folder, where = pb.load(model)
+    return Reader(proto, folder, where).read(dict(shapes or {}))
+
+
+class Reader:
+    def __init__(self, model: onnx.ModelProto, folder: Path | None, where: str):
+        self.model, self.folder, self.where = model, folder, where
+        self.findings = Findings()
+        self.functions = {(_domain(f.domain), f.name): f for f in model.functions}
+        self.inlining: list[tuple[str, str]] = []
+
+    def read(self, shapes: dict[str, tuple]) -> Graph:
+        graph = self.model.graph
+        if not self.model.HasField("graph") or not (graph.output or graph.node):
+            raise ModelError("this is not an ONNX file, or it is empty", where=self.where)
+        if not graph.output:
+            raise ModelError("the model has no outputs", where=self.where)
+        builder = KnownBuilder(name=graph.name or "main")
+        builder.graph.metadata = {p.key: p.value for p in self.model.metadata_props}
+        scope = Scope(builder, self._opsets())
+        self._inputs(graph, scope, shapes)
+        self.body(graph, scope)
+        outputs = self.outputs(graph, scope)
+        self.findings.raise_if_any(self.where)
+        for value_info, value in zip(graph.output, outputs):
+            builder.output(value_info.name, value)
+        return builder.graph
+
+    def _opsets(self) -> dict[str, int]:
+        opsets = {_domain(o.domain): o.version for o in self.model.opset_import}
+        newest = onnx.defs.onnx_opset_version()
+        if not opsets:
+            opsets = {"": 1}
+        if opsets.get("", 1) > newest:
+            raise UnsupportedError(
+                "the model's opset is newer than the onnx package's",
+                where=self.where,
+                expected=f"at most {newest}",
+                received=opsets[""],
+                fix="update the onnx package, or export the model with an older opset",
+            )
+        return opsets
+
+    # -- graphs ---------------------------------------------------------------------------
+
+    def _inputs(self, graph, scope: Scope, shapes: dict[str, tuple]) -> None:
+        given = {t.name for t in graph.initializer}
+        given |= {t.values.name for t in graph.sparse_initializer}
+        inputs = [i for i in graph.input if i.name not in given]
+        names = [i.name for i in inputs]
+        unknown = [n for n in shapes if n not in names]
+        if unknown:
+            raise InputError(
+                f"no input named {', '.join(map(repr, unknown))}",
+                where=self.where,
+                expected=" or ".join(map(repr, names)) or "no shapes: the model has no inputs",
+            )
+        binding: dict[str, object] = {}
+        types = [self._input_type(i, shapes.get(i.name), binding) for i in inputs]
+        for info, type in zip(inputs, types):
+            if info.name in scope.values:
+                raise ModelError("two inputs have one name", where=info.name)
+            scope.values[info.name] = scope.builder.input(info.name, type.substitute(binding))
+
+    def _input_type(self, info, shape: tuple | None, binding: dict) -> TensorType:
+        where = f"input {info.name}"
+        if not info.type.HasField("tensor_type"):
+            kind = info.type.WhichOneof("value") or "nothing"
+            raise UnsupportedError("an input must be a tensor", where=where, received=kind)
+        tensor = info.type.tensor_type
+        dtype = pb.dtype_of_element(tensor.elem_type, where)
+        if not tensor.HasField("shape"):
+            if shape is None:
+                raise UnsupportedError(
+                    "the rank of an input is unknown", where=where, fix="pass its --shapes"
+                )
+            return TensorType(dtype, shape)
+        declared = [_declared_dim(info.name, i, d) for i, d in enumerate(tensor.shape.dim)]
+        if dims.prod(d for d in declared if isinstance(d, int)) > pb.MAX_ELEMENTS:
+            raise ModelError("absurd dims", where=where, received=declared)
+        if shape is not None:
+            self._bind(where, declared, shape, binding)
+        return TensorType(dtype, declared)
+
+    @staticmethod
+    def _bind(where: str, declared: list, shape: tuple, binding: dict) -> None:
+        def refuse():
+            raise InputError(
+                "the shape does not fit the model",
+                where=where,
+                expected=f"[{','.join(map(str, declared))}]",
+                received=f"[{','.join(map(str, shape))}]",
+            )
+
+        if len(shape) != len(declared):
+            refuse()
+        for d, size in zip(declared, shape):
+            if size is None:
+                continue
+            if isinstance(size, str):
+                size = dims.parse_dim(size)
+            if isinstance(size, int) and size < 0:
+                refuse()
+            if isinstance(d, int):
+                if d != size:
+                    refuse()
+                continue
+            name = str(d)
+            if binding.setdefault(name, size) != size:
+                refuse()
+
+    def body(self, graph, scope: Scope) -> None:
+        """Read a graph's (or function's) initializers and nodes into `scope`."""
+        for tensor in getattr(graph, "initializer", ()):
+            self._initializer(scope, tensor.name, lambda t=tensor: self._array(t))
+        for sparse in getattr(graph, "sparse_initializer", ()):
+            name = sparse.values.name
+            self._initializer(scope, name, lambda s=sparse, n=name: pb.densify(s, self.folder, n))
+        later = {o: i for i, n in enumerate(graph.node) for o in n.output if o}
+        for i, node in enumerate(graph.node):
+            self._node(node, i, scope, later)
+
+    def _array(self, tensor):
+        return pb.to_array(tensor, self.folder, f"initializer {tensor.name}")
+
+    def _initializer(self, scope: Scope, name: str, array) -> None:
+        try:
+            if name in scope.values:
+                raise ModelError("two values have one name", where=f"initializer {name}")
+            scope.values[name] = Known(scope.builder, array(), name=name)
+        except (ModelError, UnsupportedError) as error:
+            scope.values[name] = FAILED
+            self.findings.add(error)
+
+    def outputs(self, graph, scope: Scope) -> list:
+        """The values of a graph's outputs. Tensors only; a failed one is reported already."""
+        results = []
+        for info in graph.output:
+            name = info if isinstance(info, str) else info.name
+            value = scope.find(name)
+            if value is UNDEFINED or value is None:
+                error = ModelError("no node makes this output", where=f"output {name}")
+                self.findings.add(error)
+                value = FAILED
+            results.append(value)
+        return results
+
+    # -- nodes ----------------------------------------------------------------------------
+
+    def _node(self, node, index: int, scope: Scope, later: Mapping[str, int]) -> None:
+        domain = _domain(node.domain)
+        where = scope.prefix + (node.name or f"{node.op_type}#{index}")
+        version = scope.opsets.get(domain)
+        context = (node.op_type, domain, version)
+        results: list = [FAILED] * len(node.output)
+        try:
+            operands = [self._operand(n, scope, where, later, index) for n in node.input]
+            entry = self._entry(node, domain, version, where)
+            if not any(v is FAILED for v in operands):
+                results = self._call(node, entry, operands, context, where, scope)
+        except Skip:
+            pass
+        except TesselError as error:
+            shown = operands if "operands" in locals() else []
+            self.findings.add(error, context, shown, where)
+        for name, value in zip(node.output, results):
+            if not name:
+                continue
+            if name in scope.values:
+                self.findings.add(ModelError("two values have one name", where=where), context)
+            scope.values[name] = value
+            _rename(value, name)
+
+    def _operand(self, name: str, scope: Scope, where: str, later, index: int):
+        if not name:
+            return None
+        value = scope.find(name)
+        if value is UNDEFINED:
+            ordered = later.get(name, -1) >= index
+            raise ModelError(
+                f"{name!r} is used before it is made (a cycle, or nodes out of order)"
+                if ordered
+                else f"nothing makes the value {name!r}",
+                where=where,
+            )
+        return value
+
+    def _entry(self, node, domain, version, where):
+        """What reads this node: a function of the model, of the table, or of the ONNX standard."""
+        from . import control
+
+        if (domain, node.op_type) in self.functions:
+            function = self.functions[domain, node.op_type]
+            return lambda c: control.inline_function(c, function)
+        if version is None:
+            raise ModelError(f"the model imports no opset for domain {domain!r}", where=where)
+        schema = _schema(domain, node.op_type, version)
+        if schema is not None:
+            _check(node, schema, where)
+        elif domain == "":
+            raise UnsupportedError(f"opset {version} of ONNX has no such operator", where=where)
+        if (domain, node.op_type) in TABLE:
+            return TABLE[domain, node.op_type]
+        if schema is not None and schema.functional:
+            return lambda c: control.inline_standard(c, schema.record)
+        raise UnsupportedError("unsupported operator", where=where)
+
+    def _call(self, node, entry, operands, context, where, scope: Scope) -> list:
+        op_type, domain, version = context
+        b = scope.builder
+        attrs = self._attributes(node, scope, where)
+        c = Call(
+            b,
+            op_type,
+            domain,
+            version,
+            where,
+            operands,
+            attrs,
+            list(node.output),
+            self,
+            scope,
+            node,
+        )
+        b.origin = where
+        try:
+            results = entry(c)
+        except TesselError:
+            raise
+        except _DAMAGE as error:
+            raise ModelError(
+                f"the node does not make sense: {type(error).__name__}: {error}", where=where
+            ) from error
+        finally:
+            b.origin = None
+        unread = set(attrs) - c.read_attributes
+        if unread:
+            raise UnsupportedError(
+                f"unsupported attribute {', '.join(sorted(unread))}", where=where
+            )
+        results = list(results) if isinstance(results, (tuple, list)) else [results]
+        missing = [n for n in node.output[len(results) :] if n]
+        if missing:
+            raise UnsupportedError(f"unsupported output {', '.join(missing)}", where=where)
+        return results
+
+    def _attributes(self, node, scope: Scope, where: str) -> dict:
+        attrs = {}
+        for a in node.attribute:
+            if not a.ref_attr_name:
+                attrs[a.name] = pb.attribute(a, self.folder, where)
+            elif scope.attributes is None:
+                raise ModelError("a reference to an attribute outside a function", where=where)
+            elif a.ref_attr_name in scope.attributes:
+                attrs[a.name] = scope.attributes[a.ref_attr_name]
+        return attrs
+
+
+def _domain(text: str) -> str:
+    return "" if text == "ai.onnx" else text
+
+
+def _declared_dim(name: str, axis: int, d):
+    """An int, or the symbol of a dim that the file leaves open (no value, 0 or -1)."""
+    if d.dim_param:
+        return dims.Sym.named(dims.symbol_name(d.dim_param))
+    if d.dim_value > 0:
+        return d.dim_value
+    if d.dim_value < -1:
+        raise ModelError("a negative dim", where=f"input {name}", received=d.dim_value)
+    return dims.Sym.named(dims.symbol_name(f"{name}_{axis}"))
+
+
+def _rename(value, name: str) -> None:
+    """Call a value made for this output by the user's name."""
+    if type(value) is Tensor and value.value.node is not None and value.value.name.isdigit():
+        value.value.name = value.b._unique(name)
+
+
+class _Schema:
+    """What is checked of a node, taken from ONNX's own record once per operator."""
+
+    def __init__(self, record):
+        self.record = record
+        self.attributes = {k: a.type for k, a in record.attributes.items()}
+        self.required = [k for k, a in record.attributes.items() if a.required]
+        self.inputs = (record.min_input, record.max_input)
+        self.outputs = (record.min_output, record.max_output)
+        self.functional = record.has_function or record.has_context_dependent_function
+
+
+@cache
+def _schema(domain: str, op_type: str, version: int) -> _Schema | None:
+    if not onnx.defs.has(op_type, domain):
+        return None
+    try:
+        return _Schema(onnx.defs.get_schema(op_type, version, domain))
+    except onnx.defs.SchemaError:
+        return None
+
+
+def _check(node, schema: _Schema, where: str) -> None:
+    for label, names, (low, high) in [
+        ("operands", node.input, schema.inputs),
+        ("outputs", node.output, schema.outputs),
+    ]:
+        if not low <= len(names) <= high:
+            expected = f"{low}" if low == high else f"{low} to {high}"
+            raise ModelError(
+                f"wrong number of {label}", where=where, expected=expected, received=len(names)
+            )
+    present = {a.name: a for a in node.attribute}
+    for name in schema.required:
+        if name not in present:
+            raise ModelError(f"attribute {name} is missing", where=where)
+    for name, a in present.items():
+        kind = schema.attributes.get(name)
+        if kind is not None and a.type != kind.value and not a.ref_attr_name:
+            raise ModelError(
+                f"attribute {name} has the wrong type",
+                where=where,
+                expected=kind.name,
+                received=onnx.AttributeProto.AttributeType.Name(a.type),
+            )
+
+
+__all__ = ["FAILED", "Reader", "Sequence", "Skip", "TypeMismatch", "read"]

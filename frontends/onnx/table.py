@@ -1,0 +1,43 @@
+"""(domain, op_type) → what reads the node, for all opset versions.
+
+An entry is a function of a `Call`; it appends ops with `c.b` and returns the results. Regular
+operators are one line of a family's table, irregular ones short functions beneath it.
+"""
+
+from . import (
+    control,
+    table_contract,
+    table_elementwise,
+    table_microsoft,
+    table_ml,
+    table_move,
+    table_norm,
+    table_quant,
+    table_recurrent,
+    table_reduce,
+    table_resize,
+    table_sequence,
+    table_shape,
+    table_window,
+)
+
+TABLE = {
+    ("", name): entry
+    for table in (
+        table_elementwise.TABLE,
+        table_reduce.TABLE,
+        table_shape.TABLE,
+        table_move.TABLE,
+        table_contract.TABLE,
+        table_window.TABLE,
+        table_norm.TABLE,
+        table_recurrent.TABLE,
+        table_quant.TABLE,
+        table_resize.TABLE,
+        table_sequence.TABLE,
+        {"If": control.if_, "Loop": control.loop, "Scan": control.scan},
+    )
+    for name, entry in table.items()
+}
+TABLE |= {("ai.onnx.ml", name): entry for name, entry in table_ml.TABLE.items()}
+TABLE |= {("com.microsoft", name): entry for name, entry in table_microsoft.TABLE.items()}

@@ -1,0 +1,54 @@
+"""Contractions: matrix products, Gemm, Einsum, and attention."""
+
+import math
+
+from .call import Call
+from .control import inline_standard
+
+
+def matmul(c: Call):
+    return c.b.emit("matmul", c.x(0), c.x(1))
+
+
+def gemm(c: Call):
+    """alpha · a' b' + beta · c; before opset 7 c broadcasts only if it says so."""
+    c.ignore("broadcast")
+    return c.b.emit(
+        "gemm",
+        c.x(0),
+        c.x(1),
+        c[2],
+        alpha=c.attr("alpha", 1.0),
+        beta=c.attr("beta", 1.0),
+        trans_a=bool(c.attr("transA", 0)),
+        trans_b=bool(c.attr("transB", 0)),
+    )
+
+
+def einsum(c: Call):
+    return c.b.emit("einsum", *c.tensors, equation=c.attr("equation"))
+
+
+def attention(c: Call):
+    """4-D attention of as many key as query heads is ours; else ONNX's own definition."""
+    import onnx
+
+    plain = (
+        all(c[i] is None for i in range(4, 7))
+        and all(c.x(i).rank == 4 for i in range(3))
+        and c.x(0).shape[1] == c.x(1).shape[1]
+        and not any(c.wants(i) for i in (1, 2, 3))
+        and not c.attr("softcap", 0.0)
+        and not (c.attr("is_causal", 0) and c[3] is not None)
+        and "softmax_precision" not in c.attrs
+    )
+    if not plain:
+        return inline_standard(c, onnx.defs.get_schema(c.op_type, c.version, c.domain))
+    c.ignore("qk_matmul_output_mode", "kv_num_heads", "q_num_heads")
+    scale = c.attr("scale", 1 / math.sqrt(c.x(0).shape[-1]))
+    return c.b.emit(
+        "attention", *c.tensors[:3], c[3], scale=scale, is_causal=bool(c.attr("is_causal", 0))
+    )
+
+
+TABLE = {"MatMul": matmul, "Gemm": gemm, "Einsum": einsum, "Attention": attention}

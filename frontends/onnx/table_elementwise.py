@@ -1,0 +1,233 @@
+"""Elementwise operators: unary, binary (with the broadcasting of opset < 7), n-ary, choices."""
+
+from ...compiler.builder import Tensor
+from ...compiler.dims import Sym
+from ...compiler.types import BOOL, DTYPES, F32, DType
+from .call import Call
+from .proto import dtype_of_element
+from .values import Known
+
+
+def unary(op: str, **defaults):
+    """`op(x)` with its attributes (name = ONNX default)."""
+
+    def entry(c: Call):
+        attrs = {name: c.attr(name, value) for name, value in defaults.items()}
+        return c.b.emit(op, c.x(0), **attrs)
+
+    return entry
+
+
+def binary(op: str):
+    def entry(c: Call):
+        return c.b.emit(op, *legacy_broadcast(c))
+
+    return entry
+
+
+def legacy_broadcast(c: Call) -> tuple[Tensor, Tensor]:
+    """Both operands; before opset 7, y's axes are matched with x's from `axis` on."""
+    x, y = c.x(0), c.x(1)
+    if c.version >= 7:
+        return x, y
+    broadcast = c.attr("broadcast", 0)
+    axis = c.attr("axis", None)
+    if broadcast and axis is not None and y.rank > 0:
+        axis = axis % x.rank if x.rank else 0
+        y = c.b.emit("reshape", y, shape=y.shape + (1,) * (x.rank - axis - y.rank))
+    return x, y
+
+
+def nary(op: str):
+    """A left fold: max(max(a, b), c)."""
+
+    def entry(c: Call):
+        result, *rest = c.tensors
+        for x in rest:
+            result = c.b.emit(op, result, x)
+        return result
+
+    return entry
+
+
+def mean(c: Call):
+    total = nary("add")(c)
+    return c.b.emit("div", total, c.scalar(len(c.inputs), total.dtype))
+
+
+def pow_(c: Call):
+    x, y = legacy_broadcast(c)
+    if x.dtype == y.dtype:
+        return c.b.emit("pow", x, y)
+    if x.dtype.is_float:
+        return c.b.emit("pow", x, y.cast(x.dtype))
+    if y.dtype.is_float:
+        return c.b.emit("pow", x.cast(y.dtype), y).cast(x.dtype)
+    return c.b.emit("pow", x.cast("i64"), y.cast("i64")).cast(x.dtype)
+
+
+def mod(c: Call):
+    return c.b.emit("mod", c.x(0), c.x(1), fmod=bool(c.attr("fmod", 0)))
+
+
+def clip(c: Call):
+    x = c.x(0)
+    if c.version < 11:
+        low, high = c.attr("min", None), c.attr("max", None)
+        bounds = [None if v is None else c.scalar(v, x.dtype) for v in (low, high)]
+    else:
+        bounds = [None if v is None else v.reshape(()) for v in (c[1], c[2])]
+    if bounds == [None, None]:
+        return x
+    return c.b.emit("clip", x, *bounds)
+
+
+def cast(c: Call):
+    x = c.x(0)
+    c.ignore("round_mode")
+    to = c.attr("to")
+    dtype = DTYPES[_OLD_NAMES[to]] if isinstance(to, str) else dtype_of_element(to, c.where)
+    return _cast(c, x, dtype)
+
+
+_OLD_NAMES = {
+    "FLOAT": "f32", "DOUBLE": "f64", "FLOAT16": "f16", "INT64": "i64", "INT32": "i32",
+    "INT16": "i16", "INT8": "i8", "UINT64": "u64", "UINT32": "u32", "UINT16": "u16",
+    "UINT8": "u8", "BOOL": "bool", "STRING": "str",
+}  # fmt: skip
+
+
+def _cast(c: Call, x: Tensor, dtype: DType):
+    saturate = c.attr("saturate", 1)
+    if not saturate and dtype.bits == 8 and dtype.is_float:
+        raise c.unsupported("a cast to an 8-bit float that does not saturate")
+    return x.cast(dtype)
+
+
+def cast_like(c: Call):
+    return _cast(c, c.x(0), c.x(1).dtype)
+
+
+def dropout(c: Call):
+    """Inference: the identity and a mask of ones."""
+    c.ignore("is_test", "ratio", "seed")
+    x = c.x(0)
+    if c.version >= 12 and c[2] is not None:
+        training = c.known(2)
+        if training is None:
+            raise c.unsupported("training_mode must be known when the graph is read")
+        rate = c.floats(1, "ratio") or [0.5]
+        if bool(training.reshape(())) and rate[0] != 0:
+            raise c.unsupported("Dropout in training mode draws random numbers")
+    if not c.wants(1):
+        return x
+    dtype = BOOL if c.version >= 10 else x.dtype
+    return x, c.b.emit("expand", c.scalar(1, dtype), shape=x.shape)
+
+
+def isinf(c: Call):
+    x = c.x(0)
+    negative, positive = c.attr("detect_negative", 1), c.attr("detect_positive", 1)
+    infinite = c.b.emit("isinf", x)
+    if negative and positive:
+        return infinite
+    zero = c.scalar(0, x.dtype)
+    if not (negative or positive):
+        return c.b.emit("isnan", c.b.emit("sub", zero, zero).expand(x.shape))
+    sign = c.b.emit("greater" if positive else "less", x, zero)
+    return c.b.emit("and", infinite, sign)
+
+
+def bit_shift(c: Call):
+    left = c.attr("direction") == "LEFT"
+    return c.b.emit("shift_left" if left else "shift_right", c.x(0), c.x(1))
+
+
+def swish(c: Call):
+    x, alpha = c.x(0), c.attr("alpha", 1.0)
+    if alpha == 1.0:
+        return c.b.emit("silu", x)
+    return x * c.b.emit("sigmoid", x * alpha)
+
+
+def prelu(c: Call):
+    """Before opset 7 the slope belongs to axis 1; later it broadcasts from the right."""
+    x, slope = c.x(0), c.x(1)
+    if c.version < 7 and slope.rank == 1 and x.rank > 2:
+        slope = slope.reshape(slope.shape + (1,) * (x.rank - 2))
+    return c.b.emit("prelu", x, slope)
+
+
+def gelu(c: Call):
+    return c.b.emit("gelu", c.x(0), approximate=c.attr("approximate", "none"))
+
+
+def affine_old(c: Call):
+    return c.x(0) * c.attr("alpha", 1.0) + c.attr("beta", 0.0)
+
+
+def where(c: Call):
+    """A decided condition picks an operand, so that dims stay known."""
+    condition, x, y = c.x(0), c.x(1), c.x(2)
+    if isinstance(condition, Known) and condition.array.size == 1 and not condition.symbolic:
+        chosen = x if bool(condition.array.reshape(())) else y
+        if condition.rank == 0 and x.shape == y.shape:
+            return chosen
+    return c.b.emit("where", condition, x, y)
+
+
+def equal_text(c: Call):
+    return c.b.emit("equal", *legacy_broadcast(c))
+
+
+def bool_minmax(op: str):
+    return nary(op)
+
+
+_UNARY = (
+    "Exp Log Sqrt Reciprocal Sin Cos Tan Asin Acos Atan Sinh Cosh Tanh Asinh Acosh Atanh Erf "
+    "Sigmoid Softplus Softsign Floor Ceil Round Neg Abs Sign Relu Identity Not Mish"
+)
+TABLE = {name: unary(name.lower()) for name in _UNARY.split()} | {
+    "BitwiseNot": unary("bitwise_not"),
+    "IsNaN": unary("isnan"),
+    "IsInf": isinf,
+    "Elu": unary("elu", alpha=1.0),
+    "Selu": unary("selu", alpha=1.6732631921768188, gamma=1.0507010221481323),
+    "Celu": unary("celu", alpha=1.0),
+    "LeakyRelu": unary("leaky_relu", alpha=0.01),
+    "ThresholdedRelu": unary("thresholded_relu", alpha=1.0),
+    "HardSigmoid": unary("hard_sigmoid", alpha=0.2, beta=0.5),
+    "HardSwish": unary("hard_swish"),
+    "Gelu": gelu,
+    "Swish": swish,
+    "Add": binary("add"),
+    "Sub": binary("sub"),
+    "Mul": binary("mul"),
+    "Div": binary("div"),
+    "Pow": pow_,
+    "Mod": mod,
+    "PRelu": prelu,
+    "And": binary("and"),
+    "Or": binary("or"),
+    "Xor": binary("xor"),
+    "Equal": binary("equal"),
+    "Less": binary("less"),
+    "Greater": binary("greater"),
+    "LessOrEqual": binary("less_equal"),
+    "GreaterOrEqual": binary("greater_equal"),
+    "BitwiseAnd": binary("bitwise_and"),
+    "BitwiseOr": binary("bitwise_or"),
+    "BitwiseXor": binary("bitwise_xor"),
+    "BitShift": bit_shift,
+    "Where": where,
+    "Max": nary("maximum"),
+    "Min": nary("minimum"),
+    "Sum": nary("add"),
+    "Mean": mean,
+    "Clip": clip,
+    "Cast": cast,
+    "CastLike": cast_like,
+    "Dropout": dropout,
+}
+__all__ = ["F32", "TABLE", "Sym", "binary", "nary", "unary"]

@@ -1,0 +1,3 @@
+"""The ai.onnx.ml domain: linear classifiers, normalisers, maps."""
+
+TABLE = {}

@@ -1,0 +1,218 @@
+"""Operators that move elements: slices, concatenation, gathers, scatters, padding."""
+
+from ...compiler import dims
+from ...compiler.dims import Sym
+from ...compiler.types import I64, broadcast, normalize_axes, normalize_axis
+from .call import Call
+from .values import larger, smaller
+
+_FAR = 1 << 31  # ends beyond mean "to the end"
+
+
+def transpose(c: Call):
+    x = c.x(0)
+    return x.transpose(tuple(c.attr("perm", range(x.rank)[::-1])))
+
+
+def slice_(c: Call):
+    x = c.x(0)
+    if c.version < 10:
+        starts, ends = c.attr("starts"), c.attr("ends")
+        axes, steps = c.attr("axes", None), None
+    else:
+        starts, ends = c.symbols(1, "starts"), c.symbols(2, "ends")
+        axes, steps = c.ints(3, "axes"), c.ints(4, "steps")
+    axes = normalize_axes(range(len(starts)) if axes is None else axes, x.rank)
+    steps = [1] * len(starts) if steps is None else steps
+    resolved = [
+        slice_bounds(x.shape[a], start, end, step)
+        for a, start, end, step in zip(axes, starts, ends, steps, strict=True)
+    ]
+    kept = [
+        (a, start, step, size)
+        for a, step, (start, size) in zip(axes, steps, resolved)
+        if (start, step, size) != (0, 1, x.shape[a])
+    ]
+    if not kept:
+        return x
+    axes, starts, steps, sizes = zip(*kept)
+    return c.b.emit("slice", x, axes=axes, starts=starts, steps=steps, sizes=sizes)
+
+
+def slice_bounds(d, start, end, step: int) -> tuple:
+    """(start, size) in [0, d) of `x[start:end:step]`, as numpy resolves them; dims may be Sym."""
+    if step == 0:
+        raise ValueError("a slice's step is 0")
+    if step > 0:
+        start, end = _clamp(start, d, 0, d), _clamp(end, d, 0, d)
+        distance = end - start
+    else:
+        start, end = _clamp(start, d, -1, d - 1), _clamp(end, d, -1, d - 1)
+        distance = start - end
+    size = larger(dims.ceil_div(distance, abs(step)), 0)
+    if not isinstance(size, Sym) and size == 0:
+        return 0, 0
+    return start, size
+
+
+def _clamp(position, d, low, high):
+    if not isinstance(position, Sym):
+        if position >= _FAR:
+            return high
+        if position <= -_FAR:
+            return low
+        if position < 0:
+            position = position + d
+    elif _is_negative(position):
+        position = position + d
+    return smaller(larger(position, low), high)
+
+
+def _is_negative(position: Sym) -> bool:
+    """Whether it is surely below zero: -N counts from the end, as -3 does."""
+    return larger(position, 0) == 0 and position != 0
+
+
+def concat(c: Call):
+    tensors = c.tensors
+    axis = c.axis(1) if c.version < 4 else c.axis()
+    if len(tensors) == 1:
+        return tensors[0]
+    return c.b.emit("concat", *tensors, axis=axis)
+
+
+def split(c: Call):
+    x = c.x(0)
+    axis = c.axis(0)
+    count = c.attr("num_outputs", len(c.outputs)) if c.version >= 18 else len(c.outputs)
+    if c.version >= 13:
+        sizes = c.symbols(1, "split")
+    else:
+        sizes = c.attr("split", None)
+        if sizes is None and c[1] is not None:
+            sizes = c.symbols(1, "split")
+    if sizes is None:
+        each = dims.ceil_div(x.shape[axis], count)
+        sizes = [each] * (count - 1) + [x.shape[axis] - each * (count - 1)]
+    if len(sizes) == 1:
+        return x
+    return c.b.emit("split", x, axis=axis, sizes=tuple(sizes))
+
+
+def gather(c: Call):
+    return c.b.emit("gather", c.x(0), c.x(1), axis=c.axis(0))
+
+
+def gather_elements(c: Call):
+    return c.b.emit("gather_elements", c.x(0), c.x(1), axis=c.axis(0))
+
+
+def gather_nd(c: Call):
+    return c.b.emit("gather_nd", c.x(0), c.x(1), batch_dims=c.attr("batch_dims", 0))
+
+
+def scatter_elements(c: Call):
+    return c.b.emit(
+        "scatter_elements",
+        *c.tensors,
+        axis=c.axis(0),
+        reduction=c.attr("reduction", "none"),
+    )
+
+
+def scatter_nd(c: Call):
+    return c.b.emit("scatter_nd", *c.tensors, reduction=c.attr("reduction", "none"))
+
+
+def tile(c: Call):
+    x = c.x(0)
+    if c.version < 6:
+        (times,), (axis,) = c.symbols(1, "tiles"), c.ints(2, "axis")
+        repeats = [times if i == axis else 1 for i in range(x.rank)]
+    else:
+        repeats = c.symbols(1, "repeats")
+    if all(r == 1 for r in repeats):
+        return x
+    return c.b.emit("tile", x, repeats=tuple(repeats))
+
+
+def pad(c: Call):
+    x = c.x(0)
+    mode = c.attr("mode", "constant")
+    value = None
+    if c.version < 11:
+        pads = c.attr("paddings" if c.version < 2 else "pads")
+        number = c.attr("value", 0.0)
+        if number != 0:
+            value = c.scalar(number, x.dtype)
+    else:
+        pads, value = c.symbols(1, "pads"), c[2]
+        if value is not None:
+            value = value.reshape(())
+    if c.version >= 18 and c[3] is not None:
+        axes = normalize_axes(c.ints(3, "axes"), x.rank)
+        given = dict(zip(axes, zip(pads[: len(axes)], pads[len(axes) :])))
+        both = [given.get(i, (0, 0)) for i in range(x.rank)]
+        pads = [p[0] for p in both] + [p[1] for p in both]
+    if all(not isinstance(p, Sym) and p == 0 for p in pads):
+        return x
+    return c.b.emit("pad", x, value if mode == "constant" else None, pads=tuple(pads), mode=mode)
+
+
+def one_hot(c: Call):
+    (depth,) = c.symbols(1, "depth")
+    indices = c.x(0)
+    if not indices.dtype.is_int:
+        indices = indices.cast(I64)
+    axis = normalize_axis(c.attr("axis", -1), indices.rank + 1)
+    return c.b.emit("one_hot", indices, c.x(2), depth=depth, axis=axis)
+
+
+def trilu(c: Call):
+    (k,) = c.ints(1, "k") or [0]
+    return c.b.emit("trilu", c.x(0), k=k, upper=bool(c.attr("upper", 1)))
+
+
+def depth_to_space(c: Call):
+    mode = c.attr("mode", "DCR")
+    return c.b.emit("depth_to_space", c.x(0), block=c.attr("blocksize"), mode=mode)
+
+
+def space_to_depth(c: Call):
+    return c.b.emit("space_to_depth", c.x(0), block=c.attr("blocksize"))
+
+
+def reverse_sequence(c: Call):
+    """y[i] = x[length - 1 - i] along time where i < length, else x[i]: a gather of elements."""
+    x, lengths = c.x(0), c.x(1)
+    batch, time = c.attr("batch_axis", 1), c.attr("time_axis", 0)
+    steps = c.b.emit("iota", shape=x.shape, axis=time, dtype=I64)
+    each = [1] * x.rank
+    each[batch] = x.shape[batch]
+    lengths = lengths.cast(I64).reshape(tuple(each))
+    one = c.scalar(1, I64)
+    back = c.b.emit("sub", c.b.emit("sub", lengths, one), steps)
+    index = c.b.emit("where", c.b.emit("less", steps, lengths), back, steps)
+    return c.b.emit("gather_elements", x, index, axis=time)
+
+
+TABLE = {
+    "Transpose": transpose,
+    "Slice": slice_,
+    "Concat": concat,
+    "Split": split,
+    "Gather": gather,
+    "GatherElements": gather_elements,
+    "GatherND": gather_nd,
+    "Scatter": scatter_elements,
+    "ScatterElements": scatter_elements,
+    "ScatterND": scatter_nd,
+    "Tile": tile,
+    "Pad": pad,
+    "OneHot": one_hot,
+    "Trilu": trilu,
+    "DepthToSpace": depth_to_space,
+    "SpaceToDepth": space_to_depth,
+    "ReverseSequence": reverse_sequence,
+}
+__all__ = ["TABLE", "broadcast"]

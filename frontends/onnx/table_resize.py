@@ -1,0 +1,3 @@
+"""Resize and Upsample: output sizes and scales are resolved here."""
+
+TABLE = {}

@@ -1,0 +1,163 @@
+"""Shapes as data: Shape, Size, Range, Reshape, Expand, Squeeze …, and constants."""
+
+import math
+
+import numpy as np
+
+from ...compiler import dims
+from ...compiler.builder import resolve_shape
+from ...compiler.dims import Sym
+from ...compiler.types import I64, broadcast, normalize_axes, normalize_axis
+from .call import Call
+from .proto import dtype_of_element
+from .values import SMALL, Known, as_symbols, larger
+
+
+def shape(c: Call):
+    x = c.x(0)
+    start, end = c.attr("start", 0), c.attr("end", None)
+    return c.b.dims(list(x.shape)[slice(start, end)])
+
+
+def size(c: Call):
+    return c.b.dims([dims.prod(c.x(0).shape)]).reshape(())
+
+
+def constant(c: Call):
+    kinds = {
+        "value": np.asarray,
+        "sparse_value": np.asarray,
+        "value_float": np.float32,
+        "value_int": np.int64,
+        "value_floats": lambda v: np.asarray(v, np.float32),
+        "value_ints": lambda v: np.asarray(v, np.int64),
+        "value_string": lambda v: np.asarray(v, object),
+        "value_strings": lambda v: np.asarray(v, object),
+    }
+    given = [name for name in kinds if c.has(name)]
+    if len(given) != 1:
+        raise c.unsupported("a Constant needs exactly one value", received=given)
+    array = np.asarray(kinds[given[0]](c.attr(given[0])))
+    return Known(c.b, array, name=c.outputs[0] if array.size > 16 else None)
+
+
+def constant_of_shape(c: Call):
+    """A small constant, or a scalar expanded: no memory for large ones."""
+    value = np.asarray(c.attr("value", np.zeros(1, np.float32))).reshape(())
+    sizes = tuple(c.symbols(0, "input"))
+    if dims.is_static(sizes) and math.prod(sizes) <= SMALL:
+        return c.b.constant(np.full(sizes, value))
+    return c.b.emit("expand", c.b.constant(value), shape=sizes)
+
+
+def range_(c: Call):
+    """start + i · delta for i < ceil((limit - start) / delta)."""
+    start, limit, delta = c.x(0), c.x(1), c.x(2)
+    dtype = start.dtype
+    if dtype.is_float:
+        low, high, step = (c.floats(i, n)[0] for i, n in enumerate(("start", "limit", "delta")))
+        count = max(math.ceil((high - low) / step), 0)
+    else:
+        (low,), (high,), (step,) = (
+            c.symbols(i, n) for i, n in enumerate(("start", "limit", "delta"))
+        )
+        if isinstance(step, Sym):
+            raise c.unsupported("a Range with a symbolic step", fix="pass --shapes")
+        distance = (high - low) if step > 0 else (low - high)
+        count = larger(dims.ceil_div(distance, abs(step)), 0)
+    if isinstance(count, int) and count <= SMALL and not isinstance(low, Sym):
+        return c.b.constant((low + np.arange(count) * step).astype(dtype.numpy))
+    steps = c.b.emit("iota", shape=(count,), axis=0, dtype=dtype)
+    if step != 1:
+        steps = c.b.emit("mul", steps, delta.reshape(()))
+    if isinstance(low, Sym) or low != 0:
+        steps = c.b.emit("add", steps, start.reshape(()))
+    return steps
+
+
+def reshape(c: Call):
+    """0 keeps the operand's dim (unless allowzero), -1 takes what is left."""
+    x = c.x(0)
+    sizes = c.attr("shape") if c.version < 5 else c.symbols(1, "shape")
+    if not (c.version >= 14 and c.attr("allowzero", 0)):
+        sizes = [
+            x.shape[i] if not isinstance(d, Sym) and d == 0 else d for i, d in enumerate(sizes)
+        ]
+    new = resolve_shape(x.shape, sizes)
+    return x if new == x.shape else c.b.emit("reshape", x, shape=new)
+
+
+def expand(c: Call):
+    x = c.x(0)
+    new = broadcast(x.shape, tuple(c.symbols(1, "shape")))
+    return x if new == x.shape else c.b.emit("expand", x, shape=new)
+
+
+def squeeze(c: Call):
+    x = c.x(0)
+    axes = c.ints_of("axes", 1, 13)
+    if axes is None:
+        axes = [i for i, d in enumerate(x.shape) if not isinstance(d, Sym) and d == 1]
+    axes = normalize_axes(axes, x.rank)
+    for a in axes:
+        if not isinstance(x.shape[a], Sym) and x.shape[a] != 1:
+            raise c.unsupported("a squeezed axis must have size 1", received=f"{x.type}, axis {a}")
+    return _reshaped(c, [d for i, d in enumerate(x.shape) if i not in axes])
+
+
+def unsqueeze(c: Call):
+    x = c.x(0)
+    axes = c.ints_of("axes", 1, 13)
+    rank = x.rank + len(axes)
+    axes = normalize_axes(axes, rank)
+    rest = iter(x.shape)
+    return _reshaped(c, [1 if i in axes else next(rest) for i in range(rank)])
+
+
+def flatten(c: Call):
+    x = c.x(0)
+    axis = c.attr("axis", 1)
+    axis = x.rank if axis == x.rank else normalize_axis(axis, x.rank)
+    return _reshaped(c, [dims.prod(x.shape[:axis]), dims.prod(x.shape[axis:])])
+
+
+def _reshaped(c: Call, sizes) -> Known:
+    sizes = tuple(sizes)
+    return c.x(0) if sizes == c.x(0).shape else c.b.emit("reshape", c.x(0), shape=sizes)
+
+
+def eye_like(c: Call):
+    x = c.x(0)
+    dtype = dtype_of_element(c.attr("dtype"), c.where) if c.has("dtype") else x.dtype
+    k = c.attr("k", 0)
+    rows = c.b.emit("iota", shape=x.shape, axis=0, dtype=I64)
+    columns = c.b.emit("iota", shape=x.shape, axis=1, dtype=I64)
+    shifted = c.b.emit("add", rows, c.scalar(k, I64))
+    return c.b.emit("equal", columns, shifted).cast(dtype)
+
+
+def nonzero(c: Call):
+    array = c.known(0)
+    if array is None or c.x(0).symbolic:
+        raise c.unsupported(
+            "the shape of the result depends on data", fix="tessel needs shapes to follow from "
+            "the shapes of inputs"
+        )  # fmt: skip
+    return c.b.constant(np.asarray(np.nonzero(array), np.int64))
+
+
+TABLE = {
+    "Shape": shape,
+    "Size": size,
+    "Constant": constant,
+    "ConstantOfShape": constant_of_shape,
+    "Range": range_,
+    "Reshape": reshape,
+    "Expand": expand,
+    "Squeeze": squeeze,
+    "Unsqueeze": unsqueeze,
+    "Flatten": flatten,
+    "EyeLike": eye_like,
+    "NonZero": nonzero,
+}
+__all__ = ["TABLE", "as_symbols"]

@@ -1,0 +1,71 @@
+"""Compute what is known while compiling: a node of constants becomes a constant.
+
+Left as it is: what is impure, what has regions, what makes much out of little (an expanded
+scalar is free when it is fused, but costs memory when it is stored), and `dequantize_linear`,
+because an integer weight is worth more than the floats it stands for.
+"""
+
+import math
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..interpret import evaluate
+from ..ir import Node, Value
+from ..ops import registry
+from ..types import TensorType
+
+LARGEST = 16 << 20  # bytes of a result much larger than its operands
+LARGEST_COPY = 64 << 10  # the same for ops that only repeat their operand
+_REPEATS = ("expand", "tile", "iota")
+_KEPT = ("constant", "dequantize_linear")
+
+
+def fold_node(node: Node) -> bool:
+    """Make `node` a constant in place if it can be one; whether it was."""
+    value = folded(node)
+    if value is None:
+        return False
+    node.op = registry.get("constant")
+    node.inputs, node.attrs = [], {"value": value}
+    return True
+
+
+def folded(node: Node) -> np.ndarray | None:
+    """The value of a node with one result, if its operands are constants and it pays."""
+    if len(node.outputs) != 1:
+        return None
+    values = fold_values(node)
+    return None if values is None else values[0]
+
+
+def fold_values(node: Node) -> list[np.ndarray] | None:
+    """All results of a node whose operands are constants, or None."""
+    if not _foldable(node):
+        return None
+    operands = [None if v is None else v.constant for v in node.inputs]
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        results = evaluate(node, operands)
+    return [np.ascontiguousarray(x).reshape(x.shape) for x in results]
+
+
+def _foldable(node: Node) -> bool:
+    if node.op.name in _KEPT or not node.op.pure or any(node.regions()):
+        return False
+    if any(v is not None and v.constant is None for v in node.inputs):
+        return False
+    if not all(isinstance(v.type, TensorType) and v.type.is_static for v in node.outputs):
+        return False
+    made, read = _bytes(node.outputs), _bytes(node.inputs)
+    limit = LARGEST_COPY if node.op.name in _REPEATS else LARGEST
+    return made <= limit or made <= 2 * read
+
+
+def _bytes(values: Sequence[Value | None]) -> int:
+    return sum(
+        math.prod(v.type.shape) * v.type.dtype.bytes
+        for v in values
+        if v is not None and isinstance(v.type, TensorType) and v.type.is_static
+    )

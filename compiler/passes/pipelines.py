@@ -1,0 +1,69 @@
+"""The passes of each optimisation level, in order, each with its reason.
+
+-O0   what is dead goes; nothing else changes
+-O1   what keeps every result to the last bit but for the sign of zeros (see algebra.EXACT)
+-O2   what changes results by a few units in the last place: weights absorb scales,
+      normalisations and attention are recognised, divisions become products
+-O3   the same as -O2 here; it asks the backend for more
+"""
+
+from ..rewrite.algebra import EXACT, FAST
+from ..rewrite.attention import ATTENTION
+from ..rewrite.conv import CONVS, GEMMS
+from ..rewrite.engine import Rewrite
+from ..rewrite.norm import NORMS
+from ..rewrite.reshapes import RESHAPES
+from .base import Pipeline, Step
+from .cleanup import DecideIfs, FoldConstants, RemoveDead, RemoveIdentities, ShareEqual
+
+CLEANUP = (
+    Step(RemoveDead(), "models carry nodes nobody reads; nothing below should look at them"),
+    Step(RemoveIdentities(), "so that patterns see through dropout, identity and empty casts"),
+    Step(FoldConstants(), "weights as the exporter computes them become plain constants"),
+    Step(DecideIfs(), "a branch on a constant is no branch"),
+    Step(ShareEqual(), "patterns compare values: equal ones have to be one"),
+)
+
+
+def default_pipeline(opt_level: int = 2, *, channels_last: bool = False) -> Pipeline:
+    """The passes of `-O{opt_level}`. `channels_last` is for targets whose convolutions want it."""
+    if opt_level <= 0:
+        return Pipeline((CLEANUP[0],))
+    exact = Step(Rewrite("simplify", (*EXACT, *RESHAPES)), "fewer nodes, same results")
+    last = (
+        Step(ShareEqual(), "rewrites make equal nodes"),
+        Step(RemoveDead(), "and leave some without readers"),
+    )
+    if opt_level == 1:
+        return Pipeline((*CLEANUP, exact, *last))
+    layout = ()
+    if channels_last:
+        from .layout import ChannelsLast
+
+        layout = (
+            Step(ChannelsLast(), "neighbours in memory are the channels that a conv sums over"),
+            Step(FoldConstants(), "weights change their layout while compiling"),
+            Step(Rewrite("cancel_transposes", RESHAPES), "transposes meet and cancel"),
+        )
+    return Pipeline(
+        (
+            *CLEANUP,
+            Step(
+                Rewrite("recognize", (*NORMS, *RESHAPES)),
+                "before arithmetic is rewritten, pieces look as exporters write them",
+            ),
+            Step(
+                Rewrite("attention", (*ATTENTION, *RESHAPES)),
+                "needs softmax, and its transposes merged",
+            ),
+            exact,
+            Step(Rewrite("lower_gemm", GEMMS), "gemm as a product and a sum, which fuse"),
+            Step(
+                Rewrite("absorb", (*CONVS, *FAST, *EXACT, *RESHAPES)),
+                "scales and shifts of constants move into weights",
+            ),
+            Step(Rewrite("recognize_again", NORMS), "scales that arrived at a norm"),
+            *layout,
+            *last,
+        )
+    )

@@ -1,0 +1,208 @@
+"""Rules and the driver that applies them.
+
+    rule("conv(x, w) * s => conv(x, w * s)", pattern, rewrite, check)
+
+`check(m)` returns None, or the reason why not, which lands in the Report. `rewrite(b, m)` writes
+the replacement with the builder `b` and returns one Tensor (or one per result of the root); the
+values of `m` work as operands of `b`. What both need to know is checked here, once:
+the values inside of the pattern have no other readers (unless the rule is `shared`), and the
+replacement has the type of what it replaces.
+
+The driver walks the nodes in order; rules are indexed by the op at the pattern's root, and new
+nodes are matched again before the walk goes on. Nodes that lose their last reader are dropped,
+and new nodes whose operands are all constants are computed on the spot, so rules that reshape
+weights are written in the language of the graph.
+"""
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ..builder import Builder, Tensor
+from ..ir import Graph, Node, Value
+from ..passes.base import Pass, Report
+from ..passes.fold import fold_node
+from ..passes.specialize import merge_types
+from .pattern import Either, Match, OpPattern, Pattern
+
+
+@dataclass(frozen=True)
+class Rule:
+    """pattern / check / rewrite, named by its equation."""
+
+    equation: str
+    pattern: Pattern
+    rewrite: Callable
+    check: Callable[[Match], str | None] | None = None
+    shared: bool = False
+
+    @property
+    def roots(self) -> tuple[str, ...]:
+        """Names of the ops that the pattern's root may be."""
+        p = self.pattern
+        return tuple(q.name for q in (p.patterns if isinstance(p, Either) else (p,)))
+
+
+def rule(equation: str, pattern: Pattern, rewrite, check=None, *, shared: bool = False) -> Rule:
+    """A Rule. `shared`: values inside of the pattern may have other readers, and then stay."""
+    return Rule(equation, pattern, rewrite, check, shared)
+
+
+class Rules:
+    """Rules indexed by the op at the root of their pattern."""
+
+    def __init__(self, rules: Iterable[Rule]):
+        self.table: dict[str, list[Rule]] = {}
+        for r in rules:
+            for name in dict.fromkeys(r.roots):
+                self.table.setdefault(name, []).append(r)
+
+
+@dataclass(frozen=True)
+class Rewrite(Pass):
+    """Apply rules greedily until none fits, `limit` walks and 20 rewrites per node at most."""
+
+    name: ClassVar[str] = "rewrite"
+    title: str
+    rules: tuple[Rule, ...]
+    limit: int = 10
+
+    def __post_init__(self):
+        object.__setattr__(self, "name", self.title)
+        object.__setattr__(self, "_index", Rules(self.rules))
+
+    def run(self, graph: Graph, report: Report) -> bool:
+        changed = False
+        for _ in range(self.limit):
+            if not _Walk(graph, self._index.table, report).run():
+                break
+            changed = True
+        for node in graph.nodes:
+            for _, region in node.regions():
+                changed |= self.run(region, report)
+        return changed
+
+
+class _Scratch(Builder):
+    """A builder whose nodes are taken away after each rewrite."""
+
+    def begin(self, origin: str | None) -> list[Node]:
+        self.graph = Graph()
+        self.origin = origin
+        self._constants.clear()
+        return self.graph.nodes
+
+
+class _Walk:
+    """One walk over a graph."""
+
+    def __init__(self, graph: Graph, table: dict[str, list[Rule]], report: Report):
+        self.graph, self.table, self.report = graph, table, report
+        self.b = _Scratch(graph)
+        self.mapping: dict[Value, Value] = {}
+        self.count: dict[Value, int] = {}
+        self.dead: set[Node] = set()
+        self.budget = 20 * len(graph.nodes) + 100
+        for node in graph.nodes:
+            self.read(node.inputs, 1)
+        self.read(graph.outputs, 1)
+
+    def run(self) -> bool:
+        pending, done, changed = deque(self.graph.nodes), [], False
+        while pending:
+            node = pending.popleft()
+            if node in self.dead:
+                continue
+            node.inputs = [None if v is None else self.final(v) for v in node.inputs]
+            new = self.apply(node) if node.op.name in self.table and self.budget else None
+            if new is None:
+                done.append(node)
+            else:
+                changed = True
+                self.budget -= 1
+                pending.extendleft(reversed(new))
+        self.graph.nodes = [n for n in done if n not in self.dead]
+        self.graph.outputs = [self.final(v) for v in self.graph.outputs]
+        return changed
+
+    def final(self, v: Value) -> Value:
+        while v in self.mapping:
+            v = self.mapping[v]
+        return v
+
+    def read(self, values: Iterable[Value | None], by: int) -> None:
+        for v in values:
+            if v is not None:
+                self.count[v] = self.count.get(v, 0) + by
+
+    def apply(self, node: Node) -> list[Node] | None:
+        """The nodes that replace `node`, or None if no rule fits."""
+        for r in self.table[node.op.name]:
+            reason = None
+            for bindings in r.pattern.match(node.outputs[0], {}):
+                m = Match(self.b, node, bindings, self.count)
+                reason = self.refusal(r, m)
+                if reason is not None:
+                    continue
+                new = self.replace(r, m)
+                if new is not None:
+                    return new
+            if reason is not None:
+                self.report.decline(r.equation, node.where, reason)
+        return None
+
+    def refusal(self, r: Rule, m: Match) -> str | None:
+        if not r.shared:
+            inside = Counter(v for n in m.nodes for v in n.inputs)
+            for inner in m.nodes[1:]:
+                for v in inner.outputs:
+                    others = self.count.get(v, 0) - inside[v]
+                    if others > 0 and inner.op.name != "constant":
+                        return f"{inner.op.name} %{v.name} has {others} other readers"
+        return None if r.check is None else r.check(m)
+
+    def replace(self, r: Rule, m: Match) -> list[Node] | None:
+        origin = next((n.origin for n in m.nodes if n.origin is not None), None)
+        new = self.b.begin(origin)
+        results = r.rewrite(self.b, m)
+        if results is None:
+            return None
+        results = results if isinstance(results, (tuple, list)) else (results,)
+        values = [x.value if isinstance(x, Tensor) else x for x in results]
+        for old, v in zip(m.root.outputs, values, strict=True):
+            if merge_types(old.type, v.type) is None:
+                self.report.decline(r.equation, m.root.where, f"{old.type} would be {v.type}")
+                return None
+        self.report.apply(r.equation, *(n.where for n in m.nodes))
+        for n in new:
+            fold_node(n)
+            self.read(n.inputs, 1)
+        for old, v in zip(m.root.outputs, values):
+            self.mapping[old] = v
+            self.count[v] = self.count.get(v, 0) + self.count.pop(old, 0)
+        self.kill(m.root)
+        for n in reversed(new):
+            if not any(self.count.get(v, 0) for v in n.outputs):
+                self.kill(n)
+        return new
+
+    def kill(self, node: Node) -> None:
+        """Drop a node without readers, and what only it read."""
+        stack = [node]
+        while stack:
+            n = stack.pop()
+            if n in self.dead or not n.op.pure:
+                continue
+            self.dead.add(n)
+            self.read(n.inputs, -1)
+            stack += [
+                v.node
+                for v in n.inputs
+                if v is not None
+                and v.node is not None
+                and not any(self.count.get(o, 0) for o in v.node.outputs)
+            ]
+
+
+__all__ = ["OpPattern", "Rewrite", "Rule", "rule"]

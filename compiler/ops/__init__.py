@@ -6,7 +6,9 @@ from . import (  # noqa: F401
     composite,
     control,
     conv,
+    conv_transpose,
     custom,
+    einsum,
     elementwise,
     gather,
     matrix,
@@ -16,4 +18,7 @@ from . import (  # noqa: F401
     pool,
     pool_average,
     reduce,
+    scatter,
+    sort,
+    tile,
 )

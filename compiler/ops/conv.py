@@ -1,7 +1,6 @@
-"""Convolutions: conv, conv_transpose, conv_integer.
+"""Convolution, in floats and in 8-bit integers.
 
-    conv            y[n, o, p] = b[o] + sum_{c, k} x[n, c, p*stride + k*dilation - begin] w[o, c, k]
-    conv_transpose  its adjoint in x: w is [C, O/g, *K] and the output grows
+    y[n, o, p] = b[o] + sum_{c, k} x[n, c, p * stride + k * dilation - begin] w[o, c, k]
 
 `group` splits the channels: group j of the outputs sees only group j of the inputs.
 `pads` = (begin…, end…) of the spatial axes. Empty strides, pads and dilations are 1, 0 and 1.
@@ -31,8 +30,8 @@ CONV_ATTRS = {
     "pads": Attr("dims", (), "(begin…, end…) of the spatial axes"),
     "dilations": Attr("ints", ()),
     "group": Attr("int", 1),
-    "channels_last": Attr("bool", False, "x [N,*S,C], w [*K,C/g,O] instead of [N,C,*S], [O,C/g,*K]"),
-}  # fmt: skip
+    "channels_last": Attr("bool", False, "x [N,*S,C], w [*K,C/g,O]"),
+}
 
 
 def _clash(what: str, x, w, group) -> TypeMismatch:
@@ -90,14 +89,16 @@ def convolve(x, w, acc, *, strides, pads, dilations, group, channels_last):
     x = padded(x, spatial_pads(pads, n + 2, channels_last), 0)
     per_output_group = outputs // group
 
+    def seen(p, k):
+        return window_index(p, k, strides, dilations)
+
     def first(batch, o, *p):
         base = (o // per_output_group) * per_group if group > 1 else 0
         return s.reduce(
             "sum",
             [per_group, *kernel],
             lambda c, *k: (
-                s.cast(x[(batch, c + base, *window_index(p, k, strides, dilations))], acc)
-                * s.cast(w[(o, c, *k)], acc)
+                s.cast(x[(batch, c + base, *seen(p, k))], acc) * s.cast(w[(o, c, *k)], acc)
             ),
             acc,
         )
@@ -109,8 +110,7 @@ def convolve(x, w, acc, *, strides, pads, dilations, group, channels_last):
             "sum",
             [*kernel, per_group],
             lambda *kc: (
-                s.cast(x[(batch, *window_index(p, kc[:-1], strides, dilations), kc[-1] + base)], acc)
-                * s.cast(w[(*kc, o)], acc)
+                s.cast(x[(batch, *seen(p, kc[:-1]), kc[-1] + base)], acc) * s.cast(w[(*kc, o)], acc)
             ),
             acc,
         )  # fmt: skip
@@ -219,134 +219,6 @@ register(
     T=FLOATS | {I32, I64},
 )
 
-# -- conv_transpose ------------------------------------------------------------------------
-
-
-def _transpose_attrs(w, strides, pads, dilations, output_padding):
-    n = w.rank - 2 if hasattr(w, "rank") else w.ndim - 2
-    strides, pads, dilations = window_attrs(n, w.shape[2:], strides, pads, dilations)
-    output_padding = tuple(output_padding) or (0,) * n
-    if len(output_padding) != n:
-        raise TypeMismatch("one output_padding per spatial axis", received=output_padding)
-    return strides, pads, dilations, output_padding
-
-
-def _transpose_sizes(sizes, kernel, strides, pads, dilations, output_padding) -> tuple:
-    n = len(kernel)
-    return tuple(
-        (d - 1) * stride + dilation * (k - 1) + 1 - begin - end + more
-        for d, k, stride, begin, end, dilation, more in zip(
-            sizes, kernel, strides, pads[:n], pads[n:], dilations, output_padding
-        )
-    )
-
-
-def conv_transpose_shape(x, w, *_, strides, pads, dilations, output_padding, group):
-    if x.rank < 3 or w.rank != x.rank:
-        raise _clash("x and w need a batch or output axis, channels and spatial axes", x, w, group)
-    _check_channels(x.shape[1], w.shape[0], w.shape[0], x.with_shape((1, w.shape[0])), w, 1)
-    _check_channels(x.shape[1], w.shape[0], x.shape[1], x, w, 1)
-    if isinstance(x.shape[1], int) and (group < 1 or x.shape[1] % group):
-        raise _clash("the input channels cannot be split into groups", x, w, group)
-    attrs = _transpose_attrs(w, strides, pads, dilations, output_padding)
-    return (x.shape[0], w.shape[1] * group, *_transpose_sizes(x.shape[2:], w.shape[2:], *attrs))
-
-
-def conv_transpose_ref(x, w, b=None, *, strides, pads, dilations, output_padding, group):
-    """By scattering each input element through the kernel."""
-    n, kernel, sizes = x.ndim - 2, w.shape[2:], x.shape[2:]
-    strides, pads, dilations, more = _transpose_attrs(w, strides, pads, dilations, output_padding)
-    shape = _transpose_sizes(sizes, kernel, strides, pads, dilations, more)
-    x = x.reshape(x.shape[0], group, x.shape[1] // group, *sizes)
-    w = w.reshape(group, w.shape[0] // group, *w.shape[1:])
-    full = [p + begin + max(end, 0) for p, begin, end in zip(shape, pads[:n], pads[n:])]
-    full = [max(f, (d - 1) * t + e * (k - 1) + 1)
-            for f, d, k, t, e in zip(full, sizes, kernel, strides, dilations)]  # fmt: skip
-    y = np.zeros((x.shape[0], group, w.shape[2], *full), x.dtype)
-    for tap, place in patches(y, kernel, strides, sizes, dilations, 3):
-        place += np.einsum("ngc...,gco->ngo...", x, w[(..., *tap)])
-    y = y.reshape(y.shape[0], -1, *full)
-    y = y[(..., *(slice(begin, begin + p) for begin, p in zip(pads[:n], shape)))]
-    return y if b is None else y + b.reshape(-1, *[1] * n)
-
-
-def _conv_transpose(out, x, w, b=None, *, strides, pads, dilations, output_padding, group):
-    acc, n = accumulator(x.dtype), len(x.shape) - 2
-    strides, pads, dilations, _ = _transpose_attrs(w, strides, pads, dilations, output_padding)
-    per_group, per_output_group, kernel = x.shape[1] // group, w.shape[1], w.shape[2:]
-
-    def at(batch, o, *p):
-        base, o_in_group = 0, o
-        if group > 1:
-            base, o_in_group = (o // per_output_group) * per_group, o % per_output_group
-
-        def term(c, *k):
-            inside, source = s.const(True, "bool"), []
-            for i, t, d, stride, begin, dilation in zip(
-                p, k, x.shape[2:], strides, pads[:n], dilations
-            ):
-                # The element at q reached i through tap t: q * stride + t * dilation - begin = i.
-                reach = i + begin - t * dilation
-                q = reach // stride
-                inside = inside & s.eq(reach % stride, 0) & (q >= 0) & (q < d)
-                source.append(s.minimum(s.maximum(q, 0), d - 1))
-            value = s.cast(x[(batch, c + base, *source)], acc) * s.cast(
-                w[(c + base, o_in_group, *k)], acc
-            )
-            return s.select(inside, value, s.const(0, acc))
-
-        total = s.reduce("sum", [per_group, *kernel], term, acc)
-        return total if b is None else total + s.cast(b[o], acc)
-
-    return at
-
-
-def conv_transpose_grad(c, dy):
-    """dx is the convolution of dy, dw that of `conv` with the sides exchanged."""
-    (x, w, bias), a, b = c.inputs, c.attrs, c.b
-    strides, pads, dilations, _ = _transpose_attrs(
-        w, a["strides"], a["pads"], a["dilations"], a["output_padding"]
-    )
-    window = {"strides": strides, "pads": pads, "dilations": dilations, "group": a["group"]}
-    dx = b.conv(dy, w, **window)
-    if dx.shape != x.shape:
-        n = x.rank - 2
-        sizes = x.shape[2:]
-        dx = b.slice(dx, axes=range(2, n + 2), starts=[0] * n, steps=[1] * n, sizes=sizes)
-    dw = conv_weight_gradient(dy, x, w.shape[2:], **window)
-    return [dx, dw, None if bias is None else dy.sum([0, *range(2, x.rank)])]
-
-
-register(
-    "conv_transpose",
-    "x: T, w: T, b: T? -> T",
-    """Transposed convolution: the gradient of `conv` in its input. x [N,C,*S], w [C,O/g,*K].
-
-    Output size: (S - 1) * stride + extent - begin - end + output_padding.
-    """,
-    attrs={
-        **{k: v for k, v in CONV_ATTRS.items() if k != "channels_last"},
-        "output_padding": Attr("dims", ()),
-    },
-    shape=conv_transpose_shape,
-    ref=reference(conv_transpose_ref),
-    grad=conv_transpose_grad,
-    loops=Pull(_conv_transpose),
-    samples=lambda: [
-        case(floats((1, 2, 4, 3)), floats((2, 3, 3, 3), seed=1)),
-        case(floats((2, 3, 4, 3)), floats((3, 2, 3, 2), seed=1), floats((2,), seed=2),
-             strides=(2, 3), pads=(1, 0, 1, 1)),
-        case(floats((1, 4, 5)), floats((4, 3, 3), seed=1), strides=(2,), dilations=(2,),
-             output_padding=(1,), group=2, pads=(1, 2)),
-        case(floats((1, 3, 4)), floats((3, 1, 2), seed=1), strides=(2,), group=3),
-        case(floats((1, 2, 3), dtype="f64"), floats((2, 1, 2), seed=1, dtype="f64")),
-        case(floats((1, 2, 3, 3), dtype="f16"), floats((2, 2, 2, 2), seed=1, dtype="f16"),
-             strides=(2, 2), atol=2e-2),
-    ],
-    family="contract",
-    T=FLOATS,
-)  # fmt: skip
-
 # -- conv_integer --------------------------------------------------------------------------
 
 
@@ -355,35 +227,37 @@ def conv_integer_ref(x, w, x_zero=None, w_zero=None, **attrs):
     if x_zero is not None:
         x = x - x_zero.astype(np.int64).reshape(())
     if w_zero is not None:
-        w = w - w_zero.astype(np.int64).reshape(-1, *[1] * (w.ndim - 1))
+        last = attrs["channels_last"]
+        w = w - w_zero.astype(np.int64).reshape(-1, *[1] * (0 if last else w.ndim - 1))
     return conv_ref(x, w, **attrs).astype(np.int32)
 
 
 class Shifted:
-    """An integer operand widened to i32 less its zero point: a scalar, or one per index of axis 0."""
+    """An integer operand in i32 less its zero point: a scalar, or one per index of `axis`."""
 
-    def __init__(self, x, zero, dtype=I32):
-        self.x, self.zero, self.shape, self.dtype = x, zero, x.shape, dtype
-        self.type = x.type.with_dtype(dtype)
+    def __init__(self, x, zero, axis: int):
+        self.x, self.zero, self.axis, self.shape, self.dtype = x, zero, axis, x.shape, I32
+        self.type = x.type.with_dtype(I32)
 
     def __getitem__(self, index):
-        value = s.cast(self.x[index], self.dtype)
+        value = s.cast(self.x[index], I32)
         if self.zero is None:
             return value
         one = all(d == 1 for d in self.zero.shape)
-        at = tuple(s.const(0) for _ in self.zero.shape) if one else (index[0],)
-        return value - s.cast(self.zero[at], self.dtype)
+        at = tuple(s.const(0) for _ in self.zero.shape) if one else (index[self.axis],)
+        return value - s.cast(self.zero[at], I32)
 
 
 def _conv_integer(out, x, w, x_zero=None, w_zero=None, **attrs):
-    return convolve(Shifted(x, x_zero), Shifted(w, w_zero), I32, channels_last=False, **attrs)
+    output_axis = -1 if attrs["channels_last"] else 0
+    return convolve(Shifted(x, x_zero, 0), Shifted(w, w_zero, output_axis), I32, **attrs)
 
 
 register(
     "conv_integer",
     "x: A, w: B, x_zero: A?, w_zero: B? -> i32",
     "`conv` of (x - x_zero) and (w - w_zero) in i32; w_zero is a scalar or one per output channel.",
-    attrs={k: v for k, v in CONV_ATTRS.items() if k != "channels_last"},
+    attrs=CONV_ATTRS,
     shape=lambda x, w, *zeros, **attrs: conv_shape(x, w, **attrs),
     ref=conv_integer_ref,
     grad=NotDifferentiable("integers have no gradient"),
@@ -394,6 +268,8 @@ register(
         case(ints((1, 4, 5), dtype="i8"), ints((4, 2, 2), seed=1, dtype="i8"),
              np.int8(3), ints((4,), seed=2, dtype="i8"), strides=(2,), group=2),
         case(ints((1, 2, 4), dtype="u8"), ints((1, 2, 3), seed=1, dtype="u8")),
+        case(ints((1, 5, 4), high=99, dtype="u8"), ints((2, 2, 4), seed=1, dtype="i8"), np.uint8(3),
+             ints((4,), seed=2, dtype="i8"), channels_last=True, group=2, pads=(1, 0)),
     ],
     family="contract",
     A={I8, U8},

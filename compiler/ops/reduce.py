@@ -247,7 +247,7 @@ def _samples(name):
     yield case(make((5, 1)), axes=(1,))
     yield case(make((0, 3)), axes=(1,))
     if name not in ("reduce_max", "reduce_min"):
-        yield case(floats((3, 4), 2, 0.3, 2) * array([1, -1, 1, 1]), axes=(0,))
+        yield case(floats((3, 4), 2, 0.3, 2) * array([1, -1, 1, 1]), axes=(1,))
     if name != "reduce_mean":
         yield case(make((3, 0)), axes=(1,), grad=False)
     yield case(array([[np.nan, 1.0], [2.0, 1.0], [np.inf, 3.0]]), axes=(1,), grad=False)

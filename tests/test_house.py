@@ -34,7 +34,7 @@ THIRD_PARTY = {
     "llvmlite": ("compiler/backends/llvm/", "runtime/"),
     "safetensors": ("runtime/", "frontends/"),
     "click": ("tools/",),
-    "rich": ("tools/", "frontends/native/"),  # native: the progress bar of training
+    "rich": ("tools/", "frontends/native/", "runtime/training"),  # training: its progress bar
     "triton": ("compiler/backends/triton/", "runtime/device"),
     "cuda": ("compiler/backends/triton/", "runtime/device"),
     # Engines that the benchmark measures; nothing is computed with them.

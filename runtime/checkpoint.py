@@ -1,0 +1,61 @@
+"""Checkpoints: named arrays in one safetensors file, written whole or not at all."""
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from ..compiler.errors import ModelError, TesselError
+from ..compiler.types import dtype_of
+
+FORMAT = {"format": "tessel.checkpoint", "version": "1"}
+
+
+def save_checkpoint(path: str | os.PathLike, values: Mapping[str, np.ndarray]) -> None:
+    """Write `values` to `path`. A file that is there is replaced once the new one is complete."""
+    path = Path(path)
+    data = save({n: np.ascontiguousarray(v).reshape(v.shape) for n, v in values.items()}, FORMAT)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def load_checkpoint(
+    path: str | os.PathLike, like: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """The arrays of a checkpoint, which must be those of `like` in name, dtype and shape.
+
+    Raises ModelError for a damaged file, or listing every array that differs.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            if (file.metadata() or {}).get("format") != FORMAT["format"]:
+                raise ModelError("this is no checkpoint of tessel", where=str(path))
+            values = {n: file.get_tensor(n) for n in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"the checkpoint cannot be read: {error}", where=str(path)) from None
+    findings = []
+    for name in sorted(like.keys() | values.keys()):
+        expected, received = _shown(like.get(name)), _shown(values.get(name))
+        if expected != received:
+            findings.append(TesselError(name, expected=expected, received=received))
+    if findings:
+        raise ModelError(
+            "the checkpoint is of another model or optimizer", where=str(path), findings=findings
+        )
+    return values
+
+
+def _shown(x: np.ndarray | None) -> str:
+    return "nothing" if x is None else f"{dtype_of(x)}[{','.join(map(str, x.shape))}]"

@@ -2,7 +2,8 @@
 
     rule("conv(x, w) * s => conv(x, w * s)", pattern, rewrite, check)
 
-`check(m)` returns None, or the reason why not, which lands in the Report. `rewrite(b, m)` writes
+`where(m)` says what the pattern cannot; `check(m)` returns None, or the reason why not, which
+lands in the Report. `rewrite(b, m)` writes
 the replacement with the builder `b` and returns one Tensor (or one per result of the root); the
 values of `m` work as operands of `b`. What both need to know is checked here, once:
 the values inside of the pattern have no other readers (unless the rule is `shared`), and the
@@ -35,6 +36,7 @@ class Rule:
     pattern: Pattern
     rewrite: Callable
     check: Callable[[Match], str | None] | None = None
+    where: Callable[[Match], bool] | None = None
     shared: bool = False
 
     @property
@@ -44,9 +46,14 @@ class Rule:
         return tuple(q.name for q in (p.patterns if isinstance(p, Either) else (p,)))
 
 
-def rule(equation: str, pattern: Pattern, rewrite, check=None, *, shared: bool = False) -> Rule:
-    """A Rule. `shared`: values inside of the pattern may have other readers, and then stay."""
-    return Rule(equation, pattern, rewrite, check, shared)
+def rule(
+    equation: str, pattern: Pattern, rewrite, check=None, *, where=None, shared: bool = False
+) -> Rule:
+    """A Rule. `where(m)` is part of the pattern: if it is false there was no near-miss.
+
+    `shared`: values inside of the pattern may have other readers, and then stay.
+    """
+    return Rule(equation, pattern, rewrite, check, where, shared)
 
 
 class Rules:
@@ -142,6 +149,8 @@ class _Walk:
             reason = None
             for bindings in r.pattern.match(node.outputs[0], {}):
                 m = Match(self.b, node, bindings, self.count)
+                if r.where is not None and not r.where(m):
+                    continue
                 reason = self.refusal(r, m)
                 if reason is not None:
                     continue

@@ -15,10 +15,10 @@ def compose(first: tuple[int, ...], second: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(first[p] for p in second)
 
 
-def _only_ones_move(m: Match) -> str | None:
+def _only_ones_move(m: Match) -> bool:
     perm, shape = m.attr("perm"), m.x.shape
     kept = [p for p in perm if not (isinstance(shape[p], int) and shape[p] == 1)]
-    return None if kept == sorted(kept) else "axes longer than 1 change places"
+    return kept == sorted(kept)
 
 
 TURNED = op.transpose(x)
@@ -58,7 +58,7 @@ TRANSPOSES = (
         "transpose(x) where no axis moves => x",
         op.transpose(x),
         lambda b, m: m.x,
-        lambda m: None if m.attr("perm") == tuple(range(m.x.rank)) else "axes move",
+        where=lambda m: m.attr("perm") == tuple(range(m.x.rank)),
     ),
     rule(
         "transpose(transpose(x, p), q) => transpose(x, p∘q)",
@@ -70,13 +70,13 @@ TRANSPOSES = (
         "transpose(x) where only axes of size 1 move => reshape(x)",
         op.transpose(x),
         lambda b, m: m.x.reshape(m.root.output.shape),
-        _only_ones_move,
+        where=_only_ones_move,
     ),
     rule(
         "reshape(transpose(reshape(x, [A*B,S,T])), [A,B,T,S]) => transpose(x, [0,1,3,2])",
         op.reshape(FLAT_TURNED),
         _batched_transpose,
-        lambda m: None if _batch_of(m) is not None else "the reshapes do more than join the batch",
+        where=lambda m: _batch_of(m) is not None,
         shared=True,
     ),
 )
@@ -84,15 +84,13 @@ TRANSPOSES = (
 # -- reshape, expand ---------------------------------------------------------------------
 
 
-def _same_shape(m: Match) -> str | None:
-    return None if m.root.output.shape == m.x.shape else "the shape changes"
+def _same_shape(m: Match) -> bool:
+    return m.root.output.shape == m.x.shape
 
 
-def _broadcasts_anyway(m: Match) -> str | None:
+def _broadcasts_anyway(m: Match) -> bool:
     """f(x, expand(y)) is f(x, y) where x alone already gives the result its shape."""
-    if m.x.shape != m.root.output.shape:
-        return "the expanded operand gives the result its shape"
-    return None
+    return m.x.shape == m.root.output.shape
 
 
 def _without_expand(b, m: Match):
@@ -111,8 +109,8 @@ BINARY = ("add", "sub", "mul", "div", "pow", "maximum", "minimum", "and", "or", 
           "not_equal", "less", "less_equal", "greater", "greater_equal")  # fmt: skip
 
 SHAPES = (
-    rule("reshape(x) to its own shape => x", op.reshape(x), lambda b, m: m.x, _same_shape),
-    rule("expand(x) to its own shape => x", op.expand(x), lambda b, m: m.x, _same_shape),
+    rule("reshape(x) to its own shape => x", op.reshape(x), lambda b, m: m.x, where=_same_shape),
+    rule("expand(x) to its own shape => x", op.expand(x), lambda b, m: m.x, where=_same_shape),
     rule(
         "reshape(reshape(x)) => reshape(x)",
         op.reshape(op.reshape(x)),
@@ -130,7 +128,7 @@ SHAPES = (
             f"{name}({args}) => {name}(x, y)",
             getattr(op, name)(*operands),
             _without_expand,
-            _broadcasts_anyway,
+            where=_broadcasts_anyway,
             shared=True,
         )
         for name in BINARY
@@ -156,11 +154,9 @@ def _slice(x, ranges: dict[int, tuple]):
     return x.b.slice(x, axes=axes, starts=starts, steps=steps, sizes=sizes)
 
 
-def _is_whole(m: Match) -> str | None:
-    for axis, (start, step, size) in _ranges(m.root, m.x.rank).items():
-        if start != 0 or step != 1 or size != m.x.shape[axis]:
-            return "it takes a part"
-    return None
+def _is_whole(m: Match) -> bool:
+    ranges = _ranges(m.root, m.x.rank)
+    return all(r == (0, 1, m.x.shape[axis]) for axis, r in ranges.items())
 
 
 CUT = op.slice(x)
@@ -177,21 +173,19 @@ def _merge_slices(b, m: Match):
 
 
 def _adjacent(m: Match):
-    """The source and range of a concat of neighbouring slices, or why not."""
+    """(source, axis, start, size) if the concat's parts are neighbouring slices, else None."""
     parts = [v.node for v in m.root.inputs]
     if len(parts) < 2 or any(n is None or n.op.name != "slice" for n in parts):
-        return "not all parts are slices"
+        return None
     source = parts[0].inputs[0]
-    if any(n.inputs[0] is not source for n in parts):
-        return "the slices are of several tensors"
     axis = normalize_axis(m.attr("axis"), source.rank)
     ranges = [_ranges(n, source.rank) for n in parts]
-    if any(set(r) != {axis} or r[axis][1] != 1 for r in ranges):
-        return "the slices are not along the axis of the concat"
-    start, end = ranges[0][axis][0], ranges[0][axis][0]
+    if any(n.inputs[0] is not source for n in parts) or any(set(r) != {axis} for r in ranges):
+        return None
+    start = end = ranges[0][axis][0]
     for r in ranges:
-        if r[axis][0] != end:
-            return "the slices are not neighbours"
+        if r[axis][:2] != (end, 1):
+            return None
         end = end + r[axis][2]
     return source, axis, start, end - start
 
@@ -218,33 +212,28 @@ def _flatten_concat(b, m: Match):
     return b.concat(*parts, axis=m.attr("axis"))
 
 
-def _pads_nothing(m: Match) -> str | None:
-    return "it pads" if any(p != 0 for p in m.attr("pads")) else None
-
-
-def _no_slices(m: Match) -> str | None:
-    found = _adjacent(m)
-    return found if isinstance(found, str) else None
+def _pads_nothing(m: Match) -> bool:
+    return all(p == 0 for p in m.attr("pads"))
 
 
 PARTS = (
-    rule("slice(x) of all of x => x", op.slice(x), lambda b, m: m.x, _is_whole),
+    rule("slice(x) of all of x => x", op.slice(x), lambda b, m: m.x, where=_is_whole),
     rule("slice(slice(x)) => slice(x)", op.slice(CUT), _merge_slices, shared=True),
     rule("concat(x) => x", op.concat(x), lambda b, m: m.x),
     rule(
         "concat(x[a:b], x[b:c]) => x[a:c]",
         node("concat"),
         _join_slices,
-        _no_slices,
+        where=lambda m: _adjacent(m) is not None,
         shared=True,
     ),
     rule(
         "concat(concat(x, y), z) => concat(x, y, z)",
         node("concat"),
         _flatten_concat,
-        lambda m: None if any(_inner_concats(m)) else "no operand is a concat on this axis",
+        where=lambda m: any(_inner_concats(m)),
     ),
-    rule("pad(x) by nothing => x", op.pad(x, optional(y)), lambda b, m: m.x, _pads_nothing),
+    rule("pad(x) by nothing => x", op.pad(x, optional(y)), lambda b, m: m.x, where=_pads_nothing),
 )
 
 RESHAPES: tuple[Rule, ...] = (*TRANSPOSES, *SHAPES, *PARTS)

@@ -1,0 +1,268 @@
+"""Channels last: convolutions and pools read [N, *S, C], with the transposes at the borders.
+
+    %y = conv(%x, %w)                      %a = transpose(%x) {perm=[0, 2, 3, 1]}
+    %z = relu(%y)                     =>   %b = conv(%a, %w′) {channels_last=true}
+                                           %c = relu(%b)
+                                           %z = transpose(%c) {perm=[0, 3, 1, 2]}
+
+One walk: every value has a channels-first version, a channels-last version, or both. A conv or
+pool makes a channels-last one; ops that do not care (elementwise, concat, pad, reductions, …)
+follow what they read; all others read channels first. A missing version is made by one
+transpose. What is left, `rewrite/reshapes.py` merges with the transposes of the model itself.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ..builder import Builder, Tensor
+from ..ir import Graph, Node, Value
+from ..ops.registry import Elementwise
+from ..types import TensorType, normalize_axes, normalize_axis
+from .base import Pass, Report
+
+WINDOWS = ("conv", "max_pool", "average_pool", "lp_pool", "batch_norm")
+
+
+def to_last(rank: int) -> tuple[int, ...]:
+    """The permutation [N, C, *S] => [N, *S, C]."""
+    return (0, *range(2, rank), 1)
+
+
+def to_first(rank: int) -> tuple[int, ...]:
+    """The permutation [N, *S, C] => [N, C, *S]."""
+    return (0, rank - 1, *range(1, rank - 1))
+
+
+@dataclass(frozen=True)
+class ChannelsLast(Pass):
+    """conv(x, w) => transpose(conv(transpose(x), w) {channels_last})"""
+
+    name: ClassVar[str] = "channels_last"
+
+    def run(self, graph: Graph, report: Report) -> bool:
+        changed = False
+        for node in graph.nodes:
+            for _, region in node.regions():
+                changed |= self.run(region, report)
+        if not any(_is_seed(n) for n in graph.nodes):
+            return changed
+        walk = _Walk(graph)
+        walk.run()
+        for n in walk.moved:
+            report.apply("conv(x, w) => conv(x, w) {channels_last}", n.where)
+        return True
+
+
+def _is_seed(node: Node) -> bool:
+    """A convolution whose weights can change their layout while compiling."""
+    return (
+        node.op.name == "conv"
+        and not node.attrs["channels_last"]
+        and node.inputs[1].constant is not None
+    )
+
+
+class _Walk:
+    """`first` and `last` map the old graph's values to their versions in the new one."""
+
+    def __init__(self, graph: Graph):
+        self.graph = graph
+        self.b = Builder(graph)
+        self.b.graph = Graph()
+        self.first: dict[Value, Value] = {v: v for v in graph.inputs}
+        self.last: dict[Value, Value] = {}
+        self.moved: list[Node] = []
+
+    def run(self) -> None:
+        for node in self.graph.nodes:
+            self.b.origin = node.origin
+            if not self.follow(node):
+                self.keep(node)
+        self.graph.outputs = [self.read_first(v) for v in self.graph.outputs]
+        self.graph.nodes = self.b.graph.nodes
+
+    # -- versions of values ---------------------------------------------------------------
+
+    def read_first(self, v: Value) -> Value:
+        if v not in self.first:
+            perm = to_first(v.rank)
+            self.first[v] = self.b.transpose(self.last[v], perm=perm).value
+        return self.first[v]
+
+    def read_last(self, v: Value) -> Value:
+        if v not in self.last:
+            self.last[v] = self.b.transpose(self.first[v], perm=to_last(v.rank)).value
+        return self.last[v]
+
+    def is_last(self, v: Value | None) -> bool:
+        """Is the value there in channels-last form only?"""
+        return v in self.last and v not in self.first
+
+    # -- nodes ----------------------------------------------------------------------------
+
+    def keep(self, node: Node) -> None:
+        """The node as it is, reading channels first."""
+        node.inputs = [None if v is None else self.read_first(v) for v in node.inputs]
+        self.b.graph.nodes.append(node)
+        self.first |= {v: v for v in node.outputs}
+
+    def follow(self, node: Node) -> bool:
+        """Emit the node channels last, if it can and it pays."""
+        if node.op.name == "transpose":
+            return self.transpose(node)
+        if _is_seed(node):
+            self.conv(node)
+            return True
+        if not any(self.is_last(v) for v in node.inputs):
+            return False
+        if node.op.name in WINDOWS[1:]:
+            return self.window(node)
+        handler = AGNOSTIC.get(node.op.name)
+        if handler is None and isinstance(node.op.loops, Elementwise) and not _has_axes(node):
+            handler = _Walk.elementwise
+        return handler is not None and handler(self, node)
+
+    def emit(self, node: Node, operands, attrs, last: bool = True) -> bool:
+        names = [v.name + "_last" if last else v.name for v in node.outputs]
+        results = self.b.emit(node.op.name, *operands, outputs=names, **attrs)
+        results = results if isinstance(results, tuple) else (results,)
+        table = self.last if last else self.first
+        table |= {old: new.value for old, new in zip(node.outputs, results)}
+        return True
+
+    def transpose(self, node: Node) -> bool:
+        (x,), perm = node.inputs, node.attrs["perm"]
+        if len(perm) > 2 and perm == to_first(len(perm)) and x in self.first:
+            # The model itself goes from channels last to channels first.
+            self.last[node.outputs[0]] = self.first[x]
+            return True
+        if not self.is_last(x):
+            return False
+        base = to_first(len(perm))
+        turned = Tensor(self.b, self.last[x]).transpose(tuple(base[p] for p in perm))
+        self.first[node.outputs[0]] = turned.value
+        return True
+
+    def conv(self, node: Node) -> None:
+        x, w, *bias = node.inputs
+        rank = w.rank
+        turned = self.b.transpose(self.read_first(w), perm=(*range(2, rank), 1, 0))
+        bias = [None if v is None else self.read_first(v) for v in bias]
+        attrs = {**node.attrs, "channels_last": True}
+        self.moved.append(node)
+        self.emit(node, [self.read_last(x), turned, *bias], attrs)
+
+    def window(self, node: Node) -> bool:
+        if node.attrs["channels_last"]:
+            return False
+        x, *rest = node.inputs
+        operands = [self.read_last(x), *(self.read_first(v) for v in rest)]
+        return self.emit(node, operands, {**node.attrs, "channels_last": True})
+
+    def elementwise(self, node: Node) -> bool:
+        rank = node.outputs[0].rank
+        if any(v.rank != rank for v in node.outputs) or rank < 3:
+            return False
+        return self.emit(node, [self.broadcast(v, rank) for v in node.inputs], node.attrs)
+
+    def broadcast(self, v: Value | None, rank: int) -> Value | None:
+        """An operand of an elementwise op, so that it broadcasts with channels-last ones."""
+        if v is None or v in self.last:
+            return None if v is None else self.last[v]
+        if v.rank == rank and v.constant is None:
+            return self.read_last(v)
+        x = Tensor(self.b, self.read_first(v))
+        if all(isinstance(d, int) and d == 1 for d in v.shape) and v.rank <= rank:
+            return x.value
+        if v.rank == 1:  # along the last axis, a spatial one: [S] => [S, 1]
+            return x.reshape(*v.shape, 1).value
+        wide = x.reshape(*(1,) * (rank - v.rank), *v.shape)
+        return wide.transpose(to_last(rank)).value
+
+    def concat(self, node: Node) -> bool:
+        rank = node.outputs[0].rank
+        operands = [self.read_last(v) for v in node.inputs]
+        return self.emit(node, operands, {**node.attrs, "axis": _moved(node.attrs["axis"], rank)})
+
+    def along_axis(self, node: Node) -> bool:
+        """softmax, split, cumsum, …: `axis` counts in the new order."""
+        x = node.inputs[0]
+        attrs = {**node.attrs, "axis": _moved(node.attrs["axis"], x.rank)}
+        return self.emit(node, self.operands(node), attrs)
+
+    def operands(self, node: Node) -> list[Value | None]:
+        """The first operand channels last, the others (parameters) as they are."""
+        x, *rest = node.inputs
+        return [self.read_last(x), *(None if v is None else self.read_first(v) for v in rest)]
+
+    def along_axes(self, node: Node) -> bool:
+        """slice, reverse"""
+        axes = [_moved(a, node.inputs[0].rank) for a in node.attrs["axes"]]
+        return self.emit(node, self.operands(node), {**node.attrs, "axes": axes})
+
+    def per_axis(self, node: Node) -> bool:
+        """expand, tile, resize: one entry for each axis of the result."""
+        x, out = node.inputs[0], node.outputs[0]
+        if x.rank != out.rank:
+            return False
+        attrs = dict(node.attrs)
+        for name, value in attrs.items():
+            if isinstance(value, tuple) and node.op.attrs[name].kind in ("dims", "ints", "floats"):
+                if len(value) not in (0, out.rank):
+                    return False
+                attrs[name] = tuple(value[p] for p in to_last(out.rank)) if value else value
+        return self.emit(node, self.operands(node), attrs)
+
+    def pad(self, node: Node) -> bool:
+        rank, pads = node.outputs[0].rank, node.attrs["pads"]
+        order = to_last(rank)
+        pads = [pads[p] for p in order] + [pads[rank + p] for p in order]
+        return self.emit(node, self.operands(node), {**node.attrs, "pads": pads})
+
+    def reduce(self, node: Node) -> bool:
+        """With kept axes the result is channels last; without, if a spatial axis is left."""
+        rank = node.inputs[0].rank
+        axes = normalize_axes(node.attrs["axes"], rank)
+        attrs = {**node.attrs, "axes": [_moved(a, rank) for a in axes]}
+        if node.attrs["keepdims"]:
+            return self.emit(node, self.operands(node), attrs)
+        if 0 in axes and 1 not in axes and len(axes) < rank - 1:
+            return False  # [C, *S]: no batch to put in front
+        last = 1 not in axes and len(axes) < rank - 2
+        return self.emit(node, self.operands(node), attrs, last=last)
+
+
+def _moved(axis: int, rank: int) -> int:
+    """Where an axis of [N, C, *S] lies in [N, *S, C]."""
+    return to_last(rank).index(normalize_axis(axis, rank))
+
+
+def _has_axes(node: Node) -> bool:
+    """Elementwise, but with a parameter along an axis (quantize_linear)."""
+    return "axis" in node.attrs
+
+
+REDUCTIONS = "sum mean max min prod l1 l2 log_sum log_sum_exp sum_square"
+
+AGNOSTIC: dict[str, Callable[[_Walk, Node], bool]] = {
+    "concat": _Walk.concat,
+    "pad": _Walk.pad,
+    **dict.fromkeys(("softmax", "log_softmax", "hardmax", "split", "cumsum"), _Walk.along_axis),
+    **dict.fromkeys(("quantize_linear", "dequantize_linear"), _Walk.along_axis),
+    **dict.fromkeys(("slice", "reverse"), _Walk.along_axes),
+    **dict.fromkeys(("expand", "tile", "resize"), _Walk.per_axis),
+    **dict.fromkeys((f"reduce_{r}" for r in REDUCTIONS.split()), _Walk.reduce),
+    # Composites that are elementwise as a whole.
+    **dict.fromkeys(("gelu", "silu", "hard_swish", "mish", "clip"), _Walk.elementwise),
+}
+
+
+def count_transposes(graph: Graph) -> int:
+    """Transposes of values that are no constants: what moving data costs at run time."""
+    return sum(
+        n.op.name == "transpose"
+        and n.inputs[0].constant is None
+        and isinstance(n.inputs[0].type, TensorType)
+        for n in graph.nodes
+    )

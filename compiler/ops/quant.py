@@ -1,0 +1,356 @@
+"""Quantized ops: 8-bit integers q that stand for scale * (q - zero).
+
+    quantize      q = saturate(round_half_even(x / scale) + zero)
+    dequantize    x = scale * (q - zero)
+    qlinear_*     integers in, sums in i32, one float factor, integers out
+
+Scales and zero points are scalars or one per index of `axis` (per channel).
+"""
+
+import ml_dtypes
+import numpy as np
+
+from ..errors import TypeMismatch
+from ..types import (
+    DTYPES,
+    F32,
+    FLOATS,
+    I8,
+    I16,
+    I32,
+    U8,
+    U16,
+    DType,
+    broadcast,
+    dtype_of,
+    normalize_axis,
+)
+from .common import STEP, array, case, floats, ints, through_expansion
+from .conv import CONV_ATTRS, conv_integer_ref, conv_shape
+from .matrix import matmul_integer_ref, matmul_shape
+from .registry import Attr, Expand, NotDifferentiable, register
+
+FLOAT8 = frozenset(d for d in FLOATS if d.bits == 8)
+QUANTIZED = FLOAT8 | {I8, U8, I16, U16, DTYPES["i4"], DTYPES["u4"]}
+BYTES = {I8, U8}
+
+
+def limits(dtype: DType) -> tuple[float, float]:
+    """The least and largest value of a quantized type."""
+    if dtype.is_float:
+        top = float(ml_dtypes.finfo(dtype.numpy).max)
+        return -top, top
+    if dtype.kind == "u":
+        return 0, 2**dtype.bits - 1
+    return -(2 ** (dtype.bits - 1)), 2 ** (dtype.bits - 1) - 1
+
+
+def _channel_shape(shape, rank: int, axis: int) -> tuple | None:
+    """The shape in which [C] broadcasts along `axis`; None where nothing has to be done."""
+    if len(shape) != 1:
+        return None
+    if isinstance(shape[0], int) and shape[0] == 1:
+        return ()
+    after = rank - 1 - normalize_axis(axis, rank)
+    return (shape[0], *[1] * after)
+
+
+def _channel(t, rank: int, axis: int):
+    shape = None if t is None else _channel_shape(t.shape, rank, axis)
+    return t if shape is None else t.reshape(shape)
+
+
+def _check_scale(x, scale, axis):
+    if scale.rank > 1:
+        raise TypeMismatch("a scale is a scalar or a vector along one axis", received=scale)
+    if scale.rank == 1 and scale.shape != (1,):
+        size = x.shape[normalize_axis(axis, x.rank)]
+        if isinstance(size, int) and isinstance(scale.shape[0], int) and size != scale.shape[0]:
+            raise TypeMismatch(
+                "the scale does not fit its axis",
+                expected=f"{size} on axis {axis} of {x}",
+                received=scale,
+            )
+
+
+def _requantize(b, x, zero, dtype):
+    """f32 to a quantized type: round half to even, shift, saturate."""
+    low, high = limits(dtype)
+    if not dtype.is_float:
+        x = b.round(x)
+        if zero is not None:
+            x = x + zero.cast(F32)
+    return b.clip(x, b.scalar(low, F32), b.scalar(high, F32)).cast(dtype)
+
+
+def _requantize_ref(x: np.ndarray, zero, dtype: DType) -> np.ndarray:
+    low, high = limits(dtype)
+    if not dtype.is_float:
+        x = np.rint(x)
+        if zero is not None:
+            x = x + np.asarray(zero).astype(np.float32)
+    x = np.clip(x, np.float32(low), np.float32(high))
+    return x.astype(np.float32 if dtype.is_float else np.int32).astype(dtype.numpy)
+
+
+def quantize_shape(x, scale, zero=None, *, axis, dtype):
+    _check_scale(x, scale, axis)
+    if dtype not in QUANTIZED or (zero is not None and zero.dtype != dtype):
+        raise TypeMismatch(
+            "quantize_linear to a wrong type",
+            expected=f"the zero point's type {zero.dtype}" if zero is not None else "8-bit ints",
+            received=dtype,
+        )
+    return x.shape
+
+
+def quantize_ref(x, scale, zero=None, *, axis, dtype):
+    scale = _channel(np.asarray(scale), x.ndim, axis).astype(np.float32)
+    zero = _channel(None if zero is None else np.asarray(zero), x.ndim, axis)
+    return np.asarray(_requantize_ref(x.astype(np.float32) / scale, zero, dtype))
+
+
+def _quantize(b, x, scale, zero=None, *, axis, dtype):
+    scale, zero = _channel(scale, x.rank, axis), _channel(zero, x.rank, axis)
+    return _requantize(b, x.cast(F32) / scale.cast(F32), zero, dtype)
+
+
+register(
+    "quantize_linear",
+    "x: T, scale: S, zero_point: Z? -> @dtype",
+    "saturate(round_half_even(x / scale) + zero_point), in `dtype`.",
+    attrs={"axis": Attr("int", 1), "dtype": Attr("dtype", U8)},
+    shape=quantize_shape,
+    ref=quantize_ref,
+    grad=STEP,
+    loops=Expand(_quantize),
+    samples=lambda: [
+        case(floats((3, 4)), array(0.02), array(128, "u8")),
+        case(floats((2, 3, 2)), array([0.01, 0.1, 1.0]), array([0, 3, -3], "i8"), dtype="i8"),
+        case(floats((2, 3)), array([0.1]), dtype="u8"),
+        case(array([0.5, 1.5, 2.5, -0.5, -1.5]), array(1.0), array(0, "i8"), dtype="i8"),
+        case(floats((2, 3), low=-1e4, high=1e4), array(0.3), array(-7, "i16"), dtype="i16"),
+        case(floats((3, 2)), array([1.0, 0.5, 0.25]), axis=0, dtype="f8e4m3fn", atol=0.3),
+        case(floats((4,)), array(0.3), array(1, "i4"), axis=0, dtype="i4"),
+        case(floats((2, 2), dtype="f16"), array(0.1, "f16"), array(9, "u8")),
+    ],
+    family="quant",
+    T=FLOATS | {I32},
+    S="float",
+    Z=QUANTIZED,
+)
+
+
+def dequantize_shape(x, scale, zero=None, *, axis, dtype):
+    _check_scale(x, scale, axis)
+    return x.shape
+
+
+def dequantize_ref(x, scale, zero=None, *, axis, dtype):
+    whole = dtype_of(x).is_int
+    scale = _channel(np.asarray(scale), x.ndim, axis).astype(np.float32)
+    x = x.astype(np.int32 if whole else np.float32)
+    if zero is not None:
+        x = x - _channel(np.asarray(zero), x.ndim, axis).astype(x.dtype)
+    return np.asarray(x.astype(np.float32) * scale).astype(dtype.numpy)
+
+
+def _dequantize(b, x, scale, zero=None, *, axis, dtype):
+    wide = I32 if x.dtype.is_int else F32
+    scale, zero = _channel(scale, x.rank, axis), _channel(zero, x.rank, axis)
+    x = x.cast(wide)
+    if zero is not None:
+        x = x - zero.cast(wide)
+    return (x.cast(F32) * scale.cast(F32)).cast(dtype)
+
+
+register(
+    "dequantize_linear",
+    "x: T, scale: S, zero_point: T? -> @dtype",
+    "(x - zero_point) * scale, in `dtype`.",
+    attrs={"axis": Attr("int", 1), "dtype": Attr("dtype", F32)},
+    shape=dequantize_shape,
+    ref=dequantize_ref,
+    grad=through_expansion,
+    loops=Expand(_dequantize),
+    samples=lambda: [
+        case(ints((3, 4), high=255, dtype="u8"), array(0.02), array(128, "u8"), grad=False),
+        case(
+            ints((2, 3, 2), low=-128, high=127, dtype="i8"), array([0.01, 0.1, 1.0]),
+            array([0, 3, -3], "i8"), grad=False,
+        ),
+        case(ints((2, 2), low=-(10**6), high=10**6, dtype="i32"), array(0.001), grad=False),
+        case(
+            ints((3, 2), dtype="i8"), array([1.0, 2.0, 3.0], "f16"), axis=0, dtype="f16",
+            grad=False,
+        ),
+        case(floats((3,), dtype="f8e5m2"), array(0.5), axis=0, grad=False),
+    ],
+    family="quant",
+    T=QUANTIZED | {I32},
+    S="float",
+)  # fmt: skip
+
+NO_GRADIENT = NotDifferentiable("integers have no gradient: train in floats, then quantize")
+
+
+def qlinear_conv_shape(x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, b=None, **attrs):
+    shape = conv_shape(x, w, **attrs)
+    outputs = w.shape[-1] if attrs["channels_last"] else w.shape[0]
+    for t in (w_scale, w_zero):
+        if t.rank > 1 or (t.rank == 1 and t.shape[0] not in (1, outputs)):
+            raise TypeMismatch(
+                "qlinear_conv: w_scale and w_zero are scalars or one per output channel",
+                expected=f"[] or [{outputs}]",
+                received=t,
+            )
+    return shape
+
+
+def qlinear_conv_ref(x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, b=None, **attrs):
+    total = conv_integer_ref(x, w, x_zero, w_zero, **attrs)
+    axis = -1 if attrs["channels_last"] else 1
+    if b is not None:
+        total = total + _channel(b, total.ndim, axis)
+    factor = x_scale.reshape(()) * w_scale / y_scale.reshape(())
+    factor = _channel(np.asarray(factor), total.ndim, axis)
+    return _requantize_ref(total.astype(np.float32) * factor, y_zero.reshape(()), dtype_of(y_zero))
+
+
+def _qlinear_conv(b, x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, bias=None, **attrs):
+    total = b.conv_integer(x, w, x_zero, w_zero, **attrs)
+    axis = -1 if attrs["channels_last"] else 1
+    if bias is not None:
+        total = total + _channel(bias, total.rank, axis)
+    factor = x_scale.reshape(()) * w_scale / y_scale.reshape(())
+    factor = _channel(factor, total.rank, axis)
+    return _requantize(b, total.cast(F32) * factor, y_zero.reshape(()), y_zero.dtype)
+
+
+def _qlinear_conv_samples():
+    x, w = ints((1, 4, 5, 5), high=256, dtype="u8"), ints((6, 4, 3, 3), low=-128, high=128, seed=1)
+    one = array(0.02), array(120, "u8")
+    bias = ints((6,), low=-2000, high=2000, dtype="i32")
+    yield case(x, *one, w.astype(np.int8), array(0.01), array(0, "i8"), array(0.5),
+               array(128, "u8"))  # fmt: skip
+    yield case(x, *one, w.astype(np.int8), array([0.01, 0.02, 0.03, 0.01, 0.02, 0.03]),
+               np.zeros(6, np.int8), array(0.5), array(-3, "i8"), bias,
+               pads=(1, 1, 1, 1), strides=(2, 2))  # fmt: skip
+    yield case(x, *one, w[:4, :1].astype(np.int8), array([0.01]), array([2], "i8"), array(0.1),
+               array(3, "u8"), bias[:4], group=4, pads=(1, 1, 1, 1))  # fmt: skip
+    yield case(x.transpose(0, 2, 3, 1), *one, w.transpose(2, 3, 1, 0).astype(np.int8),
+               floats((6,), low=0.01, high=0.02), np.zeros(6, np.int8), array(0.5), array(9, "u8"),
+               bias, channels_last=True, pads=(1, 0, 1, 0))  # fmt: skip
+
+
+register(
+    "qlinear_conv",
+    """x: A, x_scale: f32, x_zero: A, w: B, w_scale: f32, w_zero: B, y_scale: f32, y_zero: C,
+    b: i32? -> C""",
+    """Quantized convolution; padding stands for zero (it is x_zero in x).
+
+    q = saturate(round(conv(x - x_zero, w - w_zero) + b) * (x_scale * w_scale / y_scale)) + y_zero)
+    """,
+    attrs=CONV_ATTRS,
+    shape=qlinear_conv_shape,
+    ref=qlinear_conv_ref,
+    grad=NO_GRADIENT,
+    loops=Expand(_qlinear_conv),
+    samples=_qlinear_conv_samples,
+    family="contract",
+    A=BYTES,
+    B=BYTES,
+    C=BYTES,
+)
+
+
+def qlinear_matmul_shape(a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero):
+    return matmul_shape(a, b)
+
+
+def _rows(t):
+    """One per row, [M], as a column [M, 1]."""
+    return t.reshape(t.shape[0], 1) if len(t.shape) == 1 and t.shape[0] != 1 else t
+
+
+def qlinear_matmul_ref(a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero):
+    total = matmul_integer_ref(a, b, a_zero, b_zero)
+    factor = _rows(a_scale) * b_scale / y_scale
+    return _requantize_ref(total.astype(np.float32) * factor, y_zero, dtype_of(y_zero))
+
+
+def _qlinear_matmul(b, x, a_scale, a_zero, y, b_scale, b_zero, y_scale, y_zero):
+    total = b.matmul_integer(x, y, a_zero, b_zero)
+    factor = _rows(a_scale) * b_scale / y_scale
+    return _requantize(b, total.cast(F32) * factor, y_zero, y_zero.dtype)
+
+
+register(
+    "qlinear_matmul",
+    """a: A, a_scale: f32, a_zero: A, b: B, b_scale: f32, b_zero: B, y_scale: f32,
+    y_zero: C -> C""",
+    "Quantized matrix product; scales and zeros are scalars, per row of a or per column of b.",
+    shape=qlinear_matmul_shape,
+    ref=qlinear_matmul_ref,
+    grad=NO_GRADIENT,
+    loops=Expand(_qlinear_matmul),
+    samples=lambda: [
+        case(
+            ints((3, 4), high=255, dtype="u8"), array(0.02), array(120, "u8"),
+            ints((4, 5), low=-128, high=127, seed=1, dtype="i8"), array(0.01), array(0, "i8"),
+            array(0.05), array(128, "u8"),
+        ),
+        case(
+            ints((2, 3, 4), low=-128, dtype="i8"), array([0.01, 0.02, 0.03]),
+            array([1, 2, 3], "i8"), ints((4, 2), seed=1, dtype="i8"), array([0.5, 0.25]),
+            array([0, -1], "i8"), array(0.2), array(-1, "i8"),
+        ),
+    ],
+    family="contract",
+    A=BYTES,
+    B=BYTES,
+    C=BYTES,
+)  # fmt: skip
+
+
+def qlinear_add_shape(a, a_scale, a_zero, b, *_):
+    return broadcast(a.shape, b.shape)
+
+
+def qlinear_add_ref(a, a_scale, a_zero, b, b_scale, b_zero, c_scale, c_zero=None):
+    def value(q, scale, zero):
+        q = q.astype(np.int32)
+        return (q if zero is None else q - zero.astype(np.int32)).astype(np.float32) * scale
+
+    total = value(a, a_scale, a_zero) + value(b, b_scale, b_zero)
+    return _requantize_ref(total / c_scale, c_zero, dtype_of(a))
+
+
+def _qlinear_add(b, x, a_scale, a_zero, y, b_scale, b_zero, c_scale, c_zero=None):
+    total = b.dequantize_linear(x, a_scale, a_zero) + b.dequantize_linear(y, b_scale, b_zero)
+    return _requantize(b, total / c_scale, c_zero, x.dtype)
+
+
+register(
+    "qlinear_add",
+    """a: T, a_scale: f32, a_zero: T?, b: T, b_scale: f32, b_zero: T?, c_scale: f32,
+    c_zero: T? -> T""",
+    "The sum of two quantized tensors, quantized (com.microsoft.QLinearAdd).",
+    shape=qlinear_add_shape,
+    ref=qlinear_add_ref,
+    grad=NO_GRADIENT,
+    loops=Expand(_qlinear_add),
+    samples=lambda: [
+        case(
+            ints((3, 4), high=255, dtype="u8"), array(0.02), array(120, "u8"),
+            ints((3, 4), high=255, seed=1, dtype="u8"), array(0.03), array(100, "u8"),
+            array(0.04), array(128, "u8"),
+        ),
+        case(
+            ints((2, 3), dtype="i8"), array(0.2), None, ints((3,), seed=1, dtype="i8"),
+            array(0.3), array(1, "i8"), array(0.4),
+        ),
+    ],
+    family="quant",
+    T=BYTES,
+)  # fmt: skip

@@ -1,6 +1,8 @@
 """Protobuf to plain Python: files, dtypes, tensors, attributes. Damage becomes a ModelError."""
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ from onnx import AttributeProto, ModelProto, TensorProto, numpy_helper
 
 from ...compiler.errors import ModelError, UnsupportedError
 from ...compiler.types import DTYPES, DType
-from . import external
+from . import external, wire
 
 MAX_ELEMENTS = 1 << 40
 
@@ -49,20 +51,38 @@ def dtype_of_element(number: int, where: str) -> DType:
     raise ModelError("not an ONNX element type", where=where, received=number)
 
 
-def load(source) -> tuple[ModelProto, Path | None, str]:
-    """(model, folder of its external data, name for errors) of a path, bytes or ModelProto."""
+@dataclass(frozen=True)
+class Loaded:
+    """A model, the folder of its external data, its name in errors, and the bytes of large
+    initializers that were cut out of the model."""
+
+    model: ModelProto
+    where: str
+    folder: Path | None = None
+    weights: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+def load(source) -> Loaded:
+    """A model from a path, a file's bytes, or a ModelProto. Raises ModelError."""
     if isinstance(source, ModelProto):
-        return source, None, source.graph.name or "model"
+        return Loaded(source, source.graph.name or "model")
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return _parse(bytes(source), "model bytes"), None, "model bytes"
+        return Loaded(_parse(bytes(source), "model bytes"), "model bytes")
     path = Path(source)
     where = str(path)
     if path.is_dir():
         raise ModelError("the model is a directory", where=where, fix="name the .onnx file in it")
     try:
         if path.suffix in (".onnxtxt", ".onnxtext"):
-            return _parse_text(path.read_text(encoding="utf-8"), where), path.parent, where
-        return _parse(path.read_bytes(), where), path.parent, where
+            return Loaded(_parse_text(path.read_text(encoding="utf-8"), where), where, path.parent)
+        if path.stat().st_size < wire.LARGE:
+            return Loaded(_parse(path.read_bytes(), where), where, path.parent)
+        data, places = wire.split(path)
+        weights = {
+            name: np.fromfile(path, np.uint8, length, offset=offset)
+            for name, (offset, length) in places.items()
+        }
+        return Loaded(_parse(data, where), where, path.parent, weights)
     except FileNotFoundError:
         raise ModelError("there is no such file", where=where) from None
     except OSError as error:
@@ -72,19 +92,24 @@ def load(source) -> tuple[ModelProto, Path | None, str]:
 
 
 def _parse(data: bytes, where: str) -> ModelProto:
-    if data[:2] == b"\x1f\x8b":
-        raise ModelError("the file is gzip-compressed", where=where, fix="run gunzip on it")
-    if data[:4] == b"PK\x03\x04":
-        raise ModelError("the file is a zip archive", where=where, fix="unzip it")
+    for start, kind, fix in _FOREIGN:
+        if data[: len(start)] == start:
+            raise ModelError(f"the file is {kind}, not ONNX", where=where, fix=fix)
     if not data:
         raise ModelError("the file is empty", where=where)
     try:
-        model = ModelProto.FromString(data)
+        return ModelProto.FromString(data)
     except DecodeError:
         raise ModelError(
             "this is not an ONNX file, or it is damaged", where=where, expected="a ModelProto"
         ) from None
-    return model
+
+
+_FOREIGN = [
+    (b"\x1f\x8b", "compressed by gzip", "run gunzip on it"),
+    (b"PK\x03\x04", "a zip archive", "unzip it"),
+    (b"version https://git-lfs", "a Git LFS pointer", "run git lfs pull"),
+]
 
 
 def _parse_text(text: str, where: str) -> ModelProto:
@@ -101,18 +126,20 @@ def shape_of_tensor(tensor: TensorProto, where: str) -> tuple[int, ...]:
     return shape
 
 
-def to_array(tensor: TensorProto, folder: Path | None, where: str) -> np.ndarray:
-    """The tensor as an array: a view of its raw bytes where possible, read-only.
+def to_array(tensor: TensorProto, folder: Path | None, where: str, raw=None) -> np.ndarray:
+    """The tensor as an array: a view of its raw bytes where possible.
 
-    Raises ModelError if its bytes and dims do not fit, UnsupportedError for unknown dtypes.
+    `raw` are its bytes where they were cut out of the model. Raises ModelError if bytes and dims
+    do not fit, UnsupportedError for unknown dtypes.
     """
     dtype = dtype_of_element(tensor.data_type, where)
     shape = shape_of_tensor(tensor, where)
+    if raw is not None:
+        return from_bytes(raw, dtype, shape, where)
     if tensor.data_location == TensorProto.EXTERNAL:
         return external.read(tensor, dtype, shape, folder, where)
-    if tensor.HasField("raw_data") and dtype.kind != "s" and dtype.bits >= 8 or dtype.bits == 1:
-        if tensor.HasField("raw_data"):
-            return from_bytes(tensor.raw_data, dtype, shape, where)
+    if tensor.HasField("raw_data") and dtype.kind != "s":
+        return from_bytes(tensor.raw_data, dtype, shape, where)
     try:
         array = numpy_helper.to_array(tensor)
     except (ValueError, TypeError, IndexError, UnicodeDecodeError) as error:

@@ -42,15 +42,15 @@ def read(
     files and one UnsupportedError, ModelError or TypeMismatch listing all nodes that cannot be
     read.
     """
-    proto, folder, where = pb.load(model)
-    return Reader(proto, folder, where).read(dict(shapes or {}))
+    return Reader(pb.load(model)).read(dict(shapes or {}))
 
 
 class Reader:
-    def __init__(self, model: onnx.ModelProto, folder: Path | None, where: str):
-        self.model, self.folder, self.where = model, folder, where
+    def __init__(self, loaded: pb.Loaded):
+        self.model, self.folder, self.where = loaded.model, loaded.folder, loaded.where
+        self.weights = loaded.weights
         self.findings = Findings()
-        self.functions = {(_domain(f.domain), f.name): f for f in model.functions}
+        self.functions = {(_domain(f.domain), f.name): f for f in self.model.functions}
         self.inlining: list[tuple[str, str]] = []
 
     def read(self, shapes: dict[str, tuple]) -> Graph:
@@ -155,8 +155,10 @@ class Reader:
 
     def body(self, graph, scope: Scope) -> None:
         """Read a graph's (or function's) initializers and nodes into `scope`."""
+        weights = self.weights if scope.parent is None else {}
         for tensor in getattr(graph, "initializer", ()):
-            self._initializer(scope, tensor.name, lambda t=tensor: self._array(t))
+            raw = weights.get(tensor.name)
+            self._initializer(scope, tensor.name, lambda t=tensor, r=raw: self._array(t, r))
         for sparse in getattr(graph, "sparse_initializer", ()):
             name = sparse.values.name
             self._initializer(scope, name, lambda s=sparse, n=name: pb.densify(s, self.folder, n))
@@ -164,8 +166,8 @@ class Reader:
         for i, node in enumerate(graph.node):
             self._node(node, i, scope, later)
 
-    def _array(self, tensor):
-        return pb.to_array(tensor, self.folder, f"initializer {tensor.name}")
+    def _array(self, tensor, raw):
+        return pb.to_array(tensor, self.folder, f"initializer {tensor.name}", raw)
 
     def _initializer(self, scope: Scope, name: str, array) -> None:
         try:

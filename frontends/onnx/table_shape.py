@@ -52,7 +52,7 @@ def constant_of_shape(c: Call):
 
 def range_(c: Call):
     """start + i · delta for i < ceil((limit - start) / delta)."""
-    start, limit, delta = c.x(0), c.x(1), c.x(2)
+    start, delta = c.x(0), c.x(2)
     dtype = start.dtype
     if dtype.is_float:
         low, high, step = (c.floats(i, n)[0] for i, n in enumerate(("start", "limit", "delta")))

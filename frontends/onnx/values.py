@@ -39,9 +39,9 @@ class Known(Tensor):
             array = array.astype(object)
         if dtype is None:
             dtype = dtype_of(array)
-        if array.dtype == object and dtype.kind != "s":
-            if not any(isinstance(e, Sym) for e in array.flat):
-                array = array.astype(dtype.numpy)
+        dims_inside = array.dtype == object and dtype.kind != "s"
+        if dims_inside and not any(isinstance(e, Sym) for e in array.flat):
+            array = array.astype(dtype.numpy)
         self.b, self.array, self.name = b, array, name
         self.known_type = TensorType(dtype, array.shape)
         self._node = None

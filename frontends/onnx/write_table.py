@@ -1,0 +1,480 @@
+"""op → how it is written in ONNX. Entries take the Writer and the node."""
+
+import numpy as np
+
+from ...compiler import dims
+from ...compiler.dims import Sym, is_static
+from ...compiler.errors import UnsupportedError
+from ...compiler.ir import Node
+from .proto import ELEMENT_TYPE_OF
+from .writer import Writer
+
+
+def simple(op_type: str, **renamed: str):
+    """One ONNX node with the same operands; `renamed` maps ONNX attributes to ours."""
+
+    def entry(w: Writer, node: Node):
+        attrs = {onnx_name: _plain(node.attrs[ours]) for onnx_name, ours in renamed.items()}
+        w.op(op_type, _in(w, node), _out(w, node), **attrs)
+
+    return entry
+
+
+def _in(w: Writer, node: Node) -> list[str]:
+    return [w.name(v) for v in node.inputs]
+
+
+def _out(w: Writer, node: Node) -> list[str]:
+    return [w.name(v) for v in node.outputs]
+
+
+def _plain(value):
+    if isinstance(value, bool):
+        return int(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _static(node: Node, *names: str) -> None:
+    for name in names:
+        if not is_static(node.attrs[name]):
+            raise UnsupportedError(
+                f"ONNX has no symbolic {name} of {node.op.name}",
+                where=node.where,
+                received=node.attrs[name],
+            )
+
+
+# -- elementwise --------------------------------------------------------------------------
+
+
+def rsqrt(w: Writer, node: Node):
+    w.op("Reciprocal", [w.op("Sqrt", _in(w, node))], _out(w, node))
+
+
+def silu(w: Writer, node: Node):
+    (x,) = _in(w, node)
+    w.op("Mul", [x, w.op("Sigmoid", [x])], _out(w, node))
+
+
+def not_equal(w: Writer, node: Node):
+    w.op("Not", [w.op("Equal", _in(w, node))], _out(w, node))
+
+
+def shift(direction: str):
+    def entry(w: Writer, node: Node):
+        w.op("BitShift", _in(w, node), _out(w, node), direction=direction)
+
+    return entry
+
+
+def mod(w: Writer, node: Node):
+    """ONNX has the sign of the divisor for ints only: x - floor(x / y) * y for floats."""
+    x, y = _in(w, node)
+    if node.attrs["fmod"] or not node.outputs[0].dtype.is_float:
+        w.op("Mod", [x, y], _out(w, node), fmod=int(node.attrs["fmod"]))
+        return
+    floor = w.op("Floor", [w.op("Div", [x, y])])
+    w.op("Sub", [x, w.op("Mul", [floor, y])], _out(w, node))
+
+
+def cast(w: Writer, node: Node):
+    w.op("Cast", _in(w, node), _out(w, node), to=ELEMENT_TYPE_OF[node.attrs["dtype"]])
+
+
+# -- reductions ---------------------------------------------------------------------------
+
+
+def reduce(op_type: str):
+    def entry(w: Writer, node: Node):
+        axes = list(node.attrs["axes"])
+        keepdims = int(node.attrs["keepdims"])
+        operands = [*_in(w, node), w.constant(np.asarray(axes, np.int64))]
+        noop = 0 if axes else 1
+        w.op(op_type, operands, _out(w, node), keepdims=keepdims, noop_with_empty_axes=noop)
+
+    return entry
+
+
+def cumsum(w: Writer, node: Node):
+    a = node.attrs
+    w.op(
+        "CumSum",
+        [*_in(w, node), w.constant(np.int64(a["axis"]))],
+        _out(w, node),
+        exclusive=int(a["exclusive"]),
+        reverse=int(a["reverse"]),
+    )
+
+
+def top_k(w: Writer, node: Node):
+    a = node.attrs
+    w.op(
+        "TopK",
+        [*_in(w, node), w.ints([a["k"]])],
+        _out(w, node),
+        axis=a["axis"],
+        largest=int(a["largest"]),
+        sorted=int(a["sorted"]),
+    )
+
+
+# -- contractions and windows -------------------------------------------------------------
+
+
+def _around(w: Writer, node: Node, x: str, rank: int, emit) -> None:
+    """`emit(x)` in channels-first layout between transposes."""
+    first = [0, rank - 1, *range(1, rank - 1)]
+    last = [0, *range(2, rank), 1]
+    y = emit(w.op("Transpose", [x], perm=first))
+    w.op("Transpose", [y], _out(w, node), perm=last)
+
+
+def _window(node: Node) -> dict:
+    _static(node, "pads")
+    a = node.attrs
+    result = {n: list(a[n]) for n in ("strides", "pads", "dilations") if a[n]}
+    if "group" in a:
+        result["group"] = a["group"]
+    return result
+
+
+def conv(w: Writer, node: Node):
+    x, kernel, *bias = _in(w, node)
+    attrs = _window(node)
+    rank = node.inputs[0].rank
+    if not node.attrs["channels_last"]:
+        w.op("Conv", [x, kernel, *bias], _out(w, node), **attrs)
+        return
+    kernel = w.op("Transpose", [kernel], perm=[rank - 1, rank - 2, *range(rank - 2)])
+    _around(w, node, x, rank, lambda t: w.op("Conv", [t, kernel, *bias], **attrs))
+
+
+def conv_transpose(w: Writer, node: Node):
+    extra = {}
+    if any(node.attrs["output_padding"]):
+        _static(node, "output_padding")
+        extra = {"output_padding": list(node.attrs["output_padding"])}
+    w.op("ConvTranspose", _in(w, node), _out(w, node), **_window(node), **extra)
+
+
+def pool(op_type: str, **renamed: str):
+    def entry(w: Writer, node: Node):
+        a = node.attrs
+        attrs = _window(node) | {"kernel_shape": list(a["kernel"])}
+        attrs |= {"ceil_mode": int(a["ceil_mode"])}
+        attrs |= {onnx_name: _plain(a[ours]) for onnx_name, ours in renamed.items()}
+        if a.get("channels_last"):
+            (x,) = _in(w, node)
+            _around(w, node, x, node.inputs[0].rank, lambda t: w.op(op_type, [t], **attrs))
+        else:
+            w.op(op_type, _in(w, node), _out(w, node), **attrs)
+
+    return entry
+
+
+def max_unpool(w: Writer, node: Node):
+    x, indices = _in(w, node)
+    sizes = w.ints([*node.inputs[0].shape[:2], *node.attrs["sizes"]])
+    attrs = _window(node) | {"kernel_shape": list(node.attrs["kernel"])}
+    attrs.pop("dilations", None)
+    w.op("MaxUnpool", [x, indices, sizes], _out(w, node), **attrs)
+
+
+# -- moves --------------------------------------------------------------------------------
+
+
+def reshape(w: Writer, node: Node):
+    """At most one symbolic dim is -1; equal dims in place are 0; else it is computed."""
+    old, new = node.inputs[0].shape, node.attrs["shape"]
+    if any(not isinstance(d, Sym) and d == 0 for d in (*old, *new)):
+        w.op("Reshape", [*_in(w, node), w.ints(new)], _out(w, node), allowzero=1)
+        return
+    sizes = [
+        0 if isinstance(d, Sym) and i < len(old) and old[i] == d else d for i, d in enumerate(new)
+    ]
+    symbolic = [i for i, d in enumerate(sizes) if isinstance(d, Sym)]
+    if len(symbolic) == 1:
+        sizes[symbolic[0]] = -1
+    w.op("Reshape", [*_in(w, node), w.ints(sizes)], _out(w, node))
+
+
+def with_dims(op_type: str, attribute: str):
+    def entry(w: Writer, node: Node):
+        w.op(op_type, [*_in(w, node), w.ints(node.attrs[attribute])], _out(w, node))
+
+    return entry
+
+
+def slice_(w: Writer, node: Node):
+    a = node.attrs
+    ends = []
+    for start, step, size in zip(a["starts"], a["steps"], a["sizes"]):
+        end = start + size * step
+        if step < 0 and (isinstance(end, Sym) or end < 0):
+            if isinstance(end, Sym):
+                raise UnsupportedError("a reversed slice of symbolic size", where=node.where)
+            end = np.iinfo(np.int64).min
+        ends.append(end)
+    operands = [w.ints(a["starts"]), w.ints(ends), w.ints(a["axes"]), w.ints(a["steps"])]
+    w.op("Slice", [*_in(w, node), *operands], _out(w, node))
+
+
+def reverse(w: Writer, node: Node):
+    axes = list(node.attrs["axes"])
+    starts, ends = [-1] * len(axes), [np.iinfo(np.int64).min] * len(axes)
+    operands = [w.ints(v) for v in (starts, ends, axes, starts)]
+    w.op("Slice", [*_in(w, node), *operands], _out(w, node))
+
+
+def split(w: Writer, node: Node):
+    sizes = w.ints(node.attrs["sizes"])
+    w.op("Split", [*_in(w, node), sizes], _out(w, node), axis=node.attrs["axis"])
+
+
+def pad(w: Writer, node: Node):
+    x, *value = _in(w, node)
+    w.op("Pad", [x, w.ints(node.attrs["pads"]), *value], _out(w, node), mode=node.attrs["mode"])
+
+
+def gather(op_type: str, *names: str):
+    """Indices become i64 where ONNX wants nothing narrower."""
+
+    def entry(w: Writer, node: Node):
+        x, indices, *rest = _in(w, node)
+        narrow = ("i64",) if op_type.endswith("ND") else ("i64", "i32")
+        if node.inputs[1].dtype.name not in narrow:
+            indices = w.op("Cast", [indices], to=ELEMENT_TYPE_OF[_I64])
+        attrs = {n: node.attrs[n] for n in names}
+        w.op(op_type, [x, indices, *rest], _out(w, node), **attrs)
+
+    return entry
+
+
+def iota(w: Writer, node: Node):
+    """Range(size of the axis), cast, reshaped and expanded."""
+    a = node.attrs
+    shape, axis, dtype = a["shape"], a["axis"], a["dtype"]
+    operands = [w.constant(np.int64(0)), w.scalar(shape[axis]), w.constant(np.int64(1))]
+    flat = w.op("Range", operands)
+    flat = w.op("Cast", [flat], to=ELEMENT_TYPE_OF[dtype])
+    column = w.op("Unsqueeze", [flat, w.ints([i for i in range(len(shape)) if i != axis])])
+    w.op("Expand", [column, w.ints(shape)], _out(w, node))
+
+
+def one_hot(w: Writer, node: Node):
+    indices, values = _in(w, node)
+    depth = w.scalar(node.attrs["depth"])
+    w.op("OneHot", [indices, depth, values], _out(w, node), axis=node.attrs["axis"])
+
+
+def trilu(w: Writer, node: Node):
+    k = w.constant(np.int64(node.attrs["k"]))
+    w.op("Trilu", [*_in(w, node), k], _out(w, node), upper=int(node.attrs["upper"]))
+
+
+def dims_(w: Writer, node: Node):
+    w.op("Identity", [w.ints(node.attrs["values"])], _out(w, node))
+
+
+def constant(w: Writer, node: Node):
+    value = node.outputs[0]
+    w.names[value] = w.constant(node.attrs["value"], stem=value.name)
+
+
+# -- composites ---------------------------------------------------------------------------
+
+
+def layer_norm(w: Writer, node: Node):
+    """ONNX needs the scale."""
+    x, scale, bias = [*_in(w, node), "", ""][:3]
+    axis = node.attrs["axis"]
+    rest = node.inputs[0].shape[axis:]
+    if not scale:
+        if not is_static(rest):
+            w.expand(node)
+            return
+        scale = w.constant(np.ones(rest, node.outputs[0].dtype.numpy))
+    attrs = {"axis": axis, "epsilon": node.attrs["epsilon"]}
+    w.op("LayerNormalization", [x, scale, bias], _out(w, node), **attrs)
+
+
+def batch_norm(w: Writer, node: Node):
+    x, *statistics = _in(w, node)
+    epsilon = node.attrs["epsilon"]
+
+    def emit(t, outputs=1):
+        return w.op("BatchNormalization", [t, *statistics], outputs, epsilon=epsilon)
+
+    if node.attrs["channels_last"]:
+        _around(w, node, x, node.inputs[0].rank, emit)
+    else:
+        emit(x, _out(w, node))
+
+
+def recurrent(op_type: str, **renamed: str):
+    def entry(w: Writer, node: Node):
+        a = node.attrs
+        attrs = {onnx_name: _plain(a[ours]) for onnx_name, ours in renamed.items()}
+        attrs |= {"direction": a["direction"], "hidden_size": a["hidden_size"]}
+        attrs |= {"activations": list(a["activations"]) if a["activations"] else None}
+        w.op(op_type, _in(w, node), _out(w, node), clip=a.get("clip"), **attrs)
+
+    return entry
+
+
+def quantize(op_type: str):
+    """Without a zero point the dtype is said by `output_dtype`."""
+
+    def entry(w: Writer, node: Node):
+        inputs = [*_in(w, node), ""][:3]
+        attrs = {"axis": node.attrs["axis"]} if node.inputs[1].rank else {}
+        if op_type == "QuantizeLinear" and inputs[2] == "":
+            attrs["output_dtype"] = ELEMENT_TYPE_OF[node.attrs["dtype"]]
+        w.op(op_type, inputs, _out(w, node), **attrs)
+
+    return entry
+
+
+def qlinear_add(w: Writer, node: Node):
+    """quantize(dequantize(a) + dequantize(b)): standard ONNX has no QLinearAdd."""
+    a, a_scale, a_zero, b, b_scale, b_zero, c_scale, c_zero = [*_in(w, node), ""][:8]
+    x = w.op("DequantizeLinear", [a, a_scale, a_zero])
+    y = w.op("DequantizeLinear", [b, b_scale, b_zero])
+    w.op("QuantizeLinear", [w.op("Add", [x, y]), c_scale, c_zero], _out(w, node))
+
+
+def qlinear_conv(w: Writer, node: Node):
+    w.op("QLinearConv", _in(w, node), _out(w, node), **_window(node))
+
+
+def conv_integer(w: Writer, node: Node):
+    w.op("ConvInteger", _in(w, node), _out(w, node), **_window(node))
+
+
+def if_(w: Writer, node: Node):
+    condition, *captured = node.inputs
+    branches = {
+        "then_branch": w.region(node.attrs["then_graph"], 0, captured),
+        "else_branch": w.region(node.attrs["else_graph"], 0, captured),
+    }
+    w.op("If", [w.name(condition)], _out(w, node), **branches)
+
+
+def scan(w: Writer, node: Node):
+    a = node.attrs
+    own = a["states"] + a["scans"]
+    body = w.region(a["body"], own, node.inputs[own:])
+    backwards = int(a["reverse"])
+    stacked = len(node.outputs) - a["states"]
+    attrs = {"num_scan_inputs": a["scans"]}
+    if backwards:
+        attrs["scan_input_directions"] = [1] * a["scans"]
+        attrs["scan_output_directions"] = [1] * stacked
+    w.op("Scan", [w.name(v) for v in node.inputs[:own]], _out(w, node), body=body, **attrs)
+
+
+_I64 = next(d for d in ELEMENT_TYPE_OF if d.name == "i64")
+_SAME = (
+    "exp log sqrt reciprocal sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh erf "
+    "sigmoid softplus softsign floor ceil round neg abs sign relu not mish identity where add sub "
+    "mul div pow equal less greater and or xor clip einsum"
+)
+TABLE = {name: simple(name.capitalize()) for name in _SAME.split()} | {
+    "einsum": simple("Einsum", equation="equation"),
+    "matmul": simple("MatMul"),
+    "gemm": simple("Gemm", alpha="alpha", beta="beta", transA="trans_a", transB="trans_b"),
+    "stop_gradient": simple("Identity"),
+    "less_equal": simple("LessOrEqual"),
+    "greater_equal": simple("GreaterOrEqual"),
+    "minimum": simple("Min"),
+    "maximum": simple("Max"),
+    "prelu": simple("PRelu"),
+    "isnan": simple("IsNaN"),
+    "isinf": simple("IsInf"),
+    "elu": simple("Elu", alpha="alpha"),
+    "selu": simple("Selu", alpha="alpha", gamma="gamma"),
+    "celu": simple("Celu", alpha="alpha"),
+    "leaky_relu": simple("LeakyRelu", alpha="alpha"),
+    "thresholded_relu": simple("ThresholdedRelu", alpha="alpha"),
+    "hard_sigmoid": simple("HardSigmoid", alpha="alpha", beta="beta"),
+    "hard_swish": simple("HardSwish"),
+    "gelu": simple("Gelu", approximate="approximate"),
+    "bitwise_and": simple("BitwiseAnd"),
+    "bitwise_or": simple("BitwiseOr"),
+    "bitwise_xor": simple("BitwiseXor"),
+    "bitwise_not": simple("BitwiseNot"),
+    "shift_left": shift("LEFT"),
+    "shift_right": shift("RIGHT"),
+    "rsqrt": rsqrt,
+    "silu": silu,
+    "not_equal": not_equal,
+    "mod": mod,
+    "cast": cast,
+    "reduce_sum": reduce("ReduceSum"),
+    "reduce_mean": reduce("ReduceMean"),
+    "reduce_max": reduce("ReduceMax"),
+    "reduce_min": reduce("ReduceMin"),
+    "reduce_prod": reduce("ReduceProd"),
+    "reduce_l1": reduce("ReduceL1"),
+    "reduce_l2": reduce("ReduceL2"),
+    "reduce_log_sum": reduce("ReduceLogSum"),
+    "reduce_log_sum_exp": reduce("ReduceLogSumExp"),
+    "reduce_sum_square": reduce("ReduceSumSquare"),
+    "arg_max": simple(
+        "ArgMax", axis="axis", keepdims="keepdims", select_last_index="select_last_index"
+    ),
+    "arg_min": simple(
+        "ArgMin", axis="axis", keepdims="keepdims", select_last_index="select_last_index"
+    ),
+    "cumsum": cumsum,
+    "top_k": top_k,
+    "softmax": simple("Softmax", axis="axis"),
+    "log_softmax": simple("LogSoftmax", axis="axis"),
+    "hardmax": simple("Hardmax", axis="axis"),
+    "conv": conv,
+    "conv_transpose": conv_transpose,
+    "max_pool": pool("MaxPool"),
+    "max_pool_indices": pool("MaxPool"),
+    "average_pool": pool("AveragePool", count_include_pad="count_include_pad"),
+    "lp_pool": pool("LpPool", p="p"),
+    "max_unpool": max_unpool,
+    "reshape": reshape,
+    "expand": with_dims("Expand", "shape"),
+    "tile": with_dims("Tile", "repeats"),
+    "transpose": simple("Transpose", perm="perm"),
+    "slice": slice_,
+    "reverse": reverse,
+    "concat": simple("Concat", axis="axis"),
+    "split": split,
+    "pad": pad,
+    "gather": gather("Gather", "axis"),
+    "gather_elements": gather("GatherElements", "axis"),
+    "gather_nd": gather("GatherND", "batch_dims"),
+    "scatter_elements": gather("ScatterElements", "axis", "reduction"),
+    "scatter_nd": gather("ScatterND", "reduction"),
+    "iota": iota,
+    "one_hot": one_hot,
+    "trilu": trilu,
+    "depth_to_space": simple("DepthToSpace", blocksize="block", mode="mode"),
+    "space_to_depth": simple("SpaceToDepth", blocksize="block"),
+    "dims": dims_,
+    "constant": constant,
+    "layer_norm": layer_norm,
+    "batch_norm": batch_norm,
+    "instance_norm": simple("InstanceNormalization", epsilon="epsilon"),
+    "group_norm": simple("GroupNormalization", num_groups="groups", epsilon="epsilon"),
+    "lrn": simple("LRN", size="size", alpha="alpha", beta="beta", bias="bias"),
+    "rnn": recurrent("RNN"),
+    "gru": recurrent("GRU", linear_before_reset="linear_before_reset"),
+    "lstm": recurrent("LSTM", input_forget="input_forget"),
+    "quantize_linear": quantize("QuantizeLinear"),
+    "dequantize_linear": quantize("DequantizeLinear"),
+    "qlinear_conv": qlinear_conv,
+    "qlinear_matmul": simple("QLinearMatMul"),
+    "qlinear_add": qlinear_add,
+    "matmul_integer": simple("MatMulInteger"),
+    "conv_integer": conv_integer,
+    "if": if_,
+    "scan": scan,
+}
+__all__ = ["TABLE", "dims"]

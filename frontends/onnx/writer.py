@@ -1,0 +1,355 @@
+"""Write a Graph as an ONNX model.
+
+    model = write(graph, "model.onnx")
+
+Each op is written by its entry in `write_table.TABLE`; a composite without one is expanded into
+other ops first. Static attributes become constant operands; symbolic dims become dim_params, and
+where their sizes are needed as data they are computed from the shapes of the inputs. Values are
+in opset 21.
+"""
+
+import math
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from ...compiler.builder import Builder
+from ...compiler.dims import Sym
+from ...compiler.errors import GraphError, UnsupportedError, UsageError
+from ...compiler.ir import Graph, Node, Value
+from ...compiler.ops.registry import Expand
+from ...compiler.types import I64, MapType, SequenceType, TensorType, Type
+from .proto import ELEMENT_TYPE_OF
+
+OPSET, IR_VERSION = 21, 10
+EXTERNAL = 1_500_000_000  # bytes of weights from which on they go to a file beside the model
+
+
+def write(
+    graph: Graph, path: "str | Path | None" = None, *, external_bytes: int = EXTERNAL
+) -> onnx.ModelProto:
+    """The ONNX model of `graph`, checked; written to `path` if given.
+
+    Weights of more than `external_bytes` in all go to `<path>.data`. The file appears whole or
+    not at all. Raises UnsupportedError naming an op that ONNX cannot say.
+    """
+    writer = Writer(graph)
+    model = writer.model()
+    weights = sum(a.nbytes for a in writer.arrays.values())
+    if weights <= external_bytes:
+        for name, array in writer.arrays.items():
+            model.graph.initializer.append(tensor(name, array))
+        _check(model)
+        if path is not None:
+            _replace(Path(path), model.SerializeToString())
+        return model
+    if path is None:
+        raise UsageError(
+            "the weights are too large for one ONNX file",
+            expected=f"at most {external_bytes} bytes",
+            received=f"{weights} bytes",
+            fix="give a path: the weights go to a second file beside it",
+        )
+    _write_external(Path(path), model, writer.arrays)
+    return model
+
+
+def tensor(name: str, array: np.ndarray) -> TensorProto:
+    """An initializer; 4-bit and narrow float types through onnx's helper, text as strings."""
+    from ...compiler.types import dtype_of
+
+    dtype = dtype_of(array)
+    kind = ELEMENT_TYPE_OF[dtype]
+    if dtype.kind == "s":
+        return helper.make_tensor(name, kind, array.shape, [str(e).encode() for e in array.flat])
+    if dtype.bits == 4:
+        packed = _pack_nibbles(array)
+        return helper.make_tensor(name, kind, array.shape, packed, raw=True)
+    little = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False)
+    return helper.make_tensor(name, kind, array.shape, little.tobytes(), raw=True)
+
+
+def _pack_nibbles(array: np.ndarray) -> bytes:
+    flat = (array.astype(np.int8).reshape(-1) & 15).astype(np.uint8)
+    if flat.size % 2:
+        flat = np.append(flat, np.uint8(0))
+    return (flat[::2] | flat[1::2] << 4).tobytes()
+
+
+def _check(model: onnx.ModelProto) -> None:
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise GraphError(f"the written model is not valid ONNX: {error}") from error
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write next to `path`, then rename: no half-written file under that name."""
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _write_external(path: Path, model: onnx.ModelProto, arrays: Mapping[str, np.ndarray]) -> None:
+    location = path.name + ".data"
+    handle, temporary = tempfile.mkstemp(prefix=f".{location}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            for name, array in arrays.items():
+                proto = tensor(name, array)
+                if array.nbytes < 1024 or array.dtype == object:
+                    model.graph.initializer.append(proto)
+                    continue
+                file.write(b"\0" * (-file.tell() % 64))
+                entries = {
+                    "location": location,
+                    "offset": file.tell(),
+                    "length": len(proto.raw_data),
+                }
+                file.write(proto.raw_data)
+                proto.ClearField("raw_data")
+                proto.data_location = TensorProto.EXTERNAL
+                for key, value in entries.items():
+                    proto.external_data.add(key=key, value=str(value))
+                model.graph.initializer.append(proto)
+        os.replace(temporary, path.parent / location)
+        _replace(path, model.SerializeToString())
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    try:
+        onnx.checker.check_model(str(path), full_check=False)
+    except onnx.checker.ValidationError as error:
+        raise GraphError(f"the written model is not valid ONNX: {error}") from error
+
+
+class Writer:
+    """State of one model: names, initializers, and nodes of the graph being written."""
+
+    def __init__(self, graph: Graph):
+        self.graph = graph
+        self.names: dict[Value, str] = {}
+        self.taken: set[str] = set()
+        self.arrays: dict[str, np.ndarray] = {}
+        self.constants: dict[tuple, str] = {}
+        self.nodes: list[onnx.NodeProto] = []
+        self.prologue: list[onnx.NodeProto] = []
+        self.sizes: dict[object, str] = {}
+        self.origin: str | None = None
+        self.domains: dict[str, int] = {"": OPSET}
+
+    def model(self) -> onnx.ModelProto:
+        graph = self.graph
+        for value in graph.inputs:
+            self.names[value] = self.unique(value.name)
+        self._reserve_outputs(graph)
+        for node in graph.nodes:
+            self.write(node)
+        outputs = []
+        for name, value in zip(graph.output_names, graph.outputs):
+            if self.names[value] != name:
+                self.nodes.append(helper.make_node("Identity", [self.names[value]], [name]))
+            outputs.append(helper.make_value_info(name, type_proto(value.type)))
+        inputs = [helper.make_value_info(self.names[v], type_proto(v.type)) for v in graph.inputs]
+        proto = helper.make_graph(self.prologue + self.nodes, graph.name or "main", inputs, outputs)
+        model = helper.make_model(
+            proto,
+            opset_imports=[helper.make_opsetid(d, v) for d, v in self.domains.items()],
+            ir_version=IR_VERSION,
+            producer_name="tessel",
+        )
+        helper.set_model_props(model, graph.metadata)
+        return model
+
+    def _reserve_outputs(self, graph: Graph) -> None:
+        """A node's result that is an output takes the output's name."""
+        for name, value in zip(graph.output_names, graph.outputs):
+            if name in self.taken:
+                if self.names.get(value) != name:
+                    raise UnsupportedError(
+                        "two values of the model would have one name", where=f"output {name}"
+                    )
+                continue
+            self.taken.add(name)
+            if value not in self.names and value.constant is None:
+                self.names[value] = name
+
+    # -- names ----------------------------------------------------------------------------
+
+    def unique(self, stem: str) -> str:
+        name, i = stem, 0
+        while not name or name in self.taken:
+            i += 1
+            name = f"{stem}_{i}"
+        self.taken.add(name)
+        return name
+
+    def name(self, value: Value | None) -> str:
+        """The ONNX name of an operand or result ('' if absent)."""
+        if value is None:
+            return ""
+        if value not in self.names:
+            self.names[value] = self.unique(value.name)
+        return self.names[value]
+
+    # -- what entries use -----------------------------------------------------------------
+
+    def write(self, node: Node) -> None:
+        from .write_table import TABLE
+
+        self.origin = node.where
+        entry = TABLE.get(node.op.name)
+        if entry is not None:
+            entry(self, node)
+        elif isinstance(node.op.loops, Expand):
+            self.expand(node)
+        else:
+            raise UnsupportedError(f"ONNX has no way to say {node.op.name}", where=node.where)
+
+    def expand(self, node: Node) -> None:
+        """Write the ops that a composite stands for."""
+        b = Builder()
+        operands = [None if v is None else b.input(v.name, v.type) for v in node.inputs]
+        operands += [None] * (len(node.op.inputs) - len(operands))
+        results = node.op.loops.rule(b, *operands, **node.attrs)
+        results = results if isinstance(results, (tuple, list)) else [results]
+        for inner, outer in zip(b.graph.inputs, [v for v in node.inputs if v is not None]):
+            self.names[inner] = self.name(outer)
+        for inner in b.graph.nodes:
+            inner.origin = node.origin
+            self.write(inner)
+        for result, outer in zip(results, node.outputs):
+            self.op("Identity", [self.name(result.value)], [self.name(outer)])
+
+    def op(self, op_type: str, inputs: Sequence[str], outputs=1, *, domain: str = "", **attrs):
+        """Append an ONNX node; `outputs` are names, or how many new ones. Returns them."""
+        single = outputs == 1
+        if isinstance(outputs, int):
+            outputs = [self.unique(f"{op_type}_out") for _ in range(outputs)]
+        inputs = list(inputs)
+        while inputs and inputs[-1] == "":
+            inputs.pop()
+        attrs = {k: v for k, v in attrs.items() if v is not None}
+        name = self.unique(self.origin or op_type)
+        self.nodes.append(
+            helper.make_node(op_type, inputs, outputs, name=name, domain=domain, **attrs)
+        )
+        return outputs[0] if single else outputs
+
+    def constant(self, array, dtype=None, stem: str = "constant") -> str:
+        """The name of an initializer; equal small ones are shared."""
+        array = np.asarray(array, dtype)
+        key = (array.dtype.str, array.shape, array.tobytes()) if array.size <= 64 else None
+        if array.dtype == object:
+            key = None
+        if key is not None and key in self.constants:
+            return self.constants[key]
+        name = self.unique(stem)
+        self.arrays[name] = array
+        if key is not None:
+            self.constants[key] = name
+        return name
+
+    def ints(self, values) -> str:
+        """An i64 vector of dims: an initializer, or computed from the inputs' shapes."""
+        values = list(values)
+        if all(not isinstance(v, Sym) for v in values):
+            return self.constant(np.asarray(values, np.int64))
+        nodes, self.nodes = self.nodes, self.prologue
+        parts = [self._size(v) for v in values]
+        result = parts[0] if len(parts) == 1 else self.op("Concat", parts, axis=0)
+        self.nodes = nodes
+        return result
+
+    def scalar(self, value) -> str:
+        """A dim as an i64 scalar."""
+        if not isinstance(value, Sym):
+            return self.constant(np.int64(value))
+        vector = self.ints([value])
+        nodes, self.nodes = self.nodes, self.prologue
+        result = self.op("Squeeze", [vector])
+        self.nodes = nodes
+        return result
+
+    def _size(self, d) -> str:
+        """A dim as an i64[1], computed once, from `Shape` of the inputs."""
+        if not isinstance(d, Sym):
+            return self.constant(np.asarray([d], np.int64))
+        if d not in self.sizes:
+            total = None
+            for monomial, c in d.terms.items():
+                term = self.constant(np.asarray([c], np.int64)) if c != 1 or not monomial else None
+                for atom in monomial:
+                    factor = self._atom(atom)
+                    term = factor if term is None else self.op("Mul", [term, factor])
+                total = term if total is None else self.op("Add", [total, term])
+            self.sizes[d] = total
+        return self.sizes[d]
+
+    def _atom(self, atom) -> str:
+        if atom in self.sizes:
+            return self.sizes[atom]
+        if isinstance(atom, str):
+            self.sizes[atom] = self._symbol(atom)
+        else:
+            function, a, b = atom
+            a, b = self._size(a), self._size(b)
+            if function == "floordiv":
+                # ONNX truncates: (a - a mod b) / b is the floor for b > 0
+                rest = self.op("Mod", [a, b])
+                self.sizes[atom] = self.op("Div", [self.op("Sub", [a, rest]), b])
+            else:
+                op = {"mod": "Mod", "max": "Max", "min": "Min"}[function]
+                self.sizes[atom] = self.op(op, [a, b])
+        return self.sizes[atom]
+
+    def _symbol(self, name: str) -> str:
+        for value in self.graph.inputs:
+            if isinstance(value.type, TensorType):
+                for axis, d in enumerate(value.shape):
+                    if d == Sym.named(name):
+                        return self.op("Shape", [self.names[value]], start=axis, end=axis + 1)
+        raise UnsupportedError(
+            f"no input has the symbolic dim {name} as an axis", where=self.origin
+        )
+
+    def region(self, graph: Graph, own: int, captured: Sequence[Value]) -> onnx.GraphProto:
+        """A region as an ONNX graph: its first `own` inputs stay, the rest read outer values."""
+        for inner, outer in zip(graph.inputs[own:], captured, strict=True):
+            self.names[inner] = self.name(outer)
+        nodes, self.nodes = self.nodes, []
+        inputs = [
+            helper.make_value_info(self.name(v), type_proto(v.type)) for v in graph.inputs[:own]
+        ]
+        for node in graph.nodes:
+            self.write(node)
+        outputs = []
+        for value in graph.outputs:
+            # a region's output must be made in it, and once
+            name = self.op("Identity", [self.name(value)])
+            outputs.append(helper.make_value_info(name, type_proto(value.type)))
+        proto = helper.make_graph(self.nodes, self.unique(graph.name), inputs, outputs)
+        self.nodes = nodes
+        return proto
+
+
+def type_proto(type: Type) -> onnx.TypeProto:
+    if isinstance(type, SequenceType):
+        return helper.make_sequence_type_proto(type_proto(type.element))
+    if isinstance(type, MapType):
+        return helper.make_map_type_proto(ELEMENT_TYPE_OF[type.key], type_proto(type.value))
+    shape = [str(d) if isinstance(d, Sym) else d for d in type.shape]
+    return helper.make_tensor_type_proto(ELEMENT_TYPE_OF[type.dtype], shape)
+
+
+__all__ = ["I64", "Writer", "math", "write"]

@@ -93,11 +93,18 @@ def unbroadcast(dx: Tensor, shape: Sequence) -> Tensor:
 
 
 class _Walk:
-    """The reverse walk. `reached`: values that depend on `wrt` through float tensors."""
+    """The reverse walk.
+
+    reached   the values that depend on `wrt` through what has gradients
+    severed   the ints that do so through an op that refuses: {value: that node}
+    found     the contributions to each value's gradient
+    todo      the nodes still to visit, the last first
+    """
 
     def __init__(self, b: Builder, wrt: list[Value]):
         self.b, self.wrt = b, wrt
         self.reached: set[Value] = set(wrt)
+        self.severed: dict[Value, Node] = {}
         self.found: dict[Value, list[Tensor]] = {}
         self.todo: list[Node] = []
         self._push(list(b.graph.nodes))
@@ -115,10 +122,20 @@ class _Walk:
     def _push(self, nodes: Sequence[Node]) -> None:
         """Let the walk visit those of `nodes` (in graph order) that depend on `wrt`."""
         for node in nodes:
-            blocked = isinstance(node.op.grad, NotDifferentiable) and node.op.grad.zero
-            if not blocked and any(v in self.reached for v in node.inputs):
-                self.todo.append(node)
-                self.reached.update(v for v in node.outputs if _is_float(v))
+            rule = node.op.grad
+            refusal = next((self.severed[v] for v in node.inputs if v in self.severed), None)
+            if refusal is None and not any(v in self.reached for v in node.inputs):
+                continue
+            if isinstance(rule, NotDifferentiable):
+                if rule.zero:
+                    continue
+                refusal = node
+            self.todo.append(node)
+            for v in node.outputs:
+                if _is_float(v):
+                    self.reached.add(v)
+                elif refusal is not None:
+                    self.severed[v] = refusal
 
     def _seed(self, outputs, seeds) -> None:
         if seeds is not None and len(seeds) != len(outputs):
@@ -146,13 +163,14 @@ class _Walk:
 
     def _visit(self, node: Node) -> None:
         rule = node.op.grad
-        if isinstance(rule, NotDifferentiable):
-            raise TesselError(
-                f"{node.op.name} is not differentiable: {rule.reason}",
-                where=node.where,
-                fix="keep it off the path from the parameters to the loss, "
-                "or use stop_gradient or custom_gradient",
-            )
+        for refusing in [node, *(self.severed[v] for v in node.inputs if v in self.severed)]:
+            if isinstance(refusing.op.grad, NotDifferentiable):
+                raise TesselError(
+                    f"{refusing.op.name} is not differentiable: {refusing.op.grad.reason}",
+                    where=refusing.where,
+                    fix="keep it off the path from the parameters to the loss, "
+                    "or use stop_gradient or custom_gradient",
+                )
         self.b.origin = f"gradient of {node.where}"
         if rule is through_expansion:
             self._push(expand_node(self.b, node))

@@ -1,0 +1,84 @@
+"""Program -> native code: schedules, objects (from the cache where known), the entry.
+
+code = compile_program(program, target)       -> NativeCode
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...loops.nest import ExternCall, Program
+from ..base import CpuTarget
+from .cache import ObjectCache, cache_folder
+from .codegen import VERSION, kernel_module, object_code, optimize
+from .program import MAIN, Layout, Plan, build_plan, main_module
+from .target import machine
+
+SMALL = 30_000.0  # ns of estimated work below which one thread is faster than several
+
+
+@dataclass(eq=False)
+class NativeCode:
+    """What a package keeps of a compiled program.
+
+    `objects` are object files by kernel name, the entry under MAIN; `weights` the arrays that the
+    entry reads, in order; `arena` and `scratch` bytes of memory (scratch: per thread).
+    """
+
+    target: CpuTarget
+    objects: dict[str, bytes]
+    weights: list[np.ndarray]
+    layout: Layout
+    arena: int
+    scratch: int
+    parallel: bool
+    externs: list[ExternCall]
+    plan: Plan | None = None
+
+
+def compile_program(
+    program: Program,
+    target: CpuTarget,
+    updates: dict[int, int] | None = None,
+    cache: ObjectCache | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> NativeCode:
+    """Compile a program. `updates`: outputs that take over the memory of inputs."""
+    cache = ObjectCache(cache_folder() / "objects") if cache is None else cache
+    plan = build_plan(program, target, updates)
+    objects: dict[str, bytes] = {}
+    for done, code in enumerate(plan.codes.values()):
+        found = cache.get(code.name)
+        if found is None:
+            found = object_code(kernel_module(code, target), target)
+            cache.put(code.name, found)
+        objects[code.name] = found
+        if progress is not None:
+            progress(done + 1, len(plan.codes))
+    entry = str(main_module(plan, target, updates))
+    key = "m_" + hashlib.sha256(f"{VERSION}{target!r}{entry}".encode()).hexdigest()[:24]
+    found = cache.get(key)
+    if found is None:
+        found = object_code(entry, target)
+        cache.put(key, found)
+    objects[MAIN] = found
+    return NativeCode(
+        target, objects, plan.weights, plan.layout, program.arena, plan.scratch,
+        plan.cost >= SMALL, plan.externs, plan,
+    )  # fmt: skip
+
+
+def llvm_text(plan: Plan, target: CpuTarget, updates=None, optimized: bool = True) -> str:
+    """LLVM IR of every kernel and the entry, for `--emit llvm`."""
+    modules = [kernel_module(c, target) for c in plan.codes.values()]
+    modules.append(main_module(plan, target, updates))
+    return "\n".join(str(optimize(m, target) if optimized else m) for m in modules)
+
+
+def assembly_text(plan: Plan, target: CpuTarget, updates=None) -> str:
+    """Assembly of every kernel and the entry, for `--emit asm`."""
+    modules = [kernel_module(c, target) for c in plan.codes.values()]
+    modules.append(main_module(plan, target, updates))
+    return "\n".join(machine(target).emit_assembly(optimize(m, target)) for m in modules)

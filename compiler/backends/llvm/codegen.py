@@ -1,0 +1,153 @@
+"""Kernel -> LLVM function -> object code.
+
+A kernel's function is `void k_HASH(ptr buffer, …, ptr packed, ptr scratch, i64 begin, i64 end)`:
+it runs the units `begin` to `end` of the schedule's parallel work. The hash covers the kernel's
+text, schedule and target, so equal kernels of all models share one function and one cache entry.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from math import prod
+
+import llvmlite.binding as llvm
+import llvmlite.ir as ir
+import numpy as np
+
+from ...loops import expr as s
+from ...loops.expr import Buffer
+from ...loops.nest import Kernel
+from ...loops.schedule import find_contraction
+from ..base import CpuTarget
+from .contract import ContractEmitter, ContractSchedule, pack_constant, schedule_contraction
+from .emit import Emitter
+from .nest import NestSchedule, emit_nest, schedule_nest
+from .target import machine
+from .types import I64, PTR, VOID
+
+VERSION = 1  # of the generated code; part of the cache's key
+
+
+@dataclass(eq=False)
+class KernelCode:
+    """A scheduled kernel. `params` are the buffers that its function takes, in order;
+    `cost` is an estimate of its time on one thread, in ns."""
+
+    name: str
+    kernel: Kernel
+    schedule: NestSchedule | ContractSchedule
+    params: tuple[Buffer, ...]
+    in_place: bool
+    cost: float
+
+    @property
+    def packs(self) -> bool:
+        s = self.schedule
+        return isinstance(s, ContractSchedule) and s.b == "constant"
+
+    @property
+    def scratch(self) -> int:
+        return self.schedule.scratch if isinstance(self.schedule, ContractSchedule) else 0
+
+    def pack(self, arrays: dict[Buffer, np.ndarray]) -> np.ndarray:
+        """The packed constant of `packs`, from the arrays of the kernel's constant buffers."""
+        return pack_constant(self.schedule, arrays)
+
+
+def schedule_kernel(
+    kernel: Kernel, target: CpuTarget, constants: frozenset[Buffer], in_place: bool
+) -> KernelCode:
+    """Choose a schedule. `constants` are the parameters whose contents are known."""
+    plan = None
+    contraction = None if in_place else find_contraction(kernel)
+    if contraction is not None:
+        plan = schedule_contraction(kernel, contraction, target, constants)
+    params = kernel.params
+    if plan is None:
+        plan = schedule_nest(kernel, target)
+        outer, lane = _axes(kernel, plan.outer), _axes(kernel, [plan.lane])
+        described = f"nest {outer} {lane} {plan.lanes} {plan.block}"
+    else:
+        if plan.b == "constant":
+            params = tuple(b for b in params if b in _buffers_without_b(kernel, plan))
+        described = f"contract {plan.tile} {plan.a} {plan.b} {plan.chunk}"
+    text = "\n".join(
+        [f"{VERSION}", repr(target), described, str(in_place), kernel.text(),
+         ",".join(str(kernel.params.index(b)) for b in params)]
+    )  # fmt: skip
+    name = "k_" + hashlib.sha256(text.encode()).hexdigest()[:20]
+    return KernelCode(name, kernel, plan, params, in_place, _cost(kernel, plan))
+
+
+def _axes(kernel: Kernel, axes) -> str:
+    return ",".join(str(kernel.axes.index(a)) if a in kernel.axes else "-" for a in axes)
+
+
+def _buffers_without_b(kernel: Kernel, plan: ContractSchedule) -> set[Buffer]:
+    """Buffers that are still read once B is packed."""
+    r = plan.contraction.reduce
+    keep = s.make("reduce", (plan.contraction.a,), r.data, r.dtype)
+    roots = [s.transform(e, lambda x: keep if x is r else None) for e in kernel.roots()]
+    return {e.data for e in s.walk(*roots) if e.op == "load"} | set(kernel.outputs)
+
+
+def _cost(kernel: Kernel, plan) -> float:
+    if isinstance(plan, ContractSchedule):
+        return plan.contraction.flops / 60
+    elements = prod(a.extent for a in kernel.axes)
+    total = 0.0
+    for e in s.walk(*kernel.roots()):
+        if e.op in ("const", "axis"):
+            continue
+        repeats = elements
+        if e.op == "reduce":
+            repeats *= prod(a.extent for a in e.data[1])
+        heavy = 8 if e.op in ("exp", "tanh", "erf", "sigmoid", "log", "pow", "sin", "cos") else 1
+        total += repeats * heavy
+    lanes = plan.lanes if plan.lane is not None else 2
+    return total / lanes / 2
+
+
+def kernel_module(code: KernelCode, target: CpuTarget) -> ir.Module:
+    """The LLVM module of one kernel."""
+    module = ir.Module(name=code.name)
+    module.triple = target.triple
+    types = [PTR] * (len(code.params) + 2) + [I64, I64]
+    f = ir.Function(module, ir.FunctionType(VOID, types), code.name)
+    f.attributes.add("nounwind")
+    *pointers, packed, scratch, begin, end = f.args
+    for argument, buffer in zip(pointers, code.params):
+        argument.name = "out" if buffer in code.kernel.outputs else "in"
+        if not code.in_place:
+            argument.add_attribute("noalias")
+    for argument, name in zip((packed, scratch, begin, end), ("packed", "scratch", "begin", "end")):
+        argument.name = name
+    if not code.in_place:
+        packed.add_attribute("noalias")
+        scratch.add_attribute("noalias")
+    e = Emitter(f, dict(zip(code.params, pointers)), target)
+    if isinstance(code.schedule, ContractSchedule):
+        ContractEmitter(e, code.kernel, code.schedule, packed, scratch).emit(begin, end)
+    else:
+        emit_nest(e, code.kernel, code.schedule, begin, end, code.in_place)
+    e.b.ret_void()
+    return module
+
+
+def optimize(module: ir.Module | str, target: CpuTarget) -> llvm.ModuleRef:
+    """Parse, verify and run LLVM's scalar passes; vectors and unrolling are already chosen."""
+    tm = machine(target)
+    parsed = llvm.parse_assembly(str(module))
+    parsed.verify()
+    options = llvm.create_pipeline_tuning_options(speed_level=2)
+    options.loop_vectorization = False
+    options.slp_vectorization = False
+    options.loop_unrolling = False
+    options.loop_interleaving = False
+    builder = llvm.create_pass_builder(tm, options)
+    builder.getModulePassManager().run(parsed, builder)
+    return parsed
+
+
+def object_code(module: ir.Module | str, target: CpuTarget) -> bytes:
+    """Machine code of a module, as an object file."""
+    return machine(target).emit_object(optimize(module, target))

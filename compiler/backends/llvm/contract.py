@@ -1,0 +1,419 @@
+"""The contraction schedule: register tiles over packed panels, with any prologue and epilogue.
+
+    for panel of n:                       B[:, panel] is packed: k rows of `vectors` vectors
+      for batch, outer m:
+        for tile of m:                    rows x vectors accumulators, all of k in registers
+          for k: acc[r][v] += A[r, k] * B[k, v]
+          epilogue: out[r, v] = f(acc[r][v], …)
+
+Constant B (weights) is packed while compiling; other B is packed per panel into scratch memory. A
+is read in place where its index is linear: its rows are constant distances apart, so they are
+displacements of one pointer; otherwise (padding, dequantization, half types) a tile of it is packed
+first. Register blocking after Goto & van de Geijn, "Anatomy of High-Performance Matrix
+Multiplication" (2008); whole-k panels fit the L2 cache for the k of real layers.
+"""
+
+from dataclasses import dataclass
+from math import ceil, prod
+
+import llvmlite.ir as ir
+import numpy as np
+
+from ...loops import expr as s
+from ...loops.expr import Axis, Buffer, Expr
+from ...loops.nest import Kernel
+from ...loops.schedule import Contraction, Tile, choose_tile, linear_load
+from ...types import TensorType
+from ..base import CpuTarget
+from ..numpy import _Evaluator
+from .emit import Emitter, identity, lanes_below
+from .nest import _minimum
+from .scalar import PRIMITIVE, splat
+from .types import PTR, i64, memory_type, register_type
+
+PACK_ROWS = 1 << 20  # bytes of scratch that packing may take per thread
+INLINE_EPILOGUE = 12  # operations up to which an epilogue is written out per register
+
+
+@dataclass(frozen=True)
+class ContractSchedule:
+    """`b`: "constant" (packed while compiling) or "pack"; `a`: "direct" or "pack".
+
+    `chunk` is how many tiles of the inner m axis one parallel unit handles.
+    """
+
+    contraction: Contraction
+    tile: Tile
+    lanes: int
+    a: str
+    b: str
+    chunk: int
+
+    @property
+    def n(self) -> Axis:
+        return self.contraction.n[-1]
+
+    @property
+    def m(self) -> Axis | None:
+        return self.contraction.m[-1] if self.contraction.m else None
+
+    @property
+    def width(self) -> int:
+        """Columns of a panel."""
+        return self.tile.vectors * self.lanes
+
+    @property
+    def panels(self) -> int:
+        return ceil(self.n.extent / self.width)
+
+    @property
+    def depth(self) -> int:
+        return prod(a.extent for a in self.contraction.k)
+
+    @property
+    def tiles(self) -> int:
+        return ceil(self.m.extent / self.tile.rows) if self.m is not None else 1
+
+    @property
+    def chunks(self) -> int:
+        return ceil(self.tiles / self.chunk)
+
+    @property
+    def outer(self) -> tuple[Axis, ...]:
+        """Axes of the parallel units, outermost first, after the panel."""
+        c = self.contraction
+        return (*c.n[:-1], *c.batch, *c.m[:-1])
+
+    @property
+    def units(self) -> int:
+        if self.b == "pack":
+            c = self.contraction
+            return self.panels * prod(a.extent for a in (*c.n[:-1], *c.batch))
+        return self.panels * self.chunks * prod(a.extent for a in self.outer)
+
+    @property
+    def scratch(self) -> int:
+        """Bytes of scratch memory per thread."""
+        size = self.contraction.reduce.dtype.bytes
+        total = 0
+        if self.b == "pack":
+            total += self.depth * self.width * size
+        if self.a == "pack":
+            total += -(-self.depth * self.tile.rows * size // 64) * 64
+        return -(-total // 64) * 64
+
+
+def schedule_contraction(
+    kernel: Kernel, c: Contraction, target: CpuTarget, constants: frozenset[Buffer]
+) -> ContractSchedule | None:
+    """The schedule of a contraction, or None where a nest serves better."""
+    dtype = c.reduce.dtype
+    if dtype.name not in ("f32", "f64", "i32", "i64"):
+        return None
+    lanes = target.lanes(dtype.bits)
+    m = c.m[-1].extent if c.m else 1
+    n = c.n[-1].extent
+    if n < max(4, lanes // 4):
+        return None
+    tile = choose_tile(m, n, lanes, target.registers)
+    if dtype.is_int and tile.vectors * tile.rows > 16:
+        tile = Tile(max(1, 16 // tile.vectors), tile.vectors)
+    loads = [x for x in s.walk(c.b) if x.op == "load"]
+    packed = all(x.data in constants for x in loads)
+    rows = prod(a.extent for a in c.m)
+    plan = linear_load(c.a)
+    a = "direct" if plan is not None else "pack"
+    depth = prod(x.extent for x in c.k)
+    if not packed and rows < 4:
+        return None
+    scratch = depth * dtype.bytes * ((0 if packed else tile.vectors * lanes) +
+                                     (0 if a == "direct" else tile.rows))  # fmt: skip
+    if scratch > PACK_ROWS:
+        return None
+    tiles = ceil(m / tile.rows)
+    outer = prod(x.extent for x in (*c.n[:-1], *c.batch, *c.m[:-1])) * ceil(
+        n / (tile.vectors * lanes)
+    )
+    chunk = tiles
+    while outer * ceil(tiles / chunk) < 16 and chunk > 1:
+        chunk = -(-chunk // 2)
+    return ContractSchedule(c, tile, lanes, a, "constant" if packed else "pack", chunk)
+
+
+def pack_constant(plan: ContractSchedule, arrays: dict[Buffer, np.ndarray]) -> np.ndarray:
+    """B as panels [n outer…, batch…, panel, k, column], zero past the end."""
+    c = plan.contraction
+    outer = [a for a in (*c.n[:-1], *c.batch) if a in c.b.free]
+    axes = [*outer, plan.n, *c.k]
+    value = _Evaluator(arrays, axes)(c.b)
+    shape = [a.extent for a in axes]
+    value = np.broadcast_to(
+        value.reshape([1] * (len(axes) - value.ndim) + list(value.shape)), shape
+    )
+    value = value.reshape(*[a.extent for a in outer], plan.n.extent, plan.depth)
+    extra = plan.panels * plan.width - plan.n.extent
+    if extra:
+        value = np.pad(value, [(0, 0)] * len(outer) + [(0, extra), (0, 0)])
+    value = value.reshape(*value.shape[: len(outer)], plan.panels, plan.width, plan.depth)
+    return np.ascontiguousarray(np.moveaxis(value, -1, -2))
+
+
+class ContractEmitter:
+    """Writes one contraction. `packed` is the pointer to the packed constant, if there is one."""
+
+    def __init__(self, e: Emitter, kernel: Kernel, plan: ContractSchedule, packed, scratch):
+        self.e, self.kernel, self.plan = e, kernel, plan
+        self.packed, self.scratch = packed, scratch
+        self.dtype = plan.contraction.reduce.dtype
+        self.type = register_type(self.dtype)
+        self.vector = ir.VectorType(self.type, plan.lanes)
+
+    def emit(self, begin: ir.Value, end: ir.Value) -> None:
+        """Units `begin` to `end`."""
+        e, plan, c = self.e, self.plan, self.plan.contraction
+        with e.loop(begin, end, name="unit") as unit:
+            outer = (*c.n[:-1], *c.batch) if plan.b == "pack" else plan.outer
+            rest, first, last = unit, i64(0), i64(plan.tiles)
+            if plan.b != "pack" and plan.chunks > 1:
+                chunk = e.b.urem(rest, i64(plan.chunks))
+                rest = e.b.udiv(rest, i64(plan.chunks))
+                first = e.b.mul(chunk, i64(plan.chunk))
+                last = _minimum(e, e.b.add(first, i64(plan.chunk)), last)
+            for a in reversed(outer):
+                e.where[a] = e.b.urem(rest, i64(a.extent))
+                rest = e.b.udiv(rest, i64(a.extent))
+            column = e.b.mul(rest, i64(plan.width))
+            panel = self._panel(rest, column)
+            if plan.b == "pack":
+                e._loops(list(c.m[:-1]), lambda: self._tiles(panel, column, first, last))
+            else:
+                self._tiles(panel, column, first, last)
+            for a in outer:
+                del e.where[a]
+
+    # -- B --------------------------------------------------------------------------------
+
+    def _panel(self, index: ir.Value, column: ir.Value) -> ir.Value:
+        """Pointer to the panel: k rows of `width` elements."""
+        e, plan, c = self.e, self.plan, self.plan.contraction
+        if plan.b == "pack":
+            self._pack_b(column)
+            return self.scratch
+        place = None
+        for a in (*c.n[:-1], *c.batch):
+            if a in c.b.free:
+                here = e.where[a]
+                place = here if place is None else e.b.add(e.b.mul(place, i64(a.extent)), here)
+        if place is not None:
+            index = e.b.add(e.b.mul(place, i64(plan.panels)), index)
+        offset = e.b.mul(index, i64(plan.depth * plan.width))
+        return e.b.gep(self.packed, [offset], source_etype=self.type)
+
+    def _pack_b(self, column: ir.Value) -> None:
+        """Write B[k, column …] to scratch, lanes past the end zero."""
+        e, plan, c = self.e, self.plan, self.plan.contraction
+        row = e.variable(ir.IntType(64), "row")
+        e.b.store(i64(0), row)
+        ragged = plan.n.extent % plan.width != 0
+
+        def one():
+            at = e.b.load(row)
+            for v in range(plan.tile.vectors):
+                base = e.b.add(column, i64(v * plan.lanes))
+                mask = lanes_below(e, base, i64(plan.n.extent), plan.lanes) if ragged else None
+                with e.scope(), e.at(plan.n, base), e.vectorised(plan.n, plan.lanes, mask):
+                    value = e.vector(c.b)
+                    if mask is not None:
+                        value = e.b.select(mask, value, identity("sum", self.dtype, plan.lanes))
+                place = e.b.gep(
+                    self.scratch, [e.b.add(at, i64(v * plan.lanes))], source_etype=self.type
+                )
+                e.b.store(value, place, align=self.dtype.bytes)
+            e.b.store(e.b.add(at, i64(plan.width)), row)
+
+        e._loops(list(c.k), one)
+
+    # -- tiles ----------------------------------------------------------------------------
+
+    def _tiles(self, panel: ir.Value, column: ir.Value, first: ir.Value, last: ir.Value) -> None:
+        e, plan = self.e, self.plan
+        if plan.m is None:
+            self._tile(panel, column)
+            return
+        with e.loop(first, last, name="tile") as t:
+            # The last tile overlaps the one before it, rather than being smaller.
+            row = e.b.mul(t, i64(plan.tile.rows))
+            if plan.m.extent % plan.tile.rows:
+                row = _minimum(e, row, i64(plan.m.extent - plan.tile.rows))
+            with e.at(plan.m, row):
+                self._tile(panel, column)
+
+    def _tile(self, panel: ir.Value, column: ir.Value) -> None:
+        e, plan = self.e, self.plan
+        rows, vectors = plan.tile.rows, plan.tile.vectors
+        zero = identity("sum", self.dtype, plan.lanes)
+        sums = [
+            [e.variable(self.vector, f"acc.{r}.{v}") for v in range(vectors)] for r in range(rows)
+        ]
+        for line in sums:
+            for acc in line:
+                e.b.store(zero, acc)
+        if plan.a == "pack":
+            self._multiply_packed(panel, sums)
+        else:
+            self._multiply_direct(panel, sums)
+        self._epilogue(column, sums)
+
+    def _multiply_direct(self, panel, sums) -> None:
+        """All of k, A read in place."""
+        e, plan, c = self.e, self.plan, self.plan.contraction
+        strides, base = linear_load(c.a)
+        terms = {s.axis(a): k for a, k in strides.items() if a not in c.k and a.extent > 1}
+        type = memory_type(c.a.dtype)
+        start = e.b.gep(e.pointers[c.a.data], [e.offset(terms, base)], source_etype=type)
+        step = strides.get(plan.m, 0) if plan.m is not None else 0
+        self._k_loops(list(c.k), strides, start, panel, step, sums)
+
+    def _k_loops(self, axes, strides, a_pointer, b_pointer, row_step, sums) -> None:
+        """Nested loops over k; both pointers move by constants."""
+        e, plan = self.e, self.plan
+        if not axes:
+            self._step(a_pointer, b_pointer, row_step, sums)
+            return
+        axis, inner = axes[0], axes[1:]
+        a_step = strides.get(axis, 0)
+        b_step = prod(a.extent for a in inner) * plan.width
+        unroll = 1 if inner else _unroll(axis.extent, plan.tile)
+        if inner and axis.extent * prod(a.extent for a in inner) <= 4:
+            unroll = axis.extent
+
+        def body(k: ir.Value) -> None:
+            a = e.b.gep(a_pointer, [e.b.mul(k, i64(a_step))], source_etype=self.type)
+            b = e.b.gep(b_pointer, [e.b.mul(k, i64(b_step))], source_etype=self.type)
+            for u in range(unroll):
+                au = e.b.gep(a, [i64(u * a_step)], source_etype=self.type) if u else a
+                bu = e.b.gep(b, [i64(u * b_step)], source_etype=self.type) if u else b
+                self._k_loops(inner, strides, au, bu, row_step, sums)
+
+        if axis.extent == unroll:
+            body(i64(0))
+            return
+        with e.loop(i64(0), i64(axis.extent), unroll, name="k") as k:
+            body(k)
+
+    def _step(self, a_pointer, b_pointer, row_step, sums) -> None:
+        """One k: a row of B against a column of A."""
+        e, plan = self.e, self.plan
+        columns = []
+        for v in range(plan.tile.vectors):
+            place = e.b.gep(b_pointer, [i64(v * plan.lanes)], source_etype=self.type)
+            columns.append(e.b.load(place, typ=self.vector, align=self.dtype.bytes))
+        for r in range(plan.tile.rows):
+            place = e.b.gep(a_pointer, [i64(r * row_step)], source_etype=self.type)
+            x = splat(e.b, e.b.load(place, typ=self.type, align=self.dtype.bytes), plan.lanes)
+            for v, y in enumerate(columns):
+                acc = sums[r][v]
+                e.b.store(self._multiply_add(x, y, e.b.load(acc)), acc)
+
+    def _multiply_add(self, x, y, acc):
+        if self.dtype.is_float:
+            return PRIMITIVE["fma"](self.e.b, self.dtype, x, y, acc)
+        return self.e.b.add(acc, self.e.b.mul(x, y))
+
+    def _multiply_packed(self, panel, sums) -> None:
+        """A's tile is evaluated into scratch, [row][k], then walked like a plain matrix."""
+        e, plan, c = self.e, self.plan, self.plan.contraction
+        offset = plan.depth * plan.width if plan.b == "pack" else 0
+        place = e.b.gep(self.scratch, [i64(offset)], source_etype=self.type)
+        row = Axis("r", plan.tile.rows)
+        strides = dict(zip(c.k, s.strides_of([a.extent for a in c.k])))
+        index = s.add(s.mul(s.axis(row), plan.depth), _sum(strides))
+        out = Buffer("tile", TensorType(self.dtype, (plan.depth * plan.tile.rows,)))
+        e.pointers[out] = place
+        value = c.a
+        if plan.m is not None and plan.tile.rows > 1:
+            first = Axis("m", plan.m.extent)
+            moved = s.add(s.make("axis", (), first, s.I64), s.axis(row))
+            value = s.substitute(c.a, {plan.m: moved})
+            e.where[first] = e.where[plan.m]
+        lane = max(c.k, key=lambda a: (strides[a] == 1, a.extent), default=None)
+        axes = [a for a in (row, *c.k) if a is not lane and a.extent > 1]
+
+        def put():
+            if lane is None or strides[lane] != 1 or lane.extent < 4:
+                one = lambda: e.store(out, index, e.emit(value), None)
+                e._loops([] if lane is None else [lane], one)
+                return
+            lanes = plan.lanes
+            while lanes > lane.extent:
+                lanes //= 2
+            with e.loop(i64(0), i64(lane.extent), lanes, name="k") as k:
+                base = _minimum(e, k, i64(lane.extent - lanes)) if lane.extent % lanes else k
+                with e.at(lane, base), e.vectorised(lane, lanes):
+                    e.store(out, index, e.vector(value), None)
+
+        with e.scope():
+            e._loops(axes, put)
+        self._k_loops(list(c.k), strides, place, panel, plan.depth, sums)
+
+    # -- epilogue -------------------------------------------------------------------------
+
+    def _epilogue(self, column: ir.Value, sums) -> None:
+        """Store f(acc): written out per register where f is small, else a loop over rows."""
+        e, plan = self.e, self.plan
+        value = self.kernel.stores[0].value
+        size = sum(1 for x in s.walk(value) if x.op not in ("const", "axis")
+                   and x not in set(s.walk(plan.contraction.reduce)))  # fmt: skip
+        if size <= INLINE_EPILOGUE or plan.tile.rows == 1:
+            for r in range(plan.tile.rows):
+                self._store_row(i64(r), column, [e.b.load(acc) for acc in sums[r]])
+            return
+        flat = e.variable(ir.ArrayType(self.vector, plan.tile.rows * plan.tile.vectors), "tile")
+        flat.align = 64
+        for r, line in enumerate(sums):
+            for v, acc in enumerate(line):
+                place = e.b.gep(flat, [i64(r * plan.tile.vectors + v)], source_etype=self.vector)
+                e.b.store(e.b.load(acc), place)
+        with e.loop(i64(0), i64(plan.tile.rows), name="row") as r:
+            base = e.b.mul(r, i64(plan.tile.vectors))
+            values = [
+                e.b.load(
+                    e.b.gep(flat, [e.b.add(base, i64(v))], source_etype=self.vector),
+                    typ=self.vector,
+                )
+                for v in range(plan.tile.vectors)
+            ]
+            self._store_row(r, column, values)
+
+    def _store_row(self, row: ir.Value, column: ir.Value, values: list[ir.Value]) -> None:
+        e, plan = self.e, self.plan
+        store = self.kernel.stores[0]
+        ragged = plan.n.extent % plan.width != 0
+        here = e.where.get(plan.m) if plan.m is not None else None
+        moved = e.b.add(here, row) if here is not None else None
+        for v, acc in enumerate(values):
+            base = e.b.add(column, i64(v * plan.lanes))
+            mask = lanes_below(e, base, i64(plan.n.extent), plan.lanes) if ragged else None
+            with e.scope(), e.at(plan.n, base), e.vectorised(plan.n, plan.lanes, mask):
+                if moved is not None:
+                    e.where[plan.m] = moved
+                e.remember(plan.contraction.reduce, acc)
+                e.store(store.buffer, store.index[0], e.vector(store.value), None)
+        if here is not None:
+            e.where[plan.m] = here
+
+
+def _sum(strides: dict[Axis, int]) -> Expr:
+    total = s.const(0)
+    for a, k in strides.items():
+        total = s.add(total, s.mul(s.axis(a), k))
+    return total
+
+
+def _unroll(extent: int, tile: Tile) -> int:
+    """Steps of k per round: the largest divisor that keeps the loop's body moderate."""
+    limit = max(1, min(8, 128 // (tile.rows * tile.vectors)))
+    return max(u for u in range(1, limit + 1) if extent % u == 0)
+
+
+__all__ = ["PTR", "ContractEmitter", "ContractSchedule", "pack_constant", "schedule_contraction"]

@@ -1,0 +1,450 @@
+"""Expressions as LLVM IR: `Emitter.emit(e)` gives the value of an expression where the builder is.
+
+At most one axis is vectorised at a time (the *lane* axis); an expression that depends on it is a
+vector of `lanes` elements, any other stays scalar and is splat where the two meet. A load whose
+offset grows by one per lane is a vector load; other strides and computed places are gathers.
+A mask, where set, guards lanes past the end.
+
+Values are remembered per loop level, so what was computed outside a loop is reused inside.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import prod
+
+import llvmlite.ir as ir
+
+from ...loops import expr as s
+from ...loops.expr import Axis, Buffer, Expr
+from ...types import BOOL, I64, DType
+from ..base import CpuTarget
+from .scalar import PRIMITIVE, emit_cast, intrinsic, splat
+from .types import I1, PTR, Splat, constant, i64, memory_type, register_type, suffix, vector
+from .types import I64 as WORD
+
+UNROLL = 16  # reductions of at most so many terms are written out
+
+
+class Emitter:
+    """Code of one function. `pointers` are the function's pointer arguments by buffer."""
+
+    def __init__(self, function: ir.Function, pointers: dict[Buffer, ir.Value], target: CpuTarget):
+        self.function, self.pointers, self.target = function, pointers, target
+        self.entry = function.append_basic_block("entry")
+        self.b = ir.IRBuilder(self.entry)
+        self.where: dict[Axis, ir.Value] = {}
+        self.lane: Axis | None = None
+        self.lanes: int | None = None
+        self.mask: ir.Value | None = None
+        self.scopes: list[dict[Expr, ir.Value]] = [{}]
+
+    # -- control flow ---------------------------------------------------------------------
+
+    @contextmanager
+    def scope(self) -> Iterator[None]:
+        """What is computed inside is forgotten afterwards."""
+        self.scopes.append({})
+        yield
+        self.scopes.pop()
+
+    @contextmanager
+    def loop(self, start: ir.Value, stop: ir.Value, step: int = 1, name="i") -> Iterator[ir.Value]:
+        """for (i = start; i < stop; i += step); the body runs not at all if start >= stop."""
+        b, f = self.b, self.function
+        head, body = f.append_basic_block(f"{name}.head"), f.append_basic_block(f"{name}.body")
+        done = f.append_basic_block(f"{name}.done")
+        before = b.block
+        b.branch(head)
+        b.position_at_end(head)
+        i = b.phi(WORD, name)
+        i.add_incoming(start, before)
+        b.cbranch(b.icmp_signed("<", i, stop), body, done)
+        b.position_at_end(body)
+        with self.scope():
+            yield i
+        i.add_incoming(b.add(i, i64(step)), b.block)
+        b.branch(head)
+        b.position_at_end(done)
+
+    @contextmanager
+    def at(self, axis: Axis, value: ir.Value) -> Iterator[None]:
+        """The axis has a value."""
+        old = self.where.get(axis)
+        self.where[axis] = value
+        yield
+        if old is None:
+            del self.where[axis]
+        else:
+            self.where[axis] = old
+
+    @contextmanager
+    def vectorised(self, axis: Axis | None, lanes: int | None, mask=None) -> Iterator[None]:
+        """`axis` runs along the lanes, from its value in `where` on."""
+        old = self.lane, self.lanes, self.mask
+        self.lane, self.lanes, self.mask = axis, lanes, mask
+        yield
+        self.lane, self.lanes, self.mask = old
+
+    def variable(self, type: ir.Type, name="") -> ir.Value:
+        """A stack slot, allocated once per call."""
+        with self.b.goto_entry_block():
+            return self.b.alloca(type, name=name)
+
+    # -- values ---------------------------------------------------------------------------
+
+    def is_vector(self, e: Expr) -> bool:
+        return self.lane is not None and self.lane in e.free
+
+    def emit(self, e: Expr) -> ir.Value:
+        """The value of `e`: a vector if it depends on the lane axis."""
+        for scope in reversed(self.scopes):
+            if e in scope:
+                return scope[e]
+        value = self._emit(e)
+        self.scopes[-1][e] = value
+        return value
+
+    def remember(self, e: Expr, value: ir.Value) -> None:
+        self.scopes[-1][e] = value
+
+    def vector(self, e: Expr) -> ir.Value:
+        """The value of `e` in every lane (scalar where nothing is vectorised)."""
+        value = self.emit(e)
+        if self.lane is None or isinstance(value.type, ir.VectorType):
+            return value
+        return splat(self.b, value, self.lanes)
+
+    def _emit(self, e: Expr) -> ir.Value:
+        match e.op:
+            case "const":
+                return constant(e.data, e.dtype)
+            case "axis":
+                return self._axis(e.data)
+            case "load":
+                return self._load(e)
+            case "reduce":
+                return self._reduce(e)
+            case "cast":
+                return emit_cast(self.b, self.emit(e.args[0]), e.args[0].dtype, e.dtype)
+        if e.dtype == I64 and e.op in ("add", "mul") and not self.is_vector(e):
+            return self.offset(*s.linear(e))
+        args = [self.vector(a) if self.is_vector(e) else self.emit(a) for a in e.args]
+        fused = self._fuse_multiply_add(e)
+        if fused is not None:
+            return fused
+        dtype = e.args[1].dtype if e.op == "select" else e.args[0].dtype
+        return PRIMITIVE[e.op](self.b, dtype, *args)
+
+    def _fuse_multiply_add(self, e: Expr) -> ir.Value | None:
+        """a*b + c as one instruction."""
+        if e.op != "add" or not e.dtype.is_float or e.dtype.bits < 32:
+            return None
+        for product, other in (e.args, e.args[::-1]):
+            if product.op == "mul":
+                get = self.vector if self.is_vector(e) else self.emit
+                x, y, z = (get(a) for a in (*product.args, other))
+                return PRIMITIVE["fma"](self.b, e.dtype, x, y, z)
+        return None
+
+    def _axis(self, axis: Axis) -> ir.Value:
+        value = self.where[axis]
+        if axis is not self.lane:
+            return value
+        steps = ir.Constant(ir.VectorType(WORD, self.lanes), list(range(self.lanes)))
+        return self.b.add(splat(self.b, value, self.lanes), steps)
+
+    def offset(self, terms: dict[Expr, int], base: int) -> ir.Value:
+        """A linear index as a scalar; the lane axis counts with its first value."""
+        total = None
+        for term, c in terms.items():
+            if term.op == "axis":
+                value = self.where[term.data]
+            else:
+                value = self.emit(term)
+            if c != 1:
+                value = self.b.mul(value, i64(c))
+            total = value if total is None else self.b.add(total, value)
+        if total is None:
+            return i64(base)
+        return self.b.add(total, i64(base)) if base else total
+
+    def address(self, buffer: Buffer, offset: ir.Value) -> ir.Value:
+        type = memory_type(buffer.dtype)
+        return self.b.gep(self.pointers[buffer], [offset], source_etype=type)
+
+    # -- memory ---------------------------------------------------------------------------
+
+    def lane_stride(self, index: Expr) -> int | None:
+        """How far the index moves per lane; None if it is not linear in the lane axis."""
+        terms, _ = s.linear(index)
+        stride = 0
+        for term, c in terms.items():
+            if term.op == "axis" and term.data is self.lane:
+                stride = c
+            elif self.lane in term.free:
+                return None
+        return stride
+
+    def _load(self, e: Expr) -> ir.Value:
+        (index,) = e.args
+        type = memory_type(e.dtype)
+        size = e.dtype.bytes
+        stride = 0 if self.lane is None else self.lane_stride(index)
+        if stride == 0:
+            pointer = self.address(e.data, self.offset(*s.linear(index)))
+            value = self.b.load(pointer, typ=type, align=size)
+        elif stride == 1:
+            pointer = self.address(e.data, self.offset(*s.linear(index)))
+            value = self._load_vector(pointer, type, size)
+        else:
+            value = self._gather(e.data, index, type, size)
+        if e.dtype == BOOL:
+            zero = constant(0, _BYTE, self.lanes if stride != 0 else None)
+            return self.b.icmp_unsigned("!=", value, zero)
+        return value
+
+    def _load_vector(self, pointer, type, size) -> ir.Value:
+        vec = ir.VectorType(type, self.lanes)
+        if self.mask is None:
+            return self.b.load(pointer, typ=vec, align=size)
+        return self._masked("load", vec, [pointer, _i32(size), self.mask, _zero(vec)])
+
+    def _gather(self, buffer: Buffer, index: Expr, type: ir.Type, size: int) -> ir.Value:
+        vec = ir.VectorType(type, self.lanes)
+        pointers = self._lane_pointers(buffer, index, type)
+        return self._masked("gather", vec, [pointers, _i32(size), self._mask(), _zero(vec)])
+
+    def _lane_pointers(self, buffer: Buffer, index: Expr, type: ir.Type) -> ir.Value:
+        gep = self.b.gep(self.pointers[buffer], [self.vector(index)], source_etype=type)
+        gep.type = ir.VectorType(PTR, self.lanes)  # llvmlite types it as a scalar
+        return gep
+
+    def _mask(self) -> ir.Value:
+        if self.mask is not None:
+            return self.mask
+        return Splat(ir.VectorType(I1, self.lanes), ir.Constant(I1, True))
+
+    def _masked(self, kind: str, vec: ir.VectorType, args: list) -> ir.Value | None:
+        """llvm.masked.load, store, gather or scatter."""
+        places = "p0" if kind in ("load", "store") else f"v{self.lanes}p0"
+        name = f"llvm.masked.{kind}.{suffix(vec)}.{places}"
+        result = vec if kind in ("load", "gather") else ir.VoidType()
+        f = intrinsic(self.b.module, name, result, [a.type for a in args])
+        return self.b.call(f, args)
+
+    def store(self, buffer: Buffer, index: Expr, value: ir.Value, where: ir.Value | None) -> None:
+        """buffer[index] = value, in the lanes where `where` and the mask allow."""
+        type = memory_type(buffer.dtype)
+        size = buffer.dtype.bytes
+        if buffer.dtype == BOOL:
+            value = self.b.zext(value, vector(type, getattr(value.type, "count", None)))
+        stride = 0 if self.lane is None else self.lane_stride(index)
+        if stride == 0 and (where is None or not isinstance(where.type, ir.VectorType)):
+            self._store_scalar(buffer, index, value, where, size)
+            return
+        if not isinstance(value.type, ir.VectorType):
+            value = splat(self.b, value, self.lanes)
+        mask = self.mask
+        if where is not None:
+            if not isinstance(where.type, ir.VectorType):
+                where = splat(self.b, where, self.lanes)
+            mask = where if mask is None else self.b.and_(mask, where)
+        if stride == 1:
+            pointer = self.address(buffer, self.offset(*s.linear(index)))
+            if mask is None:
+                self.b.store(value, pointer, align=size)
+            else:
+                self._masked("store", value.type, [value, pointer, _i32(size), mask])
+            return
+        pointers = self._lane_pointers(buffer, index, type)
+        mask = self._mask() if mask is None else mask
+        self._masked("scatter", value.type, [value, pointers, _i32(size), mask])
+
+    def _store_scalar(self, buffer, index, value, where, size) -> None:
+        assert not isinstance(value.type, ir.VectorType), "several lanes store to one place"
+
+        def put():
+            with self.scope():
+                pointer = self.address(buffer, self.offset(*s.linear(index)))
+            self.b.store(value, pointer, align=size)
+
+        if where is None:
+            put()
+        else:
+            with self.b.if_then(where):
+                put()
+
+    # -- reductions -----------------------------------------------------------------------
+
+    def _reduce(self, e: Expr) -> ir.Value:
+        if self.is_vector(e):
+            return self._reduce_lanes(e)
+        axis = self._reduction_lane(e)
+        if axis is None:
+            with self.vectorised(None, None):
+                return self._reduce_lanes(e)
+        return self._reduce_across(e, axis)
+
+    def _reduction_lane(self, e: Expr) -> Axis | None:
+        """The reduction axis to vectorise: most of its loads walk memory in steps of 0 or 1."""
+        from .nest import lane_cost
+
+        lanes = self.target.lanes(max(e.dtype.bits, 8))
+        candidates = [a for a in e.data[1] if a.extent >= max(4, lanes // 2)]
+        if not candidates or lanes < 2 or any(x.op == "reduce" for x in s.walk(e.args[0])):
+            return None
+        loads = [x.args[0] for x in s.walk(e.args[0]) if x.op == "load"]
+        best = min(candidates, key=lambda a: lane_cost(loads, a, lanes))
+        return best if lane_cost(loads, best, lanes) < 0.75 * max(1, len(loads)) else None
+
+    def _reduce_lanes(self, e: Expr) -> ir.Value:
+        """Lane by lane (or scalar): loops over all axes around one accumulator."""
+        combiner, axes = e.data
+        lanes = self.lanes if self.is_vector(e) else None
+        total = self.variable(vector(register_type(e.dtype), lanes), "sum")
+        self.b.store(identity(combiner, e.dtype, lanes), total)
+        get = self.vector if lanes is not None else self.emit
+
+        def step():
+            value = self._combine(e, self.b.load(total), e.args[0], get)
+            self.b.store(value, total)
+
+        self._loops(list(axes), step)
+        return self.b.load(total)
+
+    def _combine(self, e: Expr, total: ir.Value, body: Expr, get) -> ir.Value:
+        """total (+) body; a sum of products in fused steps."""
+        combiner = e.data[0]
+        if combiner == "sum" and body.op == "mul" and e.dtype.is_float and e.dtype.bits >= 32:
+            x, y = (get(a) for a in body.args)
+            return PRIMITIVE["fma"](self.b, e.dtype, x, y, total)
+        return PRIMITIVE[s.COMBINERS[combiner]](self.b, e.dtype, total, get(body))
+
+    def _loops(self, axes: list[Axis], body) -> None:
+        """Nested loops over axes; short ones are written out."""
+        if not axes:
+            body()
+            return
+        if prod(a.extent for a in axes) <= UNROLL:
+            self._unrolled(axes, body)
+            return
+        first, rest = axes[0], axes[1:]
+        with self.loop(i64(0), i64(first.extent), name="k") as k, self.at(first, k):
+            self._loops(rest, body)
+
+    def _unrolled(self, axes: list[Axis], body) -> None:
+        if not axes:
+            with self.scope():
+                body()
+            return
+        for k in range(axes[0].extent):
+            with self.at(axes[0], i64(k)):
+                self._unrolled(axes[1:], body)
+
+    def _reduce_across(self, e: Expr, axis: Axis) -> ir.Value:
+        """Vectorised along one of the reduction's own axes, then folded over the lanes.
+
+        The order of the additions follows from the extents and the vector width alone.
+        """
+        combiner, axes = e.data
+        lanes = self.target.lanes(max(e.dtype.bits, 8))
+        while lanes > axis.extent and lanes > 2:
+            lanes //= 2
+        type = vector(register_type(e.dtype), lanes)
+        start = identity(combiner, e.dtype, lanes)
+        whole = axis.extent // lanes * lanes
+        parts = 4 if axis.extent >= 8 * lanes and len(list(s.walk(e.args[0]))) < 24 else 1
+        totals = [self.variable(type, "sum") for _ in range(parts)]
+        for t in totals:
+            self.b.store(start, t)
+
+        def add(base: ir.Value, total, mask=None):
+            with self.scope(), self.at(axis, base), self.vectorised(axis, lanes, mask):
+                value = self._combine(e, self.b.load(total), e.args[0], self.vector)
+                if mask is not None:
+                    value = self.b.select(mask, value, self.b.load(total))
+                self.b.store(value, total)
+
+        def row():
+            stride = lanes * parts
+            blocks = whole // stride * stride
+            if blocks:
+                with self.loop(i64(0), i64(blocks), stride, name="k") as k:
+                    for n, total in enumerate(totals):
+                        add(self.b.add(k, i64(n * lanes)) if n else k, total)
+            if blocks < whole:
+                with self.loop(i64(blocks), i64(whole), lanes, name="k") as k:
+                    add(k, totals[0])
+            if whole < axis.extent:
+                add(i64(whole), totals[0], first_lanes(lanes, axis.extent - whole))
+
+        self._loops([a for a in axes if a is not axis], row)
+        values = [self.b.load(t) for t in totals]
+        while len(values) > 1:
+            values = [
+                self._join(combiner, e.dtype, x, y) for x, y in zip(values[::2], values[1::2])
+            ]
+        return self._fold(combiner, e.dtype, values[0], lanes)
+
+    def _join(self, combiner: str, dtype: DType, x: ir.Value, y: ir.Value) -> ir.Value:
+        return PRIMITIVE[s.COMBINERS[combiner]](self.b, dtype, x, y)
+
+    def _fold(self, combiner: str, dtype: DType, value: ir.Value, lanes: int) -> ir.Value:
+        """All lanes into one, halving."""
+        while lanes > 1:
+            half = lanes // 2
+            undefined = ir.Constant(value.type, ir.Undefined)
+            picks = [
+                self.b.shuffle_vector(
+                    value, undefined, ir.Constant(ir.VectorType(_I32, half), list(places))
+                )
+                for places in (range(half), range(half, lanes))
+            ]
+            value, lanes = self._join(combiner, dtype, *picks), half
+        return self.b.extract_element(value, _i32(0))
+
+
+def identity(combiner: str, dtype: DType, lanes: int | None) -> ir.Constant:
+    """The neutral element of a combiner."""
+    match combiner:
+        case "sum" | "or":
+            value = 0
+        case "prod" | "and":
+            value = 1
+        case "max" | "min":
+            low = combiner == "max"
+            if dtype.is_float:
+                value = float("-inf") if low else float("inf")
+            elif dtype == BOOL:
+                value = 0 if low else 1
+            elif dtype.kind == "i":
+                value = -(2 ** (dtype.bits - 1)) if low else 2 ** (dtype.bits - 1) - 1
+            else:
+                value = 0 if low else 2**dtype.bits - 1
+    return constant(float(value) if dtype.is_float else value, dtype, lanes)
+
+
+def first_lanes(lanes: int, count: int) -> ir.Constant:
+    """The mask of the first `count` lanes."""
+    return ir.Constant(ir.VectorType(I1, lanes), [i < count for i in range(lanes)])
+
+
+def lanes_below(e: Emitter, base: ir.Value, end: ir.Value, lanes: int) -> ir.Value:
+    """The mask of lanes whose index base + lane is below `end`."""
+    steps = ir.Constant(ir.VectorType(WORD, lanes), list(range(lanes)))
+    index = e.b.add(splat(e.b, base, lanes), steps)
+    return e.b.icmp_signed("<", index, splat(e.b, end, lanes))
+
+
+def _zero(type: ir.Type) -> ir.Constant:
+    return ir.Constant(type, None)
+
+
+_I32 = ir.IntType(32)
+
+
+def _i32(value: int) -> ir.Constant:
+    return ir.Constant(_I32, value)
+
+
+_BYTE = DType("u8", "u", 8, BOOL.numpy)

@@ -1,0 +1,238 @@
+"""The nest schedule: parallel loops over the domain, one vectorised axis, reductions where their
+free axes are known.
+
+    for unit in begin … end:                 # outer axes, flattened; cut into blocks of the lane
+      reductions of the row                  # once per unit (softmax, layer norm)
+      for the row's axes: stores             # vectorised along the lane axis
+"""
+
+from dataclasses import dataclass
+from math import prod
+
+import llvmlite.ir as ir
+
+from ...loops import expr as s
+from ...loops.expr import Axis, Expr
+from ...loops.nest import Kernel
+from ..base import CpuTarget
+from .emit import Emitter, first_lanes, lanes_below
+from .types import i64
+
+BLOCK = 1024  # elements of the lane axis that a parallel unit handles, where it is cut
+
+
+@dataclass(frozen=True)
+class NestSchedule:
+    """How a kernel's axes run. `lane` is vectorised by `lanes`; `block` cuts it into units.
+
+    `outer` are the parallel axes, `row` those that are walked inside a unit.
+    """
+
+    outer: tuple[Axis, ...]
+    row: tuple[Axis, ...]
+    lane: Axis | None
+    lanes: int
+    block: int
+
+    @property
+    def units(self) -> int:
+        """Independent pieces of work."""
+        pieces = prod(a.extent for a in self.outer if a is not self.lane)
+        if self.lane is not None and self.lane in self.outer:
+            pieces *= -(-self.lane.extent // self.block)
+        return pieces
+
+
+def lane_cost(offsets: list[Expr], axis: Axis, lanes: int) -> float:
+    """Memory operations per element if `axis` is vectorised."""
+    cost = 0.0
+    for e in offsets:
+        terms, _ = s.linear(e)
+        stride = 0
+        for term, c in terms.items():
+            if term.op == "axis" and term.data is axis:
+                stride = c
+            elif axis in term.free:
+                stride = None
+                break
+        cost += 0.02 if stride == 0 else 1.0 / lanes if stride == 1 else 1.0
+    return cost
+
+
+def schedule_nest(kernel: Kernel, target: CpuTarget) -> NestSchedule:
+    """Choose the lane axis and which axes are parallel."""
+    axes = kernel.axes
+    if kernel.serial or not axes:
+        return NestSchedule((), axes, None, 1, 1)
+    reduces = [e for e in s.walk(*kernel.roots()) if e.op == "reduce"]
+    bound = frozenset(a for e in reduces for a in e.data[1])
+    hoisted = [e.free - bound for e in reduces if e.free - bound != frozenset(axes)]
+    outer = frozenset().union(*hoisted) if hoisted else frozenset(axes)
+    bits = max(st.value.dtype.bits for st in kernel.stores)
+    widest = max([e.dtype.bits for e in s.walk(*(st.value for st in kernel.stores))
+                  if e.op not in ("const", "axis") and e.dtype.is_float], default=bits)  # fmt: skip
+    lanes = target.lanes(max(8, min(widest, 64)))
+    offsets = [e.args[0] for e in s.walk(*kernel.roots()) if e.op == "load"]
+    stores = [st.index[0] for st in kernel.stores]
+
+    def score(a: Axis) -> float:
+        waste = -(-a.extent // lanes) * lanes / a.extent
+        row_reduce = 0.0
+        if a in outer and hoisted:
+            row_reduce = 0.05
+        return (lane_cost(offsets + stores, a, lanes) + row_reduce) * waste
+
+    lane = min(axes, key=score)
+    if not hoisted and reduces and _reduces_contiguously(reduces, lane, lanes):
+        lane = None
+    elif lane.extent < 4 or (score(lane) >= 0.9 * len(offsets + stores) and not _has_math(kernel)):
+        lane = None if lane.extent < 4 else lane
+    row = tuple(a for a in axes if a not in outer)
+    parallel = tuple(a for a in axes if a in outer)
+    pieces = prod(a.extent for a in parallel if a is not lane)
+    block = lane.extent if lane is not None else 1
+    if lane is not None and lane in outer and pieces < 64:
+        wanted = -(-lane.extent * pieces // 64)
+        block = min(lane.extent, max(BLOCK, -(-wanted // lanes) * lanes))
+    return NestSchedule(parallel, row, lane, lanes, block)
+
+
+def _has_math(kernel: Kernel) -> bool:
+    return sum(1 for e in s.walk(*kernel.roots()) if e.op not in ("const", "axis", "load")) > 4
+
+
+def _reduces_contiguously(reduces: list[Expr], lane: Axis, lanes: int) -> bool:
+    """Whether the reductions would rather be vectorised along their own axis."""
+    loads = [x.args[0] for e in reduces for x in s.walk(e.args[0]) if x.op == "load"]
+    own = [a for e in reduces for a in e.data[1]]
+    best = min(own, key=lambda a: lane_cost(loads, a, lanes), default=None)
+    if best is None or best.extent < lanes // 2:
+        return False
+    return lane_cost(loads, best, lanes) < 0.9 * lane_cost(loads, lane, lanes)
+
+
+def emit_nest(
+    e: Emitter, kernel: Kernel, plan: NestSchedule, begin: ir.Value, end: ir.Value, in_place: bool
+) -> None:
+    """The body of a kernel function: units `begin` to `end`."""
+    if kernel.serial or not kernel.axes:
+        _emit_serial(e, kernel, plan, begin, end)
+        return
+    split = plan.lane is not None and plan.lane in plan.outer
+    outer = [a for a in plan.outer if a is not plan.lane]
+    if not outer and split and plan.block % plan.lanes == 0:
+        # One long axis: the units of this call are one contiguous range of it.
+        start = e.b.mul(begin, i64(plan.block))
+        stop = _minimum(e, e.b.mul(end, i64(plan.block)), i64(plan.lane.extent))
+        with e.b.if_then(e.b.icmp_signed("<", start, stop)):
+            _unit(e, kernel, plan, start, stop, in_place)
+        return
+    with e.loop(begin, end, name="unit") as unit:
+        rest = unit
+        blocks = -(-plan.lane.extent // plan.block) if split else 1
+        start, stop = i64(0), i64(plan.lane.extent if plan.lane is not None else 0)
+        if blocks > 1:
+            piece = e.b.urem(rest, i64(blocks))
+            rest = e.b.udiv(rest, i64(blocks))
+            start = e.b.mul(piece, i64(plan.block))
+            stop = _minimum(e, e.b.add(start, i64(plan.block)), stop)
+        for a in reversed(outer):
+            e.where[a] = e.b.urem(rest, i64(a.extent)) if a is not outer[0] else rest
+            rest = e.b.udiv(rest, i64(a.extent))
+        _unit(e, kernel, plan, start, stop, in_place)
+        for a in outer:
+            del e.where[a]
+
+
+def _minimum(e: Emitter, x: ir.Value, y: ir.Value) -> ir.Value:
+    return e.b.select(e.b.icmp_signed("<", x, y), x, y)
+
+
+def _emit_serial(e: Emitter, kernel: Kernel, plan: NestSchedule, begin, end) -> None:
+    with e.loop(begin, end, name="once"):
+        e._loops(list(plan.row), lambda: _stores(e, kernel))
+
+
+def _unit(e: Emitter, kernel: Kernel, plan: NestSchedule, start, stop, in_place) -> None:
+    lane = plan.lane
+    if lane is not None and lane in plan.outer:
+        _lanes(e, plan, start, stop, in_place or _accumulates(kernel),
+               lambda: _row(e, kernel, plan, [a for a in plan.row if a is not lane]))  # fmt: skip
+        return
+    _hoist(e, kernel, frozenset(plan.outer))
+    others = [a for a in plan.row if a is not lane]
+    if lane is None:
+        _row(e, kernel, plan, others)
+        return
+    e._loops(
+        others,
+        lambda: _lanes(
+            e, plan, i64(0), i64(lane.extent), in_place or _accumulates(kernel),
+            lambda: _stores(e, kernel),
+        ),
+    )  # fmt: skip
+
+
+def _accumulates(kernel: Kernel) -> bool:
+    return any(st.mode != "set" for st in kernel.stores)
+
+
+def _lanes(e: Emitter, plan: NestSchedule, start, stop, exact: bool, body) -> None:
+    """Vector steps from start to stop. The last one overlaps the one before it, which costs no
+    extra code, unless every element must be visited exactly once (then it is masked)."""
+    lane, lanes = plan.lane, plan.lanes
+    whole = lane.extent % lanes == 0 and plan.block % lanes == 0
+    while not exact and lanes > lane.extent and lanes > 4 and lanes // 2 >= lane.extent:
+        lanes //= 2
+    if lane.extent < lanes:
+        with (
+            e.scope(),
+            e.at(lane, start),
+            e.vectorised(lane, lanes, first_lanes(lanes, lane.extent)),
+        ):
+            body()
+        return
+    short = plan.block < lane.extent and lane.extent % plan.block < lanes and (
+        lane.extent % plan.block != 0)  # fmt: skip
+    with e.loop(start, stop, lanes, name="v") as v:
+        mask, base = None, v
+        if not whole and (exact or short):
+            mask = lanes_below(e, v, stop, lanes)
+        elif not whole:
+            base = _minimum(e, v, e.b.sub(stop, i64(lanes)))
+        with e.at(lane, base), e.vectorised(lane, lanes, mask):
+            body()
+
+
+def _row(e: Emitter, kernel: Kernel, plan: NestSchedule, axes: list[Axis]) -> None:
+    _hoist(e, kernel, frozenset(plan.outer))
+    e._loops(axes, lambda: _stores(e, kernel))
+
+
+def _hoist(e: Emitter, kernel: Kernel, known: frozenset) -> None:
+    """Compute the reductions that depend on known axes only, before the row's loops."""
+    for x in s.walk(*kernel.roots()):
+        if x.op == "reduce" and x.free <= known:
+            e.emit(x)
+
+
+def _stores(e: Emitter, kernel: Kernel) -> None:
+    for st in kernel.stores:
+        value = e.emit(st.value)
+        if e.lane is not None and e.lane in (st.index[0].free | st.value.free):
+            value = e.vector(st.value)
+        where = None if st.where is None else e.emit(st.where)
+        if st.mode != "set":
+            old = e.emit(s.make("load", st.index, st.buffer, st.buffer.dtype))
+            e.scopes[-1].clear()
+            value = _combine(e, st, old, value)
+        e.store(st.buffer, st.index[0], value, where)
+
+
+def _combine(e: Emitter, store, old: ir.Value, value: ir.Value) -> ir.Value:
+    from .scalar import PRIMITIVE, emit_cast
+
+    dtype, wide = store.buffer.dtype, store.buffer.dtype.compute
+    old, value = emit_cast(e.b, old, dtype, wide), emit_cast(e.b, value, dtype, wide)
+    result = PRIMITIVE[store.mode](e.b, wide, old, value)
+    return emit_cast(e.b, result, wide, dtype)

@@ -1,0 +1,355 @@
+"""Program -> one generated entry: every thread walks the whole schedule.
+
+    void tessel_main(ptr table, i64 tid, i64 nthreads, ptr barrier)
+
+`table` holds pointers: arena, scratch, callback, then inputs, outputs, weights (`Layout`). Threads
+take their share of each kernel's units and meet at barriers, which stand only where a step reads
+or overwrites what another thread may still be working on. A kernel too small to share runs on
+thread 0.
+"""
+
+from dataclasses import dataclass, field
+
+import llvmlite.ir as ir
+import numpy as np
+
+from ...loops.expr import Buffer
+from ...loops.nest import Call, ExternCall, For, If, Program, Ref
+from ...types import TensorType
+from ..base import CpuTarget
+from .codegen import KernelCode, schedule_kernel
+from .pool_ir import declare_barrier
+from .types import I8, I64, PTR, VOID, i64
+
+SHARE = 4000.0  # ns of estimated work below which a kernel is not worth sharing
+MAIN = "tessel_main"
+CALLBACK = ir.FunctionType(VOID, [I64, PTR])
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Positions in the pointer table."""
+
+    inputs: int
+    outputs: int
+    weights: int
+
+    ARENA, SCRATCH, CALLBACK, FIRST = 0, 1, 2, 3
+
+    def position(self, kind: str, index: int) -> int:
+        if kind == "arena":
+            return self.ARENA
+        start = {
+            "input": self.FIRST,
+            "output": self.FIRST + self.inputs,
+            "weight": self.FIRST + self.inputs + self.outputs,
+        }[kind]
+        return start + index
+
+    @property
+    def size(self) -> int:
+        return self.FIRST + self.inputs + self.outputs + self.weights
+
+
+@dataclass(eq=False)
+class Scheduled:
+    """A call with its code and the places of its code's parameters."""
+
+    code: KernelCode
+    refs: tuple[Ref, ...]
+    packed: Ref | None
+    call: Call
+
+
+@dataclass(eq=False)
+class Plan:
+    """A program ready for code generation: what `build_plan` found.
+
+    `weights` are the arrays at run time: those still read, and the packed ones.
+    """
+
+    program: Program
+    steps: list
+    codes: dict[str, KernelCode]
+    weights: list[np.ndarray]
+    scratch: int
+    cost: float
+    externs: list[ExternCall] = field(default_factory=list)
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(len(self.program.inputs), len(self.program.outputs), len(self.weights))
+
+
+class _Planner:
+    """Schedules calls, packs constants, renumbers weights."""
+
+    def __init__(self, program: Program, target: CpuTarget, updates: dict[int, int]):
+        self.program, self.target, self.updates = program, target, updates
+        self.codes: dict[str, KernelCode] = {}
+        self.weights: list[np.ndarray] = []
+        self.slots: dict = {}
+        self.externs: list[ExternCall] = []
+        self.cost = 0.0
+
+    def steps(self, steps: list, times: int = 1) -> list:
+        return [self.step(x, times) for x in steps]
+
+    def step(self, step, times: int):
+        match step:
+            case Call():
+                return self.call(step, times)
+            case For(id=id, trips=trips, body=body):
+                return For(id, trips, self.steps(body, times * trips))
+            case If(condition=condition, then=then, orelse=orelse):
+                return If(self.ref(condition), self.steps(then, times), self.steps(orelse, times))
+            case ExternCall():
+                self.externs.append(step)
+                return ExternCall(
+                    step.op, len(self.externs) - 1, step.attrs,
+                    tuple(None if r is None else self.ref(r) for r in step.inputs),
+                    step.input_types, step.outputs, step.output_types, step.origin,
+                )  # fmt: skip
+        raise AssertionError(step)
+
+    def call(self, call: Call, times: int) -> Scheduled:
+        kernel = call.kernel
+        arrays: dict[Buffer, np.ndarray] = {
+            b: self.program.weights[r.slot.index]
+            for b, r in zip(kernel.params, call.refs)
+            if r.slot.kind == "weight" and not r.steps and r.offset == 0
+        }
+        code = schedule_kernel(kernel, self.target, frozenset(arrays), self.in_place(call))
+        self.cost += code.cost * times
+        first = self.codes.setdefault(code.name, code)
+        packed = None
+        if code.packs:
+            sources = tuple((i, id(arrays[b])) for i, b in enumerate(kernel.params) if b in arrays)
+            key = (code.name, sources)
+            if key not in self.slots:
+                self.slots[key] = self.add(code.pack(arrays))
+            packed = self.slots[key]
+        where = dict(zip(kernel.params, call.refs))
+        refs = tuple(self.ref(where[b]) for b in code.params)
+        return Scheduled(first, refs, packed, call)
+
+    def in_place(self, call: Call) -> bool:
+        """Whether an output's memory is also read."""
+        kernel = call.kernel
+        count = len(kernel.inputs)
+        reads = [self._region(r, b) for r, b in zip(call.refs, kernel.inputs)]
+        writes = [self._region(r, b) for r, b in zip(call.refs[count:], kernel.outputs)]
+        return any(_overlap(w, r) for w in writes for r in reads)
+
+    def _region(self, ref: Ref, buffer: Buffer) -> tuple:
+        return region(ref, buffer.type.nbytes, self.updates)
+
+    def add(self, array: np.ndarray) -> Ref:
+        from ...loops.nest import Slot
+
+        self.weights.append(array)
+        return Ref(Slot("weight", len(self.weights) - 1))
+
+    def ref(self, ref: Ref) -> Ref:
+        if ref.slot.kind != "weight":
+            return ref
+        if ref.slot not in self.slots:
+            self.slots[ref.slot] = self.add(self.program.weights[ref.slot.index])
+        return Ref(self.slots[ref.slot].slot, ref.offset, ref.steps)
+
+
+def region(ref: Ref, nbytes: int, updates: dict[int, int]) -> tuple:
+    """(memory, first byte, last byte); moving places count as all of their memory."""
+    memory = (ref.slot.kind, ref.slot.index)
+    if ref.slot.kind == "output" and ref.slot.index in updates:
+        memory = ("input", updates[ref.slot.index])
+    low, high = ref.offset, ref.offset + nbytes
+    if ref.steps:
+        low, high = 0, 1 << 62
+    return memory, low, high
+
+
+def _overlap(x: tuple, y: tuple) -> bool:
+    return x[0] == y[0] and x[1] < y[2] and y[1] < x[2]
+
+
+def build_plan(program: Program, target: CpuTarget, updates: dict[int, int] | None = None) -> Plan:
+    """Schedule every kernel and pack the weights."""
+    planner = _Planner(program, target, updates or {})
+    steps = planner.steps(program.steps)
+    scratch = max((c.scratch for c in planner.codes.values()), default=0)
+    return Plan(
+        program, steps, planner.codes, planner.weights, -(-scratch // 64) * 64,
+        planner.cost, planner.externs,
+    )  # fmt: skip
+
+
+# -- the entry -----------------------------------------------------------------------------
+
+
+def main_module(plan: Plan, target: CpuTarget, updates: dict[int, int] | None = None) -> ir.Module:
+    """The LLVM module of the entry."""
+    module = ir.Module(name=MAIN)
+    module.triple = target.triple
+    f = ir.Function(module, ir.FunctionType(VOID, [PTR, I64, I64, PTR]), MAIN)
+    _Main(plan, module, f, updates or {}).emit()
+    return module
+
+
+class _Main:
+    def __init__(self, plan: Plan, module: ir.Module, f: ir.Function, updates):
+        self.plan, self.module, self.f, self.updates = plan, module, f, updates
+        self.table, self.tid, self.threads, self.barrier = f.args
+        self.b = ir.IRBuilder(f.append_basic_block("entry"))
+        self.meet = declare_barrier(module)
+        self.loops: dict[int, ir.Value] = {}
+        self.functions: dict[str, ir.Function] = {}
+        self.pending: list[tuple[bool, list, list]] = []  # (shared, reads, writes) since a barrier
+        self.scratch = None
+
+    def emit(self) -> None:
+        offset = self.b.mul(self.tid, i64(self.plan.scratch))
+        self.scratch = self.b.gep(self._pointer(Layout.SCRATCH), [offset], source_etype=I8)
+        self.is_first = self.b.icmp_signed("==", self.tid, i64(0))
+        self._steps(self.plan.steps)
+        self.b.ret_void()
+
+    def _steps(self, steps: list) -> None:
+        for step in steps:
+            match step:
+                case Scheduled():
+                    self._call(step)
+                case For():
+                    self._for(step)
+                case If():
+                    self._if(step)
+                case ExternCall():
+                    self._extern(step)
+
+    # -- synchronisation ------------------------------------------------------------------
+
+    def _synchronise(self) -> None:
+        if self.pending:
+            self.b.call(self.meet, [self.barrier, self.threads])
+            self.pending = []
+
+    def _order(self, shared: bool, reads: list, writes: list) -> None:
+        """A barrier if this step conflicts with one since the last barrier on other threads."""
+        for other_shared, other_reads, other_writes in self.pending:
+            if not shared and not other_shared:
+                continue
+            clash = any(
+                _overlap(x, y)
+                for xs, ys in ((writes, other_writes), (writes, other_reads), (reads, other_writes))
+                for x in xs
+                for y in ys
+            )
+            if clash:
+                self._synchronise()
+                break
+        self.pending.append((shared, reads, writes))
+
+    # -- steps ----------------------------------------------------------------------------
+
+    def _call(self, step: Scheduled) -> None:
+        code = step.code
+        units = code.schedule.units if not code.kernel.serial else 1
+        shared = units > 1 and code.cost >= SHARE
+        sizes = [b.type.nbytes for b in code.params]
+        regions = [region(r, n, self.updates) for r, n in zip(step.refs, sizes)]
+        outs = set(code.kernel.outputs)
+        reads = [x for x, b in zip(regions, code.params) if b not in outs]
+        writes = [x for x, b in zip(regions, code.params) if b in outs]
+        if code.kernel.stores[0].mode != "set":
+            reads = reads + writes
+        self._order(shared, reads, writes)
+        if shared:
+            begin = self.b.sdiv(self.b.mul(self.tid, i64(units)), self.threads)
+            after = self.b.add(self.tid, i64(1))
+            end = self.b.sdiv(self.b.mul(after, i64(units)), self.threads)
+            self._invoke(step, begin, end)
+        else:
+            with self.b.if_then(self.is_first):
+                self._invoke(step, i64(0), i64(units))
+
+    def _invoke(self, step: Scheduled, begin, end) -> None:
+        code = step.code
+        if code.name not in self.functions:
+            types = [PTR] * (len(code.params) + 2) + [I64, I64]
+            self.functions[code.name] = ir.Function(
+                self.module, ir.FunctionType(VOID, types), code.name
+            )
+        null = ir.Constant(PTR, None)
+        pointers = [self._address(r) for r in step.refs]
+        packed = null if step.packed is None else self._address(step.packed)
+        self.b.call(self.functions[code.name], [*pointers, packed, self.scratch, begin, end])
+
+    def _extern(self, step: ExternCall) -> None:
+        """The Python kernel runs on thread 0, between barriers."""
+        self._synchronise()
+        refs = [r for r in (*step.inputs, *step.outputs) if r is not None]
+        with self.b.if_then(self.is_first):
+            with self.b.goto_entry_block():
+                array = self.b.alloca(ir.ArrayType(PTR, max(1, len(refs))))
+            for i, r in enumerate(refs):
+                place = self.b.gep(array, [i64(i)], source_etype=PTR)
+                self.b.store(self._address(r), place)
+            callback = self._pointer(Layout.CALLBACK)
+            callback.type = ir.PointerType()
+            function = self.b.bitcast(callback, CALLBACK.as_pointer())
+            self.b.call(function, [i64(step.function), array])
+        self.pending = [(True, [], [("any", 0, 1)])]
+        self._synchronise()
+
+    def _for(self, step: For) -> None:
+        self._synchronise()
+        before = self.b.block
+        head = self.f.append_basic_block("for")
+        done = self.f.append_basic_block("for.done")
+        self.b.branch(head)
+        self.b.position_at_end(head)
+        i = self.b.phi(I64, "t")
+        i.add_incoming(i64(0), before)
+        self.loops[step.id] = i
+        self._steps(step.body)
+        self._synchronise()
+        following = self.b.add(i, i64(1))
+        i.add_incoming(following, self.b.block)
+        self.b.cbranch(self.b.icmp_signed("<", following, i64(step.trips)), head, done)
+        self.b.position_at_end(done)
+        del self.loops[step.id]
+
+    def _if(self, step: If) -> None:
+        self._synchronise()
+        flag = self.b.load(self._address(step.condition), typ=I8)
+        # Nobody may overwrite the condition before every thread has read it.
+        self.pending = [(True, [region(step.condition, 1, self.updates)], [])]
+        with self.b.if_else(self.b.icmp_unsigned("!=", flag, ir.Constant(I8, 0))) as (yes, no):
+            with yes:
+                kept = list(self.pending)
+                self._steps(step.then)
+                self._synchronise()
+            with no:
+                self.pending = kept
+                self._steps(step.orelse)
+                self._synchronise()
+
+    # -- addresses ------------------------------------------------------------------------
+
+    def _pointer(self, position: int) -> ir.Value:
+        place = self.b.gep(self.table, [i64(position)], source_etype=PTR)
+        return self.b.load(place, typ=PTR)
+
+    def _address(self, ref: Ref) -> ir.Value:
+        base = self._pointer(self.plan.layout.position(ref.slot.kind, ref.slot.index))
+        offset = None
+        for loop, step in ref.steps:
+            moved = self.b.mul(self.loops[loop], i64(step))
+            offset = moved if offset is None else self.b.add(offset, moved)
+        if ref.offset or offset is not None:
+            total = i64(ref.offset) if offset is None else self.b.add(offset, i64(ref.offset))
+            base = self.b.gep(base, [total], source_etype=I8)
+        return base
+
+
+__all__ = ["MAIN", "Layout", "Plan", "TensorType", "build_plan", "main_module"]

@@ -1,0 +1,289 @@
+"""The scalar primitives as LLVM instructions, for a lane or a vector of lanes.
+
+Integer division by zero and overflowing float-to-int conversions are defined (0, saturation) and
+never trap: a model's data cannot crash the process.
+"""
+
+from collections.abc import Callable
+
+import llvmlite.ir as ir
+
+from ...loops.expr import PRIMITIVES
+from ...types import BF16, BOOL, F32, DType
+from . import vmath
+from .types import I1, Splat, constant, register_type, suffix, vector
+
+
+def intrinsic(module: ir.Module, name: str, result: ir.Type, args: list[ir.Type]) -> ir.Function:
+    """Declare an intrinsic once per module."""
+    found = module.globals.get(name)
+    return found or ir.Function(module, ir.FunctionType(result, args), name)
+
+
+def lanes_of(value: ir.Value) -> int | None:
+    return value.type.count if isinstance(value.type, ir.VectorType) else None
+
+
+def splat(b: ir.IRBuilder, value: ir.Value, lanes: int) -> ir.Value:
+    """A scalar in every lane."""
+    type = ir.VectorType(value.type, lanes)
+    if isinstance(value, ir.Constant):
+        return Splat(type, value)
+    undefined = ir.Constant(type, ir.Undefined)
+    first = b.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
+    return b.shuffle_vector(first, undefined, zeros)
+
+
+def _binary(float_op: str | None, signed: str, unsigned: str | None = None) -> Callable:
+    def emit(b, dtype, x, y):
+        op = float_op if dtype.is_float else signed if dtype.kind == "i" else unsigned or signed
+        return getattr(b, op)(x, y)
+
+    return emit
+
+
+def _compare(sign: str) -> Callable:
+    def emit(b, dtype, x, y):
+        if dtype.is_float:
+            return (b.fcmp_unordered if sign == "!=" else b.fcmp_ordered)(sign, x, y)
+        return (b.icmp_signed if dtype.kind == "i" else b.icmp_unsigned)(sign, x, y)
+
+    return emit
+
+
+def _extremum(sign: str) -> Callable:
+    """min and max; NaN wins. A constant operand that is a number saves the NaN check."""
+
+    def emit(b, dtype, x, y):
+        if not dtype.is_float:
+            compare = b.icmp_signed if dtype.kind == "i" else b.icmp_unsigned
+            return b.select(compare(sign, x, y), x, y)
+        if isinstance(y, ir.Constant) and not isinstance(x, ir.Constant):
+            x, y = y, x
+        chosen = b.select(b.fcmp_ordered(sign, x, y), x, y)  # y where one is NaN
+        if isinstance(x, ir.Constant):
+            return chosen
+        return b.select(b.fcmp_unordered("uno", x, x), x, chosen)
+
+    return emit
+
+
+def _int_division(signed: str, unsigned: str, floor: bool = False, remainder: bool = False):
+    """Division of ints with a nonzero divisor put in for zero, and -1 kept from overflowing."""
+
+    def emit(b, dtype, x, y):
+        if dtype.is_float:
+            if remainder:
+                return _float_mod(b, dtype, x, y, floor)
+            q = b.fdiv(x, y)
+            return vmath.emit(b, "floor" if floor else "trunc", q) if signed != "fdiv" else q
+        zero, one = _like(x, dtype, 0), _like(x, dtype, 1)
+        y = b.select(b.icmp_signed("==", y, zero), one, y)
+        if dtype.kind != "i":
+            return getattr(b, unsigned)(x, y)
+        minus = b.icmp_signed("==", y, _like(x, dtype, -1))
+        safe = b.select(minus, one, y)
+        q = b.select(minus, b.sub(zero, x), b.sdiv(x, safe))
+        r = b.select(minus, zero, b.srem(x, safe))
+        if floor:
+            wrong = b.and_(
+                b.icmp_signed("!=", r, zero),
+                b.icmp_signed("<", b.xor(r, y), zero),
+            )
+            q = b.select(wrong, b.sub(q, one), q)
+            r = b.select(wrong, b.add(r, y), r)
+        return r if remainder else q
+
+    return emit
+
+
+def _float_mod(b, dtype, x, y, floor: bool):
+    """fmod (sign of x), or mod with the sign of y. Exact for quotients below 2^53 by f64.
+
+    x - trunc(x/y)*y in double precision with fused multiply-add, then one correction step.
+    """
+    lanes = lanes_of(x)
+    wide = vector(ir.DoubleType(), lanes)
+    narrow = x.type != wide
+    if narrow:
+        x, y = b.fpext(x, wide), b.fpext(y, wide)
+    zero = Splat(wide, ir.Constant(ir.DoubleType(), 0.0)) if lanes else ir.Constant(wide, 0.0)
+    q = vmath.emit(b, "trunc", b.fdiv(x, y))
+    r = vmath.emit(b, "fma", b.fneg(q), y, x)
+    size = vmath.emit(b, "abs", y)
+    wrong = b.and_(b.fcmp_ordered("<", b.fmul(r, x), zero), b.fcmp_ordered("!=", r, zero))
+    r = b.select(wrong, b.fadd(r, vmath.emit(b, "copysign", size, x)), r)
+    infinite = b.fcmp_ordered("==", size, _infinity(wide, lanes))
+    finite = b.fcmp_ordered("<", vmath.emit(b, "abs", x), _infinity(wide, lanes))
+    r = b.select(b.and_(infinite, finite), x, r)
+    if floor:
+        other = b.and_(b.fcmp_ordered("<", b.fmul(r, y), zero), b.fcmp_ordered("!=", r, zero))
+        r = b.select(other, b.fadd(r, y), r)
+    return b.fptrunc(r, vector(ir.FloatType(), lanes)) if narrow else r
+
+
+def _infinity(type, lanes):
+    scalar = ir.Constant(ir.DoubleType(), float("inf"))
+    return Splat(type, scalar) if lanes else scalar
+
+
+def _like(x: ir.Value, dtype: DType, value) -> ir.Constant:
+    return constant(value, dtype, lanes_of(x))
+
+
+def _math(name: str) -> Callable:
+    return lambda b, dtype, *args: vmath.emit(b, name, *args)
+
+
+def _neg(b, dtype, x):
+    return b.fneg(x) if dtype.is_float else b.sub(_like(x, dtype, 0), x)
+
+
+def _abs(b, dtype, x):
+    if dtype.is_float:
+        return vmath.emit(b, "abs", x)
+    if dtype.kind == "u":
+        return x
+    zero = _like(x, dtype, 0)
+    return b.select(b.icmp_signed("<", x, zero), b.sub(zero, x), x)
+
+
+def _sign(b, dtype, x):
+    zero, one = _like(x, dtype, 0), _like(x, dtype, 1)
+    more, less = PRIMITIVE["gt"](b, dtype, x, zero), PRIMITIVE["lt"](b, dtype, x, zero)
+    minus = zero if dtype.kind == "u" else _like(x, dtype, -1)
+    rest = zero
+    if dtype.is_float:
+        rest = b.select(b.fcmp_unordered("uno", x, x), x, zero)
+    return b.select(more, one, b.select(less, minus, rest))
+
+
+def _isnan(b, dtype, x):
+    return b.fcmp_unordered("uno", x, x) if dtype.is_float else _like(x, BOOL, False)
+
+
+def _isinf(b, dtype, x):
+    if not dtype.is_float:
+        return _like(x, BOOL, False)
+    return b.fcmp_ordered("==", vmath.emit(b, "abs", x), _like(x, dtype, float("inf")))
+
+
+def _shift(op_signed: str, op_unsigned: str) -> Callable:
+    def emit(b, dtype, x, y):
+        """Shifts by the width or more give 0 (or the sign)."""
+        op = op_signed if dtype.kind == "i" else op_unsigned
+        width = _like(x, dtype, dtype.bits - 1)
+        over = b.icmp_unsigned(">", y, width)
+        shifted = getattr(b, op)(x, b.select(over, width, y))
+        return b.select(over, shifted if op == "ashr" else _like(x, dtype, 0), shifted)
+
+    return emit
+
+
+def _integer_pow(b, dtype, x, y):
+    """x**y of ints by squaring, 6 rounds (exponents are below 64 without overflow)."""
+    one, zero = _like(x, dtype, 1), _like(x, dtype, 0)
+    result, base, rest = one, x, y
+    for _ in range(6):
+        odd = b.icmp_signed("!=", b.and_(rest, one), zero)
+        result = b.select(odd, b.mul(result, base), result)
+        base, rest = b.mul(base, base), b.lshr(rest, one)
+    if dtype.kind == "u":
+        return result
+    # A negative exponent: 1/x truncated, which is nonzero for x = 1 and -1 only.
+    odd = b.icmp_signed("!=", b.and_(y, one), zero)
+    minus = _like(x, dtype, -1)
+    inverse = b.select(
+        b.icmp_signed("==", x, one), one,
+        b.select(b.icmp_signed("==", x, minus), b.select(odd, minus, one), zero),
+    )  # fmt: skip
+    return b.select(b.icmp_signed("<", y, zero), inverse, result)
+
+
+def _pow(b, dtype, x, y):
+    return vmath.emit(b, "pow", x, y) if dtype.is_float else _integer_pow(b, dtype, x, y)
+
+
+def _atan2(b, dtype, y, x):
+    """atan(y/x) moved into the right quadrant."""
+    zero = _like(x, dtype, 0.0)
+    pi = _like(x, dtype, 3.141592653589793)
+    a = vmath.emit(b, "atan", b.fdiv(y, x))
+    turn = vmath.emit(b, "copysign", pi, y)
+    return b.select(b.fcmp_ordered("<", x, zero), b.fadd(a, turn), a)
+
+
+PRIMITIVE: dict[str, Callable] = {
+    "add": _binary("fadd", "add"), "sub": _binary("fsub", "sub"), "mul": _binary("fmul", "mul"),
+    "div": _int_division("fdiv", "udiv"),
+    "truncdiv": _int_division("sdiv", "udiv"),
+    "floordiv": _int_division("sdiv", "udiv", floor=True),
+    "mod": _int_division("srem", "urem", floor=True, remainder=True),
+    "rem": _int_division("srem", "urem", remainder=True),
+    "min": _extremum("<"), "max": _extremum(">"), "pow": _pow, "atan2": _atan2,
+    "copysign": _math("copysign"), "fma": _math("fma"),
+    "shl": _shift("shl", "shl"), "shr": _shift("ashr", "lshr"),
+    "bitand": _binary(None, "and_"), "bitor": _binary(None, "or_"),
+    "bitxor": _binary(None, "xor"),
+    "bitnot": lambda b, dtype, x: b.xor(x, _like(x, dtype, -1)),
+    "lt": _compare("<"), "le": _compare("<="), "gt": _compare(">"), "ge": _compare(">="),
+    "eq": _compare("=="), "ne": _compare("!="),
+    "and": _binary(None, "and_"), "or": _binary(None, "or_"), "xor": _binary(None, "xor"),
+    "not": lambda b, dtype, x: b.xor(x, _like(x, BOOL, True)),
+    "neg": _neg, "abs": _abs, "sign": _sign, "isnan": _isnan, "isinf": _isinf,
+    "select": lambda b, dtype, c, x, y: b.select(c, x, y),
+    "round": _math("round_even"),
+} | {
+    name: _math(name)
+    for name in ["exp", "exp2", "expm1", "log", "log2", "log1p", "sqrt", "rsqrt", "sin", "cos",
+                 "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh",
+                 "erf", "sigmoid", "floor", "ceil", "trunc"]
+}  # fmt: skip
+assert set(PRIMITIVE) == set(PRIMITIVES) - {"cast"}
+
+
+def emit_cast(b: ir.IRBuilder, x: ir.Value, source: DType, target: DType) -> ir.Value:
+    """Convert a value. Float to int truncates and saturates, NaN becomes 0."""
+    if source == target:
+        return x
+    lanes = lanes_of(x)
+    if target == BOOL:
+        if source == BF16:
+            return emit_cast(b, emit_cast(b, x, BF16, F32), F32, BOOL)
+        return PRIMITIVE["ne"](b, source, x, _like(x, source, 0))
+    if source == BF16:
+        wide = b.zext(x, vector(ir.IntType(32), lanes))
+        sixteen = _like(wide, _U32, 16)
+        f32 = b.bitcast(b.shl(wide, sixteen), vector(ir.FloatType(), lanes))
+        return emit_cast(b, f32, F32, target)
+    if target == BF16:
+        return _to_bf16(b, emit_cast(b, x, source, F32))
+    type = vector(register_type(target), lanes)
+    if source.is_float and target.is_float:
+        return (b.fpext if target.bits > source.bits else b.fptrunc)(x, type)
+    if source.is_float:
+        sign = "fptosi" if target.kind == "i" else "fptoui"
+        name = f"llvm.{sign}.sat.{suffix(type)}.{suffix(x.type)}"
+        return b.call(intrinsic(b.module, name, type, [x.type]), [x])
+    if target.is_float:
+        return (b.sitofp if source.kind == "i" else b.uitofp)(x, type)
+    if target.bits > source.bits:
+        return (b.sext if source.kind == "i" else b.zext)(x, type)
+    return x if target.bits == source.bits else b.trunc(x, type)
+
+
+def _to_bf16(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
+    """Round to nearest even; NaN stays NaN."""
+    lanes = lanes_of(x)
+    word = vector(ir.IntType(32), lanes)
+    bits = b.bitcast(x, word)
+    c = lambda v: _like(bits, _U32, v)
+    odd = b.and_(b.lshr(bits, c(16)), c(1))
+    rounded = b.lshr(b.add(b.add(bits, odd), c(0x7FFF)), c(16))
+    chosen = b.select(b.fcmp_unordered("uno", x, x), c(0x7FC0), rounded)
+    return b.trunc(chosen, vector(ir.IntType(16), lanes))
+
+
+_U32 = DType("u32", "u", 32, F32.numpy)
+__all__ = ["I1", "PRIMITIVE", "emit_cast", "intrinsic", "lanes_of", "splat"]

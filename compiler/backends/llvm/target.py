@@ -1,0 +1,104 @@
+"""CPU targets: `cpu` (this machine), `cpu:x86-64-v3`, `cpu:x86-64-v4`, `cpu:aarch64`, ….
+
+`host()` reads this machine; named targets are fixed. A package keeps its target's name and the
+features that its code needs, and the loader refuses code that this machine cannot run.
+"""
+
+import functools
+import os
+
+import llvmlite.binding as llvm
+
+from ...errors import UsageError
+from ..base import CpuTarget
+
+_X86 = "x86_64-unknown-linux-gnu"
+NAMED = {
+    t.name: t
+    for t in [
+        CpuTarget("x86-64-v2", _X86, "x86-64-v2", "", 16, 16, 32 << 10, 256 << 10),
+        CpuTarget("x86-64-v3", _X86, "x86-64-v3", "", 32, 16, 32 << 10, 512 << 10),
+        CpuTarget("x86-64-v4", _X86, "x86-64-v4", "-prefer-256-bit", 64, 32, 32 << 10, 1 << 20),
+        CpuTarget("aarch64", "aarch64-unknown-linux-gnu", "generic", "+neon", 16, 32, 64 << 10),
+        CpuTarget("riscv64", "riscv64-unknown-linux-gnu", "generic-rv64", "+m,+a,+f,+d", 16, 32),
+    ]
+}
+
+
+@functools.cache
+def initialize() -> None:
+    """Make LLVM's code generators known, once."""
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+
+
+@functools.cache
+def host() -> CpuTarget:
+    """This machine."""
+    initialize()
+    triple = llvm.get_process_triple()
+    try:
+        features = dict(llvm.get_host_cpu_features())
+    except RuntimeError:  # not known for every platform
+        features = {}
+    flat = ",".join(f"{'+' if on else '-'}{name}" for name, on in sorted(features.items()))
+    vector_bytes, registers = 16, 32
+    if triple.startswith("x86_64"):
+        wide = features.get("avx512f") and features.get("avx512vl") and features.get("avx512bw")
+        vector_bytes = 64 if wide else 32 if features.get("avx2") else 16
+        registers = 32 if wide else 16
+        if wide:
+            flat += ",-prefer-256-bit"
+    return CpuTarget(
+        "host", triple, llvm.get_host_cpu_name(), flat, vector_bytes, registers,
+        _cache_size("LEVEL1_DCACHE", 32 << 10), _cache_size("LEVEL2_CACHE", 512 << 10),
+    )  # fmt: skip
+
+
+def _cache_size(name: str, default: int) -> int:
+    try:
+        size = os.sysconf(f"SC_{name}_SIZE")
+    except (ValueError, OSError):
+        return default
+    return size if size > 0 else default
+
+
+def parse_target(text: str) -> CpuTarget:
+    """The target of `cpu` or `cpu:NAME`. Raises UsageError for unknown names."""
+    kind, _, name = text.partition(":")
+    if kind == "cpu" and not name:
+        return host()
+    if kind == "cpu" and name in NAMED:
+        return NAMED[name]
+    raise UsageError(
+        "unknown CPU target", expected="cpu, " + ", ".join(f"cpu:{n}" for n in NAMED), received=text
+    )
+
+
+def runs_here(target: CpuTarget) -> str | None:
+    """Why code for `target` cannot run on this machine, or None."""
+    here = host()
+    if target.triple.split("-")[0] != here.triple.split("-")[0]:
+        return f"it is code for {target.triple.split('-')[0]}"
+    if target == here:
+        return None
+    needed = {
+        "x86-64-v2": {"sse4.2", "ssse3", "popcnt"},
+        "x86-64-v3": {"avx2", "fma", "bmi2", "f16c"},
+        "x86-64-v4": {"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512cd"},
+    }.get(target.cpu)
+    if needed is None:
+        needed = {f[1:] for f in target.features.split(",") if f.startswith("+")}
+    missing = needed - {f[1:] for f in here.features.split(",") if f.startswith("+")}
+    return f"this CPU lacks {', '.join(sorted(missing)[:6])}" if missing else None
+
+
+@functools.lru_cache(maxsize=8)
+def machine(target: CpuTarget):
+    """LLVM's TargetMachine."""
+    initialize()
+    t = llvm.Target.from_triple(target.triple)
+    return t.create_target_machine(
+        cpu=target.cpu, features=target.features, opt=2, reloc="pic", codemodel="default",
+        jit=False,
+    )  # fmt: skip

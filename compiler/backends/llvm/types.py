@@ -1,0 +1,77 @@
+"""LLVM types of dtypes: in registers, and in memory.
+
+Bools are i1 in registers and bytes in memory. bf16 is an i16 that is only loaded, stored and cast;
+signedness lives in the instructions, not in the type.
+"""
+
+import llvmlite.ir as ir
+
+from ...errors import UnsupportedError
+from ...types import BF16, BOOL, DType
+
+I1, I8, I32, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
+PTR = ir.PointerType()
+VOID = ir.VoidType()
+
+_FLOATS = {"f64": ir.DoubleType(), "f32": ir.FloatType(), "f16": ir.HalfType()}
+
+
+def register_type(dtype: DType) -> ir.Type:
+    """The type of a value in a register."""
+    if dtype == BOOL:
+        return I1
+    if dtype == BF16:
+        return ir.IntType(16)
+    if dtype.name in _FLOATS:
+        return _FLOATS[dtype.name]
+    if dtype.is_int and dtype.bits >= 8:
+        return ir.IntType(dtype.bits)
+    raise UnsupportedError(
+        "the CPU backend has no code for this dtype", received=dtype.name,
+        expected="f64 f32 f16 bf16, i8 to i64, u8 to u64, bool",
+    )  # fmt: skip
+
+
+def memory_type(dtype: DType) -> ir.Type:
+    """The type of an element in memory."""
+    return I8 if dtype == BOOL else register_type(dtype)
+
+
+def vector(type: ir.Type, lanes: int | None) -> ir.Type:
+    """`<lanes x type>`, or the scalar where `lanes` is None."""
+    return type if lanes is None else ir.VectorType(type, lanes)
+
+
+def suffix(type: ir.Type) -> str:
+    """How intrinsics spell a type: v16f32."""
+    if isinstance(type, ir.VectorType):
+        return f"v{type.count}{suffix(type.element)}"
+    if isinstance(type, ir.PointerType):
+        return "p0"
+    return {"float": "f32", "double": "f64", "half": "f16"}.get(str(type), str(type))
+
+
+def i64(value: int) -> ir.Constant:
+    return ir.Constant(I64, value)
+
+
+class Splat(ir.Constant):
+    """A vector constant with equal lanes; prints short."""
+
+    def __init__(self, type: ir.VectorType, element: ir.Constant):
+        super().__init__(type, [element] * type.count)
+        self._text = f"splat ({element.type} {element.get_reference()})"
+
+    def get_reference(self) -> str:
+        return self._text
+
+
+def constant(value, dtype: DType, lanes: int | None = None) -> ir.Constant:
+    """A constant of a dtype, splat over the lanes."""
+    type = register_type(dtype)
+    if dtype == BF16:
+        import numpy as np
+
+        value = int(np.asarray(value, BF16.numpy).view(np.uint16))
+    scalar = ir.Constant(type, value)
+    return scalar if lanes is None else Splat(vector(type, lanes), scalar)

@@ -1,0 +1,130 @@
+"""Native code in memory: `NativeModule` links objects and runs the entry.
+
+A run fills a table of pointers (see `compiler/backends/llvm/program.py`) and crosses into native
+code once; the GIL is released meanwhile. Arenas are kept for the next run, one per concurrent run.
+"""
+
+import ctypes
+import threading
+from collections.abc import Sequence
+
+import llvmlite.binding as llvm
+import numpy as np
+
+from ..compiler.backends.llvm.backend import NativeCode
+from ..compiler.backends.llvm.program import MAIN
+from ..compiler.backends.llvm.target import initialize
+from ..compiler.errors import TesselError
+from ..compiler.loops.nest import ExternCall
+from ..compiler.types import TensorType
+from .pool import get_pool
+
+ALIGNMENT = 64
+_CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.POINTER(ctypes.c_void_p))
+
+
+def aligned_empty(nbytes: int) -> np.ndarray:
+    """Uninitialised bytes at an address that is a multiple of 64."""
+    raw = np.empty(nbytes + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + nbytes]
+
+
+class NativeModule:
+    """A program's machine code, loaded; callable from several threads at once."""
+
+    def __init__(self, code: NativeCode, output_types: Sequence, updates: dict[int, int]):
+        self.code, self.output_types, self.updates = code, list(output_types), updates
+        self.pool = get_pool()
+        self._engine = _link(code.objects)
+        self._entry = self._engine.get_function_address(MAIN)
+        self._weights = [np.ascontiguousarray(w) for w in code.weights]
+        self._pointers = [w.ctypes.data for w in self._weights]
+        self._arenas: list[tuple[np.ndarray, int]] = []
+        self._lock = threading.Lock()
+
+    def __call__(self, inputs: Sequence[np.ndarray], threads: int, outputs=None) -> list:
+        """Run on contiguous arrays of the right types; returns fresh arrays (or `outputs`)."""
+        layout = self.code.layout
+        threads = threads if self.code.parallel else 1
+        if outputs is None:
+            outputs = [
+                np.empty(t.shape, t.dtype.numpy) if isinstance(t, TensorType) else None
+                for t in self.output_types
+            ]
+        for i, j in self.updates.items():
+            outputs[i] = inputs[j]
+        memory, available = self._take_arena(threads)
+        call = _Externs(self.code.externs, inputs, outputs) if self.code.externs else None
+        table = (ctypes.c_void_p * layout.size)(
+            memory.ctypes.data,
+            memory.ctypes.data + -(-self.code.arena // ALIGNMENT) * ALIGNMENT,
+            ctypes.cast(call.callback, ctypes.c_void_p).value if call is not None else None,
+            *[x.ctypes.data for x in inputs],
+            *[None if y is None else y.ctypes.data for y in outputs],
+            *self._pointers,
+        )
+        self.pool.run(self._entry, ctypes.addressof(table), threads)
+        with self._lock:
+            self._arenas.append((memory, available))
+        if call is not None:
+            call.finish()
+        return outputs
+
+    def _take_arena(self, threads: int) -> tuple[np.ndarray, int]:
+        with self._lock:
+            for i, (_, available) in enumerate(self._arenas):
+                if available >= threads:
+                    return self._arenas.pop(i)
+        arena = -(-self.code.arena // ALIGNMENT) * ALIGNMENT
+        return aligned_empty(arena + self.code.scratch * threads + ALIGNMENT), threads
+
+
+def _link(objects: dict[str, bytes]):
+    """A JIT engine that holds the objects."""
+    initialize()
+    tm = llvm.Target.from_default_triple().create_target_machine(opt=0, jit=True)
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), tm)
+    for data in objects.values():
+        engine.add_object_file(llvm.ObjectFileRef.from_data(data))
+    engine.finalize_object()
+    return engine
+
+
+class _Externs:
+    """Runs the hand-written kernels of one run, called back from native code."""
+
+    def __init__(self, steps: Sequence[ExternCall], inputs, outputs):
+        self.steps, self.outputs = steps, outputs
+        self.error: BaseException | None = None
+        self.callback = _CALLBACK(self._call)
+
+    def _call(self, number: int, pointers) -> None:
+        if self.error is not None:
+            return
+        try:
+            self._run(self.steps[number], pointers)
+        except BaseException as error:  # must not unwind through native code
+            self.error = error
+
+    def _run(self, step: ExternCall, pointers) -> None:
+        refs = [(r, t) for r, t in zip(step.inputs, step.input_types) if r is not None]
+        count = len(refs)
+        given = iter(self._array(pointers[i], t) for i, (_, t) in enumerate(refs))
+        arguments = [None if r is None else next(given) for r in step.inputs]
+        results = step.function(*arguments, **step.attrs)
+        results = results if isinstance(results, tuple) else (results,)
+        for i, (ref, type, result) in enumerate(zip(step.outputs, step.output_types, results)):
+            if isinstance(type, TensorType):
+                self._array(pointers[count + i], type)[...] = result
+            else:
+                self.outputs[ref.slot.index] = result
+
+    @staticmethod
+    def _array(address: int, type: TensorType) -> np.ndarray:
+        raw = (ctypes.c_uint8 * type.nbytes).from_address(address)
+        return np.frombuffer(raw, type.dtype.numpy).reshape(type.shape)
+
+    def finish(self) -> None:
+        if isinstance(self.error, TesselError) or self.error is not None:
+            raise self.error

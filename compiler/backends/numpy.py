@@ -78,7 +78,7 @@ def cast_array(x: np.ndarray, dtype: DType) -> np.ndarray:
         return x != 0
     if x.dtype.kind not in "iub" and dtype.is_int:
         wide = np.nan_to_num(x.astype(np.float64), nan=0.0, posinf=np.inf, neginf=-np.inf)
-        low, high = np.iinfo(dtype.numpy).min, np.iinfo(dtype.numpy).max
+        low, high = _limits(dtype)
         inside = np.clip(np.trunc(wide), float(low), float(np.nextafter(float(high), 0)))
         result = inside.astype(dtype.numpy)
         return np.where(wide >= float(high), dtype.numpy.type(high), result)
@@ -89,11 +89,12 @@ def cast_array(x: np.ndarray, dtype: DType) -> np.ndarray:
 
 
 def _limits(dtype: DType) -> tuple:
-    """What max and min over nothing are."""
+    """The smallest and the largest value: what max and min over nothing are."""
     if dtype.is_float:
         return -np.inf, np.inf
-    info = np.iinfo(dtype.numpy)
-    return info.min, info.max
+    if dtype.kind == "u":
+        return 0, 2**dtype.bits - 1
+    return -(2 ** (dtype.bits - 1)), 2 ** (dtype.bits - 1) - 1
 
 
 class _Evaluator:

@@ -1,10 +1,11 @@
 """If, Loop, Scan, and functions: graphs inside graphs."""
 
+import numpy as np
 import onnx
 
 from ...compiler.builder import Tensor
 from ...compiler.dims import Sym
-from ...compiler.errors import ModelError, TypeMismatch, UnsupportedError
+from ...compiler.errors import ModelError, TesselError, TypeMismatch, UnsupportedError
 from ...compiler.types import I64, TensorType
 from .call import Call
 from .scope import FAILED, Scope, Sequence
@@ -21,8 +22,8 @@ def if_(c: Call):
             raise TypeMismatch("a condition must be one bool", received=condition.type)
         name = "then_branch" if bool(known.reshape(())) else "else_branch"
         return inline_graph(c, branches[name], name)
-    regions = [_Region(c, graph, name) for name, graph in branches.items()]
-    then, other = ([_branch_type(v) for v in r.results] for r in regions)
+    regions = _branches(c, branches)
+    then, other = ([v.type for v in r.results] for r in regions)
     if then != other:
         raise UnsupportedError(
             "the branches give different types, and the condition is not known while reading",
@@ -43,14 +44,44 @@ def if_(c: Call):
     return results
 
 
-def _branch_type(value):
-    return value.type if isinstance(value, Tensor) else None
+def _branches(c: Call, branches: dict) -> list["_Region"]:
+    """Both branches as regions.
+
+    A branch may contradict the shapes of the inputs because it is never taken with them (a speech
+    model with a branch for each sample rate). It can give nothing right, so it gives NaN; the
+    graph's metadata tell where.
+    """
+    from .reader import Skip
+
+    regions: dict[str, _Region] = {}
+    impossible: list[TesselError] = []
+    for name, graph in branches.items():
+        mark = len(c.reader.findings.errors)
+        try:
+            regions[name] = _Region(c, graph, name)
+        except Skip:
+            errors = c.reader.findings.errors[mark:]
+            if impossible or not all(isinstance(e[0], TypeMismatch) for e in errors):
+                raise
+            impossible = c.reader.findings.take_since(mark)
+    if impossible:
+        (other,) = regions.values() if regions else (None,)
+        types = [v.type for v in other.results] if other is not None else []
+        if not types or not all(t.dtype.is_float for t in types):
+            for error in impossible:
+                c.reader.findings.add(error, None)
+            raise Skip
+        (name,) = branches.keys() - regions.keys()
+        regions[name] = _Region(c, branches[name], name, nan=types)
+        c.reader.note("never taken with these shapes, gives NaN", f"{c.where}, {name}")
+    return [regions[name] for name in branches]
 
 
 class _Region:
     """A graph attribute read into a closed graph."""
 
-    def __init__(self, c: Call, proto, name: str, inputs: list[tuple[str, TensorType]] = ()):
+    def __init__(self, c: Call, proto, name: str, inputs=(), nan: list[TensorType] = ()):
+        """`inputs` are (name, type); with `nan`, the nodes are not read: the results are NaN."""
         self.c, self.proto = c, proto
         self.builder = KnownBuilder(name=proto.name or name)
         self.scope = c.scope.child(self.builder, f"{c.where}/")
@@ -59,11 +90,18 @@ class _Region:
             tensor = self.builder.input(input_name or "input", type)
             self.own.append(tensor)
             self.scope.values[input_name] = tensor
+        if nan:
+            self.results = [self._nan(t) for t in nan]
+            return
         self.results = _read_into(c, proto, self.scope)
         for value in self.results:
             if not isinstance(value, Tensor):
                 raise UnsupportedError("a branch gives something that is not a tensor",
                                        where=c.where)  # fmt: skip
+
+    def _nan(self, type: TensorType) -> Tensor:
+        nan = self.builder.constant(np.asarray(np.nan, type.dtype.numpy))
+        return self.builder.emit("expand", nan, shape=type.shape)
 
     def close(self, captured: list, results: list | None = None):
         """The region's graph: its own inputs, then one input for each captured value."""

@@ -21,6 +21,12 @@ class Findings:
         shown = ", ".join("none" if v is None else str(getattr(v, "type", "?")) for v in operands)
         self.errors.append((error, context, shown, error.where or where))
 
+    def take_since(self, mark: int) -> list[TesselError]:
+        """Remove and return what was added after there were `mark` errors."""
+        taken = [e[0] for e in self.errors[mark:]]
+        del self.errors[mark:]
+        return taken
+
     def raise_if_any(self, where: str) -> None:
         """Raise one error with all findings. Its kind is that of the gravest."""
         if not self.errors:

@@ -52,6 +52,7 @@ class Reader:
         self.findings = Findings()
         self.functions = {(_domain(f.domain), f.name): f for f in self.model.functions}
         self.inlining: list[tuple[str, str]] = []
+        self.notes: dict[str, list[str]] = {}
 
     def read(self, shapes: dict[str, tuple]) -> Graph:
         graph = self.model.graph
@@ -66,9 +67,14 @@ class Reader:
         self.body(graph, scope)
         outputs = self.outputs(graph, scope)
         self.findings.raise_if_any(self.where)
+        builder.graph.metadata |= {k: "; ".join(v) for k, v in self.notes.items()}
         for value_info, value in zip(graph.output, outputs):
             builder.output(value_info.name, value)
         return builder.graph
+
+    def note(self, text: str, where: str) -> None:
+        """Leave word in the graph's metadata of something that the user may want to know."""
+        self.notes.setdefault(text, []).append(where)
 
     def _opsets(self) -> dict[str, int]:
         opsets = {_domain(o.domain): o.version for o in self.model.opset_import}

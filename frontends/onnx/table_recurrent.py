@@ -2,20 +2,15 @@
 
 from .call import Call
 
-_DEFAULTS = {"RNN": ["Tanh"], "GRU": ["Sigmoid", "Tanh"], "LSTM": ["Sigmoid", "Tanh", "Tanh"]}
-_ALPHA = {"LeakyRelu": 0.01, "ThresholdedRelu": 1.0, "HardSigmoid": 0.2, "Elu": 1.0}
-
-
 def recurrent(op: str):
     def entry(c: Call):
         direction = c.attr("direction", "forward")
-        count = 2 if direction == "bidirectional" else 1
-        activations = c.attr("activations", None) or _DEFAULTS[c.op_type] * count
-        _check_parameters(c, activations)
         attrs = {
             "hidden_size": c.attr("hidden_size", c.x(2).shape[-1]),
             "direction": direction,
-            "activations": tuple(activations),
+            "activations": tuple(c.attr("activations", ())),
+            "activation_alpha": tuple(c.attr("activation_alpha", ())),
+            "activation_beta": tuple(c.attr("activation_beta", ())),
             "clip": c.attr("clip", None),
         }
         c.ignore("output_sequence")
@@ -36,17 +31,6 @@ def recurrent(op: str):
         return [y, *states]
 
     return entry
-
-
-def _check_parameters(c: Call, activations) -> None:
-    alphas, betas = list(c.attr("activation_alpha", [])), list(c.attr("activation_beta", []))
-    for name in activations:
-        if name in _ALPHA and alphas and abs(alphas.pop(0) - _ALPHA[name]) > 1e-6:
-            raise c.unsupported("activation_alpha other than the default", received=name)
-        if name == "HardSigmoid" and betas and betas.pop(0) != 0.5:
-            raise c.unsupported("activation_beta other than the default", received=name)
-    if any(alphas) or any(betas):
-        raise c.unsupported("activation_alpha for an activation without parameters")
 
 
 TABLE = {"RNN": recurrent("rnn"), "GRU": recurrent("gru"), "LSTM": recurrent("lstm")}

@@ -316,7 +316,8 @@ def recurrent(op_type: str, **renamed: str):
         a = node.attrs
         attrs = {onnx_name: _plain(a[ours]) for onnx_name, ours in renamed.items()}
         attrs |= {"direction": a["direction"], "hidden_size": a["hidden_size"]}
-        attrs |= {"activations": list(a["activations"]) if a["activations"] else None}
+        for name in ("activations", "activation_alpha", "activation_beta"):
+            attrs[name] = list(a[name]) or None
         w.op(op_type, _in(w, node), _out(w, node), clip=a.get("clip"), **attrs)
 
     return entry

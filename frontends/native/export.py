@@ -1,8 +1,8 @@
 """Graphs of modules: for inference with the parameters inside, and for training.
 
-    graph = to_graph(net, params, "f32[N,1,8,8]")                     # ready for an ONNX writer
-    train, evaluate = training_graphs(net, cross_entropy, {"accuracy": accuracy},
-                                      x="f32[N,1,8,8]", y="i64[N]")
+graph = to_graph(net, params, "f32[N,1,8,8]")                     # ready for an ONNX writer
+train, evaluate = training_graphs(net, cross_entropy, {"accuracy": accuracy},
+                                  x="f32[N,1,8,8]", y="i64[N]")
 """
 
 from collections.abc import Callable, Mapping

@@ -75,15 +75,16 @@ def _function(op: registry.Op, name: str) -> Callable:
 def signature(op: registry.Op) -> inspect.Signature:
     """Tensors positional, attributes keyword-only, with the record's defaults."""
     P = inspect.Parameter
-    parameters = [
-        P(i.name, P.VAR_POSITIONAL if i.variadic else P.POSITIONAL_ONLY,
-          default=None if i.optional and not i.variadic else P.empty)
-        for i in op.inputs
-    ] + [
-        P(name, P.KEYWORD_ONLY,
-          default=P.empty if a.default is registry.REQUIRED else a.default)
-        for name, a in op.attrs.items()
-    ]  # fmt: skip
+    parameters = []
+    for i in reversed(op.inputs):
+        kind = P.VAR_POSITIONAL if i.variadic else P.POSITIONAL_ONLY
+        # An absent operand before a required one is given as None.
+        last = all(p.default is None or p.kind is P.VAR_POSITIONAL for p in parameters)
+        default = None if i.optional and not i.variadic and last else P.empty
+        parameters.insert(0, P(i.name, kind, default=default))
+    for name, a in op.attrs.items():
+        default = P.empty if a.default is registry.REQUIRED else a.default
+        parameters.append(P(name, P.KEYWORD_ONLY, default=default))
     return inspect.Signature(parameters)
 
 

@@ -89,7 +89,7 @@ def scan(f: Callable, init, xs):
     body = cut(b, "body", f, types, structure)
     carries = [o.type for o in body.graph.outputs[: len(states)]]
     pair = body.structure.kind is tuple and len(body.structure.children) == 2
-    if not pair or body.structure.children[0] != state_structure or carries != types[:len(states)]:
+    if not pair or body.structure.children[0] != state_structure or carries != types[: len(states)]:
         raise TypeMismatch(
             "the body of scan must return (carry, y), the carry with the types of init",
             where=source_line(f),
@@ -145,12 +145,15 @@ def _backward(b, f, args, ys, structure, backward) -> Region:
 
     def checked(dy):
         dxs = backward(dy)
-        dxs = dxs if isinstance(dxs, tuple) and len(dxs) == len(args) else (dxs,)
-        if len(dxs) != len(args):
+        if len(args) == 1 and not (isinstance(dxs, tuple) and len(dxs) == 1):
+            dxs = (dxs,)
+        if not isinstance(dxs, tuple) or len(dxs) != len(args):
             raise TypeMismatch(
                 "the gradient function must return one gradient per argument",
-                where=source_line(f), expected=len(args), received=len(dxs),
-            )  # fmt: skip
+                where=source_line(f),
+                expected=f"a tuple of {len(args)}",
+                received=repr(dxs),
+            )
         return [d for x, dx in zip(args, dxs) for d in leaves(x, dx)]
 
     def leaves(x, dx):

@@ -143,10 +143,11 @@ class Tracer(Builder):
         return x if isinstance(x, Array) else Array(self, x.value)
 
     def emit(self, name, *inputs, outputs=None, **attrs):
+        stamp, self.origin = self.origin, self.origin or user_line()
         try:
             return super().emit(name, *inputs, outputs=outputs, **attrs)
         except TypeMismatch as error:
-            dtypes = {x.dtype for x in inputs if isinstance(x, Tensor)}
+            dtypes = {x.dtype for x in inputs if isinstance(x, (Tensor, np.ndarray))}
             if error.fix is not None or "dtype" not in error.message or len(dtypes) < 2:
                 raise
             raise type(error)(
@@ -156,12 +157,14 @@ class Tracer(Builder):
                 received=error.received,
                 fix="tensors of different dtypes do not mix: cast one, x.cast('f32')",
             ) from None
+        finally:
+            self.origin = stamp
 
     def like(self, x, other: Tensor) -> Tensor:
         """`x` as a Tensor; a number takes `other`'s dtype if that holds it."""
         if isinstance(x, NUMBERS):
             kind, into = np.asarray(x).dtype.kind, other.dtype.kind
-            if kind in "fc" and into != "f" or kind in "iu" and into == "b":
+            if (kind in "fc" and into != "f") or (kind in "iu" and into == "b"):
                 raise TypeMismatch(
                     f"the number {x!r} does not fit into {other.dtype}",
                     where=user_line(),
@@ -187,11 +190,15 @@ class Tracer(Builder):
     def _mine(self, x: Tensor) -> None:
         if x.b is not self:
             finished = isinstance(x.b, Tracer) and x.b.finished
-            raise _leaked(x.b.graph.name) if finished else TesselError(
-                "a tensor of another trace is used",
-                where=user_line(),
-                received=repr(x.value),
-                fix="pass it in as an argument",
+            raise (
+                _leaked(x.b.graph.name)
+                if finished
+                else TesselError(
+                    "a tensor of another trace is used",
+                    where=user_line(),
+                    received=repr(x.value),
+                    fix="pass it in as an argument",
+                )
             )
 
 

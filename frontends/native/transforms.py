@@ -10,7 +10,7 @@ import functools
 import inspect
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,8 +37,8 @@ class _Compiled:
 class Jitted:
     """A function that compiles itself for each signature of its arguments.
 
-    The signature is the tree of dtypes and shapes, and the values of static arguments. The last
-    64 are kept. `trace(*args)` shows the graph.
+    The signature is the tree of dtypes and shapes, and the values of static arguments; defaults
+    that are not given stay Python values. The last 64 are kept. `trace(*args)` shows the graph.
     """
 
     def __init__(self, f: Callable, compile: Callable, static_argnums=(), static_argnames=()):
@@ -61,7 +61,7 @@ class Jitted:
         if find_tracer(args, kwargs) is not None:
             return self._f(*args, **kwargs)  # inside another trace: its nodes go there
         bound, static, arrays = self._bind(args, kwargs)
-        key = self._key(bound, static, arrays)
+        key = self._key(static, arrays)
         with self._lock:
             if key not in self._compiled:
                 self._compiled[key] = self._build(bound, static, arrays)
@@ -69,7 +69,7 @@ class Jitted:
                     self._compiled.popitem(last=False)
             self._compiled.move_to_end(key)
             compiled = self._compiled[key]
-        results = compiled.exe.run(dict(zip(compiled.inputs, tree.flatten(arrays)[0])))
+        results = compiled.exe.run(dict(zip(compiled.inputs, _leaves(arrays))))
         return tree.unflatten(compiled.structure, [results[n] for n in compiled.outputs])
 
     @property
@@ -87,7 +87,6 @@ class Jitted:
             bound = self._signature.bind(*args, **kwargs)
         except TypeError as error:
             raise UsageError(str(error), where=source_line(self._f)) from None
-        bound.apply_defaults()
         static = {n: v for n, v in bound.arguments.items() if n in self._static}
         arrays = {}
         for n, v in bound.arguments.items():
@@ -107,9 +106,13 @@ class Jitted:
             )  # fmt: skip
         return as_array(x, where)
 
-    def _key(self, bound, static, arrays) -> tuple:
+    def _key(self, static, arrays) -> tuple:
         leaves, structure = tree.flatten(arrays)
-        key = (structure, tuple((x.dtype, x.shape) for x in leaves), tuple(sorted((n, type(v).__name__, v) for n, v in static.items())))
+        key = (
+            structure,
+            tuple((x.dtype, x.shape) for x in leaves),
+            tuple(sorted((n, type(v).__name__, v) for n, v in static.items())),
+        )
         try:
             hash(key)
         except TypeError:
@@ -135,6 +138,11 @@ class Jitted:
         graph, structure = self._trace(bound, static, arrays)
         inputs = [v.name for v in graph.inputs]
         return _Compiled(self._compile(graph), inputs, list(graph.output_names), structure)
+
+
+def _leaves(trees: Mapping[str, Any]) -> list:
+    """The leaves of each argument in the order of the parameters: the graph's inputs."""
+    return [leaf for t in trees.values() for leaf in tree.flatten(t)[0]]
 
 
 def jit(f: Callable, *, compile: Callable, static_argnums=(), static_argnames=()) -> Jitted:

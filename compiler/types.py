@@ -99,7 +99,7 @@ def dtype_of(x) -> DType:
     if isinstance(x, str) and x in DTYPES:
         return DTYPES[x]
     try:
-        d = x.dtype if hasattr(x, "dtype") else np.dtype(x)
+        d = x.dtype if hasattr(x, "dtype") and not isinstance(x, type) else np.dtype(x)
         if d.kind in "US":
             return STR
         return _BY_NUMPY[d.newbyteorder("=")]

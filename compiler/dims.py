@@ -75,6 +75,9 @@ class Sym:
     def __mod__(self, other):
         return 0 if _divide(self, other) is not None else _opaque("mod", self, other)
 
+    def __rmod__(self, other):
+        return 0 if other == 0 else _opaque("mod", other, self)
+
     def __eq__(self, other):
         return isinstance(other, Sym) and self.terms == other.terms
 

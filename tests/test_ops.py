@@ -11,7 +11,7 @@ from tessel.compiler.backends.numpy import NumpyModule
 from tessel.compiler.builder import Builder
 from tessel.compiler.dims import Sym
 from tessel.compiler.errors import TypeMismatch
-from tessel.compiler.grad import expand_node
+from tessel.compiler.grad import expand_node, gradients
 from tessel.compiler.interpret import interpret
 from tessel.compiler.loops.lower import lower
 from tessel.compiler.ops.registry import OPS, Expand
@@ -121,6 +121,7 @@ def on_dims(name, *inputs, **attrs):
         ("div", ([4 * N, 7], 2), {}, [2 * N, 3]),
         ("div", ([-7], [2]), {}, [-3]),
         ("mod", ([4 * N, 7], 4), {}, [0, 3]),
+        ("mod", ([0, 7], [N, 0]), {}, [0, 0]),
         ("neg", ([N],), {}, [-N]),
         ("maximum", ([N, 3], [N, 5]), {}, [N, 5]),
         ("minimum", ([3], [5]), {}, [3]),
@@ -163,6 +164,53 @@ def test_cast_of_strings():
     cast = OPS["cast"].ref
     np.testing.assert_array_equal(cast(words, dtype=dtype_of("f32")), [1.5, -2.0])
     assert cast(np.array([1.5, np.inf]), dtype=dtype_of("str")).tolist() == ["1.5", "INF"]
+
+
+# -- symbolic dims -----------------------------------------------------------------------------
+
+SYMBOLIC_AXIS = {"lstm": 1, "gru": 1, "rnn": 1}  # the batch, where it is not axis 0
+
+
+def symbolic_graph(op, sample):
+    """The graph of the one node for any size of the batch axis."""
+    axis, b = SYMBOLIC_AXIS.get(op.name, 0), Builder(name=op.name)
+    given = []
+    for i, x in enumerate(sample.inputs):
+        t = None if x is None else tensor_type_of(x)
+        if i == 0:
+            t = t.with_shape(N if d == axis else n for d, n in enumerate(t.shape))
+        given.append(None if t is None else b.input(f"x{i}", t))
+    results = b.emit(op.name, *given, **sample.attrs)
+    return b, given, results if isinstance(results, tuple) else (results,)
+
+
+@pytest.mark.parametrize(
+    ("name", "position"),
+    [("softmax", 0), ("log_softmax", 0), ("layer_norm", 0), ("rms_norm", 0), ("batch_norm", 0),
+     ("instance_norm", 0), ("group_norm", 0), ("lrn", 0), ("hardmax", 0), ("rnn", 7), ("gru", 7),
+     ("lstm", 7)],
+)  # fmt: skip
+def test_a_composite_expands_for_any_batch(name, position):
+    op = OPS[name]
+    sample = list(op.samples())[position]
+    b, _, results = symbolic_graph(op, sample)
+    assert "N" in {str(d) for d in results[0].shape}
+    for i, y in enumerate(results):
+        b.output(f"y{i}", y)
+    expand_node(b, b.graph.nodes[-1])
+    inputs = [x for x in sample.inputs if x is not None]
+    check(sample, interpret(b.graph, inputs), expected_of(op, sample))
+
+
+@pytest.mark.parametrize("axes", [(0,), (0, 1), (1,)])
+def test_the_gradient_of_a_mean_over_a_symbolic_axis(axes):
+    b = Builder()
+    x = b.input("x", "f32[N,3]")
+    y = b.reduce_mean(x, axes=axes, keepdims=False)
+    (dx,) = gradients(b, [y.sum()], [x])
+    b.output("dx", dx)
+    count = np.prod([(5, 3)[a] for a in axes])
+    np.testing.assert_allclose(interpret(b.graph, [np.ones((5, 3), np.float32)])[0], 1 / count)
 
 
 # -- what a record refuses ----------------------------------------------------------------------

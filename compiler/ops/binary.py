@@ -41,9 +41,16 @@ def _div(x, y):
 
 
 def _div_dims(a, b):
+    """Symbolic quotients are rounded down, which is the same for sizes (they are not negative)."""
     if isinstance(a, dims.Sym) or isinstance(b, dims.Sym):
         return a // b
-    return 0 if b == 0 else math.trunc(a / b) if abs(a) < 2**50 else a // b
+    if b == 0:
+        return 0
+    return abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
+
+
+def _mod_dims(a, b):
+    return 0 if not isinstance(b, dims.Sym) and b == 0 else a % b
 
 
 def _pow(x, y):
@@ -97,7 +104,7 @@ ARITHMETIC = [
     ("pow", "x to the power y; of ints, the real power rounded towards zero", _pow, None,
      _pow_body, _pow_gradient),
     ("mod", "the rest of x / y with the sign of y, or of x if fmod is set", _mod,
-     lambda a, b: a % b,
+     _mod_dims,
      lambda s, x, y, fmod: s.apply("rem", x, y) if fmod else s.mod(x, y),
      # z = x - y * n with n = floor(x/y) or trunc(x/y), piecewise constant
      lambda g, x, y, z, fmod: (g, -(g * (x - z) / y))),

@@ -2,6 +2,7 @@
 
 from .call import Call
 
+
 def recurrent(op: str):
     def entry(c: Call):
         direction = c.attr("direction", "forward")

@@ -374,6 +374,54 @@ def scan(w: Writer, node: Node):
     w.op("Scan", [w.name(v) for v in node.inputs[:own]], _out(w, node), body=body, **attrs)
 
 
+def resize(w: Writer, node: Node):
+    """Scales where they are given; else sizes."""
+    a = node.attrs
+    f32 = {"dtype": np.float32}
+    roi = w.constant(a["roi"], **f32) if a["roi"] else ""
+    if a["scales"]:
+        rest = [w.constant(a["scales"], **f32)]
+    else:
+        rest = ["", w.ints(a["sizes"])]
+    w.op(
+        "Resize",
+        [*_in(w, node), roi, *rest],
+        _out(w, node),
+        mode=a["mode"],
+        coordinate_transformation_mode=a["coordinate_mode"],
+        nearest_mode=a["nearest_mode"],
+        cubic_coeff_a=a["cubic_coeff"],
+        exclude_outside=int(a["exclude_outside"]),
+        extrapolation_value=a["extrapolation_value"],
+    )
+
+
+def linear_classifier(w: Writer, node: Node):
+    a = node.attrs
+    kind = "classlabels_strings" if isinstance(a["labels"][0], str) else "classlabels_ints"
+    w.op(
+        "LinearClassifier",
+        _in(w, node),
+        _out(w, node),
+        domain=ML,
+        coefficients=list(a["coefficients"]),
+        intercepts=list(a["intercepts"]) or None,
+        post_transform=a["post_transform"],
+        **{kind: list(a["labels"])},
+    )
+
+
+def normalizer(w: Writer, node: Node):
+    w.op("Normalizer", _in(w, node), _out(w, node), domain=ML, norm=node.attrs["norm"])
+
+
+def zip_map(w: Writer, node: Node):
+    labels = node.attrs["labels"]
+    kind = "classlabels_strings" if isinstance(labels[0], str) else "classlabels_int64s"
+    w.op("ZipMap", _in(w, node), _out(w, node), domain=ML, **{kind: list(labels)})
+
+
+ML = "ai.onnx.ml"
 _I64 = next(d for d in ELEMENT_TYPE_OF if d.name == "i64")
 _SAME = (
     "exp log sqrt reciprocal sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh erf "
@@ -475,6 +523,10 @@ TABLE = {name: simple(name.capitalize()) for name in _SAME.split()} | {
     "qlinear_add": qlinear_add,
     "matmul_integer": simple("MatMulInteger"),
     "conv_integer": conv_integer,
+    "resize": resize,
+    "linear_classifier": linear_classifier,
+    "normalizer": normalizer,
+    "zip_map": zip_map,
     "if": if_,
     "scan": scan,
 }

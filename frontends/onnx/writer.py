@@ -27,6 +27,7 @@ from ...compiler.types import I64, MapType, SequenceType, TensorType, Type
 from .proto import ELEMENT_TYPE_OF
 
 OPSET, IR_VERSION = 21, 10
+_DOMAINS = {"ai.onnx.ml": 3}
 EXTERNAL = 1_500_000_000  # bytes of weights from which on they go to a file beside the model
 
 
@@ -240,6 +241,7 @@ class Writer:
         while inputs and inputs[-1] == "":
             inputs.pop()
         attrs = {k: v for k, v in attrs.items() if v is not None}
+        self.domains.setdefault(domain, _DOMAINS.get(domain, 1))
         name = self.unique(self.origin or op_type)
         self.nodes.append(
             helper.make_node(op_type, inputs, outputs, name=name, domain=domain, **attrs)

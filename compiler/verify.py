@@ -1,7 +1,8 @@
 """Is a graph well formed? `verify(graph)` raises one GraphError that lists every finding.
 
-Every value is defined once, before its uses; operands, attributes, regions and types are what
-the op's record says; outputs are named; `updates` point from outputs to inputs of one type.
+Every value is defined once, before its uses; operands, attributes and types are what the op's
+record infers (`if` and `scan` compare their regions' types there); regions are well formed;
+outputs are named; `updates` point from outputs to inputs of one type.
 """
 
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from .errors import GraphError, TesselError
 from .ir import Graph, Node, Value
 from .passes.specialize import merge_types
 from .text import print_name, print_node
-from .types import TensorType, Type, tensor_type_of
+from .types import tensor_type_of
 
 
 class Finding(NamedTuple):
@@ -81,43 +82,12 @@ def _node(node: Node, where: str) -> Iterator[Finding]:
     for name, region in node.regions():
         for f in check(region):
             yield f._replace(where=f"{name} of {node.where}: {f.where}")
-    yield from _regions(node, where)
 
 
 def _constant(node: Node, where: str) -> Iterator[Finding]:
     actual = tensor_type_of(node.attrs["value"])
     if len(node.outputs) == 1 and actual != node.output.type:
         yield Finding("a constant's type is not its array's", where, actual, node.output.type)
-
-
-def _regions(node: Node, where: str) -> Iterator[Finding]:
-    """A region's inputs take the operands that its op passes to it."""
-    if node.op.name == "if":
-        operands = [v.type for v in node.inputs[1:] if v is not None]
-        for name, region in node.regions():
-            yield from _signature(f"{name} takes other types", where, region.inputs, operands)
-            results = [v.type for v in node.outputs]
-            yield from _signature(f"{name} gives other types", where, region.outputs, results)
-    elif node.op.name == "scan":
-        body, states, scans = (node.attrs[k] for k in ("body", "states", "scans"))
-        operands = [v.type for v in node.inputs if v is not None]
-        for i in range(states, min(states + scans, len(operands))):
-            if isinstance(operands[i], TensorType):
-                operands[i] = operands[i].with_shape(operands[i].shape[1:])
-        yield from _signature("body takes other types", where, body.inputs, operands)
-        carried = [v.type for v in body.inputs[:states]]
-        yield from _signature("body gives other states", where, body.outputs[:states], carried)
-
-
-def _signature(
-    message: str, where: str, values: list[Value], types: list[Type]
-) -> Iterator[Finding]:
-    given = [v.type for v in values]
-    fits = len(given) == len(types) and all(
-        merge_types(a, b) is not None for a, b in zip(given, types)
-    )
-    if not fits:
-        yield Finding(message, where, _show(types), _show(given))
 
 
 def _outputs(graph: Graph, defined: set[Value]) -> Iterator[Finding]:
@@ -143,7 +113,3 @@ def _outputs(graph: Graph, defined: set[Value]) -> Iterator[Finding]:
         old, new = graph.inputs[into].type, graph.outputs[out].type
         if old != new:
             yield Finding("an update changes the type", where, old, new)
-
-
-def _show(types) -> str:
-    return "(" + ", ".join(map(str, types)) + ")"

@@ -166,9 +166,8 @@ class _Walk:
             inside = Counter(v for n in m.nodes for v in n.inputs)
             for inner in m.nodes[1:]:
                 for v in inner.outputs:
-                    others = self.count.get(v, 0) - inside[v]
-                    if others > 0 and inner.op.name != "constant":
-                        return f"{inner.op.name} %{v.name} has {others} other readers"
+                    if self.count.get(v, 0) > inside[v] and inner.op.name != "constant":
+                        return f"{inner.op.name} %{v.name} is read elsewhere too"
         return None if r.check is None else r.check(m)
 
     def replace(self, r: Rule, m: Match) -> list[Node] | None:

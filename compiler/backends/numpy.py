@@ -261,8 +261,7 @@ class _Memory:
         self.program = program
         self.inputs = [np.ascontiguousarray(x) for x in inputs]
         self.outputs = [
-            np.zeros(t.shape, t.dtype.numpy) if isinstance(t, TensorType) else None
-            for t in program.outputs
+            np.zeros(t.shape, t.dtype.numpy) if has_bytes(t) else None for t in program.outputs
         ]
         self.arena = np.zeros(program.arena, np.uint8)
         self.others: dict = {}
@@ -299,16 +298,21 @@ def _run(steps, memory: _Memory, loops: dict) -> None:
                 run_extern(step, lambda r, t: memory.array(r, t, loops), memory.others)
 
 
+def has_bytes(type) -> bool:
+    """Whether values of the type lie in memory: not strings, sequences and maps."""
+    return isinstance(type, TensorType) and type.dtype.kind != "s"
+
+
 def run_extern(step: ExternCall, array, others: dict) -> None:
-    """Run a hand-written kernel; results that are no tensors go to `others` by output slot."""
+    """Run a hand-written kernel; results that have no bytes go to `others` by output slot."""
     inputs = [
-        None if r is None else (array(r, t) if isinstance(t, TensorType) else others[r.slot.index])
+        None if r is None else (array(r, t) if has_bytes(t) else others[r.slot.index])
         for r, t in zip(step.inputs, step.input_types)
     ]
     results = step.function(*inputs, **step.attrs)
     results = results if isinstance(results, tuple) else (results,)
     for ref, type, result in zip(step.outputs, step.output_types, results):
-        if isinstance(type, TensorType):
+        if has_bytes(type):
             array(ref, type)[...] = result
         else:
             others[ref.slot.index] = result

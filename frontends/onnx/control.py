@@ -117,13 +117,14 @@ class _Region:
         return self.builder.graph
 
 
-def _read_into(c: Call, proto, scope: Scope) -> list:
+def _read_into(c: Call, proto, scope: Scope, wants=lambda i: True) -> list:
+    """The outputs of a graph read into `scope`; those not wanted may be missing."""
     from .reader import Skip
 
     origin = c.b.origin
     c.reader.body(proto, scope)
     c.b.origin = origin
-    results = c.reader.outputs(proto, scope)
+    results = c.reader.outputs(proto, scope, wants)
     if any(v is FAILED for v in results):
         raise Skip
     return results
@@ -154,7 +155,7 @@ def inline_function(c: Call, function: onnx.FunctionProto) -> list:
             expected=len(function.input),
             received=len(c.inputs),
         )
-    return _inline(c, function, opsets or c.scope.opsets, attributes)
+    return _inline(c, function, opsets, attributes)
 
 
 def _default(c: Call, a):
@@ -164,12 +165,13 @@ def _default(c: Call, a):
 
 
 def _inline(c: Call, function, opsets, attributes) -> list:
+    opsets = {"": c.scope.opsets.get("", onnx.defs.onnx_opset_version())} | opsets
     scope = Scope(c.b, opsets, attributes=attributes, prefix=f"{c.where}/")
     for i, name in enumerate(function.input):
         scope.values[name] = c[i]
     c.reader.inlining.append((c.domain, c.op_type))
     try:
-        return _read_into(c, _Body(function), scope)
+        return _read_into(c, _Body(function), scope, c.wants)
     finally:
         c.reader.inlining.pop()
 
@@ -198,8 +200,8 @@ def inline_standard(c: Call, schema) -> list:
 
 def _standard_body(c: Call, schema) -> onnx.FunctionProto:
     if schema.has_function:
-        versions = [v for v in schema.function_opset_versions if v <= c.version]
-        text = schema.get_function_with_opset_version(max(versions or [schema.since_version]))
+        version = _nearest(schema.function_opset_versions, c.version)
+        text = schema.get_function_with_opset_version(version)
     else:
         from .proto import ELEMENT_TYPE_OF
 
@@ -210,15 +212,33 @@ def _standard_body(c: Call, schema) -> onnx.FunctionProto:
                 dims = [None if isinstance(d, Sym) else d for d in v.shape]
                 info = onnx.helper.make_tensor_type_proto(ELEMENT_TYPE_OF[v.dtype], dims)
             types.append(info.SerializeToString())
-        versions = [v for v in schema.context_dependent_function_opset_versions if v <= c.version]
+        version = _nearest(schema.context_dependent_function_opset_versions, c.version)
         text = schema.get_context_dependent_function_with_opset_version(
-            max(versions or [schema.since_version]), c.proto.SerializeToString(), types
+            version, _resolved(c).SerializeToString(), types
         )
     if not text:
         raise UnsupportedError("unsupported operator", where=c.where)
     function = onnx.FunctionProto()
     function.ParseFromString(text)
     return function
+
+
+def _resolved(c: Call) -> onnx.NodeProto:
+    """The node with references to attributes of a function replaced by their values."""
+    node = onnx.NodeProto()
+    node.CopyFrom(c.proto)
+    for a in node.attribute:
+        if a.ref_attr_name and a.name in c.attrs:
+            a.CopyFrom(onnx.helper.make_attribute(a.name, c.attrs[a.name]))
+    kept = [a for a in node.attribute if not a.ref_attr_name]
+    del node.attribute[:]
+    node.attribute.extend(kept)
+    return node
+
+
+def _nearest(versions, wanted: int) -> int:
+    """The newest body that is not newer than the model, else the oldest."""
+    return max((v for v in versions if v <= wanted), default=min(versions))
 
 
 # -- loops ------------------------------------------------------------------------------------

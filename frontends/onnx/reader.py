@@ -66,6 +66,10 @@ class Reader:
         self._inputs(graph, scope, shapes)
         self.body(graph, scope)
         outputs = self.outputs(graph, scope)
+        for info, value in zip(graph.output, outputs):
+            if isinstance(value, Sequence):
+                error = UnsupportedError("an output must be a tensor", where=f"output {info.name}")
+                self.findings.add(error)
         self.findings.raise_if_any(self.where)
         builder.graph.metadata |= {k: "; ".join(v) for k, v in self.notes.items()}
         for value_info, value in zip(graph.output, outputs):
@@ -184,13 +188,15 @@ class Reader:
             scope.values[name] = FAILED
             self.findings.add(error)
 
-    def outputs(self, graph, scope: Scope) -> list:
-        """The values of a graph's outputs. Tensors only; a failed one is reported already."""
+    def outputs(self, graph, scope: Scope, wants=lambda i: True) -> list:
+        """The values of a graph's outputs; None for one that is missing and not wanted."""
         results = []
-        for info in graph.output:
+        for i, info in enumerate(graph.output):
             name = info if isinstance(info, str) else info.name
             value = scope.find(name)
-            if value is UNDEFINED or value is None:
+            if value is UNDEFINED and not wants(i):
+                value = None
+            elif value is UNDEFINED or value is None:
                 error = ModelError("no node makes this output", where=f"output {name}")
                 self.findings.add(error)
                 value = FAILED
@@ -291,7 +297,8 @@ class Reader:
                 f"unsupported attribute {', '.join(sorted(unread))}", where=where
             )
         results = list(results) if isinstance(results, (tuple, list)) else [results]
-        missing = [n for n in node.output[len(results) :] if n]
+        results += [None] * (len(node.output) - len(results))
+        missing = [n for n, r in zip(node.output, results) if n and r is None]
         if missing:
             raise UnsupportedError(f"unsupported output {', '.join(missing)}", where=where)
         return results

@@ -40,11 +40,11 @@ def attention(c: Call):
         and not any(c.wants(i) for i in (1, 2, 3))
         and not c.attr("softcap", 0.0)
         and not (c.attr("is_causal", 0) and c[3] is not None)
-        and "softmax_precision" not in c.attrs
+        and not set(c.attrs) - {"scale", "is_causal", "kv_num_heads", "q_num_heads", "softcap"}
     )
     if not plain:
         return inline_standard(c, onnx.defs.get_schema(c.op_type, c.version, c.domain))
-    c.ignore("qk_matmul_output_mode", "kv_num_heads", "q_num_heads")
+    c.ignore("kv_num_heads", "q_num_heads")
     scale = c.attr("scale", 1 / math.sqrt(c.x(0).shape[-1]))
     return c.b.emit(
         "attention", *c.tensors[:3], c[3], scale=scale, is_causal=bool(c.attr("is_causal", 0))

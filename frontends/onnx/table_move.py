@@ -179,6 +179,11 @@ def depth_to_space(c: Call):
 
 
 def space_to_depth(c: Call):
+    if c.attr("mode", "DCR") == "CRD":
+        x, k = c.x(0), c.attr("blocksize")
+        n, d, h, w = x.shape
+        split = x.reshape((n, d, h // k, k, w // k, k)).transpose((0, 1, 3, 5, 2, 4))
+        return split.reshape((n, d * k * k, h // k, w // k))
     return c.b.emit("space_to_depth", c.x(0), block=c.attr("blocksize"))
 
 

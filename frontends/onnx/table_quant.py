@@ -12,10 +12,17 @@ def quantize(c: Call):
     dtype = DTYPES["u8"] if zero is None else zero.dtype
     if c.attr("output_dtype", 0):
         dtype = dtype_of_element(c.attr("output_dtype"), c.where)
-    if scale.rank == 1 and scale.shape == (1,) and x.shape[_axis(c, x) :][:1] != (1,):
-        scale, zero = scale.reshape(()), None if zero is None else zero.reshape(())
-    _no_blocks(c)
-    return c.b.emit("quantize_linear", x, scale, zero, axis=_axis(c, x), dtype=dtype)
+    scale, zero, axis = _parameters(c, x, scale, zero)
+    if not c.attr("block_size", 0):
+        return c.b.emit("quantize_linear", x, scale, zero, axis=axis, dtype=dtype)
+    if not dtype.is_int:
+        raise c.unsupported("blocked quantisation to floats")
+    scaled = c.b.emit("round", c.b.emit("div", x.cast(F32), scale.cast(F32)))
+    if zero is not None:
+        scaled = scaled + zero.cast(F32)
+    low = -(1 << dtype.bits - 1) if dtype.kind == "i" else 0
+    bounds = [c.scalar(v, F32) for v in (low, low + (1 << dtype.bits) - 1)]
+    return c.b.emit("clip", scaled, *bounds).cast(dtype)
 
 
 def dequantize(c: Call):
@@ -23,22 +30,37 @@ def dequantize(c: Call):
     dtype = scale.dtype
     if c.attr("output_dtype", 0):
         dtype = dtype_of_element(c.attr("output_dtype"), c.where)
-    if scale.rank == 1 and scale.shape == (1,) and x.shape[_axis(c, x) :][:1] != (1,):
-        scale, zero = scale.reshape(()), None if zero is None else zero.reshape(())
-    _no_blocks(c)
-    return c.b.emit("dequantize_linear", x, scale, zero, axis=_axis(c, x), dtype=dtype)
+    scale, zero, axis = _parameters(c, x, scale, zero)
+    if not c.attr("block_size", 0):
+        return c.b.emit("dequantize_linear", x, scale, zero, axis=axis, dtype=dtype)
+    shifted = x.cast(F32) if zero is None else x.cast(F32) - zero.cast(F32)
+    return (shifted * scale.cast(F32)).cast(dtype)
 
 
-def _axis(c: Call, x) -> int:
+def _parameters(c: Call, x, scale, zero):
+    """(scale, zero point, axis); a vector of one element is a scalar, blocks are repeated."""
     axis = c.attr("axis", 1)
-    if c.x(1).rank == 0 or x.rank == 0 or (x.rank == 1 and axis == 1):
-        return 0
-    return normalize_axis(axis, x.rank)
+    block = c.attr("block_size", 0)
+    if block:
+        axis = normalize_axis(axis, x.rank)
+        zero = None if zero is None else _repeat(zero, axis, block, x.shape[axis])
+        return _repeat(scale, axis, block, x.shape[axis]), zero, axis
+    if scale.rank == 0 or x.rank == 0 or (x.rank == 1 and axis == 1):
+        axis = 0
+    axis = normalize_axis(axis, x.rank) if x.rank else 0
+    if scale.shape == (1,) and (x.rank == 0 or x.shape[axis] != 1):
+        scale, zero = scale.reshape(()), None if zero is None else zero.reshape(())
+    return scale, zero, axis
 
 
-def _no_blocks(c: Call) -> None:
-    if c.attr("block_size", 0):
-        raise c.unsupported("blocked quantisation (block_size)")
+def _repeat(t, axis: int, block: int, size):
+    """Each element `block` times along the axis, cut to `size`."""
+    before, n, after = t.shape[:axis], t.shape[axis], t.shape[axis + 1 :]
+    t = t.reshape((*before, n, 1, *after)).expand((*before, n, block, *after))
+    t = t.reshape((*before, n * block, *after))
+    if t.shape[axis] == size:
+        return t
+    return t.b.emit("slice", t, axes=(axis,), starts=(0,), steps=(1,), sizes=(size,))
 
 
 def qlinear_conv(c: Call):
@@ -49,7 +71,11 @@ def qlinear_conv(c: Call):
 
 
 def qlinear_matmul(c: Call):
-    return c.b.emit("qlinear_matmul", *[c[i] for i in range(8)])
+    """Scales of other floats become f32, which holds them exactly."""
+    inputs = [c[i] for i in range(8)]
+    for i in (1, 4, 6):
+        inputs[i] = inputs[i].cast(F32)
+    return c.b.emit("qlinear_matmul", *inputs)
 
 
 def matmul_integer(c: Call):
@@ -71,4 +97,3 @@ TABLE = {
     "MatMulInteger": matmul_integer,
     "ConvInteger": conv_integer,
 }
-__all__ = ["F32", "TABLE"]

@@ -147,15 +147,18 @@ def lp_pool(c: Call):
 def max_unpool(c: Call):
     x, kernel = c.x(0), c.attr("kernel_shape")
     attrs = window(c, x, kernel)
-    sizes = c.symbols(2, "output_shape")
-    if sizes is None:
-        rank = len(kernel)
-        pads = attrs["pads"]
-        sizes = list(x.shape[:2]) + [
-            (x.shape[2 + i] - 1) * attrs["strides"][i] - pads[i] - pads[rank + i] + kernel[i]
-            for i in range(rank)
-        ]
-    return c.b.emit("max_unpool", x, c.x(1), kernel=tuple(kernel), sizes=tuple(sizes[2:]), **attrs)
+    rank, pads = len(kernel), attrs["pads"]
+    sizes = [
+        (x.shape[2 + i] - 1) * attrs["strides"][i] - pads[i] - pads[rank + i] + kernel[i]
+        for i in range(rank)
+    ]
+    y = c.b.emit("max_unpool", x, c.x(1), kernel=tuple(kernel), sizes=tuple(sizes), **attrs)
+    wanted = c.symbols(2, "output_shape")
+    if wanted is None or tuple(wanted) == y.shape:
+        return y
+    # the indices count in the smaller shape, which lies at the origin of the wanted one
+    extra = [w - d for w, d in zip(wanted, y.shape, strict=True)]
+    return c.b.emit("pad", y, pads=(0,) * y.rank + tuple(extra))
 
 
 def global_pool(op: str):

@@ -1,1 +1,114 @@
-"""tessel: a compiler-based graph optimizer, inference and training toolkit."""
+"""tessel: a compiler-based graph optimizer, inference and training toolkit.
+
+    exe = tessel.compile("model.onnx")
+    y = exe(x)                                  # or exe.run({"x": x})
+    exe.save("model.tsl"); exe = tessel.load("model.tsl")
+
+This is the face: it joins the frontends, the compiler and the runtime, each loaded when needed.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .compiler.errors import TesselError
+    from .compiler.grad import graph_gradients as gradients
+    from .compiler.ir import Graph
+    from .runtime.executable import Executable
+
+__version__ = "0.1.0"
+__all__ = [
+    "Executable", "Graph", "TesselError", "compile", "grad", "gradients", "jit", "load",
+    "value_and_grad",
+]  # fmt: skip
+
+
+def compile(
+    model, *,
+    target="cpu", shapes=None, opt_level=2, precision=None, quantize=None, prune=None,
+    threads=None, strict=False, cache=None, observer=None,
+) -> "Executable":  # fmt: skip
+    """Compile a model: a path, the bytes of an ONNX file, a ModelProto or a Graph.
+
+    target      "cpu" (this machine), "cpu:x86-64-v3", …, "cuda", "cuda:sm_90", "numpy"
+    shapes      sizes of dims that the model leaves open, by input: {"x": (1, 3, 224, 224)};
+                dims that stay open are compiled when inputs arrive
+    opt_level   0 nothing is rewritten … 2 the default, 3 the most
+    threads     how many cores a run may use; None: those that this process may use
+    strict      refuse models of which a part would run outside compiled code
+    cache       folder of compiled kernels; None: the user's cache folder, False: none
+    observer    sees `(pass, graph, changed)` after each pass
+
+    `precision`, `quantize` and `prune` take None: the model's own weights and dtypes are kept.
+    Raises TesselError: UsageError for options, ModelError, UnsupportedError, ….
+    """
+    from .compiler.passes.base import Report
+    from .runtime.build import check_options, object_cache, open_target, optimize
+    from .runtime.executable import Executable, check_threads
+
+    check_options(opt_level, precision=precision, quantize=quantize, prune=prune)
+    threads = check_threads(threads)
+    where = open_target(target, object_cache(cache))
+    graph, report = read(model, shapes), Report()
+    graph = optimize(graph, opt_level, where, report, observer=observer)
+    exe = Executable(graph, where, level=opt_level, threads=threads, strict=strict)
+    exe.report = report
+    if not graph.symbols():
+        exe.specialization({})
+    return exe
+
+
+def read(model, shapes=None) -> "Graph":
+    """The Graph of a model (see `compile`), before any pass. `shapes` as in `compile`."""
+    from .compiler.ir import Graph
+    from .runtime.signature import fix_shapes
+
+    if isinstance(model, Graph):
+        return fix_shapes(model, shapes) if shapes else model
+    from .frontends.onnx.reader import read as read_onnx
+
+    return read_onnx(model, shapes=shapes)
+
+
+def load(path, *, native=True, threads=None, cache=None) -> "Executable":
+    """Load a `.tsl` package; its weights are mapped from the file.
+
+    A package carries machine code, so loading one is trusting it. `native=False` ignores that
+    code and compiles the graph which the package carries, as happens where the code was made for
+    another CPU (`exe.notes` says so). Raises PackageError.
+    """
+    from .runtime.build import object_cache
+    from .runtime.executable import check_threads
+    from .runtime.package import load as load_package
+
+    threads = check_threads(threads)
+    return load_package(path, native=native, threads=threads, cache=object_cache(cache))
+
+
+def _load(name: str):
+    """What the face re-exports, imported at its first use."""
+    if name == "TesselError":
+        from .compiler.errors import TesselError as value
+    elif name == "Graph":
+        from .compiler.ir import Graph as value
+    elif name == "Executable":
+        from .runtime.executable import Executable as value
+    elif name == "gradients":
+        from .compiler.grad import graph_gradients as value
+    elif name in ("jit", "grad", "value_and_grad"):
+        from .frontends.native.transforms import make_transforms
+
+        made = dict(zip(("jit", "grad", "value_and_grad"), make_transforms(compile)))
+        globals().update(made)
+        value = made[name]
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return value
+
+
+def __getattr__(name: str):
+    value = globals()[name] = _load(name)
+    return value
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,206 @@
+"""From a graph with known sizes to something that runs, for each kind of target.
+
+    target = open_target("cpu:x86-64-v3")
+    built = target.build(graph)                   # Built: built.module(arrays, threads) -> outputs
+
+A module takes contiguous arrays in the graph's order and returns fresh ones; for each entry of
+`graph.updates` it writes into the input's array and returns that.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..compiler.errors import UnsupportedError, UsageError
+from ..compiler.ir import Graph
+from ..compiler.loops.lower import lower
+from ..compiler.loops.nest import Program
+from ..compiler.passes.base import Report, run_pipeline
+from ..compiler.passes.pipelines import default_pipeline
+from ..compiler.passes.specialize import specialize
+
+TARGETS = "cpu, cpu:NAME, numpy, cuda, cuda:sm_NN"
+
+
+class Module(Protocol):
+    """Code in memory; callable from several threads at once."""
+
+    def __call__(self, inputs: Sequence[np.ndarray], threads: int) -> list: ...
+
+
+@dataclass(eq=False)
+class Built:
+    """One specialisation of a model: its graph and program, its code, and what runs it.
+
+    `program` and `graph` are None where the code was loaded from a package. `code` is the
+    target's own record (the CPU's is `NativeCode`), None for numpy.
+    """
+
+    binding: dict[str, int]
+    module: Module
+    code: Any = None
+    graph: Graph | None = None
+    program: Program | None = None
+
+
+class Target(Protocol):
+    """`name` is what the user wrote; `channels_last` whether convolutions are converted to it."""
+
+    name: str
+    channels_last: bool
+
+    def build(self, graph: Graph, program: Program) -> tuple[Module, Any]: ...
+
+
+def check_options(opt_level, **options) -> None:
+    """Raise UsageError for options of `tessel.compile` that cannot be met."""
+    if isinstance(opt_level, bool) or opt_level not in (0, 1, 2, 3):
+        raise UsageError("unknown optimisation level", expected="0, 1, 2, 3", received=opt_level)
+    for name, value in options.items():
+        if value is not None:
+            raise UsageError(
+                f"{name} is not supported", expected="None: as the model says",
+                received=repr(value), fix="convert the model with its own tools before compiling",
+            )  # fmt: skip
+
+
+def object_cache(cache):
+    """The cache of compiled kernels: None the user's, False none, else a folder."""
+    from ..compiler.backends.llvm.cache import ObjectCache, cache_folder
+
+    if cache is None:
+        return ObjectCache(cache_folder() / "objects")
+    return ObjectCache(None if cache is False else Path(cache))
+
+
+def optimize(graph: Graph, level: int, target: Target, report: Report | None = None, **options):
+    """The graph after the passes of `-O{level}`."""
+    pipeline = default_pipeline(level, channels_last=target.channels_last)
+    return run_pipeline(graph, pipeline, report=report, **options)
+
+
+def build(graph: Graph, binding: dict[str, int], level: int, target: Target, strict: bool) -> Built:
+    """A specialisation: sizes are put in, what follows from them is folded, code is made.
+
+    `graph` has been optimized already; most passes find nothing to do, so this costs little.
+    """
+    if binding:
+        graph = optimize(specialize(graph, binding), level, target)
+    program = lower(graph)
+    if strict:
+        refuse_externs(program)
+    module, code = target.build(graph, program)
+    return Built(binding, module, code, graph, program)
+
+
+def refuse_externs(program: Program) -> None:
+    """Raise UnsupportedError if something would run outside compiled code."""
+    from ..compiler.loops.nest import ExternCall, For, If
+
+    def visit(steps):
+        for step in steps:
+            match step:
+                case ExternCall():
+                    yield step
+                case For(body=body):
+                    yield from visit(body)
+                case If(then=then, orelse=orelse):
+                    yield from visit(then)
+                    yield from visit(orelse)
+
+    findings = [
+        UnsupportedError(f"{step.op} runs in Python", where=step.origin or None)
+        for step in visit(program.steps)
+    ]
+    if findings:
+        raise UnsupportedError(
+            "not everything runs in compiled code", findings=findings, fix="leave out strict"
+        )
+
+
+class NumpyTarget:
+    """Interprets the loops: slow, and the oracle."""
+
+    name = "numpy"
+    channels_last = False
+
+    def build(self, graph: Graph, program: Program):
+        from ..compiler.backends.numpy import NumpyModule
+
+        inner = NumpyModule(program)
+        updates = dict(graph.updates)
+
+        def module(inputs, threads):
+            outputs = inner(inputs)
+            for i, j in updates.items():
+                inputs[j][...] = outputs[i]
+                outputs[i] = inputs[j]
+            return outputs
+
+        return module, None
+
+
+class CpuTarget:
+    """LLVM machine code."""
+
+    channels_last = False
+
+    def __init__(self, name: str, cache):
+        from ..compiler.backends.llvm.target import parse_target
+
+        self.name, self.cache = name, cache
+        self.machine = parse_target(name)
+
+    def build(self, graph: Graph, program: Program):
+        from ..compiler.backends.llvm.backend import compile_program
+        from ..compiler.backends.llvm.target import runs_here
+
+        code = compile_program(program, self.machine, graph.updates, self.cache)
+        reason = runs_here(self.machine)
+        if reason is not None:
+            return Foreign(self.name, reason), code
+        return self.load(code, program.outputs, graph.updates), code
+
+    def load(self, code, output_types: Sequence, updates: dict[int, int]) -> Module:
+        from .native import NativeModule
+
+        return NativeModule(code, output_types, updates)
+
+
+class Foreign:
+    """Stands for code that this machine cannot run: it can be saved, not called."""
+
+    def __init__(self, name: str, reason: str):
+        self.name, self.reason = name, reason
+
+    def __call__(self, inputs, threads):
+        raise UsageError(
+            f"code for {self.name} does not run on this machine", received=self.reason,
+            fix="save it with exe.save(…) and load it there; target='cpu' is this machine",
+        )  # fmt: skip
+
+
+def open_target(name: str, cache=None) -> Target:
+    """The target of a name. Raises UsageError for unknown ones."""
+    kind = str(name).partition(":")[0]
+    if name == "numpy":
+        return NumpyTarget()
+    if kind == "cpu":
+        return CpuTarget(name, cache)
+    if kind == "cuda":
+        return _cuda(name)
+    raise UsageError("unknown target", expected=TARGETS, received=name)
+
+
+def _cuda(name: str) -> Target:
+    try:
+        from .device import CudaTarget
+    except ModuleNotFoundError as error:
+        raise UnsupportedError(
+            "this installation has no GPU support", received=f"no module {error.name}",
+            fix="pip install 'tessel[gpu]'; target='cpu' runs everywhere",
+        ) from error  # fmt: skip
+    return CudaTarget(name)

@@ -1,0 +1,221 @@
+"""What an executable takes and gives: names, dtypes, shapes; and the check of what it receives.
+
+    signature = Signature(graph)
+    arrays, binding = signature.check({"x": x})     # contiguous arrays in order, {"N": 8}
+
+A check reports everything that is wrong in one InputError.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..compiler import dims
+from ..compiler.errors import InputError, TesselError
+from ..compiler.ir import Graph
+from ..compiler.passes.specialize import specialize
+from ..compiler.types import DType, TensorType, Type, dtype_of
+
+
+@dataclass(frozen=True)
+class Port:
+    """One input or output.
+
+    `dtype` is numpy's, `shape` a tuple of ints and, for symbolic dims, their names; both are None
+    for what is no tensor (sequences, maps), where `type` says what it is.
+    """
+
+    name: str
+    type: Type
+
+    @property
+    def dtype(self) -> np.dtype | None:
+        return self.type.dtype.numpy if isinstance(self.type, TensorType) else None
+
+    @property
+    def shape(self) -> tuple[int | str, ...] | None:
+        if not isinstance(self.type, TensorType):
+            return None
+        return tuple(d if isinstance(d, int) else str(d) for d in self.type.shape)
+
+    def __str__(self):
+        return f"{self.name}: {self.type}"
+
+
+class Signature:
+    """The inputs and outputs of a graph, in order."""
+
+    def __init__(self, inputs: Sequence[Port], outputs: Sequence[Port]):
+        self.inputs, self.outputs = tuple(inputs), tuple(outputs)
+        self.names = [p.name for p in self.inputs]
+
+    @staticmethod
+    def of(graph: Graph) -> "Signature":
+        inputs = [Port(v.name, v.type) for v in graph.inputs]
+        return Signature(
+            inputs, [Port(n, v.type) for n, v in zip(graph.output_names, graph.outputs)]
+        )
+
+    def check(self, feeds: Mapping) -> tuple[list[np.ndarray], dict[str, int]]:
+        """Contiguous arrays of the machine's byte order, and the sizes of the symbolic dims.
+
+        Raises one InputError that lists all findings.
+        """
+        if not isinstance(feeds, Mapping):
+            raise InputError(
+                "run takes a dict of arrays by input name",
+                expected=", ".join(map(str, self.inputs)) or "no inputs",
+                received=type(feeds).__name__,
+            )
+        findings = self._misnamed(feeds)
+        arrays: list[np.ndarray | None] = []
+        for port in self.inputs:
+            array = None
+            if port.name in feeds:
+                try:
+                    array = receive(port, feeds[port.name])
+                except InputError as error:
+                    findings.append(error)
+            arrays.append(array)
+        binding, misfits = bind([p.type for p in self.inputs], arrays, self.names)
+        findings += misfits
+        if findings:
+            raise InputError(
+                "the inputs do not fit the model",
+                expected=", ".join(map(str, self.inputs)) or "no inputs",
+                findings=findings,
+            )
+        return arrays, binding
+
+    def _misnamed(self, feeds: Mapping) -> list[TesselError]:
+        missing = [n for n in self.names if n not in feeds]
+        unexpected = [n for n in feeds if n not in self.names]
+        findings: list[TesselError] = []
+        if missing:
+            findings.append(InputError(f"missing: {', '.join(missing)}"))
+        if unexpected:
+            findings.append(InputError(f"unexpected: {', '.join(map(str, unexpected))}"))
+        return findings
+
+
+def receive(port: Port, x) -> np.ndarray:
+    """`x` as a contiguous, aligned array in native byte order. Raises InputError for misfits."""
+    where = f"input {port.name}"
+    if not isinstance(port.type, TensorType):
+        raise InputError("this input is no tensor", where=where, received=port.type)
+    try:
+        array = np.asarray(x)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise InputError(f"this is no array: {error}", where=where) from None
+    expected = port.type.dtype
+    found = _dtype(array)
+    if found != expected:
+        received = array.dtype if found is None else found
+        raise InputError(
+            "wrong dtype", where=where, expected=expected, received=received,
+            fix=f"convert it: x.astype({_numpy_name(expected)})",
+        )  # fmt: skip
+    if array.ndim != port.type.rank:
+        raise InputError(
+            "wrong rank", where=where, expected=f"{port.type.rank}: {port.type}",
+            received=f"{array.ndim}: shape {list(array.shape)}",
+        )  # fmt: skip
+    if array.dtype == object or array.dtype.kind in "US":
+        return np.ascontiguousarray(array, object).reshape(array.shape)
+    return np.require(array, expected.numpy, "CA")
+
+
+def _dtype(array: np.ndarray) -> DType | None:
+    try:
+        return dtype_of(array)
+    except TesselError:
+        return None
+
+
+def _numpy_name(dtype: DType) -> str:
+    name = dtype.numpy.name
+    return f"np.{name}" if hasattr(np, name) else f"ml_dtypes.{name}"
+
+
+def bind(
+    types: Sequence[Type], arrays: Sequence[np.ndarray | None], names: Sequence[str]
+) -> tuple[dict[str, int], list[InputError]]:
+    """The sizes of symbols, from the shapes of arrays (None: unknown), and what contradicts.
+
+    A dim that is a symbol names its size; then dims such as `2*N+1` are solved for the one symbol
+    that is still open; then every dim is checked.
+    """
+    pairs = [
+        (name, axis, d, x.shape[axis])
+        for name, t, x in zip(names, types, arrays)
+        if x is not None and isinstance(t, TensorType)
+        for axis, d in enumerate(t.shape)
+    ]
+    binding: dict[str, int] = {}
+    source: dict[str, str] = {}
+    for name, axis, d, size in pairs:
+        symbol = str(d)
+        if isinstance(d, dims.Sym) and d.symbols() == {symbol} and symbol not in binding:
+            binding[symbol], source[symbol] = size, f"{name}, axis {axis}"
+    for name, axis, d, size in pairs:
+        symbol = _solve(d, size, binding)
+        if symbol is not None:
+            source[symbol] = f"{name}, axis {axis}"
+    findings = []
+    for name, axis, d, size in pairs:
+        expected = dims.substitute(d, binding)
+        if expected == size:
+            continue
+        known = [f"{s} = {binding[s]} ({source[s]})" for s in sorted(dims.symbols(d) & set(source))]
+        expected = str(expected) + (f": {d}, where {', '.join(known)}" if known else "")
+        findings.append(
+            InputError(
+                "wrong size", where=f"input {name}, axis {axis}", expected=expected, received=size
+            )
+        )
+    return binding, findings
+
+
+def _solve(d, size: int, binding: dict[str, int]) -> str | None:
+    """Bind the only open symbol of `a*N + b` so that the dim is `size`; its name, if it could."""
+    d = dims.substitute(d, binding)
+    if not isinstance(d, dims.Sym) or len(d.symbols()) != 1:
+        return None
+    (symbol,) = d.symbols()
+    if not set(d.terms) <= {(), (symbol,)} or (symbol,) not in d.terms:
+        return None
+    factor, rest = d.terms[symbol,], size - d.terms.get((), 0)
+    if rest % factor or rest // factor < 0:
+        return None
+    binding[symbol] = rest // factor
+    return symbol
+
+
+def fix_shapes(graph: Graph, shapes: Mapping[str, Sequence]) -> Graph:
+    """A copy of `graph` with the sizes that `shapes` gives by input; None leaves a dim as it is."""
+    inputs = {v.name: v.type for v in graph.inputs}
+    findings, binding = [], {}
+    for name, shape in shapes.items():
+        type = inputs.get(name)
+        if type is None:
+            findings.append(InputError(f"no input named {name!r}", expected=", ".join(inputs)))
+            continue
+        fits = isinstance(type, TensorType) and len(shape) == type.rank
+        for d, size in zip(type.shape if fits else (), shape):
+            if isinstance(size, int):
+                name_of = str(d) if isinstance(d, dims.Sym) and d.symbols() == {str(d)} else None
+                known = binding.setdefault(name_of, size) if name_of is not None else d
+                fits &= known == size or isinstance(known, dims.Sym)
+        if not fits:
+            findings.append(
+                InputError(
+                    "the shape does not fit the model",
+                    where=f"input {name}",
+                    expected=type,
+                    received=list(shape),
+                )
+            )
+    if findings:
+        raise InputError("the shapes do not fit the model's inputs", findings=findings)
+    return specialize(graph, binding)

@@ -44,7 +44,7 @@ CLASSIFIER_ATTRS = {
 
 
 def _layout(x, coefficients, intercepts, labels):
-    """(features, score columns, classes). One column with two labels: the second one's score."""
+    """(features, score columns, classes). One column is the score of the second of two classes."""
     features = x.shape[-1]
     if not isinstance(features, int) or features == 0 or len(coefficients) % features:
         raise TypeMismatch(
@@ -53,10 +53,10 @@ def _layout(x, coefficients, intercepts, labels):
             received=len(coefficients),
         )
     columns = len(coefficients) // features
-    classes = 2 if columns == 1 and len(labels) == 2 else columns
+    classes = 2 if columns == 1 else columns
     if len(labels) != classes or len(intercepts) not in (0, columns):
         raise TypeMismatch(
-            "linear_classifier: one label and one intercept per row of coefficients",
+            "linear_classifier: one label per class and one intercept per row of coefficients",
             expected=f"{classes} labels, {columns} intercepts or none",
             received=f"{len(labels)} labels, {len(intercepts)} intercepts",
         )

@@ -212,6 +212,12 @@ register(
     T="any",
 )
 
+
+def reverse_shape(x, *, axes):
+    normalize_axes(axes, x.rank)
+    return x.shape
+
+
 register(
     "reverse",
     "x: T -> T",

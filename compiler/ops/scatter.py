@@ -25,6 +25,12 @@ def _check_reduction(reduction):
         )
 
 
+def _exact(f):
+    """`reference`, but arrays of dims and of strings are moved as they are."""
+    wide = reference(f)
+    return lambda x, *rest, **attrs: (f if x.dtype == object else wide)(x, *rest, **attrs)
+
+
 def _combine(y: np.ndarray, at: tuple, updates: np.ndarray, reduction: str) -> np.ndarray:
     if reduction == "none":
         y[at] = updates
@@ -59,6 +65,7 @@ def scatter_elements_shape(x, indices, updates, *, axis, reduction):
     return x.shape
 
 
+@_exact
 def scatter_elements_ref(x, indices, updates, *, axis, reduction):
     axis = axis % x.ndim
     at = list(np.indices(indices.shape))
@@ -96,7 +103,7 @@ register(
     "out[indices[i, j, …], j, …] = updates[i, j, …] for axis 0, and so on; else x.",
     attrs={"axis": Attr("int", 0), "reduction": Attr("str", "none")},
     shape=scatter_elements_shape,
-    ref=reference(scatter_elements_ref),
+    ref=scatter_elements_ref,
     grad=scatter_elements_grad,
     loops=Kernels(_scatter_elements),
     samples=lambda: [
@@ -136,6 +143,7 @@ def scatter_nd_shape(x, indices, updates, *, reduction):
     return x.shape
 
 
+@_exact
 def scatter_nd_ref(x, indices, updates, *, reduction):
     depth = indices.shape[-1]
     at = tuple(wrap(indices[..., k], x.shape[k]) for k in range(depth))
@@ -169,7 +177,7 @@ register(
     "out[indices[i]] = updates[i]: the last axis of `indices` holds a place in x.",
     attrs={"reduction": Attr("str", "none")},
     shape=scatter_nd_shape,
-    ref=reference(scatter_nd_ref),
+    ref=scatter_nd_ref,
     grad=scatter_nd_grad,
     loops=Kernels(_scatter_nd),
     samples=lambda: [

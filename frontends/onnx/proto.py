@@ -1,7 +1,7 @@
 """Protobuf to plain Python: files, dtypes, tensors, attributes. Damage becomes a ModelError."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -98,11 +98,46 @@ def _parse(data: bytes, where: str) -> ModelProto:
     if not data:
         raise ModelError("the file is empty", where=where)
     try:
-        return ModelProto.FromString(data)
+        model = ModelProto.FromString(data)
     except DecodeError:
         raise ModelError(
             "this is not an ONNX file, or it is damaged", where=where, expected="a ModelProto"
         ) from None
+    if any(isinstance(text, bytes) for text in _texts(model)):
+        raise ModelError("a name in the file is not UTF-8: the file is damaged", where=where)
+    return model
+
+
+def _texts(model: ModelProto) -> Iterator:
+    """All names; protobuf gives those that are not UTF-8 as bytes."""
+    for opset in model.opset_import:
+        yield opset.domain
+    for entry in model.metadata_props:
+        yield from (entry.key, entry.value)
+    for function in model.functions:
+        yield from (function.name, function.domain, *function.input, *function.output)
+        yield from (o.domain for o in function.opset_import)
+        yield from _node_texts(function)
+    yield from _graph_texts(model.graph)
+
+
+def _graph_texts(graph) -> Iterator:
+    yield graph.name
+    yield from (t.name for t in graph.initializer)
+    yield from (t.values.name for t in graph.sparse_initializer)
+    for info in (*graph.input, *graph.output):
+        yield info.name
+        yield from (d.dim_param for d in info.type.tensor_type.shape.dim)
+    yield from _node_texts(graph)
+
+
+def _node_texts(graph) -> Iterator:
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        for a in node.attribute:
+            yield from (a.name, a.ref_attr_name)
+            if a.type == AttributeProto.GRAPH:
+                yield from _graph_texts(a.g)
 
 
 _FOREIGN = [

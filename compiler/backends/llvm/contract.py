@@ -370,6 +370,7 @@ class ContractEmitter:
             return
         flat = e.variable(ir.ArrayType(self.vector, plan.tile.rows * plan.tile.vectors), "tile")
         flat.align = 64
+        flat.type = PTR
         for r, line in enumerate(sums):
             for v, acc in enumerate(line):
                 place = e.b.gep(flat, [i64(r * plan.tile.vectors + v)], source_etype=self.vector)

@@ -291,13 +291,13 @@ class _Main:
         with self.b.if_then(self.is_first):
             with self.b.goto_entry_block():
                 array = self.b.alloca(ir.ArrayType(PTR, max(1, len(refs))))
+                array.type = PTR
             for i, r in enumerate(refs):
                 place = self.b.gep(array, [i64(i)], source_etype=PTR)
                 self.b.store(self._address(r), place)
             callback = self._pointer(Layout.CALLBACK)
-            callback.type = ir.PointerType()
-            function = self.b.bitcast(callback, CALLBACK.as_pointer())
-            self.b.call(function, [i64(step.function), array])
+            callback.type = CALLBACK.as_pointer()  # for llvmlite, which calls typed pointers only
+            self.b.call(callback, [i64(step.function), array])
         self.pending = [(True, [], [("any", 0, 1)])]
         self._synchronise()
 

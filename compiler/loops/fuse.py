@@ -54,58 +54,150 @@ class Fusion:
     reasons: dict[Value, str] = field(default_factory=dict)
 
 
+HEAVY = ("reduce", "row", "contract", "window")
+PIECES = ("kernels", "other")  # kinds that read each operand in a kernel of its own
+
+
+def is_border(node: Node) -> bool:
+    """A pad that only adds a constant border: its inside may be stored by whatever computes it."""
+    return (
+        node.op.name == "pad"
+        and node.attrs["mode"] == "constant"
+        and all(p >= 0 for p in node.attrs["pads"])
+    )
+
+
+def stores_whole(node: Node) -> bool:
+    """Whether each element of an operand is stored once, at a place that moves with its index."""
+    return node.op.name == "concat" or is_border(node)
+
+
 def plan_fusion(graph: Graph) -> Fusion:
     """Decide for every value of a graph whose shapes are static."""
-    fusion = Fusion()
-    kinds = {node: kind_of(node) for node in graph.nodes}
-    uses = graph.uses()
-    outputs = set(graph.outputs)
-    roots: dict[Value, set] = {}
-    for node in reversed(graph.nodes):
-        for value in node.outputs:
-            readers = uses.get(value, [])
-            found = set()
-            for reader, _ in readers:
-                for out in reader.outputs:
-                    if out in fusion.inlined:
-                        found |= roots[out]
-                    else:
-                        found.add(reader if kinds[reader] == "other" else out)
-            roots[value] = found
-            why = _keep(value, node, kinds, readers, found, value in outputs)
-            if why is None:
-                fusion.inlined.add(value)
-            elif readers:
-                fusion.reasons[value] = why
-    return fusion
+    return _Planner(graph).plan()
 
 
-def _keep(value, node, kinds, readers, roots, is_output) -> str | None:
-    """Why the value needs memory, or None."""
-    kind = kinds[node]
-    if kind == "constant":
-        array = node.attrs["value"]
-        return None if array.size == 1 and array.dtype != object and not is_output else "constant"
-    if is_output:
-        return "it is an output of the model"
-    if not isinstance(value.type, TensorType) or kind in ("kernels", "other"):
-        return f"{node.op.name} writes memory"
-    if not readers:
-        return "nothing reads it"
-    if kind == "alias":
-        source = node.inputs[0]
-        inner = source.node
-        if inner is None or kinds[inner] == "constant":
-            return "it is a view of memory"
-    for reader, position in readers:
-        why = _edge(value, kind, node, reader, position, kinds)
-        if why is not None:
-            return why
-    if len(roots) > 1:
-        if kind in ("map", "move") and _is_cheap(node, value):
-            return None
-        return f"{len(roots)} kernels read it"
-    return None
+class _Planner:
+    """Walks from the outputs to the inputs: the readers of a value are decided before it.
+
+    `roots[v]` are the kernels that read v; `claims[root]` the kinds of heavy values inside one.
+    """
+
+    def __init__(self, graph: Graph):
+        self.graph, self.uses, self.outputs = graph, graph.uses(), set(graph.outputs)
+        self.kinds = {node: kind_of(node) for node in graph.nodes}
+        for node in graph.nodes:
+            if is_border(node) and self._has_heavy_reader(node):
+                self.kinds[node] = "kernels"
+        self.fusion = Fusion()
+        self.roots: dict[Value, set] = {}
+        self.claims: dict[object, set[str]] = {}
+
+    def _has_heavy_reader(self, pad: Node) -> bool:
+        """Whether the padded value would be read more than once, so that it gets memory."""
+        readers = self.uses.get(pad.output, [])
+        return any(self.kinds[r] in ("contract", "window", "kernels", "other") for r, _ in readers)
+
+    def plan(self) -> Fusion:
+        for node in reversed(self.graph.nodes):
+            for value in node.outputs:
+                self.roots[value] = self._roots(value)
+                why = self._keep(value, node)
+                if why is None:
+                    self.fusion.inlined.add(value)
+                    if self.kinds[node] in HEAVY:
+                        for root in self.roots[value]:
+                            self.claims.setdefault(root, set()).add(self.kinds[node])
+                elif self.uses.get(value):
+                    self.fusion.reasons[value] = why
+        return self.fusion
+
+    def _roots(self, value: Value) -> set:
+        found = set()
+        for reader, position in self.uses.get(value, []):
+            for out in reader.outputs:
+                if out in self.fusion.inlined:
+                    found |= self.roots[out]
+                else:
+                    found.add((reader, position) if self.kinds[reader] in PIECES else out)
+        return found
+
+    def _keep(self, value: Value, node: Node) -> str | None:
+        """Why the value needs memory, or None."""
+        kind = self.kinds[node]
+        is_output = value in self.outputs
+        if kind == "constant":
+            array = node.attrs["value"]
+            scalar = array.size == 1 and array.dtype != object and not is_output
+            return None if scalar else "it is a constant"
+        if is_output:
+            return "it is an output of the model"
+        if not isinstance(value.type, TensorType) or kind in ("kernels", "other"):
+            return f"{node.op.name} writes memory"
+        readers = self.uses.get(value, [])
+        if not readers:
+            return "nothing reads it"
+        if kind == "alias":
+            inner = node.inputs[0].node
+            if inner is None or self.kinds[inner] == "constant":
+                return "it is a view of memory"
+        for reader, position in readers:
+            why = self._edge(value, node, reader, position)
+            if why is not None:
+                return why
+        if len(self.roots[value]) > 1:
+            if kind in ("map", "move") and _is_cheap(node, value):
+                return None
+            return f"{len(self.roots[value])} kernels read it"
+        return self._heavy(value, kind) if kind in HEAVY else None
+
+    def _edge(self, value: Value, node: Node, reader: Node, position: int) -> str | None:
+        """Why `value` cannot be computed inside `reader`, or None."""
+        kind, target = self.kinds[node], self.kinds[reader]
+        if target == "other":
+            return f"{reader.op.name} reads memory"
+        if target in ("contract", "window"):
+            if node.op.name in ("transpose", "reshape", "slice", "split") or _is_weight_side(node):
+                return None
+            return f"{reader.op.name} reads it more than once"
+        if reader.op.name.startswith(("gather", "scatter", "top_k")) and position == 0:
+            return f"{reader.op.name} reads it at computed places"
+        if kind == "map" and _is_expensive(node) and _grows(value, reader):
+            return f"{reader.op.name} would compute it {_growth(value, reader)} times"
+        return None
+
+    def _heavy(self, value: Value, kind: str) -> str | None:
+        """Why a reduction cannot be part of the one kernel that reads it, or None."""
+        (root,) = self.roots[value]
+        claimed = self.claims.get(root, set())
+        if not isinstance(root, Value) and not stores_whole(root[0]):
+            return f"{root[0].op.name} stores it in pieces"
+        if "contract" in claimed or (kind == "contract" and claimed):
+            return "the kernel that reads it already sums products or rows"
+        return self._path(value, value, kind)
+
+    def _path(self, value: Value, here: Value, kind: str) -> str | None:
+        """Follow the readers to the root: each must need every element of `value` once, or once
+        per row."""
+        for reader, _ in self.uses.get(here, []):
+            name, target = reader.op.name, self.kinds[reader]
+            if target in PIECES:
+                continue
+            again = f"{name} would compute the {value.node.op.name} again"
+            if target not in ("map", "alias") and not (target == "move" and name == "transpose"):
+                return again
+            if target == "move" and kind != "contract":
+                return f"{name} would scatter the rows"
+            out = reader.outputs[0]
+            if prod(out.shape) != prod(value.shape) and (
+                kind in ("contract", "window") or not _is_row(value.shape, out.shape)
+            ):
+                return again
+            if out in self.fusion.inlined:
+                why = self._path(value, out, kind)
+                if why is not None:
+                    return why
+        return None
 
 
 def _is_cheap(node: Node, value: Value) -> bool:
@@ -113,42 +205,6 @@ def _is_cheap(node: Node, value: Value) -> bool:
     if node.op.name in ("expand", "iota", "identity"):
         return True
     return prod(value.shape) <= SMALL and isinstance(node.op.loops, (Elementwise, Pull))
-
-
-def _edge(value, kind, node, reader, position, kinds) -> str | None:
-    """Why `value` cannot be computed inside `reader`, or None."""
-    target = kinds[reader]
-    if target == "other":
-        return f"{reader.op.name} reads memory"
-    heavy = kind in ("reduce", "contract", "window", "row")
-    if target in ("contract", "window"):
-        if kind in ("move", "alias") and node.op.name in ("transpose", "reshape", "slice", "split"):
-            return None
-        if _is_weight_side(node):
-            return None
-        return f"{reader.op.name} reads it more than once"
-    if reader.op.name.startswith(("gather", "scatter", "top_k")) and position == 0:
-        return f"{reader.op.name} reads it at computed places"
-    if not heavy:
-        if kind == "map" and _grows(value, reader) and _is_expensive(node):
-            return f"{reader.op.name} would compute it {_growth(value, reader)} times"
-        return None
-    if target == "kernels":
-        return f"{reader.op.name} stores it in pieces" if kind == "row" else None
-    if target not in ("map", "alias", "move"):
-        return f"{reader.op.name} would compute the {node.op.name} again"
-    if target in ("move", "alias") and kind != "contract":
-        return None if target == "alias" else f"{reader.op.name} would scatter the rows"
-    if target == "move" and reader.op.name != "transpose":
-        return f"{reader.op.name} would compute the {node.op.name} again"
-    out = reader.outputs[0].shape
-    if prod(value.shape) == prod(out):
-        return None
-    return (
-        None
-        if kind != "contract" and _is_row(value.shape, out)
-        else (f"{reader.op.name} would compute the {node.op.name} again")
-    )
 
 
 def _is_row(inner: tuple, outer: tuple) -> bool:
@@ -166,19 +222,23 @@ def _is_row(inner: tuple, outer: tuple) -> bool:
 
 def _is_weight_side(node: Node) -> bool:
     """Whether everything below is constant: evaluated while compiling."""
-    stack = [node]
+    stack, seen = [node], {node}
     while stack:
         n = stack.pop()
         if n.op.name == "constant":
             continue
         if not n.inputs or any(v is not None and v.node is None for v in n.inputs):
             return False
-        stack += [v.node for v in n.inputs if v is not None]
+        below = [v.node for v in n.inputs if v is not None and v.node not in seen]
+        seen.update(below)
+        stack += below
     return True
 
 
 def _grows(value: Value, reader: Node) -> bool:
-    return any(prod(o.shape) > prod(value.shape) for o in reader.outputs)
+    return any(
+        prod(o.shape) > prod(value.shape) for o in reader.outputs if isinstance(o.type, TensorType)
+    )
 
 
 def _growth(value: Value, reader: Node) -> int:

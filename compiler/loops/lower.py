@@ -15,7 +15,7 @@ from ..ops.registry import Control, Expand, Extern, Kernels
 from ..types import TensorType
 from . import expr as s
 from .expr import Axis, Buffer
-from .fuse import Fusion, kind_of, plan_fusion
+from .fuse import Fusion, is_border, kind_of, plan_fusion, stores_whole
 from .memory import Place, Storage, plan_memory
 from .nest import Call, ExternCall, For, If, Kernel, Program, Store
 from .pull import Puller, expansion, is_pullable
@@ -90,6 +90,7 @@ class _Lowering:
         self.fusions: list[Fusion] = []
         self._weight_slots: dict[int, tuple] = {}
         self._loops = 0
+        self._groups = 0
 
     def graph(
         self, graph: Graph, inputs: Sequence[Place], outputs: Sequence[Place], updates=None
@@ -104,6 +105,10 @@ class _Lowering:
             self.weights.append(array)
             found = self._weight_slots[id(array)] = (array, place)
         return found[1]
+
+    def group(self) -> int:
+        self._groups += 1
+        return self._groups
 
     def loop_id(self) -> int:
         self._loops += 1
@@ -176,6 +181,8 @@ class _Scope:
         match node.op.loops:
             case Kernels(emit=emit):
                 self._kernels(node, emit)
+            case _ if is_border(node):
+                self._kernels(node, emit_border)
             case Control(kind="if"):
                 self._if(node)
             case Control(kind="scan"):
@@ -228,18 +235,19 @@ class _Scope:
         operands = [puller.operand(v) for v in node.inputs]
         operands += [None] * (sum(not i.variadic for i in node.op.inputs) - len(operands))
         types = tuple(v.type for v in node.outputs)
+        group = self.parent.group() if stores_whole(node) else None
         emit(stores, types[0] if len(types) == 1 else types, *operands, **node.attrs)
         for axes, store, serial in stores.kernels:
             if all(a.extent for a in axes):
                 kernel = Kernel(node.op.name, axes, (store,), serial, _origins(puller))
-                self._call(kernel, buffers, places)
+                self._call(kernel, buffers, places, group)
 
-    def _call(self, kernel: Kernel, buffers: dict, outs: dict) -> None:
+    def _call(self, kernel: Kernel, buffers: dict, outs: dict, group: int | None = None) -> None:
         kernel = merge_axes(split_axes(kernel))
         if any(a.extent == 0 for a in kernel.axes):
             return
         where = {b: self._place(v) for v, b in buffers.items()} | outs
-        self.steps.append(Call(kernel, tuple(where[b] for b in kernel.sources)))
+        self.steps.append(Call(kernel, tuple(where[b] for b in kernel.sources), group))
 
     def _copy(self, value: Value, place: Place) -> None:
         source, out = Buffer("x", value.type), Buffer("y", value.type)
@@ -341,6 +349,22 @@ class _KernelWriter:
         value = s.cast(value, out.dtype)
         store = Store(out, index, value, where[0] if where else None, mode)
         self.kernels.append((axes, store, serial))
+
+
+def emit_border(k, out, x, value=None, *, pads, mode) -> None:
+    """A constant pad: the inside is x, stored at an offset; the border is filled in strips."""
+    fill = s.cast(s.const(0, out.dtype.compute), out.dtype) if value is None else value[()]
+    low, high = pads[: out.rank], pads[out.rank :]
+    k.store(x.shape, lambda *i: ([j + p for j, p in zip(i, low)], x[i]))
+    for axis in range(out.rank):
+        # Axes before this one are filled inside only, those after it over their whole length.
+        extents = [*x.shape[:axis], 0, *out.shape[axis + 1 :]]
+        moved = [*low[:axis], 0, *[0] * (out.rank - axis - 1)]
+        for width, start in ((low[axis], 0), (high[axis], low[axis] + x.shape[axis])):
+            if width:
+                extents[axis], moved[axis] = width, start
+                offsets = tuple(moved)
+                k.store(extents, lambda *i, o=offsets: ([j + p for j, p in zip(i, o)], fill))
 
 
 def _origins(puller: Puller) -> tuple[str, ...]:

@@ -92,8 +92,8 @@ def places_of(step) -> Iterator[Place]:
 
 def _resolve(step):
     match step:
-        case Call(kernel=kernel, refs=refs):
-            return Call(kernel, tuple(p.ref() for p in refs))
+        case Call(kernel=kernel, refs=refs, group=group):
+            return Call(kernel, tuple(p.ref() for p in refs), group)
         case ExternCall():
             return replace(
                 step,

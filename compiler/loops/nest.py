@@ -120,10 +120,14 @@ class Ref:
 
 @dataclass(eq=False)
 class Call:
-    """Run a kernel; `refs` are the places of `kernel.params`, in order."""
+    """Run a kernel; `refs` are the places of `kernel.params`, in order.
+
+    Calls of one `group` write different parts of one buffer, in any order.
+    """
 
     kernel: Kernel
     refs: tuple[Ref, ...]
+    group: int | None = None
 
 
 @dataclass(eq=False)

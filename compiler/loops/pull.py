@@ -80,7 +80,7 @@ class Puller:
     def read(self, value: Value, index: Sequence[Expr]) -> Expr:
         """The element of `value` at `index` (one expression per dim)."""
         index = tuple(s.const(0) if d == 1 else i for i, d in zip(index, value.shape))
-        key = (value, *map(id, index))
+        key = (value, *index)
         if key not in self._memo:
             self._memo[key] = self._pull(value, index)
         return self._memo[key]

@@ -39,11 +39,13 @@ def default_pipeline(opt_level: int = 2, *, channels_last: bool = False) -> Pipe
     layout = ()
     if channels_last:
         from .layout import ChannelsLast
+        from .padding import SplitPadding
 
         layout = (
             Step(ChannelsLast(), "neighbours in memory are the channels that a conv sums over"),
             Step(FoldConstants(), "weights change their layout while compiling"),
             Step(Rewrite("cancel_transposes", RESHAPES), "transposes meet and cancel"),
+            Step(SplitPadding(), "convolutions that read inside their input only"),
         )
     return Pipeline(
         (

@@ -291,9 +291,11 @@ class Emitter:
 
         lanes = self.target.lanes(max(e.dtype.bits, 8))
         candidates = [a for a in e.data[1] if a.extent >= max(4, lanes // 2)]
-        if not candidates or lanes < 2 or any(x.op == "reduce" for x in s.walk(e.args[0])):
+        inner = [x for x in s.walk(e.args[0]) if x.op == "reduce" and x.free & set(e.data[1])]
+        if not candidates or lanes < 2 or inner:
             return None
-        loads = [x.args[0] for x in s.walk(e.args[0]) if x.op == "load"]
+        own = frozenset(e.data[1])
+        loads = [x.args[0] for x in s.walk(e.args[0]) if x.op == "load" and x.free & own]
         best = min(candidates, key=lambda a: lane_cost(loads, a, lanes))
         return best if lane_cost(loads, best, lanes) < 0.75 * max(1, len(loads)) else None
 
@@ -353,7 +355,8 @@ class Emitter:
         type = vector(register_type(e.dtype), lanes)
         start = identity(combiner, e.dtype, lanes)
         whole = axis.extent // lanes * lanes
-        parts = 4 if axis.extent >= 8 * lanes and len(list(s.walk(e.args[0]))) < 24 else 1
+        own = sum(1 for x in s.walk(e.args[0]) if axis in x.free)
+        parts = 4 if axis.extent >= 8 * lanes and own < 24 else 1
         totals = [self.variable(type, "sum") for _ in range(parts)]
         for t in totals:
             self.b.store(start, t)

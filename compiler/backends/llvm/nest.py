@@ -103,8 +103,11 @@ def _has_math(kernel: Kernel) -> bool:
 
 def _reduces_contiguously(reduces: list[Expr], lane: Axis, lanes: int) -> bool:
     """Whether the reductions would rather be vectorised along their own axis."""
-    loads = [x.args[0] for e in reduces for x in s.walk(e.args[0]) if x.op == "load"]
     own = [a for e in reduces for a in e.data[1]]
+    loads = [
+        x.args[0] for e in reduces for x in s.walk(e.args[0])
+        if x.op == "load" and x.free & set(own)
+    ]  # fmt: skip
     best = min(own, key=lambda a: lane_cost(loads, a, lanes), default=None)
     if best is None or best.extent < lanes // 2:
         return False

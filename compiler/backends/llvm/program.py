@@ -204,7 +204,7 @@ class _Main:
         self.meet = declare_barrier(module)
         self.loops: dict[int, ir.Value] = {}
         self.functions: dict[str, ir.Function] = {}
-        self.pending: list[tuple[bool, list, list]] = []  # (shared, reads, writes) since a barrier
+        self.pending: list[tuple] = []  # (shared, reads, writes, group) since a barrier
         self.scratch = None
 
     def emit(self) -> None:
@@ -233,21 +233,26 @@ class _Main:
             self.b.call(self.meet, [self.barrier, self.threads])
             self.pending = []
 
-    def _order(self, shared: bool, reads: list, writes: list) -> None:
+    def _order(self, shared: bool, reads: list, writes: list, group: int | None = None) -> None:
         """A barrier if this step conflicts with one since the last barrier on other threads."""
-        for other_shared, other_reads, other_writes in self.pending:
+        for other_shared, other_reads, other_writes, other_group in self.pending:
             if not shared and not other_shared:
                 continue
+            apart = group is not None and group == other_group
             clash = any(
                 _overlap(x, y)
-                for xs, ys in ((writes, other_writes), (writes, other_reads), (reads, other_writes))
+                for xs, ys in (
+                    ((), ()) if apart else (writes, other_writes),
+                    (writes, other_reads),
+                    (reads, other_writes),
+                )
                 for x in xs
                 for y in ys
             )
             if clash:
                 self._synchronise()
                 break
-        self.pending.append((shared, reads, writes))
+        self.pending.append((shared, reads, writes, group))
 
     # -- steps ----------------------------------------------------------------------------
 
@@ -262,7 +267,7 @@ class _Main:
         writes = [x for x, b in zip(regions, code.params) if b in outs]
         if code.kernel.stores[0].mode != "set":
             reads = reads + writes
-        self._order(shared, reads, writes)
+        self._order(shared, reads, writes, step.call.group)
         if shared:
             begin = self.b.sdiv(self.b.mul(self.tid, i64(units)), self.threads)
             after = self.b.add(self.tid, i64(1))
@@ -298,7 +303,7 @@ class _Main:
             callback = self._pointer(Layout.CALLBACK)
             callback.type = CALLBACK.as_pointer()  # for llvmlite, which calls typed pointers only
             self.b.call(callback, [i64(step.function), array])
-        self.pending = [(True, [], [("any", 0, 1)])]
+        self.pending = [(True, [], [("any", 0, 1)], None)]
         self._synchronise()
 
     def _for(self, step: For) -> None:
@@ -323,7 +328,7 @@ class _Main:
         self._synchronise()
         flag = self.b.load(self._address(step.condition), typ=I8)
         # Nobody may overwrite the condition before every thread has read it.
-        self.pending = [(True, [region(step.condition, 1, self.updates)], [])]
+        self.pending = [(True, [region(step.condition, 1, self.updates)], [], None)]
         with self.b.if_else(self.b.icmp_unsigned("!=", flag, ir.Constant(I8, 0))) as (yes, no):
             with yes:
                 kept = list(self.pending)

@@ -1,0 +1,115 @@
+"""Schedules as data: which kernels are contractions, and how their loops are tiled.
+
+A contraction is a kernel `out[…] = f(sum over k of A * B, …)`. Its axes fall into four groups by
+who depends on them: batch (both factors), m (A only), n (B only), k (summed). B is the factor
+that owns the axis along which the output is contiguous: n is the vector axis of the register tile.
+"""
+
+from dataclasses import dataclass
+from math import ceil, prod
+
+from . import expr as s
+from .expr import Axis, Expr
+from .nest import Kernel
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """`reduce` is the sum; `a` and `b` its factors, in the accumulator's dtype."""
+
+    reduce: Expr
+    a: Expr
+    b: Expr
+    batch: tuple[Axis, ...]
+    m: tuple[Axis, ...]
+    n: tuple[Axis, ...]
+    k: tuple[Axis, ...]
+
+    @property
+    def flops(self) -> int:
+        axes = (*self.batch, *self.m, *self.n, *self.k)
+        return 2 * prod(a.extent for a in axes)
+
+
+def contiguous_axis(kernel: Kernel) -> Axis | None:
+    """The axis along which the kernel's output is written without gaps."""
+    terms, _ = s.linear(kernel.stores[0].index[0])
+    for term, c in terms.items():
+        if c == 1 and term.op == "axis":
+            return term.data
+    return None
+
+
+def find_contraction(kernel: Kernel) -> Contraction | None:
+    """The contraction that a (flattened) kernel is, or None."""
+    if kernel.serial or len(kernel.stores) != 1:
+        return None
+    store = kernel.stores[0]
+    if store.mode != "set" or store.where is not None or len(store.index) != 1:
+        return None
+    reduces = [e for e in s.walk(store.value) if e.op == "reduce"]
+    if len(reduces) != 1:
+        return None
+    (r,) = reduces
+    body = r.args[0]
+    if r.data[0] != "sum" or body.op != "mul":
+        return None
+    a, b = body.args
+    k = r.data[1]
+    if not all(x in a.free and x in b.free for x in k):
+        return None
+    inner = contiguous_axis(kernel)
+    if inner in a.free and inner not in b.free:
+        a, b = b, a
+    if inner is None or inner not in b.free or inner in a.free:
+        return None
+    groups: dict[str, list[Axis]] = {"batch": [], "m": [], "n": []}
+    for x in kernel.axes:
+        in_a, in_b = x in a.free, x in b.free
+        if not in_a and not in_b:
+            return None
+        groups["batch" if in_a and in_b else "m" if in_a else "n"].append(x)
+    if groups["n"][-1] is not inner:
+        groups["n"].remove(inner)
+        groups["n"].append(inner)
+    return Contraction(r, a, b, *(tuple(groups[g]) for g in ("batch", "m", "n")), k)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A register tile of `rows` x (`vectors` vectors)."""
+
+    rows: int
+    vectors: int
+
+
+def choose_tile(m: int, n: int, lanes: int, registers: int) -> Tile:
+    """The tile with the least estimated cycles for an m x n output.
+
+    Per step of k a tile costs rows*vectors multiply-adds on two ports, rows + vectors loads on two
+    ports, and at least the latency of an add (4); edges are computed in full.
+    """
+    best, least = Tile(1, 1), float("inf")
+    for vectors in range(1, 9):
+        for rows in range(1, min(m, 30) + 1):
+            if rows * vectors + vectors + 1 > registers:
+                break
+            if rows * vectors > max(1, registers - 4):
+                break
+            steps = ceil(n / (vectors * lanes)) * ceil(m / rows)
+            cycles = steps * max(rows * vectors / 2, (rows + vectors) / 2, 4.0)
+            if cycles < least - 1e-9 or (
+                cycles < least + 1e-9 and rows * vectors > best.rows * best.vectors
+            ):
+                best, least = Tile(rows, vectors), cycles
+    return best
+
+
+def linear_load(e: Expr) -> tuple[dict[Axis, int], int] | None:
+    """({axis: stride}, offset) of a plain load whose index is a sum of axes, else None."""
+    if e.op != "load":
+        return None
+    terms, c = s.linear(e.args[0])
+    if any(t.op != "axis" for t in terms):
+        return None
+    return {t.data: k for t, k in terms.items()}, c

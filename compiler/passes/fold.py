@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .. import dims
 from ..interpret import evaluate
 from ..ir import Node, Value
 from ..ops import registry
@@ -57,6 +58,8 @@ def _foldable(node: Node) -> bool:
     if any(v is not None and v.constant is None for v in node.inputs):
         return False
     if not all(isinstance(v.type, TensorType) and v.type.is_static for v in node.outputs):
+        return False
+    if not all(dims.is_static(a if isinstance(a, tuple) else (a,)) for a in node.attrs.values()):
         return False
     made, read = _bytes(node.outputs), _bytes(node.inputs)
     limit = LARGEST_COPY if node.op.name in _REPEATS else LARGEST

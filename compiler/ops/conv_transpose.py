@@ -89,10 +89,8 @@ def _conv_transpose(out, x, w, b=None, *, strides, pads, dilations, output_paddi
                 q = reach // stride
                 inside = inside & s.eq(reach % stride, 0) & (q >= 0) & (q < d)
                 source.append(s.minimum(s.maximum(q, 0), d - 1))
-            value = s.cast(x[(batch, c + base, *source)], acc) * s.cast(
-                w[(c + base, o_in_group, *k)], acc
-            )
-            return s.select(inside, value, s.const(0, acc))
+            value = s.select(inside, x[(batch, c + base, *source)], s.const(0, x.dtype))
+            return s.cast(value, acc) * s.cast(w[(c + base, o_in_group, *k)], acc)
 
         total = s.reduce("sum", [per_group, *kernel], term, acc)
         return total if b is None else total + s.cast(b[o], acc)

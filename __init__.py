@@ -41,6 +41,7 @@ def compile(
     `precision`, `quantize` and `prune` take None: the model's own weights and dtypes are kept.
     Raises TesselError: UsageError for options, ModelError, UnsupportedError, ….
     """
+    from .compiler.errors import UnsupportedError
     from .compiler.passes.base import Report
     from .runtime.build import check_options, object_cache, open_target, optimize
     from .runtime.executable import Executable, check_threads
@@ -48,13 +49,38 @@ def compile(
     check_options(opt_level, precision=precision, quantize=quantize, prune=prune)
     threads = check_threads(threads)
     where = open_target(target, object_cache(cache))
-    graph, report = read(model, shapes), Report()
+    options = {"level": opt_level, "threads": threads, "strict": strict}
+    try:
+        graph = read(model, shapes)
+    except UnsupportedError as error:
+        deferred = _declare(model, shapes, error)
+        if deferred is None:
+            raise
+        return Executable(deferred[0], where, specialize=deferred[1], **options)
+    report = Report()
     graph = optimize(graph, opt_level, where, report, observer=observer)
-    exe = Executable(graph, where, level=opt_level, threads=threads, strict=strict)
+    exe = Executable(graph, where, **options)
     exe.report = report
-    if not graph.symbols():
+    if not exe.signature.symbols:
         exe.specialization({})
     return exe
+
+
+def _declare(model, shapes, error):
+    """For a model that can only be read with known sizes: its declaration, and what reads it."""
+    if not error.findings or not all("--shapes" in (f.fix or "") for f in error.findings):
+        return None
+    from .frontends.onnx.declared import declare
+
+    graph = declare(model, shapes)
+    if graph is None:
+        return None
+
+    def specialize(binding):
+        types = {v.name: v.type.substitute(binding) for v in graph.inputs}
+        return read(model, {name: t.shape for name, t in types.items()})
+
+    return graph, specialize
 
 
 def read(model, shapes=None) -> "Graph":

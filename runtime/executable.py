@@ -9,14 +9,15 @@ specialisation up by the shapes of its inputs; only where that fails are inputs 
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from ..compiler.errors import InputError, UsageError
 from ..compiler.ir import Graph
-from ..compiler.types import TensorType
-from .build import Built, Target, build
+from ..compiler.passes.base import Report
+from .build import Built, Target, build, optimize
 from .pool import available_cores
 from .signature import Port, Signature, receive
 
@@ -27,20 +28,27 @@ class Executable:
     """A compiled model. Runs may come from several threads at once.
 
     `graph` is the optimized graph, with symbolic dims; `threads` how many cores a run may use;
-    `notes` what the user should know of how it was made or loaded.
+    `notes` what the user should know of how it was made or loaded; `report` what the passes did.
+
+    `graph` may be given as a function that makes it when it is first needed (`signature` then says
+    what it is like). `specialize(binding)` replaces putting sizes into the graph, for models that
+    cannot be read without them; `graph` is then only a declaration.
     """
 
     def __init__(
-        self, graph: Graph, target: Target, *,
-        level: int = 2, threads: int | None = None, strict: bool = False, kept: int = KEPT,
+        self, graph: Graph | Callable[[], Graph], target: Target, *,
+        signature: Signature | None = None, level: int = 2, threads: int | None = None,
+        strict: bool = False, kept: int = KEPT,
+        specialize: Callable[[Mapping[str, int]], Graph] | None = None,
     ):  # fmt: skip
-        self.graph, self.target, self.level, self.strict = graph, target, level, strict
+        self._graph, self.target, self.level, self.strict = graph, target, level, strict
+        self.signature = Signature.of(graph) if signature is None else signature
+        self.specialize = specialize
         self.threads = check_threads(threads)
         self.notes: list[str] = []
-        self.report = None
+        self.report: Report | None = None
         self._kept = kept
-        self._signature = Signature.of(graph)
-        self._names = self._signature.names
+        self._names = self.signature.names
         self._dtypes = [p.dtype for p in self.inputs]
         self._output_names = [p.name for p in self.outputs]
         self._built: OrderedDict[tuple, Built] = OrderedDict()  # by the inputs' shapes
@@ -48,21 +56,21 @@ class Executable:
         self._building = threading.Lock()
         self._bound: dict[str, np.ndarray] = {}
         self._bound_run = threading.Lock()
-        self._updates = {self._names[i]: o for o, i in graph.updates.items()}
-        if not graph.symbols():
-            self._static_key = tuple(
-                v.type.shape if isinstance(v.type, TensorType) else None for v in graph.inputs
-            )
-        else:
-            self._static_key = None
+        self._updates = {self._names[i]: o for o, i in self.signature.updates.items()}
+
+    @property
+    def graph(self) -> Graph:
+        if callable(self._graph):
+            self._graph = self._graph()
+        return self._graph
 
     @property
     def inputs(self) -> tuple[Port, ...]:
-        return self._signature.inputs
+        return self.signature.inputs
 
     @property
     def outputs(self) -> tuple[Port, ...]:
-        return self._signature.outputs
+        return self.signature.outputs
 
     # -- running --------------------------------------------------------------------------
 
@@ -105,7 +113,7 @@ class Executable:
                     return arrays, built
         except (KeyError, AttributeError, TypeError):
             pass  # something is unusual: the careful check says what
-        arrays, binding = self._signature.check(feeds)
+        arrays, binding = self.signature.check(feeds)
         return arrays, self.specialization(binding, tuple([x.shape for x in arrays]))
 
     def _run_with_updates(self, feeds: Mapping) -> dict:
@@ -149,34 +157,29 @@ class Executable:
     def specialization(self, binding: Mapping[str, int], key: tuple | None = None) -> Built:
         """The code for sizes of the symbolic dims, compiled now if it is not there."""
         if key is None:
-            key = self._key(binding)
+            key = self.signature.shapes(binding)
         built = self._built.get(key)
         if built is not None:
             return built
         with self._building:
             built = self._built.get(key)
             if built is None:
-                built = build(self.graph, dict(binding), self.level, self.target, self.strict)
+                built = self._build(dict(binding))
                 self.keep(built, key)
         return built
 
     def keep(self, built: Built, key: tuple | None = None) -> None:
         """Remember a specialisation; the oldest goes when there are too many."""
-        self._built[self._key(built.binding) if key is None else key] = built
+        self._built[self.signature.shapes(built.binding) if key is None else key] = built
         while len(self._built) > self._kept:
             self._built.popitem(last=False)
 
-    def _key(self, binding: Mapping[str, int]) -> tuple:
-        """The shapes of the inputs under a binding."""
-        if self._static_key is not None:
-            return self._static_key
-        missing = [s for s in self.graph.symbols() if s not in binding]
-        if missing:
-            raise UsageError(
-                "sizes are missing", expected=", ".join(self.graph.symbols()),
-                received=", ".join(f"{k}={v}" for k, v in binding.items()) or "none",
-            )  # fmt: skip
-        return tuple(v.type.substitute(binding).shape for v in self.graph.inputs)
+    def _build(self, binding: dict[str, int]) -> Built:
+        if self.specialize is None:
+            return build(self.graph, binding, self.level, self.target, self.strict)
+        graph = optimize(self.specialize(binding), self.level, self.target)
+        built = build(graph, {}, self.level, self.target, self.strict)
+        return replace(built, binding=binding)
 
     @property
     def specializations(self) -> list[Built]:

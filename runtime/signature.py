@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..compiler import dims
-from ..compiler.errors import InputError, TesselError
+from ..compiler.errors import InputError, TesselError, UsageError
 from ..compiler.ir import Graph
 from ..compiler.passes.specialize import specialize
 from ..compiler.types import DType, TensorType, Type, dtype_of
@@ -44,18 +44,37 @@ class Port:
 
 
 class Signature:
-    """The inputs and outputs of a graph, in order."""
+    """The inputs and outputs of a graph, in order; `updates` as in `Graph`."""
 
-    def __init__(self, inputs: Sequence[Port], outputs: Sequence[Port]):
-        self.inputs, self.outputs = tuple(inputs), tuple(outputs)
+    def __init__(self, inputs: Sequence[Port], outputs: Sequence[Port], updates: Mapping[int, int]):
+        self.inputs, self.outputs, self.updates = tuple(inputs), tuple(outputs), dict(updates)
         self.names = [p.name for p in self.inputs]
+        self.symbols = list(
+            dict.fromkeys(
+                s
+                for p in self.inputs
+                if isinstance(p.type, TensorType)
+                for d in p.type.shape
+                for s in sorted(dims.symbols(d))
+            )
+        )
 
     @staticmethod
     def of(graph: Graph) -> "Signature":
         inputs = [Port(v.name, v.type) for v in graph.inputs]
-        return Signature(
-            inputs, [Port(n, v.type) for n, v in zip(graph.output_names, graph.outputs)]
-        )
+        outputs = [Port(n, v.type) for n, v in zip(graph.output_names, graph.outputs)]
+        return Signature(inputs, outputs, graph.updates)
+
+    def shapes(self, binding: Mapping[str, int]) -> tuple:
+        """The inputs' shapes under a binding. Raises UsageError if it leaves dims open."""
+        missing = [s for s in self.symbols if s not in binding]
+        if missing:
+            raise UsageError(
+                "sizes of symbolic dims are missing", expected=", ".join(self.symbols),
+                received=", ".join(f"{k}={v}" for k, v in binding.items()) or "none",
+            )  # fmt: skip
+        types = [p.type.substitute(binding) for p in self.inputs]
+        return tuple(t.shape if isinstance(t, TensorType) else None for t in types)
 
     def check(self, feeds: Mapping) -> tuple[list[np.ndarray], dict[str, int]]:
         """Contiguous arrays of the machine's byte order, and the sizes of the symbolic dims.

@@ -6,6 +6,8 @@
 `pads` = (begin…, end…) of the spatial axes. Empty strides, pads and dilations are 1, 0 and 1.
 """
 
+import math
+
 import numpy as np
 
 from ..errors import TypeMismatch
@@ -73,7 +75,8 @@ def conv_ref(x, w, b=None, *, strides, pads, dilations, group, channels_last=Fal
     w = w.reshape(group, outputs // group, *w.shape[1:])
     y = np.zeros((x.shape[0], group, outputs // group, *sizes), x.dtype)
     for tap, seen in patches(x, kernel, strides, sizes, dilations, 3):
-        y += np.einsum("ngc...,goc->ngo...", seen, w[(..., *tap)])
+        columns = seen.reshape(*seen.shape[:3], math.prod(sizes))
+        y += np.matmul(w[(..., *tap)], columns).reshape(y.shape)
     y = y.reshape(x.shape[0], outputs, *sizes)
     if b is not None:
         y = y + b.reshape(-1, *[1] * n)
@@ -198,6 +201,7 @@ def _conv_samples():
     yield case(floats((1, 2, 4, 4), dtype="f16"), floats((2, 2, 3, 3), seed=1, dtype="f16"),
                pads=(1, 1, 1, 1), atol=2e-2)  # fmt: skip
     yield case(floats((1, 2, 4), dtype="f64"), floats((2, 2, 3), seed=1, dtype="f64"))
+    yield case(floats((0, 2, 4)), floats((3, 2, 3), seed=1))
     yield case(ints((1, 2, 4), dtype="i32"), ints((2, 2, 3), seed=1, dtype="i32"), pads=(1, 1))
     yield last(floats((2, 3, 6, 5)), floats((4, 3, 3, 2), seed=1), floats((4,), seed=2),
                strides=(2, 1), pads=(1, 0, 2, 1))  # fmt: skip

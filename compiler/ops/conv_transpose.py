@@ -64,7 +64,7 @@ def conv_transpose_ref(x, w, b=None, *, strides, pads, dilations, output_padding
     y = np.zeros((x.shape[0], group, w.shape[2], *full), x.dtype)
     for tap, place in patches(y, kernel, strides, sizes, dilations, 3):
         place += np.einsum("ngc...,gco->ngo...", x, w[(..., *tap)])
-    y = y.reshape(y.shape[0], -1, *full)
+    y = y.reshape(y.shape[0], group * y.shape[2], *full)
     y = y[(..., *(slice(begin, begin + p) for begin, p in zip(pads[:n], shape)))]
     return y if b is None else y + b.reshape(-1, *[1] * n)
 

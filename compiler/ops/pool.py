@@ -159,6 +159,7 @@ def _pool_samples(make=floats, **more):
     yield last(make((2, 2, 6)), kernel=(3,), strides=(2,), ceil_mode=True, **more)
     yield case(make((1, 2, 4, 4), dtype="f16"), kernel=(2, 2), atol=5e-3, **more)
     yield case(make((1, 2, 4), dtype="f64"), kernel=(2,), **more)
+    yield case(make((0, 2, 4)), kernel=(2,), **more)
 
 
 register(

@@ -132,13 +132,9 @@ class Trainer:
 
     def step(self, batch: Mapping[str, np.ndarray]) -> dict[str, float]:
         """Train on one batch; returns the loss and the metrics before the update."""
-        exe, _ = self._compiled("step", lambda: self.graph)
-        lr = np.float32(self.optimizer.learning_rate(self.steps))
-        results = exe.run(self._feeds(self.graph, batch) | {LEARNING_RATE: np.asarray(lr)})
-        for i, name in enumerate(self.graph.output_names):
-            if i in self.graph.updates:
-                target = self.graph.inputs[self.graph.updates[i]].name
-                np.copyto(self.values[target], results.pop(name))
+        exe = self._step_executable()
+        lr = np.asarray(self.optimizer.learning_rate(self.steps), np.float32)
+        results = exe.run({**batch, LEARNING_RATE: lr})
         return {name: float(value) for name, value in results.items()}
 
     def fit(
@@ -206,6 +202,13 @@ class Trainer:
         for name, value in load_checkpoint(path, self.values).items():
             np.copyto(self.values[name], value)
 
+    def _step_executable(self):
+        """The step, compiled at its first use; from then on `values` are its own arrays."""
+        if "step" not in self._executables:
+            exe, _ = self._compiled("step", lambda: self.graph)
+            self.values = {n: exe.bind(n, v) for n, v in self.values.items()}
+        return self._executables["step"][0]
+
     def _compiled(self, name: str, make: Callable[[], Graph]) -> tuple:
         """An executable and its graph, compiled at its first use."""
         if name not in self._executables:
@@ -256,4 +259,5 @@ def _bar(disable: bool) -> Progress:
 
 
 def _shown(record: Mapping[str, float]) -> str:
-    return "  ".join(f"{name} {value:.4f}" for name, value in record.items())
+    names = sorted(record, key=lambda name: (name.startswith("validation"), name != "loss", name))
+    return "  ".join(f"{name} {record[name]:.4f}" for name in names)

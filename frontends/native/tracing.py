@@ -119,7 +119,7 @@ class Array(Tensor):
 
     def __array__(self, *_, **__):
         raise self._no_value(
-            "is not a numpy array", "use the functions of tessel.native.functional, not numpy's"
+            "is not a numpy array", "use the functions of tessel.frontends.native.functional, not numpy's"
         )
 
 

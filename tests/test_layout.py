@@ -148,6 +148,51 @@ def test_one_dimensional_convolutions():
     assert count_transposes(converted(b, y)) == 2
 
 
+def shuffled(b, y, groups=2):
+    n, c, *rest = y.shape
+    y = y.reshape(n, groups, c // groups, *rest)
+    return y.transpose(0, 2, 1, *range(3, y.rank)).reshape(n, c, *rest)
+
+
+def test_a_shuffle_of_channels_stays_in_the_channels():
+    b, y = network()
+    y = b.conv(shuffled(b, b.relu(y)), weights_of(b, (4, 4, 1, 1)))
+    after = converted(b, y)
+    turns = [n.attrs["perm"] for n in after.nodes if n.op.name == "transpose"]
+    assert turns == [(0, 2, 3, 1), (0, 1, 2, 4, 3), (0, 3, 1, 2)]
+
+
+def test_a_shuffle_that_is_read_in_the_middle_stays_as_it_is():
+    b, y = network()
+    y = b.relu(y)
+    split = y.reshape(2, 2, 2, 6, 6)
+    y = split.transpose(0, 2, 1, 3, 4).reshape(2, 4, 6, 6)
+    b.output("split", split)
+    converted(b, b.conv(y, weights_of(b, (4, 4, 1, 1))))
+
+
+def test_quantized_convolutions():
+    b = Builder()
+    x = b.input("x", "u8[1,3,5,5]")
+    f, u = lambda v: b.scalar(v, "f32"), lambda v: b.scalar(v, "u8")
+    weights = b.constant(np.arange(4 * 3 * 9).reshape(4, 3, 3, 3) % 7, "i8")
+    zero = b.scalar(0, "i8")
+    y = b.qlinear_conv(x, f(0.1), u(3), weights, f(0.2), zero, f(0.5), u(9), pads=[1, 1, 1, 1])
+    z = b.qlinear_add(y, f(0.5), u(9), y, f(0.5), u(9), f(1.0), u(4))
+    z = b.qlinear_conv(
+        b.max_pool(z, kernel=[2, 2]),
+        f(1.0),
+        u(4),
+        b.constant(np.ones((2, 4, 1, 1)), "i8"),
+        f(0.3),
+        zero,
+        f(2.0),
+        u(7),
+    )
+    z = b.dequantize_linear(z, b.constant([0.5, 0.25], "f32"), b.constant([1, 2], "u8"), axis=1)
+    assert count_transposes(converted(b, z)) == 2
+
+
 def test_without_constant_weights_nothing_moves():
     source = "graph g(%x: f32[1,1,3,3], %w: f32[1,1,2,2]) -> (%y) {%y = conv(%x, %w)}"
     assert ChannelsLast()(parse_graph(source))[1] is False

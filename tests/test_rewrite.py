@@ -7,6 +7,7 @@ import pytest
 from tessel.compiler.rewrite.algebra import EXACT, FAST
 from tessel.compiler.rewrite.attention import ATTENTION
 from tessel.compiler.rewrite.conv import CONVS, GEMMS
+from tessel.compiler.rewrite.einsum import EINSUMS
 from tessel.compiler.rewrite.engine import Rewrite
 from tessel.compiler.rewrite.norm import NORMS
 from tessel.compiler.rewrite.reshapes import BINARY, RESHAPES
@@ -15,7 +16,8 @@ from tessel.compiler.verify import verify
 
 from .graphs import assert_same_results, same_text
 
-RULES = {r.equation: r for r in (*EXACT, *FAST, *RESHAPES, *NORMS, *ATTENTION, *CONVS, *GEMMS)}
+TABLES = (*EXACT, *FAST, *RESHAPES, *NORMS, *ATTENTION, *EINSUMS, *CONVS, *GEMMS)
+RULES = {r.equation: r for r in TABLES}
 
 
 def rewritten(source: str, *rules, report=None):
@@ -179,6 +181,29 @@ ATTENTION_CASES = [
      number("m", "[0.0, -3e38, 0.0, 0.0]", "f32[2,2]") + "%s = matmul(%q, %k)\n%b = add(%s, %m)\n"
      "%p = softmax(%b) {axis=-1}\n%y = matmul(%p, %v)",
      TURN + "%y = attention(%q, %t, %v) {scale=1.0, is_causal=true}"),
+]  # fmt: skip
+
+EINSUM = EINSUMS[0].equation
+FILLED = (
+    number("low", -1e30) + "%s = matmul(%q, %k)\n%d = add(%s, %m)\n%f = where(WHERE)\n"
+    "%p = softmax(%f) {axis=-1}\n%y = matmul(%p, %v)"
+)
+ATTENTION_CASES += [
+    (ATTENTION[0].equation, QKV + "; h: bool[1,3]; m: f32[3,3]",
+     FILLED.replace("WHERE", "%h, %low, %d"),
+     number("low", -1e30) + "%w = where(%h, %low, %m)\n" + TURN
+     + "%y = attention(%q, %t, %v, %w) {scale=1.0}"),
+    (ATTENTION[0].equation, QKV + "; h: bool[1,3]; m: f32[3,3]",
+     FILLED.replace("WHERE", "%h, %d, %low"),
+     number("low", -1e30) + "%w = where(%h, %m, %low)\n" + TURN
+     + "%y = attention(%q, %t, %v, %w) {scale=1.0}"),
+    (EINSUM, "x: f32[2,3,4,5]; z: f32[2,3,6,5]", '%y = einsum(%x, %z) {equation="bhid,bhjd->bhij"}',
+     "%t = transpose(%z) {perm=[0, 1, 3, 2]}\n%y = matmul(%x, %t)"),
+    (EINSUM, "x: f32[2,3]; z: f32[3,4]", '%y = einsum(%x, %z) {equation="i k, k j -> j i"}',
+     "%p = matmul(%x, %z)\n%y = transpose(%p) {perm=[1, 0]}"),
+    (EINSUM, "x: f32[2,3,4]; z: f32[4,3]", '%y = einsum(%x, %z) {equation="bij,ji->b"}',
+     "%a = reshape(%x) {shape=[2,12]}\n%t = transpose(%z) {perm=[1, 0]}\n"
+     "%c = reshape(%t) {shape=[12,1]}\n%p = matmul(%a, %c)\n%y = reshape(%p) {shape=[2]}"),
 ]  # fmt: skip
 
 W = number("w", "[1.0, 2.0]", "f32[2,1,1,1]")

@@ -21,7 +21,8 @@ from ..ops.registry import Elementwise
 from ..types import TensorType, normalize_axes, normalize_axis
 from .base import Pass, Report
 
-WINDOWS = ("conv", "max_pool", "average_pool", "lp_pool", "batch_norm")
+SEEDS = {"conv": 1, "conv_integer": 1, "qlinear_conv": 3}  # which operand the weights are
+WINDOWS = ("max_pool", "average_pool", "lp_pool", "batch_norm")
 
 
 def to_last(rank: int) -> tuple[int, ...]:
@@ -57,9 +58,9 @@ class ChannelsLast(Pass):
 def _is_seed(node: Node) -> bool:
     """A convolution whose weights can change their layout while compiling."""
     return (
-        node.op.name == "conv"
+        node.op.name in SEEDS
         and not node.attrs["channels_last"]
-        and node.inputs[1].constant is not None
+        and node.inputs[SEEDS[node.op.name]].constant is not None
     )
 
 
@@ -73,6 +74,11 @@ class _Walk:
         self.first: dict[Value, Value] = {v: v for v in graph.inputs}
         self.last: dict[Value, Value] = {}
         self.moved: list[Node] = []
+        self.shuffles: dict[Node, tuple[Value, int]] = {}
+        self.inside: dict[Node, Value] = {}  # nodes of a shuffle before its last one
+        for node, x, groups, parts in _shuffles(graph):
+            self.shuffles[node] = x, groups
+            self.inside |= dict.fromkeys(parts, x)
 
     def run(self) -> None:
         for node in self.graph.nodes:
@@ -109,6 +115,10 @@ class _Walk:
 
     def follow(self, node: Node) -> bool:
         """Emit the node channels last, if it can and it pays."""
+        if node in self.inside and self.inside[node] in self.last:
+            return True  # its shuffle follows
+        if node in self.shuffles:
+            return self.shuffle(node)
         if node.op.name == "transpose":
             return self.transpose(node)
         if _is_seed(node):
@@ -116,7 +126,7 @@ class _Walk:
             return True
         if not any(self.is_last(v) for v in node.inputs):
             return False
-        if node.op.name in WINDOWS[1:]:
+        if node.op.name in WINDOWS:
             return self.window(node)
         handler = AGNOSTIC.get(node.op.name)
         if handler is None and isinstance(node.op.loops, Elementwise) and not _has_axes(node):
@@ -145,13 +155,13 @@ class _Walk:
         return True
 
     def conv(self, node: Node) -> None:
-        x, w, *bias = node.inputs
-        rank = w.rank
-        turned = self.b.transpose(self.read_first(w), perm=(*range(2, rank), 1, 0))
-        bias = [None if v is None else self.read_first(v) for v in bias]
-        attrs = {**node.attrs, "channels_last": True}
+        at = SEEDS[node.op.name]
+        operands = [None if v is None else self.read_first(v) for v in node.inputs[1:]]
+        operands.insert(0, self.read_last(node.inputs[0]))
+        rank = operands[at].rank
+        operands[at] = self.b.transpose(operands[at], perm=(*range(2, rank), 1, 0))
         self.moved.append(node)
-        self.emit(node, [self.read_last(x), turned, *bias], attrs)
+        self.emit(node, operands, {**node.attrs, "channels_last": True})
 
     def window(self, node: Node) -> bool:
         if node.attrs["channels_last"]:
@@ -220,6 +230,29 @@ class _Walk:
         pads = [pads[p] for p in order] + [pads[rank + p] for p in order]
         return self.emit(node, self.operands(node), {**node.attrs, "pads": pads})
 
+    def shuffle(self, node: Node) -> bool:
+        """[N, *S, g·c] => [N, *S, g, c] => [N, *S, c, g] => [N, *S, c·g]"""
+        x, groups = self.shuffles[node]
+        if x not in self.last:
+            return False
+        y = Tensor(self.b, self.last[x])
+        n = y.rank
+        y = y.reshape(*y.shape[:-1], groups, y.shape[-1] // groups)
+        y = y.transpose(*range(n - 1), n, n - 1).reshape(self.last[x].shape)
+        self.last[node.outputs[0]] = y.value
+        return True
+
+    def quantized_add(self, node: Node) -> bool:
+        """Scales and zero points are scalars; the summands change their layout."""
+        a, b = node.inputs[0], node.inputs[3]
+        if a.rank != b.rank:
+            return False
+        operands = [
+            v if v is None else self.read_last(v) if v in (a, b) else self.read_first(v)
+            for v in node.inputs
+        ]
+        return self.emit(node, operands, node.attrs)
+
     def reduce(self, node: Node) -> bool:
         """With kept axes the result is channels last; without, if a spatial axis is left."""
         rank = node.inputs[0].rank
@@ -243,11 +276,38 @@ def _has_axes(node: Node) -> bool:
     return "axis" in node.attrs
 
 
+def _shuffles(graph: Graph):
+    """ShuffleNet's mixing of channels: reshape to groups, exchange, reshape back.
+
+    Yields the last node, what is shuffled into how many groups, and the nodes before the last.
+    """
+    uses = graph.uses()
+    for node in graph.nodes:
+        turn = node.inputs[0].node if node.op.name == "reshape" else None
+        if turn is None or turn.op.name != "transpose":
+            continue
+        split = turn.inputs[0].node
+        if split is None or split.op.name != "reshape":
+            continue
+        x, out, rank = split.inputs[0], node.outputs[0], split.inputs[0].rank
+        shape = split.outputs[0].shape
+        exchanged = (0, 2, 1, *range(3, rank + 1))
+        if rank > 2 and len(shape) == rank + 1 and turn.attrs["perm"] == exchanged:
+            same = shape[:1] + shape[3:] == x.shape[:1] + x.shape[2:]
+            alone = all(
+                len(uses[v]) == 1 and v not in graph.outputs
+                for v in (split.outputs[0], turn.outputs[0])
+            )
+            if same and alone and isinstance(shape[1], int) and out.shape == x.shape:
+                yield node, x, shape[1], (split, turn)
+
+
 REDUCTIONS = "sum mean max min prod l1 l2 log_sum log_sum_exp sum_square"
 
 AGNOSTIC: dict[str, Callable[[_Walk, Node], bool]] = {
     "concat": _Walk.concat,
     "pad": _Walk.pad,
+    "qlinear_add": _Walk.quantized_add,
     **dict.fromkeys(("softmax", "log_softmax", "hardmax", "split", "cumsum"), _Walk.along_axis),
     **dict.fromkeys(("quantize_linear", "dequantize_linear"), _Walk.along_axis),
     **dict.fromkeys(("slice", "reverse"), _Walk.along_axes),

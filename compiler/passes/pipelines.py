@@ -10,6 +10,7 @@
 from ..rewrite.algebra import EXACT, FAST
 from ..rewrite.attention import ATTENTION
 from ..rewrite.conv import CONVS, GEMMS
+from ..rewrite.einsum import EINSUMS
 from ..rewrite.engine import Rewrite
 from ..rewrite.norm import NORMS
 from ..rewrite.reshapes import RESHAPES
@@ -51,7 +52,7 @@ def default_pipeline(opt_level: int = 2, *, channels_last: bool = False) -> Pipe
         (
             *CLEANUP,
             Step(
-                Rewrite("recognize", (*NORMS, *RESHAPES)),
+                Rewrite("recognize", (*NORMS, *EINSUMS, *RESHAPES)),
                 "before arithmetic is rewritten, pieces look as exporters write them",
             ),
             Step(

@@ -137,7 +137,7 @@ EXACT: tuple[Rule, ...] = (
         choose,
         where=lambda m: truth(m) is not None,
     ),
-    rule("where(not(z), x, y) => where(z, y, x)", op.where(~z, x, y), swap),
+    rule("where(not(z), x, y) => where(z, y, x)", op.where(~z, x, y), swap, shared=True),
     rule("relu(relu(x)) => relu(x)", op.relu(op.relu(x)), lambda b, m: b.relu(m.x)),
     rule("maximum(x, 0) => relu(x)", op.maximum(x, 0), lambda b, m: b.relu(m.x)),
 )

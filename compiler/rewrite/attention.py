@@ -8,6 +8,9 @@ are masked completely:  where(isnan(p), 0, p)  with p = softmax(…). A row of p
 its scores hold NaN or +inf, or are all -inf. With a mask of finite numbers that needs q or k
 that are not finite themselves (or overflow), so there the guard is dropped; with any other mask
 it is kept.
+
+Scores that are filled,  where(hidden, low, scores)  with low ≤ -1e30, become a mask that is
+added: scores + low is low, since a score would have to be beyond 1e22 to change it.
 """
 
 from dataclasses import dataclass
@@ -27,28 +30,49 @@ GUARD = op.where(op.isnan(SOFTMAX), 0, SOFTMAX)
 
 @dataclass(frozen=True)
 class _Scores:
-    """scores = scale · q @ kt + mask"""
+    """scores = scale · q @ kt + mask, or where(…) of that and a low number"""
 
     q: Value
     kt: Value
     mask: Value | None
     scale: float
+    fill: Node | None
 
 
 def _take_apart(m: Match) -> _Scores | str:
     """The pieces of the scores, or why they are none."""
     value: Value = m.scores.value
-    mask = None
+    between = [value]  # what only the attention may read
+    mask, fill = None, _filling(value)
+    if fill is not None:
+        value = fill.inputs[2] if _is_low(fill.inputs[1]) else fill.inputs[1]
+        between.append(value)
     if _made_by(value, "add"):
         a, b = value.node.inputs
         value, mask = (a, b) if _product_below(a) else (b, a)
+        between.append(value)
     value, scale = _unscale(value)
+    between.append(value)
     if not _made_by(value, "matmul"):
         return "the scores are not a product of q and kᵀ"
-    if m.readers(value) > 1:
-        return f"the scores %{value.name} have other readers"
+    for v in between:
+        if m.readers(v) > 1:
+            return f"the scores %{v.name} have other readers"
     (q, a), (kt, b) = map(_unscale, value.node.inputs)
-    return _Scores(q, kt, mask, scale * a * b)
+    return _Scores(q, kt, mask, scale * a * b, fill)
+
+
+def _filling(value: Value) -> Node | None:
+    """The where(hidden, low, scores) or where(seen, scores, low) that makes a value."""
+    if not _made_by(value, "where") or value.dtype.name not in ("f32", "f64"):
+        return None
+    low = [_is_low(v) for v in value.node.inputs[1:]]
+    return value.node if low[0] != low[1] else None
+
+
+def _is_low(value: Value) -> bool:
+    held = splat(value)
+    return held is not None and held <= -1e30
 
 
 def _made_by(value: Value, name: str) -> bool:
@@ -112,7 +136,8 @@ def _check(m: Match) -> str | None:
         return "q, k and v are not all of rank 3 or 4"
     if not s.q.shape[:-2] == s.kt.shape[:-2] == m.v.shape[:-2]:
         return "q, k and v have different batches or heads"
-    if _guarded(m) and s.mask is not None and not is_finite(s.mask):
+    masks = [s.mask] if s.fill is None else [s.mask, *filter(_is_low, s.fill.inputs[1:])]
+    if _guarded(m) and not all(v is None or is_finite(v) for v in masks):
         return "the guard against NaN stays: the mask may hold -inf"
     return None
 
@@ -128,6 +153,9 @@ def _guarded(m: Match) -> bool:
 def _rewrite(b, m: Match):
     s = _take_apart(m)
     q, kt, mask = (None if i is None else Tensor(b, i) for i in (s.q, s.kt, s.mask))
+    if s.fill is not None:
+        base = b.scalar(0, q.dtype) if mask is None else mask
+        mask = b.where(s.fill.inputs[0], *(v if _is_low(v) else base for v in s.fill.inputs[1:]))
     k = kt.transpose(*range(kt.rank - 2), kt.rank - 1, kt.rank - 2)
     value = m.v
     if q.rank == 3:

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from ...compiler import dims
 from ...compiler.dims import Sym, is_static
 from ...compiler.errors import UnsupportedError
 from ...compiler.ir import Node
@@ -138,15 +137,39 @@ def _window(node: Node) -> dict:
     return result
 
 
-def conv(w: Writer, node: Node):
-    x, kernel, *bias = _in(w, node)
-    attrs = _window(node)
-    rank = node.inputs[0].rank
-    if not node.attrs["channels_last"]:
-        w.op("Conv", [x, kernel, *bias], _out(w, node), **attrs)
-        return
-    kernel = w.op("Transpose", [kernel], perm=[rank - 1, rank - 2, *range(rank - 2)])
-    _around(w, node, x, rank, lambda t: w.op("Conv", [t, kernel, *bias], **attrs))
+def einsum(w: Writer, node: Node):
+    """ONNX wants ellipses of one length: missing axes become 1."""
+    equation = node.attrs["equation"].replace(" ", "")
+    terms = equation.split("->")[0].split(",")
+    missing = [
+        v.rank - len(t.replace("...", "")) if "..." in t else None
+        for v, t in zip(node.inputs, terms)
+    ]
+    longest = max((m for m in missing if m is not None), default=0)
+    inputs = _in(w, node)
+    for i, (m, t) in enumerate(zip(missing, terms)):
+        if m is not None and m < longest:
+            at = t.index("...")
+            axes = w.ints(range(at, at + longest - m))
+            inputs[i] = w.op("Unsqueeze", [inputs[i], axes])
+    w.op("Einsum", inputs, _out(w, node), equation=equation)
+
+
+def conv(op_type: str, weights: int = 1):
+    """x is operand 0; `weights` is the position of w."""
+
+    def entry(w: Writer, node: Node):
+        inputs, attrs = _in(w, node), _window(node)
+        if not node.attrs["channels_last"]:
+            w.op(op_type, inputs, _out(w, node), **attrs)
+            return
+        rank = node.inputs[0].rank
+        order = [rank - 1, rank - 2, *range(rank - 2)]
+        inputs[weights] = w.op("Transpose", [inputs[weights]], perm=order)
+        x, *rest = inputs
+        _around(w, node, x, rank, lambda t: w.op(op_type, [t, *rest], **attrs))
+
+    return entry
 
 
 def conv_transpose(w: Writer, node: Node):
@@ -161,23 +184,67 @@ def pool(op_type: str, **renamed: str):
     def entry(w: Writer, node: Node):
         a = node.attrs
         attrs = _window(node) | {"kernel_shape": list(a["kernel"])}
-        attrs |= {"ceil_mode": int(a["ceil_mode"])}
         attrs |= {onnx_name: _plain(a[ours]) for onnx_name, ours in renamed.items()}
+        if a["ceil_mode"] and is_static(node.inputs[0].shape):
+            attrs["pads"] = _ceil_pads(node)
+        elif a["ceil_mode"]:
+            attrs["ceil_mode"] = 1
+
+        def emit(x: str, outputs=1):
+            if a["ceil_mode"] and attrs.get("count_include_pad"):
+                # what ceil_mode adds does not count: pad first, and let no padding count
+                rank, before = len(a["kernel"]), a["pads"] or (0,) * 2 * len(a["kernel"])
+                both = [0, 0, *before[:rank], 0, 0, *before[rank:]]
+                x = w.op("Pad", [x, w.ints(both)])
+                attrs["pads"] = [0] * rank + [
+                    p - q for p, q in zip(attrs.get("pads", before)[rank:], before[rank:])
+                ]
+                attrs["count_include_pad"] = 0
+            return w.op(op_type, [x], outputs, **attrs)
+
+        (x,) = _in(w, node)
         if a.get("channels_last"):
-            (x,) = _in(w, node)
-            _around(w, node, x, node.inputs[0].rank, lambda t: w.op(op_type, [t], **attrs))
+            _around(w, node, x, node.inputs[0].rank, emit)
         else:
-            w.op(op_type, _in(w, node), _out(w, node), **attrs)
+            emit(x, _out(w, node))
 
     return entry
 
 
+def _ceil_pads(node: Node) -> list[int]:
+    """ceil_mode as pads at the end: readers of ONNX disagree about windows that start in them."""
+    a, shape = node.attrs, node.inputs[0].shape
+    rank = len(a["kernel"])
+    first = 1 if a.get("channels_last") else 2
+    strides, dilations = a["strides"] or (1,) * rank, a["dilations"] or (1,) * rank
+    pads = list(a["pads"] or (0,) * 2 * rank)
+    for i in range(rank):
+        size, out = shape[first + i], node.outputs[0].shape[first + i]
+        reach = (out - 1) * strides[i] + (a["kernel"][i] - 1) * dilations[i] + 1
+        pads[rank + i] = max(pads[rank + i], reach - size - pads[i])
+    return pads
+
+
 def max_unpool(w: Writer, node: Node):
-    x, indices = _in(w, node)
-    sizes = w.ints([*node.inputs[0].shape[:2], *node.attrs["sizes"]])
+    """ONNX counts indices in the size that follows from the window; other sizes it cannot say."""
     attrs = _window(node) | {"kernel_shape": list(node.attrs["kernel"])}
+    rank = node.inputs[0].rank - 2
+    strides, pads = node.attrs["strides"] or (1,) * rank, node.attrs["pads"] or (0,) * 2 * rank
+    sizes = tuple(
+        (d - 1) * s - low - high + k
+        for d, s, low, high, k in zip(
+            node.inputs[0].shape[2:], strides, pads, pads[rank:], node.attrs["kernel"]
+        )
+    )
+    if sizes != tuple(node.attrs["sizes"]):
+        raise UnsupportedError(
+            "ONNX has no max_unpool of another size than its window gives",
+            where=node.where,
+            expected=sizes,
+            received=node.attrs["sizes"],
+        )
     attrs.pop("dilations", None)
-    w.op("MaxUnpool", [x, indices, sizes], _out(w, node), **attrs)
+    w.op("MaxUnpool", _in(w, node), _out(w, node), **attrs)
 
 
 # -- moves --------------------------------------------------------------------------------
@@ -253,7 +320,8 @@ def gather(op_type: str, *names: str):
 def iota(w: Writer, node: Node):
     """Range(size of the axis), cast, reshaped and expanded."""
     a = node.attrs
-    shape, axis, dtype = a["shape"], a["axis"], a["dtype"]
+    shape, dtype = a["shape"], a["dtype"]
+    axis = a["axis"] % len(shape)
     operands = [w.constant(np.int64(0)), w.scalar(shape[axis]), w.constant(np.int64(1))]
     flat = w.op("Range", operands)
     flat = w.op("Cast", [flat], to=ELEMENT_TYPE_OF[dtype])
@@ -341,15 +409,9 @@ def qlinear_add(w: Writer, node: Node):
     a, a_scale, a_zero, b, b_scale, b_zero, c_scale, c_zero = [*_in(w, node), ""][:8]
     x = w.op("DequantizeLinear", [a, a_scale, a_zero])
     y = w.op("DequantizeLinear", [b, b_scale, b_zero])
-    w.op("QuantizeLinear", [w.op("Add", [x, y]), c_scale, c_zero], _out(w, node))
-
-
-def qlinear_conv(w: Writer, node: Node):
-    w.op("QLinearConv", _in(w, node), _out(w, node), **_window(node))
-
-
-def conv_integer(w: Writer, node: Node):
-    w.op("ConvInteger", _in(w, node), _out(w, node), **_window(node))
+    kind = ELEMENT_TYPE_OF[node.outputs[0].dtype]
+    total = w.op("Add", [x, y])
+    w.op("QuantizeLinear", [total, c_scale, c_zero], _out(w, node), output_dtype=kind)
 
 
 def if_(w: Writer, node: Node):
@@ -405,10 +467,14 @@ def linear_classifier(w: Writer, node: Node):
         _out(w, node),
         domain=ML,
         coefficients=list(a["coefficients"]),
-        intercepts=list(a["intercepts"]) or None,
+        intercepts=list(a["intercepts"]) or [0.0] * _columns(node),
         post_transform=a["post_transform"],
         **{kind: list(a["labels"])},
     )
+
+
+def _columns(node: Node) -> int:
+    return len(node.attrs["coefficients"]) // node.inputs[0].shape[-1]
 
 
 def normalizer(w: Writer, node: Node):
@@ -426,10 +492,10 @@ _I64 = next(d for d in ELEMENT_TYPE_OF if d.name == "i64")
 _SAME = (
     "exp log sqrt reciprocal sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh erf "
     "sigmoid softplus softsign floor ceil round neg abs sign relu not mish identity where add sub "
-    "mul div pow equal less greater and or xor clip einsum"
+    "mul div pow equal less greater and or xor clip"
 )
 TABLE = {name: simple(name.capitalize()) for name in _SAME.split()} | {
-    "einsum": simple("Einsum", equation="equation"),
+    "einsum": einsum,
     "matmul": simple("MatMul"),
     "gemm": simple("Gemm", alpha="alpha", beta="beta", transA="trans_a", transB="trans_b"),
     "stop_gradient": simple("Identity"),
@@ -480,7 +546,7 @@ TABLE = {name: simple(name.capitalize()) for name in _SAME.split()} | {
     "softmax": simple("Softmax", axis="axis"),
     "log_softmax": simple("LogSoftmax", axis="axis"),
     "hardmax": simple("Hardmax", axis="axis"),
-    "conv": conv,
+    "conv": conv("Conv"),
     "conv_transpose": conv_transpose,
     "max_pool": pool("MaxPool"),
     "max_pool_indices": pool("MaxPool"),
@@ -518,11 +584,11 @@ TABLE = {name: simple(name.capitalize()) for name in _SAME.split()} | {
     "lstm": recurrent("LSTM", input_forget="input_forget"),
     "quantize_linear": quantize("QuantizeLinear"),
     "dequantize_linear": quantize("DequantizeLinear"),
-    "qlinear_conv": qlinear_conv,
+    "qlinear_conv": conv("QLinearConv", 3),
     "qlinear_matmul": simple("QLinearMatMul"),
     "qlinear_add": qlinear_add,
     "matmul_integer": simple("MatMulInteger"),
-    "conv_integer": conv_integer,
+    "conv_integer": conv("ConvInteger"),
     "resize": resize,
     "linear_classifier": linear_classifier,
     "normalizer": normalizer,
@@ -530,4 +596,3 @@ TABLE = {name: simple(name.capitalize()) for name in _SAME.split()} | {
     "if": if_,
     "scan": scan,
 }
-__all__ = ["TABLE", "dims"]

@@ -8,10 +8,10 @@ where their sizes are needed as data they are computed from the shapes of the in
 in opset 21.
 """
 
-import math
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +23,19 @@ from ...compiler.dims import Sym
 from ...compiler.errors import GraphError, UnsupportedError, UsageError
 from ...compiler.ir import Graph, Node, Value
 from ...compiler.ops.registry import Expand
-from ...compiler.types import I64, MapType, SequenceType, TensorType, Type
+from ...compiler.types import (
+    DTYPES,
+    F32,
+    I32,
+    DType,
+    MapType,
+    SequenceType,
+    TensorType,
+    Type,
+    dtype_of,
+)
 from .proto import ELEMENT_TYPE_OF
+from .values import at_least
 
 OPSET, IR_VERSION = 21, 10
 _DOMAINS = {"ai.onnx.ml": 3}
@@ -62,8 +73,6 @@ def write(
 
 def tensor(name: str, array: np.ndarray) -> TensorProto:
     """An initializer; 4-bit and narrow float types through onnx's helper, text as strings."""
-    from ...compiler.types import dtype_of
-
     dtype = dtype_of(array)
     kind = ELEMENT_TYPE_OF[dtype]
     if dtype.kind == "s":
@@ -206,23 +215,65 @@ class Writer:
     # -- what entries use -----------------------------------------------------------------
 
     def write(self, node: Node) -> None:
+        """Append what says `node`; dtypes that ONNX lacks for it are widened around it."""
         from .write_table import TABLE
 
         self.origin = node.where
         entry = TABLE.get(node.op.name)
-        if entry is not None:
-            entry(self, node)
-        elif isinstance(node.op.loops, Expand):
+        if entry is None:
+            if not isinstance(node.op.loops, Expand):
+                raise UnsupportedError(f"ONNX has no way to say {node.op.name}", where=node.where)
             self.expand(node)
-        else:
-            raise UnsupportedError(f"ONNX has no way to say {node.op.name}", where=node.where)
+            return
+        mark = len(self.nodes)
+        entry(self, node)
+        refused = self._refused_dtype(node, mark)
+        if refused is not None:
+            del self.nodes[mark:]
+            self._widen(node, refused)
+
+    def _refused_dtype(self, node: Node, mark: int) -> DType | None:
+        """A dtype of the operands that ONNX does not allow in the nodes just written."""
+        dtypes = {
+            self.name(v): v.dtype
+            for v in (*node.inputs, *node.outputs)
+            if v is not None and isinstance(v.type, TensorType)
+        }
+        for written in self.nodes[mark:]:
+            schema = _schema(written.domain, written.op_type, self.domains[written.domain])
+            for names, formal in [(written.input, schema[0]), (written.output, schema[1])]:
+                for i, name in enumerate(names):
+                    allowed = formal[min(i, len(formal) - 1)] if formal else ()
+                    if name in dtypes and _type_text(dtypes[name]) not in allowed:
+                        return dtypes[name]
+        return None
+
+    def _widen(self, node: Node, dtype: DType) -> None:
+        """cast(op(cast(x)))"""
+        wide = _wider(node.op.name, dtype)
+        if wide is None:
+            raise UnsupportedError(
+                f"ONNX has no {node.op.name} of {dtype}", where=node.where, received=node
+            )
+
+        def rule(b, *tensors, **attrs):
+            tensors = [x.cast(wide) if x is not None and x.dtype == dtype else x for x in tensors]
+            results = b.emit(node.op.name, *tensors, **attrs)
+            results = results if isinstance(results, tuple) else (results,)
+            return [r.cast(v.dtype) for r, v in zip(results, node.outputs)]
+
+        self.inline(node, rule)
 
     def expand(self, node: Node) -> None:
         """Write the ops that a composite stands for."""
+        self.inline(node, node.op.loops.rule)
+
+    def inline(self, node: Node, rule) -> None:
+        """Write what `rule(b, *operands, **attributes)` builds in place of the node."""
         b = Builder()
         operands = [None if v is None else b.input(v.name, v.type) for v in node.inputs]
         operands += [None] * (len(node.op.inputs) - len(operands))
-        results = node.op.loops.rule(b, *operands, **node.attrs)
+        results = rule(b, *operands, **node.attrs)
         results = results if isinstance(results, (tuple, list)) else [results]
         for inner, outer in zip(b.graph.inputs, [v for v in node.inputs if v is not None]):
             self.names[inner] = self.name(outer)
@@ -240,7 +291,7 @@ class Writer:
         inputs = list(inputs)
         while inputs and inputs[-1] == "":
             inputs.pop()
-        attrs = {k: v for k, v in attrs.items() if v is not None}
+        attrs = {k: v for k, v in attrs.items() if v is not None and v != []}
         self.domains.setdefault(domain, _DOMAINS.get(domain, 1))
         name = self.unique(self.origin or op_type)
         self.nodes.append(
@@ -304,12 +355,13 @@ class Writer:
         if isinstance(atom, str):
             self.sizes[atom] = self._symbol(atom)
         else:
-            function, a, b = atom
-            a, b = self._size(a), self._size(b)
+            function, dividend, divisor = atom
+            a, b = self._size(dividend), self._size(divisor)
             if function == "floordiv":
-                # ONNX truncates: (a - a mod b) / b is the floor for b > 0
-                rest = self.op("Mod", [a, b])
-                self.sizes[atom] = self.op("Div", [self.op("Sub", [a, rest]), b])
+                if not at_least(dividend, 0):
+                    # ONNX truncates: (a - a mod b) / b is the floor for b > 0
+                    a = self.op("Sub", [a, self.op("Mod", [a, b])])
+                self.sizes[atom] = self.op("Div", [a, b])
             else:
                 op = {"mod": "Mod", "max": "Max", "min": "Min"}[function]
                 self.sizes[atom] = self.op(op, [a, b])
@@ -345,6 +397,26 @@ class Writer:
         return proto
 
 
+@cache
+def _schema(domain: str, op_type: str, version: int) -> tuple[list, list]:
+    """The types allowed for each operand and result."""
+    schema = onnx.defs.get_schema(op_type, version, domain)
+    return [i.types for i in schema.inputs], [o.types for o in schema.outputs]
+
+
+def _type_text(dtype: DType) -> str:
+    return f"tensor({TensorProto.DataType.Name(ELEMENT_TYPE_OF[dtype]).lower()})"
+
+
+def _wider(op: str, dtype: DType) -> DType | None:
+    """A dtype in which `op` gives the same result, cast back."""
+    if op == "shift_left":
+        return {"i": DTYPES.get(f"u{dtype.bits}")}.get(dtype.kind)
+    if dtype.is_float and dtype.bits < 32:
+        return F32
+    return I32 if dtype.is_int and dtype.bits < 32 else None
+
+
 def type_proto(type: Type) -> onnx.TypeProto:
     if isinstance(type, SequenceType):
         return helper.make_sequence_type_proto(type_proto(type.element))
@@ -352,6 +424,3 @@ def type_proto(type: Type) -> onnx.TypeProto:
         return helper.make_map_type_proto(ELEMENT_TYPE_OF[type.key], type_proto(type.value))
     shape = [str(d) if isinstance(d, Sym) else d for d in type.shape]
     return helper.make_tensor_type_proto(ELEMENT_TYPE_OF[type.dtype], shape)
-
-
-__all__ = ["I64", "Writer", "math", "write"]

@@ -3,7 +3,8 @@
     run(function, programs, *arrays)     arrays are written in place
 
 Stock behaviour that is mended here: bf16 arithmetic computes on raw bits, accesses out of bounds
-crash the process, and reductions with a combiner of one's own are done element by element.
+crash the process, comparisons of scalars turn into floats when they are spread over a block, and
+reductions with a combiner of one's own are done element by element.
 """
 
 from contextlib import contextmanager
@@ -142,7 +143,11 @@ def _patches(ranges) -> dict:
         check(pointers, mask, "store")
         return store(self, pointers, value, mask, *rest, **options)
 
+    def create_splat(self, type, x):
+        return Handle(np.full(type.shape, x.data.reshape(-1)[0], x.data.dtype), x.dtype.scalar)
+
     return {
+        "create_splat": create_splat,
         "create_dot": lambda self, a, b, d, *rest: dot(self, _widen(a), _widen(b), d, *rest),
         "binary_op": binary_op,
         "unary_op": unary_op,

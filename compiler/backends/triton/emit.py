@@ -46,7 +46,7 @@ def emit(kernel: Kernel, schedule: TritonSchedule) -> Source:
             programs = emit_dot(t, kernel, schedule.dot, schedule.blocks, schedule.group)
         case "serial":
             programs = _emit_serial(t, kernel)
-    name = re.sub(r"\W", "_", kernel.name)
+    name = re.sub(r"\W", "_", kernel.name) + "_kernel"
     head = f"@triton.jit\ndef {name}({', '.join(names.values())}):\n"
     body = "\n".join(t.lines)
     pointers = tuple(f"*{TYPES[b.dtype.name][2]}" for b in kernel.params)

@@ -21,7 +21,7 @@ from ...errors import TesselError, UnsupportedError
 from .emit import Source
 from .target import GpuTarget
 
-NEEDS_TRITON = "pip install 'tessel[gpu]' (Linux only), or compile with --emit triton, which needs no triton"  # fmt: skip
+NEEDS_TRITON = "pip install 'tessel[gpu]' (Linux only); --emit triton works without it"
 _FORMAT = 1  # part of the cache's key: raise it when `Binary` changes
 
 

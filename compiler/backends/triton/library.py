@@ -251,5 +251,5 @@ def with_helpers(names) -> str:
         name = stack.pop()
         if name not in needed:
             needed.add(name)
-            stack += [n for n in re.findall(r"\b_[a-z0-9]+\b", FUNCTIONS[name]) if n in FUNCTIONS]
+            stack += [n for n in re.findall(r"\b_[a-z0-9_]+\b", FUNCTIONS[name]) if n in FUNCTIONS]
     return "".join(f"\n@triton.jit{FUNCTIONS[n]}\n" for n in FUNCTIONS if n in needed)

@@ -253,7 +253,7 @@ class TileEmitter:
         return x if text == x.text else self.let(text, x.dims, target)
 
     def _load(self, e: Expr) -> Val:
-        """A load, masked by the domain and, where the index is not provably inside, by its range."""
+        """A load, masked by the domain and, where the index may lie outside, by its range."""
         (offset,), size = e.args, e.data.type.size
         at = self.value(offset)
         low, high = s.bounds(offset)
@@ -408,7 +408,7 @@ class TileEmitter:
 
     def helpers(self) -> str:
         """Text of the library's functions that the body calls."""
-        used = re.findall(r"\b_[a-z0-9]+\b", "\n".join(self.lines))
+        used = re.findall(r"\b_[a-z0-9_]+\b", "\n".join(self.lines))
         return library.with_helpers(n for n in used if n in library.FUNCTIONS)
 
 

@@ -1,0 +1,222 @@
+"""Models on a GPU: `CudaModel(module).run(inputs) -> outputs`.
+
+Everything that a run touches is allocated once: weights, arena, inputs and outputs on the device,
+and pinned host memory on the way to them. A program without `if`s and calls into Python is recorded
+as one CUDA graph, copies included, so that a run is one call of the driver.
+"""
+
+import contextlib
+import os
+import threading
+import weakref
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..compiler.backends.triton.backend import Launch, TritonModule
+from ..compiler.errors import InputError
+from ..compiler.loops.nest import ExternCall, For, If, Ref
+from ..compiler.types import TensorType, tensor_type_of
+from .device_cuda import CudaDevice, DeviceError, available, why_unavailable
+
+ALIGNMENT = 256
+
+
+class CudaModel:
+    """A module on a device.
+
+    `weights` replace the module's own arrays, in their order. Kernels without machine code are
+    compiled first, which needs triton. Raises DeviceError where there is no GPU.
+    """
+
+    def __init__(
+        self,
+        module: TritonModule,
+        weights: Sequence[np.ndarray] | None = None,
+        *,
+        device: CudaDevice | None = None,
+        use_graph: bool = True,
+    ):
+        self.module = module
+        self.device = device if device is not None else CudaDevice()
+        self._check_target()
+        module.compile(threads=len(os.sched_getaffinity(0)))
+        self._lock = threading.Lock()
+        self._others: dict = {}
+        # Freed in reverse when the model is closed or collected, also if setting up fails.
+        self._resources = contextlib.ExitStack()
+        self._end = weakref.finalize(self, _release, self.device, self._resources)
+        try:
+            self._set_up(module.weights if weights is None else weights)
+            self._graph = None
+            if use_graph and module.is_static:
+                self._graph = self.device.capture(self._queue)
+                self._resources.callback(self._graph.close)
+        except BaseException:
+            self._end()
+            raise
+
+    def _check_target(self) -> None:
+        target, device = self.module.target, self.device
+        ok = target.api == "cuda" and target.arch // 10 == device.arch // 10
+        # From sm_90 on, code uses features of exactly one architecture (sm_90a).
+        ok = ok and (
+            target.arch == device.arch if target.arch >= 90 else target.arch <= device.arch
+        )
+        if not ok:
+            raise DeviceError(
+                "the model was compiled for another GPU",
+                expected=device.target, received=target.name, fix=f"compile for {device.target}",
+            )  # fmt: skip
+
+    def _set_up(self, weights: Sequence[np.ndarray]) -> None:
+        d, module, own = self.device, self.module, self._resources
+        d.activate()
+        sizes = {
+            "weight": [w.nbytes for w in weights],
+            "input": [_nbytes(t) for t in module.inputs],
+            "output": [_nbytes(t) for t in module.outputs],
+            "arena": [module.arena],
+        }
+        self._bases: dict[tuple[str, int], int] = {}
+        for kind, parts in sizes.items():
+            offsets, total = _offsets(parts)
+            base = d.allocate(total)
+            own.callback(d.free, base)
+            self._bases |= {(kind, i): base + offset for i, offset in enumerate(offsets)}
+        self._host_inputs = [self._staging(t) for t in module.inputs]
+        self._host_outputs = [self._staging(t) for t in module.outputs]
+        self._functions = {}
+        for key, binary in module.binaries.items():
+            self._functions[key] = d.load(binary)
+            own.callback(d.unload, self._functions[key])
+        scratch = [module.binaries[x.key].scratch * x.programs for x in module.launches()]
+        self._scratch = 0
+        if any(scratch):
+            self._scratch = d.allocate(max(scratch))
+            own.callback(d.free, self._scratch)
+        for i, w in enumerate(weights):
+            d.upload(self._bases["weight", i], np.ascontiguousarray(w))
+            d.synchronize()
+
+    def _staging(self, type) -> np.ndarray | None:
+        """Pinned host memory for an input or output."""
+        if not isinstance(type, TensorType):
+            return None
+        memory = self.device.pinned(type.nbytes)
+        self._resources.callback(self.device.free_pinned, memory)
+        return memory.view(type.dtype.numpy).reshape(type.shape)
+
+    # -- running --------------------------------------------------------------------------
+
+    def run(self, inputs: Sequence[np.ndarray]) -> list:
+        """Outputs of the model, in order, in arrays of the caller's own. Raises InputError."""
+        inputs = [np.asarray(x) for x in inputs]
+        self._check_inputs(inputs)
+        with self._lock:
+            self.device.activate()
+            for staged, x in zip(self._host_inputs, inputs):
+                staged[...] = x
+            if self._graph is not None:
+                self._graph.replay()
+            else:
+                self._queue()
+            self.device.synchronize()
+            return [
+                self._others[i] if host is None else host.copy()
+                for i, host in enumerate(self._host_outputs)
+            ]
+
+    def _check_inputs(self, inputs: list) -> None:
+        types = self.module.inputs
+        if len(inputs) != len(types):
+            raise InputError("wrong number of inputs", expected=len(types), received=len(inputs))
+        for i, (x, t) in enumerate(zip(inputs, types)):
+            if tensor_type_of(x) != t:
+                raise InputError(f"input {i} does not fit", expected=t, received=tensor_type_of(x))
+
+    def _queue(self) -> None:
+        d = self.device
+        for i, staged in enumerate(self._host_inputs):
+            d.upload(self._bases["input", i], staged)
+        self._steps(self.module.steps, {})
+        for i, staged in enumerate(self._host_outputs):
+            if staged is not None:
+                d.download(staged, self._bases["output", i])
+
+    def _steps(self, steps: list, loops: dict[int, int]) -> None:
+        for step in steps:
+            match step:
+                case Launch(key=key, programs=programs, refs=refs):
+                    pointers = [self._address(r, loops) for r in refs]
+                    self.device.launch(self._functions[key], programs, pointers, self._scratch)
+                case For(id=loop, trips=trips, body=body):
+                    for t in range(trips):
+                        self._steps(body, loops | {loop: t})
+                case If(condition=condition, then=then, orelse=orelse):
+                    flag = self._read(condition, np.bool_, (), loops)
+                    self._steps(then if flag else orelse, loops)
+                case ExternCall():
+                    self._extern(step, loops)
+
+    def _address(self, ref: Ref, loops: dict[int, int]) -> int:
+        moved = sum(loops[loop] * step for loop, step in ref.steps)
+        index = 0 if ref.slot.kind == "arena" else ref.slot.index
+        return self._bases[ref.slot.kind, index] + ref.offset + moved
+
+    def _read(self, ref: Ref, dtype, shape, loops) -> np.ndarray:
+        host = np.empty(shape, dtype)
+        self.device.download(host, self._address(ref, loops))
+        self.device.synchronize()
+        return host
+
+    def _extern(self, step: ExternCall, loops: dict[int, int]) -> None:
+        """Call a kernel written in Python on host copies of its operands."""
+        arrays = []
+        for ref, type in zip(step.inputs, step.input_types):
+            if ref is None:
+                arrays.append(None)
+            elif isinstance(type, TensorType):
+                arrays.append(self._read(ref, type.dtype.numpy, type.shape, loops))
+            else:
+                arrays.append(self._others[ref.slot.index])
+        results = step.function(*arrays, **step.attrs)
+        results = results if isinstance(results, tuple) else (results,)
+        for ref, type, result in zip(step.outputs, step.output_types, results):
+            if isinstance(type, TensorType):
+                host = np.ascontiguousarray(result, type.dtype.numpy).reshape(type.shape)
+                self.device.upload(self._address(ref, loops), host)
+                self.device.synchronize()
+            else:
+                self._others[ref.slot.index] = result
+
+    def close(self) -> None:
+        """Give back everything on the device; the model cannot run afterwards."""
+        self._end()
+
+    def __enter__(self) -> "CudaModel":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+
+def _release(device: CudaDevice, resources: contextlib.ExitStack) -> None:
+    device.activate()
+    resources.close()
+
+
+def _nbytes(type) -> int:
+    return type.nbytes if isinstance(type, TensorType) else 0
+
+
+def _offsets(sizes: Sequence[int]) -> tuple[list[int], int]:
+    """Places of parts in one allocation, and its size."""
+    offsets, end = [], 0
+    for size in sizes:
+        offsets.append(end)
+        end += -(-size // ALIGNMENT) * ALIGNMENT
+    return offsets, end
+
+
+__all__ = ["CudaDevice", "CudaModel", "DeviceError", "available", "why_unavailable"]

@@ -77,31 +77,40 @@ def find_contraction(kernel: Kernel) -> Contraction | None:
 
 @dataclass(frozen=True)
 class Tile:
-    """A register tile of `rows` x (`vectors` vectors)."""
+    """A register tile of `rows` x (`vectors` vectors).
+
+    `spread` > 1: the rows are `spread` whole lines of the inner m axis, one line of the next outer
+    m axis each (small images, whose lines are shorter than a tile should be).
+    """
 
     rows: int
     vectors: int
+    spread: int = 1
 
 
-def choose_tile(m: int, n: int, lanes: int, registers: int) -> Tile:
-    """The tile with the least estimated cycles for an m x n output.
+def choose_tile(
+    m: int, n: int, lanes: int, registers: int, *, lines: int = 1, streamed: bool = False
+) -> Tile:
+    """The tile with the least estimated cycles for an m x n output of `lines` lines of m.
 
     Per step of k a tile costs rows*vectors multiply-adds on two ports, rows + vectors loads on two
-    ports, and at least the latency of an add (4); edges are computed in full.
+    ports, at least the latency of an add (4), and where B is `streamed` from beyond the first-level
+    cache, 5 cycles per vector of it. Edges are computed in full.
     """
     best, least = Tile(1, 1), float("inf")
-    for vectors in range(1, 9):
-        for rows in range(1, min(m, 30) + 1):
-            if rows * vectors + vectors + 1 > registers:
+    shapes = [(rows, 1) for rows in range(1, min(m, 30) + 1)]
+    shapes += [(m * s, s) for s in range(2, min(lines, 30 // m) + 1)]
+    for rows, spread in shapes:
+        for vectors in range(1, 9):
+            if rows * vectors + vectors + 1 > registers or rows * vectors > max(1, registers - 4):
                 break
-            if rows * vectors > max(1, registers - 4):
-                break
-            steps = ceil(n / (vectors * lanes)) * ceil(m / rows)
-            cycles = steps * max(rows * vectors / 2, (rows + vectors) / 2, 4.0)
-            if cycles < least - 1e-9 or (
-                cycles < least + 1e-9 and rows * vectors > best.rows * best.vectors
-            ):
-                best, least = Tile(rows, vectors), cycles
+            tiles = ceil(lines / spread) * (ceil(m / rows) if spread == 1 else 1)
+            steps = ceil(n / (vectors * lanes)) * tiles
+            bandwidth = 5.0 * vectors if streamed else 0.0
+            cycles = steps * max(rows * vectors / 2, (rows + vectors) / 2, 4.0, bandwidth)
+            bigger = rows * vectors > best.rows * best.vectors
+            if cycles < least * 0.999 or (cycles <= least * 1.001 and bigger):
+                best, least = Tile(rows, vectors, spread), cycles
     return best
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from ...loops.nest import ExternCall, Program
 from ..base import CpuTarget
 from .cache import ObjectCache, cache_folder
-from .codegen import VERSION, kernel_module, object_code, optimize
+from .codegen import generator_version, kernel_module, object_code, optimize
 from .program import MAIN, Layout, Plan, build_plan, main_module
 from .target import machine
 
@@ -58,7 +58,7 @@ def compile_program(
         if progress is not None:
             progress(done + 1, len(plan.codes))
     entry = str(main_module(plan, target, updates))
-    key = "m_" + hashlib.sha256(f"{VERSION}{target!r}{entry}".encode()).hexdigest()[:24]
+    key = "m_" + hashlib.sha256(f"{generator_version()}{target!r}{entry}".encode()).hexdigest()[:24]
     found = cache.get(key)
     if found is None:
         found = object_code(entry, target)

@@ -5,9 +5,11 @@ it runs the units `begin` to `end` of the schedule's parallel work. The hash cov
 text, schedule and target, so equal kernels of all models share one function and one cache entry.
 """
 
+import functools
 import hashlib
 from dataclasses import dataclass
 from math import prod
+from pathlib import Path
 
 import llvmlite.binding as llvm
 import llvmlite.ir as ir
@@ -24,7 +26,14 @@ from .nest import NestSchedule, emit_nest, schedule_nest
 from .target import machine
 from .types import I64, PTR, VOID
 
-VERSION = 1  # of the generated code; part of the cache's key
+
+@functools.cache
+def generator_version() -> str:
+    """A hash of this package's source: code that another generator made is never reused."""
+    digest = hashlib.sha256(llvm.llvm_version_info.__repr__().encode())
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 @dataclass(eq=False)
@@ -69,9 +78,9 @@ def schedule_kernel(
     else:
         if plan.b == "constant":
             params = tuple(b for b in params if b in _buffers_without_b(kernel, plan))
-        described = f"contract {plan.tile} {plan.a} {plan.b} {plan.chunk}"
+        described = f"contract {plan.tile} {plan.a} {plan.b} {plan.chunk} {plan.order}"
     text = "\n".join(
-        [f"{VERSION}", repr(target), described, str(in_place), kernel.text(),
+        [generator_version(), repr(target), described, str(in_place), kernel.text(),
          ",".join(str(kernel.params.index(b)) for b in params)]
     )  # fmt: skip
     name = "k_" + hashlib.sha256(text.encode()).hexdigest()[:20]

@@ -13,7 +13,7 @@ first. Register blocking after Goto & van de Geijn, "Anatomy of High-Performance
 Multiplication" (2008); whole-k panels fit the L2 cache for the k of real layers.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, prod
 
 import llvmlite.ir as ir
@@ -28,10 +28,11 @@ from ..base import CpuTarget
 from ..numpy import _Evaluator
 from .emit import Emitter, identity, lanes_below
 from .nest import _minimum
-from .scalar import PRIMITIVE, splat
-from .types import PTR, i64, memory_type, register_type
+from .scalar import PRIMITIVE, intrinsic, splat
+from .types import I8, I32, PTR, VOID, i64, memory_type, register_type
 
 PACK_ROWS = 1 << 20  # bytes of scratch that packing may take per thread
+PREFETCH = 2048  # bytes that packed weights are fetched ahead
 INLINE_EPILOGUE = 12  # operations up to which an epilogue is written out per register
 
 
@@ -39,7 +40,8 @@ INLINE_EPILOGUE = 12  # operations up to which an epilogue is written out per re
 class ContractSchedule:
     """`b`: "constant" (packed while compiling) or "pack"; `a`: "direct" or "pack".
 
-    `chunk` is how many tiles of the inner m axis one parallel unit handles.
+    `chunk` is how many tiles of the inner m axis one parallel unit handles. `order`: "panels"
+    keeps a panel of B in cache while all of A passes by, "rows" a tile of A while B does.
     """
 
     contraction: Contraction
@@ -48,6 +50,7 @@ class ContractSchedule:
     a: str
     b: str
     chunk: int
+    order: str = "panels"
 
     @property
     def n(self) -> Axis:
@@ -71,8 +74,18 @@ class ContractSchedule:
         return prod(a.extent for a in self.contraction.k)
 
     @property
+    def line(self) -> Axis | None:
+        """The outer m axis that a spread tile covers several lines of."""
+        return self.contraction.m[-2] if self.tile.spread > 1 else None
+
+    @property
     def tiles(self) -> int:
-        return ceil(self.m.extent / self.tile.rows) if self.m is not None else 1
+        """Tiles along m (of the lines, for a spread tile)."""
+        if self.m is None:
+            return 1
+        if self.line is not None:
+            return ceil(self.line.extent / self.tile.spread)
+        return ceil(self.m.extent / self.tile.rows)
 
     @property
     def chunks(self) -> int:
@@ -82,14 +95,19 @@ class ContractSchedule:
     def outer(self) -> tuple[Axis, ...]:
         """Axes of the parallel units, outermost first, after the panel."""
         c = self.contraction
-        return (*c.n[:-1], *c.batch, *c.m[:-1])
+        return (*c.n[:-1], *c.batch, *self.outer_m)
+
+    @property
+    def outer_m(self) -> tuple[Axis, ...]:
+        return self.contraction.m[: -1 if self.line is None else -2]
 
     @property
     def units(self) -> int:
         if self.b == "pack":
             c = self.contraction
             return self.panels * prod(a.extent for a in (*c.n[:-1], *c.batch))
-        return self.panels * self.chunks * prod(a.extent for a in self.outer)
+        pieces = self.chunks * prod(a.extent for a in self.outer)
+        return pieces if self.order == "rows" else self.panels * pieces
 
     @property
     def scratch(self) -> int:
@@ -115,29 +133,31 @@ def schedule_contraction(
     n = c.n[-1].extent
     if n < max(4, lanes // 4):
         return None
-    tile = choose_tile(m, n, lanes, target.registers)
-    if dtype.is_int and tile.vectors * tile.rows > 16:
-        tile = Tile(max(1, 16 // tile.vectors), tile.vectors)
+    depth = prod(x.extent for x in c.k)
+    lines = c.m[-2].extent if len(c.m) > 1 and m < 14 and linear_load(c.a) is not None else 1
+    streamed = depth * 2 * lanes * dtype.bytes > target.l1 * 3 // 4
+    registers = target.registers if dtype.is_float else min(16, target.registers)
+    tile = choose_tile(m, n, lanes, registers, lines=lines, streamed=streamed)
     loads = [x for x in s.walk(c.b) if x.op == "load"]
     packed = all(x.data in constants for x in loads)
     rows = prod(a.extent for a in c.m)
     plan = linear_load(c.a)
     a = "direct" if plan is not None else "pack"
-    depth = prod(x.extent for x in c.k)
     if not packed and rows < 4:
         return None
     scratch = depth * dtype.bytes * ((0 if packed else tile.vectors * lanes) +
                                      (0 if a == "direct" else tile.rows))  # fmt: skip
     if scratch > PACK_ROWS:
         return None
-    tiles = ceil(m / tile.rows)
-    outer = prod(x.extent for x in (*c.n[:-1], *c.batch, *c.m[:-1])) * ceil(
-        n / (tile.vectors * lanes)
-    )
-    chunk = tiles
-    while outer * ceil(tiles / chunk) < 16 and chunk > 1:
+    panels = ceil(n / (tile.vectors * lanes))
+    whole = panels * tile.vectors * lanes * depth * dtype.bytes
+    order = "rows" if packed and (whole <= target.l2 * 5 // 8 or a == "pack") else "panels"
+    plan = ContractSchedule(c, tile, lanes, a, "constant" if packed else "pack", 1, order)
+    pieces = prod(x.extent for x in plan.outer) * (1 if order == "rows" else panels)
+    chunk = plan.tiles if order == "panels" else 1
+    while pieces * ceil(plan.tiles / chunk) < 16 and chunk > 1:
         chunk = -(-chunk // 2)
-    return ContractSchedule(c, tile, lanes, a, "constant" if packed else "pack", chunk)
+    return replace(plan, chunk=chunk)
 
 
 def pack_constant(plan: ContractSchedule, arrays: dict[Buffer, np.ndarray]) -> np.ndarray:
@@ -167,6 +187,7 @@ class ContractEmitter:
         self.dtype = plan.contraction.reduce.dtype
         self.type = register_type(self.dtype)
         self.vector = ir.VectorType(self.type, plan.lanes)
+        self.prefetch = intrinsic(e.b.module, "llvm.prefetch.p0", VOID, [PTR, I32, I32, I32])
 
     def emit(self, begin: ir.Value, end: ir.Value) -> None:
         """Units `begin` to `end`."""
@@ -182,14 +203,25 @@ class ContractEmitter:
             for a in reversed(outer):
                 e.where[a] = e.b.urem(rest, i64(a.extent))
                 rest = e.b.udiv(rest, i64(a.extent))
-            column = e.b.mul(rest, i64(plan.width))
-            panel = self._panel(rest, column)
-            if plan.b == "pack":
-                e._loops(list(c.m[:-1]), lambda: self._tiles(panel, column, first, last))
+            if plan.order == "rows":
+                self._tiles(first, last, self._panels)
             else:
-                self._tiles(panel, column, first, last)
+                column = e.b.mul(rest, i64(plan.width))
+                panel = self._panel(rest, column)
+                inner = list(plan.outer_m) if plan.b == "pack" else []
+                run = lambda tile: self._tile(panel, column, tile)
+                e._loops(inner, lambda: self._tiles(first, last, run))
             for a in outer:
                 del e.where[a]
+
+    def _panels(self, tile) -> None:
+        """One tile of A against every panel."""
+        e, plan = self.e, self.plan
+        if plan.a == "pack":
+            self._pack_a()
+        with e.loop(i64(0), i64(plan.panels), name="panel") as p:
+            column = e.b.mul(p, i64(plan.width))
+            self._tile(self._panel(p, column), column, tile, packed=True)
 
     # -- B --------------------------------------------------------------------------------
 
@@ -235,20 +267,27 @@ class ContractEmitter:
 
     # -- tiles ----------------------------------------------------------------------------
 
-    def _tiles(self, panel: ir.Value, column: ir.Value, first: ir.Value, last: ir.Value) -> None:
+    def _tiles(self, first: ir.Value, last: ir.Value, run) -> None:
+        """Tiles `first` to `last` of m; the last one overlaps the one before it, rather than
+        being smaller."""
         e, plan = self.e, self.plan
         if plan.m is None:
-            self._tile(panel, column)
+            run(None)
             return
+        axis = plan.m if plan.line is None else plan.line
+        size = plan.tile.rows if plan.line is None else plan.tile.spread
         with e.loop(first, last, name="tile") as t:
-            # The last tile overlaps the one before it, rather than being smaller.
-            row = e.b.mul(t, i64(plan.tile.rows))
-            if plan.m.extent % plan.tile.rows:
-                row = _minimum(e, row, i64(plan.m.extent - plan.tile.rows))
-            with e.at(plan.m, row):
-                self._tile(panel, column)
+            row = e.b.mul(t, i64(size))
+            if axis.extent % size:
+                row = _minimum(e, row, i64(axis.extent - size))
+            with e.at(axis, row):
+                if plan.line is None:
+                    run(row)
+                else:
+                    with e.at(plan.m, i64(0)):
+                        run(row)
 
-    def _tile(self, panel: ir.Value, column: ir.Value) -> None:
+    def _tile(self, panel: ir.Value, column: ir.Value, tile, packed: bool = False) -> None:
         e, plan = self.e, self.plan
         rows, vectors = plan.tile.rows, plan.tile.vectors
         zero = identity("sum", self.dtype, plan.lanes)
@@ -259,6 +298,8 @@ class ContractEmitter:
             for acc in line:
                 e.b.store(zero, acc)
         if plan.a == "pack":
+            if not packed:
+                self._pack_a()
             self._multiply_packed(panel, sums)
         else:
             self._multiply_direct(panel, sums)
@@ -272,13 +313,17 @@ class ContractEmitter:
         type = memory_type(c.a.dtype)
         start = e.b.gep(e.pointers[c.a.data], [e.offset(terms, base)], source_etype=type)
         step = strides.get(plan.m, 0) if plan.m is not None else 0
-        self._k_loops(list(c.k), strides, start, panel, step, sums)
+        places = [r * step for r in range(plan.tile.rows)]
+        if plan.line is not None:
+            width, jump = plan.m.extent, strides.get(plan.line, 0)
+            places = [r // width * jump + r % width * step for r in range(plan.tile.rows)]
+        self._k_loops(list(c.k), strides, start, panel, places, sums)
 
-    def _k_loops(self, axes, strides, a_pointer, b_pointer, row_step, sums) -> None:
+    def _k_loops(self, axes, strides, a_pointer, b_pointer, places, sums) -> None:
         """Nested loops over k; both pointers move by constants."""
         e, plan = self.e, self.plan
         if not axes:
-            self._step(a_pointer, b_pointer, row_step, sums)
+            self._step(a_pointer, b_pointer, places, sums)
             return
         axis, inner = axes[0], axes[1:]
         a_step = strides.get(axis, 0)
@@ -293,7 +338,7 @@ class ContractEmitter:
             for u in range(unroll):
                 au = e.b.gep(a, [i64(u * a_step)], source_etype=self.type) if u else a
                 bu = e.b.gep(b, [i64(u * b_step)], source_etype=self.type) if u else b
-                self._k_loops(inner, strides, au, bu, row_step, sums)
+                self._k_loops(inner, strides, au, bu, places, sums)
 
         if axis.extent == unroll:
             body(i64(0))
@@ -301,15 +346,18 @@ class ContractEmitter:
         with e.loop(i64(0), i64(axis.extent), unroll, name="k") as k:
             body(k)
 
-    def _step(self, a_pointer, b_pointer, row_step, sums) -> None:
+    def _step(self, a_pointer, b_pointer, places, sums) -> None:
         """One k: a row of B against a column of A."""
         e, plan = self.e, self.plan
         columns = []
         for v in range(plan.tile.vectors):
             place = e.b.gep(b_pointer, [i64(v * plan.lanes)], source_etype=self.type)
             columns.append(e.b.load(place, typ=self.vector, align=self.dtype.bytes))
+            if plan.b == "constant":
+                ahead = e.b.gep(place, [i64(PREFETCH)], source_etype=I8)
+                e.b.call(self.prefetch, [ahead, *(ir.Constant(I32, x) for x in (0, 3, 1))])
         for r in range(plan.tile.rows):
-            place = e.b.gep(a_pointer, [i64(r * row_step)], source_etype=self.type)
+            place = e.b.gep(a_pointer, [i64(places[r])], source_etype=self.type)
             x = splat(e.b, e.b.load(place, typ=self.type, align=self.dtype.bytes), plan.lanes)
             for v, y in enumerate(columns):
                 acc = sums[r][v]
@@ -320,13 +368,23 @@ class ContractEmitter:
             return PRIMITIVE["fma"](self.e.b, self.dtype, x, y, acc)
         return self.e.b.add(acc, self.e.b.mul(x, y))
 
+    def _packed_a(self) -> tuple[ir.Value, dict[Axis, int]]:
+        """Where A's tile is packed, and the strides of k in it."""
+        plan, c = self.plan, self.plan.contraction
+        offset = plan.depth * plan.width if plan.b == "pack" else 0
+        place = self.e.b.gep(self.scratch, [i64(offset)], source_etype=self.type)
+        return place, dict(zip(c.k, s.strides_of([a.extent for a in c.k])))
+
     def _multiply_packed(self, panel, sums) -> None:
+        place, strides = self._packed_a()
+        places = [r * self.plan.depth for r in range(self.plan.tile.rows)]
+        self._k_loops(list(self.plan.contraction.k), strides, place, panel, places, sums)
+
+    def _pack_a(self) -> None:
         """A's tile is evaluated into scratch, [row][k], then walked like a plain matrix."""
         e, plan, c = self.e, self.plan, self.plan.contraction
-        offset = plan.depth * plan.width if plan.b == "pack" else 0
-        place = e.b.gep(self.scratch, [i64(offset)], source_etype=self.type)
+        place, strides = self._packed_a()
         row = Axis("r", plan.tile.rows)
-        strides = dict(zip(c.k, s.strides_of([a.extent for a in c.k])))
         index = s.add(s.mul(s.axis(row), plan.depth), _sum(strides))
         out = Buffer("tile", TensorType(self.dtype, (plan.depth * plan.tile.rows,)))
         e.pointers[out] = place
@@ -354,7 +412,6 @@ class ContractEmitter:
 
         with e.scope():
             e._loops(axes, put)
-        self._k_loops(list(c.k), strides, place, panel, plan.depth, sums)
 
     # -- epilogue -------------------------------------------------------------------------
 
@@ -390,18 +447,21 @@ class ContractEmitter:
         e, plan = self.e, self.plan
         store = self.kernel.stores[0]
         ragged = plan.n.extent % plan.width != 0
-        here = e.where.get(plan.m) if plan.m is not None else None
-        moved = e.b.add(here, row) if here is not None else None
+        saved = dict(e.where)
+        if plan.line is not None:
+            width = i64(plan.m.extent)
+            e.where[plan.line] = e.b.add(saved[plan.line], e.b.udiv(row, width))
+            e.where[plan.m] = e.b.urem(row, width)
+        elif plan.m is not None:
+            e.where[plan.m] = e.b.add(saved[plan.m], row)
         for v, acc in enumerate(values):
             base = e.b.add(column, i64(v * plan.lanes))
             mask = lanes_below(e, base, i64(plan.n.extent), plan.lanes) if ragged else None
             with e.scope(), e.at(plan.n, base), e.vectorised(plan.n, plan.lanes, mask):
-                if moved is not None:
-                    e.where[plan.m] = moved
                 e.remember(plan.contraction.reduce, acc)
                 e.store(store.buffer, store.index[0], e.vector(store.value), None)
-        if here is not None:
-            e.where[plan.m] = here
+        e.where.clear()
+        e.where.update(saved)
 
 
 def _sum(strides: dict[Axis, int]) -> Expr:

@@ -10,27 +10,7 @@ from tessel.frontends.native import functional as F
 from tessel.runtime.optimizers import SGD, Adam, AdamW, cosine
 from tessel.runtime.training import Trainer, restrict, step_graph
 
-
-class Interpreted:
-    """An executable that runs the graph with numpy, with arrays of its own bound to inputs."""
-
-    def __init__(self, graph):
-        self.graph, self.bound = graph, {}
-        names = [v.name for v in graph.inputs]
-        self.targets = {graph.output_names[o]: names[i] for o, i in graph.updates.items()}
-
-    def bind(self, name, array):
-        self.bound[name] = array.copy()
-        return self.bound[name]
-
-    def run(self, feeds):
-        feeds = feeds | self.bound
-        values = interpret(self.graph, [feeds[v.name] for v in self.graph.inputs])
-        results = dict(zip(self.graph.output_names, values))
-        for name, target in self.targets.items():
-            if target in self.bound:
-                np.copyto(self.bound[target], results.pop(name))
-        return results
+from .interpreted import Interpreted
 
 
 def descend(optimizer, p, gradients):

@@ -103,6 +103,16 @@ def full_like(x: Array, value) -> Array:
     return x.b.like(value, x).expand(x.shape)
 
 
+def reshape(x: Array, shape: Sequence) -> Array:
+    """The same elements under another shape; one dim may be -1."""
+    return x.reshape(tuple(shape))
+
+
+def transpose(x: Array, perm: Sequence[int] | None = None) -> Array:
+    """Axes in another order; reversed by default."""
+    return x.transpose(*(() if perm is None else perm))
+
+
 def stack(xs: Sequence[Array], *, axis: int = 0) -> Array:
     """Join equal shapes along a new axis."""
     rank = xs[0].rank + 1

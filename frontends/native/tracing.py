@@ -78,6 +78,45 @@ class Array(Tensor):
     def argmax(self, axis=-1, keepdims=False):
         return self.b.emit("arg_max", self, axis=axis, keepdims=keepdims)
 
+    def __rmatmul__(self, other):
+        return self._binary("matmul", other, reverse=True)
+
+    def __truediv__(self, other):
+        return self._fractions()._binary("div", other)
+
+    def __rtruediv__(self, other):
+        return self._fractions()._binary("div", other, reverse=True)
+
+    def _fractions(self) -> "Array":
+        if self.dtype.is_float:
+            return self
+        raise TypeMismatch(
+            f"{self.dtype} divided by / has no dtype of its own",
+            where=user_line(),
+            received=repr(self.value),
+            fix="cast first, x.cast('f32'), or divide with //",
+        )
+
+    def __floordiv__(self, other):
+        other = self.b.like(other, self)
+        if self.dtype.is_float:
+            return self.b.emit("floor", self / other)
+        return self.b.emit("div", self - self % other, other)
+
+    def __rfloordiv__(self, other):
+        return self.b.array(self.b.like(other, self)) // self
+
+    def __setitem__(self, key, value):
+        raise TypeMismatch(
+            "a traced tensor cannot be written to",
+            where=user_line(),
+            received=repr(self.value),
+            fix="make a new one: where(…), concat(…) or scatter_elements(…)",
+        )
+
+    def __round__(self, digits=None):
+        return self.b.emit("round", self) if digits is None else self._number()
+
     def __abs__(self):
         return self.b.emit("abs", self)
 
@@ -119,7 +158,8 @@ class Array(Tensor):
 
     def __array__(self, *_, **__):
         raise self._no_value(
-            "is not a numpy array", "use the functions of tessel.frontends.native.functional, not numpy's"
+            "is not a numpy array",
+            "use the functions of tessel.frontends.native.functional, not numpy's",
         )
 
 

@@ -8,9 +8,7 @@ where their sizes are needed as data they are computed from the shapes of the in
 in opset 21.
 """
 
-import os
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -20,7 +18,7 @@ from onnx import TensorProto, helper
 
 from ...compiler.builder import Builder
 from ...compiler.dims import Sym
-from ...compiler.errors import GraphError, UnsupportedError, UsageError
+from ...compiler.errors import UnsupportedError, UsageError
 from ...compiler.ir import Graph, Node, Value
 from ...compiler.ops.registry import Expand
 from ...compiler.types import (
@@ -32,10 +30,10 @@ from ...compiler.types import (
     SequenceType,
     TensorType,
     Type,
-    dtype_of,
 )
 from .proto import ELEMENT_TYPE_OF
 from .values import at_least
+from .write_file import check, replace, tensor, write_external
 
 OPSET, IR_VERSION = 21, 10
 _DOMAINS = {"ai.onnx.ml": 3}
@@ -56,9 +54,9 @@ def write(
     if weights <= external_bytes:
         for name, array in writer.arrays.items():
             model.graph.initializer.append(tensor(name, array))
-        _check(model)
+        check(model)
         if path is not None:
-            _replace(Path(path), model.SerializeToString())
+            replace(Path(path), model.SerializeToString())
         return model
     if path is None:
         raise UsageError(
@@ -67,80 +65,8 @@ def write(
             received=f"{weights} bytes",
             fix="give a path: the weights go to a second file beside it",
         )
-    _write_external(Path(path), model, writer.arrays)
+    write_external(Path(path), model, writer.arrays)
     return model
-
-
-def tensor(name: str, array: np.ndarray) -> TensorProto:
-    """An initializer; 4-bit and narrow float types through onnx's helper, text as strings."""
-    dtype = dtype_of(array)
-    kind = ELEMENT_TYPE_OF[dtype]
-    if dtype.kind == "s":
-        return helper.make_tensor(name, kind, array.shape, [str(e).encode() for e in array.flat])
-    if dtype.bits == 4:
-        packed = _pack_nibbles(array)
-        return helper.make_tensor(name, kind, array.shape, packed, raw=True)
-    little = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False)
-    return helper.make_tensor(name, kind, array.shape, little.tobytes(), raw=True)
-
-
-def _pack_nibbles(array: np.ndarray) -> bytes:
-    flat = (array.astype(np.int8).reshape(-1) & 15).astype(np.uint8)
-    if flat.size % 2:
-        flat = np.append(flat, np.uint8(0))
-    return (flat[::2] | flat[1::2] << 4).tobytes()
-
-
-def _check(model: onnx.ModelProto) -> None:
-    try:
-        onnx.checker.check_model(model, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise GraphError(f"the written model is not valid ONNX: {error}") from error
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write next to `path`, then rename: no half-written file under that name."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def _write_external(path: Path, model: onnx.ModelProto, arrays: Mapping[str, np.ndarray]) -> None:
-    location = path.name + ".data"
-    handle, temporary = tempfile.mkstemp(prefix=f".{location}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            for name, array in arrays.items():
-                proto = tensor(name, array)
-                if array.nbytes < 1024 or array.dtype == object:
-                    model.graph.initializer.append(proto)
-                    continue
-                file.write(b"\0" * (-file.tell() % 64))
-                entries = {
-                    "location": location,
-                    "offset": file.tell(),
-                    "length": len(proto.raw_data),
-                }
-                file.write(proto.raw_data)
-                proto.ClearField("raw_data")
-                proto.data_location = TensorProto.EXTERNAL
-                for key, value in entries.items():
-                    proto.external_data.add(key=key, value=str(value))
-                model.graph.initializer.append(proto)
-        os.replace(temporary, path.parent / location)
-        _replace(path, model.SerializeToString())
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    try:
-        onnx.checker.check_model(str(path), full_check=False)
-    except onnx.checker.ValidationError as error:
-        raise GraphError(f"the written model is not valid ONNX: {error}") from error
 
 
 class Writer:

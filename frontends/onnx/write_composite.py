@@ -1,0 +1,146 @@
+"""Normalisations, recurrent, quantised and classical ops, and regions in ONNX."""
+
+import numpy as np
+
+from ...compiler.dims import is_static
+from ...compiler.ir import Node
+from .proto import ELEMENT_TYPE_OF
+from .write_common import around, operands, plain, results
+from .writer import Writer
+
+ML = "ai.onnx.ml"
+
+
+def layer_norm(w: Writer, node: Node):
+    """ONNX needs the scale."""
+    x, scale, bias = [*operands(w, node), "", ""][:3]
+    axis = node.attrs["axis"]
+    rest = node.inputs[0].shape[axis:]
+    if not scale:
+        if not is_static(rest):
+            w.expand(node)
+            return
+        scale = w.constant(np.ones(rest, node.outputs[0].dtype.numpy))
+    attrs = {"axis": axis, "epsilon": node.attrs["epsilon"]}
+    w.op("LayerNormalization", [x, scale, bias], results(w, node), **attrs)
+
+
+def batch_norm(w: Writer, node: Node):
+    x, *statistics = operands(w, node)
+    epsilon = node.attrs["epsilon"]
+
+    def emit(t, outputs=1):
+        return w.op("BatchNormalization", [t, *statistics], outputs, epsilon=epsilon)
+
+    if node.attrs["channels_last"]:
+        around(w, node, x, node.inputs[0].rank, emit)
+    else:
+        emit(x, results(w, node))
+
+
+def recurrent(op_type: str, **renamed: str):
+    def entry(w: Writer, node: Node):
+        a = node.attrs
+        attrs = {onnx_name: plain(a[ours]) for onnx_name, ours in renamed.items()}
+        attrs |= {"direction": a["direction"], "hidden_size": a["hidden_size"]}
+        for name in ("activations", "activation_alpha", "activation_beta"):
+            attrs[name] = list(a[name]) or None
+        w.op(op_type, operands(w, node), results(w, node), clip=a.get("clip"), **attrs)
+
+    return entry
+
+
+def quantize(op_type: str):
+    """Without a zero point the dtype is said by `output_dtype`."""
+
+    def entry(w: Writer, node: Node):
+        inputs = [*operands(w, node), ""][:3]
+        attrs = {"axis": node.attrs["axis"]} if node.inputs[1].rank else {}
+        if op_type == "QuantizeLinear" and inputs[2] == "":
+            attrs["output_dtype"] = ELEMENT_TYPE_OF[node.attrs["dtype"]]
+        w.op(op_type, inputs, results(w, node), **attrs)
+
+    return entry
+
+
+def qlinear_add(w: Writer, node: Node):
+    """quantize(dequantize(a) + dequantize(b)): standard ONNX has no QLinearAdd."""
+    a, a_scale, a_zero, b, b_scale, b_zero, c_scale, c_zero = [*operands(w, node), ""][:8]
+    x = w.op("DequantizeLinear", [a, a_scale, a_zero])
+    y = w.op("DequantizeLinear", [b, b_scale, b_zero])
+    kind = ELEMENT_TYPE_OF[node.outputs[0].dtype]
+    total = w.op("Add", [x, y])
+    w.op("QuantizeLinear", [total, c_scale, c_zero], results(w, node), output_dtype=kind)
+
+
+def if_(w: Writer, node: Node):
+    condition, *captured = node.inputs
+    branches = {
+        "then_branch": w.region(node.attrs["then_graph"], 0, captured),
+        "else_branch": w.region(node.attrs["else_graph"], 0, captured),
+    }
+    w.op("If", [w.name(condition)], results(w, node), **branches)
+
+
+def scan(w: Writer, node: Node):
+    a = node.attrs
+    own = a["states"] + a["scans"]
+    body = w.region(a["body"], own, node.inputs[own:])
+    backwards = int(a["reverse"])
+    stacked = len(node.outputs) - a["states"]
+    attrs = {"num_scan_inputs": a["scans"]}
+    if backwards:
+        attrs["scan_input_directions"] = [1] * a["scans"]
+        attrs["scan_output_directions"] = [1] * stacked
+    w.op("Scan", [w.name(v) for v in node.inputs[:own]], results(w, node), body=body, **attrs)
+
+
+def resize(w: Writer, node: Node):
+    """Scales where they are given; else sizes."""
+    a = node.attrs
+    f32 = {"dtype": np.float32}
+    roi = w.constant(a["roi"], **f32) if a["roi"] else ""
+    if a["scales"]:
+        rest = [w.constant(a["scales"], **f32)]
+    else:
+        rest = ["", w.ints(a["sizes"])]
+    w.op(
+        "Resize",
+        [*operands(w, node), roi, *rest],
+        results(w, node),
+        mode=a["mode"],
+        coordinate_transformation_mode=a["coordinate_mode"],
+        nearest_mode=a["nearest_mode"],
+        cubic_coeff_a=a["cubic_coeff"],
+        exclude_outside=int(a["exclude_outside"]),
+        extrapolation_value=a["extrapolation_value"],
+    )
+
+
+def linear_classifier(w: Writer, node: Node):
+    a = node.attrs
+    kind = "classlabels_strings" if isinstance(a["labels"][0], str) else "classlabels_ints"
+    w.op(
+        "LinearClassifier",
+        operands(w, node),
+        results(w, node),
+        domain=ML,
+        coefficients=list(a["coefficients"]),
+        intercepts=list(a["intercepts"]) or [0.0] * _columns(node),
+        post_transform=a["post_transform"],
+        **{kind: list(a["labels"])},
+    )
+
+
+def _columns(node: Node) -> int:
+    return len(node.attrs["coefficients"]) // node.inputs[0].shape[-1]
+
+
+def normalizer(w: Writer, node: Node):
+    w.op("Normalizer", operands(w, node), results(w, node), domain=ML, norm=node.attrs["norm"])
+
+
+def zip_map(w: Writer, node: Node):
+    labels = node.attrs["labels"]
+    kind = "classlabels_strings" if isinstance(labels[0], str) else "classlabels_int64s"
+    w.op("ZipMap", operands(w, node), results(w, node), domain=ML, **{kind: list(labels)})

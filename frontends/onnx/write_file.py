@@ -1,0 +1,86 @@
+"""ONNX files: initializers, checks, external data; a file appears whole or not at all."""
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from ...compiler.errors import GraphError
+from ...compiler.types import dtype_of
+from .proto import ELEMENT_TYPE_OF
+
+
+def tensor(name: str, array: np.ndarray) -> TensorProto:
+    """An initializer; 4-bit and narrow float types through onnx's helper, text as strings."""
+    dtype = dtype_of(array)
+    kind = ELEMENT_TYPE_OF[dtype]
+    if dtype.kind == "s":
+        return helper.make_tensor(name, kind, array.shape, [str(e).encode() for e in array.flat])
+    if dtype.bits == 4:
+        packed = _pack_nibbles(array)
+        return helper.make_tensor(name, kind, array.shape, packed, raw=True)
+    little = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False)
+    return helper.make_tensor(name, kind, array.shape, little.tobytes(), raw=True)
+
+
+def _pack_nibbles(array: np.ndarray) -> bytes:
+    flat = (array.astype(np.int8).reshape(-1) & 15).astype(np.uint8)
+    if flat.size % 2:
+        flat = np.append(flat, np.uint8(0))
+    return (flat[::2] | flat[1::2] << 4).tobytes()
+
+
+def check(model: onnx.ModelProto) -> None:
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise GraphError(f"the written model is not valid ONNX: {error}") from error
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Write next to `path`, then rename: no half-written file under that name."""
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_external(path: Path, model: onnx.ModelProto, arrays: Mapping[str, np.ndarray]) -> None:
+    location = path.name + ".data"
+    handle, temporary = tempfile.mkstemp(prefix=f".{location}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            for name, array in arrays.items():
+                proto = tensor(name, array)
+                if array.nbytes < 1024 or array.dtype == object:
+                    model.graph.initializer.append(proto)
+                    continue
+                file.write(b"\0" * (-file.tell() % 64))
+                entries = {
+                    "location": location,
+                    "offset": file.tell(),
+                    "length": len(proto.raw_data),
+                }
+                file.write(proto.raw_data)
+                proto.ClearField("raw_data")
+                proto.data_location = TensorProto.EXTERNAL
+                for key, value in entries.items():
+                    proto.external_data.add(key=key, value=str(value))
+                model.graph.initializer.append(proto)
+        os.replace(temporary, path.parent / location)
+        replace(path, model.SerializeToString())
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    try:
+        onnx.checker.check_model(str(path), full_check=False)
+    except onnx.checker.ValidationError as error:
+        raise GraphError(f"the written model is not valid ONNX: {error}") from error

@@ -81,6 +81,10 @@ def main(out: Path, epochs: int, batch_size: int, seed: int):
 
     result = trainer.evaluate(held_out)
     click.echo(f"held out: accuracy {result['accuracy']:.2%}, loss {result['loss']:.4f}")
+    if result["accuracy"] < REQUIRED:
+        raise click.ClickException(
+            f"the accuracy is below {REQUIRED:.0%}: nothing is written; train for longer"
+        )
     graph = native.to_graph(
         model,
         native.nested_values(trainer.values, params),
@@ -94,8 +98,6 @@ def main(out: Path, epochs: int, batch_size: int, seed: int):
     write(graph, out)
     click.echo(f"wrote {out} ({out.stat().st_size / 1024:.0f} KiB)")
     compare(out, held_out[0], trainer.predict(held_out[0]))
-    if result["accuracy"] < REQUIRED:
-        raise click.ClickException(f"the accuracy is below {REQUIRED:.0%}: train for longer")
 
 
 def compare(path: Path, x: np.ndarray, expected: np.ndarray) -> None:

@@ -19,6 +19,7 @@ from tessel.compiler.passes.cleanup import (
 )
 from tessel.compiler.passes.pipelines import default_pipeline
 from tessel.compiler.passes.specialize import specialize
+from tessel.compiler.rewrite.products import CombineProducts
 from tessel.compiler.text import parse_graph, print_graph
 from tessel.compiler.verify import verify
 
@@ -251,6 +252,36 @@ def test_an_open_if_stays():
         else_graph=graph e(%a: f32[2]) -> (%b) {%b = abs(%a)}}
     }"""
     passed(DecideIfs(), source, changed=False)
+
+
+# -- products ----------------------------------------------------------------------------
+
+
+def test_products_of_one_operand_are_combined():
+    source = """graph g(%x: f32[N,2]) -> (%p, %q) {
+      %a = constant() {value=dense(f32[2,1] [1.0, 2.0])}
+      %b = constant() {value=dense(f32[2,2] [3.0, 4.0, 5.0, 6.0])}
+      %p = matmul(%x, %a)
+      %q = matmul(%x, %b)
+    }"""
+    after = passed(CombineProducts(), source)
+    same_text(
+        after,
+        """graph g(%x: f32[N,2]) -> (%p, %q) {
+      %w = constant() {value=dense(f32[2,3] [1.0, 3.0, 4.0, 2.0, 5.0, 6.0])}
+      %y = matmul(%x, %w)
+      %p, %q = split(%y) {axis=1, sizes=[1, 2]}
+    }""",
+    )
+
+
+@pytest.mark.parametrize("body", ["%p = matmul(%x, %a)", "%p = matmul(%x, %z) %q = matmul(%x, %a)"])
+def test_one_product_with_constant_weights_stays(body):
+    source = f"""graph g(%x: f32[3,2], %z: f32[2,2]) -> (%p) {{
+      %a = constant() {{value=dense(f32[2,1] [1.0, 2.0])}}
+      {body}
+    }}"""
+    passed(CombineProducts(), source, changed=False)
 
 
 # -- pipelines ---------------------------------------------------------------------------

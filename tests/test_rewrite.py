@@ -10,13 +10,14 @@ from tessel.compiler.rewrite.conv import CONVS, GEMMS
 from tessel.compiler.rewrite.einsum import EINSUMS
 from tessel.compiler.rewrite.engine import Rewrite
 from tessel.compiler.rewrite.norm import NORMS
+from tessel.compiler.rewrite.products import FLATTENS
 from tessel.compiler.rewrite.reshapes import BINARY, RESHAPES
 from tessel.compiler.text import parse_graph
 from tessel.compiler.verify import verify
 
 from .graphs import assert_same_results, same_text
 
-TABLES = (*EXACT, *FAST, *RESHAPES, *NORMS, *ATTENTION, *EINSUMS, *CONVS, *GEMMS)
+TABLES = (*EXACT, *FAST, *RESHAPES, *NORMS, *ATTENTION, *EINSUMS, *CONVS, *GEMMS, *FLATTENS)
 RULES = {r.equation: r for r in TABLES}
 
 
@@ -254,6 +255,15 @@ CONV_CASES = [
     ("(x @ w + b) * s => x @ (w·s) + b·s", X, LINEAR + ROW + "%p = matmul(%x, %w)\n"
      "%q = add(%p, %s)\n%y = mul(%q, %s)", SCALED + number("b", "[4.0, 16.0]", "f32[2]")
      + "%p = matmul(%x, %w)\n%y = add(%p, %b)"),
+]  # fmt: skip
+
+COUNT = ", ".join(str(float(i)) for i in range(6))
+ROWS = "[0.0, 2.0, 4.0, 1.0, 3.0, 5.0]"
+CONV_CASES += [
+    ("reshape(transpose(x)) @ w => reshape(x) @ w′", "x: f32[N,2,3]",
+     number("w", f"[{COUNT}]", "f32[6,1]") + "%t = transpose(%x) {perm=[0, 2, 1]}\n"
+     "%f = reshape(%t) {shape=[N,6]}\n%y = matmul(%f, %w)",
+     number("w", ROWS, "f32[6,1]") + "%f = reshape(%x) {shape=[N,6]}\n%y = matmul(%f, %w)"),
 ]  # fmt: skip
 
 POSITIVE = [*ALGEBRA, *MOVES, *NORM_CASES, *ATTENTION_CASES, *CONV_CASES]

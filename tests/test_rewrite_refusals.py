@@ -140,6 +140,9 @@ REFUSED = [
     ("softmax(q @ kᵀ · scale + mask) @ v => attention(q, k, v, mask)", QKV + "; h: bool[3,3]",
      number("low", -1e4) + "%s = matmul(%q, %k)\n%d = where(%h, %low, %s)\n"
      "%p = softmax(%d) {axis=-1}\n%y = matmul(%p, %v)", "the scores are not a product of q and kᵀ"),
+    ("reshape(transpose(x)) @ w => reshape(x) @ w′", "x: f32[2,2,3]",
+     number("w", "[1.0, 2.0, 3.0]", "f32[3,1]") + "%t = transpose(%x) {perm=[1, 0, 2]}\n"
+     "%f = reshape(%t) {shape=[4,3]}\n%y = matmul(%f, %w)", None),
     ("einsum(a, b) => a @ b", X, '%y = einsum(%x) {equation="ij->ji"}', "it has not two operands"),
     ("einsum(a, b) => a @ b", X, '%y = einsum(%x, %x) {equation="ij,kj"}',
      "its result is implicit, or it has an ellipsis"),

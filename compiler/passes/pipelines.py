@@ -13,6 +13,7 @@ from ..rewrite.conv import CONVS, GEMMS
 from ..rewrite.einsum import EINSUMS
 from ..rewrite.engine import Rewrite
 from ..rewrite.norm import NORMS
+from ..rewrite.products import FLATTENS, CombineProducts
 from ..rewrite.reshapes import RESHAPES
 from .base import Pipeline, Step
 from .cleanup import DecideIfs, FoldConstants, RemoveDead, RemoveIdentities, ShareEqual
@@ -26,8 +27,11 @@ CLEANUP = (
 )
 
 
-def default_pipeline(opt_level: int = 2, *, channels_last: bool = False) -> Pipeline:
-    """The passes of `-O{opt_level}`. `channels_last` is for targets whose convolutions want it."""
+def default_pipeline(
+    opt_level: int = 2, *, channels_last: bool = False, combine_products: bool = False
+) -> Pipeline:
+    """The passes of `-O{opt_level}`. `channels_last` is for targets whose convolutions want it,
+    `combine_products` for those whose products are too small to fill them one by one."""
     if opt_level <= 0:
         return Pipeline((CLEANUP[0],))
     exact = Step(Rewrite("simplify", (*EXACT, *RESHAPES)), "fewer nodes, same results")
@@ -37,7 +41,9 @@ def default_pipeline(opt_level: int = 2, *, channels_last: bool = False) -> Pipe
     )
     if opt_level == 1:
         return Pipeline((*CLEANUP, exact, *last))
-    layout = ()
+    products, layout = (), ()
+    if combine_products:
+        products = (Step(CombineProducts(), "queries, keys and values by one product"),)
     if channels_last:
         from .layout import ChannelsLast
         from .padding import SplitPadding
@@ -45,7 +51,10 @@ def default_pipeline(opt_level: int = 2, *, channels_last: bool = False) -> Pipe
         layout = (
             Step(ChannelsLast(), "neighbours in memory are the channels that a conv sums over"),
             Step(FoldConstants(), "weights change their layout while compiling"),
-            Step(Rewrite("cancel_transposes", RESHAPES), "transposes meet and cancel"),
+            Step(
+                Rewrite("cancel_transposes", (*RESHAPES, *FLATTENS)),
+                "transposes meet and cancel, or end in the rows of a classifier's weights",
+            ),
             Step(SplitPadding(), "convolutions that read inside their input only"),
         )
     return Pipeline(
@@ -66,6 +75,7 @@ def default_pipeline(opt_level: int = 2, *, channels_last: bool = False) -> Pipe
                 "scales and shifts of constants move into weights",
             ),
             Step(Rewrite("recognize_again", NORMS), "scales that arrived at a norm"),
+            *products,
             *layout,
             *last,
         )

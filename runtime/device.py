@@ -1,4 +1,4 @@
-"""Models on a GPU: `CudaModel(module).run(inputs) -> outputs`.
+"""Models on a GPU: `CudaModel(module).run(inputs) -> outputs`, and the face's target `cuda`.
 
 Everything that a run touches is allocated once: weights, arena, inputs and outputs on the device,
 and pinned host memory on the way to them. A program without `if`s and calls into Python is recorded
@@ -13,11 +13,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..compiler.backends.triton.backend import Launch, TritonModule
+from ..compiler.backends.triton.backend import Launch, TritonModule, compile_program
+from ..compiler.backends.triton.target import parse_target
 from ..compiler.errors import InputError
-from ..compiler.loops.nest import ExternCall, For, If, Ref
+from ..compiler.ir import Graph
+from ..compiler.loops.nest import ExternCall, For, If, Program, Ref
 from ..compiler.types import TensorType, tensor_type_of
-from .device_cuda import CudaDevice, DeviceError, available, why_unavailable
+from .device_cuda import RUN_ELSEWHERE, CudaDevice, DeviceError, available, why_unavailable
 
 ALIGNMENT = 256
 
@@ -219,4 +221,54 @@ def _offsets(sizes: Sequence[int]) -> tuple[list[int], int]:
     return offsets, end
 
 
-__all__ = ["CudaDevice", "CudaModel", "DeviceError", "available", "why_unavailable"]
+class CudaTarget:
+    """The target `cuda` (the GPU that is here, else sm_90) or `cuda:sm_NN` (see runtime/build.py).
+
+    Where no GPU is, models still compile to Triton source, and from there to machine code.
+    """
+
+    channels_last = True  # tensor cores sum over neighbours in memory
+
+    def __init__(self, name: str, device: CudaDevice | None = None):
+        self.name, self.device = name, device
+        self.absent = None
+        if device is None:
+            self.absent = why_unavailable()
+            self.device = CudaDevice() if self.absent is None else None
+        here = self.device is not None and name == "cuda"
+        self.machine = parse_target(self.device.target if here else name)
+
+    def build(self, graph: Graph, program: Program):
+        """(what runs it, the TritonModule)."""
+        code = compile_program(program, self.machine)
+        if self.device is None:
+            return _Absent(self.name, self.absent), code
+        model = CudaModel(code, device=self.device)
+        return _CudaModule(model, dict(graph.updates)), code
+
+
+class _CudaModule:
+    """A CudaModel as the face calls it; updated inputs are written in place."""
+
+    def __init__(self, model: CudaModel, updates: dict[int, int]):
+        self.model, self.updates = model, updates
+
+    def __call__(self, inputs: Sequence[np.ndarray], threads: int) -> list:
+        outputs = self.model.run(inputs)
+        for i, j in self.updates.items():
+            inputs[j][...] = outputs[i]
+            outputs[i] = inputs[j]
+        return outputs
+
+
+class _Absent:
+    """Stands for a model where no GPU is: it can be printed and compiled, not called."""
+
+    def __init__(self, name: str, why: str):
+        self.name, self.why = name, why
+
+    def __call__(self, inputs: Sequence[np.ndarray], threads: int) -> list:
+        raise DeviceError(f"{self.name} needs an NVIDIA GPU", received=self.why, fix=RUN_ELSEWHERE)
+
+
+__all__ = ["CudaDevice", "CudaModel", "CudaTarget", "DeviceError", "available", "why_unavailable"]

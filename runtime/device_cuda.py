@@ -14,7 +14,7 @@ from ..compiler.backends.triton.jit import Binary
 from ..compiler.errors import TesselError
 
 STATIC_SHARED = 48 << 10  # bytes of shared memory that a launch gets without asking
-GRAPH_FIX = "run on the CPU (target='cpu'), or on a machine with an NVIDIA GPU"
+RUN_ELSEWHERE = "run on the CPU (target='cpu'), or on a machine with an NVIDIA GPU"
 
 
 class DeviceError(TesselError):
@@ -78,7 +78,7 @@ class CudaDevice:
     def __init__(self, ordinal: int = 0, driver=None):
         why = why_unavailable(driver)
         if why is not None:
-            raise DeviceError("there is no CUDA device", received=why, fix=GRAPH_FIX)
+            raise DeviceError("there is no CUDA device", received=why, fix=RUN_ELSEWHERE)
         self.driver = d = load_driver() if driver is None else driver
         self.device = self.check(d.cuDeviceGet(ordinal), "open the device")
         self.context = self.check(d.cuDevicePrimaryCtxRetain(self.device), "open the device")

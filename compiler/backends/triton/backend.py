@@ -2,7 +2,7 @@
 
     module = compile_program(program, "cuda:sm_90")    source text only: needs no triton, no GPU
     module.source()                                    what `--emit triton` prints
-    module.compile(threads=4)                          machine code, from the cache where it is there
+    module.compile(threads=4)                          machine code, taken from the cache if there
     runtime.device.CudaModel(module)                   runs it
 
 Kernels of equal text are one kernel. A launch's pointers are places in four kinds of memory

@@ -98,6 +98,9 @@ MOVES = [
     ("reshape(transpose(reshape(x, [A*B,S,T])), [A,B,T,S]) => transpose(x, [0,1,3,2])",
      "x: f32[N,2,3,4]", "%a = reshape(%x) {shape=[2*N,3,4]}\n%b = transpose(%a) {perm=[0, 2, 1]}\n"
      "%y = reshape(%b) {shape=[N,2,4,3]}", "%y = transpose(%x) {perm=[0, 1, 3, 2]}"),
+    ("reshape(transpose(x)) without axes of size 1 => transpose(reshape(x))", "x: f32[N,1,4,8]",
+     "%a = transpose(%x) {perm=[0, 3, 1, 2]}\n%y = reshape(%a) {shape=[N,8,4]}",
+     "%a = reshape(%x) {shape=[N,4,8]}\n%y = transpose(%a) {perm=[0, 2, 1]}"),
     ("reshape(x) to its own shape => x", "x: f32[N,3]", "%y = reshape(%x) {shape=[N,3]}", ""),
     ("expand(x) to its own shape => x", "x: f32[N,3]", "%y = expand(%x) {shape=[N,3]}", ""),
     ("reshape(reshape(x)) => reshape(x)", X, "%a = reshape(%x) {shape=[6]}\n"

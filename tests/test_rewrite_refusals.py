@@ -77,6 +77,8 @@ REFUSED = [
     ("reshape(transpose(reshape(x, [A*B,S,T])), [A,B,T,S]) => transpose(x, [0,1,3,2])",
      "x: f32[2,2,3,4]", "%a = reshape(%x) {shape=[4,4,3]}\n%b = transpose(%a) {perm=[0, 2, 1]}\n"
      "%y = reshape(%b) {shape=[2,2,3,4]}", None),
+    ("reshape(transpose(x)) without axes of size 1 => transpose(reshape(x))", "x: f32[2,1,4]",
+     "%a = transpose(%x) {perm=[2, 1, 0]}\n%y = reshape(%a) {shape=[8]}", None),
     ("reshape(x) to its own shape => x", X, "%y = reshape(%x) {shape=[3,2]}", None),
     ("expand(x) to its own shape => x", X, "%y = expand(%x) {shape=[1,2,3]}", None),
     ("add(x, expand(y)) => add(x, y)", "x: f32[3]; z: f32[3]",

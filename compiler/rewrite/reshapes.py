@@ -53,7 +53,35 @@ def _batched_transpose(b, m: Match):
     return m.x.transpose(*range(batch), batch + 1, batch)
 
 
+def _dropped(m: Match) -> list[int] | None:
+    """The axes of size 1 that a reshape of a transpose drops, if it does nothing else."""
+    turned, out = m[TURNED].output.shape, list(m.root.output.shape)
+    dropped = []
+    for axis, d in enumerate(turned):
+        if out and out[0] == d:
+            out.pop(0)
+        elif isinstance(d, int) and d == 1:
+            dropped.append(axis)
+        else:
+            return None
+    return dropped if dropped and not out else None
+
+
+def _squeeze_first(b, m: Match):
+    perm = m[TURNED].attrs["perm"]
+    gone = {perm[axis] for axis in _dropped(m)}
+    kept = [axis for axis in range(m.x.rank) if axis not in gone]
+    y = m.x.reshape(tuple(m.x.shape[axis] for axis in kept))
+    return y.transpose(tuple(kept.index(p) for p in perm if p not in gone))
+
+
 TRANSPOSES = (
+    rule(
+        "reshape(transpose(x)) without axes of size 1 => transpose(reshape(x))",
+        op.reshape(TURNED),
+        _squeeze_first,
+        where=lambda m: _dropped(m) is not None,
+    ),
     rule(
         "transpose(x) where no axis moves => x",
         op.transpose(x),

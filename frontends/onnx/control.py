@@ -8,7 +8,7 @@ from ...compiler.dims import Sym
 from ...compiler.errors import ModelError, TesselError, TypeMismatch, UnsupportedError
 from ...compiler.types import I64, TensorType
 from .call import Call
-from .scope import FAILED, Scope, Sequence
+from .scope import FAILED, Scope
 from .values import Known, KnownBuilder
 
 
@@ -358,6 +358,3 @@ def _scan(c: Call, region: _Region, states, arrays, results, count: int):
         scans=len(arrays),
     )
     return list(out) if isinstance(out, tuple) else [out]
-
-
-__all__ = ["Sequence", "if_", "inline_function", "inline_standard", "loop", "scan"]

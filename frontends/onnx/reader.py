@@ -14,7 +14,7 @@ import onnx
 
 from ...compiler import dims
 from ...compiler.builder import Tensor
-from ...compiler.errors import InputError, ModelError, TesselError, TypeMismatch, UnsupportedError
+from ...compiler.errors import InputError, ModelError, TesselError, UnsupportedError
 from ...compiler.ir import Graph
 from ...compiler.types import TensorType
 from . import proto as pb
@@ -381,6 +381,3 @@ def _check(node, schema: _Schema, where: str) -> None:
                 expected=kind.name,
                 received=onnx.AttributeProto.AttributeType.Name(a.type),
             )
-
-
-__all__ = ["FAILED", "Reader", "Sequence", "Skip", "TypeMismatch", "read"]

@@ -30,16 +30,18 @@ def einsum(c: Call):
 
 
 def attention(c: Call):
-    """4-D attention of as many key as query heads is ours; else ONNX's own definition."""
+    """4-D attention of as many key as query heads is ours; else ONNX's own definition.
+
+    So are masks: in ONNX a query that may see no key gives 0, in ours NaN.
+    """
     import onnx
 
     plain = (
-        all(c[i] is None for i in range(4, 7))
+        all(c[i] is None for i in range(3, 7))
         and all(c.x(i).rank == 4 for i in range(3))
         and c.x(0).shape[1] == c.x(1).shape[1]
         and not any(c.wants(i) for i in (1, 2, 3))
         and not c.attr("softcap", 0.0)
-        and not (c.attr("is_causal", 0) and c[3] is not None)
         and not set(c.attrs) - {"scale", "is_causal", "kv_num_heads", "q_num_heads", "softcap"}
     )
     if not plain:
@@ -47,7 +49,7 @@ def attention(c: Call):
     c.ignore("kv_num_heads", "q_num_heads")
     scale = c.attr("scale", 1 / math.sqrt(c.x(0).shape[-1]))
     return c.b.emit(
-        "attention", *c.tensors[:3], c[3], scale=scale, is_causal=bool(c.attr("is_causal", 0))
+        "attention", *c.tensors[:3], scale=scale, is_causal=bool(c.attr("is_causal", 0))
     )
 
 

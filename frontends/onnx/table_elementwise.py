@@ -1,8 +1,7 @@
 """Elementwise operators: unary, binary (with the broadcasting of opset < 7), n-ary, choices."""
 
 from ...compiler.builder import Tensor
-from ...compiler.dims import Sym
-from ...compiler.types import BOOL, DTYPES, F32, DType
+from ...compiler.types import BOOL, DTYPES, DType
 from .call import Call
 from .proto import dtype_of_element
 from .values import Known
@@ -162,10 +161,6 @@ def gelu(c: Call):
     return c.b.emit("gelu", c.x(0), approximate=c.attr("approximate", "none"))
 
 
-def affine_old(c: Call):
-    return c.x(0) * c.attr("alpha", 1.0) + c.attr("beta", 0.0)
-
-
 def where(c: Call):
     """A decided condition picks an operand, so that dims stay known."""
     condition, x, y = c.x(0), c.x(1), c.x(2)
@@ -174,14 +169,6 @@ def where(c: Call):
         if condition.rank == 0 and x.shape == y.shape:
             return chosen
     return c.b.emit("where", condition, x, y)
-
-
-def equal_text(c: Call):
-    return c.b.emit("equal", *legacy_broadcast(c))
-
-
-def bool_minmax(op: str):
-    return nary(op)
 
 
 _UNARY = (
@@ -230,4 +217,3 @@ TABLE = {name: unary(name.lower()) for name in _UNARY.split()} | {
     "CastLike": cast_like,
     "Dropout": dropout,
 }
-__all__ = ["F32", "TABLE", "Sym", "binary", "nary", "unary"]

@@ -1,7 +1,5 @@
 """The com.microsoft domain: what ONNX Runtime's tools leave in files."""
 
-import math
-
 from .call import Call
 
 
@@ -67,4 +65,3 @@ TABLE = {
     "FusedMatMul": fused_matmul,
     "SkipLayerNormalization": skip_layer_norm,
 }
-__all__ = ["TABLE", "math"]

@@ -2,7 +2,7 @@
 
 from ...compiler import dims
 from ...compiler.dims import Sym
-from ...compiler.types import I64, broadcast, normalize_axes, normalize_axis
+from ...compiler.types import I64, normalize_axes, normalize_axis
 from .call import Call
 from .values import larger, smaller
 
@@ -220,4 +220,3 @@ TABLE = {
     "SpaceToDepth": space_to_depth,
     "ReverseSequence": reverse_sequence,
 }
-__all__ = ["TABLE", "broadcast"]

@@ -1,7 +1,7 @@
 """Reductions, argmax, cumulative sums, softmax and its kin, top-k."""
 
 from ...compiler import dims
-from ...compiler.types import BOOL, F32, I64, normalize_axes, normalize_axis
+from ...compiler.types import BOOL, normalize_axes, normalize_axis
 from .call import Call
 
 
@@ -93,10 +93,6 @@ def lp_normalization(c: Call):
     return c.b.emit("div", x, nonzero)
 
 
-def size(c: Call):
-    return c.b.dims([dims.prod(c.x(0).shape)]).reshape(())
-
-
 TABLE = {
     "ReduceSum": reduce("reduce_sum", 13),
     "ReduceMean": reduce("reduce_mean", 18),
@@ -117,4 +113,3 @@ TABLE = {
     "TopK": top_k,
     "LpNormalization": lp_normalization,
 }
-__all__ = ["F32", "I64", "TABLE"]

@@ -3,7 +3,6 @@
 import numpy as np
 
 from ...compiler.dims import Sym
-from ...compiler.types import I64
 from .call import Call
 from .scope import Sequence
 
@@ -100,4 +99,3 @@ TABLE = {
     "OptionalGetElement": lambda c: c[0],
     "OptionalHasElement": has_element,
 }
-__all__ = ["I64", "TABLE"]

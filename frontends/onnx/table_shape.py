@@ -10,7 +10,7 @@ from ...compiler.dims import Sym
 from ...compiler.types import I64, broadcast, normalize_axes, normalize_axis
 from .call import Call
 from .proto import dtype_of_element
-from .values import SMALL, Known, as_symbols, larger
+from .values import SMALL, Known, larger
 
 
 def shape(c: Call):
@@ -160,4 +160,3 @@ TABLE = {
     "EyeLike": eye_like,
     "NonZero": nonzero,
 }
-__all__ = ["TABLE", "as_symbols"]

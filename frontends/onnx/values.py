@@ -19,7 +19,7 @@ from ...compiler.builder import Builder, Tensor
 from ...compiler.dims import Sym
 from ...compiler.errors import TypeMismatch
 from ...compiler.ops import registry
-from ...compiler.types import DTYPES, I64, DType, TensorType, dtype_of
+from ...compiler.types import I64, DType, TensorType, dtype_of
 
 SMALL = 4096  # elements in and out of an op that is evaluated while reading
 
@@ -337,6 +337,3 @@ def _objects(name: str, position: int, array):
 def as_symbols(array: np.ndarray) -> list:
     """Elements as Python ints and Syms."""
     return [e if isinstance(e, Sym) else int(e) for e in array.reshape(-1)]
-
-
-__all__ = ["DTYPES", "Known", "KnownBuilder", "as_symbols", "evaluate", "larger", "smaller"]

@@ -25,6 +25,7 @@ from .types import DType, dtype_of
 
 INLINE = 8  # arrays of up to this many elements are written out
 _PLAIN = re.compile(r"[A-Za-z0-9_.]+\Z")
+_WORD = re.compile(r"(?!(?:inf|nan)\b)[A-Za-z_][A-Za-z0-9_.]*\Z")  # what is no number either
 
 
 def print_graph(graph: Graph, table: dict[str, np.ndarray] | None = None) -> str:
@@ -55,7 +56,7 @@ class _Printer:
         if g.metadata:
             pairs = (f"{_quote(k)}: {_quote(v)}" for k, v in g.metadata.items())
             clauses += " metadata {" + ", ".join(pairs) + "}"
-        name = g.name if _PLAIN.match(g.name) else _quote(g.name)
+        name = g.name if _WORD.match(g.name) else _quote(g.name)
         lines = [f"graph {name}({inputs}) -> ({outputs}){clauses} {{"]
         lines += [self.node(n, indent + "  ") for n in g.nodes]
         return "\n".join([*lines, indent + "}"])

@@ -1,0 +1,104 @@
+"""NativeCode to and from what a package's manifest can say."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ..compiler.backends.base import CpuTarget
+from ..compiler.errors import PackageError, TesselError
+from ..compiler.ir import Graph, Node, Value
+from ..compiler.loops.nest import ExternCall, Ref, Slot
+from ..compiler.ops import registry
+from ..compiler.ops.registry import Extern
+from ..compiler.text import parse_graph, print_graph
+from .arrays import Packed, packed_array
+
+ENTRY = "tessel_main"
+
+
+def dump_code(code, packed: Packed, objects: dict[str, bytes]) -> dict[str, Any]:
+    """The manifest's entry for `code`; its weights go to `packed`, its objects to `objects`."""
+    names = {}
+    for name, data in code.objects.items():
+        unique = name
+        while objects.setdefault(unique, data) != data:
+            unique += "_"  # every specialisation has an entry of its own, of the same name
+        names[unique] = name
+    return {
+        "objects": names,
+        "weights": [packed.add(w) for w in code.weights],
+        "layout": [code.layout.inputs, code.layout.outputs, code.layout.weights],
+        "arena": code.arena,
+        "scratch": code.scratch,
+        "parallel": code.parallel,
+        "externs": [_dump_extern(e) for e in code.externs],
+    }
+
+
+def load_code(
+    entry: Mapping, machine: CpuTarget, objects: Mapping[str, bytes],
+    weights: Mapping[str, np.ndarray], packed: tuple[list, np.ndarray], where: str,
+):  # fmt: skip
+    """The NativeCode of a manifest's entry. `packed`: the places and the bytes of that section."""
+    from ..compiler.backends.llvm.backend import NativeCode
+    from ..compiler.backends.llvm.program import Layout
+
+    arrays = [
+        weights[k] if isinstance(k, str) else packed_array(*packed, k) for k in entry["weights"]
+    ]
+    layout = Layout(*entry["layout"])
+    if layout.weights != len(arrays):
+        raise PackageError("the package's weights do not fit its code", where=where)
+    return NativeCode(
+        machine, {name: objects[key] for key, name in entry["objects"].items()}, arrays, layout,
+        entry["arena"], entry["scratch"], entry["parallel"],
+        [_load_extern(e) for e in entry["externs"]],
+    )  # fmt: skip
+
+
+def _dump_extern(step: ExternCall) -> dict:
+    """The call as a graph of one node, whose text holds attributes and types, and its places."""
+    inputs = [Value(f"x{i}", t) for i, t in enumerate(step.input_types) if t is not None]
+    given = iter(inputs)
+    operands = [None if t is None else next(given) for t in step.input_types]
+    names = [f"y{i}" for i in range(len(step.output_types))]
+    node = Node(
+        registry.get(step.op), operands, step.attrs, step.output_types, names, step.origin or None
+    )
+    graph = Graph("extern", inputs, list(node.outputs), names, [node])
+    table: dict[str, np.ndarray] = {}
+    text = print_graph(graph, table)
+    arrays = {n: [a.dtype.str, list(a.shape), a.reshape(-1).tolist()] for n, a in table.items()}
+    return {
+        "graph": text,
+        "arrays": arrays,
+        "inputs": [None if r is None else _dump_ref(r) for r in step.inputs],
+        "outputs": [_dump_ref(r) for r in step.outputs],
+    }
+
+
+def _load_extern(entry: Mapping) -> ExternCall:
+    arrays = {n: np.array(v, d).reshape(s) for n, (d, s, v) in entry["arrays"].items()}
+    (node,) = parse_graph(entry["graph"], arrays).nodes
+    if not isinstance(node.op.loops, Extern):
+        raise TesselError(f"{node.op.name} is compiled here, and was not when the package was made")
+    return ExternCall(
+        node.op.name,
+        node.op.loops.kernel,
+        node.attrs,
+        tuple(None if r is None else _load_ref(r) for r in entry["inputs"]),
+        tuple(None if v is None else v.type for v in node.inputs),
+        tuple(_load_ref(r) for r in entry["outputs"]),
+        tuple(v.type for v in node.outputs),
+        node.origin or "",
+    )
+
+
+def _dump_ref(ref: Ref) -> list:
+    return [ref.slot.kind, ref.slot.index, ref.offset, [list(s) for s in ref.steps]]
+
+
+def _load_ref(entry) -> Ref:
+    kind, index, offset, steps = entry
+    return Ref(Slot(kind, index), offset, tuple((a, b) for a, b in steps))

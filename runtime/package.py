@@ -1,0 +1,179 @@
+"""`.tsl` packages: a graph, its weights, and the code that has been compiled for it.
+
+    manifest   JSON: signature, options, and for each specialisation its sizes, memory and weights
+    graph      the optimized graph as text
+    weights    its arrays, in the safetensors format
+    packed     weights as the code wants them, each at a multiple of 64 bytes
+    code       object files, each once
+
+Weights that the code reads as the graph has them are kept once. All arrays are mapped from the
+file, so loading costs little whatever their size. Code for another CPU is left alone, and the
+graph compiled for this one; `native=False` asks for that.
+"""
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from ..compiler.errors import PackageError, TesselError, UsageError
+from ..compiler.ir import Graph
+from ..compiler.text import parse_graph, parse_type, print_graph
+from . import arrays as store
+from .build import Built, CpuTarget, open_target
+from .container import Container, Writer
+from .executable import Executable
+from .native_package import dump_code, load_code
+from .signature import Port, Signature
+
+
+def save(exe: Executable, path) -> None:
+    """Write an executable to `path`. A file that is there is replaced once the new one is whole."""
+    graph, built = _content(exe)
+    table: dict[str, np.ndarray] = {}
+    text = print_graph(graph, table)
+    packed = store.Packed(table)
+    objects: dict[str, bytes] = {}
+    specializations = []
+    for b in built:
+        if isinstance(exe.target, CpuTarget):
+            entry = dump_code(b.code, packed, objects)
+            specializations.append({"binding": b.binding, **entry})
+    names = list(objects)
+    manifest = {
+        "signature": _describe(Signature.of(graph)),
+        "target": exe.target.name,
+        "machine": asdict(exe.target.machine) if isinstance(exe.target, CpuTarget) else None,
+        "level": exe.level,
+        "strict": exe.strict,
+        "strings": store.strings(table),
+        "objects": [[n, len(objects[n])] for n in names],
+        "specializations": specializations,
+        "packed": packed.places,
+    }
+    with Writer(path) as out:
+        out.add("manifest", [json.dumps(manifest).encode()])
+        out.add("graph", [text.encode()])
+        out.add("weights", store.safetensors_pieces(table))
+        out.add("packed", packed.pieces())
+        out.add("code", [objects[n] for n in names])
+
+
+def _content(exe: Executable) -> tuple[Graph, list[Built]]:
+    """The graph and the specialisations to save."""
+    if exe.specialize is None:
+        return exe.graph, exe.specializations
+    if len(exe.specializations) != 1:
+        raise UsageError(
+            "this model is compiled for one set of sizes at a time, and a package holds one",
+            received=f"{len(exe.specializations)} sets", fix="compile it with shapes={…}",
+        )  # fmt: skip
+    (built,) = exe.specializations
+    built = Built({}, built.module, built.code, built.graph, built.program)
+    if built.graph is None:
+        raise UsageError("this package's graph is not known", fix="save the original executable")
+    return built.graph, [built]
+
+
+def _describe(signature: Signature) -> dict:
+    return {
+        "inputs": [[p.name, str(p.type)] for p in signature.inputs],
+        "outputs": [[p.name, str(p.type)] for p in signature.outputs],
+        "updates": [[o, i] for o, i in signature.updates.items()],
+    }
+
+
+def load(path, *, native: bool = True, threads: int | None = None, cache=None) -> Executable:
+    """The executable of a package. Raises PackageError for files that are damaged or foreign."""
+    package = Package(path)
+    try:
+        return package.executable(native, threads, cache)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise PackageError(
+            f"the package does not make sense: {type(error).__name__}: {error}", where=str(path)
+        ) from error
+
+
+class Package:
+    """An open package: what `load` and `tessel inspect` read."""
+
+    def __init__(self, path):
+        self.container = Container(path)
+        self.where = str(path)
+        try:
+            self.manifest: dict[str, Any] = json.loads(bytes(self.container.section("manifest")))
+            described = self.manifest["signature"]
+            self.signature = Signature(
+                [Port(n, parse_type(t)) for n, t in described["inputs"]],
+                [Port(n, parse_type(t)) for n, t in described["outputs"]],
+                dict(described["updates"]),
+            )
+        except (KeyError, TypeError, ValueError, TesselError) as error:
+            raise PackageError(
+                f"the package's manifest cannot be read: {error}", where=self.where
+            ) from None
+        self._weights: dict[str, np.ndarray] | None = None
+
+    @property
+    def weights(self) -> dict[str, np.ndarray]:
+        """The graph's arrays by name, mapped from the file."""
+        if self._weights is None:
+            section = self.container.section("weights")
+            self._weights = store.read_safetensors(section, self.where)
+            self._weights |= store.read_strings(self.manifest["strings"])
+        return self._weights
+
+    def graph(self) -> Graph:
+        """The graph that the package carries."""
+        text = bytes(self.container.section("graph")).decode()
+        try:
+            return parse_graph(text, dict(self.weights))
+        except TesselError as error:
+            raise PackageError(f"its graph cannot be read: {error}", where=self.where) from error
+
+    def executable(self, native: bool, threads: int | None, cache) -> Executable:
+        manifest = self.manifest
+        name, note = manifest["target"], None
+        foreign = self._foreign()
+        if foreign is not None and native:
+            note = f"the package's code is for {name}, and {foreign}: compiled anew for this CPU"
+        use = native and foreign is None and manifest["machine"] is not None
+        target = open_target("cpu" if foreign is not None else name, cache)
+        exe = Executable(
+            self.graph, target, signature=self.signature, level=manifest["level"],
+            threads=threads, strict=manifest["strict"],
+        )  # fmt: skip
+        if note is not None:
+            exe.notes.append(note)
+        if not native:
+            exe.notes.append("the package's code was ignored and its graph compiled")
+        if use:
+            self._load_code(exe)
+        if not exe.specializations and not self.signature.symbols:
+            exe.specialization({})
+        return exe
+
+    def _foreign(self) -> str | None:
+        """Why the code of this package cannot run here, or None."""
+        if self.manifest["machine"] is None:
+            return None
+        from ..compiler.backends.base import CpuTarget as Machine
+        from ..compiler.backends.llvm.target import runs_here
+
+        return runs_here(Machine(**self.manifest["machine"]))
+
+    def _load_code(self, exe: Executable) -> None:
+        from ..compiler.backends.base import CpuTarget as Machine
+
+        machine = Machine(**self.manifest["machine"])
+        objects, at, code = {}, 0, self.container.section("code")
+        for name, size in self.manifest["objects"]:
+            objects[name] = bytes(code[at : at + size])
+            at += size
+        packed = self.manifest["packed"], self.container.section("packed")
+        for entry in self.manifest["specializations"]:
+            native = load_code(entry, machine, objects, self.weights, packed, self.where)
+            types = [p.type.substitute(entry["binding"]) for p in self.signature.outputs]
+            module = exe.target.load(native, types, self.signature.updates)
+            exe.keep(Built(dict(entry["binding"]), module, native))

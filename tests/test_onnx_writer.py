@@ -3,7 +3,6 @@
 import numpy as np
 import onnx
 import pytest
-from tessel.compiler import ops as all_ops
 from tessel.compiler.builder import Builder
 from tessel.compiler.errors import TesselError, UnsupportedError, UsageError
 from tessel.compiler.interpret import interpret
@@ -15,8 +14,6 @@ from tessel.frontends.onnx.writer import write
 
 from .conftest import SharedModel
 from .onnx_models import assert_equal, model, onnxruntime, ops, rand, run
-
-assert all_ops
 
 
 def _built(make, *types: str):

@@ -167,7 +167,7 @@ def test_code_for_another_gpu_is_refused():
 def test_memory_that_is_not_there_is_an_error_and_nothing_stays():
     module = module_of(two_kernels)
     device, driver = device_for(module, memory=4096)
-    with pytest.raises(DeviceError, match="allocate .* bytes of memory"):
+    with pytest.raises(DeviceError, match=r"allocate .* bytes of memory"):
         CudaModel(module, device=device)
     assert not driver.buffers
 

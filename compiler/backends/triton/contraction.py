@@ -18,7 +18,8 @@ from ...loops.nest import Kernel
 from ...loops.schedule import find_contraction
 from ...types import BF16, F16, F32, I8, I32
 from .primitives import Val, literal
-from .tile import INT32, NONE, TileEmitter
+from .tile import NONE
+from .values import TileEmitter
 
 LEAST = 16  # a tensor core's smallest tile; below it the products are summed by lanes
 
@@ -193,6 +194,3 @@ def _multiply(dot: Dot, a: str, b: str) -> str:
         return f"tl.dot({a}, {b}, acc, out_dtype=tl.int32)"
     precision = f', input_precision="{dot.precision}"' if dot.kind == "float32" else ""
     return f"tl.dot({a}, {b}, acc{precision})"
-
-
-__all__ = ["INT32", "Dot", "emit_dot", "find_dot"]

@@ -14,7 +14,8 @@ from ...loops.nest import Kernel
 from .contraction import emit_dot
 from .primitives import TYPES, type_name
 from .schedule import TritonSchedule
-from .tile import INT32, NONE, TileEmitter
+from .tile import INT32, NONE
+from .values import TileEmitter
 
 HEADER = "import triton\nimport triton.language as tl\n"
 

@@ -185,6 +185,15 @@ class _Evaluator:
         )
 
 
+def evaluate(e: Expr, axes: Sequence[Axis], arrays: dict) -> np.ndarray:
+    """The value of an expression over axes, one dimension each (1 where it does not vary).
+
+    `arrays` maps the buffers that it reads to their contents.
+    """
+    value = _Evaluator(arrays, axes)(e)
+    return value.reshape([1] * (len(axes) - value.ndim) + list(value.shape))
+
+
 def run_kernel(kernel: Kernel, arrays: Sequence[np.ndarray]) -> None:
     """Run a kernel over arrays for `kernel.params`; outputs are written in place."""
     named = dict(zip(kernel.params, arrays, strict=True))

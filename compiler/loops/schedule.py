@@ -114,6 +114,22 @@ def choose_tile(
     return best
 
 
+def lane_cost(offsets: list[Expr], axis: Axis, lanes: int) -> float:
+    """Memory operations per element if `axis` is vectorised."""
+    cost = 0.0
+    for e in offsets:
+        terms, _ = s.linear(e)
+        stride = 0
+        for term, c in terms.items():
+            if term.op == "axis" and term.data is axis:
+                stride = c
+            elif axis in term.free:
+                stride = None
+                break
+        cost += 0.02 if stride == 0 else 1.0 / lanes if stride == 1 else 1.0
+    return cost
+
+
 def linear_load(e: Expr) -> tuple[dict[Axis, int], int] | None:
     """({axis: stride}, offset) of a plain load whose index is a sum of axes, else None."""
     if e.op != "load":

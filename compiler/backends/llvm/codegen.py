@@ -20,7 +20,8 @@ from ...loops.expr import Buffer
 from ...loops.nest import Kernel
 from ...loops.schedule import find_contraction
 from ..base import CpuTarget
-from .contract import ContractEmitter, ContractSchedule, pack_constant, schedule_contraction
+from .contract import ContractEmitter
+from .contract_plan import ContractSchedule, pack_constant, schedule_contraction
 from .emit import Emitter
 from .nest import NestSchedule, emit_nest, schedule_nest
 from .target import machine

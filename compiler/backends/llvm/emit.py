@@ -19,7 +19,7 @@ from ...loops.expr import Axis, Buffer, Expr
 from ...types import BOOL, I64, DType
 from ..base import CpuTarget
 from .scalar import PRIMITIVE, emit_cast, intrinsic, splat
-from .types import I1, PTR, Splat, constant, i64, memory_type, register_type, suffix, vector
+from .types import I1, PTR, Splat, constant, i64, memory_type, suffix, vector
 from .types import I64 as WORD
 
 UNROLL = 16  # reductions of at most so many terms are written out
@@ -123,28 +123,18 @@ class Emitter:
             case "load":
                 return self._load(e)
             case "reduce":
-                return self._reduce(e)
+                from .reduction import emit_reduction
+
+                return emit_reduction(self, e)
             case "cast":
                 return emit_cast(self.b, self.emit(e.args[0]), e.args[0].dtype, e.dtype)
         if e.dtype == I64 and e.op in ("add", "mul") and not self.is_vector(e):
-            return self.offset(*s.linear(e))
+            terms, base = s.linear(e)
+            if e not in terms:
+                return self.offset(terms, base)
         args = [self.vector(a) if self.is_vector(e) else self.emit(a) for a in e.args]
-        fused = self._fuse_multiply_add(e)
-        if fused is not None:
-            return fused
         dtype = e.args[1].dtype if e.op == "select" else e.args[0].dtype
         return PRIMITIVE[e.op](self.b, dtype, *args)
-
-    def _fuse_multiply_add(self, e: Expr) -> ir.Value | None:
-        """a*b + c as one instruction."""
-        if e.op != "add" or not e.dtype.is_float or e.dtype.bits < 32:
-            return None
-        for product, other in (e.args, e.args[::-1]):
-            if product.op == "mul":
-                get = self.vector if self.is_vector(e) else self.emit
-                x, y, z = (get(a) for a in (*product.args, other))
-                return PRIMITIVE["fma"](self.b, e.dtype, x, y, z)
-        return None
 
     def _axis(self, axis: Axis) -> ir.Value:
         value = self.where[axis]
@@ -274,55 +264,7 @@ class Emitter:
             with self.b.if_then(where):
                 put()
 
-    # -- reductions -----------------------------------------------------------------------
-
-    def _reduce(self, e: Expr) -> ir.Value:
-        if self.is_vector(e):
-            return self._reduce_lanes(e)
-        axis = self._reduction_lane(e)
-        if axis is None:
-            with self.vectorised(None, None):
-                return self._reduce_lanes(e)
-        return self._reduce_across(e, axis)
-
-    def _reduction_lane(self, e: Expr) -> Axis | None:
-        """The reduction axis to vectorise: most of its loads walk memory in steps of 0 or 1."""
-        from .nest import lane_cost
-
-        lanes = self.target.lanes(max(e.dtype.bits, 8))
-        candidates = [a for a in e.data[1] if a.extent >= max(4, lanes // 2)]
-        inner = [x for x in s.walk(e.args[0]) if x.op == "reduce" and x.free & set(e.data[1])]
-        if not candidates or lanes < 2 or inner:
-            return None
-        own = frozenset(e.data[1])
-        loads = [x.args[0] for x in s.walk(e.args[0]) if x.op == "load" and x.free & own]
-        best = min(candidates, key=lambda a: lane_cost(loads, a, lanes))
-        return best if lane_cost(loads, best, lanes) < 0.75 * max(1, len(loads)) else None
-
-    def _reduce_lanes(self, e: Expr) -> ir.Value:
-        """Lane by lane (or scalar): loops over all axes around one accumulator."""
-        combiner, axes = e.data
-        lanes = self.lanes if self.is_vector(e) else None
-        total = self.variable(vector(register_type(e.dtype), lanes), "sum")
-        self.b.store(identity(combiner, e.dtype, lanes), total)
-        get = self.vector if lanes is not None else self.emit
-
-        def step():
-            value = self._combine(e, self.b.load(total), e.args[0], get)
-            self.b.store(value, total)
-
-        self._loops(list(axes), step)
-        return self.b.load(total)
-
-    def _combine(self, e: Expr, total: ir.Value, body: Expr, get) -> ir.Value:
-        """total (+) body; a sum of products in fused steps."""
-        combiner = e.data[0]
-        if combiner == "sum" and body.op == "mul" and e.dtype.is_float and e.dtype.bits >= 32:
-            x, y = (get(a) for a in body.args)
-            return PRIMITIVE["fma"](self.b, e.dtype, x, y, total)
-        return PRIMITIVE[s.COMBINERS[combiner]](self.b, e.dtype, total, get(body))
-
-    def _loops(self, axes: list[Axis], body) -> None:
+    def loops(self, axes: list[Axis], body) -> None:
         """Nested loops over axes; short ones are written out."""
         if not axes:
             body()
@@ -332,7 +274,7 @@ class Emitter:
             return
         first, rest = axes[0], axes[1:]
         with self.loop(i64(0), i64(first.extent), name="k") as k, self.at(first, k):
-            self._loops(rest, body)
+            self.loops(rest, body)
 
     def _unrolled(self, axes: list[Axis], body) -> None:
         if not axes:
@@ -342,89 +284,6 @@ class Emitter:
         for k in range(axes[0].extent):
             with self.at(axes[0], i64(k)):
                 self._unrolled(axes[1:], body)
-
-    def _reduce_across(self, e: Expr, axis: Axis) -> ir.Value:
-        """Vectorised along one of the reduction's own axes, then folded over the lanes.
-
-        The order of the additions follows from the extents and the vector width alone.
-        """
-        combiner, axes = e.data
-        lanes = self.target.lanes(max(e.dtype.bits, 8))
-        while lanes > axis.extent and lanes > 2:
-            lanes //= 2
-        type = vector(register_type(e.dtype), lanes)
-        start = identity(combiner, e.dtype, lanes)
-        whole = axis.extent // lanes * lanes
-        own = sum(1 for x in s.walk(e.args[0]) if axis in x.free)
-        parts = 4 if axis.extent >= 8 * lanes and own < 24 else 1
-        totals = [self.variable(type, "sum") for _ in range(parts)]
-        for t in totals:
-            self.b.store(start, t)
-
-        def add(base: ir.Value, total, mask=None):
-            with self.scope(), self.at(axis, base), self.vectorised(axis, lanes, mask):
-                value = self._combine(e, self.b.load(total), e.args[0], self.vector)
-                if mask is not None:
-                    value = self.b.select(mask, value, self.b.load(total))
-                self.b.store(value, total)
-
-        def row():
-            stride = lanes * parts
-            blocks = whole // stride * stride
-            if blocks:
-                with self.loop(i64(0), i64(blocks), stride, name="k") as k:
-                    for n, total in enumerate(totals):
-                        add(self.b.add(k, i64(n * lanes)) if n else k, total)
-            if blocks < whole:
-                with self.loop(i64(blocks), i64(whole), lanes, name="k") as k:
-                    add(k, totals[0])
-            if whole < axis.extent:
-                add(i64(whole), totals[0], first_lanes(lanes, axis.extent - whole))
-
-        self._loops([a for a in axes if a is not axis], row)
-        values = [self.b.load(t) for t in totals]
-        while len(values) > 1:
-            values = [
-                self._join(combiner, e.dtype, x, y) for x, y in zip(values[::2], values[1::2])
-            ]
-        return self._fold(combiner, e.dtype, values[0], lanes)
-
-    def _join(self, combiner: str, dtype: DType, x: ir.Value, y: ir.Value) -> ir.Value:
-        return PRIMITIVE[s.COMBINERS[combiner]](self.b, dtype, x, y)
-
-    def _fold(self, combiner: str, dtype: DType, value: ir.Value, lanes: int) -> ir.Value:
-        """All lanes into one, halving."""
-        while lanes > 1:
-            half = lanes // 2
-            undefined = ir.Constant(value.type, ir.Undefined)
-            picks = [
-                self.b.shuffle_vector(
-                    value, undefined, ir.Constant(ir.VectorType(_I32, half), list(places))
-                )
-                for places in (range(half), range(half, lanes))
-            ]
-            value, lanes = self._join(combiner, dtype, *picks), half
-        return self.b.extract_element(value, _i32(0))
-
-
-def identity(combiner: str, dtype: DType, lanes: int | None) -> ir.Constant:
-    """The neutral element of a combiner."""
-    match combiner:
-        case "sum" | "or":
-            value = 0
-        case "prod" | "and":
-            value = 1
-        case "max" | "min":
-            low = combiner == "max"
-            if dtype.is_float:
-                value = float("-inf") if low else float("inf")
-            elif dtype == BOOL:
-                value = 0 if low else 1
-            elif dtype.kind == "i":
-                value = -(2 ** (dtype.bits - 1)) if low else 2 ** (dtype.bits - 1) - 1
-            else:
-                value = 0 if low else 2**dtype.bits - 1
-    return constant(float(value) if dtype.is_float else value, dtype, lanes)
 
 
 def first_lanes(lanes: int, count: int) -> ir.Constant:

@@ -14,6 +14,7 @@ import llvmlite.ir as ir
 from ...loops import expr as s
 from ...loops.expr import Axis, Expr
 from ...loops.nest import Kernel
+from ...loops.schedule import lane_cost
 from ..base import CpuTarget
 from .emit import Emitter, first_lanes, lanes_below
 from .types import i64
@@ -41,22 +42,6 @@ class NestSchedule:
         if self.lane is not None and self.lane in self.outer:
             pieces *= -(-self.lane.extent // self.block)
         return pieces
-
-
-def lane_cost(offsets: list[Expr], axis: Axis, lanes: int) -> float:
-    """Memory operations per element if `axis` is vectorised."""
-    cost = 0.0
-    for e in offsets:
-        terms, _ = s.linear(e)
-        stride = 0
-        for term, c in terms.items():
-            if term.op == "axis" and term.data is axis:
-                stride = c
-            elif axis in term.free:
-                stride = None
-                break
-        cost += 0.02 if stride == 0 else 1.0 / lanes if stride == 1 else 1.0
-    return cost
 
 
 def schedule_nest(kernel: Kernel, target: CpuTarget) -> NestSchedule:
@@ -153,7 +138,7 @@ def _minimum(e: Emitter, x: ir.Value, y: ir.Value) -> ir.Value:
 
 def _emit_serial(e: Emitter, kernel: Kernel, plan: NestSchedule, begin, end) -> None:
     with e.loop(begin, end, name="once"):
-        e._loops(list(plan.row), lambda: _stores(e, kernel))
+        e.loops(list(plan.row), lambda: _stores(e, kernel))
 
 
 def _unit(e: Emitter, kernel: Kernel, plan: NestSchedule, start, stop, in_place) -> None:
@@ -167,7 +152,7 @@ def _unit(e: Emitter, kernel: Kernel, plan: NestSchedule, start, stop, in_place)
     if lane is None:
         _row(e, kernel, plan, others)
         return
-    e._loops(
+    e.loops(
         others,
         lambda: _lanes(
             e, plan, i64(0), i64(lane.extent), in_place or _accumulates(kernel),
@@ -209,7 +194,7 @@ def _lanes(e: Emitter, plan: NestSchedule, start, stop, exact: bool, body) -> No
 
 def _row(e: Emitter, kernel: Kernel, plan: NestSchedule, axes: list[Axis]) -> None:
     _hoist(e, kernel, frozenset(plan.outer))
-    e._loops(axes, lambda: _stores(e, kernel))
+    e.loops(axes, lambda: _stores(e, kernel))
 
 
 def _hoist(e: Emitter, kernel: Kernel, known: frozenset) -> None:

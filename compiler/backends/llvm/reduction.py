@@ -1,0 +1,148 @@
+"""Reductions as LLVM IR: lane by lane, or across the lanes.
+
+A reduction that depends on the lane axis keeps one accumulator per lane. Any other is vectorised
+along one of its own axes and folded over the lanes at the end. The order of the additions follows
+from the extents and the vector width alone, never from the number of threads.
+"""
+
+import llvmlite.ir as ir
+
+from ...loops import expr as s
+from ...loops.expr import Axis, Expr
+from ...loops.schedule import lane_cost
+from ...types import BOOL, DType
+from .emit import Emitter, first_lanes
+from .scalar import PRIMITIVE
+from .types import I32, constant, i64, register_type, vector
+
+
+def emit_reduction(m: Emitter, e: Expr) -> ir.Value:
+    if m.is_vector(e):
+        return _by_lane(m, e)
+    axis = _own_lane(m, e)
+    if axis is None:
+        with m.vectorised(None, None):
+            return _by_lane(m, e)
+    return _across(m, e, axis)
+
+
+def _own_lane(m: Emitter, e: Expr) -> Axis | None:
+    """The reduction axis to vectorise: most of its loads walk memory in steps of 0 or 1."""
+    lanes = m.target.lanes(max(e.dtype.bits, 8))
+    candidates = [a for a in e.data[1] if a.extent >= max(4, lanes // 2)]
+    inner = [x for x in s.walk(e.args[0]) if x.op == "reduce" and x.free & set(e.data[1])]
+    if not candidates or lanes < 2 or inner:
+        return None
+    own = frozenset(e.data[1])
+    loads = [x.args[0] for x in s.walk(e.args[0]) if x.op == "load" and x.free & own]
+    best = min(candidates, key=lambda a: lane_cost(loads, a, lanes))
+    return best if lane_cost(loads, best, lanes) < 0.75 * max(1, len(loads)) else None
+
+
+def _by_lane(m: Emitter, e: Expr) -> ir.Value:
+    """Lane by lane (or scalar): loops over all axes around one accumulator."""
+    combiner, axes = e.data
+    lanes = m.lanes if m.is_vector(e) else None
+    total = m.variable(vector(register_type(e.dtype), lanes), "sum")
+    m.b.store(identity(combiner, e.dtype, lanes), total)
+    get = m.vector if lanes is not None else m.emit
+
+    def step():
+        value = _combine(m, e, m.b.load(total), e.args[0], get)
+        m.b.store(value, total)
+
+    m.loops(list(axes), step)
+    return m.b.load(total)
+
+
+def _combine(m: Emitter, e: Expr, total: ir.Value, body: Expr, get) -> ir.Value:
+    """total (+) body; a sum of products in fused steps."""
+    combiner = e.data[0]
+    if combiner == "sum" and body.op == "mul" and e.dtype.is_float and e.dtype.bits >= 32:
+        x, y = (get(a) for a in body.args)
+        return PRIMITIVE["fma"](m.b, e.dtype, x, y, total)
+    return PRIMITIVE[s.COMBINERS[combiner]](m.b, e.dtype, total, get(body))
+
+
+def _across(m: Emitter, e: Expr, axis: Axis) -> ir.Value:
+    """Vectorised along one of the reduction's own axes, then folded over the lanes.
+
+    The order of the additions follows from the extents and the vector width alone.
+    """
+    combiner, axes = e.data
+    lanes = m.target.lanes(max(e.dtype.bits, 8))
+    while lanes > axis.extent and lanes > 2:
+        lanes //= 2
+    type = vector(register_type(e.dtype), lanes)
+    start = identity(combiner, e.dtype, lanes)
+    whole = axis.extent // lanes * lanes
+    own = sum(1 for x in s.walk(e.args[0]) if axis in x.free)
+    parts = 4 if axis.extent >= 8 * lanes and own < 24 else 1
+    totals = [m.variable(type, "sum") for _ in range(parts)]
+    for t in totals:
+        m.b.store(start, t)
+
+    def add(base: ir.Value, total, mask=None):
+        with m.scope(), m.at(axis, base), m.vectorised(axis, lanes, mask):
+            value = _combine(m, e, m.b.load(total), e.args[0], m.vector)
+            if mask is not None:
+                value = m.b.select(mask, value, m.b.load(total))
+            m.b.store(value, total)
+
+    def row():
+        stride = lanes * parts
+        blocks = whole // stride * stride
+        if blocks:
+            with m.loop(i64(0), i64(blocks), stride, name="k") as k:
+                for n, total in enumerate(totals):
+                    add(m.b.add(k, i64(n * lanes)) if n else k, total)
+        if blocks < whole:
+            with m.loop(i64(blocks), i64(whole), lanes, name="k") as k:
+                add(k, totals[0])
+        if whole < axis.extent:
+            add(i64(whole), totals[0], first_lanes(lanes, axis.extent - whole))
+
+    m.loops([a for a in axes if a is not axis], row)
+    values = [m.b.load(t) for t in totals]
+    while len(values) > 1:
+        values = [_join(m, combiner, e.dtype, x, y) for x, y in zip(values[::2], values[1::2])]
+    return _fold(m, combiner, e.dtype, values[0], lanes)
+
+
+def _join(m: Emitter, combiner: str, dtype: DType, x: ir.Value, y: ir.Value) -> ir.Value:
+    return PRIMITIVE[s.COMBINERS[combiner]](m.b, dtype, x, y)
+
+
+def _fold(m: Emitter, combiner: str, dtype: DType, value: ir.Value, lanes: int) -> ir.Value:
+    """All lanes into one, halving."""
+    while lanes > 1:
+        half = lanes // 2
+        undefined = ir.Constant(value.type, ir.Undefined)
+        picks = [
+            m.b.shuffle_vector(
+                value, undefined, ir.Constant(ir.VectorType(I32, half), list(places))
+            )
+            for places in (range(half), range(half, lanes))
+        ]
+        value, lanes = _join(m, combiner, dtype, *picks), half
+    return m.b.extract_element(value, ir.Constant(I32, 0))
+
+
+def identity(combiner: str, dtype: DType, lanes: int | None) -> ir.Constant:
+    """The neutral element of a combiner."""
+    match combiner:
+        case "sum" | "or":
+            value = 0
+        case "prod" | "and":
+            value = 1
+        case "max" | "min":
+            low = combiner == "max"
+            if dtype.is_float:
+                value = float("-inf") if low else float("inf")
+            elif dtype == BOOL:
+                value = 0 if low else 1
+            elif dtype.kind == "i":
+                value = -(2 ** (dtype.bits - 1)) if low else 2 ** (dtype.bits - 1) - 1
+            else:
+                value = 0 if low else 2**dtype.bits - 1
+    return constant(float(value) if dtype.is_float else value, dtype, lanes)

@@ -1,0 +1,184 @@
+"""Index arithmetic: `i64` expressions over axes, kept in linear normal form.
+
+A sum is {term: coefficient} plus a constant; `//` and `%` are resolved from the axes' extents where
+they can be, and stay as opaque terms where they cannot.
+"""
+
+import math
+from collections.abc import Sequence
+
+from ..types import BOOL, I64
+from .core import PRIMITIVES, Expr, const, lift, make
+
+
+def apply(op: str, *args) -> Expr:
+    """A primitive on expressions and Python numbers; folds what is known."""
+    first = next((a for a in args if isinstance(a, Expr) and (op != "select" or a is not args[0])),
+                 args[0])  # fmt: skip
+    args = tuple(a if isinstance(a, Expr) else const(a, first.dtype) for a in args)
+    arity, rule = PRIMITIVES[op]
+    assert len(args) == arity, (op, args)
+    dtypes = {a.dtype for a in (args[1:] if op == "select" else args)}
+    assert len(dtypes) == 1, f"{op} of mixed dtypes {[a.dtype for a in args]}: {args}"
+    dtype = {"same": args[0].dtype, "bool": BOOL, "second": args[-1].dtype}[rule]
+    if op in _IDENTITY and args[1].op == "const" and args[1].data == _IDENTITY[op]:
+        return args[0]
+    if op in ("min", "max") and dtype == I64:
+        return _min_max(op, *args)
+    return make(op, args, None, dtype)
+
+
+# x - 0 and x * 1 are exact for floats too; x + 0 is not (-0.0 + 0.0 is 0.0).
+_IDENTITY = {"sub": 0, "mul": 1, "div": 1, "truncdiv": 1, "floordiv": 1}
+
+
+def linear(e: Expr) -> tuple[dict[Expr, int], int]:
+    """`e` as {term: coefficient} and a constant, terms being axes or opaque expressions."""
+    if e.op == "const":
+        return {}, e.data
+    if e.op == "add":
+        (a, ca), (b, cb) = map(linear, e.args)
+        total = dict(a)
+        for term, c in b.items():
+            total[term] = total.get(term, 0) + c
+        return {t: c for t, c in total.items() if c}, ca + cb
+    if e.op == "mul" and e.args[1].op == "const":
+        terms, c = linear(e.args[0])
+        factor = e.args[1].data
+        return {t: k * factor for t, k in terms.items()}, c * factor
+    return {e: 1}, 0
+
+
+def from_linear(terms: dict[Expr, int], constant: int) -> Expr:
+    """The canonical sum: terms by age, the constant last."""
+    total = None
+    for term, c in sorted(terms.items(), key=lambda t: t[0].serial):
+        if c:
+            product = term if c == 1 else make("mul", (term, const(c)), None, I64)
+            total = product if total is None else make("add", (total, product), None, I64)
+    if total is None:
+        return const(constant)
+    return total if constant == 0 else make("add", (total, const(constant)), None, I64)
+
+
+def add(a: Expr, b) -> Expr:
+    b = lift(b, a)
+    if a.dtype != I64:
+        return apply("add", a, b)
+    (ta, ca), (tb, cb) = linear(a), linear(b)
+    for term, c in tb.items():
+        ta[term] = ta.get(term, 0) + c
+    return from_linear({t: c for t, c in ta.items() if c}, ca + cb)
+
+
+def sub(a: Expr, b) -> Expr:
+    b = lift(b, a)
+    return add(a, mul(b, -1)) if a.dtype == I64 else apply("sub", a, b)
+
+
+def mul(a: Expr, b) -> Expr:
+    b = lift(b, a)
+    if a.dtype != I64:
+        return apply("mul", a, b)
+    if a.op == "const":
+        a, b = b, a
+    if b.op != "const":
+        return make("mul", (a, b), None, I64)
+    terms, c = linear(a)
+    return from_linear({t: k * b.data for t, k in terms.items() if b.data}, c * b.data)
+
+
+def floordiv(a: Expr, b) -> Expr:
+    b = lift(b, a)
+    if a.dtype != I64 or b.op != "const" or b.data <= 0:
+        return apply("floordiv", a, b)
+    quotient, rest = _split(a, b.data)
+    low, high = bounds(rest)
+    if low // b.data == high // b.data:
+        return add(quotient, int(low // b.data))
+    if rest.op == "floordiv" and rest.args[1].op == "const":
+        rest, b = rest.args[0], const(rest.args[1].data * b.data)
+    return add(quotient, make("floordiv", (rest, b), None, I64))
+
+
+def mod(a: Expr, b) -> Expr:
+    b = lift(b, a)
+    if a.dtype != I64 or b.op != "const" or b.data <= 0:
+        return apply("mod", a, b)
+    _, rest = _split(a, b.data)
+    low, high = bounds(rest)
+    if low // b.data == high // b.data:
+        return sub(rest, int(low // b.data) * b.data)
+    return make("mod", (rest, b), None, I64)
+
+
+def _split(a: Expr, divisor: int) -> tuple[Expr, Expr]:
+    """a = divisor * quotient + rest, taking whole multiples out of the linear form."""
+    terms, c = linear(a)
+    quotient = {t: k // divisor for t, k in terms.items() if k % divisor == 0}
+    rest = {t: k for t, k in terms.items() if k % divisor}
+    return from_linear(quotient, c // divisor), from_linear(rest, c % divisor)
+
+
+def _min_max(op: str, a: Expr, b: Expr) -> Expr:
+    (alo, ahi), (blo, bhi) = bounds(a), bounds(b)
+    if a is b or (ahi <= blo if op == "min" else alo >= bhi):
+        return a
+    if bhi <= alo if op == "min" else blo >= ahi:
+        return b
+    return make(op, (a, b), None, I64)
+
+
+def bounds(e: Expr) -> tuple[float, float]:
+    """Smallest and largest value that an index expression can take (infinite if unknown)."""
+    match e.op:
+        case "const":
+            return e.data, e.data
+        case "axis":
+            return 0, e.data.extent - 1
+        case "add":
+            (a, b), (c, d) = bounds(e.args[0]), bounds(e.args[1])
+            return a + c, b + d
+        case "mul" if e.args[1].op == "const":
+            a, b = bounds(e.args[0])
+            f = e.args[1].data
+            return (a * f, b * f) if f >= 0 else (b * f, a * f)
+        case "floordiv" if e.args[1].op == "const" and e.args[1].data > 0:
+            f = e.args[1].data
+            return tuple(v if math.isinf(v) else v // f for v in bounds(e.args[0]))
+        case "mod" if e.args[1].op == "const" and e.args[1].data > 0:
+            return 0, e.args[1].data - 1
+        case "min" | "max":
+            f = min if e.op == "min" else max
+            (a, b), (c, d) = bounds(e.args[0]), bounds(e.args[1])
+            return f(a, c), f(b, d)
+        case "select":
+            (a, b), (c, d) = bounds(e.args[1]), bounds(e.args[2])
+            return min(a, c), max(b, d)
+    return -math.inf, math.inf
+
+
+def strides_of(shape: Sequence[int]) -> tuple[int, ...]:
+    """Row-major strides in elements."""
+    result, step = [], 1
+    for d in reversed(shape):
+        result.append(step)
+        step *= d
+    return tuple(reversed(result))
+
+
+def flatten(index: Sequence[Expr], shape: Sequence[int]) -> Expr:
+    """The offset of a multi-index in a dense row-major array, in elements."""
+    total = const(0)
+    for i, stride in zip(index, strides_of(shape)):
+        total = add(total, mul(i, stride))
+    return total
+
+
+def unflatten(offset: Expr, shape: Sequence[int]) -> tuple[Expr, ...]:
+    """The multi-index of an offset."""
+    result = []
+    for position, stride in enumerate(strides_of(shape)):
+        i = floordiv(offset, stride) if stride else const(0)
+        result.append(i if position == 0 else mod(i, shape[position]))
+    return tuple(result)

@@ -146,7 +146,7 @@ class NumpyTarget:
 class CpuTarget:
     """LLVM machine code."""
 
-    channels_last = False
+    channels_last = True
 
     def __init__(self, name: str, cache):
         from ..compiler.backends.llvm.target import parse_target

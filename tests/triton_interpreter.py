@@ -10,9 +10,12 @@ reductions with a combiner of one's own are done element by element.
 from contextlib import contextmanager
 
 import numpy as np
-import triton.language as tl
-from triton.runtime import interpreter
-from triton.runtime.jit import JITFunction
+import pytest
+
+NO_TRITON = "needs triton (pip install 'tessel[gpu]', Linux only)"
+tl = pytest.importorskip("triton.language", reason=NO_TRITON)
+interpreter = pytest.importorskip("triton.runtime.interpreter", reason=NO_TRITON)
+JITFunction = pytest.importorskip("triton.runtime.jit", reason=NO_TRITON).JITFunction
 
 BF16 = tl.bfloat16
 Handle, Machine = interpreter.TensorHandle, interpreter.InterpreterBuilder
@@ -23,12 +26,18 @@ TYPES = {
     **{f"{sign}int{bits}": getattr(tl, f"{sign}int{bits}")
        for sign in ("", "u") for bits in (8, 16, 32, 64)},
 }  # fmt: skip
+SIGNATURES = {
+    "fp64": tl.float64, "fp32": tl.float32, "fp16": tl.float16, "bf16": BF16,
+    "fp8e4nv": tl.float8e4nv, "fp8e5": tl.float8e5,
+    **{f"{s}{bits}": getattr(tl, f"{'u' if s == 'u' else ''}int{bits}")
+       for s in "iu" for bits in (8, 16, 32, 64)},
+}  # fmt: skip
 REDUCERS = {"_max": np.maximum.reduce, "_min": np.minimum.reduce, "_mul": np.multiply.reduce}
 
 _functions: dict = {}
 
 
-def run(function: JITFunction, programs: int, *arrays: np.ndarray) -> None:
+def run(function, programs: int, *arrays: np.ndarray) -> None:
     """Run `programs` programs over arrays."""
     for a in arrays:
         assert a.flags.c_contiguous
@@ -37,7 +46,12 @@ def run(function: JITFunction, programs: int, *arrays: np.ndarray) -> None:
     run_at(function, programs, pointers, ranges)
 
 
-def run_at(function: JITFunction, programs: int, pointers, ranges) -> None:
+def element(signature: str):
+    """The element type of a pointer's signature, as `*fp32`."""
+    return SIGNATURES[signature.removeprefix("*")]
+
+
+def run_at(function, programs: int, pointers, ranges) -> None:
     """Run over (address, element type) pairs; memory outside `ranges` may not be touched."""
     args = []
     for address, element in pointers:
@@ -48,7 +62,7 @@ def run_at(function: JITFunction, programs: int, pointers, ranges) -> None:
         executor(*args)
 
 
-def _interpreted(function: JITFunction):
+def _interpreted(function):
     key = function.fn  # hashing a JITFunction walks its source
     if key not in _functions:
         _functions[key] = interpreter.InterpretedFunction(function.fn)

@@ -145,10 +145,17 @@ def build(source: Source, target: GpuTarget, aligned) -> tuple[Binary, dict]:
     except (triton.CompilationError, ValueError, RuntimeError, AssertionError) as error:
         raise UnsupportedError(
             f"Triton cannot compile kernel {source.name} for {target.name}",
-            received=str(error).strip().splitlines()[-1] if str(error).strip() else repr(error),
+            received=_innermost(error),
             fix="report this with the output of --emit triton; target='cpu' runs the model",
         ) from error
     return _binary(compiled, target), compiled.asm
+
+
+def _innermost(error: BaseException) -> str:
+    """The last line of what the first cause says: Triton wraps it in excerpts of the source."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (str(error).strip() or repr(error)).splitlines()[-1].strip()
 
 
 def _binary(compiled, target: GpuTarget) -> Binary:

@@ -202,7 +202,7 @@ def cast_text(x: str, source: str, target: str) -> str:
         if source in ("float16", "bfloat16") or source.startswith("float8"):
             x = f"{x}.to(tl.float32)"
         low, high = int_range(target)
-        return f"_to_int({x}, {float(low)!r}, {high}, {float(high + 1)!r}, tl.{target})"
+        return f"_to_int({x}, {low}, {high}, {float(high + 1)!r}, tl.{target})"
     if source.startswith("float8") and target in ("float64", "bfloat16"):
         x = f"{x}.to(tl.float32)"
     return f"{x}.to(tl.{target})"

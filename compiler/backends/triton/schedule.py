@@ -126,8 +126,10 @@ def _contract(dot: Dot, target: GpuTarget) -> TritonSchedule:
     most = 128 if tensor_cores else 64
     bm, bn = (max(16, min(most, power_of_2(x))) for x in (m, n))
     programs = lambda: batch * -(-m // bm) * -(-n // bn)
-    while programs() < target.processors and max(bm, bn) > 32:
-        bm, bn = (bm // 2, bn) if bm >= bn else (bm, bn // 2)
+    # Four warps multiply 64 rows at once (wgmma): fewer rows only where there are not so many.
+    least = min(bm, 64) if tensor_cores else min(bm, 32)
+    while programs() < target.processors and (bm > least or bn > 32):
+        bm, bn = (bm // 2, bn) if bm > least and bm >= bn else (bm, max(32, bn // 2))
     item = {"float32": 4, "int8": 1}.get(dot.kind, 2)
     bk = min({4: 32, 2: 64, 1: 128}[item], max(32 if item == 1 else 16, power_of_2(k)))
     stages = 3 if target.api == "cuda" else 2

@@ -19,7 +19,7 @@ from ..compiler.ir import Graph
 from ..compiler.loops.lower import lower
 from ..compiler.loops.nest import Program
 from ..compiler.passes.base import Report, run_pipeline
-from ..compiler.passes.pipelines import default_pipeline
+from ..compiler.passes.pipelines import cpu_pipeline, default_pipeline
 from ..compiler.passes.specialize import specialize
 
 TARGETS = "cpu, cpu:NAME, numpy, cuda, cuda:sm_NN"
@@ -51,6 +51,9 @@ class Target(Protocol):
 
     name: str
     channels_last: bool
+
+    def prepare(self, graph: Graph) -> Graph:
+        """What this target wants done before lowering."""
 
     def build(self, graph: Graph, program: Program) -> tuple[Module, Any]: ...
 
@@ -89,7 +92,7 @@ def build(graph: Graph, binding: dict[str, int], level: int, target: Target, str
     """
     if binding:
         graph = optimize(specialize(graph, binding), level, target)
-    program = lower(graph)
+    program = lower(target.prepare(graph))
     if strict:
         refuse_externs(program)
     module, code = target.build(graph, program)
@@ -127,6 +130,9 @@ class NumpyTarget:
     name = "numpy"
     channels_last = False
 
+    def prepare(self, graph: Graph) -> Graph:
+        return graph
+
     def build(self, graph: Graph, program: Program):
         from ..compiler.backends.numpy import NumpyModule
 
@@ -153,6 +159,9 @@ class CpuTarget:
 
         self.name, self.cache = name, cache
         self.machine = parse_target(name)
+
+    def prepare(self, graph: Graph) -> Graph:
+        return run_pipeline(graph, cpu_pipeline())
 
     def build(self, graph: Graph, program: Program):
         from ..compiler.backends.llvm.backend import compile_program

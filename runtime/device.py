@@ -229,6 +229,9 @@ class CudaTarget:
 
     channels_last = True  # tensor cores sum over neighbours in memory
 
+    def prepare(self, graph: Graph) -> Graph:
+        return graph
+
     def __init__(self, name: str, device: CudaDevice | None = None):
         self.name, self.device = name, device
         self.absent = None

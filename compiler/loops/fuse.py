@@ -186,9 +186,11 @@ class _Planner:
             again = f"{name} would compute the {value.node.op.name} again"
             if target not in ("map", "alias") and not (target == "move" and name == "transpose"):
                 return again
+            out = reader.outputs[0]
             if target == "move" and kind != "contract":
                 return f"{name} would scatter the rows"
-            out = reader.outputs[0]
+            if target == "move" and not _keeps_lines(reader):
+                return f"{name} would scatter the lines of the {value.node.op.name}"
             if prod(out.shape) != prod(value.shape) and (
                 kind in ("contract", "window") or not _is_row(value.shape, out.shape)
             ):
@@ -198,6 +200,12 @@ class _Planner:
                 if why is not None:
                     return why
         return None
+
+
+def _keeps_lines(transpose: Node) -> bool:
+    """Whether the elements along the last axis, and enough of them, stay neighbours."""
+    perm, out = transpose.attrs["perm"], transpose.outputs[0]
+    return perm[-1] == len(perm) - 1 and out.shape[-1] >= 16
 
 
 def _is_cheap(node: Node, value: Value) -> bool:

@@ -11,14 +11,15 @@ from collections.abc import Sequence
 
 from ..errors import UnsupportedError
 from ..ir import Graph, Node, Value
-from ..ops.registry import Control, Expand, Extern, Kernels
+from ..ops.registry import Control, Extern, Kernels
 from ..types import TensorType
 from . import expr as s
+from .expand import expand_composites
 from .expr import Axis, Buffer
 from .fuse import Fusion, is_border, kind_of, plan_fusion, stores_whole
 from .memory import Place, Storage, plan_memory
 from .nest import Call, ExternCall, For, If, Kernel, Program, Store
-from .pull import Puller, expansion, is_pullable
+from .pull import Puller
 from .simplify import merge_axes, split_axes
 
 
@@ -46,40 +47,6 @@ def lower(graph: Graph) -> Program:
         arena=arena,
         fusions=lowering.fusions,
     )
-
-
-def expand_composites(graph: Graph) -> Graph:
-    """Replace composites that cannot be one kernel (attention, lstm, …) by their expansion."""
-    from ..builder import Builder
-
-    def needs(node: Node) -> bool:
-        return isinstance(node.op.loops, Expand) and not is_pullable(node.op, node)
-
-    while any(needs(n) for n in graph.nodes) or any(
-        needs(n) for node in graph.nodes for _, g in node.regions() for n in g.nodes
-    ):
-        b = Builder(Graph(graph.name))
-        table: dict[Value, Value] = {}
-        for v in graph.inputs:
-            table[v] = b.input(v.name, v.type).value
-        for node in graph.nodes:
-            operands = [None if v is None else table[v] for v in node.inputs]
-            if needs(node):
-                inner = expansion(node)
-                results = b.inline(inner, [v for v in operands if v is not None])
-            else:
-                attrs = {
-                    k: expand_composites(a) if isinstance(a, Graph) else a
-                    for k, a in node.attrs.items()
-                }
-                types, names = [o.type for o in node.outputs], [o.name for o in node.outputs]
-                results = b._append(node.op, operands, attrs, types, names, node.origin)
-            table |= {o: r.value for o, r in zip(node.outputs, results)}
-        for v, name in zip(graph.outputs, graph.output_names):
-            b.output(name, table[v])
-        b.graph.updates, b.graph.metadata = dict(graph.updates), dict(graph.metadata)
-        graph = b.graph
-    return graph
 
 
 class _Lowering:

@@ -17,6 +17,9 @@ from ..rewrite.products import FLATTENS, CombineProducts
 from ..rewrite.reshapes import RESHAPES
 from .base import Pipeline, Step
 from .cleanup import DecideIfs, FoldConstants, RemoveDead, RemoveIdentities, ShareEqual
+from .expand import ExpandComposites
+from .half import WidenHalf
+from .padding import SplitPadding
 
 CLEANUP = (
     Step(RemoveDead(), "models carry nodes nobody reads; nothing below should look at them"),
@@ -46,7 +49,6 @@ def default_pipeline(
         products = (Step(CombineProducts(), "queries, keys and values by one product"),)
     if channels_last:
         from .layout import ChannelsLast
-        from .padding import SplitPadding
 
         layout = (
             Step(ChannelsLast(), "neighbours in memory are the channels that a conv sums over"),
@@ -55,7 +57,6 @@ def default_pipeline(
                 Rewrite("cancel_transposes", (*RESHAPES, *FLATTENS)),
                 "transposes meet and cancel, or end in the rows of a classifier's weights",
             ),
-            Step(SplitPadding(), "convolutions that read inside their input only"),
         )
     return Pipeline(
         (
@@ -78,5 +79,18 @@ def default_pipeline(
             *products,
             *layout,
             *last,
+        )
+    )
+
+
+def cpu_pipeline() -> Pipeline:
+    """What the CPU backend wants done to an optimised graph before it is lowered."""
+    return Pipeline(
+        (
+            Step(WidenHalf(), "vector units compute in f32; halves are for memory and borders"),
+            Step(SplitPadding(), "convolutions that read inside their input only"),
+            Step(ExpandComposites(), "what is inside of them can be folded"),
+            Step(FoldConstants(), "weights that expansions transpose, halves that became f32"),
+            Step(RemoveDead(), "the weights that these were made of"),
         )
     )

@@ -82,3 +82,11 @@ def assembly_text(plan: Plan, target: CpuTarget, updates=None) -> str:
     modules = [kernel_module(c, target) for c in plan.codes.values()]
     modules.append(main_module(plan, target, updates))
     return "\n".join(machine(target).emit_assembly(optimize(m, target)) for m in modules)
+
+
+def whole_object(plan: Plan, target: CpuTarget, updates=None) -> bytes:
+    """One relocatable object with every kernel and the entry, for `--emit object`."""
+    whole = optimize(main_module(plan, target, updates), target)
+    for code in plan.codes.values():
+        whole.link_in(optimize(kernel_module(code, target), target))
+    return machine(target).emit_object(whole)

@@ -22,7 +22,7 @@ from .scalar import PRIMITIVE, emit_cast, intrinsic, splat
 from .types import I1, PTR, Splat, constant, i64, memory_type, suffix, vector
 from .types import I64 as WORD
 
-UNROLL = 16  # reductions of at most so many terms are written out
+UNROLL = 16  # loops of at most so many rounds are written out
 
 
 class Emitter:
@@ -264,17 +264,17 @@ class Emitter:
             with self.b.if_then(where):
                 put()
 
-    def loops(self, axes: list[Axis], body) -> None:
+    def loops(self, axes: list[Axis], body, unroll: int = UNROLL) -> None:
         """Nested loops over axes; short ones are written out."""
         if not axes:
             body()
             return
-        if prod(a.extent for a in axes) <= UNROLL:
+        if prod(a.extent for a in axes) <= unroll:
             self._unrolled(axes, body)
             return
         first, rest = axes[0], axes[1:]
         with self.loop(i64(0), i64(first.extent), name="k") as k, self.at(first, k):
-            self.loops(rest, body)
+            self.loops(rest, body, unroll)
 
     def _unrolled(self, axes: list[Axis], body) -> None:
         if not axes:

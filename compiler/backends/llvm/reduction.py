@@ -11,9 +11,11 @@ from ...loops import expr as s
 from ...loops.expr import Axis, Expr
 from ...loops.schedule import lane_cost
 from ...types import BOOL, DType
-from .emit import Emitter, first_lanes
+from .emit import UNROLL, Emitter, first_lanes
 from .scalar import PRIMITIVE
 from .types import I32, constant, i64, register_type, vector
+
+LINES = 1024  # expressions that a reduction may be written out to
 
 
 def emit_reduction(m: Emitter, e: Expr) -> ir.Value:
@@ -51,7 +53,8 @@ def _by_lane(m: Emitter, e: Expr) -> ir.Value:
         value = _combine(m, e, m.b.load(total), e.args[0], get)
         m.b.store(value, total)
 
-    m.loops(list(axes), step)
+    own = sum(1 for x in s.walk(e.args[0]) if x.free & set(axes))
+    m.loops(list(axes), step, unroll=max(UNROLL, LINES // max(1, own)))
     return m.b.load(total)
 
 

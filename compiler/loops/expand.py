@@ -1,0 +1,39 @@
+"""Composites that cannot be one kernel (attention, lstm, …) replaced by their expansion."""
+
+from ..builder import Builder
+from ..ir import Graph, Node, Value
+from ..ops.registry import Expand
+from .pull import expansion, is_pullable
+
+
+def needs_expansion(node: Node) -> bool:
+    return isinstance(node.op.loops, Expand) and not is_pullable(node.op, node)
+
+
+def expand_composites(graph: Graph) -> Graph:
+    """Replace composites that cannot be one kernel (attention, lstm, …) by their expansion."""
+    while any(needs_expansion(n) for n in graph.nodes) or any(
+        needs_expansion(n) for node in graph.nodes for _, g in node.regions() for n in g.nodes
+    ):
+        b = Builder(Graph(graph.name))
+        table: dict[Value, Value] = {}
+        for v in graph.inputs:
+            table[v] = b.input(v.name, v.type).value
+        for node in graph.nodes:
+            operands = [None if v is None else table[v] for v in node.inputs]
+            if needs_expansion(node):
+                inner = expansion(node)
+                results = b.inline(inner, [v for v in operands if v is not None])
+            else:
+                attrs = {
+                    k: expand_composites(a) if isinstance(a, Graph) else a
+                    for k, a in node.attrs.items()
+                }
+                types, names = [o.type for o in node.outputs], [o.name for o in node.outputs]
+                results = b._append(node.op, operands, attrs, types, names, node.origin)
+            table |= {o: r.value for o, r in zip(node.outputs, results)}
+        for v, name in zip(graph.outputs, graph.output_names):
+            b.output(name, table[v])
+        b.graph.updates, b.graph.metadata = dict(graph.updates), dict(graph.metadata)
+        graph = b.graph
+    return graph

@@ -71,6 +71,10 @@ class NativeModule:
             call.finish()
         return outputs
 
+    def address(self, name: str) -> int:
+        """Where the function of a kernel lies."""
+        return self._engine.get_function_address(name)
+
     def _take_arena(self, threads: int) -> tuple[np.ndarray, int]:
         with self._lock:
             for i, (_, available) in enumerate(self._arenas):

@@ -1,0 +1,156 @@
+"""Run a program kernel by kernel, with someone looking on: for `run --profile` and `verify`.
+
+    step_native(built, arrays, observer)       machine code, on this thread
+    step_numpy(program, arrays, observer)      the numpy backend
+
+`observer(step)` sees a `Step` after each kernel. Loops and branches are walked here in Python, so
+a whole run takes longer than usual; the time of each kernel is its own.
+"""
+
+import ctypes
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..compiler.backends.llvm.program import Scheduled
+from ..compiler.backends.numpy import _Memory, run_extern, run_kernel
+from ..compiler.loops.nest import Call, ExternCall, For, If, Kernel, Program, Ref
+from ..compiler.types import BOOL, TensorType
+from .build import Built
+from .native import ALIGNMENT, aligned_empty
+
+
+@dataclass(frozen=True)
+class Step:
+    """A kernel that has run: `outputs` are its arrays by the names of the graph's values.
+
+    `inside` is whether it belongs to a loop; `code` is its KernelCode (native only).
+    """
+
+    kernel: Kernel | None
+    origins: tuple[str, ...]
+    outputs: dict[str, np.ndarray]
+    nanoseconds: int
+    inside: bool
+    code: object = None
+
+
+Observer = Callable[[Step], None]
+
+
+def step_numpy(program: Program, inputs: Sequence[np.ndarray], observer: Observer) -> list:
+    """Run `program` in numpy; returns its outputs."""
+    walker = _NumpyWalker(program, inputs, observer)
+    with np.errstate(all="ignore"):
+        walker.steps(program.steps, {})
+    return walker.memory.results()
+
+
+def step_native(built: Built, inputs: Sequence[np.ndarray], observer: Observer) -> list:
+    """Run a specialisation's machine code; returns its outputs. Needs its plan, which executables
+    loaded from a package lack."""
+    walker = _NativeWalker(built, inputs, observer)
+    walker.steps(built.code.plan.steps, {})
+    return walker.outputs
+
+
+class _Walker:
+    def __init__(self, observer: Observer):
+        self.observer = observer
+        self.others: dict = {}
+
+    def array(self, ref: Ref, type: TensorType, loops: dict) -> np.ndarray:
+        raise NotImplementedError
+
+    def steps(self, steps: list, loops: dict) -> None:
+        for step in steps:
+            match step:
+                case Call() | Scheduled():
+                    self.call(step, loops)
+                case For(id=loop, trips=trips, body=body):
+                    for t in range(trips):
+                        self.steps(body, loops | {loop: t})
+                case If(condition=condition, then=then, orelse=orelse):
+                    flag = self.array(condition, TensorType(BOOL, ()), loops)
+                    self.steps(then if flag else orelse, loops)
+                case ExternCall():
+                    self.extern(step, loops)
+
+    def extern(self, step: ExternCall, loops: dict) -> None:
+        start = time.perf_counter_ns()
+        run_extern(step, lambda r, t: self.array(r, t, loops), self.others)
+        spent = time.perf_counter_ns() - start
+        self.observer(Step(None, (step.origin or step.op,), {}, spent, bool(loops)))
+
+
+class _NumpyWalker(_Walker):
+    def __init__(self, program: Program, inputs, observer):
+        super().__init__(observer)
+        self.memory = _Memory(program, inputs)
+        self.others = self.memory.others
+
+    def array(self, ref, type, loops):
+        return self.memory.array(ref, type, loops)
+
+    def call(self, step: Call, loops: dict) -> None:
+        kernel = step.kernel
+        arrays = [self.array(r, b.type, loops) for r, b in zip(step.refs, kernel.params)]
+        start = time.perf_counter_ns()
+        run_kernel(kernel, arrays)
+        spent = time.perf_counter_ns() - start
+        outputs = {b.name: a for b, a in zip(kernel.params, arrays) if b in kernel.outputs}
+        self.observer(Step(kernel, kernel.origins, outputs, spent, bool(loops)))
+
+
+class _NativeWalker(_Walker):
+    def __init__(self, built: Built, inputs, observer):
+        super().__init__(observer)
+        code, self.module = built.code, built.module
+        arena = -(-code.arena // ALIGNMENT) * ALIGNMENT
+        self.memory = aligned_empty(arena + code.scratch + ALIGNMENT)
+        self.scratch = self.memory.ctypes.data + arena
+        self.outputs = [
+            np.empty(t.shape, t.dtype.numpy) if isinstance(t, TensorType) else None
+            for t in self.module.output_types
+        ]
+        for i, j in self.module.updates.items():
+            self.outputs[i] = inputs[j]
+        self.externs = code.externs
+        self.bases = {
+            "arena": [self.memory], "input": inputs, "output": self.outputs, "weight": code.weights
+        }  # fmt: skip
+
+    def address(self, ref: Ref, loops: dict) -> int:
+        base = self.bases[ref.slot.kind][0 if ref.slot.kind == "arena" else ref.slot.index]
+        return base.ctypes.data + ref.offset + sum(loops[i] * step for i, step in ref.steps)
+
+    def array(self, ref, type, loops):
+        raw = (ctypes.c_uint8 * type.nbytes).from_address(self.address(ref, loops))
+        return np.frombuffer(raw, type.dtype.numpy).reshape(type.shape)
+
+    def call(self, step: Scheduled, loops: dict) -> None:
+        code = step.code
+        pointers = [self.address(r, loops) for r in step.refs]
+        packed = None if step.packed is None else self.address(step.packed, loops)
+        types = [ctypes.c_void_p] * (len(pointers) + 2) + [ctypes.c_int64] * 2
+        function = ctypes.CFUNCTYPE(None, *types)(self.module.address(code.name))
+        units = 1 if code.kernel.serial else code.schedule.units
+        start = time.perf_counter_ns()
+        function(*pointers, packed, self.scratch, 0, units)
+        spent = time.perf_counter_ns() - start
+        kernel = step.call.kernel
+        places = dict(zip(code.params, step.refs))
+        outputs = {
+            mine.name: self.array(places[b], b.type, loops)
+            for mine, b in zip(kernel.outputs, code.kernel.outputs)
+        }
+        self.observer(Step(kernel, kernel.origins, outputs, spent, bool(loops), code))
+
+    def extern(self, step: ExternCall, loops: dict) -> None:
+        """Results that are no tensors go straight to the outputs."""
+        whole = replace(self.externs[step.function], inputs=step.inputs, outputs=step.outputs)
+        super().extern(whole, loops)
+        for index, value in self.others.items():
+            self.outputs[index] = value

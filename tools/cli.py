@@ -1,0 +1,95 @@
+"""`tessel`, the command line. Each command is a file of this folder, imported when it is used.
+
+Exit codes: 0 ok, 1 a check failed, 2 wrong usage or bad input. Errors go to stderr without a
+traceback; `--debug`, anywhere on the line, shows it.
+"""
+
+import importlib
+import os
+import sys
+
+import click
+
+from .. import __version__
+from ..compiler.errors import TesselError
+
+COMMANDS = {
+    "compile": "Compile a model to a package, or print a stage of it.",
+    "run": "Run a model or package on given or random inputs.",
+    "bench": "Time models on several backends, side by side.",
+    "verify": "Compare every stage of compilation with numpy.",
+    "explain": "Say what the compiler did with a model, and what it declined.",
+    "inspect": "Summarise a model file or package.",
+    "demo": "Classify handwritten digits, and see how that was compiled.",
+}
+
+
+class Commands(click.Group):
+    """A group that imports a command's module when the command is called."""
+
+    def list_commands(self, context):
+        return list(COMMANDS)
+
+    def get_command(self, context, name):
+        if name not in COMMANDS:
+            return None
+        module = importlib.import_module(f".{name}", __package__)
+        return getattr(module, name)
+
+    def format_commands(self, context, formatter):
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+EPILOG = """\b
+Examples:
+  tessel compile model.onnx -o model.tsl
+  tessel run model.tsl --inputs in.npz -o out.npz
+  tessel verify model.onnx
+"""
+
+
+@click.group(cls=Commands, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="tessel")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def tessel(debug):
+    """A neural network compiler: ONNX or Python in, native code out."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    debug = "--debug" in arguments
+    arguments = [a for a in arguments if a != "--debug"]
+    try:
+        code = tessel.main(arguments, prog_name="tessel", standalone_mode=False)
+    except TesselError as error:
+        code = report(f"error: {error}", error.exit_code, debug)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        code = 2
+    except click.ClickException as error:
+        error.show()
+        code = 2
+    except (click.Abort, KeyboardInterrupt):
+        code = report("interrupted", 130, False)
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except OSError as error:
+        code = report(f"error: {error}", 2, debug)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def report(message: str, code: int, debug: bool) -> int:
+    """Print an error, and its traceback if that was asked for."""
+    if debug:
+        import traceback
+
+        traceback.print_exc()
+    click.echo(message, err=True)
+    return code
+
+
+if __name__ == "__main__":
+    main()

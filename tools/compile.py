@@ -1,0 +1,97 @@
+"""`tessel compile`: a model to a package, or to any stage on the way, as text."""
+
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from .. import compile as compile_model
+from ..compiler.errors import UsageError
+from .emit import EMITTERS, emit
+from .models import (
+    MODEL,
+    console,
+    is_package,
+    level_option,
+    open_graph,
+    shapes_option,
+    size,
+    target_option,
+)
+
+EPILOG = """\b
+Examples:
+  tessel compile model.onnx -o model.tsl
+  tessel compile model.onnx --target cpu:x86-64-v3 --shapes x:1x3x224x224
+  tessel compile model.onnx --emit graph --print-after attention
+  tessel compile model.onnx --emit asm -o model.s
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("model", type=MODEL)
+@click.option("-o", "--output", type=click.Path(dir_okay=False), help="Where to write.")
+@target_option
+@shapes_option
+@level_option
+@click.option(
+    "--emit", "stage", type=click.Choice(["package", *EMITTERS]), default="package",
+    show_default=True, help="What to write. Text goes to the terminal without -o.",
+)  # fmt: skip
+@click.option("--print-after", metavar="PASS", help="Print the graph after a pass, or `all`.")
+@click.option("--explain", is_flag=True, help="Say what was done, as `tessel explain` does.")
+@click.option("--strict", is_flag=True, help="Refuse what would run outside compiled code.")
+def compile(model, output, target, shapes, opt_level, stage, print_after, explain, strict):
+    """Compile MODEL (.onnx, .graph or .tsl) to a package, or print a stage of its compilation."""
+    start = time.perf_counter()
+    plain = Path(model).suffix != ".onnx"
+    source = open_graph(model, shapes) if plain or not Path(model).is_file() else model
+    if stage == "package" and output is None:
+        output = Path(model).with_suffix(".tsl").name
+        if is_package(model):
+            raise UsageError("the package would replace itself", fix="give its name with -o")
+    out = console()
+    observer = None if print_after is None else PrintAfter(print_after)
+    exe = compile_model(
+        source, target=target, shapes=shapes or None if source is model else None,
+        opt_level=opt_level, strict=strict, observer=observer,
+    )  # fmt: skip
+    if observer is not None:
+        observer.finish()
+    if explain:
+        from .explain import print_explanation
+
+        print_explanation(exe, out)
+    if stage != "package":
+        emit(exe, stage, output)
+        return
+    exe.save(output)
+    spent = time.perf_counter() - start
+    notes = console(stderr=True)
+    if not exe.specializations:
+        notes.print(
+            "note: sizes are open, so the package holds the graph and is compiled when it is run; "
+            "give --shapes to compile now"
+        )
+    notes.print(f"wrote {output}: {size(Path(output).stat().st_size)}, {spent:.2f} s")
+
+
+class PrintAfter:
+    """Prints the graph after the pass `name`, each time it runs."""
+
+    def __init__(self, name: str):
+        self.name = name
+        self.seen: dict[str, None] = {}
+
+    def __call__(self, action, graph, changed: bool) -> None:
+        self.seen[action.name] = None
+        if self.name in (action.name, "all"):
+            effect = "" if changed else " (changed nothing)"
+            sys.stdout.write(f"# after {action.name}{effect}\n{graph}\n\n")
+
+    def finish(self) -> None:
+        if self.name != "all" and self.name not in self.seen:
+            raise UsageError(
+                f"no pass {self.name!r} in this pipeline", expected=", ".join([*self.seen, "all"])
+            )

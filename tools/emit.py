@@ -1,0 +1,155 @@
+"""The stages of a compiled model as files or text: `tessel compile --emit STAGE`."""
+
+import sys
+from pathlib import Path
+
+from ..compiler.errors import UsageError
+from ..compiler.loops.nest import Call, ExternCall, For, If, Ref
+from ..compiler.text import print_graph
+from ..runtime.build import Built, CpuTarget
+from ..runtime.executable import Executable
+
+
+def emit(exe: Executable, stage: str, output: str | None) -> None:
+    """Write a stage to `output`, or text to the terminal."""
+    EMITTERS[stage](exe, output)
+
+
+def write_text(text: str, output: str | None) -> None:
+    text = text if text.endswith("\n") else text + "\n"
+    if output is None:
+        sys.stdout.write(text)
+    else:
+        Path(output).write_text(text, encoding="utf-8")
+
+
+def _only(exe: Executable) -> Built:
+    """The compiled specialisation."""
+    if not exe.specializations:
+        raise UsageError(
+            "code needs sizes, and some are open", received=", ".join(map(str, exe.inputs)),
+            fix="give them: --shapes x:1x3x224x224",
+        )  # fmt: skip
+    return exe.specializations[-1]
+
+
+def _native(exe: Executable) -> Built:
+    if not isinstance(exe.target, CpuTarget):
+        raise UsageError(f"{exe.target.name} has no LLVM code", fix="--target cpu")
+    return _only(exe)
+
+
+def emit_graph(exe, output):
+    from ..runtime.arrays import safetensors_pieces
+
+    table: dict = {}
+    graph = exe.graph if exe.specialize is None else _only(exe).graph
+    write_text(print_graph(graph, table), output)
+    if table and output is not None:
+        weights = Path(output).with_suffix(".safetensors")
+        with open(weights, "wb") as file:
+            for piece in safetensors_pieces(table):
+                file.write(piece)
+        sys.stderr.write(f"wrote {output}, and its weights in {weights}\n")
+
+
+def emit_onnx(exe, output):
+    from ..frontends.onnx.writer import write
+
+    if output is None:
+        raise UsageError("ONNX is no text", fix="say where it goes: -o FILE.onnx")
+    write(exe.graph if exe.specialize is None else _only(exe).graph, output)
+
+
+def emit_loops(exe, output):
+    write_text(program_text(_only(exe).program), output)
+
+
+def emit_llvm(exe, output):
+    from ..compiler.backends.llvm.backend import llvm_text
+
+    built = _native(exe)
+    write_text(llvm_text(built.code.plan, exe.target.machine, exe.signature.updates), output)
+
+
+def emit_asm(exe, output):
+    from ..compiler.backends.llvm.backend import assembly_text
+
+    built = _native(exe)
+    write_text(assembly_text(built.code.plan, exe.target.machine, exe.signature.updates), output)
+
+
+def emit_object(exe, output):
+    """One relocatable object with every kernel and the entry."""
+    from ..compiler.backends.llvm.backend import whole_object
+
+    built = _native(exe)
+    if output is None:
+        raise UsageError("an object file is no text", fix="say where it goes: -o FILE.o")
+    data = whole_object(built.code.plan, exe.target.machine, exe.signature.updates)
+    Path(output).write_bytes(data)
+
+
+def emit_triton(exe, output):
+    from ..compiler.backends.triton.backend import compile_program
+
+    built = _only(exe)
+    target = exe.target.name if exe.target.name.startswith("cuda") else "cuda:sm_90"
+    write_text(compile_program(built.program, target).source(), output)
+
+
+EMITTERS = {
+    "onnx": emit_onnx, "graph": emit_graph, "loops": emit_loops, "llvm": emit_llvm,
+    "asm": emit_asm, "object": emit_object, "triton": emit_triton,
+}  # fmt: skip
+
+
+# -- programs as text ----------------------------------------------------------------------
+
+
+def program_text(program) -> str:
+    """Kernels, each once, and below them the steps that call them."""
+    names: dict[str, str] = {}
+    kernels, steps = [], []
+    for call in program.kernels():
+        text = call.kernel.text("NAME")
+        if text not in names:
+            names[text] = f"{call.kernel.name}_{len(names)}"
+            kernels.append(call.kernel.text(names[text]))
+
+    def visit(items, indent):
+        for step in items:
+            match step:
+                case Call(kernel=kernel, refs=refs):
+                    called = names[kernel.text("NAME")]
+                    origins = ", ".join(kernel.origins)
+                    steps.append(f"{indent}{called}({_refs(refs)})  # {origins}")
+                case For(id=loop, trips=trips, body=body):
+                    steps.append(f"{indent}for t{loop}<{trips} {{")
+                    visit(body, indent + "  ")
+                    steps.append(indent + "}")
+                case If(condition=condition, then=then, orelse=orelse):
+                    steps.append(f"{indent}if {_ref(condition)} {{")
+                    visit(then, indent + "  ")
+                    steps.append(indent + "} else {")
+                    visit(orelse, indent + "  ")
+                    steps.append(indent + "}")
+                case ExternCall():
+                    refs = [r for r in (*step.inputs, *step.outputs) if r is not None]
+                    steps.append(f"{indent}extern {step.op}({_refs(refs)})  # {step.origin}")
+
+    visit(program.steps, "  ")
+    head = f"program (arena {program.arena} bytes, {len(program.weights)} weights) {{"
+    return "\n\n".join([*kernels, "\n".join([head, *steps, "}"])])
+
+
+def _refs(refs) -> str:
+    return ", ".join(map(_ref, refs))
+
+
+def _ref(ref: Ref) -> str:
+    """arena+4096, input0, weight3+256*t0"""
+    text = "arena" if ref.slot.kind == "arena" else f"{ref.slot.kind}{ref.slot.index}"
+    if ref.offset:
+        text += f"+{ref.offset}"
+    return text + "".join(f"{step:+d}*t{loop}" for loop, step in ref.steps)

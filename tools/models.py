@@ -1,0 +1,158 @@
+"""What commands share: options, opening models, inputs from files or seeds, tables.
+
+A model is an `.onnx` file, a `.tsl` package, or a `.graph` text as `--emit graph -o` writes it,
+with its weights in a `.safetensors` file beside it.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from .. import compile, load, read
+from ..compiler.errors import InputError, ModelError, UsageError
+from ..compiler.ir import Graph
+from .feeds import parse_shapes, random_feeds
+
+MODEL = click.Path(dir_okay=False)
+
+
+def shapes_option(f: Callable) -> Callable:
+    return click.option(
+        "--shapes", multiple=True, metavar="SHAPES",
+        help="Sizes of open dims, as x:1x3x224x224 or x[1,3,224,224].",
+        callback=lambda context, parameter, texts: parse_shapes(texts),
+    )(f)  # fmt: skip
+
+
+def target_option(f: Callable) -> Callable:
+    return click.option(
+        "--target", default="cpu", show_default=True,
+        help="cpu (this machine), cpu:x86-64-v3, cpu:aarch64, numpy, cuda, cuda:sm_90, …",
+    )(f)  # fmt: skip
+
+
+def level_option(f: Callable) -> Callable:
+    return click.option(
+        "-O", "opt_level", type=click.IntRange(0, 3), default=2, show_default=True,
+        help="How much is rewritten: -O0 nothing, -O1 what keeps every bit, -O2, -O3 all.",
+    )(f)  # fmt: skip
+
+
+def threads_option(f: Callable) -> Callable:
+    return click.option(
+        "--threads", type=click.IntRange(1), help="Cores to use; default: all that are allowed."
+    )(f)
+
+
+def inputs_options(f: Callable) -> Callable:
+    f = click.option("--random", "seed", type=int, metavar="SEED", help="Random inputs.")(f)
+    return click.option(
+        "--inputs", type=click.Path(exists=True, dir_okay=False), metavar="FILE",
+        help="A .npz with the inputs by name.",
+    )(f)  # fmt: skip
+
+
+def is_package(path: str | Path) -> bool:
+    return Path(path).suffix == ".tsl"
+
+
+def open_graph(path: str | Path, shapes: Mapping | None = None) -> Graph:
+    """The graph of a model file before any pass (of a package: as it was saved)."""
+    path = Path(path)
+    if not path.is_file():
+        raise UsageError(f"there is no file {str(path)!r}", fix="check the path")
+    if is_package(path):
+        from ..runtime.package import Package
+
+        return read(Package(path).graph(), shapes)
+    if path.suffix == ".graph":
+        return read(_read_text(path), shapes)
+    return read(path, shapes)
+
+
+def _read_text(path: Path) -> Graph:
+    from ..compiler.text import parse_graph
+    from ..runtime.arrays import read_safetensors
+
+    table = {}
+    weights = path.with_suffix(".safetensors")
+    if weights.is_file():
+        table = read_safetensors(np.fromfile(weights, np.uint8), str(weights))
+    try:
+        return parse_graph(path.read_text(encoding="utf-8"), table)
+    except UnicodeDecodeError:
+        raise ModelError("this is no text", where=str(path)) from None
+
+
+def open_executable(path: str | Path, shapes: Mapping | None = None, *, native=True, **options):
+    """An executable of a model file; `native=False` compiles a package anew."""
+    if is_package(path):
+        if shapes:
+            raise UsageError("a package's shapes are fixed", fix="leave out --shapes")
+        return load(path, native=native, threads=options.get("threads"))
+    if not Path(path).is_file():
+        raise UsageError(f"there is no file {str(path)!r}", fix="check the path")
+    model = open_graph(path) if Path(path).suffix == ".graph" else path
+    return compile(model, shapes=shapes or None, **options)
+
+
+def make_feeds(inputs, file: str | None, seed: int | None, shapes: Mapping) -> dict:
+    """Arrays by name for the ports `inputs`: from a `.npz`, or random ones."""
+    if file is None:
+        return random_feeds(inputs, 0 if seed is None else seed, shapes)
+    if seed is not None:
+        raise UsageError("--inputs and --random exclude each other")
+    if shapes:
+        raise UsageError("--inputs already says the shapes", fix="leave out --shapes")
+    given = load_npz(file)
+    names = [p.name for p in inputs]
+    missing = [n for n in names if n not in given]
+    if missing:
+        raise InputError(
+            f"inputs are missing: {', '.join(missing)}", where=file,
+            expected=", ".join(names), received=", ".join(given),
+        )  # fmt: skip
+    return {n: given[n] for n in names}
+
+
+def load_npz(path: str) -> dict[str, np.ndarray]:
+    """The arrays of a `.npz` file; pickled ones, which would run code, are refused."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except (ValueError, OSError, AttributeError, EOFError, TypeError, KeyError) as error:
+        raise UsageError(f"this is not a .npz of plain arrays: {error}", where=path) from error
+
+
+def console(stderr: bool = False) -> Console:
+    return Console(stderr=stderr, highlight=False, markup=False, soft_wrap=True)
+
+
+def table(*headings: str, right: str = "") -> Table:
+    """A plain table; `right` lists the headings of right-aligned columns."""
+    result = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
+    for h in headings:
+        numeric = h in right.split(",")
+        result.add_column(h, justify="right" if numeric else "left", no_wrap=numeric)
+    return result
+
+
+def size(nbytes: float) -> str:
+    """1.5 MiB"""
+    for unit in ("B", "KiB", "MiB"):
+        if nbytes < 1024:
+            return f"{nbytes:.0f} {unit}" if unit == "B" else f"{nbytes:.1f} {unit}"
+        nbytes /= 1024
+    return f"{nbytes:.2f} GiB"
+
+
+def short(origins, limit: int = 60) -> str:
+    """The addresses of fused nodes, shortened in the middle."""
+    text = " + ".join(origins)
+    if len(text) <= limit:
+        return text
+    return text[: limit // 2 - 1] + "…" + text[-limit // 2 :]

@@ -6,7 +6,6 @@ as one CUDA graph, copies included, so that a run is one call of the driver.
 """
 
 import contextlib
-import os
 import threading
 import weakref
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from ..compiler.ir import Graph
 from ..compiler.loops.nest import ExternCall, For, If, Program, Ref
 from ..compiler.types import TensorType, tensor_type_of
 from .device_cuda import RUN_ELSEWHERE, CudaDevice, DeviceError, available, why_unavailable
+from .pool import available_cores
 
 ALIGNMENT = 256
 
@@ -42,7 +42,7 @@ class CudaModel:
         self.module = module
         self.device = device if device is not None else CudaDevice()
         self._check_target()
-        module.compile(threads=len(os.sched_getaffinity(0)))
+        module.compile(threads=available_cores())
         self._lock = threading.Lock()
         self._others: dict = {}
         # Freed in reverse when the model is closed or collected, also if setting up fails.

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from ...errors import UsageError
 
-# Bytes of shared memory that one program may ask for (CUDA C++ Programming Guide, table of compute
-# capabilities; AMD CDNA and RDNA ISA documents: local data share).
-_SHARED = {75: 64, 80: 163, 86: 99, 87: 163, 89: 99, 90: 227, 100: 227, 103: 227, 120: 99, 121: 99}
+# Kibibytes of shared memory that one program may ask for (CUDA C++ Programming Guide, table of
+# compute capabilities).
+_SHARED = {80: 163, 86: 99, 87: 163, 89: 99, 90: 227, 100: 227, 103: 227, 120: 99, 121: 99}
 _PROCESSORS = {80: 108, 86: 84, 89: 128, 90: 132, 100: 148, 120: 170}
 DEFAULT = "cuda:sm_90"
 

@@ -90,7 +90,7 @@ class Container:
     """A mapped file. Raises PackageError for anything that is not whole."""
 
     def __init__(self, path):
-        self.where = str(path)
+        self.where, self.verified = str(path), LARGE
         try:
             with open(path, "rb") as file:
                 size = os.fstat(file.fileno()).st_size

@@ -71,6 +71,7 @@ def _dump_extern(step: ExternCall) -> dict:
     text = print_graph(graph, table)
     arrays = {n: [a.dtype.str, list(a.shape), a.reshape(-1).tolist()] for n, a in table.items()}
     return {
+        "op": step.op,
         "graph": text,
         "arrays": arrays,
         "inputs": [None if r is None else _dump_ref(r) for r in step.inputs],

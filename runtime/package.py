@@ -135,7 +135,7 @@ class Package:
     def executable(self, native: bool, threads: int | None, cache) -> Executable:
         manifest = self.manifest
         name, note = manifest["target"], None
-        foreign = self._foreign()
+        foreign = self.foreign()
         if foreign is not None and native:
             note = f"the package's code is for {name}, and {foreign}: compiled anew for this CPU"
         use = native and foreign is None and manifest["machine"] is not None
@@ -154,7 +154,7 @@ class Package:
             exe.specialization({})
         return exe
 
-    def _foreign(self) -> str | None:
+    def foreign(self) -> str | None:
         """Why the code of this package cannot run here, or None."""
         if self.manifest["machine"] is None:
             return None

@@ -129,7 +129,10 @@ def load_npz(path: str) -> dict[str, np.ndarray]:
 
 
 def console(stderr: bool = False) -> Console:
-    return Console(stderr=stderr, highlight=False, markup=False, soft_wrap=True)
+    out = Console(stderr=stderr, highlight=False, markup=False, soft_wrap=True)
+    if not out.is_terminal:
+        out.width = 160  # of a file: no terminal says it
+    return out
 
 
 def table(*headings: str, right: str = "") -> Table:

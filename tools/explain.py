@@ -1,0 +1,195 @@
+"""`tessel explain`: what the compiler did with a model, what it declined, and why."""
+
+from collections import Counter
+
+import click
+from rich.console import Console
+
+from .. import compile as compile_model
+from ..compiler.loops.nest import ExternCall, For, If
+from ..compiler.passes.base import Report
+from ..runtime.build import Built, CpuTarget
+from ..runtime.executable import Executable
+from .feeds import random_feeds
+from .models import (
+    MODEL,
+    console,
+    level_option,
+    open_graph,
+    shapes_option,
+    short,
+    size,
+    table,
+    target_option,
+)
+from .run import schedule_name
+
+EPILOG = """\b
+Examples:
+  tessel explain model.onnx
+  tessel explain model.onnx --shapes ids:1x128 --all
+"""
+ROWS = 25  # of a table, without --all
+
+
+@click.command(epilog=EPILOG)
+@click.argument("model", type=MODEL)
+@shapes_option
+@target_option
+@level_option
+@click.option("--strict", is_flag=True, help="Refuse what would run outside compiled code.")
+@click.option("--all", "whole", is_flag=True, help="Every kernel and every value.")
+def explain(model, shapes, target, opt_level, strict, whole):
+    """Say what the compiler does with MODEL (.onnx, .graph or .tsl): what each pass changed, what
+    fused into which kernel, what almost matched and why it did not, what runs outside."""
+    graph = open_graph(model, shapes)
+    exe = compile_model(graph, target=target, opt_level=opt_level, strict=strict)
+    print_explanation(exe, console(), whole)
+
+
+def print_explanation(exe: Executable, out: Console, whole: bool = False) -> None:
+    """Everything that is known of how `exe` was compiled. Open dims are taken as 1 for kernels."""
+    heading(out, "Signature")
+    for p in exe.inputs:
+        out.print(f"  in   {p}")
+    for p in exe.outputs:
+        out.print(f"  out  {p}")
+    for o, i in exe.signature.updates.items():
+        out.print(f"  {exe.outputs[o].name} is written over {exe.inputs[i].name}")
+    if exe.report is not None:
+        print_report(exe.report, out, whole)
+    built = representative(exe)
+    if exe.signature.symbols:
+        sizes = ", ".join(f"{k}={v}" for k, v in built.binding.items())
+        out.print(f"\nOpen dims: what follows is for {sizes}", style="dim")
+    if built.program is not None:
+        print_kernels(exe, built, out, whole)
+        print_reasons(built, out, whole)
+        print_externs(built, out)
+
+
+def representative(exe: Executable) -> Built:
+    """The latest specialisation; where there is none, one for sizes of 1."""
+    if exe.specializations:
+        return exe.specializations[-1]
+    _, binding = exe.signature.check(random_feeds(exe.inputs))
+    return exe.specialization(binding)
+
+
+def heading(out: Console, text: str) -> None:
+    out.print(f"\n{text}", style="bold")
+
+
+def print_report(report: Report, out: Console, whole: bool) -> None:
+    heading(out, "Rewrites")
+    counts = Counter(a.rule for a in report.applied)
+    for rule, n in counts.most_common():
+        places = [a.where for a in report.applied if a.rule == rule and a.where]
+        example = f"   {short(places[0], 50)}" if places else ""
+        out.print(f"  {n:5d} × {rule}{example}")
+    if not counts:
+        out.print("  none")
+    declined = Counter((d.rule, d.reason) for d in report.declined)
+    if declined:
+        heading(out, "Near misses")
+        for (rule, reason), n in cut(declined.most_common(), whole, out):
+            first = next(d.where for d in report.declined if (d.rule, d.reason) == (rule, reason))
+            out.print(f"  {n:5d} × {rule}: {reason}   {short([first], 50)}")
+    seconds = sum(report.seconds.values())
+    out.print(f"  passes took {1e3 * seconds:.0f} ms", style="dim")
+
+
+def cut(rows, whole: bool, out: Console):
+    """The first rows, and how many were left out."""
+    rows = list(rows)
+    yield from rows if whole else rows[:ROWS]
+    if not whole and len(rows) > ROWS:
+        out.print(f"  … and {len(rows) - ROWS} more (--all)", style="dim")
+
+
+def print_kernels(exe: Executable, built: Built, out: Console, whole: bool) -> None:
+    heading(out, "Kernels")
+    plan = getattr(built.code, "plan", None)
+    calls: Counter = Counter()
+    rows: dict[tuple, tuple] = {}
+    if isinstance(exe.target, CpuTarget) and plan is not None:
+        from ..compiler.backends.llvm.program import Scheduled
+
+        found = [s for s in walk(plan.steps) if isinstance(s, Scheduled)]
+        for s in found:
+            key = (s.call.kernel.origins, s.code.name)
+            calls[key] += 1
+            rows[key] = (s.code.cost, schedule_name(s.code), describe_schedule(s.code.schedule))
+    else:
+        for c in built.program.kernels():
+            key = (c.kernel.origins, c.kernel.name)
+            calls[key] += 1
+            rows[key] = (0.0, c.kernel.name, "")
+    t = table("est. µs", "calls", "kernel", "schedule", "nodes", right="est. µs,calls")
+    ordered = sorted(rows.items(), key=lambda r: -r[1][0] * calls[r[0]])
+    for key, (cost, name, schedule) in ordered if whole else ordered[:ROWS]:
+        shown = f"{cost * calls[key] / 1e3:.1f}" if cost else "-"
+        t.add_row(shown, str(calls[key]), name, schedule, short(key[0], 70))
+    out.print(t)
+    if not whole and len(ordered) > ROWS:
+        out.print(f"… and {len(ordered) - ROWS} more (--all)", style="dim")
+    nodes = sum(n.op.name != "constant" for n in built.graph.nodes)
+    weights = sum(a.nbytes for a in built.program.weights)
+    out.print(
+        f"{nodes} nodes in {sum(calls.values())} kernels; arena {size(built.program.arena)}, "
+        f"weights {size(weights)}", style="dim",
+    )  # fmt: skip
+
+
+def describe_schedule(schedule) -> str:
+    """tile 14×32, A direct, B constant / lanes 16"""
+    tile = getattr(schedule, "tile", None)
+    if tile is not None:
+        width = tile.vectors * schedule.lanes
+        return f"tile {tile.rows}×{width}, A {schedule.a}, B {schedule.b}"
+    lane = getattr(schedule, "lane", None)
+    return f"lanes {schedule.lanes}" if lane is not None else "scalar"
+
+
+def print_reasons(built: Built, out: Console, whole: bool) -> None:
+    """Why values have memory rather than being computed inside their readers."""
+    reasons: Counter = Counter()
+    example: dict[str, str] = {}
+    for fusion in built.program.fusions:
+        for value, reason in fusion.reasons.items():
+            if reason not in ("constant", "it is a constant"):
+                reasons[reason] += 1
+                where = value.node.where if value.node is not None else value.name
+                example.setdefault(reason, where)
+    heading(out, "Kept in memory, not fused")
+    for reason, n in cut(reasons.most_common(), whole, out):
+        out.print(f"  {n:5d} × {reason}   {short([example[reason]], 50)}")
+    if not reasons:
+        out.print("  nothing")
+
+
+def print_externs(built: Built, out: Console) -> None:
+    heading(out, "Outside compiled code")
+    found = [s for s in walk(built.program.steps) if isinstance(s, ExternCall)]
+    for step in found:
+        out.print(f"  {step.op}   {step.origin}   {extern_reason(step.op)}")
+    if not found:
+        out.print("  nothing")
+
+
+def extern_reason(op: str) -> str:
+    from ..compiler.ops import registry
+
+    return getattr(registry.get(op).loops, "reason", "")
+
+
+def walk(steps):
+    """Every step, also inside loops and branches."""
+    for step in steps:
+        yield step
+        match step:
+            case For(body=body):
+                yield from walk(body)
+            case If(then=then, orelse=orelse):
+                yield from walk(then)
+                yield from walk(orelse)

@@ -1,0 +1,109 @@
+"""`tessel inspect`: what a model file or package holds."""
+
+from collections import Counter
+from pathlib import Path
+
+import click
+import numpy as np
+from rich.console import Console
+
+from ..compiler.errors import UsageError
+from ..compiler.ir import Graph
+from ..compiler.types import dtype_of
+from ..runtime.package import Package
+from ..runtime.signature import Signature
+from .models import MODEL, console, is_package, open_graph, shapes_option, size, table
+
+EPILOG = """\b
+Examples:
+  tessel inspect model.onnx
+  tessel inspect model.tsl --check
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("file", type=MODEL)
+@shapes_option
+@click.option("--check", is_flag=True, help="Verify the hashes of a package's large sections.")
+def inspect(file, shapes, check):
+    """Summarise FILE (.onnx, .graph or .tsl): inputs, outputs, operators, weights, code."""
+    out = console()
+    if not Path(file).is_file():
+        raise UsageError(f"there is no file {file!r}", fix="check the path")
+    out.print(f"{file}: {size(Path(file).stat().st_size)}", style="bold")
+    if is_package(file):
+        package = Package(file)
+        if check:
+            package.container.check()
+        print_package(package, out, check)
+        print_graph(package.graph(), out)
+        return
+    if check:
+        raise UsageError("only packages have hashes", received=file)
+    print_graph(open_graph(file, shapes), out)
+
+
+def print_graph(graph: Graph, out: Console) -> None:
+    signature = Signature.of(graph)
+    for p in signature.inputs:
+        out.print(f"  in   {p}")
+    for p in signature.outputs:
+        out.print(f"  out  {p}")
+    weights = list(constants(graph))
+    dtypes: Counter = Counter()
+    for a in weights:
+        dtypes[dtype_of(a).name] += a.nbytes
+    kinds = ", ".join(f"{n} {size(b)}" for n, b in dtypes.most_common())
+    count = sum(a.size for a in weights)
+    out.print(f"  {count:,} weights in {len(weights)} arrays ({kinds or 'none'})")
+    if graph.metadata:
+        out.print("  " + ", ".join(f"{k}={v}" for k, v in graph.metadata.items()), style="dim")
+    ops = Counter(n.op.name for n in nodes(graph) if n.op.name != "constant")
+    t = table("nodes", "op", right="nodes")
+    for name, n in ops.most_common():
+        t.add_row(str(n), name)
+    out.print(f"\n{sum(ops.values())} nodes", style="bold")
+    out.print(t)
+
+
+def nodes(graph: Graph):
+    """Every node, also of regions."""
+    for node in graph.nodes:
+        yield node
+        for _, region in node.regions():
+            yield from nodes(region)
+
+
+def constants(graph: Graph):
+    """The arrays of the graph, each once."""
+    seen: dict[int, np.ndarray] = {}
+    for node in nodes(graph):
+        if node.op.name == "constant":
+            array = node.attrs["value"]
+            seen[id(array)] = array
+    return seen.values()
+
+
+def print_package(package: Package, out: Console, checked: bool) -> None:
+    manifest = package.manifest
+    machine = manifest["machine"]
+    out.print(f"  tessel package, target {manifest['target']}, -O{manifest['level']}")
+    if machine is not None:
+        out.print(f"  code for {machine['triple']}, {machine['cpu']}")
+        why = package.foreign()
+        out.print("  which runs here" if why is None else f"  which does not run here: {why}")
+    t = table("bytes", "section", "hash", right="bytes")
+    for name, entry in package.container.table.items():
+        verified = checked or entry["size"] <= package.container.verified
+        t.add_row(size(entry["size"]), name, "verified" if verified else "not read (--check)")
+    out.print(t)
+    for entry in manifest["specializations"]:
+        sizes = ", ".join(f"{k}={v}" for k, v in entry["binding"].items()) or "fixed sizes"
+        out.print(
+            f"  {sizes}: {len(entry['objects']) - 1} kernels, arena {size(entry['arena'])}, "
+            f"{'several threads' if entry['parallel'] else 'one thread'}"
+        )
+        for extern in entry["externs"]:
+            out.print(f"    outside compiled code: {extern['op']}")
+    if not manifest["specializations"]:
+        out.print("  no code: it is compiled when it is run")

@@ -1,0 +1,268 @@
+"""`tessel verify`: every stage of compilation against numpy, on the same inputs.
+
+    graph       the model's graph, each op by its numpy definition   (--expect: against a file)
+    passes      the graph after each pass that changed it
+    sizes       the graph with the sizes of these inputs put in
+    loops       the lowered program, interpreted by numpy
+    native      machine code, on one thread and on several
+
+The first stage that differs is named, and in it the first node: values are compared by their
+names, kernel by kernel where there are kernels.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import click
+import numpy as np
+
+from .. import read
+from ..compiler.errors import CheckFailed, UnsupportedError, UsageError
+from ..compiler.interpret import interpret
+from ..compiler.ir import Graph, Node
+from ..compiler.passes.base import Report
+from ..runtime.build import Built, CpuTarget, build, open_target, optimize
+from ..runtime.executable import check_threads
+from ..runtime.signature import Signature
+from ..runtime.stepwise import step_native, step_numpy
+from .agreement import TOLERANCE, disagreement
+from .models import (
+    MODEL,
+    console,
+    inputs_options,
+    level_option,
+    load_npz,
+    make_feeds,
+    open_graph,
+    shapes_option,
+    target_option,
+    threads_option,
+)
+
+EPILOG = """\b
+Examples:
+  tessel verify model.onnx
+  tessel verify model.onnx --inputs in.npz --expect out.npz
+  tessel verify model.onnx --shapes x:1x3x224x224 --rtol 1e-4
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("model", type=MODEL)
+@inputs_options
+@shapes_option
+@click.option(
+    "--expect", type=click.Path(exists=True, dir_okay=False), metavar="FILE",
+    help="A .npz of the right outputs by name.",
+)  # fmt: skip
+@click.option(
+    "--rtol", type=click.FloatRange(0),
+    help="Allowed error, as a share of an output's largest magnitude; default: by dtype "
+    f"({', '.join(f'{n} {t:g}' for n, t in TOLERANCE.items())}, others 0).",
+)  # fmt: skip
+@click.option(
+    "--atol", type=click.FloatRange(0), default=0.0, show_default=True,
+    help="Error that is always allowed.",
+)  # fmt: skip
+@target_option
+@level_option
+@threads_option
+def verify(model, inputs, seed, shapes, expect, rtol, atol, target, opt_level, threads):
+    """Compile MODEL and compare each stage with numpy; exit with 1 where one differs."""
+    given = load_npz(inputs) if inputs is not None else {}
+    graph = open_for(model, shapes, given)
+    signature = Signature.of(graph)
+    feeds = make_feeds(signature.inputs, inputs, seed, shapes)
+    arrays, binding = signature.check(feeds)
+    check = Verification(graph, arrays, binding, rtol, atol)
+    expected = None if expect is None else load_npz(expect)
+    check.run(open_target(target), opt_level, check_threads(threads), expected)
+
+
+def open_for(model: str, shapes: Mapping, given: Mapping[str, np.ndarray]) -> Graph:
+    """The graph with open dims; with those of the inputs, if it cannot be read otherwise."""
+    try:
+        return open_graph(model, shapes)
+    except UnsupportedError:
+        if not given:
+            raise
+        return read(model, {n: a.shape for n, a in given.items()})
+
+
+@dataclass
+class Verification:
+    """Runs the stages and prints a line for each. `reference` are the graph's outputs."""
+
+    graph: Graph
+    arrays: list[np.ndarray]
+    binding: dict[str, int]
+    rtol: float | None = None
+    atol: float = 0.0
+    out: object = field(default_factory=console)
+
+    def run(self, target, level: int, threads: int, expected: Mapping | None) -> None:
+        """All stages. Raises CheckFailed at the first one that differs."""
+        self.values: dict[str, np.ndarray] = {}
+        start = time.perf_counter()
+        self.reference = interpret(self.graph, self.arrays, observer=self._remember)
+        self._expected(expected, time.perf_counter() - start)
+        optimized = optimize(self.graph, level, target, Report(), observer=self._after_pass)
+        built = self._sizes(optimized, level, target)
+        self._stage(
+            "loops", lambda: step_numpy(built.program, self._inputs(), lambda step: None),
+            lambda: self._find_kernel(step_numpy, built.program, built.graph),
+        )  # fmt: skip
+        for n in dict.fromkeys((1, threads)):
+            if target.name == "numpy":
+                break
+            self._stage(
+                f"{target.name}, threads: {n}",
+                lambda n=n: built.module(self._inputs(), n),
+                lambda: self._find_native(built, target),
+            )
+        self.out.print("all stages agree", style="green")
+
+    def _inputs(self) -> list[np.ndarray]:
+        """Copies: a graph with updates writes into its inputs."""
+        return [a.copy() for a in self.arrays]
+
+    def _remember(self, node: Node, results: list) -> None:
+        self.values |= {v.name: x for v, x in zip(node.outputs, results)}
+
+    # -- stages ---------------------------------------------------------------------------
+
+    def _expected(self, expected: Mapping | None, seconds: float) -> None:
+        nodes = sum(n.op.name != "constant" for n in self.graph.nodes)
+        label = f"graph: {nodes} nodes"
+        if expected is None:
+            self._line(label, None, seconds, "reference")
+            return
+        names = self.graph.output_names
+        known = [n for n in names if n in expected]
+        if not known:
+            raise UsageError(
+                "--expect has none of the model's outputs", expected=", ".join(names),
+                received=", ".join(expected),
+            )  # fmt: skip
+        given = [self.reference[names.index(n)] for n in known]
+        error, wrong = self.compare([expected[n] for n in known], given)
+        self._line(label, error, seconds, wrong)
+        if wrong is not None:
+            raise CheckFailed(
+                "the graph does not give the expected outputs", received=wrong,
+                fix="the file was made by something that computes otherwise, or an op is misread",
+            )  # fmt: skip
+
+    def _after_pass(self, action, graph: Graph, changed: bool) -> None:
+        if changed:
+            self._stage(
+                f"pass {action.name}", lambda: interpret(graph, self._inputs()),
+                lambda: self._find_node(graph),
+            )  # fmt: skip
+
+    def _sizes(self, graph: Graph, level: int, target) -> Built:
+        start = time.perf_counter()
+        built = build(graph, self.binding, level, target, strict=False)
+        seconds = time.perf_counter() - start
+        if self.binding:
+            sizes = ", ".join(f"{k}={v}" for k, v in self.binding.items())
+            self._stage(
+                f"sizes {sizes}", lambda: interpret(built.graph, self._inputs()),
+                lambda: self._find_node(built.graph),
+            )  # fmt: skip
+        # From here on the built graph's own values are what kernels are compared with.
+        self.values = {}
+        interpret(built.graph, self._inputs(), observer=self._remember)
+        kernels = sum(1 for _ in built.program.kernels())
+        self._line(f"compiled: {kernels} kernels", None, seconds, "")
+        return built
+
+    def _stage(self, name: str, compute, locate) -> None:
+        start = time.perf_counter()
+        outputs = compute()
+        seconds = time.perf_counter() - start
+        error, wrong = self.compare(self.reference, outputs)
+        self._line(name, error, seconds, wrong)
+        if wrong is not None:
+            raise CheckFailed(f"{name} differs", where=locate(), received=wrong)
+
+    def _line(self, name: str, error: float | None, seconds: float, wrong=None) -> None:
+        """One stage: its error, or (None) the word that stands in its place."""
+        if error is None:
+            shown, verdict = wrong, ""
+        else:
+            shown, verdict = f"{error:.1e}", "ok" if wrong is None else "differs"
+        self.out.print(f"{name:40s} {shown:>10s}  {verdict:8s}{1e3 * seconds:8.0f} ms")
+
+    def compare(self, right: list, given: list) -> tuple[float, str | None]:
+        """The largest error, and what is wrong if it is not allowed."""
+        error, wrong = disagreement(right, given, self.rtol)
+        if wrong is not None and self.atol > 0 and self._within(right, given):
+            return error, None
+        return error, wrong
+
+    def _within(self, right: list, given: list) -> bool:
+        return len(right) == len(given) and all(
+            isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and a.shape == b.shape
+            and np.allclose(b.astype(float), a.astype(float), rtol=0, atol=self.atol,
+                            equal_nan=True)
+            for a, b in zip(right, given)
+        )  # fmt: skip
+
+    # -- where ----------------------------------------------------------------------------
+
+    def _differs(self, name: str, x) -> bool:
+        known = self.values.get(name)
+        if not isinstance(known, np.ndarray) or not isinstance(x, np.ndarray):
+            return False
+        if known.shape != x.shape or known.dtype != x.dtype:
+            return False  # another value that happens to have the name
+        return self.compare([known], [x])[1] is not None
+
+    def _find_node(self, graph: Graph) -> str:
+        """The first node whose value differs from that of the same name before."""
+        found: list[str] = []
+
+        def observe(node: Node, results: list) -> None:
+            for v, x in zip(node.outputs, results):
+                if not found and self._differs(v.name, x):
+                    found.append(f"{node.where} ({node.op.name} %{v.name})")
+
+        interpret(graph, self._inputs(), observer=observe)
+        if found:
+            return found[0]
+        last = [v.node for v in graph.outputs if v.node is not None]
+        return f"what leads to {last[0].where}" if last else "an output"
+
+    def _find_kernel(self, stepper, subject, graph: Graph) -> str:
+        """The first kernel of which an output differs from the graph's value of its name.
+
+        A value that several kernels store in pieces is compared after the last of them.
+        """
+        writers: dict[str, int] = {}
+        wrong: dict[str, tuple[int, str]] = {}
+        count = 0
+
+        def observe(step) -> None:
+            nonlocal count
+            count += 1
+            if step.kernel is None or step.inside:
+                return
+            for name, x in step.outputs.items():
+                writers[name] = count
+                wrong.pop(name, None)
+                known = self.values.get(name)
+                if known is not None and known.size == x.size and known.dtype == x.dtype:
+                    x = x.reshape(known.shape)
+                if self._differs(name, x):
+                    where = ", ".join(step.origins) or step.kernel.name
+                    wrong[name] = (count, f"{where} ({step.kernel.name} %{name})")
+
+        stepper(subject, self._inputs(), observe)
+        return min(wrong.values())[1] if wrong else "no single kernel: how they are put together"
+
+    def _find_native(self, built: Built, target) -> str:
+        if not isinstance(target, CpuTarget):
+            return "the first kernel is not looked for on this target"
+        return self._find_kernel(step_native, built, built.graph)

@@ -84,7 +84,7 @@ def cast(x: Expr, dtype) -> Expr:
     if inner is not None and inner.dtype == dtype == F32 == x.dtype.compute:
         return inner
     if dtype == BOOL:
-        return compare("ne", x, 0)
+        return compare("ne", cast(x, x.dtype.compute), 0)
     return make("cast", (x,), None, dtype)
 
 

@@ -16,10 +16,10 @@ import llvmlite.ir as ir
 
 from ...loops import expr as s
 from ...loops.expr import Axis, Buffer, Expr
-from ...types import BOOL, I64, DType
+from ...types import BOOL, I64
 from ..base import CpuTarget
-from .scalar import PRIMITIVE, emit_cast, intrinsic, splat
-from .types import I1, PTR, Splat, constant, i64, memory_type, suffix, vector
+from .scalar import PRIMITIVE, emit_cast, intrinsic, lanes_of, splat
+from .types import I1, PTR, Splat, constant, i64, memory_type, register_type, suffix, vector
 from .types import I64 as WORD
 
 UNROLL = 16  # loops of at most so many rounds are written out
@@ -189,8 +189,10 @@ class Emitter:
         else:
             value = self._gather(e.data, index, type, size)
         if e.dtype == BOOL:
-            zero = constant(0, _BYTE, self.lanes if stride != 0 else None)
+            zero = ir.Constant(value.type, 0 if stride == 0 else None)
             return self.b.icmp_unsigned("!=", value, zero)
+        if e.dtype.bits < 8:
+            return self.b.trunc(value, vector(register_type(e.dtype), lanes_of(value)))
         return value
 
     def _load_vector(self, pointer, type, size) -> ir.Value:
@@ -226,8 +228,8 @@ class Emitter:
         """buffer[index] = value, in the lanes where `where` and the mask allow."""
         type = memory_type(buffer.dtype)
         size = buffer.dtype.bytes
-        if buffer.dtype == BOOL:
-            value = self.b.zext(value, vector(type, getattr(value.type, "count", None)))
+        if buffer.dtype.bits < 8:
+            value = self.b.zext(value, vector(type, lanes_of(value)))
         stride = 0 if self.lane is None else self.lane_stride(index)
         if stride == 0 and (where is None or not isinstance(where.type, ir.VectorType)):
             self._store_scalar(buffer, index, value, where, size)
@@ -307,6 +309,3 @@ _I32 = ir.IntType(32)
 
 def _i32(value: int) -> ir.Constant:
     return ir.Constant(_I32, value)
-
-
-_BYTE = DType("u8", "u", 8, BOOL.numpy)

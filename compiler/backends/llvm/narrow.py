@@ -12,9 +12,7 @@ from dataclasses import dataclass
 import llvmlite.ir as ir
 
 from ...types import DType
-from .types import Splat, vector
-
-_WIDE = {32: (ir.FloatType(), 8, 23), 64: (ir.DoubleType(), 11, 52)}  # type, exponent, mantissa
+from .types import I32, Splat, vector
 
 
 @dataclass(frozen=True)
@@ -50,12 +48,12 @@ def is_narrow(dtype: DType) -> bool:
 
 
 class _Words:
-    """Integer arithmetic on `bits`-bit words, one or a vector of them."""
+    """32-bit words, one or a vector of them: constants of the right shape."""
 
-    def __init__(self, b: ir.IRBuilder, bits: int, lanes: int | None):
-        self.b, self.lanes = b, lanes
-        self.float = vector(_WIDE[bits][0], lanes)
-        self.word = vector(ir.IntType(bits), lanes)
+    def __init__(self, x: ir.Value):
+        lanes = x.type.count if isinstance(x.type, ir.VectorType) else None
+        self.float, self.word = vector(ir.FloatType(), lanes), vector(I32, lanes)
+        self.lanes = lanes
 
     def __call__(self, value: int) -> ir.Constant:
         return self._constant(self.word, value)
@@ -63,65 +61,52 @@ class _Words:
     def number(self, value: float) -> ir.Constant:
         return self._constant(self.float, value)
 
-    def _constant(self, type, value) -> ir.Constant:
+    def _constant(self, type: ir.Type, value) -> ir.Constant:
         if self.lanes is None:
             return ir.Constant(type, value)
         return Splat(type, ir.Constant(type.element, value))
 
-    def select(self, condition, x, y) -> ir.Value:
-        return self.b.select(condition, x, y)
-
 
 def widen(b: ir.IRBuilder, x: ir.Value, source: DType) -> ir.Value:
     """The f32 value of a code. Exact."""
-    form = FORMATS[source.name]
-    w = _Words(b, 32, x.type.count if isinstance(x.type, ir.VectorType) else None)
+    form, w = FORMATS[source.name], _Words(x)
     code = b.zext(x, w.word)
-    if source.name == "bf16":
+    if form.bias == 127:
         return b.bitcast(b.shl(code, w(16)), w.float)
-    sign = b.shl(b.and_(code, w(0x80)), w(24))
     size = b.and_(code, w(0x7F))
+    sign = b.shl(b.and_(code, w(0x80)), w(24))
     moved = b.bitcast(b.shl(size, w(23 - form.mantissa)), w.float)
-    value = b.fmul(moved, w.number(2.0 ** (127 - form.bias)))
-    bits = b.bitcast(value, w.word)
+    value = b.bitcast(b.fmul(moved, w.number(2.0 ** (127 - form.bias))), w.word)
+    value = b.or_(value, sign)
     if not form.signed:
-        bits = w.select(b.icmp_unsigned("==", code, w(form.nan)), w(0x7FC00000), bits)
-        sign = w.select(b.icmp_unsigned("==", code, w(form.nan)), w(0), sign)
-    elif form.beyond == form.nan:
-        bits = w.select(b.icmp_unsigned("==", size, w(form.nan)), w(0x7FC00000), bits)
+        is_nan = b.icmp_unsigned("==", code, w(form.nan))
     else:
-        high = w.select(b.icmp_unsigned(">", size, w(form.beyond)), w(0x7FC00000), w(0x7F800000))
-        bits = w.select(b.icmp_unsigned(">", size, w(form.largest)), high, bits)
-    return b.bitcast(b.or_(bits, sign), w.float)
+        is_nan = b.icmp_unsigned(">", size, w(max(form.largest, form.nan - 1)))
+    if form.beyond != form.nan:
+        infinite = b.icmp_unsigned("==", size, w(form.beyond))
+        value = b.select(infinite, b.or_(sign, w(0x7F800000)), value)
+        is_nan = b.icmp_unsigned(">", size, w(form.beyond))
+    return b.bitcast(b.select(is_nan, w(0x7FC00000), value), w.float)
 
 
 def narrow(b: ir.IRBuilder, x: ir.Value, target: DType) -> ir.Value:
-    """The code of an f32 or f64 value, rounded to nearest even once."""
-    form = FORMATS[target.name]
-    lanes = x.type.count if isinstance(x.type, ir.VectorType) else None
-    scalar = x.type.element if lanes is not None else x.type
-    bits = 64 if isinstance(scalar, ir.DoubleType) else 32
-    _, exponent, mantissa = _WIDE[bits]
-    w = _Words(b, bits, lanes)
+    """The code of an f32 value."""
+    form, w = FORMATS[target.name], _Words(x)
     raw = b.bitcast(x, w.word)
-    size = b.and_(raw, w((1 << (bits - 1)) - 1))
-    drop, bias = mantissa - form.mantissa, (1 << (exponent - 1)) - 1
+    size = b.and_(raw, w(0x7FFFFFFF))
+    drop = 23 - form.mantissa
     odd = b.and_(b.lshr(size, w(drop)), w(1))
     rounded = b.lshr(b.add(b.add(size, odd), w((1 << (drop - 1)) - 1)), w(drop))
-    code = b.sub(rounded, w((bias - form.bias) << form.mantissa))
-    if bias != form.bias:
-        smallest = w((1 - form.bias + bias) << mantissa)  # the bits of the least normal number
-        step = w.number(2.0 ** (mantissa + 1 - form.bias - form.mantissa))
+    code = b.sub(rounded, w((127 - form.bias) << form.mantissa))
+    if form.bias != 127:
+        step = w.number(2.0 ** (24 - form.bias - form.mantissa))
         count = b.bitcast(b.fadd(b.bitcast(size, w.float), step), w.word)
         count = b.sub(count, b.bitcast(step, w.word))
-        code = w.select(b.icmp_unsigned("<", size, smallest), count, code)
-    infinity = w(((1 << exponent) - 1) << mantissa)
-    too_large = b.or_(
-        b.icmp_signed(">", code, w(form.largest)), b.icmp_unsigned("==", size, infinity)
-    )
-    code = w.select(too_large, w(form.beyond), code)
-    code = w.select(b.icmp_unsigned(">", size, infinity), w(form.nan), code)
-    sign = b.and_(b.lshr(raw, w(bits - form.bits)), w(1 << (form.bits - 1)))
+        least_normal = w((128 - form.bias) << 23)
+        code = b.select(b.icmp_unsigned("<", size, least_normal), count, code)
+    code = b.select(b.icmp_signed(">", code, w(form.largest)), w(form.beyond), code)
+    code = b.select(b.icmp_unsigned(">", size, w(0x7F800000)), w(form.nan), code)
+    sign = b.and_(b.lshr(raw, w(32 - form.bits)), w(1 << (form.bits - 1)))
     if not form.signed:
-        sign = w.select(b.icmp_unsigned("==", code, w(0)), w(0), sign)
-    return b.trunc(b.or_(code, sign), vector(ir.IntType(form.bits), lanes))
+        sign = b.select(b.icmp_unsigned("==", code, w(0)), w(0), sign)
+    return b.trunc(b.or_(code, sign), vector(ir.IntType(form.bits), w.lanes))

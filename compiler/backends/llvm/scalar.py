@@ -9,8 +9,9 @@ from collections.abc import Callable
 import llvmlite.ir as ir
 
 from ...loops.expr import PRIMITIVES
-from ...types import BF16, BOOL, F32, DType
+from ...types import BOOL, F32, DType
 from . import vmath
+from .narrow import is_narrow, narrow, widen
 from .types import I1, Splat, constant, register_type, suffix, vector
 
 
@@ -249,16 +250,13 @@ def emit_cast(b: ir.IRBuilder, x: ir.Value, source: DType, target: DType) -> ir.
         return x
     lanes = lanes_of(x)
     if target == BOOL:
-        if source == BF16:
-            return emit_cast(b, emit_cast(b, x, BF16, F32), F32, BOOL)
+        if is_narrow(source):
+            x, source = widen(b, x, source), F32
         return PRIMITIVE["ne"](b, source, x, _like(x, source, 0))
-    if source == BF16:
-        wide = b.zext(x, vector(ir.IntType(32), lanes))
-        sixteen = _like(wide, _U32, 16)
-        f32 = b.bitcast(b.shl(wide, sixteen), vector(ir.FloatType(), lanes))
-        return emit_cast(b, f32, F32, target)
-    if target == BF16:
-        return _to_bf16(b, emit_cast(b, x, source, F32))
+    if is_narrow(source):
+        return emit_cast(b, widen(b, x, source), F32, target)
+    if is_narrow(target):
+        return narrow(b, emit_cast(b, x, source, F32), target)
     type = vector(register_type(target), lanes)
     if source.is_float and target.is_float:
         return (b.fpext if target.bits > source.bits else b.fptrunc)(x, type)
@@ -273,17 +271,4 @@ def emit_cast(b: ir.IRBuilder, x: ir.Value, source: DType, target: DType) -> ir.
     return x if target.bits == source.bits else b.trunc(x, type)
 
 
-def _to_bf16(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
-    """Round to nearest even; NaN stays NaN."""
-    lanes = lanes_of(x)
-    word = vector(ir.IntType(32), lanes)
-    bits = b.bitcast(x, word)
-    c = lambda v: _like(bits, _U32, v)
-    odd = b.and_(b.lshr(bits, c(16)), c(1))
-    rounded = b.lshr(b.add(b.add(bits, odd), c(0x7FFF)), c(16))
-    chosen = b.select(b.fcmp_unordered("uno", x, x), c(0x7FC0), rounded)
-    return b.trunc(chosen, vector(ir.IntType(16), lanes))
-
-
-_U32 = DType("u32", "u", 32, F32.numpy)
 __all__ = ["I1", "PRIMITIVE", "emit_cast", "intrinsic", "lanes_of", "splat"]

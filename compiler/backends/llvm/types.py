@@ -1,13 +1,15 @@
 """LLVM types of dtypes: in registers, and in memory.
 
-Bools are i1 in registers and bytes in memory. bf16 is an i16 that is only loaded, stored and cast;
-signedness lives in the instructions, not in the type.
+Bools are i1 in registers and bytes in memory, 4-bit integers i4 in registers and one per byte in
+memory. bf16 and float8 are i16 and i8 that are only loaded, stored and cast; signedness lives in
+the instructions, not in the type.
 """
 
 import llvmlite.ir as ir
+import numpy as np
 
 from ...errors import UnsupportedError
-from ...types import BF16, BOOL, DType
+from ...types import BOOL, DType
 
 I1, I8, I32, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
 PTR = ir.PointerType()
@@ -20,21 +22,19 @@ def register_type(dtype: DType) -> ir.Type:
     """The type of a value in a register."""
     if dtype == BOOL:
         return I1
-    if dtype == BF16:
-        return ir.IntType(16)
     if dtype.name in _FLOATS:
         return _FLOATS[dtype.name]
-    if dtype.is_int and dtype.bits >= 8:
+    if dtype.is_int or dtype.is_float:
         return ir.IntType(dtype.bits)
     raise UnsupportedError(
         "the CPU backend has no code for this dtype", received=dtype.name,
-        expected="f64 f32 f16 bf16, i8 to i64, u8 to u64, bool",
+        expected="numbers or bools",
     )  # fmt: skip
 
 
 def memory_type(dtype: DType) -> ir.Type:
     """The type of an element in memory."""
-    return I8 if dtype == BOOL else register_type(dtype)
+    return register_type(dtype) if dtype.bits >= 8 else I8
 
 
 def vector(type: ir.Type, lanes: int | None) -> ir.Type:
@@ -69,9 +69,7 @@ class Splat(ir.Constant):
 def constant(value, dtype: DType, lanes: int | None = None) -> ir.Constant:
     """A constant of a dtype, splat over the lanes."""
     type = register_type(dtype)
-    if dtype == BF16:
-        import numpy as np
-
-        value = int(np.asarray(value, BF16.numpy).view(np.uint16))
+    if dtype.is_float and dtype.name not in _FLOATS:
+        value = int(np.asarray(value, dtype.numpy).view(f"u{dtype.bytes}"))
     scalar = ir.Constant(type, value)
     return scalar if lanes is None else Splat(vector(type, lanes), scalar)

@@ -14,7 +14,7 @@ import numpy as np
 from ..compiler.backends.llvm.backend import NativeCode
 from ..compiler.backends.llvm.program import MAIN
 from ..compiler.backends.llvm.target import initialize
-from ..compiler.errors import TesselError
+from ..compiler.backends.numpy import Objects, has_bytes, run_extern
 from ..compiler.loops.nest import ExternCall
 from ..compiler.types import TensorType
 from .pool import get_pool
@@ -49,13 +49,14 @@ class NativeModule:
         threads = threads if self.code.parallel else 1
         if outputs is None:
             outputs = [
-                np.empty(t.shape, t.dtype.numpy) if isinstance(t, TensorType) else None
+                np.empty(t.shape, t.dtype.numpy) if has_bytes(t) else None
                 for t in self.output_types
             ]
         for i, j in self.updates.items():
             outputs[i] = inputs[j]
         memory, available = self._take_arena(threads)
-        call = _Externs(self.code.externs, inputs, outputs) if self.code.externs else None
+        externs = self.code.externs
+        call = _Externs(externs, inputs, outputs, self._weights) if externs else None
         table = (ctypes.c_void_p * layout.size)(
             memory.ctypes.data,
             memory.ctypes.data + -(-self.code.arena // ALIGNMENT) * ALIGNMENT,
@@ -96,10 +97,15 @@ def _link(objects: dict[str, bytes]):
 
 
 class _Externs:
-    """Runs the hand-written kernels of one run, called back from native code."""
+    """Runs the hand-written kernels of one run, called back from native code.
 
-    def __init__(self, steps: Sequence[ExternCall], inputs, outputs):
+    Strings, sequences and maps have no bytes that machine code could hand over: they are kept here
+    between the calls, by the places that the program gave them.
+    """
+
+    def __init__(self, steps: Sequence[ExternCall], inputs, outputs, weights):
         self.steps, self.outputs = steps, outputs
+        self.objects = Objects(inputs, weights)
         self.error: BaseException | None = None
         self.callback = _CALLBACK(self._call)
 
@@ -112,17 +118,9 @@ class _Externs:
             self.error = error
 
     def _run(self, step: ExternCall, pointers) -> None:
-        refs = [(r, t) for r, t in zip(step.inputs, step.input_types) if r is not None]
-        count = len(refs)
-        given = iter(self._array(pointers[i], t) for i, (_, t) in enumerate(refs))
-        arguments = [None if r is None else next(given) for r in step.inputs]
-        results = step.function(*arguments, **step.attrs)
-        results = results if isinstance(results, tuple) else (results,)
-        for i, (ref, type, result) in enumerate(zip(step.outputs, step.output_types, results)):
-            if isinstance(type, TensorType):
-                self._array(pointers[count + i], type)[...] = result
-            else:
-                self.outputs[ref.slot.index] = result
+        refs = [r for r in (*step.inputs, *step.outputs) if r is not None]
+        where = {r: pointers[i] for i, r in enumerate(refs)}
+        run_extern(step, lambda r, t: self._array(where[r], t), self.objects)
 
     @staticmethod
     def _array(address: int, type: TensorType) -> np.ndarray:
@@ -130,5 +128,7 @@ class _Externs:
         return np.frombuffer(raw, type.dtype.numpy).reshape(type.shape)
 
     def finish(self) -> None:
-        if isinstance(self.error, TesselError) or self.error is not None:
+        if self.error is not None:
             raise self.error
+        for i, y in enumerate(self.outputs):
+            self.outputs[i] = self.objects.output(i, y)

@@ -10,12 +10,12 @@ a whole run takes longer than usual; the time of each kernel is its own.
 import ctypes
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from ..compiler.backends.llvm.program import Scheduled
-from ..compiler.backends.numpy import _Memory, run_extern, run_kernel
+from ..compiler.backends.numpy import Objects, _Memory, has_bytes, run_extern, run_kernel
 from ..compiler.loops.nest import Call, ExternCall, For, If, Kernel, Program, Ref
 from ..compiler.types import BOOL, TensorType
 from .build import Built
@@ -57,9 +57,8 @@ def step_native(built: Built, inputs: Sequence[np.ndarray], observer: Observer) 
 
 
 class _Walker:
-    def __init__(self, observer: Observer):
-        self.observer = observer
-        self.others: dict = {}
+    def __init__(self, observer: Observer, others: Objects):
+        self.observer, self.others = observer, others
 
     def array(self, ref: Ref, type: TensorType, loops: dict) -> np.ndarray:
         raise NotImplementedError
@@ -87,9 +86,8 @@ class _Walker:
 
 class _NumpyWalker(_Walker):
     def __init__(self, program: Program, inputs, observer):
-        super().__init__(observer)
         self.memory = _Memory(program, inputs)
-        self.others = self.memory.others
+        super().__init__(observer, self.memory.others)
 
     def array(self, ref, type, loops):
         return self.memory.array(ref, type, loops)
@@ -106,13 +104,13 @@ class _NumpyWalker(_Walker):
 
 class _NativeWalker(_Walker):
     def __init__(self, built: Built, inputs, observer):
-        super().__init__(observer)
         code, self.module = built.code, built.module
+        super().__init__(observer, Objects(inputs, code.weights))
         arena = -(-code.arena // ALIGNMENT) * ALIGNMENT
         self.memory = aligned_empty(arena + code.scratch + ALIGNMENT)
         self.scratch = self.memory.ctypes.data + arena
         self.outputs = [
-            np.empty(t.shape, t.dtype.numpy) if isinstance(t, TensorType) else None
+            np.empty(t.shape, t.dtype.numpy) if has_bytes(t) else None
             for t in self.module.output_types
         ]
         for i, j in self.module.updates.items():
@@ -149,8 +147,7 @@ class _NativeWalker(_Walker):
         self.observer(Step(kernel, kernel.origins, outputs, spent, bool(loops), code))
 
     def extern(self, step: ExternCall, loops: dict) -> None:
-        """Results that are no tensors go straight to the outputs."""
-        whole = replace(self.externs[step.function], inputs=step.inputs, outputs=step.outputs)
-        super().extern(whole, loops)
-        for index, value in self.others.items():
-            self.outputs[index] = value
+        """The plan's steps name externs by number."""
+        super().extern(self.externs[step.function], loops)
+        for i, y in enumerate(self.outputs):
+            self.outputs[i] = self.others.output(i, y)

@@ -5,13 +5,13 @@ dimension and numpy broadcasts. Nothing here is fast; large domains are cut alon
 so that memory stays bounded.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from ..loops import expr as s
 from ..loops.expr import Axis, Expr
-from ..loops.nest import Call, ExternCall, For, If, Kernel, Program, Store
+from ..loops.nest import Call, ExternCall, For, If, Kernel, Program, Ref, Slot, Store
 from ..types import BOOL, DType, TensorType, dtype_of
 
 LIMIT = 1 << 24  # elements that one evaluation may hold
@@ -268,12 +268,14 @@ class NumpyModule:
 class _Memory:
     def __init__(self, program: Program, inputs):
         self.program = program
-        self.inputs = [np.ascontiguousarray(x) for x in inputs]
+        self.inputs = [
+            np.ascontiguousarray(x) if has_bytes(t) else x for x, t in zip(inputs, program.inputs)
+        ]
         self.outputs = [
             np.zeros(t.shape, t.dtype.numpy) if has_bytes(t) else None for t in program.outputs
         ]
         self.arena = np.zeros(program.arena, np.uint8)
-        self.others: dict = {}
+        self.others = Objects(inputs, program.weights)
 
     def array(self, ref, type: TensorType, loops: dict) -> np.ndarray:
         base = {
@@ -287,7 +289,7 @@ class _Memory:
         return raw[offset : offset + type.nbytes].view(type.dtype.numpy).reshape(type.shape)
 
     def results(self) -> list:
-        return [self.others.get(i, x) if x is None else x for i, x in enumerate(self.outputs)]
+        return [self.others.output(i, x) for i, x in enumerate(self.outputs)]
 
 
 def _run(steps, memory: _Memory, loops: dict) -> None:
@@ -312,10 +314,30 @@ def has_bytes(type) -> bool:
     return isinstance(type, TensorType) and type.dtype.kind != "s"
 
 
-def run_extern(step: ExternCall, array, others: dict) -> None:
-    """Run a hand-written kernel; results that have no bytes go to `others` by output slot."""
+class Objects:
+    """Values that have no bytes, by their places: what extern calls hand to each other."""
+
+    def __init__(self, inputs: Sequence, weights: Sequence):
+        self.given = {"input": inputs, "weight": weights}
+        self.made: dict[Ref, object] = {}
+
+    def __getitem__(self, ref: Ref):
+        if ref.slot.kind in self.given:
+            return self.given[ref.slot.kind][ref.slot.index]
+        return self.made[ref]
+
+    def __setitem__(self, ref: Ref, value) -> None:
+        self.made[ref] = value
+
+    def output(self, index: int, array: np.ndarray | None):
+        """The output of that number: `array` unless it has no bytes."""
+        return self.made.get(Ref(Slot("output", index))) if array is None else array
+
+
+def run_extern(step: ExternCall, array: Callable, objects: Objects) -> None:
+    """Run a hand-written kernel. `array(ref, type)` is the memory of a value that has bytes."""
     inputs = [
-        None if r is None else (array(r, t) if has_bytes(t) else others[r.slot.index])
+        None if r is None else (array(r, t) if has_bytes(t) else objects[r])
         for r, t in zip(step.inputs, step.input_types)
     ]
     results = step.function(*inputs, **step.attrs)
@@ -324,7 +346,7 @@ def run_extern(step: ExternCall, array, others: dict) -> None:
         if has_bytes(type):
             array(ref, type)[...] = result
         else:
-            others[ref.slot.index] = result
+            objects[ref] = result
 
 
-__all__ = ["NUMPY", "NumpyModule", "cast_array", "run_extern", "run_kernel"]
+__all__ = ["NUMPY", "NumpyModule", "Objects", "cast_array", "run_extern", "run_kernel"]

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from ..errors import UnsupportedError
 from ..ir import Graph, Node, Value
 from ..ops.registry import Control, Extern, Kernels
-from ..types import TensorType
+from ..types import STR, TensorType
 from . import expr as s
 from .expand import expand_composites
 from .expr import Axis, Buffer
@@ -217,6 +217,12 @@ class _Scope:
         self.steps.append(Call(kernel, tuple(where[b] for b in kernel.sources), group))
 
     def _copy(self, value: Value, place: Place) -> None:
+        if not isinstance(value.type, TensorType) or value.type.dtype == STR:
+            raise UnsupportedError(
+                "strings, sequences and maps cannot be copied from one output to another",
+                where=f"%{value.name}", received=value.type,
+                fix="return what an op makes of them, once",
+            )  # fmt: skip
         source, out = Buffer("x", value.type), Buffer("y", value.type)
         axes = tuple(Axis("i", d) for d in value.shape)
         index = tuple(s.axis(a) for a in axes)

@@ -8,7 +8,7 @@ or overwrites what another thread may still be working on. A kernel too small to
 thread 0.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import llvmlite.ir as ir
 import numpy as np
@@ -104,12 +104,9 @@ class _Planner:
             case If(condition=condition, then=then, orelse=orelse):
                 return If(self.ref(condition), self.steps(then, times), self.steps(orelse, times))
             case ExternCall():
-                self.externs.append(step)
-                return ExternCall(
-                    step.op, len(self.externs) - 1, step.attrs,
-                    tuple(None if r is None else self.ref(r) for r in step.inputs),
-                    step.input_types, step.outputs, step.output_types, step.origin,
-                )  # fmt: skip
+                inputs = tuple(None if r is None else self.ref(r) for r in step.inputs)
+                self.externs.append(replace(step, inputs=inputs))
+                return replace(step, inputs=inputs, function=len(self.externs) - 1)
         raise AssertionError(step)
 
     def call(self, call: Call, times: int) -> Scheduled:

@@ -1,0 +1,59 @@
+"""The real models give the outputs of ONNX Runtime, at one thread and at two, and from packages."""
+
+import numpy as np
+import pytest
+import tessel
+
+# Allowed errors, as shares of an output's largest magnitude; everything else must be equal.
+TOLERANCE = {"float32": 1e-3, "float16": 2e-3}
+# Its outputs were made on a CPU where ONNX Runtime's int8 convolutions saturate between products
+# (AVX2's vpmaddubsw); on CPUs with VNNI it gives other ones, as any exact evaluation does.
+SATURATES = "shufflenet_v2_int8"
+
+
+def assert_agrees(name: str, given, right) -> None:
+    if isinstance(given, list):  # a sequence of maps
+        keys = list(given[0])
+        given = np.array([[row[k] for k in keys] for row in given], np.float32)
+    assert given.dtype == right.dtype
+    assert given.shape == right.shape
+    allowed = TOLERANCE.get(right.dtype.name, 0)
+    scale = np.abs(right.astype(np.float64)).max(initial=0)
+    error = np.abs(given.astype(np.float64) - right.astype(np.float64)).max(initial=0)
+    assert error <= allowed * scale, f"{name}: off by {error / scale:.1e} of its scale"
+
+
+def expected(model) -> dict[str, np.ndarray]:
+    if model.name != SATURATES:
+        return model.outputs
+    ort = pytest.importorskip("onnxruntime", reason="compares with ONNX Runtime on this CPU")
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(str(model.path), options, providers=["CPUExecutionProvider"])
+    outputs = dict(zip([o.name for o in session.get_outputs()], session.run(None, model.inputs)))
+    if all(np.array_equal(outputs[n], y) for n, y in model.outputs.items()):
+        pytest.skip("here ONNX Runtime saturates too: its outputs are no reference")
+    return outputs
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_outputs(shared_model, threads):
+    right = expected(shared_model)
+    exe = tessel.compile(shared_model.path, threads=threads)
+    outputs = exe.run(shared_model.inputs)
+    assert list(outputs) == [p.name for p in exe.outputs]
+    for name, y in right.items():
+        assert_agrees(name, outputs[name], y)
+
+
+def test_a_package_computes_the_same(shared_model, tmp_path):
+    exe = tessel.compile(shared_model.path, threads=1)
+    outputs = exe.run(shared_model.inputs)
+    exe.save(tmp_path / "model.tsl")
+
+    loaded = tessel.load(tmp_path / "model.tsl", threads=1)
+    assert len(loaded.specializations) == 1  # its code was used
+    assert loaded.notes == []
+    again = loaded.run(shared_model.inputs)
+    for name, y in outputs.items():
+        assert again[name] == y if isinstance(y, list) else np.array_equal(again[name], y)

@@ -33,18 +33,20 @@ def store(shape, body, dtype="f32", index=None, where=None, mode="set", extents=
     return Kernel("test", axes, (Store(out, place, value, guard, mode),))
 
 
-def program_of(kernel: Kernel, arrays: dict[Buffer, np.ndarray], constants=()) -> Program:
-    """The program of one kernel. `arrays` are its inputs; those in `constants` become weights."""
-    kernel = merge_axes(split_axes(kernel))
+def program_of(kernels, arrays: dict[Buffer, np.ndarray], constants=()) -> Program:
+    """The program of a kernel (or several, that read the same inputs and know nothing of each
+    other). `arrays` are its inputs; those in `constants` become weights."""
+    kernels = [kernels] if isinstance(kernels, Kernel) else kernels
+    kernels = [merge_axes(split_axes(k)) for k in kernels]
     inputs = [b for b in arrays if b not in constants]
     weights = [b for b in arrays if b in constants]
-    outputs = [b for b in kernel.sources if b not in arrays]
+    outputs = [b for k in kernels for b in k.sources if b not in arrays]
     places = {b: Ref(Slot("input", i)) for i, b in enumerate(inputs)}
     places |= {b: Ref(Slot("weight", i)) for i, b in enumerate(weights)}
     places |= {b: Ref(Slot("output", i)) for i, b in enumerate(outputs)}
-    call = Call(kernel, tuple(places[b] for b in kernel.sources))
+    calls = [Call(k, tuple(places[b] for b in k.sources)) for k in kernels]
     return Program(
-        [call], [b.type for b in inputs], [b.type for b in outputs], [arrays[b] for b in weights], 0
+        calls, [b.type for b in inputs], [b.type for b in outputs], [arrays[b] for b in weights], 0
     )
 
 
@@ -63,15 +65,17 @@ def scheduled(program: Program, target: CpuTarget | None = None):
     return schedule_kernel(call.kernel, target, constants, False).schedule
 
 
-def both(kernel: Kernel, arrays: dict[Buffer, np.ndarray], constants=(), target=None, threads=1):
-    """(machine code's output, numpy's output); whatever is not stored is 0 in both."""
-    program = program_of(kernel, arrays, constants)
+def both(kernels, arrays: dict[Buffer, np.ndarray], constants=(), target=None, threads=1):
+    """(machine code's output, numpy's output), of each kernel if there are several; whatever is
+    not stored is 0 in both."""
+    program = program_of(kernels, arrays, constants)
     inputs = [x for b, x in arrays.items() if b not in constants]
     outputs = [np.zeros(t.shape, t.dtype.numpy) for t in program.outputs]
     with np.errstate(all="ignore"):
-        (received,) = native(program, target)(inputs, threads, outputs)
-    (expected,) = NumpyModule(program)(inputs)
-    return received, expected
+        received = native(program, target)(inputs, threads, outputs)
+        expected = NumpyModule(program)(inputs)
+    pairs = list(zip(received, expected, strict=True))
+    return pairs[0] if isinstance(kernels, Kernel) else pairs
 
 
 def close(received: np.ndarray, expected: np.ndarray, rtol=1e-5, atol=1e-6) -> None:

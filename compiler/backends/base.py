@@ -8,7 +8,8 @@ class CpuTarget:
     """A CPU: LLVM triple, cpu and features, and what schedules need to know about it.
 
     `vector_bytes` is the width of a vector register, `registers` how many there are,
-    `l1` and `l2` cache sizes in bytes (per core).
+    `l1` and `l2` cache sizes in bytes (per core), `converts_half` whether it has instructions
+    between f16 and f32.
     """
 
     name: str
@@ -19,6 +20,7 @@ class CpuTarget:
     registers: int
     l1: int = 32 << 10
     l2: int = 512 << 10
+    converts_half: bool = True
 
     def lanes(self, bits: int) -> int:
         """Elements of a vector register."""

@@ -76,7 +76,9 @@ def cast_array(x: np.ndarray, dtype: DType) -> np.ndarray:
         return x
     if dtype == BOOL:
         return x != 0
-    if x.dtype.kind not in "iub" and dtype.is_int:
+    if dtype_of(x).bits == 4:  # ml_dtypes does not convert between its 4-bit types
+        x = x.astype(np.int8)
+    if dtype_of(x).is_float and dtype.is_int:
         wide = np.nan_to_num(x.astype(np.float64), nan=0.0, posinf=np.inf, neginf=-np.inf)
         low, high = _limits(dtype)
         inside = np.clip(np.trunc(wide), float(low), float(np.nextafter(float(high), 0)))

@@ -318,6 +318,8 @@ def _cast_ref(x, dtype):
         return np.array([_text(v) for v in x.flat], object).reshape(x.shape)
     if dtype_of(x).is_float and dtype_of(x).bits < 32:
         x = x.astype(np.float32)
+    elif dtype_of(x).bits == 4:  # ml_dtypes does not convert between its 4-bit types
+        x = x.astype(np.int8)
     with np.errstate(all="ignore"):
         if dtype == BOOL:
             return np.asarray(x != 0)

@@ -1,12 +1,18 @@
 """Object code by content hash, under the user's cache folder.
 
 A file's name is the hash of everything that its contents follow from, so entries never go stale;
-they are written to a temporary name and renamed, so a reader sees whole files only.
+they are written to a temporary name and renamed, so a reader sees whole files only. Each begins
+with the SHA-256 of the rest: an entry that was cut or changed on the disk is compiled again, and
+overwritten, rather than run.
 """
 
+import hashlib
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
+
+DIGEST = hashlib.sha256().digest_size
 
 
 def cache_folder() -> Path:
@@ -25,18 +31,24 @@ class ObjectCache:
         if self.folder is None:
             return None
         try:
-            return (self.folder / key[:2] / key).read_bytes() or None
+            entry = (self.folder / key[:2] / key).read_bytes()
         except OSError:
             return None
+        digest, data = entry[:DIGEST], entry[DIGEST:]
+        return data if hashlib.sha256(data).digest() == digest else None
 
     def put(self, key: str, data: bytes) -> None:
         if self.folder is None:
             return
         place = self.folder / key[:2]
+        temporary = None
         try:
             place.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=place, delete=False) as f:
-                f.write(data)
-            os.replace(f.name, place / key)
-        except OSError:
-            return  # a read-only home: the next run compiles again
+                temporary = Path(f.name)
+                f.write(hashlib.sha256(data).digest() + data)
+            os.replace(temporary, place / key)
+        except OSError:  # a read-only home, a full disk: the next run compiles again
+            if temporary is not None:
+                with suppress(OSError):
+                    temporary.unlink()

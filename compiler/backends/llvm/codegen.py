@@ -23,6 +23,7 @@ from ..base import CpuTarget
 from .contract import ContractEmitter
 from .contract_plan import ContractSchedule, pack_constant, schedule_contraction
 from .emit import Emitter
+from .narrow import mark
 from .nest import NestSchedule, emit_nest, schedule_nest
 from .target import machine
 from .types import I64, PTR, VOID
@@ -30,9 +31,12 @@ from .types import I64, PTR, VOID
 
 @functools.cache
 def generator_version() -> str:
-    """A hash of this package's source: code that another generator made is never reused."""
-    digest = hashlib.sha256(llvm.llvm_version_info.__repr__().encode())
-    for file in sorted(Path(__file__).parent.glob("*.py")):
+    """A hash of the source that decides a kernel's code: what another generator made is never
+    reused."""
+    here = Path(__file__).parent
+    loops = [here.parents[1] / "loops" / f"{m}.py" for m in ("core", "expr", "index", "schedule")]
+    digest = hashlib.sha256(repr(llvm.llvm_version_info).encode())
+    for file in (*sorted(here.glob("*.py")), *loops):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -121,6 +125,7 @@ def kernel_module(code: KernelCode, target: CpuTarget) -> ir.Module:
     """The LLVM module of one kernel."""
     module = ir.Module(name=code.name)
     module.triple = target.triple
+    mark(module, target)
     types = [PTR] * (len(code.params) + 2) + [I64, I64]
     f = ir.Function(module, ir.FunctionType(VOID, types), code.name)
     f.attributes.add("nounwind")

@@ -1,4 +1,5 @@
 """Narrow floats as LLVM IR: float8 and bf16 are bits in a register, converted to and from f32.
+So is f16 on machines that do not convert it themselves, where LLVM would call a library.
 
 A `Format` says how the bits are read. Widening is exact: the magnitude's bits are moved to where
 f32 has its own, and one multiplication puts the exponent right, also for subnormals. Narrowing
@@ -11,8 +12,9 @@ from dataclasses import dataclass
 
 import llvmlite.ir as ir
 
-from ...types import DType
-from .types import I32, Splat, vector
+from ...types import F16, DType
+from ..base import CpuTarget
+from .types import I16, I32, Splat, vector
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Format:
 
 
 FORMATS = {
+    "f16": Format(16, 10, 15, 0x7BFF, 0x7C00, 0x7E00),
     "bf16": Format(16, 7, 127, 0x7F7F, 0x7F80, 0x7FC0),
     "f8e4m3fn": Format(8, 3, 7, 0x7E, 0x7F, 0x7F),
     "f8e4m3fnuz": Format(8, 3, 8, 0x7F, 0x80, 0x80, signed=False),
@@ -42,8 +45,19 @@ FORMATS = {
 }
 
 
-def is_narrow(dtype: DType) -> bool:
-    """Whether values of the type are bits that are only loaded, stored and converted."""
+SOFT_HALF = "tessel.soft_half"  # marks modules for machines without conversions of f16
+
+
+def mark(module: ir.Module, target: CpuTarget) -> None:
+    """Note in a module what its target cannot do."""
+    if not target.converts_half:
+        module.add_named_metadata(SOFT_HALF)
+
+
+def is_narrow(dtype: DType, module: ir.Module) -> bool:
+    """Whether values of the type are converted here, by arithmetic on their bits."""
+    if dtype.name == "f16":
+        return SOFT_HALF in module.namedmetadata
     return dtype.name in FORMATS
 
 
@@ -70,11 +84,14 @@ class _Words:
 def widen(b: ir.IRBuilder, x: ir.Value, source: DType) -> ir.Value:
     """The f32 value of a code. Exact."""
     form, w = FORMATS[source.name], _Words(x)
+    if source == F16:
+        x = b.bitcast(x, vector(I16, w.lanes))
     code = b.zext(x, w.word)
     if form.bias == 127:
         return b.bitcast(b.shl(code, w(16)), w.float)
-    size = b.and_(code, w(0x7F))
-    sign = b.shl(b.and_(code, w(0x80)), w(24))
+    top = 1 << (form.bits - 1)
+    size = b.and_(code, w(top - 1))
+    sign = b.shl(b.and_(code, w(top)), w(32 - form.bits))
     moved = b.bitcast(b.shl(size, w(23 - form.mantissa)), w.float)
     value = b.bitcast(b.fmul(moved, w.number(2.0 ** (127 - form.bias))), w.word)
     value = b.or_(value, sign)
@@ -109,4 +126,21 @@ def narrow(b: ir.IRBuilder, x: ir.Value, target: DType) -> ir.Value:
     sign = b.and_(b.lshr(raw, w(32 - form.bits)), w(1 << (form.bits - 1)))
     if not form.signed:
         sign = b.select(b.icmp_unsigned("==", code, w(0)), w(0), sign)
-    return b.trunc(b.or_(code, sign), vector(ir.IntType(form.bits), w.lanes))
+    code = b.trunc(b.or_(code, sign), vector(ir.IntType(form.bits), w.lanes))
+    return b.bitcast(code, vector(ir.HalfType(), w.lanes)) if target == F16 else code
+
+
+def to_odd(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
+    """f64 to f32 with an odd last bit where it is inexact: rounding that to a type of 11 bits or
+    fewer then equals rounding x once (Boldo & Melquiond, "When double rounding is odd", 2005)."""
+    lanes = x.type.count if isinstance(x.type, ir.VectorType) else None
+    near = b.fptrunc(x, vector(ir.FloatType(), lanes))
+    w = _Words(near)
+    back, bits = b.fpext(near, x.type), b.bitcast(near, w.word)
+    positive = b.icmp_signed(">=", bits, w(0))
+    # Away from zero: the f32 before it. (NaN and infinity compare as exact or keep their bits.)
+    away = b.select(positive, b.fcmp_ordered(">", back, x), b.fcmp_ordered("<", back, x))
+    finite = b.icmp_unsigned("<", b.and_(bits, w(0x7FFFFFFF)), w(0x7F800000))
+    down = b.select(away, b.sub(bits, w(1)), bits)
+    odd = b.select(b.and_(finite, b.fcmp_ordered("!=", back, x)), b.or_(down, w(1)), bits)
+    return b.bitcast(odd, w.float)

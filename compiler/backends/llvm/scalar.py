@@ -9,9 +9,9 @@ from collections.abc import Callable
 import llvmlite.ir as ir
 
 from ...loops.expr import PRIMITIVES
-from ...types import BOOL, F32, DType
+from ...types import BOOL, F16, F32, F64, DType
 from . import vmath
-from .narrow import is_narrow, narrow, widen
+from .narrow import is_narrow, narrow, to_odd, widen
 from .types import I1, Splat, constant, register_type, suffix, vector
 
 
@@ -250,13 +250,19 @@ def emit_cast(b: ir.IRBuilder, x: ir.Value, source: DType, target: DType) -> ir.
         return x
     lanes = lanes_of(x)
     if target == BOOL:
-        if is_narrow(source):
-            x, source = widen(b, x, source), F32
+        if source.is_float and source.bits < 32:
+            x, source = emit_cast(b, x, source, F32), F32
         return PRIMITIVE["ne"](b, source, x, _like(x, source, 0))
-    if is_narrow(source):
-        return emit_cast(b, widen(b, x, source), F32, target)
-    if is_narrow(target):
-        return narrow(b, emit_cast(b, x, source, F32), target)
+    if source.is_float and source.bits < 32 and target != F32:
+        return emit_cast(b, emit_cast(b, x, source, F32), F32, target)
+    if target.is_float and target.bits < 32 and source != F32:
+        # f64 to f16 is rounded once, as numpy does; to narrower types by way of f32, as ml_dtypes.
+        wide = to_odd(b, x) if (source, target) == (F64, F16) else emit_cast(b, x, source, F32)
+        return emit_cast(b, wide, F32, target)
+    if is_narrow(source, b.module):
+        return widen(b, x, source)
+    if is_narrow(target, b.module):
+        return narrow(b, x, target)
     type = vector(register_type(target), lanes)
     if source.is_float and target.is_float:
         return (b.fpext if target.bits > source.bits else b.fptrunc)(x, type)

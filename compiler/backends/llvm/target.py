@@ -16,13 +16,15 @@ _X86 = "x86_64-unknown-linux-gnu"
 NAMED = {
     t.name: t
     for t in [
-        CpuTarget("x86-64-v2", _X86, "x86-64-v2", "", 16, 16, 32 << 10, 256 << 10),
+        CpuTarget("x86-64-v2", _X86, "x86-64-v2", "", 16, 16, 32 << 10, 256 << 10,
+                  converts_half=False),
         CpuTarget("x86-64-v3", _X86, "x86-64-v3", "", 32, 16, 32 << 10, 512 << 10),
         CpuTarget("x86-64-v4", _X86, "x86-64-v4", "-prefer-256-bit", 64, 32, 32 << 10, 1 << 20),
         CpuTarget("aarch64", "aarch64-unknown-linux-gnu", "generic", "+neon", 16, 32, 64 << 10),
-        CpuTarget("riscv64", "riscv64-unknown-linux-gnu", "generic-rv64", "+m,+a,+f,+d", 16, 32),
+        CpuTarget("riscv64", "riscv64-unknown-linux-gnu", "generic-rv64", "+m,+a,+f,+d", 16, 32,
+                  converts_half=False),
     ]
-}
+}  # fmt: skip
 
 
 @functools.cache
@@ -42,16 +44,18 @@ def host() -> CpuTarget:
     except RuntimeError:  # not known for every platform
         features = {}
     flat = ",".join(f"{'+' if on else '-'}{name}" for name, on in sorted(features.items()))
-    vector_bytes, registers = 16, 32
+    vector_bytes, registers, converts_half = 16, 32, triple.startswith(("aarch64", "arm64"))
     if triple.startswith("x86_64"):
         wide = features.get("avx512f") and features.get("avx512vl") and features.get("avx512bw")
         vector_bytes = 64 if wide else 32 if features.get("avx2") else 16
         registers = 32 if wide else 16
+        converts_half = bool(features.get("f16c"))
         if wide:
             flat += ",-prefer-256-bit"
     return CpuTarget(
         "host", triple, llvm.get_host_cpu_name(), flat, vector_bytes, registers,
         _cache_size("LEVEL1_DCACHE", 32 << 10), _cache_size("LEVEL2_CACHE", 512 << 10),
+        converts_half,
     )  # fmt: skip
 
 

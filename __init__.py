@@ -13,12 +13,16 @@ if TYPE_CHECKING:
     from .compiler.errors import TesselError
     from .compiler.grad import graph_gradients as gradients
     from .compiler.ir import Graph
+    from .frontends import native
+    from .frontends.native import custom_gradient
+    from .runtime import optimizers
     from .runtime.executable import Executable
+    from .runtime.training import Trainer
 
 __version__ = "0.1.0"
 __all__ = [
-    "Executable", "Graph", "TesselError", "compile", "grad", "gradients", "jit", "load",
-    "value_and_grad",
+    "Executable", "Graph", "TesselError", "Trainer", "compile", "custom_gradient", "grad",
+    "gradients", "jit", "load", "native", "optimizers", "value_and_grad",
 ]  # fmt: skip
 
 
@@ -120,6 +124,14 @@ def _load(name: str):
         from .runtime.executable import Executable as value
     elif name == "gradients":
         from .compiler.grad import graph_gradients as value
+    elif name == "native":
+        from .frontends import native as value
+    elif name == "custom_gradient":
+        from .frontends.native import custom_gradient as value
+    elif name == "optimizers":
+        from .runtime import optimizers as value
+    elif name == "Trainer":
+        from .runtime.training import Trainer as value
     elif name in ("jit", "grad", "value_and_grad"):
         from .frontends.native.transforms import make_transforms
 

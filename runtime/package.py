@@ -84,6 +84,12 @@ def _describe(signature: Signature) -> dict:
     }
 
 
+def _port(name, type) -> Port:
+    if not isinstance(name, str):
+        raise TypeError(f"{name!r} is no name")
+    return Port(name, parse_type(type))
+
+
 def load(path, *, native: bool = True, threads: int | None = None, cache=None) -> Executable:
     """The executable of a package. Raises PackageError for files that are damaged or foreign."""
     package = Package(path)
@@ -105,8 +111,8 @@ class Package:
             self.manifest: dict[str, Any] = json.loads(bytes(self.container.section("manifest")))
             described = self.manifest["signature"]
             self.signature = Signature(
-                [Port(n, parse_type(t)) for n, t in described["inputs"]],
-                [Port(n, parse_type(t)) for n, t in described["outputs"]],
+                [_port(n, t) for n, t in described["inputs"]],
+                [_port(n, t) for n, t in described["outputs"]],
                 dict(described["updates"]),
             )
         except (KeyError, TypeError, ValueError, TesselError) as error:
@@ -128,9 +134,12 @@ class Package:
         """The graph that the package carries."""
         text = bytes(self.container.section("graph")).decode()
         try:
-            return parse_graph(text, dict(self.weights))
+            graph = parse_graph(text, dict(self.weights))
         except TesselError as error:
             raise PackageError(f"its graph cannot be read: {error}", where=self.where) from error
+        if _describe(Signature.of(graph)) != _describe(self.signature):
+            raise PackageError("its graph is not the one it describes", where=self.where)
+        return graph
 
     def executable(self, native: bool, threads: int | None, cache) -> Executable:
         manifest = self.manifest
@@ -139,7 +148,10 @@ class Package:
         if foreign is not None and native:
             note = f"the package's code is for {name}, and {foreign}: compiled anew for this CPU"
         use = native and foreign is None and manifest["machine"] is not None
-        target = open_target("cpu" if foreign is not None else name, cache)
+        try:
+            target = open_target("cpu" if foreign is not None else name, cache)
+        except UsageError as error:
+            raise PackageError(f"the package's target: {error}", where=self.where) from None
         exe = Executable(
             self.graph, target, signature=self.signature, level=manifest["level"],
             threads=threads, strict=manifest["strict"],

@@ -1,0 +1,126 @@
+"""Damaged files give a TesselError or a result: no traceback of ours, no crash, no hang.
+
+The files are opened in a child process, so that a crash fails one test and not the session.
+"""
+
+import select
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tessel
+
+from . import damage
+
+SECONDS = 60  # for one file; a slow machine under load included
+COUNT = 100  # of each kind
+BATCH = 25
+
+
+class Worker:
+    """The child process; started again after a crash."""
+
+    def __init__(self):
+        self.process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("fuzz_worker.py"))],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        )  # fmt: skip
+
+    def ask(self, path: Path, native: bool = True) -> str:
+        mode = "native" if native else "graph"
+        self.process.stdin.write(f"{path}\t{mode}\n")
+        self.process.stdin.flush()
+        ready, _, _ = select.select([self.process.stdout], [], [], SECONDS)
+        if not ready:
+            return f"no answer in {SECONDS} s"
+        answer = self.process.stdout.readline().strip()
+        return answer or f"the process ended with {self.process.wait()}"
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture
+def worker():
+    worker = Worker()
+    yield worker
+    worker.close()
+
+
+def outcomes(worker: Worker, files, native: bool = True) -> list[str]:
+    """What came of each file; the first that is neither a result nor a TesselError fails."""
+    results = []
+    for path in files:
+        answer = worker.ask(path, native)
+        good = answer == "ok" or answer.endswith("Error") or answer == "TypeMismatch"
+        assert good, f"{path.name}: " + answer.replace("\\n", "\n")
+        results.append(answer)
+    return results
+
+
+@pytest.fixture(scope="module")
+def model():
+    return damage.sample_model()
+
+
+@pytest.fixture(scope="module")
+def package(model, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("package") / "sample.tsl"
+    exe = tessel.compile(model, shapes={"x": (2, 1, 4, 4)}, threads=1)
+    exe.save(path)
+    return path
+
+
+def test_the_undamaged_files_run(worker, model, package, tmp_path):
+    path = tmp_path / "sample.onnx"
+    path.write_bytes(model.SerializeToString())
+    assert outcomes(worker, [path, package]) == ["ok", "ok"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", range(0, COUNT, BATCH))
+def test_damaged_models(worker, model, tmp_path, start):
+    def files():
+        for i in range(start, start + BATCH):
+            rng = damage.seed("model", i)
+            path = tmp_path / f"model_{i}.onnx"
+            if i % 3:
+                path.write_bytes(damage.damage_model(model, rng).SerializeToString())
+            else:
+                path.write_bytes(damage.damage_bytes(model.SerializeToString(), rng))
+            yield path
+
+    assert any(r != "ok" for r in outcomes(worker, files()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", range(0, COUNT // 2, BATCH))
+def test_damaged_packages(worker, package, tmp_path, start):
+    """What a disk or a download does is seen by the hashes."""
+
+    def files():
+        for i in range(start, start + BATCH):
+            path = tmp_path / f"package_{i}.tsl"
+            damage.copy_damaged(package, path, damage.seed("package", i))
+            yield path
+
+    assert "PackageError" in outcomes(worker, files())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", range(0, COUNT // 2, BATCH))
+def test_packages_with_wrong_contents(worker, package, tmp_path, start):
+    """What another program wrote, with right hashes, is seen by what reads it.
+
+    Machine code is trusted or ignored (`native=False`), so it is ignored here.
+    """
+
+    def files():
+        for i in range(start, start + BATCH):
+            path = tmp_path / f"contents_{i}.tsl"
+            damage.damage_manifest(package, path, damage.seed("contents", i))
+            yield path
+
+    assert "PackageError" in outcomes(worker, files(), native=False)

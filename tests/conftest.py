@@ -50,6 +50,15 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
         return dict(file)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--exported",
+        metavar="DIR",
+        type=Path,
+        help="folder of models made by ../shared/peers/export_models.py (needs torch)",
+    )
+
+
 def has_gpu() -> bool:
     try:
         return ctypes.CDLL("libcuda.so.1").cuInit(0) == 0

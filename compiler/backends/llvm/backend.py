@@ -4,6 +4,7 @@ code = compile_program(program, target)       -> NativeCode
 """
 
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,9 +14,11 @@ from ...loops.nest import ExternCall, Program
 from ..base import CpuTarget
 from .cache import ObjectCache, cache_folder
 from .codegen import generator_version, kernel_module, object_code, optimize
+from .parallel import compile_all
 from .program import MAIN, Layout, Plan, build_plan, main_module
 from .target import machine
 
+MAX_JOBS = 8  # processes that compile at once
 SMALL = 30_000.0  # ns of estimated work below which one thread is faster than several
 
 
@@ -49,14 +52,22 @@ def compile_program(
     cache = ObjectCache(cache_folder() / "objects") if cache is None else cache
     plan = build_plan(program, target, updates)
     objects: dict[str, bytes] = {}
-    for done, code in enumerate(plan.codes.values()):
-        found = cache.get(code.name)
+    missing = []
+    for name, code in plan.codes.items():
+        found = cache.get(name)
         if found is None:
-            found = object_code(kernel_module(code, target), target)
-            cache.put(code.name, found)
-        objects[code.name] = found
+            missing.append((name, lambda code=code: str(kernel_module(code, target))))
+        else:
+            objects[name] = found
+
+    def done(name: str, data: bytes) -> None:
+        cache.put(name, data)
+        objects[name] = data
         if progress is not None:
-            progress(done + 1, len(plan.codes))
+            progress(len(objects), len(plan.codes))
+
+    jobs = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    compile_all(missing, len(missing), target, min(jobs or 1, MAX_JOBS), done)
     entry = str(main_module(plan, target, updates))
     key = "m_" + hashlib.sha256(f"{generator_version()}{target!r}{entry}".encode()).hexdigest()[:24]
     found = cache.get(key)

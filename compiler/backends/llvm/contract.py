@@ -178,7 +178,7 @@ class ContractEmitter:
         """Nested loops over k; both pointers move by constants."""
         e, plan = self.e, self.plan
         if not axes:
-            self._step(a_pointer, b_pointer, places, sums)
+            self._steps([(a_pointer, b_pointer)], places, sums)
             return
         axis, inner = axes[0], axes[1:]
         a_step = strides.get(axis, 0)
@@ -190,9 +190,15 @@ class ContractEmitter:
         def body(k: ir.Value) -> None:
             a = e.b.gep(a_pointer, [e.b.mul(k, i64(a_step))], source_etype=self.type)
             b = e.b.gep(b_pointer, [e.b.mul(k, i64(b_step))], source_etype=self.type)
+            pointers = []
             for u in range(unroll):
                 au = e.b.gep(a, [i64(u * a_step)], source_etype=self.type) if u else a
                 bu = e.b.gep(b, [i64(u * b_step)], source_etype=self.type) if u else b
+                pointers.append((au, bu))
+            if not inner:
+                self._steps(pointers, places, sums)
+                return
+            for au, bu in pointers:
                 self._k_loops(inner, strides, au, bu, places, sums)
 
         if axis.extent == unroll:
@@ -201,22 +207,25 @@ class ContractEmitter:
         with e.loop(i64(0), i64(axis.extent), unroll, name="k") as k:
             body(k)
 
-    def _step(self, a_pointer, b_pointer, places, sums) -> None:
-        """One k: a row of B against a column of A."""
+    def _steps(self, pointers, places, sums) -> None:
+        """Several k: each a row of B against a column of A."""
         e, plan = self.e, self.plan
-        columns = []
-        for v in range(plan.tile.vectors):
-            place = e.b.gep(b_pointer, [i64(v * plan.lanes)], source_etype=self.type)
-            columns.append(e.b.load(place, typ=self.vector, align=self.dtype.bytes))
-            if plan.b == "constant":
-                ahead = e.b.gep(place, [i64(PREFETCH)], source_etype=I8)
-                e.b.call(self.prefetch, [ahead, *(ir.Constant(I32, x) for x in (0, 3, 1))])
-        for r in range(plan.tile.rows):
-            place = e.b.gep(a_pointer, [i64(places[r])], source_etype=self.type)
-            x = splat(e.b, e.b.load(place, typ=self.type, align=self.dtype.bytes), plan.lanes)
-            for v, y in enumerate(columns):
-                acc = sums[r][v]
-                e.b.store(self._multiply_add(x, y, e.b.load(acc)), acc)
+        values = [[e.b.load(acc) for acc in line] for line in sums]
+        for a_pointer, b_pointer in pointers:
+            columns = []
+            for v in range(plan.tile.vectors):
+                place = e.b.gep(b_pointer, [i64(v * plan.lanes)], source_etype=self.type)
+                columns.append(e.b.load(place, typ=self.vector, align=self.dtype.bytes))
+                if plan.b == "constant":
+                    ahead = e.b.gep(place, [i64(PREFETCH)], source_etype=I8)
+                    e.b.call(self.prefetch, [ahead, *(ir.Constant(I32, x) for x in (0, 3, 1))])
+            for r, line in enumerate(values):
+                place = e.b.gep(a_pointer, [i64(places[r])], source_etype=self.type)
+                x = splat(e.b, e.b.load(place, typ=self.type, align=self.dtype.bytes), plan.lanes)
+                values[r] = [self._multiply_add(x, y, acc) for y, acc in zip(columns, line)]
+        for line, new in zip(sums, values):
+            for acc, value in zip(line, new):
+                e.b.store(value, acc)
 
     def _multiply_add(self, x, y, acc):
         if self.dtype.is_float:

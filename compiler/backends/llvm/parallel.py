@@ -1,0 +1,120 @@
+"""Object code of many kernels, in several processes: LLVM's Python binding runs one at a time.
+
+A worker is this file run as a module. It reads a target, then modules as text, each with its length
+before it, and answers each with its object file in the same way. A worker that dies is no loss: its
+kernel is compiled here.
+"""
+
+import contextlib
+import json
+import queue
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from typing import BinaryIO
+
+from ..base import CpuTarget
+from .codegen import object_code
+
+WORTH = 12  # kernels from which starting workers (about 0.3 s) pays
+LENGTH = struct.Struct("<Q")
+
+
+def compile_all(
+    modules: Iterable[tuple[str, Callable[[], str]]],
+    count: int,
+    target: CpuTarget,
+    jobs: int,
+    done: Callable[[str, bytes], None],
+) -> None:
+    """Compile `count` named modules, whose text is made when called for, with `jobs` processes.
+
+    `done(name, object)` is called from several threads, once per module.
+    """
+    if jobs < 2 or count < WORTH:
+        for name, text in modules:
+            done(name, object_code(text(), target))
+        return
+    tasks: queue.Queue = queue.Queue(maxsize=2 * jobs)
+    errors: list[BaseException] = []
+
+    def serve() -> None:
+        worker = _Worker(target)
+        while (task := tasks.get()) is not None:
+            try:
+                done(task[0], worker.compile(task[1]))
+            except Exception as error:
+                errors.append(error)
+        worker.close()
+
+    threads = [threading.Thread(target=serve, daemon=True) for _ in range(jobs)]
+    for t in threads:
+        t.start()
+    for name, text in modules:
+        if errors:
+            break
+        tasks.put((name, text()))
+    for _ in threads:
+        tasks.put(None)
+    for t in threads:
+        t.join()
+    if errors:
+        raise errors[0]
+
+
+class _Worker:
+    """One process; compiles here once it has failed."""
+
+    def __init__(self, target: CpuTarget):
+        self.target = target
+        command = f"from {__name__} import main; main()"
+        try:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", command], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+            _send(self.process.stdin, json.dumps(asdict(target)).encode())
+        except OSError:
+            self.process = None
+
+    def compile(self, text: str) -> bytes:
+        if self.process is not None:
+            try:
+                _send(self.process.stdin, text.encode())
+                answer = _receive(self.process.stdout)
+                if answer:
+                    return answer
+            except OSError:
+                pass  # it is gone: what it was asked for is compiled below
+            self.close()
+        return object_code(text, self.target)
+
+    def close(self) -> None:
+        if self.process is not None:
+            with contextlib.suppress(BrokenPipeError):  # of what it never read
+                self.process.stdin.close()
+            self.process.stdout.close()
+            self.process.wait()
+            self.process = None
+
+
+def _send(stream: BinaryIO, data: bytes) -> None:
+    stream.write(LENGTH.pack(len(data)) + data)
+    stream.flush()
+
+
+def _receive(stream: BinaryIO) -> bytes:
+    """The next message; empty at the end of the stream."""
+    head = stream.read(LENGTH.size)
+    return stream.read(LENGTH.unpack(head)[0]) if len(head) == LENGTH.size else b""
+
+
+def main() -> None:
+    """The worker's side."""
+    given, out = sys.stdin.buffer, sys.stdout.buffer
+    target = CpuTarget(**json.loads(_receive(given)))
+    while text := _receive(given):
+        _send(out, object_code(text.decode(), target))

@@ -111,7 +111,7 @@ class Executable:
                         break
                 else:
                     return arrays, built
-        except (KeyError, AttributeError, TypeError):
+        except (KeyError, IndexError, AttributeError, TypeError):
             pass  # something is unusual: the careful check says what
         arrays, binding = self.signature.check(feeds)
         return arrays, self.specialization(binding, tuple([x.shape for x in arrays]))

@@ -12,7 +12,7 @@ import llvmlite.binding as llvm
 import numpy as np
 
 from ..compiler.backends.llvm.backend import NativeCode
-from ..compiler.backends.llvm.program import MAIN
+from ..compiler.backends.llvm.program import MAIN, Layout
 from ..compiler.backends.llvm.target import initialize
 from ..compiler.backends.numpy import Objects, has_bytes, run_extern
 from ..compiler.loops.nest import ExternCall
@@ -39,35 +39,36 @@ class NativeModule:
         self._engine = _link(code.objects)
         self._entry = self._engine.get_function_address(MAIN)
         self._weights = [np.ascontiguousarray(w) for w in code.weights]
-        self._pointers = [w.ctypes.data for w in self._weights]
-        self._arenas: list[tuple[np.ndarray, int]] = []
+        self._shapes = [
+            (t.shape, t.dtype.numpy) if has_bytes(t) else None for t in self.output_types
+        ]
+        self._frames: list[_Frame] = []
         self._lock = threading.Lock()
 
-    def __call__(self, inputs: Sequence[np.ndarray], threads: int, outputs=None) -> list:
-        """Run on contiguous arrays of the right types; returns fresh arrays (or `outputs`)."""
-        layout = self.code.layout
+    def __call__(self, inputs: Sequence[np.ndarray], threads: int) -> list:
+        """Run on contiguous arrays of the right types; returns fresh arrays.
+
+        For each entry of `updates` the input's array is written and returned.
+        """
         threads = threads if self.code.parallel else 1
-        if outputs is None:
-            outputs = [
-                np.empty(t.shape, t.dtype.numpy) if has_bytes(t) else None
-                for t in self.output_types
-            ]
+        outputs = [None if s is None else np.empty(*s) for s in self._shapes]
         for i, j in self.updates.items():
             outputs[i] = inputs[j]
-        memory, available = self._take_arena(threads)
+        frame = self._take_frame(threads)
+        table, position = frame.table, Layout.FIRST
+        for x in inputs:
+            table[position] = x.__array_interface__["data"][0]
+            position += 1
+        for y in outputs:
+            table[position] = None if y is None else y.__array_interface__["data"][0]
+            position += 1
         externs = self.code.externs
         call = _Externs(externs, inputs, outputs, self._weights) if externs else None
-        table = (ctypes.c_void_p * layout.size)(
-            memory.ctypes.data,
-            memory.ctypes.data + -(-self.code.arena // ALIGNMENT) * ALIGNMENT,
-            ctypes.cast(call.callback, ctypes.c_void_p).value if call is not None else None,
-            *[x.ctypes.data for x in inputs],
-            *[None if y is None else y.ctypes.data for y in outputs],
-            *self._pointers,
-        )
-        self.pool.run(self._entry, ctypes.addressof(table), threads)
+        if call is not None:
+            table[Layout.CALLBACK] = ctypes.cast(call.callback, ctypes.c_void_p).value
+        self.pool.run(self._entry, frame.address, threads)
         with self._lock:
-            self._arenas.append((memory, available))
+            self._frames.append(frame)
         if call is not None:
             call.finish()
         return outputs
@@ -76,13 +77,28 @@ class NativeModule:
         """Where the function of a kernel lies."""
         return self._engine.get_function_address(name)
 
-    def _take_arena(self, threads: int) -> tuple[np.ndarray, int]:
+    def _take_frame(self, threads: int) -> "_Frame":
         with self._lock:
-            for i, (_, available) in enumerate(self._arenas):
-                if available >= threads:
-                    return self._arenas.pop(i)
-        arena = -(-self.code.arena // ALIGNMENT) * ALIGNMENT
-        return aligned_empty(arena + self.code.scratch * threads + ALIGNMENT), threads
+            for i, frame in enumerate(self._frames):
+                if frame.threads >= threads:
+                    return self._frames.pop(i)
+        return _Frame(self.code, self._weights, threads)
+
+
+class _Frame:
+    """Memory of one run at a time: arena, scratch, and the entry's table of pointers, of which
+    those of the weights are set once and those of inputs and outputs by each run."""
+
+    def __init__(self, code: NativeCode, weights: Sequence[np.ndarray], threads: int):
+        self.threads = threads
+        arena = -(-code.arena // ALIGNMENT) * ALIGNMENT
+        self.memory = aligned_empty(arena + code.scratch * threads + ALIGNMENT)
+        self.table = (ctypes.c_void_p * code.layout.size)()
+        self.address = ctypes.addressof(self.table)
+        start = self.memory.ctypes.data
+        self.table[Layout.ARENA], self.table[Layout.SCRATCH] = start, start + arena
+        for i, w in enumerate(weights):
+            self.table[code.layout.position("weight", i)] = w.ctypes.data
 
 
 def _link(objects: dict[str, bytes]):

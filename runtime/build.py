@@ -3,6 +3,8 @@
     target = open_target("cpu:x86-64-v3")
     built = target.build(graph)                   # Built: built.module(arrays, threads) -> outputs
 
+Loading a package needs no compiler: the passes and the lowering are imported where they are used.
+
 A module takes contiguous arrays in the graph's order and returns fresh ones; for each entry of
 `graph.updates` it writes into the input's array and returns that.
 """
@@ -16,11 +18,8 @@ import numpy as np
 
 from ..compiler.errors import UnsupportedError, UsageError
 from ..compiler.ir import Graph
-from ..compiler.loops.lower import lower
 from ..compiler.loops.nest import Program
 from ..compiler.passes.base import Report, run_pipeline
-from ..compiler.passes.pipelines import cpu_pipeline, default_pipeline
-from ..compiler.passes.specialize import specialize
 
 TARGETS = "cpu, cpu:NAME, numpy, cuda, cuda:sm_NN"
 
@@ -81,6 +80,8 @@ def object_cache(cache):
 
 def optimize(graph: Graph, level: int, target: Target, report: Report | None = None, **options):
     """The graph after the passes of `-O{level}`."""
+    from ..compiler.passes.pipelines import default_pipeline
+
     pipeline = default_pipeline(level, channels_last=target.channels_last)
     return run_pipeline(graph, pipeline, report=report, **options)
 
@@ -90,6 +91,9 @@ def build(graph: Graph, binding: dict[str, int], level: int, target: Target, str
 
     `graph` has been optimized already; most passes find nothing to do, so this costs little.
     """
+    from ..compiler.loops.lower import lower
+    from ..compiler.passes.specialize import specialize
+
     if binding:
         graph = optimize(specialize(graph, binding), level, target)
     program = lower(target.prepare(graph))
@@ -161,6 +165,8 @@ class CpuTarget:
         self.machine = parse_target(name)
 
     def prepare(self, graph: Graph) -> Graph:
+        from ..compiler.passes.pipelines import cpu_pipeline
+
         return run_pipeline(graph, cpu_pipeline())
 
     def build(self, graph: Graph, program: Program):

@@ -162,7 +162,8 @@ class _Planner:
             return f"{reader.op.name} reads it more than once"
         if reader.op.name.startswith(("gather", "scatter", "top_k")) and position == 0:
             return f"{reader.op.name} reads it at computed places"
-        if kind == "map" and _is_expensive(node) and _grows(value, reader):
+        once = self.kinds[reader] in PIECES and stores_whole(reader)
+        if kind == "map" and not once and _is_expensive(node) and _grows(value, reader):
             return f"{reader.op.name} would compute it {_growth(value, reader)} times"
         return None
 

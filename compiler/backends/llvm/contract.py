@@ -26,7 +26,7 @@ from .contract_plan import ContractSchedule
 from .emit import Emitter, lanes_below
 from .nest import _minimum
 from .reduction import identity
-from .scalar import PRIMITIVE, intrinsic, splat
+from .scalar import intrinsic, multiply_add, splat
 from .types import I8, I32, PTR, VOID, i64, memory_type, register_type
 
 PREFETCH = 2048  # bytes that packed weights are fetched ahead
@@ -229,7 +229,7 @@ class ContractEmitter:
 
     def _multiply_add(self, x, y, acc):
         if self.dtype.is_float:
-            return PRIMITIVE["fma"](self.e.b, self.dtype, x, y, acc)
+            return multiply_add(self.e.b, x, y, acc)
         return self.e.b.add(acc, self.e.b.mul(x, y))
 
     def _packed_a(self) -> tuple[ir.Value, dict[Axis, int]]:

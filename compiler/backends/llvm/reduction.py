@@ -12,7 +12,7 @@ from ...loops.expr import Axis, Expr
 from ...loops.schedule import lane_cost
 from ...types import BOOL, DType
 from .emit import UNROLL, Emitter, first_lanes
-from .scalar import PRIMITIVE
+from .scalar import PRIMITIVE, multiply_add
 from .types import I32, constant, i64, register_type, vector
 
 LINES = 1024  # expressions that a reduction may be written out to
@@ -63,7 +63,7 @@ def _combine(m: Emitter, e: Expr, total: ir.Value, body: Expr, get) -> ir.Value:
     combiner = e.data[0]
     if combiner == "sum" and body.op == "mul" and e.dtype.is_float and e.dtype.bits >= 32:
         x, y = (get(a) for a in body.args)
-        return PRIMITIVE["fma"](m.b, e.dtype, x, y, total)
+        return multiply_add(m.b, x, y, total)
     return PRIMITIVE[s.COMBINERS[combiner]](m.b, e.dtype, total, get(body))
 
 

@@ -36,6 +36,12 @@ def splat(b: ir.IRBuilder, value: ir.Value, lanes: int) -> ir.Value:
     return b.shuffle_vector(first, undefined, zeros)
 
 
+def multiply_add(b: ir.IRBuilder, x: ir.Value, y: ir.Value, z: ir.Value) -> ir.Value:
+    """x * y + z, fused where the machine does that in one instruction (`fma` always is)."""
+    name = f"llvm.fmuladd.{suffix(x.type)}"
+    return b.call(intrinsic(b.module, name, x.type, [x.type] * 3), [x, y, z])
+
+
 def _binary(float_op: str | None, signed: str, unsigned: str | None = None) -> Callable:
     def emit(b, dtype, x, y):
         op = float_op if dtype.is_float else signed if dtype.kind == "i" else unsigned or signed
@@ -277,4 +283,4 @@ def emit_cast(b: ir.IRBuilder, x: ir.Value, source: DType, target: DType) -> ir.
     return x if target.bits == source.bits else b.trunc(x, type)
 
 
-__all__ = ["I1", "PRIMITIVE", "emit_cast", "intrinsic", "lanes_of", "splat"]
+__all__ = ["I1", "PRIMITIVE", "emit_cast", "intrinsic", "lanes_of", "multiply_add", "splat"]

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from ..errors import UnsupportedError
 from ..ir import Graph, Node, Value
 from ..ops.registry import Control, Extern, Kernels
-from ..types import STR, TensorType
+from ..types import TensorType
 from . import expr as s
+from .copies import copy_steps, keep_old_values
 from .expand import expand_composites
 from .expr import Axis, Buffer
 from .fuse import Fusion, is_border, kind_of, plan_fusion, stores_whole
@@ -33,11 +34,11 @@ def lower(graph: Graph) -> Program:
             )  # fmt: skip
     graph = expand_composites(graph)
     lowering = _Lowering()
-    inputs = [Storage.of(v.type, "input", i) for i, v in enumerate(graph.inputs)]
-    outputs = [Storage.of(v.type, "output", i) for i, v in enumerate(graph.outputs)]
-    steps = lowering.graph(
-        graph, [Place(x) for x in inputs], [Place(x) for x in outputs], graph.updates
-    )
+    inputs = [Place(Storage.of(v.type, "input", i)) for i, v in enumerate(graph.inputs)]
+    outputs = [Place(Storage.of(v.type, "output", i)) for i, v in enumerate(graph.outputs)]
+    steps = lowering.graph(graph, inputs, outputs, graph.updates)
+    types = [v.type for v in graph.outputs]
+    steps = keep_old_values(steps, inputs, outputs, types, graph.updates)
     steps, arena = plan_memory(steps)
     return Program(
         steps=steps,
@@ -92,29 +93,32 @@ class _Scope:
         self.fusion = plan_fusion(graph)
         parent.fusions.append(self.fusion)
         late = self._assign_outputs(graph, outputs, updates)
-        for node in graph.nodes:
-            if node not in late:
-                self._node(node)
-        for node in late:
-            self._node(node)
+        for wanted in (False, True):
+            for node in graph.nodes:
+                if (node in late) == wanted:
+                    self._node(node)
         for value, place in zip(graph.outputs, outputs):
             if self._place(value) != place:
-                self._copy(value, place)
+                self.steps += copy_steps(self._place(value), place, value.type)
 
-    def _assign_outputs(self, graph, outputs, updates) -> list[Node]:
+    def _assign_outputs(self, graph, outputs, updates) -> set[Node]:
         """Let producers write into the outputs directly; returns the nodes that must run last.
 
-        An output that takes over an input's memory is stored after everything else has read it.
+        An output that takes over an input's memory is stored after everything else has read it
+        (`copies.py` sees to what has to read it later still).
         """
-        late = []
+        late = set()
         self.preset: dict[Value, Place] = {}
         for i, (value, place) in enumerate(zip(graph.outputs, outputs)):
             source = self._alias_source(value)
             if source.node is None or source.constant is not None or source in self.preset:
                 continue
             self.preset[source] = place
-            if i in updates and source is value:
-                late.append(value.node)
+            if i in updates:
+                late.add(source.node)
+        for node in graph.nodes:
+            if any(v is not None and v.node in late for v in node.inputs):
+                late.add(node)
         return late
 
     def _alias_source(self, value: Value) -> Value:
@@ -216,20 +220,6 @@ class _Scope:
         where = {b: self._place(v) for v, b in buffers.items()} | outs
         self.steps.append(Call(kernel, tuple(where[b] for b in kernel.sources), group))
 
-    def _copy(self, value: Value, place: Place) -> None:
-        if not isinstance(value.type, TensorType) or value.type.dtype == STR:
-            raise UnsupportedError(
-                "strings, sequences and maps cannot be copied from one output to another",
-                where=f"%{value.name}", received=value.type,
-                fix="return what an op makes of them, once",
-            )  # fmt: skip
-        source, out = Buffer("x", value.type), Buffer("y", value.type)
-        axes = tuple(Axis("i", d) for d in value.shape)
-        index = tuple(s.axis(a) for a in axes)
-        kernel = merge_axes(Kernel("copy", axes, (Store(out, index, source[index]),)))
-        if all(a.extent for a in kernel.axes):
-            self.steps.append(Call(kernel, (self._place(value), place)))
-
     def _extern(self, node: Node, function) -> None:
         inputs = tuple(None if v is None else self._place(v) for v in node.inputs)
         outputs = tuple(self._new(v) for v in node.outputs)
@@ -271,7 +261,7 @@ class _Scope:
         states = []
         for value, result, source in zip(node.inputs[:n], node.outputs, body.inputs):
             place = self._new(result)  # the final state's memory carries the state
-            self._copy(value, place)
+            self.steps += copy_steps(self._place(value), place, value.type)
             states.append((place, source.type))
         slices = [slice_of(p, v.type) for p, v in zip(operands[n : n + m], body.inputs[n : n + m])]
         stacked = [
@@ -283,25 +273,9 @@ class _Scope:
         steps = self.parent.graph(
             body, [p for p, _ in states] + slices + operands[n + m :], nexts + stacked
         )
-        inner = _Copies(self.parent)
         for source, (place, t) in zip(nexts, states):
-            inner.copy(source, place, t)
-        self.steps.append(For(loop, trips, steps + inner.steps))
-
-
-class _Copies:
-    """Copy steps between places."""
-
-    def __init__(self, parent):
-        self.steps: list = []
-
-    def copy(self, source: Place, target: Place, type: TensorType) -> None:
-        x, y = Buffer("x", type), Buffer("y", type)
-        axes = tuple(Axis("i", d) for d in type.shape)
-        index = tuple(s.axis(a) for a in axes)
-        kernel = merge_axes(Kernel("copy", axes, (Store(y, index, x[index]),)))
-        if all(a.extent for a in kernel.axes):
-            self.steps.append(Call(kernel, (source, target)))
+            steps += copy_steps(source, place, t)
+        self.steps.append(For(loop, trips, steps))
 
 
 class _KernelWriter:

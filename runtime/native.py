@@ -45,13 +45,14 @@ class NativeModule:
         self._frames: list[_Frame] = []
         self._lock = threading.Lock()
 
-    def __call__(self, inputs: Sequence[np.ndarray], threads: int) -> list:
-        """Run on contiguous arrays of the right types; returns fresh arrays.
+    def __call__(self, inputs: Sequence[np.ndarray], threads: int, outputs=None) -> list:
+        """Run on contiguous arrays of the right types; returns fresh arrays (or `outputs`).
 
         For each entry of `updates` the input's array is written and returned.
         """
         threads = threads if self.code.parallel else 1
-        outputs = [None if s is None else np.empty(*s) for s in self._shapes]
+        if outputs is None:
+            outputs = [None if s is None else np.empty(*s) for s in self._shapes]
         for i, j in self.updates.items():
             outputs[i] = inputs[j]
         frame = self._take_frame(threads)

@@ -226,6 +226,13 @@ def test_what_a_product_reads_often_has_memory():
                "f32[70,80]", "f32[70,60]")  # fmt: skip
 
 
+def test_nor_through_moves():
+    kept(lambda b, x, w: b.matmul(b.exp(x).transpose(1, 0), w), ["f32[70,80]", "f32[70,60]"],
+         "matmul reads it more than once", "exp")  # fmt: skip
+    kept(lambda b, x, w: b.matmul(b.exp(x).reshape(80, 70)[:, :50].transpose(1, 0), w),
+         ["f32[5600]", "f32[80,60]"], "matmul reads it more than once", "exp")  # fmt: skip
+
+
 def test_work_on_weights_is_left_to_the_packing():
     def build(b, x):
         w = b.constant(np.ones((70, 60), np.int8))

@@ -80,7 +80,8 @@ def plan_fusion(graph: Graph) -> Fusion:
 class _Planner:
     """Walks from the outputs to the inputs: the readers of a value are decided before it.
 
-    `roots[v]` are the kernels that read v; `claims[root]` the kinds of heavy values inside one.
+    `roots[v]` are the kernels that read v; `claims[root]` the kinds of heavy values inside one;
+    `again[v]` is the op that reads an inlined move more than once.
     """
 
     def __init__(self, graph: Graph):
@@ -92,6 +93,7 @@ class _Planner:
         self.fusion = Fusion()
         self.roots: dict[Value, set] = {}
         self.claims: dict[object, set[str]] = {}
+        self.again: dict[Value, str] = {}
 
     def _has_heavy_reader(self, pad: Node) -> bool:
         """Whether the padded value would be read more than once, so that it gets memory."""
@@ -105,12 +107,21 @@ class _Planner:
                 why = self._keep(value, node)
                 if why is None:
                     self.fusion.inlined.add(value)
+                    again = [self._reads_again(r) for r, _ in self.uses.get(value, [])]
+                    if any(again):
+                        self.again[value] = next(filter(None, again))
                     if self.kinds[node] in HEAVY:
                         for root in self.roots[value]:
                             self.claims.setdefault(root, set()).add(self.kinds[node])
                 elif self.uses.get(value):
                     self.fusion.reasons[value] = why
         return self.fusion
+
+    def _reads_again(self, reader: Node) -> str | None:
+        """The product or the pool that reads `reader`'s operands more than once, if one does."""
+        if self.kinds[reader] in ("contract", "window"):
+            return reader.op.name
+        return next((self.again[v] for v in reader.outputs if v in self.again), None)
 
     def _roots(self, value: Value) -> set:
         found = set()
@@ -156,10 +167,11 @@ class _Planner:
         kind, target = self.kinds[node], self.kinds[reader]
         if target == "other":
             return f"{reader.op.name} reads memory"
-        if target in ("contract", "window"):
+        again = self._reads_again(reader)
+        if again is not None:
             if node.op.name in ("transpose", "reshape", "slice", "split") or _is_weight_side(node):
                 return None
-            return f"{reader.op.name} reads it more than once"
+            return f"{again} reads it more than once"
         if reader.op.name.startswith(("gather", "scatter", "top_k")) and position == 0:
             return f"{reader.op.name} reads it at computed places"
         once = self.kinds[reader] in PIECES and stores_whole(reader)

@@ -9,7 +9,7 @@ import pytest
 from tessel.compiler.backends.numpy import NumpyModule
 from tessel.compiler.builder import Builder
 from tessel.compiler.interpret import interpret
-from tessel.compiler.loops.fuse import kind_of, plan_fusion
+from tessel.compiler.loops.fuse import DEPTH, kind_of, plan_fusion
 from tessel.compiler.loops.lower import lower
 from tessel.compiler.loops.nest import Call
 
@@ -312,3 +312,17 @@ def test_values_that_nobody_reads_are_not_named():
     b.exp(x)
     b.output("y", b.neg(x))
     assert plan_fusion(b.graph).reasons == {}
+
+
+def test_a_long_chain_becomes_several_kernels():
+    b = Builder()
+    y = b.input("x", "f32[64]")
+    for i in range(500):
+        y = b.sigmoid(y * 1.5) - y if i % 2 else b.tanh(y)
+    b.output("y", y)
+    reasons = plan_fusion(b.graph).reasons.values()
+    assert f"more than {DEPTH} nodes would be in one expression" in reasons
+
+    x = np.linspace(-2, 2, 64, dtype=np.float32)
+    (given,) = NumpyModule(lower(b.graph))([x])
+    np.testing.assert_allclose(given, interpret(b.graph, [x])[0], rtol=1e-5, atol=1e-6)

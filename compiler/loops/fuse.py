@@ -21,6 +21,9 @@ from ..types import TensorType
 from .pull import expansion, is_pullable
 
 ROW_LIMIT = 1 << 16  # elements of a row that a kernel may walk several times
+DEPTH = (
+    24  # nodes that one expression may hold above each other: expressions are walked recursively
+)
 SMALL = 4096  # elements below which computing a value in each of its readers is cheap enough
 
 
@@ -92,6 +95,7 @@ class _Planner:
                 self.kinds[node] = "kernels"
         self.fusion = Fusion()
         self.roots: dict[Value, set] = {}
+        self.depths: dict[Value, int] = {}
         self.claims: dict[object, set[str]] = {}
         self.again: dict[Value, str] = {}
 
@@ -107,6 +111,7 @@ class _Planner:
                 why = self._keep(value, node)
                 if why is None:
                     self.fusion.inlined.add(value)
+                    self.depths[value] = self._depth(value, node)
                     again = [self._reads_again(r) for r, _ in self.uses.get(value, [])]
                     if any(again):
                         self.again[value] = next(filter(None, again))
@@ -122,6 +127,16 @@ class _Planner:
         if self.kinds[reader] in ("contract", "window"):
             return reader.op.name
         return next((self.again[v] for v in reader.outputs if v in self.again), None)
+
+    def _depth(self, value: Value, node: Node) -> int:
+        """Nodes from the root down to this one; a composite counts with what is inside of it."""
+        above = [
+            self.depths.get(out, 0)
+            for reader, _ in self.uses.get(value, [])
+            for out in reader.outputs
+        ]
+        own = len(expansion(node).nodes) if isinstance(node.op.loops, Expand) else 1
+        return max(above, default=0) + own
 
     def _roots(self, value: Value) -> set:
         found = set()
@@ -156,6 +171,8 @@ class _Planner:
             why = self._edge(value, node, reader, position)
             if why is not None:
                 return why
+        if kind != "alias" and self._depth(value, node) > DEPTH:
+            return f"more than {DEPTH} nodes would be in one expression"
         if len(self.roots[value]) > 1:
             if kind in ("map", "move") and _is_cheap(node, value):
                 return None

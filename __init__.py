@@ -35,7 +35,8 @@ def compile(
 
     target      "cpu" (this machine), "cpu:x86-64-v3", …, "cuda", "cuda:sm_90", "numpy"
     shapes      sizes of dims that the model leaves open, by input: {"x": (1, 3, 224, 224)};
-                dims that stay open are compiled when inputs arrive
+                dims that stay open are compiled when inputs arrive, and so are models with
+                inputs that decide shapes (Reshape to an input): for each of their values
     opt_level   0 nothing is rewritten … 2 the default, 3 the most
     threads     how many cores a run may use; None: those that this process may use
     strict      refuse models of which a part would run outside compiled code
@@ -57,10 +58,12 @@ def compile(
     try:
         graph = read(model, shapes)
     except UnsupportedError as error:
-        deferred = _declare(model, shapes, error)
+        from .frontends.onnx.declared import defer
+
+        deferred = defer(model, shapes, error)
         if deferred is None:
             raise
-        return Executable(deferred[0], where, specialize=deferred[1], **options)
+        return Executable(deferred.graph, where, specialize=deferred, **options)
     report = Report()
     graph = optimize(graph, opt_level, where, report, observer=observer)
     exe = Executable(graph, where, **options)
@@ -70,33 +73,23 @@ def compile(
     return exe
 
 
-def _declare(model, shapes, error):
-    """For a model that can only be read with known sizes: its declaration, and what reads it."""
-    if not error.findings or not all("--shapes" in (f.fix or "") for f in error.findings):
-        return None
-    from .frontends.onnx.declared import declare
+def read(model, shapes=None, values=None) -> "Graph":
+    """The Graph of a model (see `compile`), before any pass. `shapes` as in `compile`.
 
-    graph = declare(model, shapes)
-    if graph is None:
-        return None
-
-    def specialize(binding):
-        types = {v.name: v.type.substitute(binding) for v in graph.inputs}
-        return read(model, {name: t.shape for name, t in types.items()})
-
-    return graph, specialize
-
-
-def read(model, shapes=None) -> "Graph":
-    """The Graph of a model (see `compile`), before any pass. `shapes` as in `compile`."""
+    `values`: arrays of those inputs of an ONNX model that decide shapes, where it has such; the
+    graph is right for these values only.
+    """
+    from .compiler.errors import UsageError
     from .compiler.ir import Graph
     from .runtime.signature import fix_shapes
 
     if isinstance(model, Graph):
+        if values:
+            raise UsageError("a graph's shapes never depend on values", received=", ".join(values))
         return fix_shapes(model, shapes) if shapes else model
     from .frontends.onnx.reader import read as read_onnx
 
-    return read_onnx(model, shapes=shapes)
+    return read_onnx(model, shapes=shapes, values=values)
 
 
 def load(path, *, native=True, threads=None, cache=None) -> "Executable":

@@ -9,8 +9,8 @@ A module takes contiguous arrays in the graph's order and returns fresh ones; fo
 `graph.updates` it writes into the input's array and returns that.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -35,7 +35,8 @@ class Built:
     """One specialisation of a model: its graph and program, its code, and what runs it.
 
     `program` and `graph` are None where the code was loaded from a package. `code` is the
-    target's own record (the CPU's is `NativeCode`), None for numpy.
+    target's own record (the CPU's is `NativeCode`), None for numpy. It is right for these `values`
+    of inputs only.
     """
 
     binding: dict[str, int]
@@ -43,6 +44,18 @@ class Built:
     code: Any = None
     graph: Graph | None = None
     program: Program | None = None
+    values: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+class Deferred(Protocol):
+    """A model whose graph depends on sizes and values of its inputs.
+
+    `values` names the inputs whose values decide; a call can find out that there are more.
+    """
+
+    values: tuple[str, ...]
+
+    def __call__(self, binding: Mapping[str, int], inputs: Mapping[str, np.ndarray]) -> Graph: ...
 
 
 class Target(Protocol):

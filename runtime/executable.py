@@ -5,11 +5,12 @@
 The sizes of symbolic dims are known when arrays arrive: each combination of shapes is compiled
 once (a *specialisation*, see `build.py`) and the last ones are kept. A run looks its
 specialisation up by the shapes of its inputs; only where that fails are inputs looked at closely.
+Where small inputs decide shapes (`static`), their values are part of the combination.
 """
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy as np
 from ..compiler.errors import InputError, UsageError
 from ..compiler.ir import Graph
 from ..compiler.passes.base import Report
-from .build import Built, Target, build, optimize
+from .build import Built, Deferred, Target, build, optimize
 from .pool import available_cores
 from .signature import Port, Signature, receive
 
@@ -31,19 +32,21 @@ class Executable:
     `notes` what the user should know of how it was made or loaded; `report` what the passes did.
 
     `graph` may be given as a function that makes it when it is first needed (`signature` then says
-    what it is like). `specialize(binding)` replaces putting sizes into the graph, for models that
-    cannot be read without them; `graph` is then only a declaration.
+    what it is like). `specialize(binding, inputs)` replaces putting sizes into the graph, for
+    models that cannot be read without sizes or values; `graph` is then only a declaration.
+    `values` are those that a package's code was compiled for: its executable takes no others.
     """
 
     def __init__(
         self, graph: Graph | Callable[[], Graph], target: Target, *,
         signature: Signature | None = None, level: int = 2, threads: int | None = None,
         strict: bool = False, kept: int = KEPT,
-        specialize: Callable[[Mapping[str, int]], Graph] | None = None,
+        specialize: Deferred | None = None, values: Mapping[str, np.ndarray] | None = None,
     ):  # fmt: skip
         self._graph, self.target, self.level, self.strict = graph, target, level, strict
         self.signature = Signature.of(graph) if signature is None else signature
         self.specialize = specialize
+        self.values = {} if values is None else dict(values)
         self.threads = check_threads(threads)
         self.notes: list[str] = []
         self.report: Report | None = None
@@ -51,12 +54,14 @@ class Executable:
         self._names = self.signature.names
         self._dtypes = [p.dtype for p in self.inputs]
         self._output_names = [p.name for p in self.outputs]
-        self._built: OrderedDict[tuple, Built] = OrderedDict()  # by the inputs' shapes
+        self._built: OrderedDict[tuple, Built] = OrderedDict()  # by the inputs' shapes, and values
+        self._static: tuple[int, ...] = ()
         self._latest: Built | None = None
         self._building = threading.Lock()
         self._bound: dict[str, np.ndarray] = {}
         self._bound_run = threading.Lock()
         self._updates = {self._names[i]: o for o, i in self.signature.updates.items()}
+        self._make_static(self.values if specialize is None else specialize.values)
 
     @property
     def graph(self) -> Graph:
@@ -100,6 +105,8 @@ class Executable:
         try:
             arrays = [feeds[n] for n in self._names]
             key = tuple([x.shape for x in arrays])
+            if self._static:
+                key += tuple([arrays[i].tobytes() for i in self._static])
             built = self._built[key]
             if built is not self._latest:
                 self._built.move_to_end(key)
@@ -114,7 +121,7 @@ class Executable:
         except (KeyError, IndexError, AttributeError, TypeError):
             pass  # something is unusual: the careful check says what
         arrays, binding = self.signature.check(feeds)
-        return arrays, self.specialization(binding, tuple([x.shape for x in arrays]))
+        return arrays, self.specialization(binding, arrays)
 
     def _run_with_updates(self, feeds: Mapping) -> dict:
         """Updated inputs are written in place: the executable's own, or a copy of the caller's."""
@@ -154,32 +161,82 @@ class Executable:
 
     # -- specialisations ------------------------------------------------------------------
 
-    def specialization(self, binding: Mapping[str, int], key: tuple | None = None) -> Built:
-        """The code for sizes of the symbolic dims, compiled now if it is not there."""
-        if key is None:
-            key = self.signature.shapes(binding)
-        built = self._built.get(key)
+    @property
+    def static(self) -> tuple[str, ...]:
+        """Inputs that decide shapes: the model is compiled for each of their values."""
+        return tuple(self._names[i] for i in self._static)
+
+    def _make_static(self, names: Iterable[str]) -> None:
+        """From now on, values of these inputs are part of a specialisation's key."""
+        static = tuple(self._names.index(n) for n in names)
+        if static == self._static:
+            return
+        self._built, self._static = OrderedDict(), static  # keys of another length are never met
+        note = "compiled for each value of inputs that decide shapes: "
+        self.notes = [n for n in self.notes if not n.startswith(note)]
+        self.notes.append(note + ", ".join(self.static))
+
+    def specialization(
+        self, binding: Mapping[str, int], inputs: Sequence[np.ndarray] | None = None
+    ) -> Built:
+        """The code for sizes of the symbolic dims, compiled now if it is not there.
+
+        `inputs` are checked arrays in order; without them there must be no `static` inputs.
+        """
+        built = self._built.get(self._key(binding, inputs))
         if built is not None:
             return built
         with self._building:
-            built = self._built.get(key)
+            built = self._built.get(self._key(binding, inputs))
             if built is None:
-                built = self._build(dict(binding))
-                self.keep(built, key)
+                built = self._build(dict(binding), inputs)
+                self.keep(built)
         return built
 
-    def keep(self, built: Built, key: tuple | None = None) -> None:
+    def _key(self, binding: Mapping[str, int], inputs: Sequence[np.ndarray] | None) -> tuple:
+        if inputs is not None:
+            shapes = tuple([x.shape for x in inputs])
+            return shapes + tuple([inputs[i].tobytes() for i in self._static])
+        shapes = self.signature.shapes(binding)
+        missing = [n for n in self.static if n not in self.values]
+        if missing:
+            raise UsageError(
+                "values of inputs that decide shapes are missing", expected=", ".join(missing),
+                fix="run it once with real inputs (in a terminal: --inputs FILE.npz)",
+            )  # fmt: skip
+        return shapes + tuple([self.values[n].tobytes() for n in self.static])
+
+    def keep(self, built: Built) -> None:
         """Remember a specialisation; the oldest goes when there are too many."""
-        self._built[self.signature.shapes(built.binding) if key is None else key] = built
+        values = tuple([built.values[n].tobytes() for n in self.static])
+        self._built[self.signature.shapes(built.binding) + values] = built
         while len(self._built) > self._kept:
             self._built.popitem(last=False)
 
-    def _build(self, binding: dict[str, int]) -> Built:
+    def _build(self, binding: dict[str, int], inputs: Sequence[np.ndarray] | None) -> Built:
+        named = {} if inputs is None else dict(zip(self._names, inputs))
         if self.specialize is None:
-            return build(self.graph, binding, self.level, self.target, self.strict)
-        graph = optimize(self.specialize(binding), self.level, self.target)
+            self._refuse_other_values(named)
+            built = build(self.graph, binding, self.level, self.target, self.strict)
+            return replace(built, values=self.values)
+        graph = optimize(self.specialize(binding, named), self.level, self.target)
         built = build(graph, {}, self.level, self.target, self.strict)
-        return replace(built, binding=binding)
+        self._make_static(self.specialize.values)
+        values = {n: named[n].copy() for n in self.static}
+        return replace(built, binding=binding, values=values)
+
+    def _refuse_other_values(self, inputs: Mapping[str, np.ndarray]) -> None:
+        findings = [
+            InputError("wrong value", where=f"input {n}", expected=own.tolist(),
+                       received=inputs[n].tolist())
+            for n, own in self.values.items()
+            if n in inputs and inputs[n].tobytes() != own.tobytes()
+        ]  # fmt: skip
+        if findings:
+            raise InputError(
+                "this package was compiled for other values of inputs that decide shapes",
+                findings=findings, fix="compile the model itself, which takes any",
+            )  # fmt: skip
 
     @property
     def specializations(self) -> list[Built]:

@@ -12,7 +12,7 @@ graph compiled for this one; `native=False` asks for that.
 """
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ from .signature import Port, Signature
 def save(exe: Executable, path) -> None:
     """Write an executable to `path`. A file that is there is replaced once the new one is whole."""
     graph, built = _content(exe)
+    values = built[0].values if built else exe.values
     table: dict[str, np.ndarray] = {}
     text = print_graph(graph, table)
     packed = store.Packed(table)
@@ -47,6 +48,7 @@ def save(exe: Executable, path) -> None:
         "machine": asdict(exe.target.machine) if isinstance(exe.target, CpuTarget) else None,
         "level": exe.level,
         "strict": exe.strict,
+        "values": [[n, a.tobytes().hex()] for n, a in values.items()],
         "strings": store.strings(table),
         "objects": [[n, len(objects[n])] for n in names],
         "specializations": specializations,
@@ -66,11 +68,12 @@ def _content(exe: Executable) -> tuple[Graph, list[Built]]:
         return exe.graph, exe.specializations
     if len(exe.specializations) != 1:
         raise UsageError(
-            "this model is compiled for one set of sizes at a time, and a package holds one",
-            received=f"{len(exe.specializations)} sets", fix="compile it with shapes={…}",
+            "this model is compiled for one set of sizes and values at a time, and a package holds "
+            "one", received=f"{len(exe.specializations)} sets",
+            fix="compile it with shapes={…}, and run it once where values of inputs decide shapes",
         )  # fmt: skip
     (built,) = exe.specializations
-    built = Built({}, built.module, built.code, built.graph, built.program)
+    built = replace(built, binding={})
     if built.graph is None:
         raise UsageError("this package's graph is not known", fix="save the original executable")
     return built.graph, [built]
@@ -141,6 +144,14 @@ class Package:
             raise PackageError("its graph is not the one it describes", where=self.where)
         return graph
 
+    def values(self) -> dict[str, np.ndarray]:
+        """The values of inputs that the graph is right for, where inputs decide shapes."""
+        ports = {p.name: p.type for p in self.signature.inputs}
+        return {
+            n: np.frombuffer(bytes.fromhex(data), ports[n].dtype.numpy).reshape(ports[n].shape)
+            for n, data in self.manifest.get("values", [])
+        }
+
     def executable(self, native: bool, threads: int | None, cache) -> Executable:
         manifest = self.manifest
         name, note = manifest["target"], None
@@ -154,7 +165,7 @@ class Package:
             raise PackageError(f"the package's target: {error}", where=self.where) from None
         exe = Executable(
             self.graph, target, signature=self.signature, level=manifest["level"],
-            threads=threads, strict=manifest["strict"],
+            threads=threads, strict=manifest["strict"], values=self.values(),
         )  # fmt: skip
         if note is not None:
             exe.notes.append(note)
@@ -188,4 +199,4 @@ class Package:
             native = load_code(entry, machine, objects, self.weights, packed, self.where)
             types = [p.type.substitute(entry["binding"]) for p in self.signature.outputs]
             module = exe.target.load(native, types, self.signature.updates)
-            exe.keep(Built(dict(entry["binding"]), module, native))
+            exe.keep(Built(dict(entry["binding"]), module, native, values=exe.values))

@@ -81,7 +81,7 @@ def test_what_is_wrong_with_a_node(body, options, kind, message):
 
 
 def test_a_shape_operand_says_what_to_do():
-    with pytest.raises(UnsupportedError, match="make it an initializer, or pass --shapes"):
+    with pytest.raises(UnsupportedError, match="make it an initializer, or give s with --inputs"):
         read(model("y = Reshape(x, s)", inputs="float[2,3] x, int64[2] s"))
 
 

@@ -15,12 +15,14 @@ from .models import (
     MODEL,
     console,
     level_option,
-    open_graph,
+    load_npz,
+    open_for,
     shapes_option,
     short,
     size,
     table,
     target_option,
+    values_option,
 )
 from .run import schedule_name
 
@@ -35,14 +37,15 @@ ROWS = 25  # of a table, without --all
 @click.command(epilog=EPILOG)
 @click.argument("model", type=MODEL)
 @shapes_option
+@values_option
 @target_option
 @level_option
 @click.option("--strict", is_flag=True, help="Refuse what would run outside compiled code.")
 @click.option("--all", "whole", is_flag=True, help="Every kernel and every value.")
-def explain(model, shapes, target, opt_level, strict, whole):
+def explain(model, shapes, inputs, target, opt_level, strict, whole):
     """Say what the compiler does with MODEL (.onnx, .graph or .tsl): what each pass changed, what
     fused into which kernel, what almost matched and why it did not, what runs outside."""
-    graph = open_graph(model, shapes)
+    graph = open_for(model, shapes, {} if inputs is None else load_npz(inputs))
     exe = compile_model(graph, target=target, opt_level=opt_level, strict=strict)
     print_explanation(exe, console(), whole)
 

@@ -12,7 +12,17 @@ from ..compiler.ir import Graph
 from ..compiler.types import dtype_of
 from ..runtime.package import Package
 from ..runtime.signature import Signature
-from .models import MODEL, console, is_package, open_graph, shapes_option, size, table
+from .models import (
+    MODEL,
+    console,
+    is_package,
+    load_npz,
+    open_for,
+    shapes_option,
+    size,
+    table,
+    values_option,
+)
 
 EPILOG = """\b
 Examples:
@@ -24,8 +34,9 @@ Examples:
 @click.command(epilog=EPILOG)
 @click.argument("file", type=MODEL)
 @shapes_option
+@values_option
 @click.option("--check", is_flag=True, help="Verify the hashes of a package's large sections.")
-def inspect(file, shapes, check):
+def inspect(file, shapes, inputs, check):
     """Summarise FILE (.onnx, .graph or .tsl): inputs, outputs, operators, weights, code."""
     out = console()
     if not Path(file).is_file():
@@ -40,7 +51,8 @@ def inspect(file, shapes, check):
         return
     if check:
         raise UsageError("only packages have hashes", received=file)
-    print_graph(open_graph(file, shapes), out)
+    given = {} if inputs is None else load_npz(inputs)
+    print_graph(open_for(file, shapes, given), out)
 
 
 def print_graph(graph: Graph, out: Console) -> None:

@@ -13,11 +13,13 @@ from rich.console import Console
 from rich.table import Table
 
 from .. import compile, load, read
-from ..compiler.errors import InputError, ModelError, UsageError
+from ..compiler.errors import InputError, ModelError, UnsupportedError, UsageError
 from ..compiler.ir import Graph
+from ..runtime.signature import Signature
 from .feeds import parse_shapes, random_feeds
 
 MODEL = click.Path(dir_okay=False)
+NPZ = click.Path(exists=True, dir_okay=False)
 
 
 def shapes_option(f: Callable) -> Callable:
@@ -50,9 +52,14 @@ def threads_option(f: Callable) -> Callable:
 
 def inputs_options(f: Callable) -> Callable:
     f = click.option("--random", "seed", type=int, metavar="SEED", help="Random inputs.")(f)
+    return click.option("--inputs", type=NPZ, metavar="FILE",
+                        help="A .npz with the inputs by name.")(f)  # fmt: skip
+
+
+def values_option(f: Callable) -> Callable:
     return click.option(
-        "--inputs", type=click.Path(exists=True, dir_okay=False), metavar="FILE",
-        help="A .npz with the inputs by name.",
+        "--inputs", type=NPZ, metavar="FILE",
+        help="A .npz with the inputs by name, for a model with inputs that decide shapes.",
     )(f)  # fmt: skip
 
 
@@ -72,6 +79,26 @@ def open_graph(path: str | Path, shapes: Mapping | None = None) -> Graph:
     if path.suffix == ".graph":
         return read(_read_text(path), shapes)
     return read(path, shapes)
+
+
+def open_for(path: str | Path, shapes: Mapping, given: Mapping[str, np.ndarray]) -> Graph:
+    """The graph with open dims; for the inputs `given`, if it cannot be read otherwise.
+
+    Those that decide shapes are then part of it by value.
+    """
+    try:
+        return open_graph(path, shapes)
+    except UnsupportedError as error:
+        if not given:
+            raise
+        from ..frontends.onnx.declared import defer
+
+        deferred = defer(path, shapes, error)
+        if deferred is None:
+            raise
+        signature = Signature.of(deferred.graph)
+        arrays, binding = signature.check({n: given[n] for n in signature.names if n in given})
+        return deferred(binding, dict(zip(signature.names, arrays)))
 
 
 def _read_text(path: Path) -> Graph:
@@ -100,8 +127,16 @@ def open_executable(path: str | Path, shapes: Mapping | None = None, *, native=T
     return compile(model, shapes=shapes or None, **options)
 
 
-def make_feeds(inputs, file: str | None, seed: int | None, shapes: Mapping) -> dict:
-    """Arrays by name for the ports `inputs`: from a `.npz`, or random ones."""
+def make_feeds(inputs, file: str | None, seed: int | None, shapes: Mapping, static=()) -> dict:
+    """Arrays by name for the ports `inputs`: from a `.npz`, or random ones.
+
+    Inputs named by `static` decide shapes: random values of them would make no sense.
+    """
+    if file is None and static:
+        raise UsageError(
+            "inputs decide shapes, so they cannot be random", received=", ".join(static),
+            fix="give a .npz: --inputs FILE",
+        )  # fmt: skip
     if file is None:
         return random_feeds(inputs, 0 if seed is None else seed, shapes)
     if seed is not None:

@@ -17,8 +17,7 @@ from dataclasses import dataclass, field
 import click
 import numpy as np
 
-from .. import read
-from ..compiler.errors import CheckFailed, UnsupportedError, UsageError
+from ..compiler.errors import CheckFailed, UsageError
 from ..compiler.interpret import interpret
 from ..compiler.ir import Graph, Node
 from ..compiler.passes.base import Report
@@ -34,7 +33,7 @@ from .models import (
     level_option,
     load_npz,
     make_feeds,
-    open_graph,
+    open_for,
     shapes_option,
     target_option,
     threads_option,
@@ -78,16 +77,6 @@ def verify(model, inputs, seed, shapes, expect, rtol, atol, target, opt_level, t
     check = Verification(graph, arrays, binding, rtol, atol)
     expected = None if expect is None else load_npz(expect)
     check.run(open_target(target), opt_level, check_threads(threads), expected)
-
-
-def open_for(model: str, shapes: Mapping, given: Mapping[str, np.ndarray]) -> Graph:
-    """The graph with open dims; with those of the inputs, if it cannot be read otherwise."""
-    try:
-        return open_graph(model, shapes)
-    except UnsupportedError:
-        if not given:
-            raise
-        return read(model, {n: a.shape for n, a in given.items()})
 
 
 @dataclass

@@ -9,6 +9,7 @@ from ...compiler.builder import Tensor
 from ...compiler.dims import Sym
 from ...compiler.errors import ModelError, TypeMismatch, UnsupportedError
 from ...compiler.types import DType, normalize_axis
+from .needs import must_be_known
 from .values import Known, KnownBuilder, as_symbols
 
 _REQUIRED = object()
@@ -106,23 +107,18 @@ class Call:
             return None
         array = self.known(i)
         if array is None:
-            raise UnsupportedError(
-                f"the value of operand {name} must be known when the graph is read",
-                where=self.where,
-                fix="make it an initializer, or pass --shapes so that it follows from the shapes",
-            )
+            raise self.must_be_known(i, f"the value of operand {name}")
         return as_symbols(array)
+
+    def must_be_known(self, i: int, what: str) -> UnsupportedError:
+        """The error for operand i, which decides a shape and is not known (enough)."""
+        return must_be_known(self.x(i), what, self.where, self.b, self.reader.graph)
 
     def ints(self, i: int, name: str) -> list[int] | None:
         """Operand i as ints. Raises UnsupportedError if it depends on symbolic dims."""
         values = self.symbols(i, name)
         if values is not None and any(isinstance(v, Sym) for v in values):
-            raise UnsupportedError(
-                f"the value of operand {name} must be known when the graph is read",
-                where=self.where,
-                received=f"[{', '.join(map(str, values))}]",
-                fix="pass --shapes to fix the symbolic dims",
-            )
+            raise self.must_be_known(i, f"the value of operand {name}")
         return values
 
     def floats(self, i: int, name: str) -> list[float] | None:

@@ -8,6 +8,7 @@ from ...compiler.dims import Sym
 from ...compiler.errors import ModelError, TesselError, TypeMismatch, UnsupportedError
 from ...compiler.types import I64, TensorType
 from .call import Call
+from .needs import ValueNeeded
 from .scope import FAILED, Scope
 from .values import Known, KnownBuilder
 
@@ -25,6 +26,9 @@ def if_(c: Call):
     regions = _branches(c, branches)
     then, other = ([v.type for v in r.results] for r in regions)
     if then != other:
+        what = "the branches give different types, and the condition"
+        if known is None and isinstance(error := c.must_be_known(0, what), ValueNeeded):
+            raise error
         raise UnsupportedError(
             "the branches give different types, and the condition is not known while reading",
             where=c.where,
@@ -256,7 +260,7 @@ def loop(c: Call):
     if c[1] is not None:
         go_on = c.known(1)
         if go_on is None:
-            raise c.unsupported("the first condition of a Loop must be known while reading")
+            raise c.must_be_known(1, "the first condition of a Loop")
         if not bool(go_on.reshape(())):
             turns = 0
     if isinstance(turns, int) and turns <= UNROLLED:

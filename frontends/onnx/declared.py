@@ -1,19 +1,85 @@
-"""What an ONNX file declares about its inputs and outputs, for models whose nodes can only be read
-once the sizes of the inputs are known (branches of different shapes, chosen by a size)."""
+"""Models whose nodes can only be read once the inputs are known: their sizes (branches of different
+shapes, chosen by a size), or the values of those that decide shapes (`Reshape` to an input).
+
+    model = defer("model.onnx", None, error)      # None: values would not help
+    model.graph                                   # the inputs and outputs that the file declares
+    model({"N": 2}, {"shape": array, …})          # the Graph for these sizes and values
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
 
 from ...compiler import dims
+from ...compiler.errors import InputError, TesselError, UnsupportedError
 from ...compiler.ir import Graph, Value
 from ...compiler.types import TensorType
 from . import proto as pb
-from .reader import Reader
+from .needs import needed
+from .reader import Reader, read
 from .scope import Scope
 from .values import KnownBuilder
+
+
+class Deferred:
+    """A model that is read anew for each combination of what it lacks.
+
+    `values` names the inputs whose values are part of it. Reading with them can show that further
+    ones are needed, so it may grow.
+    """
+
+    def __init__(self, model, graph: Graph, values: set[str]):
+        self.model, self.graph = model, graph
+        self.values = self._ordered(values)
+
+    def _ordered(self, names: set[str]) -> tuple[str, ...]:
+        return tuple(v.name for v in self.graph.inputs if v.name in names)
+
+    def __call__(self, binding: Mapping[str, int], inputs: Mapping[str, np.ndarray]) -> Graph:
+        shapes = {v.name: v.type.substitute(binding).shape for v in self.graph.inputs}
+        while True:
+            values = {n: inputs[n] for n in self.values}
+            try:
+                return read(self.model, shapes=shapes, values=values)
+            except UnsupportedError as error:
+                more = needed(error)
+                if not more:
+                    raise
+                self.values = self._ordered(more | set(self.values))
+            except InputError:
+                raise
+            except TesselError as error:
+                if not values or not error.findings:
+                    raise
+                raise InputError(
+                    "the model does not make sense with these inputs",
+                    received=", ".join(f"{n} = {shown(a)}" for n, a in values.items()),
+                    findings=error.findings,
+                ) from error
+
+
+def shown(array: np.ndarray) -> str:
+    return " ".join(str(array.tolist()).split())
+
+
+def defer(model, shapes, error: TesselError) -> Deferred | None:
+    """The model, if reading it failed with `error` for no other reason than missing knowledge.
+
+    None if something else is wrong, or the file does not say the rank of an output.
+    """
+    values = needed(error)
+    if values is None:
+        return None
+    graph = declare(model, shapes)
+    if graph is None or not (values or graph.symbols()):
+        return None
+    return Deferred(model, graph, values)
 
 
 def declare(model, shapes=None) -> Graph | None:
     """A graph without nodes: the inputs and outputs that the file declares.
 
-    None if every size is known already, or the file does not say the rank of an output.
+    None if the file does not say the rank of an output.
     """
     reader = Reader(pb.load(model))
     source = reader.model.graph
@@ -31,4 +97,4 @@ def declare(model, shapes=None) -> Graph | None:
         ]
         graph.outputs.append(Value(info.name, TensorType(dtype, shape)))
         graph.output_names.append(info.name)
-    return graph if graph.symbols() else None
+    return graph

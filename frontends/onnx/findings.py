@@ -1,6 +1,7 @@
 """Everything wrong with a model, grouped: one error instead of the first."""
 
 from ...compiler.errors import ModelError, TesselError, TypeMismatch, UnsupportedError
+from .needs import ValueNeeded
 
 _SHOWN = 6  # addresses per group
 
@@ -37,7 +38,8 @@ class Findings:
             groups.setdefault(key, []).append((error, operands, place))
         kinds = [type(e[0]) for e in self.errors]
         kind = next(
-            (k for k in (ModelError, UnsupportedError, TypeMismatch) if k in kinds), kinds[0]
+            (k for k in (ModelError, UnsupportedError, TypeMismatch) if k in kinds),
+            UnsupportedError if ValueNeeded in kinds else kinds[0],
         )
         count = len(self.errors)
         raise kind(
@@ -60,6 +62,7 @@ def _finding(context: tuple | None, errors: list) -> TesselError:
         version = "" if version is None else f" (opset {version})"
         times = f", {len(errors)} times" if len(errors) > 1 else ""
         message = f"{name}{version} of {operands or 'nothing'}{times}: {message}"
+    details = {"inputs": first.inputs} if isinstance(first, ValueNeeded) else {}
     return type(first)(
         message,
         where=where,
@@ -67,4 +70,5 @@ def _finding(context: tuple | None, errors: list) -> TesselError:
         received=first.received,
         fix=first.fix,
         findings=first.findings,
+        **details,
     )

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import onnx
 
 from ...compiler import dims
@@ -20,6 +21,7 @@ from ...compiler.types import TensorType
 from . import proto as pb
 from .call import Call
 from .findings import Findings
+from .needs import known_input
 from .scope import FAILED, UNDEFINED, Scope, Sequence
 from .table import TABLE
 from .values import Known, KnownBuilder
@@ -35,14 +37,16 @@ def read(
     model: "str | Path | bytes | onnx.ModelProto",
     *,
     shapes: Mapping[str, tuple] | None = None,
+    values: Mapping[str, object] | None = None,
 ) -> Graph:
     """The Graph of an ONNX model (a path, the file's bytes, or a ModelProto).
 
-    `shapes` fixes dims that the file leaves open, by input name. Raises ModelError for damaged
+    `shapes` fixes dims that the file leaves open, by input name; `values` are arrays of inputs
+    that decide shapes: the graph is right for these values only. Raises ModelError for damaged
     files and one UnsupportedError, ModelError or TypeMismatch listing all nodes that cannot be
     read.
     """
-    return Reader(pb.load(model)).read(dict(shapes or {}))
+    return Reader(pb.load(model)).read(dict(shapes or {}), dict(values or {}))
 
 
 class Reader:
@@ -54,7 +58,7 @@ class Reader:
         self.inlining: list[tuple[str, str]] = []
         self.notes: dict[str, list[str]] = {}
 
-    def read(self, shapes: dict[str, tuple]) -> Graph:
+    def read(self, shapes: dict[str, tuple], values: dict[str, object]) -> Graph:
         graph = self.model.graph
         if not self.model.HasField("graph") or not (graph.output or graph.node):
             raise ModelError("this is not an ONNX file, or it is empty", where=self.where)
@@ -63,7 +67,8 @@ class Reader:
         builder = KnownBuilder(name=graph.name or "main")
         builder.graph.metadata = {p.key: p.value for p in self.model.metadata_props}
         scope = Scope(builder, self._opsets())
-        self._inputs(graph, scope, shapes)
+        self.graph = builder.graph
+        self._inputs(graph, scope, shapes, values)
         self.body(graph, scope)
         outputs = self.outputs(graph, scope)
         for info, value in zip(graph.output, outputs):
@@ -97,7 +102,9 @@ class Reader:
 
     # -- graphs ---------------------------------------------------------------------------
 
-    def _inputs(self, graph, scope: Scope, shapes: dict[str, tuple]) -> None:
+    def _inputs(self, graph, scope: Scope, shapes: dict[str, tuple], values=None) -> None:
+        arrays = {n: np.asarray(v) for n, v in ({} if values is None else values).items()}
+        shapes = {n: a.shape for n, a in arrays.items()} | shapes
         given = {t.name for t in graph.initializer}
         given |= {t.values.name for t in graph.sparse_initializer}
         inputs = [i for i in graph.input if i.name not in given]
@@ -114,7 +121,10 @@ class Reader:
         for info, type in zip(inputs, types):
             if info.name in scope.values:
                 raise ModelError("two inputs have one name", where=info.name)
-            scope.values[info.name] = scope.builder.input(info.name, type.substitute(binding))
+            tensor = scope.builder.input(info.name, type.substitute(binding))
+            if info.name in arrays:
+                tensor = known_input(tensor, arrays[info.name])
+            scope.values[info.name] = tensor
 
     def _input_type(self, info, shape: tuple | None, binding: dict) -> TensorType:
         where = f"input {info.name}"

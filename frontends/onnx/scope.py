@@ -44,6 +44,8 @@ class Scope:
         self.attributes = attributes
         self.values: dict[str, Any] = {}
         self.captured: dict[Any, Tensor] = {}
+        if parent is not None:
+            builder.outer = parent.builder.outer
 
     def child(self, builder: KnownBuilder, prefix: str) -> "Scope":
         """The scope of a graph attribute."""
@@ -72,4 +74,5 @@ class Scope:
         if value.value not in self.captured:
             inner = self.builder.input(f"{value.value.name}", value.type)
             self.captured[value.value] = inner
+            self.builder.outer[inner.value] = value.value
         return self.captured[value.value]

@@ -114,7 +114,7 @@ def dropout(c: Call):
     if c.version >= 12 and c[2] is not None:
         training = c.known(2)
         if training is None:
-            raise c.unsupported("training_mode must be known when the graph is read")
+            raise c.must_be_known(2, "training_mode")
         rate = c.floats(1, "ratio") or [0.5]
         if bool(training.reshape(())) and rate[0] != 0:
             raise c.unsupported("Dropout in training mode draws random numbers")

@@ -18,6 +18,7 @@ from ...compiler import dims
 from ...compiler.builder import Builder, Tensor
 from ...compiler.dims import Sym
 from ...compiler.errors import TypeMismatch
+from ...compiler.ir import Value
 from ...compiler.ops import registry
 from ...compiler.types import I64, DType, TensorType, dtype_of
 
@@ -70,7 +71,14 @@ class Known(Tensor):
 
 
 class KnownBuilder(Builder):
-    """A Builder that evaluates small ops on known operands."""
+    """A Builder that evaluates small ops on known operands.
+
+    `outer` says which value of an enclosing graph a region's input stands for, for all regions.
+    """
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        self.outer: dict[Value, Value] = {}
 
     def constant(self, array, dtype=None, name=None) -> Known:
         if dtype is not None:

@@ -17,12 +17,14 @@ import numpy as np
 
 from ..compiler.errors import InputError, UsageError
 from ..compiler.ir import Graph
+from ..compiler.known_values import plain
 from ..compiler.passes.base import Report
 from .build import Built, Deferred, Target, build, optimize
 from .pool import available_cores
 from .signature import Port, Signature, receive
 
 KEPT = 16  # specialisations
+_STATIC = "inputs decide shapes; this is compiled for "
 
 
 class Executable:
@@ -34,19 +36,17 @@ class Executable:
     `graph` may be given as a function that makes it when it is first needed (`signature` then says
     what it is like). `specialize(binding, inputs)` replaces putting sizes into the graph, for
     models that cannot be read without sizes or values; `graph` is then only a declaration.
-    `values` are those that a package's code was compiled for: its executable takes no others.
     """
 
     def __init__(
         self, graph: Graph | Callable[[], Graph], target: Target, *,
         signature: Signature | None = None, level: int = 2, threads: int | None = None,
         strict: bool = False, kept: int = KEPT,
-        specialize: Deferred | None = None, values: Mapping[str, np.ndarray] | None = None,
+        specialize: Deferred | None = None,
     ):  # fmt: skip
         self._graph, self.target, self.level, self.strict = graph, target, level, strict
         self.signature = Signature.of(graph) if signature is None else signature
         self.specialize = specialize
-        self.values = {} if values is None else dict(values)
         self.threads = check_threads(threads)
         self.notes: list[str] = []
         self.report: Report | None = None
@@ -61,7 +61,7 @@ class Executable:
         self._bound: dict[str, np.ndarray] = {}
         self._bound_run = threading.Lock()
         self._updates = {self._names[i]: o for o, i in self.signature.updates.items()}
-        self._make_static(self.values if specialize is None else specialize.values)
+        self._make_static(self.signature.values if specialize is None else specialize.values)
 
     @property
     def graph(self) -> Graph:
@@ -163,7 +163,10 @@ class Executable:
 
     @property
     def static(self) -> tuple[str, ...]:
-        """Inputs that decide shapes: the model is compiled for each of their values."""
+        """Inputs that decide shapes: the model is compiled for each of their values.
+
+        What was loaded from a package takes the values that it was saved with, and no others.
+        """
         return tuple(self._names[i] for i in self._static)
 
     def _make_static(self, names: Iterable[str]) -> None:
@@ -172,9 +175,10 @@ class Executable:
         if static == self._static:
             return
         self._built, self._static = OrderedDict(), static  # keys of another length are never met
-        note = "compiled for each value of inputs that decide shapes: "
-        self.notes = [n for n in self.notes if not n.startswith(note)]
-        self.notes.append(note + ", ".join(self.static))
+        self.notes = [n for n in self.notes if not n.startswith(_STATIC)]
+        own = (f"{n} = {plain(a)}" for n, a in self.signature.values.items())
+        each = f"each value of {', '.join(self.static)}"
+        self.notes.append(_STATIC + (each if self.specialize is not None else ", ".join(own)))
 
     def specialization(
         self, binding: Mapping[str, int], inputs: Sequence[np.ndarray] | None = None
@@ -198,13 +202,14 @@ class Executable:
             shapes = tuple([x.shape for x in inputs])
             return shapes + tuple([inputs[i].tobytes() for i in self._static])
         shapes = self.signature.shapes(binding)
-        missing = [n for n in self.static if n not in self.values]
+        values = self.signature.values
+        missing = [n for n in self.static if n not in values]
         if missing:
             raise UsageError(
                 "values of inputs that decide shapes are missing", expected=", ".join(missing),
                 fix="run it once with real inputs (in a terminal: --inputs FILE.npz)",
             )  # fmt: skip
-        return shapes + tuple([self.values[n].tobytes() for n in self.static])
+        return shapes + tuple([values[n].tobytes() for n in self.static])
 
     def keep(self, built: Built) -> None:
         """Remember a specialisation; the oldest goes when there are too many."""
@@ -214,29 +219,15 @@ class Executable:
             self._built.popitem(last=False)
 
     def _build(self, binding: dict[str, int], inputs: Sequence[np.ndarray] | None) -> Built:
-        named = {} if inputs is None else dict(zip(self._names, inputs))
         if self.specialize is None:
-            self._refuse_other_values(named)
             built = build(self.graph, binding, self.level, self.target, self.strict)
-            return replace(built, values=self.values)
+            return replace(built, values=self.signature.values)
+        named = {} if inputs is None else dict(zip(self._names, inputs))
         graph = optimize(self.specialize(binding, named), self.level, self.target)
         built = build(graph, {}, self.level, self.target, self.strict)
         self._make_static(self.specialize.values)
         values = {n: named[n].copy() for n in self.static}
         return replace(built, binding=binding, values=values)
-
-    def _refuse_other_values(self, inputs: Mapping[str, np.ndarray]) -> None:
-        findings = [
-            InputError("wrong value", where=f"input {n}", expected=own.tolist(),
-                       received=inputs[n].tolist())
-            for n, own in self.values.items()
-            if n in inputs and inputs[n].tobytes() != own.tobytes()
-        ]  # fmt: skip
-        if findings:
-            raise InputError(
-                "this package was compiled for other values of inputs that decide shapes",
-                findings=findings, fix="compile the model itself, which takes any",
-            )  # fmt: skip
 
     @property
     def specializations(self) -> list[Built]:

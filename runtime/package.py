@@ -19,6 +19,7 @@ import numpy as np
 
 from ..compiler.errors import PackageError, TesselError, UsageError
 from ..compiler.ir import Graph
+from ..compiler.known_values import plain
 from ..compiler.text import parse_graph, parse_type, print_graph
 from . import arrays as store
 from .build import Built, CpuTarget, open_target
@@ -31,7 +32,6 @@ from .signature import Port, Signature
 def save(exe: Executable, path) -> None:
     """Write an executable to `path`. A file that is there is replaced once the new one is whole."""
     graph, built = _content(exe)
-    values = built[0].values if built else exe.values
     table: dict[str, np.ndarray] = {}
     text = print_graph(graph, table)
     packed = store.Packed(table)
@@ -48,7 +48,6 @@ def save(exe: Executable, path) -> None:
         "machine": asdict(exe.target.machine) if isinstance(exe.target, CpuTarget) else None,
         "level": exe.level,
         "strict": exe.strict,
-        "values": [[n, a.tobytes().hex()] for n, a in values.items()],
         "strings": store.strings(table),
         "objects": [[n, len(objects[n])] for n in names],
         "specializations": specializations,
@@ -70,7 +69,7 @@ def _content(exe: Executable) -> tuple[Graph, list[Built]]:
         raise UsageError(
             "this model is compiled for one set of sizes and values at a time, and a package holds "
             "one", received=f"{len(exe.specializations)} sets",
-            fix="compile it with shapes={…}, and run it once where values of inputs decide shapes",
+            fix="give shapes={…} (--shapes), or run it once before (--inputs) where values decide",
         )  # fmt: skip
     (built,) = exe.specializations
     built = replace(built, binding={})
@@ -84,6 +83,7 @@ def _describe(signature: Signature) -> dict:
         "inputs": [[p.name, str(p.type)] for p in signature.inputs],
         "outputs": [[p.name, str(p.type)] for p in signature.outputs],
         "updates": [[o, i] for o, i in signature.updates.items()],
+        "values": {n: plain(a) for n, a in signature.values.items()},
     }
 
 
@@ -113,11 +113,14 @@ class Package:
         try:
             self.manifest: dict[str, Any] = json.loads(bytes(self.container.section("manifest")))
             described = self.manifest["signature"]
-            self.signature = Signature(
-                [_port(n, t) for n, t in described["inputs"]],
-                [_port(n, t) for n, t in described["outputs"]],
-                dict(described["updates"]),
-            )
+            inputs = [_port(n, t) for n, t in described["inputs"]]
+            outputs = [_port(n, t) for n, t in described["outputs"]]
+            ports = {p.name: p for p in inputs}
+            values = {
+                n: np.array(v, ports[n].dtype).reshape(ports[n].shape)
+                for n, v in described.get("values", {}).items()
+            }
+            self.signature = Signature(inputs, outputs, dict(described["updates"]), values)
         except (KeyError, TypeError, ValueError, TesselError) as error:
             raise PackageError(
                 f"the package's manifest cannot be read: {error}", where=self.where
@@ -144,14 +147,6 @@ class Package:
             raise PackageError("its graph is not the one it describes", where=self.where)
         return graph
 
-    def values(self) -> dict[str, np.ndarray]:
-        """The values of inputs that the graph is right for, where inputs decide shapes."""
-        ports = {p.name: p.type for p in self.signature.inputs}
-        return {
-            n: np.frombuffer(bytes.fromhex(data), ports[n].dtype.numpy).reshape(ports[n].shape)
-            for n, data in self.manifest.get("values", [])
-        }
-
     def executable(self, native: bool, threads: int | None, cache) -> Executable:
         manifest = self.manifest
         name, note = manifest["target"], None
@@ -165,7 +160,7 @@ class Package:
             raise PackageError(f"the package's target: {error}", where=self.where) from None
         exe = Executable(
             self.graph, target, signature=self.signature, level=manifest["level"],
-            threads=threads, strict=manifest["strict"], values=self.values(),
+            threads=threads, strict=manifest["strict"],
         )  # fmt: skip
         if note is not None:
             exe.notes.append(note)
@@ -199,4 +194,4 @@ class Package:
             native = load_code(entry, machine, objects, self.weights, packed, self.where)
             types = [p.type.substitute(entry["binding"]) for p in self.signature.outputs]
             module = exe.target.load(native, types, self.signature.updates)
-            exe.keep(Built(dict(entry["binding"]), module, native, values=exe.values))
+            exe.keep(Built(dict(entry["binding"]), module, native, values=exe.signature.values))

@@ -14,6 +14,7 @@ import numpy as np
 from ..compiler import dims
 from ..compiler.errors import InputError, TesselError, UsageError
 from ..compiler.ir import Graph
+from ..compiler.known_values import known_values, plain
 from ..compiler.passes.specialize import specialize
 from ..compiler.types import DType, TensorType, Type, dtype_of
 
@@ -44,9 +45,16 @@ class Port:
 
 
 class Signature:
-    """The inputs and outputs of a graph, in order; `updates` as in `Graph`."""
+    """The inputs and outputs of a graph, in order; `updates` as in `Graph`.
 
-    def __init__(self, inputs: Sequence[Port], outputs: Sequence[Port], updates: Mapping[int, int]):
+    `values` are of inputs that decided shapes: no other values of them are right.
+    """
+
+    def __init__(
+        self, inputs: Sequence[Port], outputs: Sequence[Port], updates: Mapping[int, int],
+        values: Mapping[str, np.ndarray] | None = None,
+    ):  # fmt: skip
+        self.values = {} if values is None else dict(values)
         self.inputs, self.outputs, self.updates = tuple(inputs), tuple(outputs), dict(updates)
         self.names = [p.name for p in self.inputs]
         self.symbols = list(
@@ -63,7 +71,7 @@ class Signature:
     def of(graph: Graph) -> "Signature":
         inputs = [Port(v.name, v.type) for v in graph.inputs]
         outputs = [Port(n, v.type) for n, v in zip(graph.output_names, graph.outputs)]
-        return Signature(inputs, outputs, graph.updates)
+        return Signature(inputs, outputs, graph.updates, known_values(graph))
 
     def shapes(self, binding: Mapping[str, int]) -> tuple:
         """The inputs' shapes under a binding. Raises UsageError if it leaves dims open."""
@@ -98,7 +106,7 @@ class Signature:
                     findings.append(error)
             arrays.append(array)
         binding, misfits = bind([p.type for p in self.inputs], arrays, self.names)
-        findings += misfits
+        findings += misfits if findings or misfits else self._other_values(arrays)
         if findings:
             raise InputError(
                 "the inputs do not fit the model",
@@ -106,6 +114,17 @@ class Signature:
                 findings=findings,
             )
         return arrays, binding
+
+    def _other_values(self, arrays: Sequence[np.ndarray]) -> list[TesselError]:
+        given = dict(zip(self.names, arrays))
+        return [
+            InputError(
+                "wrong value", where=f"input {n}", expected=plain(own), received=plain(given[n]),
+                fix="it decided shapes; the model that this was made from takes other values",
+            )
+            for n, own in self.values.items()
+            if given[n].tobytes() != own.tobytes()
+        ]  # fmt: skip
 
     def _misnamed(self, feeds: Mapping) -> list[TesselError]:
         missing = [n for n in self.names if n not in feeds]

@@ -14,10 +14,12 @@ from .models import (
     console,
     is_package,
     level_option,
+    make_feeds,
     open_graph,
     shapes_option,
     size,
     target_option,
+    values_option,
 )
 
 EPILOG = """\b
@@ -34,6 +36,7 @@ Examples:
 @click.option("-o", "--output", type=click.Path(dir_okay=False), help="Where to write.")
 @target_option
 @shapes_option
+@values_option
 @level_option
 @click.option(
     "--emit", "stage", type=click.Choice(["package", *EMITTERS]), default="package",
@@ -42,7 +45,9 @@ Examples:
 @click.option("--print-after", metavar="PASS", help="Print the graph after a pass, or `all`.")
 @click.option("--explain", is_flag=True, help="Say what was done, as `tessel explain` does.")
 @click.option("--strict", is_flag=True, help="Refuse what would run outside compiled code.")
-def compile(model, output, target, shapes, opt_level, stage, print_after, explain, strict):
+def compile(
+    model, output, target, shapes, inputs, opt_level, stage, print_after, explain, strict
+):  # fmt: skip
     """Compile MODEL (.onnx, .graph or .tsl) to a package, or print a stage of its compilation."""
     start = time.perf_counter()
     plain = Path(model).suffix != ".onnx"
@@ -57,6 +62,9 @@ def compile(model, output, target, shapes, opt_level, stage, print_after, explai
         source, target=target, shapes=shapes or None if source is model else None,
         opt_level=opt_level, strict=strict, observer=observer,
     )  # fmt: skip
+    if inputs is not None:
+        arrays, binding = exe.signature.check(make_feeds(exe.inputs, inputs, None, shapes))
+        exe.specialization(binding, arrays)
     if observer is not None:
         observer.finish()
     if explain:

@@ -59,7 +59,7 @@ def inputs_options(f: Callable) -> Callable:
 def values_option(f: Callable) -> Callable:
     return click.option(
         "--inputs", type=NPZ, metavar="FILE",
-        help="A .npz with the inputs by name, for a model with inputs that decide shapes.",
+        help="A .npz with the inputs by name, where their values decide shapes.",
     )(f)  # fmt: skip
 
 

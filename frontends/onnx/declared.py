@@ -7,18 +7,32 @@ shapes, chosen by a size), or the values of those that decide shapes (`Reshape` 
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from ...compiler import dims
 from ...compiler.errors import InputError, TesselError, UnsupportedError
 from ...compiler.ir import Graph, Value
-from ...compiler.types import TensorType
+from ...compiler.types import DType, TensorType
 from . import proto as pb
 from .needs import needed
 from .reader import Reader, read
 from .scope import Scope
 from .values import KnownBuilder
+
+
+@dataclass(frozen=True)
+class AnyRank:
+    """The type of an output of which the file does not say the rank."""
+
+    dtype: DType
+
+    def __str__(self):
+        return f"{self.dtype.name}[…]"
+
+    def substitute(self, binding) -> "AnyRank":
+        return self
 
 
 class Deferred:
@@ -65,7 +79,7 @@ def shown(array: np.ndarray) -> str:
 def defer(model, shapes, error: TesselError) -> Deferred | None:
     """The model, if reading it failed with `error` for no other reason than missing knowledge.
 
-    None if something else is wrong, or the file does not say the rank of an output.
+    None if something else is wrong, or an output is no tensor.
     """
     values = needed(error)
     if values is None:
@@ -79,7 +93,7 @@ def defer(model, shapes, error: TesselError) -> Deferred | None:
 def declare(model, shapes=None) -> Graph | None:
     """A graph without nodes: the inputs and outputs that the file declares.
 
-    None if the file does not say the rank of an output.
+    None if an output is no tensor.
     """
     reader = Reader(pb.load(model))
     source = reader.model.graph
@@ -88,13 +102,16 @@ def declare(model, shapes=None) -> Graph | None:
     graph = builder.graph
     for info in source.output:
         tensor = info.type.tensor_type
-        if not info.type.HasField("tensor_type") or not tensor.HasField("shape"):
+        if not info.type.HasField("tensor_type"):
             return None
         dtype = pb.dtype_of_element(tensor.elem_type, f"output {info.name}")
+        graph.output_names.append(info.name)
+        if not tensor.HasField("shape"):
+            graph.outputs.append(Value(info.name, AnyRank(dtype)))
+            continue
         shape = [
             d.dim_value or dims.Sym.named(dims.symbol_name(d.dim_param or f"{info.name}_{i}"))
             for i, d in enumerate(tensor.shape.dim)
         ]
         graph.outputs.append(Value(info.name, TensorType(dtype, shape)))
-        graph.output_names.append(info.name)
     return graph

@@ -17,6 +17,7 @@ from ...compiler import dims
 from ...compiler.builder import Tensor
 from ...compiler.errors import InputError, ModelError, TesselError, UnsupportedError
 from ...compiler.ir import Graph
+from ...compiler.known_values import remember_values
 from ...compiler.types import TensorType
 from . import proto as pb
 from .call import Call
@@ -125,6 +126,7 @@ class Reader:
             if info.name in arrays:
                 tensor = known_input(tensor, arrays[info.name])
             scope.values[info.name] = tensor
+        remember_values(scope.builder.graph, arrays)
 
     def _input_type(self, info, shape: tuple | None, binding: dict) -> TensorType:
         where = f"input {info.name}"

@@ -352,6 +352,8 @@ def _cast_body(s, x, dtype):
     if dtype.is_float and dtype.bits == 8:  # narrowing to float8 saturates, as ONNX's Cast
         x = s.cast(x, x.dtype if x.dtype.is_float else DTYPES["f32"])
         x = s.minimum(s.maximum(x, -_largest(dtype)), _largest(dtype))
+    elif dtype.is_int and dtype.bits == 4 and x.dtype.is_float:  # wraps, as ONNX's Cast does
+        x = s.cast(x, DTYPES["i32"])
     return s.cast(x, dtype)
 
 
@@ -371,6 +373,8 @@ def _cast_samples():
     yield Sample((array([math.nan, 0.0, -0.0, 1e-30, 3.0]),), {"dtype": "bool"}, grad=False)
     yield Sample((array([300, -1, 127, 128], "i64"),), {"dtype": "u8"})
     yield Sample((array([300, -1, 127, 128], "i64"),), {"dtype": "i8"})
+    for dtype in ("i4", "u4"):
+        yield Sample((array([-9.5, -1, 0.9, 7.9, 8, 15, 100]),), {"dtype": dtype}, grad=False)
     yield Sample((bools((5,)),), {"dtype": "f32"})
     yield Sample((bools((5,)),), {"dtype": "i64"})
     yield Sample((array([1e9, -1e9, 0.3, 448.0]),), {"dtype": "f8e4m3fn"}, grad=False)
@@ -380,8 +384,9 @@ def _cast_samples():
 register(
     "cast",
     "x: S -> @dtype",
-    """Converted to another dtype: float to int truncates towards zero, int to int wraps, anything
-    but zero is true, float8 saturates. To and from strings only as constants.""",
+    """Converted to another dtype: float to int truncates towards zero (to 4 bits it wraps), int to
+    int wraps, anything but zero is true, float8 saturates. To and from strings only as
+    constants.""",
     S="any",
     shape=same_shape,
     attrs={"dtype": Attr("dtype")},

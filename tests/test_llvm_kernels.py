@@ -364,3 +364,16 @@ def test_integer_division_never_traps(op, dtype):
     expected = [python(int(p), int(q)) for p, q in zip(x[safe], y[safe])]
     np.testing.assert_array_equal(received[safe], expected)
     assert dtype_of(received) == DTYPES[dtype]
+
+
+def test_a_deep_expression_is_no_recursion():
+    x = numbers((200, 24))
+    b = buffer_of("x", x)
+
+    def body(i):
+        total = b[0, i]
+        for row in range(1, 200):
+            total = total + b[row, i] * 0.5
+        return total
+
+    agree(store((24,), body), {b: x})

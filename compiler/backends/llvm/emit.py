@@ -97,12 +97,32 @@ class Emitter:
 
     def emit(self, e: Expr) -> ir.Value:
         """The value of `e`: a vector if it depends on the lane axis."""
+        value = self._known(e)
+        if value is not None:
+            return value
+        for x in self._below(e):
+            self.scopes[-1][x] = self._emit(x)
+        return self.scopes[-1][e]
+
+    def _known(self, e: Expr) -> ir.Value | None:
         for scope in reversed(self.scopes):
             if e in scope:
                 return scope[e]
-        value = self._emit(e)
-        self.scopes[-1][e] = value
-        return value
+        return None
+
+    def _below(self, e: Expr) -> Iterator[Expr]:
+        """`e` after the arguments that have no value yet: sums of a thousand terms are deep, and
+        must not be so for Python. Loads, reductions and index arithmetic see to their own."""
+        stack, seen = [(e, False)], set()
+        while stack:
+            x, done = stack.pop()
+            if done:
+                yield x
+            elif x not in seen and self._known(x) is None:
+                seen.add(x)
+                stack.append((x, True))
+                if x.op not in ("load", "reduce") and x.dtype != I64:
+                    stack += [(a, False) for a in reversed(x.args)]
 
     def remember(self, e: Expr, value: ir.Value) -> None:
         self.scopes[-1][e] = value

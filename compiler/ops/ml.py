@@ -250,13 +250,13 @@ def zip_map_infer(x, *, labels):
 
 
 def zip_map_ref(x, *, labels):
-    return [dict(zip(labels, row)) for row in x.reshape(-1, len(labels))]
+    return [dict(zip(labels, row)) for row in x.reshape(-1, len(labels)).tolist()]
 
 
 register(
     "zip_map",
     "x: f32 -> *",
-    "One {label: score} per row.",
+    "One {label: score} per row, scores as Python floats.",
     attrs={"labels": Attr("any", doc="ints or strings, one per column")},
     infer=zip_map_infer,
     ref=zip_map_ref,

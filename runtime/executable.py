@@ -114,7 +114,7 @@ class Executable:
             if len(feeds) == len(arrays):
                 for x, dtype in zip(arrays, self._dtypes):
                     flags = x.flags
-                    if x.dtype is not dtype or not (flags.c_contiguous and flags.aligned):
+                    if x.dtype != dtype or not (flags.c_contiguous and flags.aligned):
                         break
                 else:
                     return arrays, built

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 import llvmlite.binding as llvm
 import numpy as np
 
-from ..compiler.backends.llvm.backend import NativeCode
-from ..compiler.backends.llvm.program import MAIN, Layout
+from ..compiler.backends.llvm.native_code import MAIN, Layout, NativeCode
 from ..compiler.backends.llvm.target import initialize
 from ..compiler.backends.numpy import Objects, has_bytes, run_extern
 from ..compiler.loops.nest import ExternCall

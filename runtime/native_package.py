@@ -41,8 +41,7 @@ def load_code(
     weights: Mapping[str, np.ndarray], packed: tuple[list, np.ndarray], where: str,
 ):  # fmt: skip
     """The NativeCode of a manifest's entry. `packed`: the places and the bytes of that section."""
-    from ..compiler.backends.llvm.backend import NativeCode
-    from ..compiler.backends.llvm.program import Layout
+    from ..compiler.backends.llvm.native_code import Layout, NativeCode
 
     arrays = [
         weights[k] if isinstance(k, str) else packed_array(*packed, k) for k in entry["weights"]

@@ -258,7 +258,44 @@ class Op:
         return binding
 
 
-OPS: dict[str, Op] = {}
+class _Records(dict):
+    """Op records by name. Reading it imports the files that register them, once: a package's
+    machine code runs without them."""
+
+    loaded = False
+
+    def _load(self) -> dict:
+        if not self.loaded:
+            self.loaded = True
+            from . import records  # noqa: F401
+        return self
+
+    def __getitem__(self, name):
+        return dict.__getitem__(self._load(), name)
+
+    def __contains__(self, name):
+        return dict.__contains__(self._load(), name)
+
+    def __iter__(self):
+        return dict.__iter__(self._load())
+
+    def __len__(self):
+        return dict.__len__(self._load())
+
+    def keys(self):
+        return dict.keys(self._load())
+
+    def values(self):
+        return dict.values(self._load())
+
+    def items(self):
+        return dict.items(self._load())
+
+    def get(self, name, default=None):
+        return dict.get(self._load(), name, default)
+
+
+OPS: dict[str, Op] = _Records()
 
 _INPUT = re.compile(r"(\w+)\s*:\s*(\w+|\*)\s*([?*]?)$")
 
@@ -290,7 +327,7 @@ def register(
     **dtypes: str | frozenset,
 ) -> Op:
     """Add an op. Dtype variables are given as keywords: `T="float"`, `T=frozenset([...])`."""
-    assert name not in OPS, f"{name} is registered twice"
+    assert not dict.__contains__(OPS, name), f"{name} is registered twice"
     assert doc and callable(ref) and callable(samples), f"{name}: the record is incomplete"
     assert isinstance(grad, NotDifferentiable) or callable(grad), f"{name}: gradient missing"
     assert isinstance(loops, Meaning), f"{name}: no meaning as loops"

@@ -6,39 +6,18 @@ code = compile_program(program, target)       -> NativeCode
 import hashlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 
-import numpy as np
-
-from ...loops.nest import ExternCall, Program
+from ...loops.nest import Program
 from ..base import CpuTarget
 from .cache import ObjectCache, cache_folder
 from .codegen import generator_version, kernel_module, object_code, optimize
+from .native_code import MAIN, NativeCode
 from .parallel import compile_all
-from .program import MAIN, Layout, Plan, build_plan, main_module
+from .program import Plan, build_plan, main_module
 from .target import machine
 
 MAX_JOBS = 8  # processes that compile at once
 SMALL = 30_000.0  # ns of estimated work below which one thread is faster than several
-
-
-@dataclass(eq=False)
-class NativeCode:
-    """What a package keeps of a compiled program.
-
-    `objects` are object files by kernel name, the entry under MAIN; `weights` the arrays that the
-    entry reads, in order; `arena` and `scratch` bytes of memory (scratch: per thread).
-    """
-
-    target: CpuTarget
-    objects: dict[str, bytes]
-    weights: list[np.ndarray]
-    layout: Layout
-    arena: int
-    scratch: int
-    parallel: bool
-    externs: list[ExternCall]
-    plan: Plan | None = None
 
 
 def compile_program(

@@ -18,37 +18,12 @@ from ...loops.nest import Call, ExternCall, For, If, Program, Ref
 from ...types import TensorType
 from ..base import CpuTarget
 from .codegen import KernelCode, schedule_kernel
+from .native_code import MAIN, Layout
 from .pool_ir import declare_barrier
 from .types import I8, I64, PTR, VOID, i64
 
 SHARE = 4000.0  # ns of estimated work below which a kernel is not worth sharing
-MAIN = "tessel_main"
 CALLBACK = ir.FunctionType(VOID, [I64, PTR])
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Positions in the pointer table."""
-
-    inputs: int
-    outputs: int
-    weights: int
-
-    ARENA, SCRATCH, CALLBACK, FIRST = 0, 1, 2, 3
-
-    def position(self, kind: str, index: int) -> int:
-        if kind == "arena":
-            return self.ARENA
-        start = {
-            "input": self.FIRST,
-            "output": self.FIRST + self.inputs,
-            "weight": self.FIRST + self.inputs + self.outputs,
-        }[kind]
-        return start + index
-
-    @property
-    def size(self) -> int:
-        return self.FIRST + self.inputs + self.outputs + self.weights
 
 
 @dataclass(eq=False)

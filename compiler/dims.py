@@ -14,8 +14,6 @@ from collections.abc import Mapping
 
 from .errors import TypeMismatch
 
-Dim = "int | Sym"
-
 _FUNCTIONS = {
     "floordiv": lambda a, b: a // b,
     "mod": lambda a, b: a % b,

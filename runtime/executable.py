@@ -17,7 +17,7 @@ import numpy as np
 
 from ..compiler.errors import InputError, UsageError
 from ..compiler.ir import Graph
-from ..compiler.known_values import plain
+from ..compiler.known_values import IMPOSSIBLE, plain
 from ..compiler.passes.base import Report
 from .build import Built, Deferred, Target, build, optimize
 from .pool import available_cores
@@ -217,6 +217,10 @@ class Executable:
         self._built[self.signature.shapes(built.binding) + values] = built
         while len(self._built) > self._kept:
             self._built.popitem(last=False)
+        where = None if built.graph is None else built.graph.metadata.get(IMPOSSIBLE)
+        note = f"a branch is {IMPOSSIBLE}: {where}"
+        if where is not None and note not in self.notes:
+            self.notes.append(note)
 
     def _build(self, binding: dict[str, int], inputs: Sequence[np.ndarray] | None) -> Built:
         if self.specialize is None:

@@ -57,3 +57,12 @@ def test_a_package_computes_the_same(shared_model, tmp_path):
     again = loaded.run(shared_model.inputs)
     for name, y in outputs.items():
         assert again[name] == y if isinstance(y, list) else np.array_equal(again[name], y)
+
+
+def test_a_branch_that_cannot_be_meant_is_noted(shared_models):
+    """Its If picks a sample rate; the recorded shapes fit one of the two only."""
+    model = shared_models("silero_vad")
+    exe = tessel.compile(model.path)
+    exe.run(model.inputs)
+    (note,) = exe.notes
+    assert "gives NaN" in note

@@ -49,13 +49,13 @@ def run(model, inputs, seed, shapes, output, target, threads, profile, no_native
         exe = open_executable(model, native=not (no_native or profile), threads=threads)
     else:
         exe = open_executable(model, threads=threads, target=target)
-    for note in exe.notes:
-        console(stderr=True).print(f"note: {note}")
     own = exe.signature.values
     feeds = make_feeds(exe.inputs, inputs, seed, shapes, [n for n in exe.static if n not in own])
     if inputs is None:
         feeds |= own
     exe.run(feeds)
+    for note in exe.notes:
+        console(stderr=True).print(f"note: {note}")
     start = time.perf_counter()
     results = exe.run(feeds)
     spent = time.perf_counter() - start

@@ -6,6 +6,7 @@ import onnx
 from ...compiler.builder import Tensor
 from ...compiler.dims import Sym
 from ...compiler.errors import ModelError, TesselError, TypeMismatch, UnsupportedError
+from ...compiler.known_values import IMPOSSIBLE
 from ...compiler.types import I64, TensorType
 from .call import Call
 from .needs import ValueNeeded
@@ -77,7 +78,7 @@ def _branches(c: Call, branches: dict) -> list["_Region"]:
             raise Skip
         (name,) = branches.keys() - regions.keys()
         regions[name] = _Region(c, branches[name], name, nan=types)
-        c.reader.note("never taken with these shapes, gives NaN", f"{c.where}, {name}")
+        c.reader.note(IMPOSSIBLE, f"{c.where}, {name}")
     return [regions[name] for name in branches]
 
 

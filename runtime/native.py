@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import llvmlite.binding as llvm
 import numpy as np
 
+from ..compiler.backends.base import ALIGNMENT, aligned_empty
 from ..compiler.backends.llvm.native_code import MAIN, Layout, NativeCode
 from ..compiler.backends.llvm.target import initialize
 from ..compiler.backends.numpy import Objects, has_bytes, run_extern
@@ -18,15 +19,7 @@ from ..compiler.loops.nest import ExternCall
 from ..compiler.types import TensorType
 from .pool import get_pool
 
-ALIGNMENT = 64
 _CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.POINTER(ctypes.c_void_p))
-
-
-def aligned_empty(nbytes: int) -> np.ndarray:
-    """Uninitialised bytes at an address that is a multiple of 64."""
-    raw = np.empty(nbytes + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + nbytes]
 
 
 class NativeModule:

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..compiler.backends.base import ALIGNMENT, aligned_empty
 from ..compiler.backends.llvm.program import Scheduled
 from ..compiler.backends.numpy import Objects, _Memory, has_bytes, run_extern, run_kernel
 from ..compiler.loops.nest import Call, ExternCall, For, If, Kernel, Program, Ref
 from ..compiler.types import BOOL, TensorType
 from .build import Built
-from .native import ALIGNMENT, aligned_empty
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class _NativeWalker(_Walker):
         self.memory = aligned_empty(arena + code.scratch + ALIGNMENT)
         self.scratch = self.memory.ctypes.data + arena
         self.outputs = [
-            np.empty(t.shape, t.dtype.numpy) if has_bytes(t) else None
+            aligned_empty(t.nbytes).view(t.dtype.numpy).reshape(t.shape) if has_bytes(t) else None
             for t in self.module.output_types
         ]
         for i, j in self.module.updates.items():

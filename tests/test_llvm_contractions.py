@@ -3,6 +3,8 @@
 The values are small integers, so that a result is the same in whatever order it is summed.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -230,16 +232,55 @@ def test_a_transposed_output_is_tiled_along_its_own_last_axis():
 # -- schedules -------------------------------------------------------------------------------------
 
 
-def test_small_weights_pass_by_each_tile_of_rows_and_large_ones_stay_for_all_rows():
-    x = whole((64, 32))
-    a = buffer_of("a", x)
-    w = whole((32, 64))
-    b = buffer_of("b", w)
-    check(product(a, b), {a: x, b: w}, [b], order="rows")
-    wide, deep = host().l2 // 4 // 64 * 2, 64
-    w, x = whole((deep, wide)), whole((8, deep))
+SMALL_CACHES = replace(host(), l2=64 << 10)
+
+
+@pytest.mark.parametrize("columns", [64, 4096])
+def test_weights_that_fit_no_cache_pass_by_groups_of_tiles(columns):
+    x, w = whole((99, 64)), whole((64, columns))
     a, b = buffer_of("a", x), buffer_of("b", w)
-    check(product(a, b), {a: x, b: w}, [b], order="panels")
+    kernel, arrays = product(a, b), {a: x, b: w}
+    plan = scheduled(program_of(kernel, arrays, [b]), SMALL_CACHES)
+    assert (plan.group == 1) == (columns == 64)
+    module = native(program_of(kernel, arrays, [b]), SMALL_CACHES)
+    np.testing.assert_array_equal(module([x], 1)[0], x @ w)
+
+
+V4 = NAMED["x86-64-v4"]
+
+
+def test_rows_that_collide_in_the_cache_are_packed_at_other_distances():
+    x, w = whole((56, 1024)), whole((1024, 64))
+    a, b = buffer_of("a", x), buffer_of("b", w)
+    program = program_of(product(a, b), {a: x, b: w}, [b])
+    plan = scheduled(program, V4)
+    assert plan.a == "pack"
+    assert plan.pitch * 4 // 64 % 2 == 1
+    roomy = replace(V4, l1=256 << 10)  # of 64 ways
+    assert scheduled(program, roomy).a == "direct"
+
+
+@pytest.mark.parametrize("rows", [16, 17, 40, 57])
+@pytest.mark.parametrize("depth", [16, 31, 70])
+def test_rows_are_turned_for_many_columns(rows, depth):
+    x, w = whole((rows, depth)), whole((depth, 270))
+    a, b = buffer_of("a", x), buffer_of("b", w)
+    assert scheduled(program_of(product(a, b), {a: x, b: w}, [b]), V4).a == "turn"
+    received, _ = both(product(a, b), {a: x, b: w}, [b])
+    np.testing.assert_array_equal(received, x @ w)
+
+
+def test_windows_are_turned_for_many_columns():
+    x, w = whole((10, 16, 6)), whole((3, 3, 6, 256))
+    a, b = buffer_of("a", x), buffer_of("b", w)
+    body = lambda i, j, n: s.reduce(
+        "sum", [3, 3, 6], lambda p, q, c: a[i + p, j + q, c] * b[p, q, c, n]
+    )
+    kernel = store((8, 14, 256), body)
+    plan = scheduled(program_of(kernel, {a: x, b: w}, [b]), V4)
+    assert (plan.a, plan.tile.spread) == ("turn", 2)
+    received, expected = both(kernel, {a: x, b: w}, [b])
+    np.testing.assert_array_equal(received, expected)
 
 
 @pytest.mark.parametrize("constant", [True, False])

@@ -1,6 +1,17 @@
-"""What backends share: the machine that code is generated for."""
+"""What backends share: the machine that code is generated for, and memory as it wants it."""
 
 from dataclasses import dataclass
+
+import numpy as np
+
+ALIGNMENT = 64  # bytes: a cache line, and the widest vector
+
+
+def aligned_empty(nbytes: int) -> np.ndarray:
+    """Uninitialised bytes at an address that is a multiple of 64: no vector straddles two lines."""
+    raw = np.empty(nbytes + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + nbytes]
 
 
 @dataclass(frozen=True)

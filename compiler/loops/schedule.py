@@ -89,13 +89,24 @@ class Tile:
 
 
 def choose_tile(
-    m: int, n: int, lanes: int, registers: int, *, lines: int = 1, streamed: bool = False
+    m: int,
+    n: int,
+    lanes: int,
+    registers: int,
+    *,
+    lines: int = 1,
+    streamed: bool = False,
+    embedded: bool = False,
 ) -> Tile:
     """The tile with the least estimated cycles for an m x n output of `lines` lines of m.
 
-    Per step of k a tile costs rows*vectors multiply-adds on two ports, rows + vectors loads on two
-    ports, at least the latency of an add (4), and where B is `streamed` from beyond the first-level
-    cache, 5 cycles per vector of it. Edges are computed in full.
+    Per step of k a tile costs rows*vectors multiply-adds on two ports, at least the latency of one
+    (4 cycles), and a slot of the pipeline for each instruction: the multiply-adds, a load and a
+    prefetch per vector of B, and a broadcast per row, unless it is `embedded` in the row's only
+    multiply-add. Three slots a cycle are counted on, half of what wide cores have: with another
+    thread on the same core, whoever it belongs to, there are no more. Where B is `streamed` from
+    beyond the first-level cache, a vector of it takes 5 cycles. A cycle of each step is lost to
+    what surrounds it; edges are computed in full.
     """
     best, least = Tile(1, 1), float("inf")
     shapes = [(rows, 1) for rows in range(1, min(m, 30) + 1)]
@@ -106,8 +117,10 @@ def choose_tile(
                 break
             tiles = ceil(lines / spread) * (ceil(m / rows) if spread == 1 else 1)
             steps = ceil(n / (vectors * lanes)) * tiles
+            broadcasts = 0 if embedded and vectors == 1 else rows
+            slots = rows * vectors + 2 * vectors + broadcasts
             bandwidth = 5.0 * vectors if streamed else 0.0
-            cycles = steps * max(rows * vectors / 2, (rows + vectors) / 2, 4.0, bandwidth)
+            cycles = steps * (1 + max(rows * vectors / 2, slots / 3, 4.0, bandwidth))
             bigger = rows * vectors > best.rows * best.vectors
             if cycles < least * 0.999 or (cycles <= least * 1.001 and bigger):
                 best, least = Tile(rows, vectors, spread), cycles

@@ -83,7 +83,7 @@ def schedule_kernel(
     else:
         if plan.b == "constant":
             params = tuple(b for b in params if b in _buffers_without_b(kernel, plan))
-        described = f"contract {plan.tile} {plan.a} {plan.b} {plan.chunk} {plan.order}"
+        described = f"contract {plan.tile} {plan.a} {plan.b} {plan.group}"
     text = "\n".join(
         [generator_version(), repr(target), described, str(in_place), kernel.text(),
          ",".join(str(kernel.params.index(b)) for b in params)]

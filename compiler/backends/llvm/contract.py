@@ -1,35 +1,33 @@
 """The contraction schedule: register tiles over packed panels, with any prologue and epilogue.
 
-    for panel of n:                       B[:, panel] is packed: k rows of `vectors` vectors
-      for batch, outer m:
-        for tile of m:                    rows x vectors accumulators, all of k in registers
+    for batch, group of tiles of m:       the group's rows of A are packed, if they must be
+      for panel of n:                     B[:, panel]: k rows of `vectors` vectors
+        for tile of the group:            rows x vectors accumulators, all of k in registers
           for k: acc[r][v] += A[r, k] * B[k, v]
           epilogue: out[r, v] = f(acc[r][v], …)
 
 Constant B (weights) is packed while compiling; other B is packed per panel into scratch memory. A
-is read in place where its index is linear: its rows are constant distances apart, so they are
-displacements of one pointer; otherwise (padding, dequantization, half types) a tile of it is packed
-first. Register blocking after Goto & van de Geijn, "Anatomy of High-Performance Matrix
-Multiplication" (2008); whole-k panels fit the L2 cache for the k of real layers.
+is read in place where its index is linear and its rows do not collide in the cache; otherwise
+(padding, dequantization, half types, strides of whole pages) a group's tiles are packed first.
+Register blocking after Goto & van de Geijn, "Anatomy of High-Performance Matrix Multiplication"
+(2008); k is not blocked: the panels of real layers fit the L2 cache.
 """
-
-from math import prod
 
 import llvmlite.ir as ir
 
 from ...loops import expr as s
 from ...loops.expr import Axis, Buffer, Expr
 from ...loops.nest import Kernel
-from ...loops.schedule import Tile, linear_load
+from ...loops.schedule import linear_load
 from ...types import TensorType
-from .contract_plan import ContractSchedule
+from .contract_plan import ContractSchedule, row_places
+from .contract_tile import TileLoop
+from .contract_turn import Turn
 from .emit import Emitter, lanes_below
 from .nest import _minimum
 from .reduction import identity
-from .scalar import intrinsic, multiply_add, splat
-from .types import I8, I32, PTR, VOID, i64, memory_type, register_type
+from .types import PTR, i64, memory_type, register_type
 
-PREFETCH = 2048  # bytes that packed weights are fetched ahead
 INLINE_EPILOGUE = 12  # operations up to which an epilogue is written out per register
 
 
@@ -42,41 +40,62 @@ class ContractEmitter:
         self.dtype = plan.contraction.reduce.dtype
         self.type = register_type(self.dtype)
         self.vector = ir.VectorType(self.type, plan.lanes)
-        self.prefetch = intrinsic(e.b.module, "llvm.prefetch.p0", VOID, [PTR, I32, I32, I32])
 
     def emit(self, begin: ir.Value, end: ir.Value) -> None:
-        """Units `begin` to `end`."""
-        e, plan, c = self.e, self.plan, self.plan.contraction
-        with e.loop(begin, end, name="unit") as unit:
-            outer = (*c.n[:-1], *c.batch) if plan.b == "pack" else plan.outer
-            rest, first, last = unit, i64(0), i64(plan.tiles)
-            if plan.b != "pack" and plan.chunks > 1:
-                chunk = e.b.urem(rest, i64(plan.chunks))
-                rest = e.b.udiv(rest, i64(plan.chunks))
-                first = e.b.mul(chunk, i64(plan.chunk))
-                last = _minimum(e, e.b.add(first, i64(plan.chunk)), last)
-            for a in reversed(outer):
+        """Units `begin` to `end`: the panels of one group, then those of the next."""
+        e, plan = self.e, self.plan
+        panels = i64(plan.panels)
+        last = e.b.sdiv(e.b.add(end, i64(plan.panels - 1)), panels)
+        with e.loop(e.b.sdiv(begin, panels), last, name="block") as block:
+            start = e.b.mul(block, panels)
+            low = _maximum(e, e.b.sub(begin, start), i64(0))
+            high = _minimum(e, e.b.sub(end, start), panels)
+            rest = e.b.udiv(block, i64(plan.groups))
+            first = e.b.mul(e.b.urem(block, i64(plan.groups)), i64(plan.group))
+            stop = _minimum(e, e.b.add(first, i64(plan.group)), i64(plan.tiles))
+            for a in reversed(plan.outer):
                 e.where[a] = e.b.urem(rest, i64(a.extent))
                 rest = e.b.udiv(rest, i64(a.extent))
-            if plan.order == "rows":
-                self._tiles(first, last, self._panels)
-            else:
-                column = e.b.mul(rest, i64(plan.width))
-                panel = self._panel(rest, column)
-                inner = list(plan.outer_m) if plan.b == "pack" else []
-                run = lambda tile: self._tile(panel, column, tile)
-                e.loops(inner, lambda: self._tiles(first, last, run))
-            for a in outer:
+            self._group(first, stop, low, high)
+            for a in plan.outer:
                 del e.where[a]
 
-    def _panels(self, tile) -> None:
-        """One tile of A against every panel."""
+    def _group(self, first, stop, low, high) -> None:
+        """Panels `low` to `high` for the tiles `first` to `stop`."""
         e, plan = self.e, self.plan
-        if plan.a == "pack":
-            self._pack_a()
-        with e.loop(i64(0), i64(plan.panels), name="panel") as p:
+        if plan.a != "direct":
+            self._tiles(first, stop, self._pack_a)
+        with e.loop(low, high, name="panel") as p:
             column = e.b.mul(p, i64(plan.width))
-            self._tile(self._panel(p, column), column, tile, packed=True)
+            panel = self._panel(p, column)
+            self._tiles(first, stop, lambda slot: self._tile(panel, column, slot))
+
+    def _tiles(self, first: ir.Value, stop: ir.Value, run) -> None:
+        """`run(slot)` for each tile, with the m axes in place; `slot` counts within the group. The
+        last tile of a line overlaps the one before it, rather than being smaller."""
+        e, plan = self.e, self.plan
+        axis = plan.m if plan.line is None else plan.line
+        size = plan.tile.rows if plan.line is None else plan.tile.spread
+        with e.loop(first, stop, name="tile") as t:
+            slot, rest = e.b.sub(t, first), t
+            if plan.m is None:
+                run(slot)
+                return
+            if plan.outer_m:
+                rest = e.b.udiv(t, i64(plan.line_tiles))
+                t = e.b.urem(t, i64(plan.line_tiles))
+            for a in reversed(plan.outer_m):
+                e.where[a] = e.b.urem(rest, i64(a.extent))
+                rest = e.b.udiv(rest, i64(a.extent))
+            row = e.b.mul(t, i64(size))
+            if axis.extent % size:
+                row = _minimum(e, row, i64(axis.extent - size))
+            e.where[axis] = row
+            if plan.line is not None:
+                e.where[plan.m] = i64(0)
+            run(slot)
+            for a in plan.contraction.m:
+                del e.where[a]
 
     # -- B --------------------------------------------------------------------------------
 
@@ -87,7 +106,7 @@ class ContractEmitter:
             self._pack_b(column)
             return self.scratch
         place = None
-        for a in (*c.n[:-1], *c.batch):
+        for a in plan.outer:
             if a in c.b.free:
                 here = e.where[a]
                 place = here if place is None else e.b.add(e.b.mul(place, i64(a.extent)), here)
@@ -120,144 +139,46 @@ class ContractEmitter:
 
         e.loops(list(c.k), one)
 
-    # -- tiles ----------------------------------------------------------------------------
+    # -- A --------------------------------------------------------------------------------
 
-    def _tiles(self, first: ir.Value, last: ir.Value, run) -> None:
-        """Tiles `first` to `last` of m; the last one overlaps the one before it, rather than
-        being smaller."""
-        e, plan = self.e, self.plan
-        if plan.m is None:
-            run(None)
-            return
-        axis = plan.m if plan.line is None else plan.line
-        size = plan.tile.rows if plan.line is None else plan.tile.spread
-        with e.loop(first, last, name="tile") as t:
-            row = e.b.mul(t, i64(size))
-            if axis.extent % size:
-                row = _minimum(e, row, i64(axis.extent - size))
-            with e.at(axis, row):
-                if plan.line is None:
-                    run(row)
-                else:
-                    with e.at(plan.m, i64(0)):
-                        run(row)
+    def _packed_a(self, slot: ir.Value) -> ir.Value:
+        """Where a tile of A is packed."""
+        plan = self.plan
+        start = plan.depth * plan.width if plan.b == "pack" else 0
+        offset = self.e.b.add(self.e.b.mul(slot, i64(plan.packed_tile)), i64(start))
+        return self.e.b.gep(self.scratch, [offset], source_etype=self.type)
 
-    def _tile(self, panel: ir.Value, column: ir.Value, tile, packed: bool = False) -> None:
-        e, plan = self.e, self.plan
-        rows, vectors = plan.tile.rows, plan.tile.vectors
-        zero = identity("sum", self.dtype, plan.lanes)
-        sums = [
-            [e.variable(self.vector, f"acc.{r}.{v}") for v in range(vectors)] for r in range(rows)
-        ]
-        for line in sums:
-            for acc in line:
-                e.b.store(zero, acc)
-        if plan.a == "pack":
-            if not packed:
-                self._pack_a()
-            self._multiply_packed(panel, sums)
-        else:
-            self._multiply_direct(panel, sums)
-        self._epilogue(column, sums)
+    def _k_strides(self) -> dict[Axis, int]:
+        """Strides of k in packed A."""
+        k = self.plan.contraction.k
+        step = self.plan.tile.rows if self.plan.a == "turn" else 1
+        return {a: n * step for a, n in zip(k, s.strides_of([a.extent for a in k]))}
 
-    def _multiply_direct(self, panel, sums) -> None:
-        """All of k, A read in place."""
-        e, plan, c = self.e, self.plan, self.plan.contraction
+    def _direct_a(self) -> tuple[ir.Value, dict[Axis, int]]:
+        """Where the present tile begins in A itself, and the strides of all axes there."""
+        e, c = self.e, self.plan.contraction
         strides, base = linear_load(c.a)
         terms = {s.axis(a): k for a, k in strides.items() if a not in c.k and a.extent > 1}
         type = memory_type(c.a.dtype)
         start = e.b.gep(e.pointers[c.a.data], [e.offset(terms, base)], source_etype=type)
-        step = strides.get(plan.m, 0) if plan.m is not None else 0
-        places = [r * step for r in range(plan.tile.rows)]
-        if plan.line is not None:
-            width, jump = plan.m.extent, strides.get(plan.line, 0)
-            places = [r // width * jump + r % width * step for r in range(plan.tile.rows)]
-        self._k_loops(list(c.k), strides, start, panel, places, sums)
+        return start, strides
 
-    def _k_loops(self, axes, strides, a_pointer, b_pointer, places, sums) -> None:
-        """Nested loops over k; both pointers move by constants."""
-        e, plan = self.e, self.plan
-        if not axes:
-            self._steps([(a_pointer, b_pointer)], places, sums)
-            return
-        axis, inner = axes[0], axes[1:]
-        a_step = strides.get(axis, 0)
-        b_step = prod(a.extent for a in inner) * plan.width
-        unroll = 1 if inner else _unroll(axis.extent, plan.tile)
-        if inner and axis.extent * prod(a.extent for a in inner) <= 4:
-            unroll = axis.extent
-
-        def body(k: ir.Value) -> None:
-            a = e.b.gep(a_pointer, [e.b.mul(k, i64(a_step))], source_etype=self.type)
-            b = e.b.gep(b_pointer, [e.b.mul(k, i64(b_step))], source_etype=self.type)
-            pointers = []
-            for u in range(unroll):
-                au = e.b.gep(a, [i64(u * a_step)], source_etype=self.type) if u else a
-                bu = e.b.gep(b, [i64(u * b_step)], source_etype=self.type) if u else b
-                pointers.append((au, bu))
-            if not inner:
-                self._steps(pointers, places, sums)
-                return
-            for au, bu in pointers:
-                self._k_loops(inner, strides, au, bu, places, sums)
-
-        if axis.extent == unroll:
-            body(i64(0))
-            return
-        with e.loop(i64(0), i64(axis.extent), unroll, name="k") as k:
-            body(k)
-
-    def _steps(self, pointers, places, sums) -> None:
-        """Several k: each a row of B against a column of A."""
-        e, plan = self.e, self.plan
-        values = [[e.b.load(acc) for acc in line] for line in sums]
-        for a_pointer, b_pointer in pointers:
-            columns = []
-            for v in range(plan.tile.vectors):
-                place = e.b.gep(b_pointer, [i64(v * plan.lanes)], source_etype=self.type)
-                columns.append(e.b.load(place, typ=self.vector, align=self.dtype.bytes))
-                if plan.b == "constant":
-                    ahead = e.b.gep(place, [i64(PREFETCH)], source_etype=I8)
-                    e.b.call(self.prefetch, [ahead, *(ir.Constant(I32, x) for x in (0, 3, 1))])
-            for r, line in enumerate(values):
-                place = e.b.gep(a_pointer, [i64(places[r])], source_etype=self.type)
-                x = splat(e.b, e.b.load(place, typ=self.type, align=self.dtype.bytes), plan.lanes)
-                values[r] = [self._multiply_add(x, y, acc) for y, acc in zip(columns, line)]
-        for line, new in zip(sums, values):
-            for acc, value in zip(line, new):
-                e.b.store(value, acc)
-
-    def _multiply_add(self, x, y, acc):
-        if self.dtype.is_float:
-            return multiply_add(self.e.b, x, y, acc)
-        return self.e.b.add(acc, self.e.b.mul(x, y))
-
-    def _packed_a(self) -> tuple[ir.Value, dict[Axis, int]]:
-        """Where A's tile is packed, and the strides of k in it."""
-        plan, c = self.plan, self.plan.contraction
-        offset = plan.depth * plan.width if plan.b == "pack" else 0
-        place = self.e.b.gep(self.scratch, [i64(offset)], source_etype=self.type)
-        return place, dict(zip(c.k, s.strides_of([a.extent for a in c.k])))
-
-    def _multiply_packed(self, panel, sums) -> None:
-        place, strides = self._packed_a()
-        places = [r * self.plan.depth for r in range(self.plan.tile.rows)]
-        self._k_loops(list(self.plan.contraction.k), strides, place, panel, places, sums)
-
-    def _pack_a(self) -> None:
-        """A's tile is evaluated into scratch, [row][k], then walked like a plain matrix."""
+    def _pack_a(self, slot: ir.Value) -> None:
+        """A's tile is evaluated into scratch, then walked like a plain matrix."""
         e, plan, c = self.e, self.plan, self.plan.contraction
-        place, strides = self._packed_a()
+        if plan.a == "turn":
+            start, strides = self._direct_a()
+            turn = Turn(e, self.dtype, plan.tile.rows, row_places(plan, strides))
+            turn.run(c.k, strides, start, self._packed_a(slot))
+            return
+        strides = self._k_strides()
         row = Axis("r", plan.tile.rows)
-        index = s.add(s.mul(s.axis(row), plan.depth), _sum(strides))
-        out = Buffer("tile", TensorType(self.dtype, (plan.depth * plan.tile.rows,)))
-        e.pointers[out] = place
+        index = s.add(s.mul(s.axis(row), plan.pitch), _sum(strides))
+        out = Buffer("tile", TensorType(self.dtype, (plan.pitch * plan.tile.rows,)))
+        e.pointers[out] = self._packed_a(slot)
         value = c.a
         if plan.m is not None and plan.tile.rows > 1:
-            first = Axis("m", plan.m.extent)
-            moved = s.add(s.make("axis", (), first, s.I64), s.axis(row))
-            value = s.substitute(c.a, {plan.m: moved})
-            e.where[first] = e.where[plan.m]
+            value = s.substitute(c.a, self._row_axes(row))
         lane = max(c.k, key=lambda a: (strides[a] == 1, a.extent), default=None)
         axes = [a for a in (row, *c.k) if a is not lane and a.extent > 1]
 
@@ -276,6 +197,46 @@ class ContractEmitter:
 
         with e.scope():
             e.loops(axes, put)
+
+    def _row_axes(self, row: Axis) -> dict[Axis, Expr]:
+        """The m axes of a tile's row, from those of its first one."""
+        e, plan = self.e, self.plan
+
+        def moved(axis: Axis, by: Expr) -> Expr:
+            first = Axis("m", axis.extent)
+            e.where[first] = e.where[axis]
+            return s.add(s.make("axis", (), first, s.I64), by)
+
+        if plan.line is None:
+            return {plan.m: moved(plan.m, s.axis(row))}
+        width = s.const(plan.m.extent)
+        return {
+            plan.line: moved(plan.line, s.axis(row) // width),
+            plan.m: s.axis(row) % width,
+        }
+
+    # -- tiles ----------------------------------------------------------------------------
+
+    def _tile(self, panel: ir.Value, column: ir.Value, slot: ir.Value) -> None:
+        e, plan, c = self.e, self.plan, self.plan.contraction
+        zero = identity("sum", self.dtype, plan.lanes)
+        sums = [
+            [e.variable(self.vector, f"acc.{r}.{v}") for v in range(plan.tile.vectors)]
+            for r in range(plan.tile.rows)
+        ]
+        for line in sums:
+            for acc in line:
+                e.b.store(zero, acc)
+        if plan.a == "direct":
+            start, strides = self._direct_a()
+            places = row_places(plan, strides)
+        else:
+            strides, start = self._k_strides(), self._packed_a(slot)
+            pitch = 1 if plan.a == "turn" else plan.pitch
+            places = [r * pitch for r in range(plan.tile.rows)]
+        loop = TileLoop(e, self.dtype, plan.lanes, plan.tile, places, sums, plan.b == "constant")
+        loop.run(c.k, strides, start, panel)
+        self._epilogue(column, sums)
 
     # -- epilogue -------------------------------------------------------------------------
 
@@ -335,7 +296,5 @@ def _sum(strides: dict[Axis, int]) -> Expr:
     return total
 
 
-def _unroll(extent: int, tile: Tile) -> int:
-    """Steps of k per round: the largest divisor that keeps the loop's body moderate."""
-    limit = max(1, min(8, 128 // (tile.rows * tile.vectors)))
-    return max(u for u in range(1, limit + 1) if extent % u == 0)
+def _maximum(e: Emitter, x: ir.Value, y: ir.Value) -> ir.Value:
+    return e.b.select(e.b.icmp_signed(">", x, y), x, y)

@@ -1,5 +1,7 @@
 """How a contraction is tiled, packed and shared: `ContractSchedule`, and the packing of weights."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil, prod
 
@@ -9,18 +11,23 @@ from ...loops import expr as s
 from ...loops.expr import Axis, Buffer
 from ...loops.nest import Kernel
 from ...loops.schedule import Contraction, Tile, choose_tile, linear_load
-from ..base import CpuTarget
+from ...types import DType
+from ..base import CpuTarget, aligned_empty
 from ..numpy import evaluate
 
-PACK_ROWS = 1 << 20  # bytes of scratch that packing may take per thread
+SCRATCH = 1 << 20  # bytes that packing may take per thread
+LINE = 64  # bytes of a cache line
+TURN = 16  # panels of B from which turning A pays
+PAGE = 4096  # addresses that differ by a multiple of it share a set of the first-level cache
 
 
 @dataclass(frozen=True)
 class ContractSchedule:
-    """`b`: "constant" (packed while compiling) or "pack"; `a`: "direct" or "pack".
+    """`b`: "constant" (packed while compiling) or "pack". `a`: "direct" (read in place), "pack"
+    (evaluated into scratch, [row][k]) or "turn" (copied to [k][row]).
 
-    `chunk` is how many tiles of the inner m axis one parallel unit handles. `order`: "panels"
-    keeps a panel of B in cache while all of A passes by, "rows" a tile of A while B does.
+    `group` is how many tiles of A stay in cache while every panel of B passes by: 1 where all of B
+    fits the second-level cache beside one of them, more where it comes from further away.
     """
 
     contraction: Contraction
@@ -28,8 +35,11 @@ class ContractSchedule:
     lanes: int
     a: str
     b: str
-    chunk: int
-    order: str = "panels"
+    group: int = 1
+
+    @property
+    def dtype(self) -> DType:
+        return self.contraction.reduce.dtype
 
     @property
     def n(self) -> Axis:
@@ -58,8 +68,13 @@ class ContractSchedule:
         return self.contraction.m[-2] if self.tile.spread > 1 else None
 
     @property
-    def tiles(self) -> int:
-        """Tiles along m (of the lines, for a spread tile)."""
+    def outer_m(self) -> tuple[Axis, ...]:
+        """Axes of A outside of its tiles."""
+        return self.contraction.m[: -1 if self.line is None else -2]
+
+    @property
+    def line_tiles(self) -> int:
+        """Tiles along m (along the lines, for a spread tile)."""
         if self.m is None:
             return 1
         if self.line is not None:
@@ -67,37 +82,44 @@ class ContractSchedule:
         return ceil(self.m.extent / self.tile.rows)
 
     @property
-    def chunks(self) -> int:
-        return ceil(self.tiles / self.chunk)
+    def tiles(self) -> int:
+        """Tiles of A in all, for each of `outer`."""
+        return self.line_tiles * prod(a.extent for a in self.outer_m)
+
+    @property
+    def groups(self) -> int:
+        return ceil(self.tiles / self.group)
 
     @property
     def outer(self) -> tuple[Axis, ...]:
-        """Axes of the parallel units, outermost first, after the panel."""
-        c = self.contraction
-        return (*c.n[:-1], *c.batch, *self.outer_m)
-
-    @property
-    def outer_m(self) -> tuple[Axis, ...]:
-        return self.contraction.m[: -1 if self.line is None else -2]
+        """Axes of the parallel units outside of the groups."""
+        return (*self.contraction.n[:-1], *self.contraction.batch)
 
     @property
     def units(self) -> int:
-        if self.b == "pack":
-            c = self.contraction
-            return self.panels * prod(a.extent for a in (*c.n[:-1], *c.batch))
-        pieces = self.chunks * prod(a.extent for a in self.outer)
-        return pieces if self.order == "rows" else self.panels * pieces
+        """Panels, one after the other for each group of tiles."""
+        return prod(a.extent for a in self.outer) * self.groups * self.panels
+
+    @property
+    def pitch(self) -> int:
+        """Elements from one row of packed A to the next: an odd number of cache lines, so that the
+        rows of a tile lie in different sets of the cache."""
+        line = LINE // self.dtype.bytes
+        return (ceil(self.depth / line) | 1) * line
+
+    @property
+    def packed_tile(self) -> int:
+        """Elements of a packed tile of A."""
+        return self.tile.rows * self.pitch
 
     @property
     def scratch(self) -> int:
         """Bytes of scratch memory per thread."""
-        size = self.contraction.reduce.dtype.bytes
-        total = 0
-        if self.b == "pack":
-            total += self.depth * self.width * size
-        if self.a == "pack":
-            total += -(-self.depth * self.tile.rows * size // 64) * 64
-        return -(-total // 64) * 64
+        size = self.dtype.bytes
+        total = self.depth * self.width if self.b == "pack" else 0
+        if self.a != "direct":
+            total += self.group * self.packed_tile
+        return ceil(total * size / LINE) * LINE
 
 
 def schedule_contraction(
@@ -113,30 +135,86 @@ def schedule_contraction(
     if n < max(4, lanes // 4):
         return None
     depth = prod(x.extent for x in c.k)
-    lines = c.m[-2].extent if len(c.m) > 1 and m < 14 and linear_load(c.a) is not None else 1
+    lines = c.m[-2].extent if len(c.m) > 1 and m < 15 and linear_load(c.a) is not None else 1
     streamed = depth * 2 * lanes * dtype.bytes > target.l1 * 3 // 4
     registers = target.registers if dtype.is_float else min(16, target.registers)
-    tile = choose_tile(m, n, lanes, registers, lines=lines, streamed=streamed)
-    loads = [x for x in s.walk(c.b) if x.op == "load"]
-    packed = all(x.data in constants for x in loads)
-    rows = prod(a.extent for a in c.m)
-    plan = linear_load(c.a)
-    a = "direct" if plan is not None else "pack"
-    if not packed and rows < 4:
+    embedded = dtype.is_float and target.vector_bytes == 64
+    tile = choose_tile(m, n, lanes, registers, lines=lines, streamed=streamed, embedded=embedded)
+    packed = all(x.data in constants for x in s.walk(c.b) if x.op == "load")
+    if not packed and prod(a.extent for a in c.m) < 4:
         return None
-    scratch = depth * dtype.bytes * ((0 if packed else tile.vectors * lanes) +
-                                     (0 if a == "direct" else tile.rows))  # fmt: skip
-    if scratch > PACK_ROWS:
-        return None
-    panels = ceil(n / (tile.vectors * lanes))
-    whole = panels * tile.vectors * lanes * depth * dtype.bytes
-    order = "rows" if packed and (whole <= target.l2 * 5 // 8 or a == "pack") else "panels"
-    plan = ContractSchedule(c, tile, lanes, a, "constant" if packed else "pack", 1, order)
-    pieces = prod(x.extent for x in plan.outer) * (1 if order == "rows" else panels)
-    chunk = plan.tiles if order == "panels" else 1
-    while pieces * ceil(plan.tiles / chunk) < 16 and chunk > 1:
-        chunk = -(-chunk // 2)
-    return replace(plan, chunk=chunk)
+    plan = ContractSchedule(c, tile, lanes, "direct", "constant" if packed else "pack")
+    plan = replace(plan, a=_way_of_reading(plan, target))
+    plan = replace(plan, group=_group(plan, target))
+    return plan if plan.scratch <= SCRATCH else None
+
+
+def _way_of_reading(plan: ContractSchedule, target: CpuTarget) -> str:
+    """How the tiles of A are read (`ContractSchedule.a`)."""
+    linear = linear_load(plan.contraction.a)
+    if linear is None:
+        return "pack"
+    strides, _ = linear
+    loops = merged(plan.contraction.k, strides)
+    extent, stride = loops[-1] if loops else (1, 1)
+    wide = plan.panels >= TURN and stride == 1
+    if wide and plan.tile.rows >= plan.lanes and extent >= plan.lanes and plan.dtype.is_float:
+        return "turn"
+    return "pack" if plan.panels > 1 and _rows_collide(plan, target) else "direct"
+
+
+def _group(plan: ContractSchedule, target: CpuTarget) -> int:
+    """Tiles of A per group. Where all of B fits a third-level cache, whose size is guessed, it is
+    read anew for each tile; else there are as few passes over it as the second-level one allows."""
+    size = plan.dtype.bytes
+    panel = plan.depth * plan.width * size
+    if plan.b == "constant" and plan.panels * panel <= 8 * target.l2:
+        return 1
+    limit = target.l2 * 3 // 8
+    if plan.a != "direct":
+        tile = plan.packed_tile * size
+        limit = min(limit, SCRATCH - (panel if plan.b == "pack" else 0))
+    elif plan.b == "pack":
+        return plan.tiles
+    else:
+        terms, _ = linear_load(plan.contraction.a)
+        used = {a for a in (*plan.contraction.m, *plan.contraction.k) if terms.get(a)}
+        reach = sum(terms[a] * (a.extent - 1) for a in used if terms[a] > 0) + 1
+        tile = max(1, reach * size // plan.tiles)
+    passes = ceil(plan.tiles / max(1, limit // tile))
+    return ceil(plan.tiles / passes)
+
+
+def _rows_collide(plan: ContractSchedule, target: CpuTarget) -> bool:
+    """Whether a tile's rows, read in place, fall into too few sets of the first-level cache."""
+    size = plan.dtype.bytes
+    places = row_places(plan, linear_load(plan.contraction.a)[0])
+    lines = {p * size // LINE for p in places}
+    sets = Counter(line % (PAGE // LINE) for line in lines)
+    return max(sets.values()) > max(4, target.l1 // PAGE - 2)
+
+
+def merged(axes: Sequence[Axis], strides: dict[Axis, int]) -> list[tuple[int, int]]:
+    """(extent, stride in A) of the loops over k: axes that follow each other in A are one."""
+    loops: list[tuple[int, int]] = []
+    for a in axes:
+        stride = strides.get(a, 0)
+        if a.extent == 1:
+            continue
+        if loops and loops[-1][1] == stride * a.extent:
+            loops[-1] = (loops[-1][0] * a.extent, stride)
+        else:
+            loops.append((a.extent, stride))
+    return loops
+
+
+def row_places(plan: ContractSchedule, strides: dict[Axis, int]) -> list[int]:
+    """Where the rows of a tile begin in A, in elements from the first one."""
+    step = 0 if plan.m is None else strides.get(plan.m, 0)
+    if plan.line is None:
+        return [r * step for r in range(plan.tile.rows)]
+    width, jump = plan.m.extent, strides.get(plan.line, 0)
+    return [r // width * jump + r % width * step for r in range(plan.tile.rows)]
 
 
 def pack_constant(plan: ContractSchedule, arrays: dict[Buffer, np.ndarray]) -> np.ndarray:
@@ -154,4 +232,7 @@ def pack_constant(plan: ContractSchedule, arrays: dict[Buffer, np.ndarray]) -> n
     if extra:
         value = np.pad(value, [(0, 0)] * len(outer) + [(0, extra), (0, 0)])
     value = value.reshape(*value.shape[: len(outer)], plan.panels, plan.width, plan.depth)
-    return np.ascontiguousarray(np.moveaxis(value, -1, -2))
+    value = np.moveaxis(value, -1, -2)
+    packed = aligned_empty(value.nbytes).view(value.dtype).reshape(value.shape)
+    packed[...] = value
+    return packed

@@ -5,7 +5,8 @@ features that its code needs, and the loader refuses code that this machine cann
 """
 
 import functools
-import os
+import re
+from pathlib import Path
 
 import llvmlite.binding as llvm
 
@@ -54,17 +55,22 @@ def host() -> CpuTarget:
             flat += ",-prefer-256-bit"
     return CpuTarget(
         "host", triple, llvm.get_host_cpu_name(), flat, vector_bytes, registers,
-        _cache_size("LEVEL1_DCACHE", 32 << 10), _cache_size("LEVEL2_CACHE", 512 << 10),
+        _cache_size(1, 32 << 10), _cache_size(2, 512 << 10),
         converts_half,
     )  # fmt: skip
 
 
-def _cache_size(name: str, default: int) -> int:
-    try:
-        size = os.sysconf(f"SC_{name}_SIZE")
-    except (ValueError, OSError):
-        return default
-    return size if size > 0 else default
+def _cache_size(level: int, default: int) -> int:
+    """Bytes of the first core's data cache of a level, as Linux tells; `default` elsewhere."""
+    for cache in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        try:
+            said = {n: (cache / n).read_text().strip() for n in ("level", "type", "size")}
+        except OSError:
+            continue
+        size = re.fullmatch(r"(\d+)([KM])", said["size"])
+        if said["level"] == str(level) and said["type"] in ("Data", "Unified") and size:
+            return int(size[1]) << (10 if size[2] == "K" else 20)
+    return default
 
 
 def parse_target(text: str) -> CpuTarget:

@@ -1,0 +1,137 @@
+"""The inner loops of a contraction: a register tile summed over all of k.
+
+    for k: acc[r][v] += A[r, k] * B[k, v]
+
+A's rows are constant distances apart, so they are displacements of one pointer. That pointer is
+hidden from LLVM's strength reduction, which would address the rows as base + index * 4: on x86 such
+an operand cannot stay fused with its multiply-add, and the loop would need twice the slots.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import llvmlite.ir as ir
+
+from ...loops.expr import Axis
+from ...loops.schedule import Tile
+from ...types import DType
+from .contract_plan import merged
+from .emit import Emitter
+from .scalar import intrinsic, multiply_add, splat
+from .types import I8, I32, PTR, VOID, i64
+
+PREFETCH = 4096  # bytes that packed weights are fetched ahead
+
+
+@dataclass
+class TileLoop:
+    """Multiplies into `sums`, stack slots [row][vector]; `places` are the rows' distances in A."""
+
+    e: Emitter
+    dtype: DType
+    lanes: int
+    tile: Tile
+    places: Sequence[int]
+    sums: list[list[ir.Value]]
+    prefetch: bool
+
+    def __post_init__(self):
+        self.type = self.sums[0][0].allocated_type.element
+        self.vector = ir.VectorType(self.type, self.lanes)
+        self.width = self.lanes * self.tile.vectors
+
+    def run(self, axes: Sequence[Axis], strides: dict[Axis, int], a: ir.Value, b: ir.Value) -> None:
+        """All of k: `strides` are those of A, B's rows follow each other."""
+        self._loops(merged(axes, strides), a, b)
+
+    def _loops(self, axes: list[tuple[int, int]], a: ir.Value, b: ir.Value) -> None:
+        if not axes:
+            self._steps([(a, b)])
+            return
+        (extent, stride), *inner = axes
+        rows = 1
+        for count, _ in inner:
+            rows *= count
+        unroll = 1 if inner else _unroll(extent, self.tile)
+        if inner and extent * rows <= 4:
+            unroll = extent
+
+        def body(a: ir.Value, b: ir.Value) -> None:
+            at = [
+                (self._moved(a, u * stride), self._moved(b, u * rows * self.width))
+                for u in range(unroll)
+            ]
+            if not inner:
+                self._steps(at)
+                return
+            for x, y in at:
+                self._loops(inner, x, y)
+
+        if extent == unroll:
+            body(a, b)
+            return
+        self._walk(extent // unroll, (a, unroll * stride), (b, unroll * rows * self.width), body)
+
+    def _walk(self, rounds: int, a: tuple, b: tuple, body) -> None:
+        """`rounds` times the body, with two pointers that move by constants."""
+        e = self.e
+        (a, a_step), (b, b_step) = a, b
+        before = e.b.block
+        head, done = e.function.append_basic_block("k"), e.function.append_basic_block("k.done")
+        e.b.branch(head)
+        e.b.position_at_end(head)
+        count, pa, pb = e.b.phi(i64(0).type, "left"), e.b.phi(PTR, "a"), e.b.phi(PTR, "b")
+        for phi, start in ((count, i64(rounds)), (pa, a), (pb, b)):
+            phi.add_incoming(start, before)
+        with e.scope():
+            body(pa, pb)
+        left = e.b.sub(count, i64(1))
+        hide = ir.FunctionType(PTR, [PTR])
+        following = e.b.asm(hide, "", "=r,0", [self._moved(pa, a_step)], False)
+        count.add_incoming(left, e.b.block)
+        pa.add_incoming(following, e.b.block)
+        pb.add_incoming(self._moved(pb, b_step), e.b.block)
+        e.b.cbranch(e.b.icmp_signed(">", left, i64(0)), head, done)
+        e.b.position_at_end(done)
+
+    def _moved(self, pointer: ir.Value, elements: int) -> ir.Value:
+        if not elements:
+            return pointer
+        return self.e.b.gep(pointer, [i64(elements)], source_etype=self.type)
+
+    def _steps(self, pointers) -> None:
+        """Several k: each a row of B against a column of A."""
+        e = self.e
+        values = [[e.b.load(acc) for acc in line] for line in self.sums]
+        for a, b in pointers:
+            columns = []
+            for v in range(self.tile.vectors):
+                place = self._moved(b, v * self.lanes)
+                columns.append(e.b.load(place, typ=self.vector, align=self.dtype.bytes))
+            for r, line in enumerate(values):
+                place = self._moved(a, self.places[r])
+                x = splat(e.b, e.b.load(place, typ=self.type, align=self.dtype.bytes), self.lanes)
+                values[r] = [self._multiply_add(x, y, acc) for y, acc in zip(columns, line)]
+            if self.prefetch:
+                for v in range(self.tile.vectors):
+                    self._fetch(self._moved(b, v * self.lanes))
+        for line, new in zip(self.sums, values):
+            for acc, value in zip(line, new):
+                e.b.store(value, acc)
+
+    def _fetch(self, place: ir.Value) -> None:
+        b = self.e.b
+        fetch = intrinsic(b.module, "llvm.prefetch.p0", VOID, [PTR, I32, I32, I32])
+        ahead = b.gep(place, [i64(PREFETCH)], source_etype=I8)
+        b.call(fetch, [ahead, *(ir.Constant(I32, x) for x in (0, 3, 1))])
+
+    def _multiply_add(self, x, y, acc):
+        if self.dtype.is_float:
+            return multiply_add(self.e.b, x, y, acc)
+        return self.e.b.add(acc, self.e.b.mul(x, y))
+
+
+def _unroll(extent: int, tile: Tile) -> int:
+    """Steps of k per round: the largest divisor that keeps the loop's body moderate."""
+    limit = max(1, min(8, 128 // (tile.rows * tile.vectors)))
+    return max(u for u in range(1, limit + 1) if extent % u == 0)

@@ -1,0 +1,97 @@
+"""Packing rows of A for a register tile: [row][k] in memory becomes [k][row].
+
+Then the inner loop reads one stream of memory rather than one per row. Blocks of rows x k, square
+with as many of each as a vector has lanes, are transposed in registers: log2(lanes) rounds, each of
+which exchanges halves, quarters, … between pairs of vectors.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import llvmlite.ir as ir
+
+from ...loops.expr import Axis
+from ...types import DType
+from .contract_plan import merged
+from .emit import Emitter
+from .nest import _minimum
+from .types import I32, i64, register_type
+
+
+@dataclass
+class Turn:
+    """Turns a tile of `rows` rows, `places` apart in A; there are at least `lanes` of them."""
+
+    e: Emitter
+    dtype: DType
+    rows: int
+    places: Sequence[int]
+
+    def __post_init__(self):
+        self.type = register_type(self.dtype)
+        self.lanes = self.e.target.lanes(self.dtype.bits)
+        self.vector = ir.VectorType(self.type, self.lanes)
+
+    def run(self, axes: Sequence[Axis], strides: dict[Axis, int], a: ir.Value, out) -> None:
+        """All of k, which is contiguous along the last of `axes`."""
+        loops = merged(axes, strides)
+        outer, (extent, _) = loops[:-1], loops[-1]
+        self._outer(outer, extent, a, out)
+
+    def _outer(self, loops: list[tuple[int, int]], extent: int, a, out) -> None:
+        e = self.e
+        if not loops:
+            self._blocks(extent, a, out)
+            return
+        (count, stride), *inner = loops
+        size = extent * self.rows
+        for n, _ in inner:
+            size *= n
+        with e.loop(i64(0), i64(count), name="turn") as i:
+            source = self._moved(a, e.b.mul(i, i64(stride)))
+            self._outer(inner, extent, source, self._moved(out, e.b.mul(i, i64(size))))
+
+    def _blocks(self, extent: int, a, out) -> None:
+        """Blocks along k; the last one, and the last of the rows, overlap those before them."""
+        e = self.e
+        firsts = [*range(0, self.rows - self.lanes, self.lanes), self.rows - self.lanes]
+        with e.loop(i64(0), i64(extent), self.lanes, name="turn") as k:
+            if extent % self.lanes:
+                k = _minimum(e, k, i64(extent - self.lanes))
+            source, target = self._moved(a, k), self._moved(out, e.b.mul(k, i64(self.rows)))
+            for first in firsts:
+                block = [
+                    e.b.load(
+                        self._moved(source, i64(self.places[first + r])),
+                        typ=self.vector,
+                        align=self.dtype.bytes,
+                    )
+                    for r in range(self.lanes)
+                ]
+                for j, column in enumerate(self._transposed(block)):
+                    place = self._moved(target, i64(j * self.rows + first))
+                    e.b.store(column, place, align=self.dtype.bytes)
+
+    def _transposed(self, block: list[ir.Value]) -> list[ir.Value]:
+        half = self.lanes // 2
+        while half:
+            low, high = self._masks(half)
+            new = list(block)
+            for i in range(self.lanes):
+                if not i & half:
+                    x, y = block[i], block[i + half]
+                    new[i] = self.e.b.shuffle_vector(x, y, low)
+                    new[i + half] = self.e.b.shuffle_vector(x, y, high)
+            block, half = new, half // 2
+        return block
+
+    def _masks(self, half: int) -> tuple[ir.Constant, ir.Constant]:
+        """Lanes of (x, y) whose index lacks the bit `half` (low) or has it (high), x's before y's
+        in each pair of groups."""
+        type = ir.VectorType(I32, self.lanes)
+        low = [i if not i & half else self.lanes + i - half for i in range(self.lanes)]
+        high = [i + half if not i & half else self.lanes + i for i in range(self.lanes)]
+        return ir.Constant(type, low), ir.Constant(type, high)
+
+    def _moved(self, pointer: ir.Value, elements: ir.Value) -> ir.Value:
+        return self.e.b.gep(pointer, [elements], source_etype=self.type)

@@ -64,8 +64,8 @@ class Target(Protocol):
     name: str
     channels_last: bool
 
-    def prepare(self, graph: Graph) -> Graph:
-        """What this target wants done before lowering."""
+    def prepare(self, graph: Graph, *, exact: bool = False) -> Graph:
+        """What this target wants done before lowering; `exact` keeps sums as they are."""
 
     def build(self, graph: Graph, program: Program) -> tuple[Module, Any]: ...
 
@@ -109,7 +109,7 @@ def build(graph: Graph, binding: dict[str, int], level: int, target: Target, str
 
     if binding:
         graph = optimize(specialize(graph, binding), level, target)
-    program = lower(target.prepare(graph))
+    program = lower(target.prepare(graph, exact=strict or level < 2))
     if strict:
         refuse_externs(program)
     module, code = target.build(graph, program)
@@ -147,7 +147,7 @@ class NumpyTarget:
     name = "numpy"
     channels_last = False
 
-    def prepare(self, graph: Graph) -> Graph:
+    def prepare(self, graph: Graph, *, exact: bool = False) -> Graph:
         return graph
 
     def build(self, graph: Graph, program: Program):
@@ -177,10 +177,10 @@ class CpuTarget:
         self.name, self.cache = name, cache
         self.machine = parse_target(name)
 
-    def prepare(self, graph: Graph) -> Graph:
+    def prepare(self, graph: Graph, *, exact: bool = False) -> Graph:
         from ..compiler.passes.pipelines import cpu_pipeline
 
-        return run_pipeline(graph, cpu_pipeline())
+        return run_pipeline(graph, cpu_pipeline(winograd=not exact))
 
     def build(self, graph: Graph, program: Program):
         from ..compiler.backends.llvm.backend import compile_program

@@ -229,7 +229,7 @@ class CudaTarget:
 
     channels_last = True  # tensor cores sum over neighbours in memory
 
-    def prepare(self, graph: Graph) -> Graph:
+    def prepare(self, graph: Graph, *, exact: bool = False) -> Graph:
         return graph
 
     def __init__(self, name: str, device: CudaDevice | None = None):

@@ -9,6 +9,7 @@ didn't it fuse?".
                  it (softmax-like: the reduction is done once per row)
     contract     inlined only as the core of its epilogue
     window       pooling: like contract
+    blocks       Winograd's transforms: like contract, and only where indices stay as they are
     kernels, control, extern: always have memory, on both sides
 """
 
@@ -27,8 +28,11 @@ DEPTH = (
 SMALL = 4096  # elements below which computing a value in each of its readers is cheap enough
 
 
+_PULLED = {"contract": "contract", "pool": "window", "reduce": "reduce", "winograd": "blocks"}
+
+
 def kind_of(node: Node) -> str:
-    """constant, alias, map, move, reduce, contract, window, row, kernels or other."""
+    """constant, alias, map, move, reduce, contract, window, blocks, row, kernels or other."""
     op = node.op
     if op.name == "constant":
         return "constant"
@@ -38,9 +42,7 @@ def kind_of(node: Node) -> str:
         case Elementwise():
             return "map"
         case Pull():
-            return {"contract": "contract", "pool": "window", "reduce": "reduce"}.get(
-                op.family, "move"
-            )
+            return _PULLED.get(op.family, "move")
         case Kernels():
             return "kernels"
         case Expand() if is_pullable(op, node):
@@ -57,7 +59,8 @@ class Fusion:
     reasons: dict[Value, str] = field(default_factory=dict)
 
 
-HEAVY = ("reduce", "row", "contract", "window")
+HEAVY = ("reduce", "row", "contract", "window", "blocks")
+AGAIN = ("contract", "window", "blocks")  # kinds that read an operand more than once
 PIECES = ("kernels", "other")  # kinds that read each operand in a kernel of its own
 
 
@@ -102,7 +105,7 @@ class _Planner:
     def _has_heavy_reader(self, pad: Node) -> bool:
         """Whether the padded value would be read more than once, so that it gets memory."""
         readers = self.uses.get(pad.output, [])
-        return any(self.kinds[r] in ("contract", "window", "kernels", "other") for r, _ in readers)
+        return any(self.kinds[r] in (*AGAIN, *PIECES) for r, _ in readers)
 
     def plan(self) -> Fusion:
         for node in reversed(self.graph.nodes):
@@ -124,7 +127,7 @@ class _Planner:
 
     def _reads_again(self, reader: Node) -> str | None:
         """The product or the pool that reads `reader`'s operands more than once, if one does."""
-        if self.kinds[reader] in ("contract", "window"):
+        if self.kinds[reader] in AGAIN:
             return reader.op.name
         return next((self.again[v] for v in reader.outputs if v in self.again), None)
 
@@ -219,10 +222,12 @@ class _Planner:
             out = reader.outputs[0]
             if target == "move" and kind != "contract":
                 return f"{name} would scatter the rows"
+            if target == "alias" and kind == "blocks":
+                return f"{name} would cut the blocks"
             if target == "move" and not _keeps_lines(reader):
                 return f"{name} would scatter the lines of the {value.node.op.name}"
             if prod(out.shape) != prod(value.shape) and (
-                kind in ("contract", "window") or not _is_row(value.shape, out.shape)
+                kind in AGAIN or not _is_row(value.shape, out.shape)
             ):
                 return again
             if out in self.fusion.inlined:

@@ -14,9 +14,10 @@ from ..ir import Graph, Node, Value
 from ..ops.registry import Control, Extern, Kernels
 from ..types import TensorType
 from . import expr as s
+from .blocks import blocked_stores
 from .copies import copy_steps, keep_old_values
 from .expand import expand_composites
-from .expr import Axis, Buffer
+from .expr import Buffer
 from .fuse import Fusion, is_border, kind_of, plan_fusion, stores_whole
 from .memory import Place, Storage, plan_memory
 from .nest import Call, ExternCall, For, If, Kernel, Program, Store
@@ -189,12 +190,15 @@ class _Scope:
     def _kernel(self, value: Value) -> None:
         """One kernel that computes a value at every index of its shape."""
         puller, buffers = self._puller()
-        axes = tuple(Axis("i", d) for d in value.shape)
-        index = tuple(s.axis(a) for a in axes)
-        puller.visited[value.node] = None
-        e = puller._pull(value, index)
         out = Buffer(value.name, value.type)
-        kernel = Kernel(value.node.op.name, axes, (Store(out, index, e),), origins=_origins(puller))
+        puller.visited[value.node] = None
+
+        def make(*index):
+            return index, puller._pull(value, index)
+
+        axes, made = blocked_stores(value.shape, make)
+        stores = tuple(Store(out, index, e, inside) for (index, e), inside in made)
+        kernel = Kernel(value.node.op.name, axes, stores, origins=_origins(puller))
         self._call(kernel, buffers, {out: self._new(value)})
 
     def _kernels(self, node: Node, emit) -> None:
@@ -208,9 +212,9 @@ class _Scope:
         types = tuple(v.type for v in node.outputs)
         group = self.parent.group() if stores_whole(node) else None
         emit(stores, types[0] if len(types) == 1 else types, *operands, **node.attrs)
-        for axes, store, serial in stores.kernels:
+        for axes, pieces, serial in stores.kernels:
             if all(a.extent for a in axes):
-                kernel = Kernel(node.op.name, axes, (store,), serial, _origins(puller))
+                kernel = Kernel(node.op.name, axes, pieces, serial, _origins(puller))
                 self._call(kernel, buffers, places, group)
 
     def _call(self, kernel: Kernel, buffers: dict, outs: dict, group: int | None = None) -> None:
@@ -287,15 +291,16 @@ class _KernelWriter:
 
     def store(self, extents, at, *, mode="set", serial=False, output=0) -> None:
         """Store `at(*i) -> (index, value[, where])` for every i below `extents`."""
-        axes = tuple(Axis("i", d) for d in extents)
-        result = at(*[s.axis(a) for a in axes])
-        index, value, *where = result
         out = self.outs[output]
-        index = tuple(s.const(0) if d == 1 else s.lift(i, s.const(0))
-                      for i, d in zip(index, out.shape))  # fmt: skip
-        value = s.cast(value, out.dtype)
-        store = Store(out, index, value, where[0] if where else None, mode)
-        self.kernels.append((axes, store, serial))
+        axes, made = blocked_stores(extents, at)
+        stores = []
+        for (index, value, *where), inside in made:
+            index = tuple(s.const(0) if d == 1 else s.lift(i, s.const(0))
+                          for i, d in zip(index, out.shape))  # fmt: skip
+            for condition in where:
+                inside = condition if inside is None else s.logical_and(inside, condition)
+            stores.append(Store(out, index, s.cast(value, out.dtype), inside, mode))
+        self.kernels.append((axes, tuple(stores), serial))
 
 
 def emit_border(k, out, x, value=None, *, pads, mode) -> None:

@@ -20,6 +20,7 @@ from .cleanup import DecideIfs, FoldConstants, RemoveDead, RemoveIdentities, Sha
 from .expand import ExpandComposites
 from .half import WidenHalf
 from .padding import SplitPadding
+from .winograd import Winograd
 
 CLEANUP = (
     Step(RemoveDead(), "models carry nodes nobody reads; nothing below should look at them"),
@@ -83,11 +84,14 @@ def default_pipeline(
     )
 
 
-def cpu_pipeline() -> Pipeline:
-    """What the CPU backend wants done to an optimised graph before it is lowered."""
+def cpu_pipeline(*, winograd: bool = True) -> Pipeline:
+    """What the CPU backend wants done to an optimised graph before it is lowered. `winograd` allows
+    sums to be rearranged so that rounding errors grow."""
+    fewer = (Step(Winograd(), "a quarter of the products for 3 x 3 taps"),) if winograd else ()
     return Pipeline(
         (
             Step(WidenHalf(), "vector units compute in f32; halves are for memory and borders"),
+            *fewer,
             Step(SplitPadding(), "convolutions that read inside their input only"),
             Step(ExpandComposites(), "what is inside of them can be folded"),
             Step(FoldConstants(), "weights that expansions transpose, halves that became f32"),

@@ -1,0 +1,115 @@
+"""Convolutions of 3 x 3 taps and stride 1 by Winograd's minimal filtering, where that is less work.
+
+    %y = conv(%x, %w) {pads=[1,1,1,1]}   =>   %p = pad(%x)                       whole blocks
+                                              %v = winograd_input(%p) {tile=t}   [a,a,N,H',W',C]
+                                              %m = %v @ %u                       [a·a, blocks, O]
+                                              %y = winograd_output(%m)           u = G w Gᵗ
+
+F(4, 3) needs a quarter of the products and F(2, 3) four ninths, but a² / 9 of the weights, and its
+blocks are moved through memory. The largest rounding error of a sum grows about tenfold and threefold
+(`ops/winograd.py`). For CPUs, after the layout is channels last; `strict` keeps convolutions as they
+are.
+"""
+
+from dataclasses import dataclass
+from math import ceil
+from typing import ClassVar
+
+import numpy as np
+
+from ..builder import Builder
+from ..ir import Graph, Node
+from ..ops.windows import window_attrs
+from ..ops.winograd import POINTS, TAPS, weights
+from ..types import F32
+from .base import Pass, Report
+
+GAIN = 0.85  # share of the direct convolution's time below which it pays
+ROWS = 28  # rows of a register tile: fewer blocks than that leave some of it empty
+PRODUCTS = 32.0  # per cycle
+WEIGHTS = 5.0  # bytes per cycle from memory, of weights that no cache holds
+MOVED = 0.4  # cycles per element of the transforms' blocks
+CACHED = 1 << 20  # bytes of weights that stay in a cache
+
+
+@dataclass(frozen=True)
+class Winograd(Pass):
+    """conv(x, w) => winograd_output(winograd_input(x) @ u)"""
+
+    name: ClassVar[str] = "winograd"
+
+    def run(self, graph: Graph, report: Report) -> bool:
+        changed = False
+        b = Builder(graph)
+        old, b.graph = graph.nodes, Graph()
+        replaced = {}
+        for node in old:
+            for _, region in node.regions():
+                changed |= self.run(region, report)
+            tile = choose_tile(node)
+            if tile is None:
+                b.graph.nodes.append(node)
+                continue
+            b.origin = node.origin
+            replaced[node.output] = _convert(b, node, tile).value
+            report.apply(f"conv(x, w) => Winograd F({tile}, {TAPS})", node.where)
+        graph.nodes = b.graph.nodes
+        graph.replace(replaced)
+        return changed or bool(replaced)
+
+
+def choose_tile(node: Node) -> int | None:
+    """Outputs per block and axis that make the convolution cheapest, None where it is best as it
+    is, or is no convolution that this pass knows."""
+    if not _is_candidate(node):
+        return None
+    n, height, width, outputs = node.output.shape
+    channels = node.inputs[0].shape[-1]
+
+    def cycles(products: float, rows: int, taps: int) -> float:
+        waste = ceil(rows / ceil(rows / ROWS)) * ceil(rows / ROWS) / rows
+        nbytes = taps * channels * outputs * 4
+        stream = nbytes / WEIGHTS if nbytes > CACHED else 0.0
+        return max(products * channels * outputs * waste / PRODUCTS, stream)
+
+    direct = cycles(n * height * width * TAPS**2, n * height * width, TAPS**2)
+    best, least = None, GAIN * direct
+    for tile in POINTS:
+        a = tile + TAPS - 1
+        blocks = n * ceil(height / tile) * ceil(width / tile)
+        total = cycles(a * a * blocks, blocks, a * a) + MOVED * a * a * blocks * (
+            channels + outputs)  # fmt: skip
+        if total < least:
+            best, least = tile, total
+    return best
+
+
+def _is_candidate(node: Node) -> bool:
+    if node.op.name != "conv" or not node.attrs["channels_last"] or node.attrs["group"] != 1:
+        return False
+    x, w = node.inputs[:2]
+    static = x.type.is_static and x.rank == 4 and w.constant is not None and x.dtype == F32
+    if not static or w.shape[:2] != (TAPS, TAPS) or w.shape[2] < 16 or w.shape[3] < 16:
+        return False
+    strides, pads, dilations = window_attrs(
+        2, w.shape[:2], node.attrs["strides"], node.attrs["pads"], node.attrs["dilations"]
+    )
+    plain = set(strides) == set(dilations) == {1} and all(p >= 0 for p in pads)
+    return plain and 0 not in node.output.shape
+
+
+def _convert(b: Builder, node: Node, tile: int):
+    x, w, *bias = node.inputs
+    n, height, width, outputs = node.output.shape
+    a = tile + TAPS - 1
+    _, pads, _ = window_attrs(2, w.shape[:2], (), node.attrs["pads"], ())
+    blocks = ceil(height / tile), ceil(width / tile)
+    more = [k * tile + TAPS - 1 - d - low for k, d, low in zip(blocks, x.shape[1:3], pads)]
+    padded = b.tensor(x)
+    if any((*pads[:2], *more)):
+        padded = b.pad(x, pads=(0, *pads[:2], 0, 0, *more, 0), mode="constant")
+    v = b.winograd_input(padded, tile=tile)
+    u = b.constant(weights(w.constant, tile).astype(np.float32))
+    m = v.reshape(a * a, n * blocks[0] * blocks[1], x.shape[-1]) @ u
+    y = b.winograd_output(m.reshape(a, a, n, *blocks, outputs), tile=tile, sizes=(height, width))
+    return y if not bias or bias[0] is None else y + b.tensor(bias[0])

@@ -270,15 +270,19 @@ def test_rows_are_turned_for_many_columns(rows, depth):
     np.testing.assert_array_equal(received, x @ w)
 
 
-def test_windows_are_turned_for_many_columns():
-    x, w = whole((10, 16, 6)), whole((3, 3, 6, 256))
+@pytest.mark.parametrize(
+    ("lines", "columns", "tile"), [(8, 14, (28, 2, False)), (7, 7, (25, 1, True))]
+)
+def test_windows_are_turned_for_many_columns(lines, columns, tile):
+    x, w = whole((lines + 2, columns + 2, 6)), whole((3, 3, 6, 256))
     a, b = buffer_of("a", x), buffer_of("b", w)
     body = lambda i, j, n: s.reduce(
         "sum", [3, 3, 6], lambda p, q, c: a[i + p, j + q, c] * b[p, q, c, n]
     )
-    kernel = store((8, 14, 256), body)
+    kernel = store((lines, columns, 256), body)
     plan = scheduled(program_of(kernel, {a: x, b: w}, [b]), V4)
-    assert (plan.a, plan.tile.spread) == ("turn", 2)
+    assert plan.a == "turn"
+    assert (plan.tile.rows, plan.tile.spread, plan.tile.flat) == tile
     received, expected = both(kernel, {a: x, b: w}, [b])
     np.testing.assert_array_equal(received, expected)
 

@@ -79,13 +79,14 @@ def find_contraction(kernel: Kernel) -> Contraction | None:
 class Tile:
     """A register tile of `rows` x (`vectors` vectors).
 
-    `spread` > 1: the rows are `spread` whole lines of the inner m axis, one line of the next outer
-    m axis each (small images, whose lines are shorter than a tile should be).
+    Where the lines of the inner m axis are shorter than a tile should be (small images), its rows
+    are `spread` > 1 whole lines, or, `flat`, go on in the next line wherever one ends.
     """
 
     rows: int
     vectors: int
     spread: int = 1
+    flat: bool = False
 
 
 def choose_tile(

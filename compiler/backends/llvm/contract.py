@@ -40,6 +40,7 @@ class ContractEmitter:
         self.dtype = plan.contraction.reduce.dtype
         self.type = register_type(self.dtype)
         self.vector = ir.VectorType(self.type, plan.lanes)
+        self.first: ir.Value | None = None  # row of a flat tile
 
     def emit(self, begin: ir.Value, end: ir.Value) -> None:
         """Units `begin` to `end`: the panels of one group, then those of the next."""
@@ -74,8 +75,11 @@ class ContractEmitter:
         """`run(slot)` for each tile, with the m axes in place; `slot` counts within the group. The
         last tile of a line overlaps the one before it, rather than being smaller."""
         e, plan = self.e, self.plan
-        axis = plan.m if plan.line is None else plan.line
-        size = plan.tile.rows if plan.line is None else plan.tile.spread
+        extent, size = (1 if plan.m is None else plan.m.extent), plan.tile.rows
+        if plan.tile.flat:
+            extent *= plan.line.extent
+        elif plan.line is not None:
+            extent, size = plan.line.extent, plan.tile.spread
         with e.loop(first, stop, name="tile") as t:
             slot, rest = e.b.sub(t, first), t
             if plan.m is None:
@@ -88,14 +92,23 @@ class ContractEmitter:
                 e.where[a] = e.b.urem(rest, i64(a.extent))
                 rest = e.b.udiv(rest, i64(a.extent))
             row = e.b.mul(t, i64(size))
-            if axis.extent % size:
-                row = _minimum(e, row, i64(axis.extent - size))
-            e.where[axis] = row
-            if plan.line is not None:
-                e.where[plan.m] = i64(0)
+            if extent % size:
+                row = _minimum(e, row, i64(extent - size))
+            if plan.tile.flat:
+                self.first = row
+                e.where |= self._place(row)
+            elif plan.line is not None:
+                e.where |= {plan.line: row, plan.m: i64(0)}
+            else:
+                e.where[plan.m] = row
             run(slot)
             for a in plan.contraction.m:
                 del e.where[a]
+
+    def _place(self, row: ir.Value) -> dict[Axis, ir.Value]:
+        """Where a row lies, counted through all lines."""
+        plan, width = self.plan, i64(self.plan.m.extent)
+        return {plan.line: self.e.b.udiv(row, width), plan.m: self.e.b.urem(row, width)}
 
     # -- B --------------------------------------------------------------------------------
 
@@ -168,7 +181,8 @@ class ContractEmitter:
         e, plan, c = self.e, self.plan, self.plan.contraction
         if plan.a == "turn":
             start, strides = self._direct_a()
-            turn = Turn(e, self.dtype, plan.tile.rows, row_places(plan, strides))
+            places = self._flat_places(strides) if plan.tile.flat else row_places(plan, strides)
+            turn = Turn(e, self.dtype, plan.tile.rows, places)
             turn.run(c.k, strides, start, self._packed_a(slot))
             return
         strides = self._k_strides()
@@ -197,6 +211,17 @@ class ContractEmitter:
 
         with e.scope():
             e.loops(axes, put)
+
+    def _flat_places(self, strides: dict[Axis, int]) -> list[ir.Value]:
+        """Where the rows of a flat tile begin in A, from its first one."""
+        e, plan = self.e, self.plan
+
+        def offset(place: dict[Axis, ir.Value]) -> ir.Value:
+            return e.b.add(*(e.b.mul(x, i64(strides.get(a, 0))) for a, x in place.items()))
+
+        start = offset({a: e.where[a] for a in (plan.line, plan.m)})
+        rows = [e.b.add(self.first, i64(r)) for r in range(plan.tile.rows)]
+        return [e.b.sub(offset(self._place(row)), start) for row in rows]
 
     def _row_axes(self, row: Axis) -> dict[Axis, Expr]:
         """The m axes of a tile's row, from those of its first one."""
@@ -273,7 +298,9 @@ class ContractEmitter:
         store = self.kernel.stores[0]
         ragged = plan.n.extent % plan.width != 0
         saved = dict(e.where)
-        if plan.line is not None:
+        if plan.tile.flat:
+            e.where |= self._place(e.b.add(self.first, row))
+        elif plan.line is not None:
             width = i64(plan.m.extent)
             e.where[plan.line] = e.b.add(saved[plan.line], e.b.udiv(row, width))
             e.where[plan.m] = e.b.urem(row, width)

@@ -64,8 +64,9 @@ class ContractSchedule:
 
     @property
     def line(self) -> Axis | None:
-        """The outer m axis that a spread tile covers several lines of."""
-        return self.contraction.m[-2] if self.tile.spread > 1 else None
+        """The outer m axis that a tile covers several lines of."""
+        several = self.tile.spread > 1 or self.tile.flat
+        return self.contraction.m[-2] if several else None
 
     @property
     def outer_m(self) -> tuple[Axis, ...]:
@@ -74,9 +75,11 @@ class ContractSchedule:
 
     @property
     def line_tiles(self) -> int:
-        """Tiles along m (along the lines, for a spread tile)."""
+        """Tiles along m (along the lines, for tiles of several)."""
         if self.m is None:
             return 1
+        if self.tile.flat:
+            return ceil(self.line.extent * self.m.extent / self.tile.rows)
         if self.line is not None:
             return ceil(self.line.extent / self.tile.spread)
         return ceil(self.m.extent / self.tile.rows)
@@ -145,8 +148,20 @@ def schedule_contraction(
         return None
     plan = ContractSchedule(c, tile, lanes, "direct", "constant" if packed else "pack")
     plan = replace(plan, a=_way_of_reading(plan, target))
+    if plan.a == "turn" and plan.line is not None:
+        plan = _flattened(plan, target)
     plan = replace(plan, group=_group(plan, target))
     return plan if plan.scratch <= SCRATCH else None
+
+
+def _flattened(plan: ContractSchedule, target: CpuTarget) -> ContractSchedule:
+    """Tiles that need not end where lines do, if there are fewer rows in them all."""
+    rows = plan.line.extent * plan.m.extent
+    tile = choose_tile(rows, plan.n.extent, plan.lanes, target.registers, embedded=True)
+    flat = replace(plan, tile=replace(tile, flat=True))
+    if tile.vectors != 1 or tile.rows < plan.lanes:
+        return plan
+    return flat if flat.tiles * tile.rows < plan.tiles * plan.tile.rows else plan
 
 
 def _way_of_reading(plan: ContractSchedule, target: CpuTarget) -> str:

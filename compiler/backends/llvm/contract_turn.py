@@ -25,7 +25,7 @@ class Turn:
     e: Emitter
     dtype: DType
     rows: int
-    places: Sequence[int]
+    places: Sequence[int | ir.Value]
 
     def __post_init__(self):
         self.type = register_type(self.dtype)
@@ -62,7 +62,7 @@ class Turn:
             for first in firsts:
                 block = [
                     e.b.load(
-                        self._moved(source, i64(self.places[first + r])),
+                        self._moved(source, self._place(first + r)),
                         typ=self.vector,
                         align=self.dtype.bytes,
                     )
@@ -71,6 +71,10 @@ class Turn:
                 for j, column in enumerate(self._transposed(block)):
                     place = self._moved(target, i64(j * self.rows + first))
                     e.b.store(column, place, align=self.dtype.bytes)
+
+    def _place(self, row: int) -> ir.Value:
+        place = self.places[row]
+        return i64(place) if isinstance(place, int) else place
 
     def _transposed(self, block: list[ir.Value]) -> list[ir.Value]:
         half = self.lanes // 2

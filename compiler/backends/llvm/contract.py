@@ -20,7 +20,7 @@ from ...loops.expr import Axis, Buffer, Expr
 from ...loops.nest import Kernel
 from ...loops.schedule import linear_load
 from ...types import TensorType
-from .contract_plan import ContractSchedule, row_places
+from .contract_plan import ContractSchedule, row_places, turns_columns
 from .contract_tile import TileLoop
 from .contract_turn import Turn
 from .emit import Emitter, lanes_below
@@ -129,8 +129,11 @@ class ContractEmitter:
         return e.b.gep(self.packed, [offset], source_etype=self.type)
 
     def _pack_b(self, column: ir.Value) -> None:
-        """Write B[k, column …] to scratch, lanes past the end zero."""
+        """Write B[k, column …] to scratch, lanes past the end zero (or anything, if turned)."""
         e, plan, c = self.e, self.plan, self.plan.contraction
+        if turns_columns(plan):
+            self._turn_b(column)
+            return
         row = e.variable(ir.IntType(64), "row")
         e.b.store(i64(0), row)
         ragged = plan.n.extent % plan.width != 0
@@ -151,6 +154,20 @@ class ContractEmitter:
             e.b.store(e.b.add(at, i64(plan.width)), row)
 
         e.loops(list(c.k), one)
+
+    def _turn_b(self, column: ir.Value) -> None:
+        """Columns that are rows in memory. Past the end, the last one is read again."""
+        e, plan, c = self.e, self.plan, self.plan.contraction
+        strides, base = linear_load(c.b)
+        step = i64(strides[plan.n])
+        rest = {s.axis(a): n for a, n in strides.items() if a not in (*c.k, plan.n) and a.extent > 1}
+        start = e.b.gep(
+            e.pointers[c.b.data], [e.offset(rest, base)], source_etype=memory_type(c.b.dtype)
+        )
+        last = i64(plan.n.extent - 1)
+        columns = [e.b.add(column, i64(r)) for r in range(plan.lanes)]
+        places = [e.b.mul(_minimum(e, j, last), step) for j in columns]
+        Turn(e, self.dtype, plan.lanes, places).run(c.k, strides, start, self.scratch)
 
     # -- A --------------------------------------------------------------------------------
 

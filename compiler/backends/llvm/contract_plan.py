@@ -8,7 +8,7 @@ from math import ceil, prod
 import numpy as np
 
 from ...loops import expr as s
-from ...loops.expr import Axis, Buffer
+from ...loops.expr import Axis, Buffer, Expr
 from ...loops.nest import Kernel
 from ...loops.schedule import Contraction, Tile, choose_tile, linear_load
 from ...types import DType
@@ -166,16 +166,30 @@ def _flattened(plan: ContractSchedule, target: CpuTarget) -> ContractSchedule:
 
 def _way_of_reading(plan: ContractSchedule, target: CpuTarget) -> str:
     """How the tiles of A are read (`ContractSchedule.a`)."""
-    linear = linear_load(plan.contraction.a)
-    if linear is None:
+    if linear_load(plan.contraction.a) is None:
         return "pack"
-    strides, _ = linear
-    loops = merged(plan.contraction.k, strides)
-    extent, stride = loops[-1] if loops else (1, 1)
-    wide = plan.panels >= TURN and stride == 1
-    if wide and plan.tile.rows >= plan.lanes and extent >= plan.lanes and plan.dtype.is_float:
+    wide = plan.panels >= TURN and plan.tile.rows >= plan.lanes
+    if wide and _k_is_contiguous(plan, plan.contraction.a):
         return "turn"
     return "pack" if plan.panels > 1 and _rows_collide(plan, target) else "direct"
+
+
+def turns_columns(plan: ContractSchedule) -> bool:
+    """Whether a panel of B is made of rows in memory, to be turned."""
+    b = linear_load(plan.contraction.b)
+    return (
+        plan.b == "pack"
+        and plan.tile.vectors == 1
+        and b is not None
+        and b[0].get(plan.n) != 1
+        and _k_is_contiguous(plan, plan.contraction.b)
+    )
+
+
+def _k_is_contiguous(plan: ContractSchedule, factor: Expr) -> bool:
+    """Whether vectors of a factor can be read along k."""
+    loops = merged(plan.contraction.k, linear_load(factor)[0])
+    return plan.dtype.is_float and bool(loops) and loops[-1][1] == 1 and loops[-1][0] >= plan.lanes
 
 
 def _group(plan: ContractSchedule, target: CpuTarget) -> int:

@@ -6,6 +6,7 @@ from tessel.compiler.builder import Builder
 from tessel.compiler.passes.base import run_pipeline
 from tessel.compiler.passes.half import WidenHalf, widen_half
 from tessel.compiler.passes.layout import ChannelsLast, count_transposes
+from tessel.compiler.passes.padding import SplitPadding
 from tessel.compiler.passes.pipelines import default_pipeline
 from tessel.compiler.text import parse_graph, print_graph
 from tessel.compiler.verify import verify
@@ -196,3 +197,29 @@ def test_quantized_convolutions():
 def test_without_constant_weights_nothing_moves():
     source = "graph g(%x: f32[1,1,3,3], %w: f32[1,1,2,2]) -> (%y) {%y = conv(%x, %w)}"
     assert ChannelsLast()(parse_graph(source))[1] is False
+
+
+# -- padding -----------------------------------------------------------------------------
+
+
+def test_padding_of_quantized_convolutions_is_their_zero_point():
+    graph = parse_graph("""graph g(%x: u8[1,2,4,4]) -> (%y) {
+      %z = constant() {value=dense(u8[] 7)}
+      %w = constant() {value=dense(i8[1,2,1,3] [1, 2, 3, 4, 5, 6])}
+      %y = conv_integer(%x, %w, %z) {pads=[0,1,0,1]}
+    }""")
+    after, changed = SplitPadding()(graph)
+    assert changed
+    verify(after)
+    pad, conv = after.nodes[-2:]
+    assert pad.op.name == "pad"
+    assert pad.inputs[1].constant == 7
+    assert conv.attrs["pads"] == (0, 0, 0, 0)
+    assert_same_results(graph, after)
+
+
+def test_padding_by_a_zero_point_from_an_input_stays_in_the_convolution():
+    graph = parse_graph("""graph g(%x: u8[1,2,4,4], %w: i8[1,2,3,3], %z: u8[]) -> (%y) {
+      %y = conv_integer(%x, %w, %z) {pads=[1,1,1,1]}
+    }""")
+    assert SplitPadding()(graph)[1] is False

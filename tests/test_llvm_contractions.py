@@ -122,6 +122,39 @@ def test_bytes_are_summed_in_i32(dtype):
     np.testing.assert_array_equal(received, x.astype(np.int32) @ w.astype(np.int32))
 
 
+@pytest.mark.parametrize("depth", [2, 3, 50, 51])
+@pytest.mark.parametrize("dtype", ["i8", "u8"])
+def test_products_of_bytes_are_summed_in_pairs(dtype, depth):
+    x, w = whole((40, depth), dtype), whole((depth, 35), "i8")
+    a, b = buffer_of("a", x), buffer_of("b", w)
+    zero = 3
+
+    def body(i, j):
+        term = lambda k: (s.cast(a[i, k], "i32") - zero) * s.cast(b[k, j], "i32")
+        return s.reduce("sum", [depth], term, "i32")
+
+    kernel = store((40, 35), body, "i32")
+    received, _ = both(kernel, {a: x, b: w}, [b])
+    np.testing.assert_array_equal(received, (x.astype(np.int32) - zero) @ w.astype(np.int32))
+    program = program_of(kernel, {a: x, b: w}, [b])
+    for name in ("x86-64-v2", "x86-64-v3", "x86-64-v4"):
+        assert scheduled(program, NAMED[name]).pairs
+    assert not scheduled(program, NAMED["aarch64"]).pairs
+
+
+def test_products_of_the_largest_bytes_do_not_overflow():
+    x, w = np.full((4, 600), 255, np.uint8), np.full((600, 16), -128, np.int8)
+    a, b = buffer_of("a", x), buffer_of("b", w)
+    received, _ = both(product(a, b, "i32"), {a: x, b: w}, [b])
+    assert (received == 255 * -128 * 600).all()
+
+
+def test_factors_wider_than_16_bits_are_multiplied_as_they_are():
+    x, w = whole((9, 50), "i32"), whole((50, 35), "i8")
+    a, b = buffer_of("a", x), buffer_of("b", w)
+    check(product(a, b, "i32"), {a: x, b: w}, [b], pairs=False)
+
+
 @pytest.mark.parametrize("batch", [(1,), (3,), (2, 3)])
 @pytest.mark.parametrize("constant", [True, False])
 def test_batches(batch, constant):

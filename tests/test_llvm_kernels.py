@@ -377,3 +377,27 @@ def test_a_deep_expression_is_no_recursion():
         return total
 
     agree(store((24,), body), {b: x})
+
+
+# -- interleaved stores ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("groups", [2, 4])
+@pytest.mark.parametrize("count", [4, 15, 16, 58])
+@pytest.mark.parametrize("dtype", ["f32", "u8", "f64"])
+def test_groups_are_interleaved(groups, count, dtype):
+    x = np.arange(3 * groups * count).reshape(3, groups, count).astype(DTYPES[dtype].numpy)
+    a = buffer_of("a", x)
+    kernel = store((3, count, groups), lambda i, j, g: a[i, g, j], dtype)
+    assert scheduled(program_of(kernel, {a: x})).weave.extent == groups
+    received, _ = both(kernel, {a: x})
+    np.testing.assert_array_equal(received, x.transpose(0, 2, 1))
+
+
+def test_groups_of_other_sizes_are_scattered():
+    x = np.arange(3 * 3 * 58, dtype=np.float32).reshape(3, 3, 58)
+    a = buffer_of("a", x)
+    kernel = store((3, 58, 3), lambda i, j, g: a[i, g, j])
+    assert scheduled(program_of(kernel, {a: x})).weave is None
+    received, _ = both(kernel, {a: x})
+    np.testing.assert_array_equal(received, x.transpose(0, 2, 1))

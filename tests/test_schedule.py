@@ -16,6 +16,7 @@ from tessel.compiler.loops.schedule import (
     choose_tile,
     contiguous_axis,
     find_contraction,
+    int_bounds,
     lane_cost,
     linear_load,
 )
@@ -207,3 +208,24 @@ def test_packed_weights_are_panels_of_rows_of_k(n, target):
     wide = panels.transpose(1, 0, 2).reshape(30, -1)
     np.testing.assert_array_equal(wide[:, :n], w)
     assert not wide[:, n:].any()
+
+
+# -- ranges ----------------------------------------------------------------------------------------
+
+BYTES, SIGNED = (buffer_of("x", np.zeros(9, t)) for t in (np.uint8, np.int8))
+
+
+@pytest.mark.parametrize(
+    ("build", "expected"),
+    [
+        (lambda i: s.cast(BYTES[i], "i32"), (0, 255)),
+        (lambda i: s.cast(SIGNED[i], "i32") - s.cast(SIGNED[0], "i32"), (-255, 255)),
+        (lambda i: s.select(i < 3, s.cast(BYTES[i], "i32") - 7, s.const(0, "i32")), (-7, 248)),
+        (lambda i: s.maximum(s.cast(SIGNED[i], "i32"), 0), (0, 127)),
+        (lambda i: s.cast(SIGNED[i], "i32") * 2 + 1, (-255, 255)),
+        (lambda i: s.cast(A[i, i], "i32"), None),
+        (lambda i: s.cast(buffer_of("n", np.zeros(9, np.int32))[i], "i32"), None),
+    ],
+)
+def test_ranges_of_integers(build, expected):
+    assert int_bounds(build(s.axis(s.Axis("i", 9)))) == expected

@@ -1,10 +1,10 @@
 """Rules that compute a block of outputs at once: which place in its block an index is.
 
-    y[i] for i < 8, in blocks of 4   =>   for b < 2: y[4 b] = …; y[4 b + 1] = …; … y[4 b + 3] = …
+    y[i], i < 8, in blocks of 4   =>   for b < 2: y[4 b] = …; … y[4 b + 3] = …
 
-A rule asks for `place_in_block(i, 4)`. Where the answer is not a constant, it raises `Unblocked`; who
-writes the kernel (`blocked_stores`) then runs the axis block by block, a store for each place. What
-the stores of a block share is computed once, since equal expressions are one.
+A rule asks for `place_in_block(i, 4)`. Where the answer is not a constant, it raises `Unblocked`;
+who writes the kernel (`blocked_stores`) then runs the axis block by block, a store for each place.
+What the stores of a block share is computed once, since equal expressions are one.
 """
 
 from collections.abc import Callable, Sequence

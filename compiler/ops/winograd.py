@@ -9,10 +9,11 @@ for t = 4. Summed over channels, the products are a² matrix products of blocks 
 Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks" (2016); matrices by Toom-Cook at
 the points 0, ±p, ±2p, … and infinity. p = 3/4 for t = 4 keeps the largest rounding error of a sum
 near 1e-6 of the output's scale, some ten times that of the plain sum (p = 1: near 5e-6); after
-Barabasz et al., "Error Analysis and Improving the Accuracy of Winograd Convolution" (2020).
+Barabasz et al., "Error Analysis and Improving the Accuracy of Winograd Convolution for Deep Neural
+Networks" (2020).
 
-The ops are made by `passes/winograd.py` for CPUs; their rules have to know, while compiling, where in
-its block an output lies (`loops/blocks.py`).
+The ops are made by `passes/winograd.py` for CPUs; their rules have to know, while compiling, where
+in its block an output lies (`loops/blocks.py`).
 """
 
 from fractions import Fraction

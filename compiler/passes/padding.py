@@ -10,8 +10,9 @@ since whatever computes %x stores into the padded memory directly (`loops/lower.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..ir import Graph, Node
+from ..ir import Graph, Node, Value
 from ..ops import registry
+from ..types import TensorType
 from .base import Pass, Report
 
 
@@ -29,7 +30,7 @@ class SplitPadding(Pass):
                 changed |= self.run(region, report)
             pads = _spatial_pads(node)
             if pads is not None:
-                nodes.append(_pad_node(node, pads))
+                nodes += _pad_nodes(node, pads)
                 node.inputs[0] = nodes[-1].output
                 node.attrs["pads"] = (0,) * len(pads)
                 report.apply("conv(x, w) {pads} => conv(pad(x), w)", node.where)
@@ -40,20 +41,34 @@ class SplitPadding(Pass):
 
 
 def _spatial_pads(node: Node) -> tuple | None:
-    if node.op.name != "conv":
+    """The pads, if there are any and what they add is known: zero, or x_zero."""
+    if node.op.name not in ("conv", "conv_integer"):
         return None
     pads = node.attrs["pads"]
     if not all(isinstance(p, int) and p >= 0 for p in pads) or not any(pads):
         return None
-    return pads
+    zero = _zero(node)
+    return pads if zero is None or (zero.constant is not None and zero.constant.size == 1) else None
 
 
-def _pad_node(conv: Node, pads: tuple) -> Node:
-    x = conv.inputs[0]
+def _zero(node: Node) -> Value | None:
+    """The zero point of x."""
+    return node.inputs[2] if node.op.name == "conv_integer" and len(node.inputs) > 2 else None
+
+
+def _pad_nodes(conv: Node, pads: tuple) -> list[Node]:
+    """The pad, after the constant that it adds (if that is not zero)."""
+    x, zero, name = conv.inputs[0], _zero(conv), f"{conv.output.name}.padded"
     half = len(pads) // 2
     first, last = ((0,), (0,)) if conv.attrs["channels_last"] else ((0, 0), ())
     every = (*first, *pads[:half], *last, *first, *pads[half:], *last)
     op = registry.get("pad")
     attrs = op.bind({"pads": every, "mode": "constant"}, conv.where)
-    types = op.infer([x.type], attrs)
-    return Node(op, [x], attrs, types, [f"{conv.output.name}.padded"], conv.origin)
+    nodes, inputs = [], [x]
+    if zero is not None:
+        fill = {"value": zero.constant.reshape(())}
+        type = TensorType(zero.dtype, ())
+        constant = Node(registry.get("constant"), [], fill, [type], [f"{name}.value"], conv.origin)
+        nodes, inputs = [constant], [x, constant.output]
+    types = op.infer([v.type for v in inputs], attrs)
+    return [*nodes, Node(op, inputs, attrs, types, [name], conv.origin)]

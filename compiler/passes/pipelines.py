@@ -92,8 +92,8 @@ def cpu_pipeline(*, winograd: bool = True) -> Pipeline:
         (
             Step(WidenHalf(), "vector units compute in f32; halves are for memory and borders"),
             *fewer,
-            Step(SplitPadding(), "convolutions that read inside their input only"),
             Step(ExpandComposites(), "what is inside of them can be folded"),
+            Step(SplitPadding(), "convolutions that read inside their input only"),
             Step(FoldConstants(), "weights that expansions transpose, halves that became f32"),
             Step(RemoveDead(), "the weights that these were made of"),
         )

@@ -5,10 +5,10 @@
                                               %m = %v @ %u                       [a·a, blocks, O]
                                               %y = winograd_output(%m)           u = G w Gᵗ
 
-F(4, 3) needs a quarter of the products and F(2, 3) four ninths, but a² / 9 of the weights, and its
-blocks are moved through memory. The largest rounding error of a sum grows about tenfold and threefold
-(`ops/winograd.py`). For CPUs, after the layout is channels last; `strict` keeps convolutions as they
-are.
+F(4, 3) needs a quarter of the products and F(2, 3) four ninths, but a² / 9 of the weights, and
+its blocks are moved through memory. The largest rounding error of a sum grows about ten- and
+threefold (`ops/winograd.py`). For CPUs, after the layout is channels last; `strict` keeps
+convolutions as they are.
 """
 
 from dataclasses import dataclass

@@ -77,13 +77,13 @@ def schedule_kernel(
         plan = schedule_contraction(kernel, contraction, target, constants)
     params = kernel.params
     if plan is None:
-        plan = schedule_nest(kernel, target)
+        plan = schedule_nest(kernel, target, in_place)
         outer, lane = _axes(kernel, plan.outer), _axes(kernel, [plan.lane])
-        described = f"nest {outer} {lane} {plan.lanes} {plan.block}"
+        described = f"nest {outer} {lane} {plan.lanes} {plan.block} {_axes(kernel, [plan.weave])}"
     else:
         if plan.b == "constant":
             params = tuple(b for b in params if b in _buffers_without_b(kernel, plan))
-        described = f"contract {plan.tile} {plan.a} {plan.b} {plan.group}"
+        described = f"contract {plan.tile} {plan.a} {plan.b} {plan.group} {plan.pairs}"
     text = "\n".join(
         [generator_version(), repr(target), described, str(in_place), kernel.text(),
          ",".join(str(kernel.params.index(b)) for b in params)]

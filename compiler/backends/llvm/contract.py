@@ -19,14 +19,14 @@ from ...loops import expr as s
 from ...loops.expr import Axis, Buffer, Expr
 from ...loops.nest import Kernel
 from ...loops.schedule import linear_load
-from ...types import TensorType
-from .contract_plan import ContractSchedule, row_places, turns_columns
+from ...types import I16, TensorType
+from .contract_plan import ContractSchedule, merged, row_places, turns_columns
 from .contract_tile import TileLoop
 from .contract_turn import Turn
 from .emit import Emitter, lanes_below
 from .nest import _minimum
 from .reduction import identity
-from .types import PTR, i64, memory_type, register_type
+from .types import PTR, constant, i64, memory_type, register_type
 
 INLINE_EPILOGUE = 12  # operations up to which an epilogue is written out per register
 
@@ -125,7 +125,7 @@ class ContractEmitter:
                 place = here if place is None else e.b.add(e.b.mul(place, i64(a.extent)), here)
         if place is not None:
             index = e.b.add(e.b.mul(place, i64(plan.panels)), index)
-        offset = e.b.mul(index, i64(plan.depth * plan.width))
+        offset = e.b.mul(index, i64(plan.steps * plan.width))
         return e.b.gep(self.packed, [offset], source_etype=self.type)
 
     def _pack_b(self, column: ir.Value) -> None:
@@ -160,7 +160,8 @@ class ContractEmitter:
         e, plan, c = self.e, self.plan, self.plan.contraction
         strides, base = linear_load(c.b)
         step = i64(strides[plan.n])
-        rest = {s.axis(a): n for a, n in strides.items() if a not in (*c.k, plan.n) and a.extent > 1}
+        inner = {*c.k, plan.n}
+        rest = {s.axis(a): n for a, n in strides.items() if a not in inner and a.extent > 1}
         start = e.b.gep(
             e.pointers[c.b.data], [e.offset(rest, base)], source_etype=memory_type(c.b.dtype)
         )
@@ -174,12 +175,12 @@ class ContractEmitter:
     def _packed_a(self, slot: ir.Value) -> ir.Value:
         """Where a tile of A is packed."""
         plan = self.plan
-        start = plan.depth * plan.width if plan.b == "pack" else 0
+        start = plan.steps * plan.width if plan.b == "pack" else 0
         offset = self.e.b.add(self.e.b.mul(slot, i64(plan.packed_tile)), i64(start))
         return self.e.b.gep(self.scratch, [offset], source_etype=self.type)
 
     def _k_strides(self) -> dict[Axis, int]:
-        """Strides of k in packed A."""
+        """Strides of k in packed A, in elements (not pairs)."""
         k = self.plan.contraction.k
         step = self.plan.tile.rows if self.plan.a == "turn" else 1
         return {a: n * step for a, n in zip(k, s.strides_of([a.extent for a in k]))}
@@ -204,12 +205,14 @@ class ContractEmitter:
             return
         strides = self._k_strides()
         row = Axis("r", plan.tile.rows)
-        index = s.add(s.mul(s.axis(row), plan.pitch), _sum(strides))
-        out = Buffer("tile", TensorType(self.dtype, (plan.pitch * plan.tile.rows,)))
+        pitch, dtype = (2 * plan.pitch, I16) if plan.pairs else (plan.pitch, self.dtype)
+        start = s.mul(s.axis(row), pitch)
+        index = s.add(start, _sum(strides))
+        out = Buffer("tile", TensorType(dtype, (pitch * plan.tile.rows,)))
         e.pointers[out] = self._packed_a(slot)
-        value = c.a
+        value = s.cast(c.a, dtype)
         if plan.m is not None and plan.tile.rows > 1:
-            value = s.substitute(c.a, self._row_axes(row))
+            value = s.substitute(value, self._row_axes(row))
         lane = max(c.k, key=lambda a: (strides[a] == 1, a.extent), default=None)
         axes = [a for a in (row, *c.k) if a is not lane and a.extent > 1]
 
@@ -228,6 +231,11 @@ class ContractEmitter:
 
         with e.scope():
             e.loops(axes, put)
+        if plan.pairs and plan.depth % 2:
+            last = s.add(start, s.const(plan.depth))
+            with e.scope():
+                zero = constant(0, I16)
+                e.loops([row], lambda: e.store(out, last, zero, None))
 
     def _flat_places(self, strides: dict[Axis, int]) -> list[ir.Value]:
         """Where the rows of a flat tile begin in A, from its first one."""
@@ -276,8 +284,11 @@ class ContractEmitter:
             strides, start = self._k_strides(), self._packed_a(slot)
             pitch = 1 if plan.a == "turn" else plan.pitch
             places = [r * pitch for r in range(plan.tile.rows)]
-        loop = TileLoop(e, self.dtype, plan.lanes, plan.tile, places, sums, plan.b == "constant")
-        loop.run(c.k, strides, start, panel)
+        loops = [(plan.steps, 1)] if plan.pairs else merged(c.k, strides)
+        loop = TileLoop(
+            e, self.dtype, plan.lanes, plan.tile, places, sums, plan.b == "constant", plan.pairs
+        )
+        loop.run(loops, start, panel)
         self._epilogue(column, sums)
 
     # -- epilogue -------------------------------------------------------------------------

@@ -10,8 +10,8 @@ import numpy as np
 from ...loops import expr as s
 from ...loops.expr import Axis, Buffer, Expr
 from ...loops.nest import Kernel
-from ...loops.schedule import Contraction, Tile, choose_tile, linear_load
-from ...types import DType
+from ...loops.schedule import Contraction, Tile, choose_tile, int_bounds, linear_load
+from ...types import I32, DType
 from ..base import CpuTarget, aligned_empty
 from ..numpy import evaluate
 
@@ -26,6 +26,9 @@ class ContractSchedule:
     """`b`: "constant" (packed while compiling) or "pack". `a`: "direct" (read in place), "pack"
     (evaluated into scratch, [row][k]) or "turn" (copied to [k][row]).
 
+    `pairs`: sums in i32 of factors that fit i16, packed as pairs of k, of which one instruction
+    multiplies and adds both. What follows counts such a pair as one step of k and one element.
+
     `group` is how many tiles of A stay in cache while every panel of B passes by: 1 where all of B
     fits the second-level cache beside one of them, more where it comes from further away.
     """
@@ -36,6 +39,7 @@ class ContractSchedule:
     a: str
     b: str
     group: int = 1
+    pairs: bool = False
 
     @property
     def dtype(self) -> DType:
@@ -61,6 +65,11 @@ class ContractSchedule:
     @property
     def depth(self) -> int:
         return prod(a.extent for a in self.contraction.k)
+
+    @property
+    def steps(self) -> int:
+        """Steps of k."""
+        return ceil(self.depth / 2) if self.pairs else self.depth
 
     @property
     def line(self) -> Axis | None:
@@ -108,7 +117,7 @@ class ContractSchedule:
         """Elements from one row of packed A to the next: an odd number of cache lines, so that the
         rows of a tile lie in different sets of the cache."""
         line = LINE // self.dtype.bytes
-        return (ceil(self.depth / line) | 1) * line
+        return (ceil(self.steps / line) | 1) * line
 
     @property
     def packed_tile(self) -> int:
@@ -119,7 +128,7 @@ class ContractSchedule:
     def scratch(self) -> int:
         """Bytes of scratch memory per thread."""
         size = self.dtype.bytes
-        total = self.depth * self.width if self.b == "pack" else 0
+        total = self.steps * self.width if self.b == "pack" else 0
         if self.a != "direct":
             total += self.group * self.packed_tile
         return ceil(total * size / LINE) * LINE
@@ -140,18 +149,28 @@ def schedule_contraction(
     depth = prod(x.extent for x in c.k)
     lines = c.m[-2].extent if len(c.m) > 1 and m < 15 and linear_load(c.a) is not None else 1
     streamed = depth * 2 * lanes * dtype.bytes > target.l1 * 3 // 4
-    registers = target.registers if dtype.is_float else min(16, target.registers)
-    embedded = dtype.is_float and target.vector_bytes == 64
-    tile = choose_tile(m, n, lanes, registers, lines=lines, streamed=streamed, embedded=embedded)
     packed = all(x.data in constants for x in s.walk(c.b) if x.op == "load")
+    pairs = packed and _fits_pairs(c, target)
+    fast = dtype.is_float or pairs
+    registers = target.registers if fast else min(16, target.registers)
+    embedded = fast and target.vector_bytes == 64
+    tile = choose_tile(m, n, lanes, registers, lines=lines, streamed=streamed, embedded=embedded)
     if not packed and prod(a.extent for a in c.m) < 4:
         return None
-    plan = ContractSchedule(c, tile, lanes, "direct", "constant" if packed else "pack")
+    plan = ContractSchedule(c, tile, lanes, "direct", "constant" if packed else "pack", pairs=pairs)
     plan = replace(plan, a=_way_of_reading(plan, target))
     if plan.a == "turn" and plan.line is not None:
         plan = _flattened(plan, target)
     plan = replace(plan, group=_group(plan, target))
     return plan if plan.scratch <= SCRATCH else None
+
+
+def _fits_pairs(c: Contraction, target: CpuTarget) -> bool:
+    """Whether the factors fit i16, and the target has the instruction (vpmaddwd, vpdpwssd)."""
+    if c.reduce.dtype != I32 or not target.triple.startswith("x86_64"):
+        return False
+    ranges = [int_bounds(x) for x in (c.a, c.b)]
+    return all(r is not None and max(-r[0], r[1]) < 1 << 15 for r in ranges)
 
 
 def _flattened(plan: ContractSchedule, target: CpuTarget) -> ContractSchedule:
@@ -166,7 +185,7 @@ def _flattened(plan: ContractSchedule, target: CpuTarget) -> ContractSchedule:
 
 def _way_of_reading(plan: ContractSchedule, target: CpuTarget) -> str:
     """How the tiles of A are read (`ContractSchedule.a`)."""
-    if linear_load(plan.contraction.a) is None:
+    if plan.pairs or linear_load(plan.contraction.a) is None:
         return "pack"
     wide = plan.panels >= TURN and plan.tile.rows >= plan.lanes
     if wide and _k_is_contiguous(plan, plan.contraction.a):
@@ -196,7 +215,7 @@ def _group(plan: ContractSchedule, target: CpuTarget) -> int:
     """Tiles of A per group. Where all of B fits a third-level cache, whose size is guessed, it is
     read anew for each tile; else there are as few passes over it as the second-level one allows."""
     size = plan.dtype.bytes
-    panel = plan.depth * plan.width * size
+    panel = plan.steps * plan.width * size
     if plan.b == "constant" and plan.panels * panel <= 8 * target.l2:
         return 1
     limit = target.l2 * 3 // 8
@@ -247,21 +266,27 @@ def row_places(plan: ContractSchedule, strides: dict[Axis, int]) -> list[int]:
 
 
 def pack_constant(plan: ContractSchedule, arrays: dict[Buffer, np.ndarray]) -> np.ndarray:
-    """B as panels [n outer…, batch…, panel, k, column], zero past the end."""
+    """B as panels [n outer…, batch…, panel, k, column], zero past the end; of `pairs`,
+    [n outer…, batch…, panel, pair of k, column, 2] in i16."""
     c = plan.contraction
-    outer = [a for a in (*c.n[:-1], *c.batch) if a in c.b.free]
+    outer = [a for a in plan.outer if a in c.b.free]
     axes = [*outer, plan.n, *c.k]
     value = evaluate(c.b, axes, arrays)
     shape = [a.extent for a in axes]
     value = np.broadcast_to(
         value.reshape([1] * (len(axes) - value.ndim) + list(value.shape)), shape
     )
-    value = value.reshape(*[a.extent for a in outer], plan.n.extent, plan.depth)
-    extra = plan.panels * plan.width - plan.n.extent
-    if extra:
-        value = np.pad(value, [(0, 0)] * len(outer) + [(0, extra), (0, 0)])
-    value = value.reshape(*value.shape[: len(outer)], plan.panels, plan.width, plan.depth)
-    value = np.moveaxis(value, -1, -2)
+    lead = [a.extent for a in outer]
+    value = value.reshape(*lead, plan.n.extent, plan.depth)
+    columns = plan.panels * plan.width - plan.n.extent
+    each = 2 if plan.pairs else 1
+    more = plan.steps * each - plan.depth
+    if columns or more:
+        value = np.pad(value, [(0, 0)] * len(lead) + [(0, columns), (0, more)])
+    if plan.pairs:
+        value = value.astype(np.int16)
+    value = value.reshape(*lead, plan.panels, plan.width, plan.steps, each)
+    value = np.moveaxis(value, -2, -3)
     packed = aligned_empty(value.nbytes).view(value.dtype).reshape(value.shape)
     packed[...] = value
-    return packed
+    return packed if plan.pairs else packed[..., 0]

@@ -12,14 +12,17 @@ from dataclasses import dataclass
 
 import llvmlite.ir as ir
 
-from ...loops.expr import Axis
 from ...loops.schedule import Tile
 from ...types import DType
-from .contract_plan import merged
 from .emit import Emitter
 from .scalar import intrinsic, multiply_add, splat
 from .types import I8, I32, PTR, VOID, i64
 
+PAIRS = {  # by lanes: the products of pairs of i16, added
+    4: "llvm.x86.sse2.pmadd.wd",
+    8: "llvm.x86.avx2.pmadd.wd",
+    16: "llvm.x86.avx512.pmaddw.d.512",
+}
 PREFETCH = 4096  # bytes that packed weights are fetched ahead
 
 
@@ -34,21 +37,20 @@ class TileLoop:
     places: Sequence[int]
     sums: list[list[ir.Value]]
     prefetch: bool
+    pairs: bool = False
 
     def __post_init__(self):
         self.type = self.sums[0][0].allocated_type.element
         self.vector = ir.VectorType(self.type, self.lanes)
         self.width = self.lanes * self.tile.vectors
 
-    def run(self, axes: Sequence[Axis], strides: dict[Axis, int], a: ir.Value, b: ir.Value) -> None:
-        """All of k: `strides` are those of A, B's rows follow each other."""
-        self._loops(merged(axes, strides), a, b)
-
-    def _loops(self, axes: list[tuple[int, int]], a: ir.Value, b: ir.Value) -> None:
-        if not axes:
+    def run(self, loops: list[tuple[int, int]], a: ir.Value, b: ir.Value) -> None:
+        """All of k: `loops` are (extent, stride in A), outermost first; B's rows follow each
+        other."""
+        if not loops:
             self._steps([(a, b)])
             return
-        (extent, stride), *inner = axes
+        (extent, stride), *inner = loops
         rows = 1
         for count, _ in inner:
             rows *= count
@@ -65,7 +67,7 @@ class TileLoop:
                 self._steps(at)
                 return
             for x, y in at:
-                self._loops(inner, x, y)
+                self.run(inner, x, y)
 
         if extent == unroll:
             body(a, b)
@@ -126,9 +128,14 @@ class TileLoop:
         b.call(fetch, [ahead, *(ir.Constant(I32, x) for x in (0, 3, 1))])
 
     def _multiply_add(self, x, y, acc):
+        b = self.e.b
         if self.dtype.is_float:
-            return multiply_add(self.e.b, x, y, acc)
-        return self.e.b.add(acc, self.e.b.mul(x, y))
+            return multiply_add(b, x, y, acc)
+        if not self.pairs:
+            return b.add(acc, b.mul(x, y))
+        halves = ir.VectorType(ir.IntType(16), 2 * self.lanes)
+        product = intrinsic(b.module, PAIRS[self.lanes], self.vector, [halves, halves])
+        return b.add(acc, b.call(product, [b.bitcast(x, halves), b.bitcast(y, halves)]))
 
 
 def _unroll(extent: int, tile: Tile) -> int:

@@ -272,6 +272,11 @@ class Emitter:
         mask = self._mask() if mask is None else mask
         self._masked("scatter", value.type, [value, pointers, _i32(size), mask])
 
+    def store_contiguous(self, buffer: Buffer, index: Expr, value: ir.Value) -> None:
+        """A vector to `index` and the places that follow it."""
+        pointer = self.address(buffer, self.offset(*s.linear(index)))
+        self.b.store(value, pointer, align=buffer.dtype.bytes)
+
     def _store_scalar(self, buffer, index, value, where, size) -> None:
         assert not isinstance(value.type, ir.VectorType), "several lanes store to one place"
 

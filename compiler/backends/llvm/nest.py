@@ -17,8 +17,9 @@ from ...loops.nest import Kernel
 from ...loops.schedule import lane_cost
 from ..base import CpuTarget
 from .emit import Emitter, first_lanes, lanes_below
-from .types import i64
+from .types import I32, i64
 
+WEAVES = (2, 4)  # extents of axes that are interleaved
 BLOCK = 1024  # elements of the lane axis that a parallel unit handles, where it is cut
 
 
@@ -26,7 +27,9 @@ BLOCK = 1024  # elements of the lane axis that a parallel unit handles, where it
 class NestSchedule:
     """How a kernel's axes run. `lane` is vectorised by `lanes`; `block` cuts it into units.
 
-    `outer` are the parallel axes, `row` those that are walked inside a unit.
+    `outer` are the parallel axes, `row` those that are walked inside a unit. `weave` is a short
+    axis along which the output is contiguous while the lane axis strides over it: vectors for each
+    of its places are interleaved and stored as one.
     """
 
     outer: tuple[Axis, ...]
@@ -34,6 +37,7 @@ class NestSchedule:
     lane: Axis | None
     lanes: int
     block: int
+    weave: Axis | None = None
 
     @property
     def units(self) -> int:
@@ -44,7 +48,7 @@ class NestSchedule:
         return pieces
 
 
-def schedule_nest(kernel: Kernel, target: CpuTarget) -> NestSchedule:
+def schedule_nest(kernel: Kernel, target: CpuTarget, in_place: bool = False) -> NestSchedule:
     """Choose the lane axis and which axes are parallel."""
     axes = kernel.axes
     if kernel.serial or not axes:
@@ -72,6 +76,8 @@ def schedule_nest(kernel: Kernel, target: CpuTarget) -> NestSchedule:
         lane = None
     elif lane.extent < 4 or (score(lane) >= 0.9 * len(offsets + stores) and not _has_math(kernel)):
         lane = None if lane.extent < 4 else lane
+    weave = None if in_place or reduces else _woven(kernel, lane, lanes)
+    outer = outer - {weave}
     row = tuple(a for a in axes if a not in outer)
     parallel = tuple(a for a in axes if a in outer)
     pieces = prod(a.extent for a in parallel if a is not lane)
@@ -79,7 +85,19 @@ def schedule_nest(kernel: Kernel, target: CpuTarget) -> NestSchedule:
     if lane is not None and lane in outer and pieces < 64:
         wanted = -(-lane.extent * pieces // 64)
         block = min(lane.extent, max(BLOCK, -(-wanted // lanes) * lanes))
-    return NestSchedule(parallel, row, lane, lanes, block)
+    return NestSchedule(parallel, row, lane, lanes, block, weave)
+
+
+def _woven(kernel: Kernel, lane: Axis | None, lanes: int) -> Axis | None:
+    """The axis to interleave (`NestSchedule.weave`), if there is one."""
+    store = kernel.stores[0]
+    if lane is None or len(kernel.stores) > 1 or store.mode != "set" or store.where is not None:
+        return None
+    terms, _ = s.linear(store.index[0])
+    strides = {t.data: k for t, k in terms.items() if t.op == "axis"}
+    whole = [a for a, k in strides.items() if k == 1 and a.extent == strides.get(lane)]
+    short = store.buffer.dtype.bits < 8 or lane.extent < 4
+    return whole[0] if whole and whole[0].extent in WEAVES and not short else None
 
 
 def _has_math(kernel: Kernel) -> bool:
@@ -193,6 +211,10 @@ def _lanes(e: Emitter, plan: NestSchedule, start, stop, exact: bool, body) -> No
 
 
 def _row(e: Emitter, kernel: Kernel, plan: NestSchedule, axes: list[Axis]) -> None:
+    if plan.weave is not None:
+        axes = [a for a in axes if a is not plan.weave]
+        e.loops(axes, lambda: _interleaved(e, kernel, plan.weave))
+        return
     _hoist(e, kernel, frozenset(plan.outer))
     e.loops(axes, lambda: _stores(e, kernel))
 
@@ -215,6 +237,26 @@ def _stores(e: Emitter, kernel: Kernel) -> None:
             e.scopes[-1].clear()
             value = _combine(e, st, old, value)
         e.store(st.buffer, st.index[0], value, where)
+
+
+def _interleaved(e: Emitter, kernel: Kernel, weave: Axis) -> None:
+    """x0 y0 x1 y1 … from the vectors x, y, … of the places along `weave`."""
+    (store,) = kernel.stores
+    vectors = []
+    for j in range(weave.extent):
+        with e.scope(), e.at(weave, i64(j)):
+            vectors.append(e.vector(store.value))
+    while len(vectors) > 1:
+        half = len(vectors) // 2
+        vectors = [_zip(e, x, y) for x, y in zip(vectors[:half], vectors[half:])]
+    with e.scope(), e.at(weave, i64(0)):
+        e.store_contiguous(store.buffer, store.index[0], vectors[0])
+
+
+def _zip(e: Emitter, x: ir.Value, y: ir.Value) -> ir.Value:
+    count = x.type.count
+    places = [i // 2 + count * (i % 2) for i in range(2 * count)]
+    return e.b.shuffle_vector(x, y, ir.Constant(ir.VectorType(I32, 2 * count), places))
 
 
 def _combine(e: Emitter, store, old: ir.Value, value: ir.Value) -> ir.Value:

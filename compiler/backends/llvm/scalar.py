@@ -9,7 +9,7 @@ from collections.abc import Callable
 import llvmlite.ir as ir
 
 from ...loops.expr import PRIMITIVES
-from ...types import BOOL, F16, F32, F64, DType
+from ...types import BOOL, F16, F32, F64, I32, DType
 from . import vmath
 from .narrow import is_narrow, narrow, to_odd, widen
 from .types import I1, Splat, constant, register_type, suffix, vector
@@ -272,6 +272,8 @@ def emit_cast(b: ir.IRBuilder, x: ir.Value, source: DType, target: DType) -> ir.
     type = vector(register_type(target), lanes)
     if source.is_float and target.is_float:
         return (b.fpext if target.bits > source.bits else b.fptrunc)(x, type)
+    if source.is_float and (target.bits < 32 or target == I32):
+        return _float_to_int(b, x, source, target)
     if source.is_float:
         sign = "fptosi" if target.kind == "i" else "fptoui"
         name = f"llvm.{sign}.sat.{suffix(type)}.{suffix(x.type)}"
@@ -281,6 +283,23 @@ def emit_cast(b: ir.IRBuilder, x: ir.Value, source: DType, target: DType) -> ir.
     if target.bits > source.bits:
         return (b.sext if source.kind == "i" else b.zext)(x, type)
     return x if target.bits == source.bits else b.trunc(x, type)
+
+
+def _float_to_int(b: ir.IRBuilder, x: ir.Value, source: DType, target: DType) -> ir.Value:
+    """Truncate and saturate, NaN to 0: as LLVM's fptosi.sat, which it writes out lane by lane."""
+    lanes = lanes_of(x)
+    low, high = (-(1 << target.bits - 1), (1 << target.bits - 1) - 1) if target.kind == "i" else (
+        0, (1 << target.bits) - 1)  # fmt: skip
+    top = 2147483520 if source == F32 and target == I32 else high  # the last float not beyond
+    number = lambda value: _like(x, source, value)
+    y = b.select(b.fcmp_ordered(">", x, number(low)), x, number(low))  # NaN becomes low
+    y = b.select(b.fcmp_ordered("<", y, number(top)), y, number(top))
+    result = b.fptosi(y, vector(register_type(I32), lanes))
+    if top < high:
+        result = b.select(b.fcmp_ordered(">", x, number(top)), _like(result, I32, high), result)
+    if low < 0:
+        result = b.select(b.fcmp_unordered("uno", x, x), _like(result, I32, 0), result)
+    return result if target == I32 else b.trunc(result, vector(register_type(target), lanes))
 
 
 __all__ = ["I1", "PRIMITIVE", "emit_cast", "intrinsic", "lanes_of", "multiply_add", "splat"]

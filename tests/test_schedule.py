@@ -205,9 +205,21 @@ def test_packed_weights_are_panels_of_rows_of_k(n, target):
     assert isinstance(plan, ContractSchedule)
     panels = pack_constant(plan, {flat: w})
     assert panels.shape == (plan.panels, 30, plan.width)
-    wide = panels.transpose(1, 0, 2).reshape(30, -1)
-    np.testing.assert_array_equal(wide[:, :n], w)
-    assert not wide[:, n:].any()
+    for panel, first in zip(panels, plan.first_columns()):
+        np.testing.assert_array_equal(panel, w[:, first : first + plan.width])
+    assert plan.first_columns()[-1] == n - plan.width
+
+
+def test_a_panel_wider_than_the_weights_ends_in_zeros():
+    w = np.arange(30 * 9, dtype=np.float32).reshape(30, 9)
+    b = buffer_of("b", w)
+    body = lambda i, j: s.reduce("sum", [30], lambda k: A[i, k] * b[k, j])
+    kernel = merge_axes(store((40, 9), body))
+    flat = next(x for x in kernel.params if x.name == "b")
+    plan = schedule_kernel(kernel, NAMED["x86-64-v4"], frozenset([flat]), False).schedule
+    (panel,) = pack_constant(plan, {flat: w})
+    np.testing.assert_array_equal(panel[:, :9], w)
+    assert not panel[:, 9:].any()
 
 
 # -- ranges ----------------------------------------------------------------------------------------

@@ -68,6 +68,8 @@ class ContractEmitter:
             self._tiles(first, stop, self._pack_a)
         with e.loop(low, high, name="panel") as p:
             column = e.b.mul(p, i64(plan.width))
+            if plan.n.extent > plan.width and plan.n.extent % plan.width:
+                column = _minimum(e, column, i64(plan.n.extent - plan.width))
             panel = self._panel(p, column)
             self._tiles(first, stop, lambda slot: self._tile(panel, column, slot))
 
@@ -136,13 +138,12 @@ class ContractEmitter:
             return
         row = e.variable(ir.IntType(64), "row")
         e.b.store(i64(0), row)
-        ragged = plan.n.extent % plan.width != 0
 
         def one():
             at = e.b.load(row)
             for v in range(plan.tile.vectors):
                 base = e.b.add(column, i64(v * plan.lanes))
-                mask = lanes_below(e, base, i64(plan.n.extent), plan.lanes) if ragged else None
+                mask = lanes_below(e, base, i64(plan.n.extent), plan.lanes) if plan.ragged else None
                 with e.scope(), e.at(plan.n, base), e.vectorised(plan.n, plan.lanes, mask):
                     value = e.vector(c.b)
                     if mask is not None:
@@ -285,9 +286,9 @@ class ContractEmitter:
             pitch = 1 if plan.a == "turn" else plan.pitch
             places = [r * pitch for r in range(plan.tile.rows)]
         loops = [(plan.steps, 1)] if plan.pairs else merged(c.k, strides)
-        loop = TileLoop(
-            e, self.dtype, plan.lanes, plan.tile, places, sums, plan.b == "constant", plan.pairs
-        )
+        # One row of A streams B once; the hardware foresees that better.
+        fetch = plan.b == "constant" and plan.tile.rows > 1
+        loop = TileLoop(e, self.dtype, plan.lanes, plan.tile, places, sums, fetch, plan.pairs)
         loop.run(loops, start, panel)
         self._epilogue(column, sums)
 
@@ -324,7 +325,6 @@ class ContractEmitter:
     def _store_row(self, row: ir.Value, column: ir.Value, values: list[ir.Value]) -> None:
         e, plan = self.e, self.plan
         store = self.kernel.stores[0]
-        ragged = plan.n.extent % plan.width != 0
         saved = dict(e.where)
         if plan.tile.flat:
             e.where |= self._place(e.b.add(self.first, row))
@@ -336,7 +336,7 @@ class ContractEmitter:
             e.where[plan.m] = e.b.add(saved[plan.m], row)
         for v, acc in enumerate(values):
             base = e.b.add(column, i64(v * plan.lanes))
-            mask = lanes_below(e, base, i64(plan.n.extent), plan.lanes) if ragged else None
+            mask = lanes_below(e, base, i64(plan.n.extent), plan.lanes) if plan.ragged else None
             with e.scope(), e.at(plan.n, base), e.vectorised(plan.n, plan.lanes, mask):
                 e.remember(plan.contraction.reduce, acc)
                 e.store(store.buffer, store.index[0], e.vector(store.value), None)

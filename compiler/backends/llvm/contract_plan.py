@@ -63,6 +63,16 @@ class ContractSchedule:
         return ceil(self.n.extent / self.width)
 
     @property
+    def ragged(self) -> bool:
+        """Whether a panel has columns past the end; a last panel of several begins early enough."""
+        return self.n.extent < self.width
+
+    def first_columns(self) -> list[int]:
+        """Where each panel begins."""
+        last = max(0, self.n.extent - self.width)
+        return [min(p * self.width, last) for p in range(self.panels)]
+
+    @property
     def depth(self) -> int:
         return prod(a.extent for a in self.contraction.k)
 
@@ -267,7 +277,8 @@ def row_places(plan: ContractSchedule, strides: dict[Axis, int]) -> list[int]:
 
 def pack_constant(plan: ContractSchedule, arrays: dict[Buffer, np.ndarray]) -> np.ndarray:
     """B as panels [n outer…, batch…, panel, k, column], zero past the end; of `pairs`,
-    [n outer…, batch…, panel, pair of k, column, 2] in i16."""
+    [n outer…, batch…, panel, pair of k, column, 2] in i16. The last panel overlaps the one
+    before it."""
     c = plan.contraction
     outer = [a for a in plan.outer if a in c.b.free]
     axes = [*outer, plan.n, *c.k]
@@ -278,15 +289,16 @@ def pack_constant(plan: ContractSchedule, arrays: dict[Buffer, np.ndarray]) -> n
     )
     lead = [a.extent for a in outer]
     value = value.reshape(*lead, plan.n.extent, plan.depth)
-    columns = plan.panels * plan.width - plan.n.extent
     each = 2 if plan.pairs else 1
-    more = plan.steps * each - plan.depth
-    if columns or more:
-        value = np.pad(value, [(0, 0)] * len(lead) + [(0, columns), (0, more)])
+    columns, more = plan.width - plan.n.extent, plan.steps * each - plan.depth
+    if columns > 0 or more:
+        value = np.pad(value, [(0, 0)] * len(lead) + [(0, max(0, columns)), (0, more)])
     if plan.pairs:
         value = value.astype(np.int16)
-    value = value.reshape(*lead, plan.panels, plan.width, plan.steps, each)
-    value = np.moveaxis(value, -2, -3)
-    packed = aligned_empty(value.nbytes).view(value.dtype).reshape(value.shape)
-    packed[...] = value
+    value = value.reshape(*lead, -1, plan.steps, each)
+    packed = aligned_empty(plan.panels * value[..., : plan.width, :, :].nbytes).view(value.dtype)
+    packed = packed.reshape(*lead, plan.panels, plan.steps, plan.width, each)
+    for p, first in enumerate(plan.first_columns()):
+        panel = value[..., first : first + plan.width, :, :]
+        packed[..., p, :, :, :] = np.moveaxis(panel, -2, -3)
     return packed if plan.pairs else packed[..., 0]

@@ -58,10 +58,10 @@ class TileLoop:
         if inner and extent * rows <= 4:
             unroll = extent
 
-        def body(a: ir.Value, b: ir.Value) -> None:
+        def body(a: ir.Value, b: ir.Value, count: int = unroll) -> None:
             at = [
                 (self._moved(a, u * stride), self._moved(b, u * rows * self.width))
-                for u in range(unroll)
+                for u in range(count)
             ]
             if not inner:
                 self._steps(at)
@@ -69,10 +69,14 @@ class TileLoop:
             for x, y in at:
                 self.run(inner, x, y)
 
-        if extent == unroll:
+        rounds, rest = divmod(extent, unroll)
+        if rounds == 1:
             body(a, b)
-            return
-        self._walk(extent // unroll, (a, unroll * stride), (b, unroll * rows * self.width), body)
+        else:
+            self._walk(rounds, (a, unroll * stride), (b, unroll * rows * self.width), body)
+        if rest:
+            done = rounds * unroll
+            body(self._moved(a, done * stride), self._moved(b, done * rows * self.width), rest)
 
     def _walk(self, rounds: int, a: tuple, b: tuple, body) -> None:
         """`rounds` times the body, with two pointers that move by constants."""
@@ -139,6 +143,7 @@ class TileLoop:
 
 
 def _unroll(extent: int, tile: Tile) -> int:
-    """Steps of k per round: the largest divisor that keeps the loop's body moderate."""
-    limit = max(1, min(8, 128 // (tile.rows * tile.vectors)))
-    return max(u for u in range(1, limit + 1) if extent % u == 0)
+    """Steps of k per round: as many as keep the loop's body moderate, and none left if possible."""
+    limit = max(1, min(8, extent, 128 // (tile.rows * tile.vectors)))
+    whole = max(u for u in range(1, limit + 1) if extent % u == 0)
+    return whole if 2 * whole >= limit else limit

@@ -37,6 +37,7 @@ class Emitter:
         self.lanes: int | None = None
         self.mask: ir.Value | None = None
         self.scopes: list[dict[Expr, ir.Value]] = [{}]
+        self.kept: dict[Expr, Buffer] = {}  # reductions whose elements are wanted again (rows.py)
 
     # -- control flow ---------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from ...loops.nest import Kernel
 from ...loops.schedule import lane_cost
 from ..base import CpuTarget
 from .emit import Emitter, first_lanes, lanes_below
+from .rows import keep_rows
 from .types import I32, i64
 
 WEAVES = (2, 4)  # extents of axes that are interleaved
@@ -125,6 +126,8 @@ def emit_nest(
         _emit_serial(e, kernel, plan, begin, end)
         return
     split = plan.lane is not None and plan.lane in plan.outer
+    if plan.lane in plan.row:
+        kernel = keep_rows(e, kernel, plan.lane)
     outer = [a for a in plan.outer if a is not plan.lane]
     if not outer and split and plan.block % plan.lanes == 0:
         # One long axis: the units of this call are one contiguous range of it.
@@ -242,6 +245,9 @@ def _stores(e: Emitter, kernel: Kernel) -> None:
 def _interleaved(e: Emitter, kernel: Kernel, weave: Axis) -> None:
     """x0 y0 x1 y1 … from the vectors x, y, … of the places along `weave`."""
     (store,) = kernel.stores
+    if e.mask is not None:
+        e.loops([weave], lambda: _stores(e, kernel))
+        return
     vectors = []
     for j in range(weave.extent):
         with e.scope(), e.at(weave, i64(j)):

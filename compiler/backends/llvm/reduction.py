@@ -21,14 +21,14 @@ LINES = 1024  # expressions that a reduction may be written out to
 def emit_reduction(m: Emitter, e: Expr) -> ir.Value:
     if m.is_vector(e):
         return _by_lane(m, e)
-    axis = _own_lane(m, e)
+    axis = own_lane(m, e)
     if axis is None:
         with m.vectorised(None, None):
             return _by_lane(m, e)
     return _across(m, e, axis)
 
 
-def _own_lane(m: Emitter, e: Expr) -> Axis | None:
+def own_lane(m: Emitter, e: Expr) -> Axis | None:
     """The reduction axis to vectorise: most of its loads walk memory in steps of 0 or 1."""
     lanes = m.target.lanes(max(e.dtype.bits, 8))
     candidates = [a for a in e.data[1] if a.extent >= max(4, lanes // 2)]
@@ -88,6 +88,8 @@ def _across(m: Emitter, e: Expr, axis: Axis) -> ir.Value:
     def add(base: ir.Value, total, mask=None):
         with m.scope(), m.at(axis, base), m.vectorised(axis, lanes, mask):
             value = _combine(m, e, m.b.load(total), e.args[0], m.vector)
+            if e in m.kept:
+                m.store(m.kept[e], s.axis(axis), m.vector(e.args[0]), None)
             if mask is not None:
                 value = m.b.select(mask, value, m.b.load(total))
             m.b.store(value, total)

@@ -27,6 +27,7 @@ from .narrow import mark
 from .nest import NestSchedule, emit_nest, schedule_nest
 from .target import machine
 from .types import I64, PTR, VOID
+from .window import WindowEmitter, WindowSchedule, schedule_window
 
 
 @functools.cache
@@ -48,7 +49,7 @@ class KernelCode:
 
     name: str
     kernel: Kernel
-    schedule: NestSchedule | ContractSchedule
+    schedule: NestSchedule | ContractSchedule | WindowSchedule
     params: tuple[Buffer, ...]
     in_place: bool
     cost: float
@@ -76,7 +77,11 @@ def schedule_kernel(
     if contraction is not None:
         plan = schedule_contraction(kernel, contraction, target, constants)
     params = kernel.params
-    if plan is None:
+    if plan is None and not in_place:
+        plan = schedule_window(kernel, target)
+    if isinstance(plan, WindowSchedule):
+        described = f"window {_axes(kernel, [plan.line, plan.lane])} {plan.lanes} {plan.points}"
+    elif plan is None:
         plan = schedule_nest(kernel, target, in_place)
         outer, lane = _axes(kernel, plan.outer), _axes(kernel, [plan.lane])
         described = f"nest {outer} {lane} {plan.lanes} {plan.block} {_axes(kernel, [plan.weave])}"
@@ -140,7 +145,9 @@ def kernel_module(code: KernelCode, target: CpuTarget) -> ir.Module:
         packed.add_attribute("noalias")
         scratch.add_attribute("noalias")
     e = Emitter(f, dict(zip(code.params, pointers)), target)
-    if isinstance(code.schedule, ContractSchedule):
+    if isinstance(code.schedule, WindowSchedule):
+        WindowEmitter(e, code.kernel, code.schedule).emit(begin, end)
+    elif isinstance(code.schedule, ContractSchedule):
         ContractEmitter(e, code.kernel, code.schedule, packed, scratch).emit(begin, end)
     else:
         emit_nest(e, code.kernel, code.schedule, begin, end, code.in_place)

@@ -1,0 +1,194 @@
+"""The window schedule: sums over a small window in which neighbouring outputs share their inputs.
+
+    y[p, c] = f(sum over taps (i, j) of x[p·stride + (i, j), c] * w[i, j, c])       depthwise
+
+    for line of outputs:
+      for tile of `points` along it, for vector of channels:
+        for i:  the line's w[i, j] in registers
+          for x of the line: every point and tap that it belongs to: acc[p] += x * w[i, j]
+        epilogue: y[p] = f(acc[p])
+
+Each input is loaded once per line of taps instead of once per tap.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from math import prod
+
+import llvmlite.ir as ir
+
+from ...loops import expr as s
+from ...loops.expr import Axis, Expr
+from ...loops.nest import Kernel
+from ...loops.schedule import contiguous_axis
+from ..base import CpuTarget
+from .emit import Emitter
+from .nest import _minimum
+from .reduction import identity
+from .scalar import multiply_add
+from .types import i64, register_type
+
+POINTS = 8  # outputs of a line that are summed at once
+TAPS = 64  # of a window at most
+WRITTEN_OUT = 9  # taps up to which there is no loop over the lines of a window
+
+
+@dataclass(frozen=True)
+class WindowSchedule:
+    """`x` and `w` are the factors; `line` is the axis along which `points` outputs share inputs,
+    `tap` the reduction axis along it, `lane` the channels."""
+
+    reduce: Expr
+    x: Expr
+    w: Expr
+    outer: tuple[Axis, ...]
+    line: Axis
+    lane: Axis
+    tap: Axis
+    lanes: int
+    points: int
+
+    @property
+    def units(self) -> int:
+        return prod(a.extent for a in self.outer)
+
+    @property
+    def rest(self) -> tuple[Axis, ...]:
+        """The reduction's axes but `tap`."""
+        return tuple(a for a in self.reduce.data[1] if a is not self.tap)
+
+
+def schedule_window(kernel: Kernel, target: CpuTarget) -> WindowSchedule | None:
+    """The window schedule of a kernel that is such a sum, else None."""
+    store = kernel.stores[0]
+    if kernel.serial or len(kernel.stores) != 1 or store.mode != "set" or store.where is not None:
+        return None
+    reduces = [e for e in s.walk(store.value) if e.op == "reduce"]
+    if len(reduces) != 1 or reduces[0].data[0] != "sum" or reduces[0].args[0].op != "mul":
+        return None
+    (r,) = reduces
+    lane, taps = contiguous_axis(kernel), r.data[1]
+    lanes = target.lanes(r.dtype.bits)
+    if r.dtype.name not in ("f32", "f64", "i32") or lane is None or lane.extent < lanes:
+        return None
+    if prod(a.extent for a in taps) > TAPS or not all(lane in f.free for f in r.args[0].args):
+        return None
+    for x, w in (r.args[0].args, r.args[0].args[::-1]):
+        spatial = [a for a in kernel.axes if a is not lane and a in x.free and a not in w.free]
+        found = _shared_axes(x, spatial, taps)
+        if found is not None and w.free <= {lane, *taps} and _along(lane, x, w):
+            line, tap = found
+            outer = tuple(a for a in kernel.axes if a is not lane and a is not line)
+            points = min(POINTS, line.extent)
+            return WindowSchedule(r, x, w, outer, line, lane, tap, lanes, points)
+    return None
+
+
+def _along(lane: Axis, *factors: Expr) -> bool:
+    """Whether every load is contiguous along the lane axis, or does not depend on it."""
+    loads = [e for f in factors for e in s.walk(f) if e.op == "load"]
+    return all(s.linear(e.args[0])[0].get(s.axis(lane), 0) in (0, 1) for e in loads) and all(
+        t.op == "axis" for e in loads for t in s.linear(e.args[0])[0]
+    )
+
+
+def _shared_axes(x: Expr, spatial: list[Axis], taps: tuple[Axis, ...]) -> tuple | None:
+    """(line, tap): the innermost axis of outputs, and the taps along it."""
+    loads = [e for e in s.walk(x) if e.op == "load" and e.free & set(taps)]
+    if len(loads) != 1 or any(e.op == "axis" and e.data in taps for e in _outside(x)):
+        return None
+    terms, _ = s.linear(loads[0].args[0])
+    strides = {t.data: k for t, k in terms.items() if t.op == "axis"}
+    lines = [a for a in spatial if strides.get(a)]
+    inner = [a for a in taps if strides.get(a)]
+    if not lines or len(inner) != len(taps):
+        return None
+    line, tap = (min(axes, key=strides.get) for axes in (lines, inner))
+    return (line, tap) if line.extent >= 2 and strides[line] % strides[tap] == 0 else None
+
+
+def _outside(e: Expr):
+    """What is above loads."""
+    yield e
+    if e.op != "load":
+        for a in e.args:
+            yield from _outside(a)
+
+
+class WindowEmitter:
+    """Writes one such sum."""
+
+    def __init__(self, e: Emitter, kernel: Kernel, plan: WindowSchedule):
+        self.e, self.kernel, self.plan = e, kernel, plan
+        self.type = ir.VectorType(register_type(plan.reduce.dtype), plan.lanes)
+        (load,) = [x for x in s.walk(plan.x) if x.op == "load" and plan.tap in x.free]
+        terms, _ = s.linear(load.args[0])
+        self.step = terms[s.axis(plan.line)] // terms[s.axis(plan.tap)]
+
+    def emit(self, begin: ir.Value, end: ir.Value) -> None:
+        """Units `begin` to `end`."""
+        e, plan = self.e, self.plan
+        with e.loop(begin, end, name="unit") as unit:
+            rest = unit
+            for a in reversed(plan.outer):
+                e.where[a] = e.b.urem(rest, i64(a.extent))
+                rest = e.b.udiv(rest, i64(a.extent))
+            self._tiles(
+                plan.line, plan.points, lambda: self._tiles(plan.lane, plan.lanes, self._tile)
+            )
+            for a in plan.outer:
+                del e.where[a]
+
+    def _tiles(self, axis: Axis, size: int, run) -> None:
+        """The last tile overlaps the one before it."""
+        e = self.e
+        with e.loop(i64(0), i64(axis.extent), size, name="tile") as t:
+            if axis.extent % size:
+                t = _minimum(e, t, i64(axis.extent - size))
+            with e.at(axis, t):
+                run()
+
+    def _tile(self) -> None:
+        e, plan = self.e, self.plan
+        zero = identity("sum", plan.reduce.dtype, plan.lanes)
+        sums = [e.variable(self.type, f"acc.{p}") for p in range(plan.points)]
+        for acc in sums:
+            e.b.store(zero, acc)
+        with e.vectorised(plan.lane, plan.lanes):
+            few = prod(a.extent for a in plan.reduce.data[1]) <= WRITTEN_OUT
+            e.loops(list(plan.rest), lambda: self._line(sums), unroll=WRITTEN_OUT if few else 1)
+            self._epilogue(sums)
+
+    def _line(self, sums: list[ir.Value]) -> None:
+        """One line of taps."""
+        e, plan = self.e, self.plan
+        taps = []
+        for j in range(plan.tap.extent):
+            with e.scope(), e.at(plan.tap, i64(j)):
+                taps.append(e.vector(plan.w))
+        uses = defaultdict(list)
+        for p in range(plan.points):
+            for j in range(plan.tap.extent):
+                uses[p * self.step + j].append((p, j))
+        values = [e.b.load(acc) for acc in sums]
+        for place, users in sorted(uses.items()):
+            with e.scope(), e.at(plan.tap, i64(place)):
+                x = e.vector(plan.x)
+            for p, j in users:
+                values[p] = self._multiply_add(x, taps[j], values[p])
+        for acc, value in zip(sums, values):
+            e.b.store(value, acc)
+
+    def _multiply_add(self, x, y, acc):
+        if self.plan.reduce.dtype.is_float:
+            return multiply_add(self.e.b, x, y, acc)
+        return self.e.b.add(acc, self.e.b.mul(x, y))
+
+    def _epilogue(self, sums: list[ir.Value]) -> None:
+        e, plan = self.e, self.plan
+        (store,) = self.kernel.stores
+        first = e.where[plan.line]
+        for p, acc in enumerate(sums):
+            with e.scope(), e.at(plan.line, e.b.add(first, i64(p))):
+                e.remember(plan.reduce, e.b.load(acc))
+                e.store(store.buffer, store.index[0], e.vector(store.value), None)

@@ -1,0 +1,61 @@
+"""Machine code of nests that do more than one loop at a time: interleaved stores, kept rows."""
+
+import llvmlite.ir as ir
+import numpy as np
+import pytest
+from tessel.compiler.backends.llvm.emit import Emitter
+from tessel.compiler.backends.llvm.program import build_plan
+from tessel.compiler.backends.llvm.rows import keep_rows
+from tessel.compiler.backends.llvm.target import host
+from tessel.compiler.backends.llvm.types import VOID
+from tessel.compiler.loops import expr as s
+from tessel.compiler.types import DTYPES
+
+from .kernels import both, buffer_of, program_of, scheduled, store
+
+# -- interleaved stores ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("groups", [2, 4])
+@pytest.mark.parametrize("count", [4, 15, 16, 58])
+@pytest.mark.parametrize("dtype", ["f32", "u8", "f64"])
+def test_groups_are_interleaved(groups, count, dtype):
+    x = np.arange(3 * groups * count).reshape(3, groups, count).astype(DTYPES[dtype].numpy)
+    a = buffer_of("a", x)
+    kernel = store((3, count, groups), lambda i, j, g: a[i, g, j], dtype)
+    assert scheduled(program_of(kernel, {a: x})).weave.extent == groups
+    received, _ = both(kernel, {a: x})
+    np.testing.assert_array_equal(received, x.transpose(0, 2, 1))
+
+
+def test_groups_of_other_sizes_are_scattered():
+    x = np.arange(3 * 3 * 58, dtype=np.float32).reshape(3, 3, 58)
+    a = buffer_of("a", x)
+    kernel = store((3, 58, 3), lambda i, j, g: a[i, g, j])
+    assert scheduled(program_of(kernel, {a: x})).weave is None
+    received, _ = both(kernel, {a: x})
+    np.testing.assert_array_equal(received, x.transpose(0, 2, 1))
+
+
+# -- rows that are kept ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("columns", [5, 16, 50, 197, 5000])
+def test_a_softmax_takes_one_exp_per_element(columns):
+    x = np.random.default_rng(0).standard_normal((3, columns)).astype(np.float32)
+    a = buffer_of("a", x)
+
+    def body(i, j):
+        most = s.reduce("max", [columns], lambda k: a[i, k])
+        power = lambda k: s.exp(a[i, k] - most)
+        return power(j) / s.reduce("sum", [columns], power)
+
+    kernel = store((3, columns), body)
+    received, expected = both(kernel, {a: x})
+    np.testing.assert_allclose(received, expected, rtol=2e-6)
+    program = program_of(kernel, {a: x})
+    (code,) = build_plan(program, host()).codes.values()
+    e = Emitter(ir.Function(ir.Module(), ir.FunctionType(VOID, []), "f"), {}, host())
+    kept = keep_rows(e, code.kernel, code.schedule.lane)
+    exps = [x for x in s.walk(*kept.roots()) if x.op == "exp"]
+    assert len(exps) == (2 if columns in (5, 5000) else 1)  # 5: no vector, 5000: too long

@@ -89,6 +89,24 @@ class Tile:
     flat: bool = False
 
 
+def step_cycles(
+    rows: int, vectors: int, *, streamed: bool = False, embedded: bool = False
+) -> float:
+    """Estimated cycles of a step of k for a tile of `rows` x `vectors`.
+
+    rows*vectors multiply-adds on two ports, at least the latency of one (4 cycles), and a slot of
+    the pipeline for each instruction: the multiply-adds, a load and a prefetch per vector of B, and
+    a broadcast per row, unless it is `embedded` in the row's only multiply-add. Three slots a cycle
+    are counted on, half of what wide cores have: with another thread on the same core, whoever it
+    belongs to, there are no more. Where B is `streamed` from beyond the first-level cache, a vector
+    of it takes 5 cycles. A cycle of each step is lost to what surrounds it.
+    """
+    broadcasts = 0 if embedded and vectors == 1 else rows
+    slots = rows * vectors + 2 * vectors + broadcasts
+    bandwidth = 5.0 * vectors if streamed else 0.0
+    return 1 + max(rows * vectors / 2, slots / 3, 4.0, bandwidth)
+
+
 def choose_tile(
     m: int,
     n: int,
@@ -99,16 +117,8 @@ def choose_tile(
     streamed: bool = False,
     embedded: bool = False,
 ) -> Tile:
-    """The tile with the least estimated cycles for an m x n output of `lines` lines of m.
-
-    Per step of k a tile costs rows*vectors multiply-adds on two ports, at least the latency of one
-    (4 cycles), and a slot of the pipeline for each instruction: the multiply-adds, a load and a
-    prefetch per vector of B, and a broadcast per row, unless it is `embedded` in the row's only
-    multiply-add. Three slots a cycle are counted on, half of what wide cores have: with another
-    thread on the same core, whoever it belongs to, there are no more. Where B is `streamed` from
-    beyond the first-level cache, a vector of it takes 5 cycles. A cycle of each step is lost to
-    what surrounds it; edges are computed in full.
-    """
+    """The tile with the least estimated cycles for an m x n output of `lines` lines of m; edges are
+    computed in full."""
     best, least = Tile(1, 1), float("inf")
     shapes = [(rows, 1) for rows in range(1, min(m, 30) + 1)]
     shapes += [(m * s, s) for s in range(2, min(lines, 30 // m) + 1)]
@@ -118,10 +128,7 @@ def choose_tile(
                 break
             tiles = ceil(lines / spread) * (ceil(m / rows) if spread == 1 else 1)
             steps = ceil(n / (vectors * lanes)) * tiles
-            broadcasts = 0 if embedded and vectors == 1 else rows
-            slots = rows * vectors + 2 * vectors + broadcasts
-            bandwidth = 5.0 * vectors if streamed else 0.0
-            cycles = steps * (1 + max(rows * vectors / 2, slots / 3, 4.0, bandwidth))
+            cycles = steps * step_cycles(rows, vectors, streamed=streamed, embedded=embedded)
             bigger = rows * vectors > best.rows * best.vectors
             if cycles < least * 0.999 or (cycles <= least * 1.001 and bigger):
                 best, least = Tile(rows, vectors, spread), cycles

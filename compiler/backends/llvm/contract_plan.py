@@ -10,7 +10,7 @@ import numpy as np
 from ...loops import expr as s
 from ...loops.expr import Axis, Buffer, Expr
 from ...loops.nest import Kernel
-from ...loops.schedule import Contraction, Tile, choose_tile, int_bounds, linear_load
+from ...loops.schedule import Contraction, Tile, choose_tile, int_bounds, linear_load, step_cycles
 from ...types import I32, DType
 from ..base import CpuTarget, aligned_empty
 from ..numpy import evaluate
@@ -168,9 +168,9 @@ def schedule_contraction(
     if not packed and prod(a.extent for a in c.m) < 4:
         return None
     plan = ContractSchedule(c, tile, lanes, "direct", "constant" if packed else "pack", pairs=pairs)
+    if lines > 1 and embedded and not pairs:
+        plan = _flattened(plan, lines, streamed, registers)
     plan = replace(plan, a=_way_of_reading(plan, target))
-    if plan.a == "turn" and plan.line is not None:
-        plan = _flattened(plan, target)
     plan = replace(plan, group=_group(plan, target))
     return plan if plan.scratch <= SCRATCH else None
 
@@ -183,24 +183,36 @@ def _fits_pairs(c: Contraction, target: CpuTarget) -> bool:
     return all(r is not None and max(-r[0], r[1]) < 1 << 15 for r in ranges)
 
 
-def _flattened(plan: ContractSchedule, target: CpuTarget) -> ContractSchedule:
-    """Tiles that need not end where lines do, if there are fewer rows in them all."""
-    rows = plan.line.extent * plan.m.extent
-    tile = choose_tile(rows, plan.n.extent, plan.lanes, target.registers, embedded=True)
+def _flattened(
+    plan: ContractSchedule, lines: int, streamed: bool, registers: int
+) -> ContractSchedule:
+    """With tiles that need not end where lines do, if they can be turned and are less work."""
+    tile = choose_tile(
+        lines * plan.m.extent, plan.n.extent, plan.lanes, registers,
+        streamed=streamed, embedded=True,
+    )  # fmt: skip
     flat = replace(plan, tile=replace(tile, flat=True))
-    if tile.vectors != 1 or tile.rows < plan.lanes:
-        return plan
-    return flat if flat.tiles * tile.rows < plan.tiles * plan.tile.rows else plan
+
+    def cycles(p: ContractSchedule) -> float:
+        step = step_cycles(p.tile.rows, p.tile.vectors, streamed=streamed, embedded=True)
+        return p.tiles * p.panels * step
+
+    return flat if _can_turn(flat) and cycles(flat) < cycles(plan) else plan
 
 
 def _way_of_reading(plan: ContractSchedule, target: CpuTarget) -> str:
     """How the tiles of A are read (`ContractSchedule.a`)."""
     if plan.pairs or linear_load(plan.contraction.a) is None:
         return "pack"
-    wide = plan.panels >= TURN and plan.tile.rows >= plan.lanes
-    if wide and _k_is_contiguous(plan, plan.contraction.a):
+    if _can_turn(plan):
         return "turn"
     return "pack" if plan.panels > 1 and _rows_collide(plan, target) else "direct"
+
+
+def _can_turn(plan: ContractSchedule) -> bool:
+    """Whether turning the rows of A is possible and pays."""
+    wide = plan.panels >= TURN and plan.tile.rows >= plan.lanes
+    return wide and plan.tile.vectors == 1 and _k_is_contiguous(plan, plan.contraction.a)
 
 
 def turns_columns(plan: ContractSchedule) -> bool:

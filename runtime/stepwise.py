@@ -134,9 +134,8 @@ class _NativeWalker(_Walker):
         packed = None if step.packed is None else self.address(step.packed, loops)
         types = [ctypes.c_void_p] * (len(pointers) + 2) + [ctypes.c_int64] * 2
         function = ctypes.CFUNCTYPE(None, *types)(self.module.address(code.name))
-        units = 1 if code.kernel.serial else code.schedule.units
         start = time.perf_counter_ns()
-        function(*pointers, packed, self.scratch, 0, units)
+        function(*pointers, packed, self.scratch, 0, code.units)
         spent = time.perf_counter_ns() - start
         kernel = step.call.kernel
         places = dict(zip(code.params, step.refs))

@@ -17,7 +17,7 @@ from ..compiler.backends.llvm.codegen import object_code
 from ..compiler.backends.llvm.target import cache_size, host
 from ..compiler.errors import UsageError
 from .native import link
-from .pool import get_pool
+from .pool import available_cores, get_pool
 
 SLICE = 1e-3  # seconds that a slice should take
 FEWEST = 5  # slices of each kind, however short the time
@@ -66,8 +66,14 @@ class Peak:
 def measure_peak(threads: int = 1, seconds: float = 1.0, *, reads: bool = True) -> Peak:
     """Measure for about `seconds` on as many cores; without `reads`, arithmetic alone.
 
-    Raises UsageError where the cores can't be had.
+    Raises UsageError where there are not so many cores: threads that take turns on one have no peak.
     """
+    cores = available_cores()
+    if not 1 <= threads <= cores:
+        raise UsageError(
+            "a peak is that of cores that this process may use", expected=f"1 to {cores}",
+            received=threads,
+        )  # fmt: skip
     return _Meter(threads, seconds, host()).peak(reads)
 
 

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from ..compiler.errors import UsageError
 from ..runtime.peak import Peak, measure_peak
+from ..runtime.pool import available_cores
 from ..runtime.profile import profile
 from . import roofline
 from .bench_compare import Settings, choose_cpus
@@ -48,10 +49,11 @@ def pinned(settings: Settings) -> Iterator[None]:
 
 
 def measure_peaks(settings: Settings, reads: bool = True) -> list[Peak]:
-    """Of one core, and of as many as there are threads."""
+    """Of one core, and of as many as there are threads (or cores, if those are fewer)."""
+    most = min(settings.threads, available_cores())
     seconds = min(settings.duration, LONGEST)
     return [
-        measure_peak(n, seconds, reads=reads) for n in dict.fromkeys([1, settings.threads])
+        measure_peak(n, seconds, reads=reads) for n in dict.fromkeys([1, most])
     ]  # fmt: skip
 
 

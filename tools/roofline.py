@@ -170,9 +170,7 @@ def _numbers(figure, axes, shown: list[dict], areas: list[float]) -> None:
     radii = [(area / pi) ** 0.5 * scale for area in areas]
     for i, (x, y) in enumerate(centres[:NAMED]):
         for dx, dy in _places(radii[i] + 6 * scale):
-            box = Box(
-                x + dx - 7 * scale, y + dy - 5 * scale, x + dx + 7 * scale, y + dy + 5 * scale
-            )
+            box = Box.around(x + dx, y + dy, 7 * scale, 5 * scale)
             free = not any(box.overlaps(b) for b in taken) and not _covers(box, centres, radii)
             if free and frame.x0 < box.x0 < box.x1 < frame.x1 and frame.y0 < box.y0:
                 break
@@ -194,6 +192,11 @@ class Box:
     y0: float
     x1: float
     y1: float
+
+    @classmethod
+    def around(cls, x: float, y: float, width: float, height: float) -> "Box":
+        """From `width` left to `width` right of (x, y), and so with the height."""
+        return cls(x - width, y - height, x + width, y + height)
 
     def overlaps(self, other) -> bool:
         """`other` is a Box, or matplotlib's."""

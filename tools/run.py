@@ -67,11 +67,12 @@ def run(model, inputs, seed, shapes, output, target, threads, profile, no_native
 def print_profile(exe: Executable, feeds: Mapping, out) -> None:
     """Where the time of a run goes, and how near each kernel comes to the peak."""
     from ..runtime.peak import measure_peak
+    from ..runtime.pool import available_cores
     from ..runtime.profile import profile
     from . import profile as view
 
     found = profile(exe, feeds)
-    peak = measure_peak(found.threads, PEAK_SECONDS, reads=False)
+    peak = measure_peak(min(found.threads, available_cores()), PEAK_SECONDS, reads=False)
     view.print_profile(view.profile_data(found, peak), out)
 
 

@@ -66,7 +66,7 @@ class Peak:
 def measure_peak(threads: int = 1, seconds: float = 1.0, *, reads: bool = True) -> Peak:
     """Measure for about `seconds` on as many cores; without `reads`, arithmetic alone.
 
-    Raises UsageError where there are not so many cores: threads that take turns on one have no peak.
+    Raises UsageError where there are not so many cores: threads that take turns have no peak.
     """
     cores = available_cores()
     if not 1 <= threads <= cores:

@@ -9,7 +9,6 @@ the profile can say how well its sum agrees with what a run takes.
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import ceil
 
 import numpy as np
 
@@ -22,9 +21,10 @@ from .build import Built
 from .executable import Executable
 from .native import NativeModule
 
-TURNS = 6  # of each kind of run; each begins with an uncounted one, which brings back its memory
 SECONDS = 1.0  # of runs, of both kinds
-QUICK = 0.25  # of the runs of a kind are looked at
+TURNS = 12  # of each kind at least, however long a run takes
+TURN = 0.02  # seconds of runs of one kind, before those of the other
+QUARTILE = 25  # percentile of all that is reported
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,14 @@ class KernelTime:
 
 @dataclass(frozen=True)
 class Profile:
-    """All times in ns, over the quickest quarter of the runs of each kind: those that other
-    programs disturbed least.
+    """All times in ns, each the 25th percentile over all runs: another program must disturb most
+    runs to change it.
 
-    `wall` is an ordinary run, seen from Python. The parts of a run with stamps: the kernels, what
-    the first thread waited for others (`waiting`), what passed before and after the machine code
-    (`outside`: checks, new arrays, waking threads), each a median; and what all of these lack to a
-    whole run (`interrupted`: other programs on the same cores). `ordinary` and `stamped` are how
-    many runs there were.
+    `wall` is an ordinary run, seen from Python. A run with stamps has parts: the kernels, what the
+    first thread waited for others (`waiting`), what passed before and after the machine code
+    (`outside`: checks, new arrays, waking threads), and what these lack to the whole (`rest`: other
+    programs on the same cores, which disturb one kernel or another in every run). `ordinary` and
+    `stamped` count the runs.
     """
 
     threads: int
@@ -61,14 +61,14 @@ class Profile:
     wall: float
     waiting: float
     outside: float
-    interrupted: float
+    rest: float
     ordinary: int
     stamped: int
 
     @property
     def total(self) -> float:
         """The sum of the parts: what a run with stamps took."""
-        parts = self.waiting + self.outside + self.interrupted
+        parts = self.waiting + self.outside + self.rest
         return sum(k.ns for k in self.kernels) + parts
 
     @property
@@ -102,42 +102,45 @@ def profile(exe: Executable, feeds: Mapping, seconds: float = SECONDS) -> Profil
         rows.append(stamps.copy())
 
     try:
-        for _ in range(TURNS):
+        end, turns = time.perf_counter() + seconds, 0
+        while turns < TURNS or time.perf_counter() < end:
             built.module = ordinary
-            _turn(one, seconds / TURNS / 2, walls)
+            _turn(one, walls)
             built.module = module
-            _turn(other, seconds / TURNS / 2, stamped, rows)
+            _turn(other, stamped, rows)
+            turns += 1
     finally:
         built.module = ordinary
     return _summary(built, threads, np.array(walls), np.array(stamped), np.array(rows))
 
 
-def _turn(run: Callable[[], None], seconds: float, *lists: list) -> None:
-    """Runs for `seconds`, and one before that, whose entries in `lists` are dropped."""
-    run()
-    for found in lists:
-        found.pop()
-    end = time.perf_counter() + seconds
-    while True:
+def _turn(run: Callable[[], None], *lists: list) -> None:
+    """Runs for `TURN` seconds. The first one brings back its memory: unless it is the only one, its
+    entries in `lists` are dropped."""
+    end, count = time.perf_counter() + TURN, 0
+    while count == 0 or time.perf_counter() < end:
         run()
-        if time.perf_counter() >= end:
-            return
+        count += 1
+    if count > 1:
+        for found in lists:
+            del found[-count]
 
 
 def _summary(built: Built, threads: int, walls, stamped, rows) -> Profile:
     """`rows` is [run, thread, step, (ns, rounds)]."""
-    quick = np.argsort(stamped)[: ceil(len(stamped) * QUICK)]
-    wall = np.sort(walls)[: ceil(len(walls) * QUICK)].mean()
-    ns, rounds = np.moveaxis(np.median(rows[quick, 0], axis=0), -1, 0)
-    outside = np.median(stamped[quick] - rows[quick, 0, :, 0].sum(axis=1))
+    first = rows[:, 0, :, 0]
+    ns = np.percentile(first, QUARTILE, axis=0)
+    rounds = np.median(rows[:, 0, :, 1], axis=0)
+    outside = np.percentile(stamped - first.sum(axis=1), QUARTILE)
+    wall, total = np.percentile(walls, QUARTILE), np.percentile(stamped, QUARTILE)
     expected = {id(p.step): p.ns for p in predict(built.code.plan, built.code.target, threads)}
     kernels = [
         _kernel(step, float(ns[i]), round(rounds[i]), expected.get(id(step), 0.0))
         for i, step in enumerate(stamped_steps(built.code.plan.steps))
     ]
-    interrupted = stamped[quick].mean() - ns.sum() - outside
+    rest = total - ns.sum() - outside
     return Profile(
-        threads, tuple(kernels), float(wall), float(ns[-1]), float(outside), float(interrupted),
+        threads, tuple(kernels), float(wall), float(ns[-1]), float(outside), float(rest),
         len(walls), len(stamped),
     )  # fmt: skip
 

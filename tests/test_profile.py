@@ -81,7 +81,7 @@ def test_kernels_are_named_by_their_nodes(threads):
 
 def test_the_parts_are_the_whole():
     found = profiled(dense_graph())
-    parts = found.waiting + found.outside + found.interrupted
+    parts = found.waiting + found.outside + found.rest
     assert found.total == pytest.approx(sum(k.ns for k in found.kernels) + parts)
     assert found.predicted == sum(k.predicted for k in found.kernels)
 

@@ -12,7 +12,7 @@ ROWS = 40  # kernels that are printed; data has all of them
 PARTS = {
     "waiting_ms": "waiting for other threads",
     "outside_ms": "outside the kernels: Python, new arrays, starting threads",
-    "interrupted_ms": "interruptions: other programs on the same cores",
+    "rest_ms": "the rest: interruptions by other programs",
 }
 
 
@@ -25,10 +25,10 @@ def schedule_name(code) -> str:
 def profile_data(profile: Profile, peak: Peak) -> dict:
     """The profile as plain data, kernels that do the same for the same nodes in one row.
 
-    Times in ms per run; shares are of `own_ms`, the sum without interruptions; `of_peak` compares
+    Times in ms per run; shares are of `own_ms`, the sum without the rest; `of_peak` compares
     with the measured f32 peak of as many threads.
     """
-    own = profile.total - profile.interrupted
+    own = profile.total - profile.rest
     return {
         "threads": profile.threads,
         "runs": {"ordinary": profile.ordinary, "stamped": profile.stamped},
@@ -39,7 +39,7 @@ def profile_data(profile: Profile, peak: Peak) -> dict:
         "predicted_ms": profile.predicted / 1e6,
         "waiting_ms": profile.waiting / 1e6,
         "outside_ms": profile.outside / 1e6,
-        "interrupted_ms": profile.interrupted / 1e6,
+        "rest_ms": profile.rest / 1e6,
         "peak_gflops": peak.gflops,
         "kernels": kernel_rows(profile.kernels, own, peak.gflops),
     }
@@ -104,8 +104,8 @@ def print_profile(data: dict, out: Console) -> None:
     out.print(
         f"{flops / 1e9:.3f} GFLOP in {kernels} kernels: {rate:.1f} GFLOP/s, "
         f"{rate / data['peak_gflops']:.0%} of {data['peak_gflops']:.1f}; "
-        f"threads: {data['threads']}; the quickest quarter of {runs['stamped']} runs with stamps "
-        f"and of {runs['ordinary']} without", style="dim",
+        f"threads: {data['threads']}; 25th percentiles of {runs['stamped']} runs with stamps and "
+        f"{runs['ordinary']} without", style="dim",
     )  # fmt: skip
 
 

@@ -53,7 +53,8 @@ class Profile:
     first thread waited for others (`waiting`), what passed before and after the machine code
     (`outside`: checks, new arrays, waking threads), and what these lack to the whole (`rest`: other
     programs on the same cores, which disturb one kernel or another in every run). `ordinary` and
-    `stamped` count the runs.
+    `stamped` count the runs. `busy` is the share of all that time in which the first thread had a
+    core: far below 1, other programs had it, and kernels that take long seem to take longer.
     """
 
     threads: int
@@ -64,6 +65,7 @@ class Profile:
     rest: float
     ordinary: int
     stamped: int
+    busy: float
 
     @property
     def total(self) -> float:
@@ -102,16 +104,18 @@ def profile(exe: Executable, feeds: Mapping, seconds: float = SECONDS) -> Profil
         rows.append(stamps.copy())
 
     try:
-        end, turns = time.perf_counter() + seconds, 0
+        begun, worked = time.perf_counter(), time.thread_time()
+        end, turns = begun + seconds, 0
         while turns < TURNS or time.perf_counter() < end:
             built.module = ordinary
             _turn(one, walls)
             built.module = module
             _turn(other, stamped, rows)
             turns += 1
+        busy = (time.thread_time() - worked) / (time.perf_counter() - begun)
     finally:
         built.module = ordinary
-    return _summary(built, threads, np.array(walls), np.array(stamped), np.array(rows))
+    return _summary(built, threads, busy, *map(np.array, (walls, stamped, rows)))
 
 
 def _turn(run: Callable[[], None], *lists: list) -> None:
@@ -126,7 +130,7 @@ def _turn(run: Callable[[], None], *lists: list) -> None:
             del found[-count]
 
 
-def _summary(built: Built, threads: int, walls, stamped, rows) -> Profile:
+def _summary(built: Built, threads: int, busy: float, walls, stamped, rows) -> Profile:
     """`rows` is [run, thread, step, (ns, rounds)]."""
     first = rows[:, 0, :, 0]
     ns = np.percentile(first, QUARTILE, axis=0)
@@ -141,7 +145,7 @@ def _summary(built: Built, threads: int, walls, stamped, rows) -> Profile:
     rest = total - ns.sum() - outside
     return Profile(
         threads, tuple(kernels), float(wall), float(ns[-1]), float(outside), float(rest),
-        len(walls), len(stamped),
+        len(walls), len(stamped), busy,
     )  # fmt: skip
 
 

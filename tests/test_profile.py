@@ -161,6 +161,12 @@ def test_long_tables_end_with_what_is_left_out(capsys):
     assert "3 more kernels" in out and "an ordinary run" in out and "predicted" in out
 
 
+@pytest.mark.parametrize(("busy", "said"), [(0.5, True), (0.99, False)])
+def test_other_programs_on_the_core_are_told_of(capsys, busy, said):
+    print_profile(profile_data(profiled(dense_graph()), Peak) | {"busy": busy}, console())
+    assert ("had the core for 50% of the time" in capsys.readouterr().out) == said
+
+
 def test_a_kernel_in_python_is_a_row_without_rates(capsys):
     print_profile(profile_data(profiled(extern_graph()), Peak), console())
     assert "zip_map (Python)" in capsys.readouterr().out

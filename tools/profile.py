@@ -9,6 +9,7 @@ from ..runtime.profile import KernelTime, Profile
 from .models import short, table
 
 ROWS = 40  # kernels that are printed; data has all of them
+BUSY = 0.95  # share of the time that the first thread should have a core
 PARTS = {
     "waiting_ms": "waiting for other threads",
     "outside_ms": "outside the kernels: Python, new arrays, starting threads",
@@ -32,6 +33,7 @@ def profile_data(profile: Profile, peak: Peak) -> dict:
     return {
         "threads": profile.threads,
         "runs": {"ordinary": profile.ordinary, "stamped": profile.stamped},
+        "busy": profile.busy,
         "wall_ms": profile.wall / 1e6,
         "sum_ms": profile.total / 1e6,
         "own_ms": own / 1e6,
@@ -107,6 +109,11 @@ def print_profile(data: dict, out: Console) -> None:
         f"threads: {data['threads']}; 25th percentiles of {runs['stamped']} runs with stamps and "
         f"{runs['ordinary']} without", style="dim",
     )  # fmt: skip
+    if data["busy"] < BUSY:
+        out.print(
+            f"note: other programs had the core for {1 - data['busy']:.0%} of the time; "
+            "long kernels seem longer than they are", style="yellow",
+        )  # fmt: skip
 
 
 def _part(ms: float, data: dict) -> list[str]:

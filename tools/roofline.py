@@ -68,7 +68,7 @@ def points(data: dict) -> list[dict]:
             "x": flops / sum(r["bytes"] for r in rows),
             "y": flops / ms / 1e6,
             "share": sum(r["share"] for r in rows),
-            "label": times + short(rows[0]["nodes"], 44),
+            "label": times + short(rows[0]["nodes"], 36),
         })  # fmt: skip
     return sorted(found, key=lambda p: -p["share"])
 

@@ -23,7 +23,7 @@ from .native import NativeModule
 
 SECONDS = 1.0  # of runs, of both kinds
 TURNS = 12  # of each kind at least, however long a run takes
-TURN = 0.02  # seconds of runs of one kind, before those of the other
+TURN = 0.02  # seconds of runs of one kind, at most, before those of the other
 QUARTILE = 25  # percentile of all that is reported
 
 
@@ -105,12 +105,12 @@ def profile(exe: Executable, feeds: Mapping, seconds: float = SECONDS) -> Profil
 
     try:
         begun, worked = time.perf_counter(), time.thread_time()
-        end, turns = begun + seconds, 0
+        end, turns, turn = begun + seconds, 0, min(TURN, seconds / TURNS / 2)
         while turns < TURNS or time.perf_counter() < end:
             built.module = ordinary
-            _turn(one, walls)
+            _turn(one, turn, walls)
             built.module = module
-            _turn(other, stamped, rows)
+            _turn(other, turn, stamped, rows)
             turns += 1
         busy = (time.thread_time() - worked) / (time.perf_counter() - begun)
     finally:
@@ -118,10 +118,10 @@ def profile(exe: Executable, feeds: Mapping, seconds: float = SECONDS) -> Profil
     return _summary(built, threads, busy, *map(np.array, (walls, stamped, rows)))
 
 
-def _turn(run: Callable[[], None], *lists: list) -> None:
-    """Runs for `TURN` seconds. The first one brings back its memory: unless it is the only one, its
+def _turn(run: Callable[[], None], seconds: float, *lists: list) -> None:
+    """Runs for `seconds`. The first one brings back its memory: unless it is the only one, its
     entries in `lists` are dropped."""
-    end, count = time.perf_counter() + TURN, 0
+    end, count = time.perf_counter() + seconds, 0
     while count == 0 or time.perf_counter() < end:
         run()
         count += 1

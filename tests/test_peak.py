@@ -7,12 +7,13 @@ import sys
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from onnx import TensorProto, helper, save
 from tessel import __version__
 from tessel.compiler.backends.llvm import peak as loops
 from tessel.compiler.backends.llvm.codegen import optimize
 from tessel.compiler.backends.llvm.target import NAMED, host
 from tessel.compiler.builder import Builder
-from tessel.compiler.errors import UnsupportedError, UsageError
+from tessel.compiler.errors import CheckFailed, UnsupportedError, UsageError
 from tessel.frontends.onnx.writer import write
 from tessel.runtime.peak import Peak, Rate, measure_peak
 from tessel.runtime.pool import available_cores
@@ -136,6 +137,17 @@ def test_peak_profile_and_picture_of_a_model(model, tmp_path):
     assert {n for row in found["kernels"] for n in row["nodes"]} == {"dense", "probabilities"}
     assert found["sum_ms"] > 0 and found["wall_ms"] > 0 and found["predicted_ms"] > 0
     assert png_size(tmp_path / "roof.png") > (800, 600)
+
+
+def test_a_model_that_tessel_cannot_compile_has_no_profile(tmp_path):
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, [2]) for n in "xy")
+    node = helper.make_node("Mystery", ["x"], ["y"], domain="far.away")
+    graph = helper.make_graph([node], "g", [x], [y])
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("far.away", 1)]
+    save(helper.make_model(graph, opset_imports=opsets, ir_version=9), tmp_path / "m.onnx")
+    done = invoke(tmp_path / "m.onnx", "--backends", "tessel", "--profile", "--duration", SHORT)
+    assert isinstance(done.exception, CheckFailed)
+    assert "Mystery" in str(done.exception)
 
 
 def test_two_models_do_not_fit_in_a_picture(model):

@@ -94,7 +94,7 @@ def cost(
     else:
         cycles = _nest_cycles(kernel, plan)
     traffic = sum(
-        n / _rate(size, core, target)
+        n * _fetch(size, core, target)
         for n, size in _traffic(kernel, plan, target, between) if size > target.l1 // 2
     )  # fmt: skip
     least, most = sorted((cycles / core.clock, traffic))
@@ -161,9 +161,12 @@ def _panel(plan: ContractSchedule) -> int:
     return plan.depth * plan.width * plan.dtype.bytes
 
 
-def _rate(size: int, core: Core, target: CpuTarget) -> float:
-    """GB/s of the level that `size` bytes fit in, beyond the first."""
-    return core.l2 if size <= target.l2 * 3 // 4 else core.l3 if size <= L3 else core.memory
+def _fetch(size: int, core: Core, target: CpuTarget) -> float:
+    """ns per byte of something that is read over and over, `size` bytes in all: each cache beyond
+    the first holds the share of them that it has room for."""
+    l2 = min(1.0, target.l2 * 3 / 4 / size)
+    l3 = max(l2, min(1.0, L3 / size))
+    return l2 / core.l2 + (l3 - l2) / core.l3 + (1 - l3) / core.memory
 
 
 # -- contractions --------------------------------------------------------------------------

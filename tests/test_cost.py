@@ -60,7 +60,8 @@ def test_functions_take_longer_than_sums():
 
 def test_large_arrays_take_as_long_as_memory():
     ns = elementwise(lambda x, i, j: x[i, j] + 1.0, shape=(4096, 4096))
-    assert ns > 2 * 4 * 4096 * 4096 / CORES[V4.vector_bytes].memory
+    # A third-level cache holds some of the 128 MiB.
+    assert ns > 4 * 4096 * 4096 / CORES[V4.vector_bytes].memory
 
 
 def test_elements_far_apart_are_loaded_one_by_one():

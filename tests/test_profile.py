@@ -16,9 +16,9 @@ SHORT = 0.02  # seconds
 
 
 class Peak:
-    """Stands for a measured peak."""
+    """Stands for the measured peak of two cores."""
 
-    gflops = 100.0
+    threads, gflops = 2, 200.0
 
 
 def dense_graph():
@@ -92,6 +92,19 @@ def test_rounds_of_a_loop_are_counted():
     assert product.work.flops == 5 * (2 * 64**3 + 64 * 64)
 
 
+def test_steps_of_a_recurrent_layer_are_named_by_it():
+    b = Builder()
+    x, w, r = (
+        b.input("x", "f32[5,2,16]"),
+        b.input("w", "f32[1,16,16]"),
+        b.input("r", "f32[1,16,16]"),
+    )
+    b.origin = "layer"
+    b.output("y", b.rnn(x, w, r, hidden_size=16)[0])
+    found = [k for k in profiled(b.graph).kernels if k.origins]
+    assert found and all(k.origins == ("layer",) for k in found)
+
+
 def test_a_branch_that_is_not_taken_has_no_rounds():
     calls = {o: k.calls for k in profiled(branch_graph()).kernels for o in k.origins}
     assert calls["taken"] == 1 and calls["left"] == 0
@@ -161,9 +174,13 @@ def test_long_tables_end_with_what_is_left_out(capsys):
     assert "3 more kernels" in out and "an ordinary run" in out and "predicted" in out
 
 
-@pytest.mark.parametrize(("busy", "said"), [(0.5, True), (0.99, False)])
-def test_other_programs_on_the_core_are_told_of(capsys, busy, said):
-    print_profile(profile_data(profiled(dense_graph()), Peak) | {"busy": busy}, console())
+@pytest.mark.parametrize(
+    ("busy", "waiting", "said"), [(0.5, 0.0, True), (0.99, 0.0, False), (0.5, 0.5, False)]
+)
+def test_other_programs_on_the_core_are_told_of(capsys, busy, waiting, said):
+    data = profile_data(profiled(dense_graph()), Peak)
+    data |= {"busy": busy, "waiting_ms": waiting * data["sum_ms"]}
+    print_profile(data, console())
     assert ("had the core for 50% of the time" in capsys.readouterr().out) == said
 
 

@@ -160,12 +160,12 @@ def bench(
         print_table(console, f"{path}, threads: {settings.threads}", rows, settings)
         if (profile or plot) and rows.get("tessel", {}).get("status") != "failed":
             with own.pinned(settings):
-                data = own.measure_profile(path, feeds[path], settings, peaks[-1])
+                data, roof = own.measure_profile(path, feeds[path], settings, peaks)
             report["models"][path]["profile"] = data
             if profile:
                 own.show_profile(path, data, plain_console())
             if plot:
-                draw(plot, data, peaks[-1], Path(path).name, report["machine"]["cpu"])
+                draw(plot, data, roof, Path(path).name, report["machine"]["cpu"])
     if json_file is not None:
         # Infinity is not JSON: an error without bounds is null there.
         Path(json_file).write_text(json.dumps(_finite(report), indent=1, allow_nan=False) + "\n")

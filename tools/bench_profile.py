@@ -63,12 +63,18 @@ def print_peaks(peaks: list[Peak], out: Console) -> None:
     out.print()
 
 
-def measure_profile(path: str, feeds: Mapping, settings: Settings, peak: Peak) -> dict:
-    """The profile of a model as plain data; a package is compiled anew, to know its kernels."""
+def measure_profile(
+    path: str, feeds: Mapping, settings: Settings, peaks: list[Peak]
+) -> tuple[dict, Peak]:
+    """The profile of a model as plain data, and the peak of as many threads as it used.
+
+    A package is compiled anew: its kernels are known to the compiler only.
+    """
     options = {} if is_package(path) else {"target": "cpu"}
     exe = open_executable(path, native=False, threads=settings.threads, **options)
     found = profile(exe, feeds, min(settings.duration, LONGEST))
-    return profile_data(found, peak)
+    peak = next((p for p in peaks if p.threads == found.threads), peaks[-1])
+    return profile_data(found, peak), peak
 
 
 def show_profile(title: str, data: dict, out: Console) -> None:

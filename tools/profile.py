@@ -9,7 +9,7 @@ from ..runtime.profile import KernelTime, Profile
 from .models import short, table
 
 ROWS = 40  # kernels that are printed; data has all of them
-BUSY = 0.95  # share of the time that the first thread should have a core
+LOST = 0.05  # share of the time without a core, beyond waiting, from which it is worth a note
 PARTS = {
     "waiting_ms": "waiting for other threads",
     "outside_ms": "outside the kernels: Python, new arrays, starting threads",
@@ -30,6 +30,7 @@ def profile_data(profile: Profile, peak: Peak) -> dict:
     with the measured f32 peak of as many threads.
     """
     own = profile.total - profile.rest
+    gflops = peak.gflops / peak.threads * profile.threads
     return {
         "threads": profile.threads,
         "runs": {"ordinary": profile.ordinary, "stamped": profile.stamped},
@@ -42,8 +43,8 @@ def profile_data(profile: Profile, peak: Peak) -> dict:
         "waiting_ms": profile.waiting / 1e6,
         "outside_ms": profile.outside / 1e6,
         "rest_ms": profile.rest / 1e6,
-        "peak_gflops": peak.gflops,
-        "kernels": kernel_rows(profile.kernels, own, peak.gflops),
+        "peak_gflops": gflops,
+        "kernels": kernel_rows(profile.kernels, own, gflops),
     }
 
 
@@ -109,9 +110,10 @@ def print_profile(data: dict, out: Console) -> None:
         f"threads: {data['threads']}; 25th percentiles of {runs['stamped']} runs with stamps and "
         f"{runs['ordinary']} without", style="dim",
     )  # fmt: skip
-    if data["busy"] < BUSY:
+    lost = 1 - data["busy"] - data["waiting_ms"] / data["sum_ms"]
+    if lost > LOST:
         out.print(
-            f"note: other programs had the core for {1 - data['busy']:.0%} of the time; "
+            f"note: other programs had the core for {lost:.0%} of the time; "
             "long kernels seem longer than they are", style="yellow",
         )  # fmt: skip
 

@@ -88,7 +88,7 @@ def print_profile(data: dict, out: Console) -> None:
     numbers = "ms,share,predicted,GFLOP/s,of peak,MB,flop/byte,calls"
     t = table(*numbers.split(","), "kernel", "nodes", right=numbers)
     for row in rows[:ROWS]:
-        t.add_row(*_cells(row), row["kernel"], short(row["nodes"], 90))
+        t.add_row(*_cells(row), row["kernel"], short(row["nodes"], 60))
     if len(rows) > ROWS:
         rest = rows[ROWS:]
         ms = sum(row["ms"] for row in rest)

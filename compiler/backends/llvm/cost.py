@@ -57,6 +57,7 @@ CALL = 60.0  # ns around a kernel: its call, its first addresses, the empty pipe
 
 # Cycles.
 LATENCY = 4.0  # from a multiply-add to the next one that needs it
+INTEGER = 2.0  # per vector of integers that are multiplied and added
 STEP = 0.3  # around a step of k in a tile
 TILE = 30.0  # around a tile: filling the pipeline, the mispredicted end
 UNIT = 5.0  # around a unit of a nest
@@ -75,7 +76,7 @@ PRIMITIVE = {
     "div": 10.0, "sqrt": 12.0, "rsqrt": 20.0, "exp": 11.0, "exp2": 10.0, "expm1": 16.0,
     "log": 20.0, "log1p": 25.0, "log2": 22.0, "tanh": 20.0, "erf": 30.0, "sigmoid": 18.0,
     "sin": 40.0, "cos": 40.0, "tan": 60.0, "pow": 80.0, "atan2": 60.0, "floordiv": 20.0,
-    "mod": 20.0, "truncdiv": 20.0, "rem": 20.0,
+    "mod": 20.0, "truncdiv": 20.0, "rem": 20.0, "round": 1.5, "cast": 1.5,
 }  # fmt: skip
 
 
@@ -179,7 +180,8 @@ def _contraction_cycles(
     outer = extent_of(plan.outer)
     embedded = vectors == 1 and target.vector_bytes == 64 and plan.dtype.is_float
     slots = rows * vectors + 2 * vectors + (0 if embedded else rows)
-    step = max(rows * vectors / core.units, slots / core.slots, LATENCY) + STEP
+    each = 1 / core.units if plan.dtype.is_float else INTEGER
+    step = max(rows * vectors * each, slots / core.slots, LATENCY) + STEP
     after = rows * vectors * _epilogue(kernel, plan)
     cycles = outer * plan.tiles * plan.panels * (plan.depth * step + TILE + after)
     if plan.a != "direct":

@@ -28,7 +28,7 @@ class NativeModule:
     def __init__(self, code: NativeCode, output_types: Sequence, updates: dict[int, int]):
         self.code, self.output_types, self.updates = code, list(output_types), updates
         self.pool = get_pool()
-        self._engine = _link(code.objects)
+        self._engine = link(code.objects)
         self._entry = self._engine.get_function_address(MAIN)
         self._weights = [np.ascontiguousarray(w) for w in code.weights]
         self._shapes = [
@@ -94,7 +94,7 @@ class _Frame:
             self.table[code.layout.position("weight", i)] = w.ctypes.data
 
 
-def _link(objects: dict[str, bytes]):
+def link(objects: dict[str, bytes]):
     """A JIT engine that holds the objects."""
     initialize()
     tm = llvm.Target.from_default_triple().create_target_machine(opt=0, jit=True)

@@ -1,14 +1,13 @@
-"""Run a program kernel by kernel, with someone looking on: for `run --profile` and `verify`.
+"""Run a program kernel by kernel, with someone looking on: for `verify`.
 
     step_native(built, arrays, observer)       machine code, on this thread
     step_numpy(program, arrays, observer)      the numpy backend
 
-`observer(step)` sees a `Step` after each kernel. Loops and branches are walked here in Python, so
-a whole run takes longer than usual; the time of each kernel is its own.
+`observer(step)` sees a `Step` after each kernel. Loops and branches are walked here in Python, on
+one thread; `profile.py` looks at a run as it really is.
 """
 
 import ctypes
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -32,7 +31,6 @@ class Step:
     kernel: Kernel | None
     origins: tuple[str, ...]
     outputs: dict[str, np.ndarray]
-    nanoseconds: int
     inside: bool
     code: object = None
 
@@ -78,10 +76,8 @@ class _Walker:
                     self.extern(step, loops)
 
     def extern(self, step: ExternCall, loops: dict) -> None:
-        start = time.perf_counter_ns()
         run_extern(step, lambda r, t: self.array(r, t, loops), self.others)
-        spent = time.perf_counter_ns() - start
-        self.observer(Step(None, (step.origin or step.op,), {}, spent, bool(loops)))
+        self.observer(Step(None, (step.origin or step.op,), {}, bool(loops)))
 
 
 class _NumpyWalker(_Walker):
@@ -95,11 +91,9 @@ class _NumpyWalker(_Walker):
     def call(self, step: Call, loops: dict) -> None:
         kernel = step.kernel
         arrays = [self.array(r, b.type, loops) for r, b in zip(step.refs, kernel.params)]
-        start = time.perf_counter_ns()
         run_kernel(kernel, arrays)
-        spent = time.perf_counter_ns() - start
         outputs = {b.name: a for b, a in zip(kernel.params, arrays) if b in kernel.outputs}
-        self.observer(Step(kernel, kernel.origins, outputs, spent, bool(loops)))
+        self.observer(Step(kernel, kernel.origins, outputs, bool(loops)))
 
 
 class _NativeWalker(_Walker):
@@ -134,17 +128,14 @@ class _NativeWalker(_Walker):
         packed = None if step.packed is None else self.address(step.packed, loops)
         types = [ctypes.c_void_p] * (len(pointers) + 2) + [ctypes.c_int64] * 2
         function = ctypes.CFUNCTYPE(None, *types)(self.module.address(code.name))
-        units = 1 if code.kernel.serial else code.schedule.units
-        start = time.perf_counter_ns()
-        function(*pointers, packed, self.scratch, 0, units)
-        spent = time.perf_counter_ns() - start
+        function(*pointers, packed, self.scratch, 0, code.units)
         kernel = step.call.kernel
         places = dict(zip(code.params, step.refs))
         outputs = {
             mine.name: self.array(places[b], b.type, loops)
             for mine, b in zip(kernel.outputs, code.kernel.outputs)
         }
-        self.observer(Step(kernel, kernel.origins, outputs, spent, bool(loops), code))
+        self.observer(Step(kernel, kernel.origins, outputs, bool(loops), code))
 
     def extern(self, step: ExternCall, loops: dict) -> None:
         """The plan's steps name externs by number."""

@@ -221,7 +221,21 @@ def test_run_a_package(call, static, inputs, tmp_path):
 
 def test_run_profiles_kernels(call, static):
     code, out, _ = call("run", static, "--profile")
-    assert code == 0 and "dense" in out and "share" in out and "kernels, on one thread" in out
+    assert code == 0 and "dense" in out
+    for column in ("share", "predicted", "GFLOP/s", "of peak", "flop/byte"):
+        assert column in out
+    assert "an ordinary run" in out
+
+
+def test_run_profiles_a_package(call, static, tmp_path):
+    call("compile", static, "-o", tmp_path / "m.tsl")
+    code, out, err = call("run", tmp_path / "m.tsl", "--profile", "--threads", 2)
+    assert code == 0 and "dense" in out and "ignored" in err
+
+
+def test_only_cpu_code_is_profiled(call, static):
+    code, _, err = call("run", static, "--target", "numpy", "--profile")
+    assert code == 2 and "can be profiled" in err and "numpy" in err
 
 
 def test_inputs_that_do_not_fit(call, model, tmp_path):
@@ -290,6 +304,7 @@ def test_explain(call, model):
     code, out, _ = call("explain", model)
     assert code == 0
     for text in ("x: f32[N,8]", "x * 1 => x", "Kernels", "dense", "what follows is for N=1",
+                 "predicted: ",
                  "Kept in memory", "Outside compiled code\n  nothing"):  # fmt: skip
         assert text in out
 

@@ -37,6 +37,7 @@ THIRD_PARTY = {
     "rich": ("tools/", "frontends/native/", "runtime/training"),  # training: its progress bar
     "triton": ("compiler/backends/triton/", "runtime/device"),
     "cuda": ("compiler/backends/triton/", "runtime/device"),
+    "matplotlib": ("tools/roofline.py",),
     # Engines that the benchmark measures; nothing is computed with them.
     "onnxruntime": ("tools/bench_worker.py", "tools/demo.py"),
     "openvino": ("tools/bench_worker.py",),

@@ -17,9 +17,12 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from ..compiler.errors import CheckFailed, InputError, UsageError
+from . import bench_profile as own
 from .bench_compare import Settings, check_backends, compare
 from .bench_worker import BACKENDS
 from .feeds import parse_shapes, random_feeds, read_signature
+from .models import console as plain_console
+from .roofline import draw
 
 
 def _numbers(context, parameter, text: str) -> tuple[int, ...]:
@@ -33,9 +36,7 @@ def _numbers(context, parameter, text: str) -> tuple[int, ...]:
 
 
 @click.command()
-@click.argument(
-    "models", nargs=-1, required=True, type=click.Path(dir_okay=False), metavar="MODEL…"
-)
+@click.argument("models", nargs=-1, type=click.Path(dir_okay=False), metavar="[MODEL…]")
 @click.option(
     "--backends",
     default="tessel,onnxruntime,openvino",
@@ -111,23 +112,44 @@ def _numbers(context, parameter, text: str) -> tuple[int, ...]:
     show_default=True,
     help="Seconds after which a backend that does not answer is given up.",
 )
+@click.option("--peak", is_flag=True, help="Measure what the cores can do; needs no MODEL.")
+@click.option("--profile", is_flag=True, help="Time tessel's kernels: see `tessel run --profile`.")
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False),
+    help="Draw the kernels under the machine's roofs (.png, .svg, .pdf); needs matplotlib.",
+)
 @click.option("--json", "json_file", type=click.Path(dir_okay=False), help="Write the report here.")
 @click.option("--csv", "csv_file", type=click.Path(dir_okay=False), help="Write the rows here.")
-def bench(models, backends, inputs, seed, shapes, json_file, csv_file, **options):
+def bench(
+    models, backends, inputs, seed, shapes, peak, profile, plot, json_file, csv_file, **options
+):
     """Time MODELs on several backends, side by side.
 
     Each backend runs in a process of its own; timed slices alternate between them. A backend whose
     outputs differ from the reference's is not timed, and the exit code is 1, as it is when
     tessel fails. Another engine that is not installed, or cannot run the model, is listed as such.
+
+    --peak says what the cores can do at most, --profile how near tessel's kernels come to it.
     """
+    if not models and not peak:
+        raise click.UsageError("Missing argument 'MODEL…'; only --peak needs none.")
     backends = [name.strip() for name in backends.split(",") if name.strip()]
     settings = Settings(**options)
     check_backends(backends, settings)
+    own.check_plot(plot, models)
     feeds = {path: feeds_for(path, inputs, seed, parse_shapes(shapes)) for path in models}
 
     console = Console()
     report = {"format": "tessel bench 1", "machine": machine(), "settings": asdict(settings)}
     report["models"] = {}
+    peaks = []
+    if peak or profile or plot:
+        with own.pinned(settings):
+            peaks = own.measure_peaks(settings, reads=peak or plot is not None)
+    if peak:
+        own.print_peaks(peaks, plain_console())
+        report["peak"] = [found.report() for found in peaks]
     for path in models:
         with Console(stderr=True).status(path) as status:
             rows = compare(path, backends, feeds[path], settings, status.update)
@@ -136,12 +158,21 @@ def bench(models, backends, inputs, seed, shapes, json_file, csv_file, **options
             "backends": rows,
         }
         print_table(console, f"{path}, threads: {settings.threads}", rows, settings)
+        if (profile or plot) and rows.get("tessel", {}).get("status") != "failed":
+            with own.pinned(settings):
+                data, roof = own.measure_profile(path, feeds[path], settings, peaks)
+            report["models"][path]["profile"] = data
+            if profile:
+                own.show_profile(path, data, plain_console())
+            if plot:
+                draw(plot, data, roof, Path(path).name, report["machine"]["cpu"])
     if json_file is not None:
         # Infinity is not JSON: an error without bounds is null there.
         Path(json_file).write_text(json.dumps(_finite(report), indent=1, allow_nan=False) + "\n")
     if csv_file is not None:
         write_csv(csv_file, report)
-    check(report)
+    if models:
+        check(report)
 
 
 def feeds_for(path: str, inputs: str | None, seed: int, shapes: Mapping) -> dict[str, np.ndarray]:

@@ -24,7 +24,7 @@ from .models import (
     target_option,
     values_option,
 )
-from .run import schedule_name
+from .profile import schedule_name
 
 EPILOG = """\b
 Examples:
@@ -112,36 +112,45 @@ def cut(rows, whole: bool, out: Console):
 
 def print_kernels(exe: Executable, built: Built, out: Console, whole: bool) -> None:
     heading(out, "Kernels")
-    plan = getattr(built.code, "plan", None)
-    calls: Counter = Counter()
-    rows: dict[tuple, tuple] = {}
-    if isinstance(exe.target, CpuTarget) and plan is not None:
-        from ..compiler.backends.llvm.program import Scheduled
-
-        found = [s for s in walk(plan.steps) if isinstance(s, Scheduled)]
-        for s in found:
-            key = (s.call.kernel.origins, s.code.name)
-            calls[key] += 1
-            rows[key] = (s.code.cost, schedule_name(s.code), describe_schedule(s.code.schedule))
-    else:
-        for c in built.program.kernels():
-            key = (c.kernel.origins, c.kernel.name)
-            calls[key] += 1
-            rows[key] = (0.0, c.kernel.name, "")
-    t = table("est. µs", "calls", "kernel", "schedule", "nodes", right="est. µs,calls")
-    ordered = sorted(rows.items(), key=lambda r: -r[1][0] * calls[r[0]])
-    for key, (cost, name, schedule) in ordered if whole else ordered[:ROWS]:
-        shown = f"{cost * calls[key] / 1e3:.1f}" if cost else "-"
-        t.add_row(shown, str(calls[key]), name, schedule, short(key[0], 70))
+    rows = kernel_rows(exe, built)
+    t = table("ms", "share", "calls", "kernel", "schedule", "nodes", right="ms,share,calls")
+    total = sum(row[0] for row in rows)
+    for ms, calls, name, schedule, origins in rows if whole else rows[:ROWS]:
+        shown = (f"{ms:.4f}", f"{ms / total:.1%}") if ms else ("-", "-")
+        t.add_row(*shown, str(calls), name, schedule, short(origins, 70))
     out.print(t)
-    if not whole and len(ordered) > ROWS:
-        out.print(f"… and {len(ordered) - ROWS} more (--all)", style="dim")
+    if not whole and len(rows) > ROWS:
+        out.print(f"… and {len(rows) - ROWS} more (--all)", style="dim")
+    if total:
+        out.print(f"predicted: {total:.3f} ms on one thread (measured: tessel run --profile)")
     nodes = sum(n.op.name != "constant" for n in built.graph.nodes)
     weights = sum(a.nbytes for a in built.program.weights)
+    count = sum(row[1] for row in rows)
     out.print(
-        f"{nodes} nodes in {sum(calls.values())} kernels; arena {size(built.program.arena)}, "
+        f"{nodes} nodes in {count} kernels; arena {size(built.program.arena)}, "
         f"weights {size(weights)}", style="dim",
     )  # fmt: skip
+
+
+def kernel_rows(exe: Executable, built: Built) -> list[tuple]:
+    """(predicted ms in all, calls, kernel, schedule, nodes), the longest first."""
+    plan = getattr(built.code, "plan", None)
+    if not isinstance(exe.target, CpuTarget) or plan is None:
+        calls = Counter((c.kernel.name, c.kernel.origins) for c in built.program.kernels())
+        return [(0.0, n, name, "", origins) for (name, origins), n in calls.items()]
+    from ..compiler.backends.llvm.predict import predict
+
+    found: dict[tuple, list] = {}
+    for p in predict(plan, exe.target.machine):
+        code = p.step.code
+        row = found.setdefault((code.name, p.step.call.kernel.origins), [0.0, 0, code])
+        row[0] += p.ns * p.rounds / 1e6
+        row[1] += p.rounds
+    rows = [
+        (ms, calls, schedule_name(code), describe_schedule(code.schedule), origins)
+        for (_, origins), (ms, calls, code) in found.items()
+    ]
+    return sorted(rows, key=lambda row: -row[0])
 
 
 def describe_schedule(schedule) -> str:

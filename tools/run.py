@@ -6,9 +6,7 @@ from collections.abc import Mapping
 import click
 import numpy as np
 
-from ..compiler.errors import UsageError
 from ..runtime.executable import Executable
-from ..runtime.stepwise import step_native
 from .models import (
     MODEL,
     console,
@@ -17,8 +15,6 @@ from .models import (
     make_feeds,
     open_executable,
     shapes_option,
-    short,
-    table,
     target_option,
     threads_option,
 )
@@ -29,7 +25,7 @@ Examples:
   tessel run model.tsl --inputs in.npz -o out.npz --threads 2
   tessel run model.onnx --shapes x:1x3x224x224 --profile
 """
-ROUNDS = 5  # runs that a profile is the median of
+PEAK_SECONDS = 0.3  # of measuring what the cores can do, for a profile
 
 
 @click.command(epilog=EPILOG)
@@ -39,7 +35,7 @@ ROUNDS = 5  # runs that a profile is the median of
 @click.option("-o", "--output", type=click.Path(dir_okay=False), help="Write a .npz of outputs.")
 @target_option
 @threads_option
-@click.option("--profile", is_flag=True, help="Time each kernel, on one thread.")
+@click.option("--profile", is_flag=True, help="Time each kernel; say how near the peak it is.")
 @click.option("--no-native", is_flag=True, help="Ignore a package's code; compile its graph.")
 def run(model, inputs, seed, shapes, output, target, threads, profile, no_native):
     """Run MODEL (.onnx, .graph or .tsl); inputs are random where none are given."""
@@ -66,6 +62,18 @@ def run(model, inputs, seed, shapes, output, target, threads, profile, no_native
         save(output, results)
     if profile:
         print_profile(exe, feeds, out)
+
+
+def print_profile(exe: Executable, feeds: Mapping, out) -> None:
+    """Where the time of a run goes, and how near each kernel comes to the peak."""
+    from ..runtime.peak import measure_peak
+    from ..runtime.pool import available_cores
+    from ..runtime.profile import profile
+    from . import profile as view
+
+    found = profile(exe, feeds)
+    peak = measure_peak(min(found.threads, available_cores()), PEAK_SECONDS, reads=False)
+    view.print_profile(view.profile_data(found, peak), out)
 
 
 def describe(name: str, value) -> str:
@@ -100,36 +108,3 @@ def save(path: str, results: Mapping) -> None:
         np.savez(file, **plain)
     if left:
         console(stderr=True).print(f"note: no arrays, so not in {path}: {', '.join(left)}")
-
-
-def print_profile(exe: Executable, feeds: Mapping, out) -> None:
-    """The kernels by their time: the median of a few runs, one kernel after the other."""
-    built = exe.specializations[-1]
-    if getattr(built.code, "plan", None) is None:
-        raise UsageError("only CPU code can be profiled", received=exe.target.name)
-    arrays, _ = exe.signature.check(feeds)
-    rounds: list[list] = []
-    for _ in range(ROUNDS + 1):
-        steps: list = []
-        step_native(built, [a.copy() for a in arrays], steps.append)
-        rounds.append(steps)
-    medians = np.median([[s.nanoseconds for s in r] for r in rounds[1:]], axis=0)
-    rows: dict[tuple, list] = {}
-    for step, ns in zip(rounds[0], medians):
-        schedule = "extern" if step.code is None else schedule_name(step.code)
-        row = rows.setdefault((schedule, step.origins), [0, 0.0])
-        row[0] += 1
-        row[1] += ns
-    total = sum(ns for _, ns in rows.values())
-    t = table("ms", "share", "calls", "kernel", "nodes", right="ms,share,calls")
-    for (schedule, origins), (calls, ns) in sorted(rows.items(), key=lambda r: -r[1][1]):
-        t.add_row(f"{ns / 1e6:.3f}", f"{ns / total:.1%}", str(calls), schedule, short(origins, 90))
-    out.print()
-    out.print(t)
-    out.print(f"{total / 1e6:.3f} ms in {len(medians)} kernels, on one thread", style="dim")
-
-
-def schedule_name(code) -> str:
-    """matmul, conv, …: the kernel's name and how it is scheduled."""
-    kind = type(code.schedule).__name__.removesuffix("Schedule").lower()
-    return f"{code.kernel.name} ({kind})"

@@ -154,6 +154,7 @@ def _joined(b, parts, axis):
 def _body(b, name, start, scanned, used, chosen, clip, step):
     """The graph of one step: (states, gates, valid?, weights) -> (states, y)."""
     body = type(b)(name=f"{name}_step")
+    body.origin = b.origin
     states = [body.input(f"state{i}", s.type) for i, s in enumerate(start)]
     gates, *valid = [body.input(f"x{i}", s.type.with_shape(s.shape[1:]))
                      for i, s in enumerate(scanned)]  # fmt: skip

@@ -8,7 +8,6 @@ text, schedule and target, so equal kernels of all models share one function and
 import functools
 import hashlib
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 
 import llvmlite.binding as llvm
@@ -19,9 +18,11 @@ from ...loops import expr as s
 from ...loops.expr import Buffer
 from ...loops.nest import Kernel
 from ...loops.schedule import find_contraction
+from ...loops.work import Work
 from ..base import CpuTarget
 from .contract import ContractEmitter
 from .contract_plan import ContractSchedule, pack_constant, schedule_contraction
+from .cost import cost, kernel_work
 from .emit import Emitter
 from .narrow import mark
 from .nest import NestSchedule, emit_nest, schedule_nest
@@ -60,6 +61,16 @@ class KernelCode:
         return isinstance(s, ContractSchedule) and s.b == "constant"
 
     @property
+    def units(self) -> int:
+        """Pieces of work that threads can share."""
+        return 1 if self.kernel.serial else self.schedule.units
+
+    @property
+    def work(self) -> Work:
+        """What it does at least."""
+        return kernel_work(self.kernel, self.schedule)
+
+    @property
     def scratch(self) -> int:
         return self.schedule.scratch if isinstance(self.schedule, ContractSchedule) else 0
 
@@ -94,7 +105,7 @@ def schedule_kernel(
          ",".join(str(kernel.params.index(b)) for b in params)]
     )  # fmt: skip
     name = "k_" + hashlib.sha256(text.encode()).hexdigest()[:20]
-    return KernelCode(name, kernel, plan, params, in_place, _cost(kernel, plan))
+    return KernelCode(name, kernel, plan, params, in_place, cost(kernel, plan, target))
 
 
 def _axes(kernel: Kernel, axes) -> str:
@@ -107,23 +118,6 @@ def _buffers_without_b(kernel: Kernel, plan: ContractSchedule) -> set[Buffer]:
     keep = s.make("reduce", (plan.contraction.a,), r.data, r.dtype)
     roots = [s.transform(e, lambda x: keep if x is r else None) for e in kernel.roots()]
     return {e.data for e in s.walk(*roots) if e.op == "load"} | set(kernel.outputs)
-
-
-def _cost(kernel: Kernel, plan) -> float:
-    if isinstance(plan, ContractSchedule):
-        return plan.contraction.flops / 60
-    elements = prod(a.extent for a in kernel.axes)
-    total = 0.0
-    for e in s.walk(*kernel.roots()):
-        if e.op in ("const", "axis"):
-            continue
-        repeats = elements
-        if e.op == "reduce":
-            repeats *= prod(a.extent for a in e.data[1])
-        heavy = 8 if e.op in ("exp", "tanh", "erf", "sigmoid", "log", "pow", "sin", "cos") else 1
-        total += repeats * heavy
-    lanes = plan.lanes if plan.lane is not None else 2
-    return total / lanes / 2
 
 
 def kernel_module(code: KernelCode, target: CpuTarget) -> ir.Module:

@@ -22,7 +22,7 @@ from .native_code import MAIN, Layout
 from .pool_ir import declare_barrier
 from .types import I8, I64, PTR, VOID, i64
 
-SHARE = 4000.0  # ns of estimated work below which a kernel is not worth sharing
+SHARE = 3000.0  # ns of estimated work below which a kernel is not worth a barrier
 CALLBACK = ir.FunctionType(VOID, [I64, PTR])
 
 
@@ -156,6 +156,11 @@ def build_plan(program: Program, target: CpuTarget, updates: dict[int, int] | No
     )  # fmt: skip
 
 
+def is_shared(code: KernelCode) -> bool:
+    """Whether threads share a kernel's units; else thread 0 runs it alone."""
+    return code.units > 1 and code.cost >= SHARE
+
+
 # -- the entry -----------------------------------------------------------------------------
 
 
@@ -164,11 +169,13 @@ def main_module(plan: Plan, target: CpuTarget, updates: dict[int, int] | None = 
     module = ir.Module(name=MAIN)
     module.triple = target.triple
     f = ir.Function(module, ir.FunctionType(VOID, [PTR, I64, I64, PTR]), MAIN)
-    _Main(plan, module, f, updates or {}).emit()
+    Main(plan, module, f, updates or {}).emit()
     return module
 
 
-class _Main:
+class Main:
+    """Writes the entry, step by step."""
+
     def __init__(self, plan: Plan, module: ir.Module, f: ir.Function, updates):
         self.plan, self.module, self.f, self.updates = plan, module, f, updates
         self.table, self.tid, self.threads, self.barrier = f.args
@@ -230,8 +237,7 @@ class _Main:
 
     def _call(self, step: Scheduled) -> None:
         code = step.code
-        units = code.schedule.units if not code.kernel.serial else 1
-        shared = units > 1 and code.cost >= SHARE
+        units, shared = code.units, is_shared(code)
         sizes = [b.type.nbytes for b in code.params]
         regions = [region(r, n, self.updates) for r, n in zip(step.refs, sizes)]
         outs = set(code.kernel.outputs)
@@ -272,11 +278,14 @@ class _Main:
             for i, r in enumerate(refs):
                 place = self.b.gep(array, [i64(i)], source_etype=PTR)
                 self.b.store(self._address(r), place)
-            callback = self._pointer(Layout.CALLBACK)
-            callback.type = CALLBACK.as_pointer()  # for llvmlite, which calls typed pointers only
-            self.b.call(callback, [i64(step.function), array])
+            self._call_back(step, array)
         self.pending = [(True, [], [("any", 0, 1)], None)]
         self._synchronise()
+
+    def _call_back(self, step: ExternCall, places: ir.Value) -> None:
+        callback = self._pointer(Layout.CALLBACK)
+        callback.type = CALLBACK.as_pointer()  # for llvmlite, which calls typed pointers only
+        self.b.call(callback, [i64(step.function), places])
 
     def _for(self, step: For) -> None:
         self._synchronise()

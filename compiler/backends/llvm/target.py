@@ -55,12 +55,12 @@ def host() -> CpuTarget:
             flat += ",-prefer-256-bit"
     return CpuTarget(
         "host", triple, llvm.get_host_cpu_name(), flat, vector_bytes, registers,
-        _cache_size(1, 32 << 10), _cache_size(2, 512 << 10),
+        cache_size(1, 32 << 10), cache_size(2, 512 << 10),
         converts_half,
     )  # fmt: skip
 
 
-def _cache_size(level: int, default: int) -> int:
+def cache_size(level: int, default: int) -> int:
     """Bytes of the first core's data cache of a level, as Linux tells; `default` elsewhere."""
     for cache in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
         try:

@@ -5,7 +5,6 @@ code once; the GIL is released meanwhile. Arenas are kept for the next run, one 
 """
 
 import ctypes
-import threading
 from collections.abc import Sequence
 
 import llvmlite.binding as llvm
@@ -15,9 +14,20 @@ from ..compiler.backends.base import ALIGNMENT, aligned_empty
 from ..compiler.backends.llvm.native_code import MAIN, Layout, NativeCode
 from ..compiler.backends.llvm.target import initialize
 from ..compiler.backends.numpy import Objects, has_bytes, run_extern
-from ..compiler.loops.nest import ExternCall
+from ..compiler.loops.nest import ExternCall, Ref
 from ..compiler.types import TensorType
 from .pool import get_pool
+
+# An array's address is the first field of numpy's C struct for it, after the object's header: part
+# of numpy's binary interface, and read several times faster than through its Python attributes.
+_DATA_FIELD = object.__basicsize__
+_pointer_at = ctypes.c_void_p.from_address
+
+
+def data_address(x: np.ndarray) -> int:
+    """Where the elements of an array lie."""
+    return _pointer_at(id(x) + _DATA_FIELD).value
+
 
 _CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.POINTER(ctypes.c_void_p))
 
@@ -34,48 +44,52 @@ class NativeModule:
         self._shapes = [
             (t.shape, t.dtype.numpy) if has_bytes(t) else None for t in self.output_types
         ]
-        self._frames: list[_Frame] = []
-        self._lock = threading.Lock()
+        # Frames that no run is using, by their number of threads. Lists are taken from and added
+        # to in one step each, so that this needs no lock.
+        self._frames: dict[int, list[_Frame]] = {}
 
     def __call__(self, inputs: Sequence[np.ndarray], threads: int, outputs=None) -> list:
         """Run on contiguous arrays of the right types; returns fresh arrays (or `outputs`).
 
         For each entry of `updates` the input's array is written and returned.
         """
-        threads = threads if self.code.parallel else 1
+        if not self.code.parallel:
+            threads = 1
         if outputs is None:
             outputs = [None if s is None else np.empty(*s) for s in self._shapes]
-        for i, j in self.updates.items():
-            outputs[i] = inputs[j]
-        frame = self._take_frame(threads)
+        if self.updates:
+            for i, j in self.updates.items():
+                outputs[i] = inputs[j]
+        try:
+            frame = self._frames[threads].pop()
+        except (KeyError, IndexError):
+            frame = _Frame(self.code, self._weights, threads)
         table, position = frame.table, Layout.FIRST
         for x in inputs:
-            table[position] = x.__array_interface__["data"][0]
+            table[position] = data_address(x)
             position += 1
         for y in outputs:
-            table[position] = None if y is None else y.__array_interface__["data"][0]
+            table[position] = None if y is None else data_address(y)
             position += 1
-        externs = self.code.externs
-        call = _Externs(externs, inputs, outputs, self._weights) if externs else None
-        if call is not None:
-            table[Layout.CALLBACK] = ctypes.cast(call.callback, ctypes.c_void_p).value
-        self.pool.run(self._entry, frame.address, threads)
-        with self._lock:
-            self._frames.append(frame)
-        if call is not None:
-            call.finish()
+        if self.code.externs:
+            self._run_with_externs(inputs, outputs, frame)
+        else:
+            self.pool.run(self._entry, frame.address, threads)
+        self._frames.setdefault(threads, []).append(frame)
         return outputs
+
+    def _run_with_externs(self, inputs: Sequence[np.ndarray], outputs: list, frame) -> None:
+        steps = self.code.externs
+        within = len(steps) - self.code.tail
+        call = _Externs(steps, inputs, outputs, self._weights, frame.memory)
+        if within:
+            frame.table[Layout.CALLBACK] = ctypes.cast(call.callback(), ctypes.c_void_p).value
+        self.pool.run(self._entry, frame.address, frame.threads)
+        call.finish(within)
 
     def address(self, name: str) -> int:
         """Where the function of a kernel lies."""
         return self._engine.get_function_address(name)
-
-    def _take_frame(self, threads: int) -> "_Frame":
-        with self._lock:
-            for i, frame in enumerate(self._frames):
-                if frame.threads >= threads:
-                    return self._frames.pop(i)
-        return _Frame(self.code, self._weights, threads)
 
 
 class _Frame:
@@ -106,17 +120,23 @@ def _link(objects: dict[str, bytes]):
 
 
 class _Externs:
-    """Runs the hand-written kernels of one run, called back from native code.
+    """Runs the hand-written kernels of one run: those at the program's end after the machine code,
+    the others called back from it.
 
     Strings, sequences and maps have no bytes that machine code could hand over: they are kept here
     between the calls, by the places that the program gave them.
     """
 
-    def __init__(self, steps: Sequence[ExternCall], inputs, outputs, weights):
+    def __init__(self, steps: Sequence[ExternCall], inputs, outputs, weights, arena):
         self.steps, self.outputs = steps, outputs
+        self.memory = {"arena": [arena], "input": inputs, "output": outputs, "weight": weights}
         self.objects = Objects(inputs, weights)
         self.error: BaseException | None = None
-        self.callback = _CALLBACK(self._call)
+
+    def callback(self):
+        """What machine code calls; to be kept for as long as it runs."""
+        self._callback = _CALLBACK(self._call)
+        return self._callback
 
     def _call(self, number: int, pointers) -> None:
         if self.error is not None:
@@ -136,8 +156,17 @@ class _Externs:
         raw = (ctypes.c_uint8 * type.nbytes).from_address(address)
         return np.frombuffer(raw, type.dtype.numpy).reshape(type.shape)
 
-    def finish(self) -> None:
+    def finish(self, first: int) -> None:
+        """Run the steps from `first`, and put outputs without bytes in their places."""
         if self.error is not None:
             raise self.error
+        for step in self.steps[first:]:
+            run_extern(step, self._view, self.objects)
         for i, y in enumerate(self.outputs):
-            self.outputs[i] = self.objects.output(i, y)
+            if y is None:
+                self.outputs[i] = self.objects.output(i, y)
+
+    def _view(self, ref: Ref, type: TensorType) -> np.ndarray:
+        memory = self.memory[ref.slot.kind][0 if ref.slot.kind == "arena" else ref.slot.index]
+        raw = memory.reshape(-1).view(np.uint8)[ref.offset : ref.offset + type.nbytes]
+        return raw.view(type.dtype.numpy).reshape(type.shape)

@@ -33,6 +33,7 @@ def dump_code(code, packed: Packed, objects: dict[str, bytes]) -> dict[str, Any]
         "scratch": code.scratch,
         "parallel": code.parallel,
         "externs": [_dump_extern(e) for e in code.externs],
+        "tail": code.tail,
     }
 
 
@@ -52,7 +53,7 @@ def load_code(
     return NativeCode(
         machine, {name: objects[key] for key, name in entry["objects"].items()}, arrays, layout,
         entry["arena"], entry["scratch"], entry["parallel"],
-        [_load_extern(e) for e in entry["externs"]],
+        [_load_extern(e) for e in entry["externs"]], entry.get("tail", 0),
     )  # fmt: skip
 
 

@@ -56,7 +56,7 @@ def compile_program(
     objects[MAIN] = found
     return NativeCode(
         target, objects, plan.weights, plan.layout, program.arena, plan.scratch,
-        plan.cost >= SMALL, plan.externs, plan,
+        plan.cost >= SMALL, plan.externs, plan.tail, plan,
     )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ code once; the GIL is released meanwhile. Arenas are kept for the next run, one 
 """
 
 import ctypes
+import sys
 from collections.abc import Sequence
 
 import llvmlite.binding as llvm
@@ -13,23 +14,23 @@ import numpy as np
 from ..compiler.backends.base import ALIGNMENT, aligned_empty
 from ..compiler.backends.llvm.native_code import MAIN, Layout, NativeCode
 from ..compiler.backends.llvm.target import initialize
-from ..compiler.backends.numpy import Objects, has_bytes, run_extern
-from ..compiler.loops.nest import ExternCall, Ref
-from ..compiler.types import TensorType
+from ..compiler.backends.numpy import has_bytes
+from .externs import Externs, view
 from .pool import get_pool
-
-# An array's address is the first field of numpy's C struct for it, after the object's header: part
-# of numpy's binary interface, and read several times faster than through its Python attributes.
-_DATA_FIELD = object.__basicsize__
-_pointer_at = ctypes.c_void_p.from_address
 
 
 def data_address(x: np.ndarray) -> int:
     """Where the elements of an array lie."""
-    return _pointer_at(id(x) + _DATA_FIELD).value
+    return x.__array_interface__["data"][0]
 
 
-_CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.POINTER(ctypes.c_void_p))
+if sys.implementation.name == "cpython":
+    # The address is the first field of numpy's C struct for an array, after the object's header:
+    # a part of numpy's binary interface that is read ten times faster than its Python attributes.
+    _HEADER, _pointer_at = object.__basicsize__, ctypes.c_void_p.from_address
+
+    def data_address(x: np.ndarray) -> int:
+        return _pointer_at(id(x) + _HEADER).value
 
 
 class NativeModule:
@@ -44,6 +45,7 @@ class NativeModule:
         self._shapes = [
             (t.shape, t.dtype.numpy) if has_bytes(t) else None for t in self.output_types
         ]
+        self._externs = Externs(code.externs, code.tail) if code.externs else None
         # Frames that no run is using, by their number of threads. Lists are taken from and added
         # to in one step each, so that this needs no lock.
         self._frames: dict[int, list[_Frame]] = {}
@@ -63,7 +65,7 @@ class NativeModule:
         try:
             frame = self._frames[threads].pop()
         except (KeyError, IndexError):
-            frame = _Frame(self.code, self._weights, threads)
+            frame = _Frame(self.code, self._weights, threads, self._externs)
         table, position = frame.table, Layout.FIRST
         for x in inputs:
             table[position] = data_address(x)
@@ -71,21 +73,16 @@ class NativeModule:
         for y in outputs:
             table[position] = None if y is None else data_address(y)
             position += 1
-        if self.code.externs:
-            self._run_with_externs(inputs, outputs, frame)
-        else:
+        if self._externs is None:
             self.pool.run(self._entry, frame.address, threads)
+        else:
+            run = self._externs.start(inputs, outputs, self._weights, frame.views)
+            if self._externs.called:
+                table[Layout.CALLBACK] = run.callback()
+            self.pool.run(self._entry, frame.address, threads)
+            run.finish()
         self._frames.setdefault(threads, []).append(frame)
         return outputs
-
-    def _run_with_externs(self, inputs: Sequence[np.ndarray], outputs: list, frame) -> None:
-        steps = self.code.externs
-        within = len(steps) - self.code.tail
-        call = _Externs(steps, inputs, outputs, self._weights, frame.memory)
-        if within:
-            frame.table[Layout.CALLBACK] = ctypes.cast(call.callback(), ctypes.c_void_p).value
-        self.pool.run(self._entry, frame.address, frame.threads)
-        call.finish(within)
 
     def address(self, name: str) -> int:
         """Where the function of a kernel lies."""
@@ -94,9 +91,12 @@ class NativeModule:
 
 class _Frame:
     """Memory of one run at a time: arena, scratch, and the entry's table of pointers, of which
-    those of the weights are set once and those of inputs and outputs by each run."""
+    those of the weights are set once and those of inputs and outputs by each run. `views` are the
+    parts of the arena that Python kernels read."""
 
-    def __init__(self, code: NativeCode, weights: Sequence[np.ndarray], threads: int):
+    def __init__(
+        self, code: NativeCode, weights: Sequence[np.ndarray], threads: int, externs: Externs | None
+    ):
         self.threads = threads
         arena = -(-code.arena // ALIGNMENT) * ALIGNMENT
         self.memory = aligned_empty(arena + code.scratch * threads + ALIGNMENT)
@@ -106,6 +106,7 @@ class _Frame:
         self.table[Layout.ARENA], self.table[Layout.SCRATCH] = start, start + arena
         for i, w in enumerate(weights):
             self.table[code.layout.position("weight", i)] = w.ctypes.data
+        self.views = [] if externs is None else [view(self.memory, *p) for p in externs.arena]
 
 
 def _link(objects: dict[str, bytes]):
@@ -117,56 +118,3 @@ def _link(objects: dict[str, bytes]):
         engine.add_object_file(llvm.ObjectFileRef.from_data(data))
     engine.finalize_object()
     return engine
-
-
-class _Externs:
-    """Runs the hand-written kernels of one run: those at the program's end after the machine code,
-    the others called back from it.
-
-    Strings, sequences and maps have no bytes that machine code could hand over: they are kept here
-    between the calls, by the places that the program gave them.
-    """
-
-    def __init__(self, steps: Sequence[ExternCall], inputs, outputs, weights, arena):
-        self.steps, self.outputs = steps, outputs
-        self.memory = {"arena": [arena], "input": inputs, "output": outputs, "weight": weights}
-        self.objects = Objects(inputs, weights)
-        self.error: BaseException | None = None
-
-    def callback(self):
-        """What machine code calls; to be kept for as long as it runs."""
-        self._callback = _CALLBACK(self._call)
-        return self._callback
-
-    def _call(self, number: int, pointers) -> None:
-        if self.error is not None:
-            return
-        try:
-            self._run(self.steps[number], pointers)
-        except BaseException as error:  # must not unwind through native code
-            self.error = error
-
-    def _run(self, step: ExternCall, pointers) -> None:
-        refs = [r for r in (*step.inputs, *step.outputs) if r is not None]
-        where = {r: pointers[i] for i, r in enumerate(refs)}
-        run_extern(step, lambda r, t: self._array(where[r], t), self.objects)
-
-    @staticmethod
-    def _array(address: int, type: TensorType) -> np.ndarray:
-        raw = (ctypes.c_uint8 * type.nbytes).from_address(address)
-        return np.frombuffer(raw, type.dtype.numpy).reshape(type.shape)
-
-    def finish(self, first: int) -> None:
-        """Run the steps from `first`, and put outputs without bytes in their places."""
-        if self.error is not None:
-            raise self.error
-        for step in self.steps[first:]:
-            run_extern(step, self._view, self.objects)
-        for i, y in enumerate(self.outputs):
-            if y is None:
-                self.outputs[i] = self.objects.output(i, y)
-
-    def _view(self, ref: Ref, type: TensorType) -> np.ndarray:
-        memory = self.memory[ref.slot.kind][0 if ref.slot.kind == "arena" else ref.slot.index]
-        raw = memory.reshape(-1).view(np.uint8)[ref.offset : ref.offset + type.nbytes]
-        return raw.view(type.dtype.numpy).reshape(type.shape)

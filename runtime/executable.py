@@ -12,16 +12,19 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..compiler.errors import InputError, UsageError
 from ..compiler.ir import Graph
 from ..compiler.known_values import IMPOSSIBLE, plain
-from ..compiler.passes.base import Report
 from .build import Built, Deferred, Target, build, optimize
 from .pool import available_cores
 from .signature import Port, Signature, receive
+
+if TYPE_CHECKING:
+    from ..compiler.passes.base import Report
 
 KEPT = 16  # specialisations
 _STATIC = "inputs decide shapes; this is compiled for "

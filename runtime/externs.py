@@ -12,12 +12,15 @@ Strings, sequences and maps have no bytes that machine code could hand over: the
 import ctypes
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..compiler.backends.numpy import has_bytes
-from ..compiler.loops.nest import ExternCall, Ref
+from ..compiler.backends.base import has_bytes
 from ..compiler.types import TensorType
+
+if TYPE_CHECKING:
+    from ..compiler.loops.nest import ExternCall, Ref
 
 _CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.POINTER(ctypes.c_void_p))
 
@@ -42,7 +45,7 @@ class Externs:
     `arena` lists (offset, type) of the views that a frame has to keep for it.
     """
 
-    def __init__(self, steps: Sequence[ExternCall], tail: int):
+    def __init__(self, steps: "Sequence[ExternCall]", tail: int):
         self.arena: list[tuple[int, TensorType]] = []
         self._objects: dict[Ref, int] = {}
         self._within = [self._step(s, called=True) for s in steps[: len(steps) - tail]]
@@ -60,7 +63,7 @@ class Externs:
         }  # fmt: skip
         return _Run(self._within, self._tail, memory)
 
-    def _step(self, step: ExternCall, called: bool) -> tuple:
+    def _step(self, step: "ExternCall", called: bool) -> tuple:
         refs = [r for r in (*step.inputs, *step.outputs) if r is not None]
         pointers = {r: (i if called else None) for i, r in enumerate(refs)}
         types = [*step.input_types, *step.output_types]
@@ -72,7 +75,7 @@ class Externs:
         passed = [(o.number, t) for o, t in zip(operands, types) if o and o.kind == "pointer"]
         return step.function, step.attrs, operands[:count], operands[count:], passed
 
-    def _operand(self, ref: Ref, type, pointer: int | None) -> _Operand:
+    def _operand(self, ref: "Ref", type, pointer: int | None) -> _Operand:
         kind, index = ref.slot.kind, ref.slot.index
         if not has_bytes(type):
             if kind == "arena":

@@ -8,14 +8,13 @@ import ctypes
 import sys
 from collections.abc import Sequence
 
-import llvmlite.binding as llvm
 import numpy as np
 
-from ..compiler.backends.base import ALIGNMENT, aligned_empty
+from ..compiler.backends.base import ALIGNMENT, aligned_empty, has_bytes
 from ..compiler.backends.llvm.native_code import MAIN, Layout, NativeCode
-from ..compiler.backends.llvm.target import initialize
-from ..compiler.backends.numpy import has_bytes
+from ..compiler.backends.llvm.pool_layout import BARRIER_SYMBOL
 from .externs import Externs, view
+from .linker import link
 from .pool import get_pool
 
 
@@ -39,8 +38,8 @@ class NativeModule:
     def __init__(self, code: NativeCode, output_types: Sequence, updates: dict[int, int]):
         self.code, self.output_types, self.updates = code, list(output_types), updates
         self.pool = get_pool()
-        self._engine = _link(code.objects)
-        self._entry = self._engine.get_function_address(MAIN)
+        self._image = link(code.objects, {BARRIER_SYMBOL: self.pool.barrier_address})
+        self._entry = self._image.address(MAIN)
         self._weights = [np.ascontiguousarray(w) for w in code.weights]
         self._shapes = [
             (t.shape, t.dtype.numpy) if has_bytes(t) else None for t in self.output_types
@@ -86,7 +85,7 @@ class NativeModule:
 
     def address(self, name: str) -> int:
         """Where the function of a kernel lies."""
-        return self._engine.get_function_address(name)
+        return self._image.address(name)
 
 
 class _Frame:
@@ -107,14 +106,3 @@ class _Frame:
         for i, w in enumerate(weights):
             self.table[code.layout.position("weight", i)] = w.ctypes.data
         self.views = [] if externs is None else [view(self.memory, *p) for p in externs.arena]
-
-
-def _link(objects: dict[str, bytes]):
-    """A JIT engine that holds the objects."""
-    initialize()
-    tm = llvm.Target.from_default_triple().create_target_machine(opt=0, jit=True)
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), tm)
-    for data in objects.values():
-        engine.add_object_file(llvm.ObjectFileRef.from_data(data))
-    engine.finalize_object()
-    return engine

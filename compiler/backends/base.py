@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..types import TensorType
+
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 
 
@@ -12,6 +14,11 @@ def aligned_empty(nbytes: int) -> np.ndarray:
     raw = np.empty(nbytes + ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % ALIGNMENT
     return raw[start : start + nbytes]
+
+
+def has_bytes(type) -> bool:
+    """Whether values of the type lie in memory: not strings, sequences and maps."""
+    return isinstance(type, TensorType) and type.dtype.kind != "s"
 
 
 @dataclass(frozen=True)

@@ -16,20 +16,19 @@ All threads of a run pass its every barrier, with the nthreads that the entry wa
 one thread has no barrier (null) and passes through `tessel_barrier` untouched.
 """
 
+import llvmlite.binding as llvm
 from llvmlite import ir
 
 from .park_ir import (
     I8,
     I32,
     I64,
-    LINE,
     OS_OBJECT,
     PTR,
     ROUND_SYMBOL,
     VOID,
     FutexSleep,
     MutexSleep,
-    PoolHost,
     at,
     build_spin,
     build_wait,
@@ -40,28 +39,36 @@ from .park_ir import (
     wait_until,
     zeroed,
 )
+from .pool_layout import (
+    ARGS_AT,
+    BARRIER_ROUNDS,
+    BARRIER_SYMBOL,
+    BARRIER_WORD,
+    CORES,
+    ENTRY_AT,
+    FPMODE_AT,
+    LINE,
+    LOCK,
+    MAIL_POOL,
+    MAIL_TID,
+    MAILBOXES,
+    MAX_THREADS,
+    NTHREADS_AT,
+    PENDING_WORD,
+    STARTED,
+    STATE_BYTES,
+    PoolHost,
+)
 
 ENTRY = ir.FunctionType(VOID, [PTR, I64, I64, PTR])
 ENTRY_PTR = ENTRY.as_pointer()  # a pointer that carries the type a call needs
 BARRIER = ir.FunctionType(VOID, [PTR, I64])
-BARRIER_SYMBOL = "tessel_barrier"
 
-MAX_THREADS = 512
 STACK_BYTES = 4 << 20
 
 # How many rounds of ROUND_NS a worker waits awake for the next run, and a thread for its peers
 # within a run, before it sleeps. Waking a sleeper costs tens of microseconds.
-ROUND_NS = 10_000
 IDLE_ROUNDS, BUSY_ROUNDS, CROWDED_ROUNDS = 5, 20, 0
-
-# Layout of the state, in bytes.
-LOCK, STARTED = 0, 8
-ENTRY_AT, ARGS_AT, NTHREADS_AT, FPMODE_AT = LINE, LINE + 8, LINE + 16, LINE + 24
-CORES = LINE + 32
-PENDING_WORD, BARRIER_WORD, MAILBOXES = 2 * LINE, 3 * LINE, 4 * LINE
-STATE_BYTES = MAILBOXES + MAX_THREADS * LINE
-BARRIER_ROUNDS = 16  # in the barrier's word, after value and sleepers
-MAIL_POOL, MAIL_TID = 16, 24  # in a mailbox, likewise
 
 
 def declare_barrier(module: ir.Module) -> ir.Function:
@@ -84,6 +91,17 @@ def build_pool_module(host: PoolHost) -> ir.Module:
     _build_run(module, host, wait, wake, grow)
     _build_reset(module, kernel)
     return module
+
+
+def pool_object(host: PoolHost) -> bytes:
+    """The pool's code as an object file."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    module = llvm.parse_assembly(str(build_pool_module(host)))
+    module.verify()
+    target = llvm.Target.from_triple(host.triple)
+    tm = target.create_target_machine(opt=2, reloc="pic", codemodel="default", jit=False)
+    return tm.emit_object(module)
 
 
 def _build_barrier(module: ir.Module, wait: ir.Function, wake: ir.Function) -> ir.Function:

@@ -40,6 +40,7 @@ from .park_ir import (
     zeroed,
 )
 from .pool_layout import (
+    ACTIVE,
     ARGS_AT,
     BARRIER_ROUNDS,
     BARRIER_SYMBOL,
@@ -203,14 +204,17 @@ def _build_run(
     module: ir.Module, host: PoolHost, wait: ir.Function, wake: ir.Function, grow: ir.Function
 ) -> ir.Function:
     """The caller is thread 0. A busy pool is not waited for: the run goes on alone, which gives
-    the same result and never puts two runs' threads on the same cores."""
+    the same result. `active` counts the threads of all runs, also of those that are alone: while
+    there are others, a run takes no more threads than they leave cores, as two that take turns on
+    a core make each other wait at barriers."""
     function, b, (pool, entry, args, asked) = new_function(
         module, "tessel_pool_run", I64, [PTR, ENTRY_PTR, PTR, I64], exported=True
     )
-    _, shared, staffed, alone, unlock_alone = new_blocks(
-        b, "shared", "staffed", "alone", "unlock_alone"
+    _, shared, free, staffed, alone, unlock_alone = new_blocks(
+        b, "shared", "free", "staffed", "alone", "unlock_alone"
     )
-    lock = at(b, pool, LOCK)
+    lock, active = at(b, pool, LOCK), at(b, pool, ACTIVE)
+    cores = b.load(at(b, pool, CORES), typ=I64)
     b.cbranch(b.icmp_signed("<=", asked, I64(1)), alone, shared)
 
     b.position_at_end(shared)
@@ -219,6 +223,12 @@ def _build_run(
     taken = b.atomic_rmw("xchg", lock, I64(1), "seq_cst")
     with b.if_then(b.icmp_unsigned("!=", taken, I64(0))):
         b.branch(alone)
+    others = b.load_atomic(active, "seq_cst", 8, typ=I64)
+    room = b.select(b.icmp_unsigned("==", others, I64(0)), asked, b.sub(cores, others))
+    asked = b.select(b.icmp_signed("<", asked, room), asked, room)
+    b.cbranch(b.icmp_signed("<=", asked, I64(1)), unlock_alone, free)
+
+    b.position_at_end(free)
     wanted = b.sub(asked, I64(1))
     there = b.load(at(b, pool, STARTED), typ=I64)
     with b.if_else(b.icmp_unsigned("<", there, wanted)) as (short, enough):
@@ -238,13 +248,13 @@ def _build_run(
     b.store(args, at(b, pool, ARGS_AT))
     b.store(nthreads, at(b, pool, NTHREADS_AT))
     _store_fp_mode(b, module, host, at(b, pool, FPMODE_AT))
-    cores = b.load(at(b, pool, CORES), typ=I64)
     crowded = b.icmp_unsigned(">", nthreads, cores)
     # Spinning keeps the awaited thread off the core when there are more threads than cores.
     rounds = b.select(crowded, I64(CROWDED_ROUNDS), I64(BUSY_ROUNDS))
     b.store(I64(0), barrier)
     b.store(rounds, at(b, barrier, BARRIER_ROUNDS))
     b.store(workers, pending)
+    b.atomic_rmw("add", active, nthreads, "seq_cst")
 
     send, sent = b.append_basic_block("send"), b.append_basic_block("sent")
     b.branch(send)
@@ -261,6 +271,7 @@ def _build_run(
     b.position_at_end(sent)
     b.call(entry, [args, I64(0), nthreads, barrier])
     wait_until(b, pending, lambda value: b.icmp_unsigned("==", value, I64(0)), wait, rounds)
+    b.atomic_rmw("sub", active, nthreads, "seq_cst")
     b.atomic_rmw("xchg", lock, I64(0), "seq_cst")
     b.ret(nthreads)
 
@@ -268,7 +279,9 @@ def _build_run(
     b.atomic_rmw("xchg", lock, I64(0), "seq_cst")
     b.branch(alone)
     b.position_at_end(alone)
+    b.atomic_rmw("add", active, I64(1), "seq_cst")
     b.call(entry, [args, I64(0), I64(1), ir.Constant(PTR, None)])
+    b.atomic_rmw("sub", active, I64(1), "seq_cst")
     b.ret(I64(1))
     return function
 

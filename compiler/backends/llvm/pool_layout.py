@@ -13,7 +13,7 @@ MAX_THREADS = 512
 ROUND_NS = 10_000  # how long a thread waits awake before it offers its core
 
 # Layout of the state, in bytes.
-LOCK, STARTED = 0, 8
+LOCK, STARTED, ACTIVE = 0, 8, 16
 ENTRY_AT, ARGS_AT, NTHREADS_AT, FPMODE_AT = LINE, LINE + 8, LINE + 16, LINE + 24
 CORES = LINE + 32
 PENDING_WORD, BARRIER_WORD, MAILBOXES = 2 * LINE, 3 * LINE, 4 * LINE

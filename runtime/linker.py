@@ -20,7 +20,7 @@ import weakref
 from collections.abc import Mapping
 from typing import Protocol
 
-PLAIN = sys.platform == "linux" and platform.machine() == "x86_64"
+PLAIN = sys.platform == "linux" and platform.machine() == "x86_64" and sys.maxsize > 1 << 32
 
 _PAGE = mmap.PAGESIZE
 _ALIGN = 64  # bytes, at least: functions begin at cache lines

@@ -25,6 +25,7 @@ import threading
 import time
 from pathlib import Path
 
+from ..compiler.backends.base import available_cores
 from ..compiler.backends.llvm import pool_layout
 from ..compiler.backends.llvm.cache import ObjectCache, cache_folder
 from ..compiler.backends.llvm.pool_layout import (
@@ -39,13 +40,6 @@ from .linker import link
 
 _FUTEX_SYSCALL = {"x86_64": 202, "aarch64": 98}
 _FATAL_SIGNALS = ("SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGTRAP")
-
-
-def available_cores() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def get_pool() -> "Pool":

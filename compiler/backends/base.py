@@ -1,5 +1,6 @@
 """What backends share: the machine that code is generated for, and memory as it wants it."""
 
+import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,13 @@ def aligned_empty(nbytes: int) -> np.ndarray:
     raw = np.empty(nbytes + ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % ALIGNMENT
     return raw[start : start + nbytes]
+
+
+def available_cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def has_bytes(type) -> bool:

@@ -9,17 +9,20 @@ A module takes contiguous arrays in the graph's order and returns fresh ones; fo
 `graph.updates` it writes into the input's array and returns that.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from ..compiler.errors import UnsupportedError, UsageError
 from ..compiler.ir import Graph
-from ..compiler.loops.nest import Program
-from ..compiler.passes.base import Report, run_pipeline
+
+if TYPE_CHECKING:
+    from ..compiler.loops.nest import Program
+    from ..compiler.passes.base import Report
 
 TARGETS = "cpu, cpu:NAME, numpy, cuda, cuda:sm_NN"
 
@@ -43,7 +46,7 @@ class Built:
     module: Module
     code: Any = None
     graph: Graph | None = None
-    program: Program | None = None
+    program: "Program | None" = None
     values: dict[str, np.ndarray] = field(default_factory=dict)
 
 
@@ -67,7 +70,7 @@ class Target(Protocol):
     def prepare(self, graph: Graph, *, exact: bool = False) -> Graph:
         """What this target wants done before lowering; `exact` keeps sums as they are."""
 
-    def build(self, graph: Graph, program: Program) -> tuple[Module, Any]: ...
+    def build(self, graph: Graph, program: "Program") -> tuple[Module, Any]: ...
 
 
 def check_options(opt_level, **options) -> None:
@@ -91,8 +94,9 @@ def object_cache(cache):
     return ObjectCache(None if cache is False else Path(cache))
 
 
-def optimize(graph: Graph, level: int, target: Target, report: Report | None = None, **options):
+def optimize(graph: Graph, level: int, target: Target, report: "Report | None" = None, **options):
     """The graph after the passes of `-O{level}`."""
+    from ..compiler.passes.base import run_pipeline
     from ..compiler.passes.pipelines import default_pipeline
 
     pipeline = default_pipeline(level, channels_last=target.channels_last)
@@ -116,7 +120,7 @@ def build(graph: Graph, binding: dict[str, int], level: int, target: Target, str
     return Built(binding, module, code, graph, program)
 
 
-def refuse_externs(program: Program) -> None:
+def refuse_externs(program: "Program") -> None:
     """Raise UnsupportedError if something would run outside compiled code."""
     from ..compiler.loops.nest import ExternCall, For, If
 
@@ -150,7 +154,7 @@ class NumpyTarget:
     def prepare(self, graph: Graph, *, exact: bool = False) -> Graph:
         return graph
 
-    def build(self, graph: Graph, program: Program):
+    def build(self, graph: Graph, program: "Program"):
         from ..compiler.backends.numpy import NumpyModule
 
         inner = NumpyModule(program)
@@ -172,17 +176,24 @@ class CpuTarget:
     channels_last = True
 
     def __init__(self, name: str, cache):
+        self.name, self.cache = name, cache
+        if name != "cpu":
+            self.machine  # raises for unknown names  # noqa: B018
+
+    @functools.cached_property
+    def machine(self):
+        """The CPU. This one is looked at when something is compiled for it."""
         from ..compiler.backends.llvm.target import parse_target
 
-        self.name, self.cache = name, cache
-        self.machine = parse_target(name)
+        return parse_target(self.name)
 
     def prepare(self, graph: Graph, *, exact: bool = False) -> Graph:
+        from ..compiler.passes.base import run_pipeline
         from ..compiler.passes.pipelines import cpu_pipeline
 
         return run_pipeline(graph, cpu_pipeline(winograd=not exact))
 
-    def build(self, graph: Graph, program: Program):
+    def build(self, graph: Graph, program: "Program"):
         from ..compiler.backends.llvm.backend import compile_program
         from ..compiler.backends.llvm.target import runs_here
 

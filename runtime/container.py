@@ -14,7 +14,6 @@ import json
 import mmap
 import os
 import struct
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -36,6 +35,8 @@ class Writer:
     """Writes a container: `add` sections, then `close`. As a context manager it cleans up."""
 
     def __init__(self, path):
+        import tempfile  # slow to import, and nothing that reads packages needs it
+
         self.path = Path(path)
         self._table: list[dict] = []
         try:

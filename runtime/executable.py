@@ -12,16 +12,19 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..compiler.errors import InputError, UsageError
 from ..compiler.ir import Graph
 from ..compiler.known_values import IMPOSSIBLE, plain
-from ..compiler.passes.base import Report
 from .build import Built, Deferred, Target, build, optimize
 from .pool import available_cores
 from .signature import Port, Signature, receive
+
+if TYPE_CHECKING:
+    from ..compiler.passes.base import Report
 
 KEPT = 16  # specialisations
 _STATIC = "inputs decide shapes; this is compiled for "
@@ -59,6 +62,7 @@ class Executable:
         self._latest: Built | None = None
         self._building = threading.Lock()
         self._bound: dict[str, np.ndarray] = {}
+        self._free = self._names  # inputs that a run is given: those that are not bound
         self._bound_run = threading.Lock()
         self._updates = {self._names[i]: o for o, i in self.signature.updates.items()}
         self._make_static(self.signature.values if specialize is None else specialize.values)
@@ -91,19 +95,38 @@ class Executable:
 
     def __call__(self, *inputs):
         """Positional inputs; the output, or a tuple of them if there are several."""
-        names = [n for n in self._names if n not in self._bound]
+        names = self._free
         if len(inputs) != len(names):
             raise InputError(
                 "wrong number of inputs", expected=f"{len(names)}: {', '.join(names)}",
                 received=len(inputs),
             )  # fmt: skip
-        outputs = tuple(self.run(dict(zip(names, inputs))).values())
-        return outputs[0] if len(outputs) == 1 else outputs
+        built = None if self._bound or self._updates else self._known(inputs)
+        if built is not None:
+            outputs = built.module(inputs, self.threads)
+        else:
+            outputs = tuple(self.run(dict(zip(names, inputs))).values())
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
     def _prepare(self, feeds: Mapping) -> tuple[list, Built]:
         """Checked arrays and their specialisation; the quick way if nothing is unusual."""
         try:
             arrays = [feeds[n] for n in self._names]
+            usual = len(feeds) == len(arrays)
+        except (KeyError, IndexError, AttributeError, TypeError):
+            usual = False  # the careful check says what is wrong
+        built = self._known(arrays) if usual else None
+        if built is not None:
+            return arrays, built
+        arrays, binding = self.signature.check(feeds)
+        return arrays, self.specialization(binding, arrays)
+
+    def _known(self, arrays: Sequence) -> Built | None:
+        """The specialisation of inputs in order that code can take as they are, if it is there.
+
+        None if anything is unusual: it is then for the careful check to convert or to refuse.
+        """
+        try:
             key = tuple([x.shape for x in arrays])
             if self._static:
                 key += tuple([arrays[i].tobytes() for i in self._static])
@@ -111,17 +134,18 @@ class Executable:
             if built is not self._latest:
                 self._built.move_to_end(key)
                 self._latest = built
-            if len(feeds) == len(arrays):
-                for x, dtype in zip(arrays, self._dtypes):
-                    flags = x.flags
-                    if x.dtype != dtype or not (flags.c_contiguous and flags.aligned):
-                        break
-                else:
-                    return arrays, built
+            for x, dtype in zip(arrays, self._dtypes):
+                flags = x.flags
+                # Scalars of numpy have all of these attributes, and no memory to hand over.
+                if (
+                    x.dtype != dtype
+                    or not (flags.c_contiguous and flags.aligned)
+                    or not isinstance(x, np.ndarray)
+                ):
+                    return None
         except (KeyError, IndexError, AttributeError, TypeError):
-            pass  # something is unusual: the careful check says what
-        arrays, binding = self.signature.check(feeds)
-        return arrays, self.specialization(binding, arrays)
+            return None
+        return built
 
     def _run_with_updates(self, feeds: Mapping) -> dict:
         """Updated inputs are written in place: the executable's own, or a copy of the caller's."""
@@ -157,6 +181,7 @@ class Executable:
         own = receive(port, array).copy()
         with self._bound_run:
             self._bound[name] = own
+            self._free = [n for n in self._names if n not in self._bound]
         return own
 
     # -- specialisations ------------------------------------------------------------------

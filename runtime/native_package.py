@@ -1,18 +1,16 @@
 """NativeCode to and from what a package's manifest can say."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..compiler.backends.base import CpuTarget
 from ..compiler.errors import PackageError, TesselError
-from ..compiler.ir import Graph, Node, Value
-from ..compiler.loops.nest import ExternCall, Ref, Slot
-from ..compiler.ops import registry
-from ..compiler.ops.registry import Extern
-from ..compiler.text import parse_graph, print_graph
 from .arrays import Packed, packed_array
+
+if TYPE_CHECKING:
+    from ..compiler.loops.nest import ExternCall, Ref
 
 ENTRY = "tessel_main"
 
@@ -33,6 +31,7 @@ def dump_code(code, packed: Packed, objects: dict[str, bytes]) -> dict[str, Any]
         "scratch": code.scratch,
         "parallel": code.parallel,
         "externs": [_dump_extern(e) for e in code.externs],
+        "tail": code.tail,
     }
 
 
@@ -52,12 +51,16 @@ def load_code(
     return NativeCode(
         machine, {name: objects[key] for key, name in entry["objects"].items()}, arrays, layout,
         entry["arena"], entry["scratch"], entry["parallel"],
-        [_load_extern(e) for e in entry["externs"]],
+        [_load_extern(e) for e in entry["externs"]], entry.get("tail", 0),
     )  # fmt: skip
 
 
-def _dump_extern(step: ExternCall) -> dict:
+def _dump_extern(step: "ExternCall") -> dict:
     """The call as a graph of one node, whose text holds attributes and types, and its places."""
+    from ..compiler.ir import Graph, Node, Value
+    from ..compiler.ops import registry
+    from ..compiler.text import print_graph
+
     inputs = [Value(f"x{i}", t) for i, t in enumerate(step.input_types) if t is not None]
     given = iter(inputs)
     operands = [None if t is None else next(given) for t in step.input_types]
@@ -78,7 +81,11 @@ def _dump_extern(step: ExternCall) -> dict:
     }
 
 
-def _load_extern(entry: Mapping) -> ExternCall:
+def _load_extern(entry: Mapping) -> "ExternCall":
+    from ..compiler.loops.nest import ExternCall
+    from ..compiler.ops.registry import Extern
+    from ..compiler.text import parse_graph
+
     arrays = {n: np.array(v, d).reshape(s) for n, (d, s, v) in entry["arrays"].items()}
     (node,) = parse_graph(entry["graph"], arrays).nodes
     if not isinstance(node.op.loops, Extern):
@@ -95,10 +102,12 @@ def _load_extern(entry: Mapping) -> ExternCall:
     )
 
 
-def _dump_ref(ref: Ref) -> list:
+def _dump_ref(ref: "Ref") -> list:
     return [ref.slot.kind, ref.slot.index, ref.offset, [list(s) for s in ref.steps]]
 
 
-def _load_ref(entry) -> Ref:
+def _load_ref(entry) -> "Ref":
+    from ..compiler.loops.nest import Ref, Slot
+
     kind, index, offset, steps = entry
     return Ref(Slot(kind, index), offset, tuple((a, b) for a, b in steps))

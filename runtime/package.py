@@ -20,7 +20,7 @@ import numpy as np
 from ..compiler.errors import PackageError, TesselError, UsageError
 from ..compiler.ir import Graph
 from ..compiler.known_values import plain
-from ..compiler.text import parse_graph, parse_type, print_graph
+from ..compiler.text_parse import parse_graph, parse_type
 from . import arrays as store
 from .build import Built, CpuTarget, open_target
 from .container import Container, Writer
@@ -31,6 +31,8 @@ from .signature import Port, Signature
 
 def save(exe: Executable, path) -> None:
     """Write an executable to `path`. A file that is there is replaced once the new one is whole."""
+    from ..compiler.text import print_graph
+
     graph, built = _content(exe)
     table: dict[str, np.ndarray] = {}
     text = print_graph(graph, table)

@@ -14,9 +14,10 @@ import numpy as np
 from ..compiler.backends.base import CpuTarget, aligned_empty
 from ..compiler.backends.llvm import peak
 from ..compiler.backends.llvm.codegen import object_code
+from ..compiler.backends.llvm.pool_layout import BARRIER_SYMBOL
 from ..compiler.backends.llvm.target import cache_size, host
 from ..compiler.errors import UsageError
-from .native import link
+from .linker import link
 from .pool import available_cores, get_pool
 
 SLICE = 1e-3  # seconds that a slice should take
@@ -83,7 +84,8 @@ class _Meter:
     def __init__(self, threads: int, seconds: float, target: CpuTarget):
         self.threads, self.seconds, self.target = threads, seconds, target
         self.pool = get_pool()
-        self.engine = link({"peak": object_code(peak.peak_module(target), target)})
+        symbols = {BARRIER_SYMBOL: self.pool.barrier_address}
+        self.image = link({"peak": object_code(peak.peak_module(target), target)}, symbols)
         raw = aligned_empty(threads * peak.WORDS * 8)
         self.lines = raw.view(np.int64).reshape(threads, peak.WORDS)
         self.lines[:] = 0
@@ -148,7 +150,7 @@ class _Meter:
     def _slice(self, entry: str, rounds: int) -> float:
         """Nanoseconds from the first thread's begin to the last one's end."""
         self.lines[:, peak.ROUNDS] = rounds
-        address = self.engine.get_function_address(entry)
+        address = self.image.address(entry)
         used = self.pool.run(address, self.lines.ctypes.data, self.threads)
         if used != self.threads:
             raise UsageError(

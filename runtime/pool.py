@@ -5,8 +5,7 @@
 
 calls `void entry(ptr args, i64 tid, i64 nthreads, ptr barrier)` on `used` threads, of which the
 caller is thread 0, and returns when all have finished; the GIL is released meanwhile. The entry
-meets its peers with `tessel_barrier(barrier, nthreads)`, an external symbol that `get_pool`
-registers with LLVM.
+meets its peers with `tessel_barrier(barrier, nthreads)`, which lies at `pool.barrier_address`.
 
 `used` is what was asked for, or less: one pool serves every executable of the process, and a run
 that finds it busy goes on alone rather than put a second team on the same cores; likewise when
@@ -17,56 +16,57 @@ alive, and are started afresh in the child after `os.fork`.
 """
 
 import ctypes
+import hashlib
 import os
 import platform
 import signal
 import sys
 import threading
 import time
+from pathlib import Path
 
-import llvmlite.binding as llvm
-
-from ..compiler.backends.llvm.park_ir import PoolHost
-from ..compiler.backends.llvm.pool_ir import (
+from ..compiler.backends.base import available_cores
+from ..compiler.backends.llvm import pool_layout
+from ..compiler.backends.llvm.cache import ObjectCache, cache_folder
+from ..compiler.backends.llvm.pool_layout import (
     BARRIER_SYMBOL,
     BARRIER_WORD,
     ROUND_NS,
     STARTED,
-    build_pool_module,
+    PoolHost,
 )
 from ..compiler.errors import UsageError
+from .linker import link
 
 _FUTEX_SYSCALL = {"x86_64": 202, "aarch64": 98}
 _FATAL_SIGNALS = ("SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGTRAP")
 
 
-def available_cores() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def get_pool() -> "Pool":
-    """The pool of this process, compiled at the first call."""
+    """The pool of this process, made at the first call."""
     global _pool
     if _pool is None:
         with _creating:
             if _pool is None:
-                pool = Pool(native_host())
-                llvm.add_symbol(BARRIER_SYMBOL, pool.barrier_address)
-                _pool = pool
+                _pool = Pool(native_host())
     return _pool
 
 
 def native_host() -> PoolHost:
     """This machine, as the pool's code must know it."""
+    linux = sys.platform == "linux"
     return PoolHost(
-        triple=llvm.get_process_triple(),
-        futex=_FUTEX_SYSCALL.get(platform.machine()) if sys.platform == "linux" else None,
+        triple=f"{platform.machine()}-unknown-linux-gnu" if linux else _process_triple(),
+        futex=_FUTEX_SYSCALL.get(platform.machine()) if linux else None,
         set_mask=int(signal.SIG_SETMASK),
         fatal_signals=tuple(int(getattr(signal, name)) for name in _FATAL_SIGNALS),
     )
+
+
+def _process_triple() -> str:
+    import llvmlite.binding as llvm
+
+    return llvm.get_process_triple()
 
 
 class Pool:
@@ -78,21 +78,21 @@ class Pool:
     """
 
     def __init__(self, host: PoolHost):
-        engine = _compile(host)
-        self.run_address: int = engine.get_function_address("tessel_pool_run")
-        self.barrier_address: int = engine.get_function_address(BARRIER_SYMBOL)
-        self.state_address: int = engine.get_global_value_address("tessel_pool_state")
+        image = link({"tessel_pool": _object(host)}, {})
+        self.run_address: int = image.address("tessel_pool_run")
+        self.barrier_address: int = image.address(BARRIER_SYMBOL)
+        self.state_address: int = image.address("tessel_pool_state")
         pointer, number = ctypes.c_void_p, ctypes.c_int64
         self._run = ctypes.CFUNCTYPE(number, pointer, pointer, pointer, number)(self.run_address)
         self._reset = ctypes.CFUNCTYPE(None, pointer, number, number)(
-            engine.get_function_address("tessel_pool_reset")
+            image.address("tessel_pool_reset")
         )
         spin = ctypes.CFUNCTYPE(ctypes.c_bool, pointer, number, number)(
-            engine.get_function_address("tessel_pool_spin")
+            image.address("tessel_pool_spin")
         )
         # Workers execute this code and read this state until the process is gone, later than any
         # Python object: nobody may free it.
-        engine.detach()
+        image.keep()
         self._pauses = round(ROUND_NS * self._measure_pauses_per_ns(spin))
         self._forget_workers()
 
@@ -125,15 +125,22 @@ class Pool:
         return pauses / max(best, 1)
 
 
-def _compile(host: PoolHost) -> llvm.ExecutionEngine:
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    module = llvm.parse_assembly(str(build_pool_module(host)))
-    module.verify()
-    target = llvm.Target.from_triple(host.triple).create_target_machine(opt=2, jit=True)
-    engine = llvm.create_mcjit_compiler(module, target)
-    engine.finalize_object()
-    return engine
+def _object(host: PoolHost) -> bytes:
+    """The pool's machine code: of the user's cache folder, or compiled now.
+
+    Its key is the hash of all that the code follows from, as with kernels.
+    """
+    folder = Path(pool_layout.__file__).parent
+    sources = [(folder / f"{m}.py").read_bytes() for m in ("pool_ir", "park_ir", "pool_layout")]
+    key = "p_" + hashlib.sha256(b"".join([repr(host).encode(), *sources])).hexdigest()[:24]
+    cache = ObjectCache(cache_folder() / "objects")
+    found = cache.get(key)
+    if found is None:
+        from ..compiler.backends.llvm.pool_ir import pool_object
+
+        found = pool_object(host)
+        cache.put(key, found)
+    return found
 
 
 def _after_fork_in_child() -> None:

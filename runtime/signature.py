@@ -15,7 +15,6 @@ from ..compiler import dims
 from ..compiler.errors import InputError, TesselError, UsageError
 from ..compiler.ir import Graph
 from ..compiler.known_values import known_values, plain
-from ..compiler.passes.specialize import specialize
 from ..compiler.types import DType, TensorType, Type, dtype_of
 
 
@@ -256,4 +255,6 @@ def fix_shapes(graph: Graph, shapes: Mapping[str, Sequence]) -> Graph:
             )
     if findings:
         raise InputError("the shapes do not fit the model's inputs", findings=findings)
+    from ..compiler.passes.specialize import specialize
+
     return specialize(graph, binding)

@@ -43,9 +43,12 @@ def test_few_kernels_start_no_process(monkeypatch):
         raise AssertionError("a worker was started")
 
     monkeypatch.setattr(parallel, "_Worker", start)
-    assert compiled({"f0": TEXTS["f0"]}, jobs=4) == {"f0": RIGHT["f0"]}
+    for count in (1, 5):
+        few = dict(list(TEXTS.items())[:count])
+        assert compiled(few, jobs=4) == {name: RIGHT[name] for name in few}
 
 
-def test_what_llvm_refuses_is_raised_here():
+@pytest.mark.parametrize("others", [{}, {"f0": TEXTS["f0"]}, TEXTS])
+def test_what_llvm_refuses_is_raised_here(others):
     with pytest.raises(RuntimeError, match="expected"):
-        compiled(TEXTS | {"wrong": "define i64 @f("}, jobs=2)
+        compiled(others | {"wrong": "define i64 @f("}, jobs=2)

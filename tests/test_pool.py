@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from tessel.compiler.backends.llvm.park_ir import PoolHost
 from tessel.compiler.backends.llvm.pool_ir import build_pool_module
+from tessel.compiler.backends.llvm.target import initialize
 from tessel.compiler.errors import UsageError
 from tessel.runtime.pool import Pool, available_cores, get_pool, native_host
 
@@ -130,6 +131,8 @@ _engines = []
 
 def compiled(text: str, *names: str) -> list[int]:
     """Addresses of the functions of some IR, kept for the whole session."""
+    initialize()
+    llvm.add_symbol("tessel_barrier", get_pool().barrier_address)
     target = llvm.Target.from_default_triple().create_target_machine(jit=True)
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(text), target)
     engine.finalize_object()
@@ -301,8 +304,10 @@ SCRIPT = (
     + """
 import ctypes, os, resource, sys, threading, time
 import llvmlite.binding as llvm
+from tessel.compiler.backends.llvm.target import initialize
 from tessel.runtime.pool import get_pool
 pool = get_pool()
+initialize()
 target = llvm.Target.from_default_triple().create_target_machine(jit=True)
 engine = llvm.create_mcjit_compiler(llvm.parse_assembly(COUNT), target)
 engine.finalize_object()
@@ -314,14 +319,9 @@ run = lambda nthreads: pool.run(count, ctypes.addressof(slots), nthreads)
 
 
 def run_script(text: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", SCRIPT + text],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 0, (done.returncode, done.stderr)
-    assert done.stderr == ""
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", SCRIPT + text]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
 

@@ -1,8 +1,11 @@
 """What backends share: the machine that code is generated for, and memory as it wants it."""
 
+import os
 from dataclasses import dataclass
 
 import numpy as np
+
+from ..types import TensorType
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 
@@ -12,6 +15,18 @@ def aligned_empty(nbytes: int) -> np.ndarray:
     raw = np.empty(nbytes + ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % ALIGNMENT
     return raw[start : start + nbytes]
+
+
+def available_cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def has_bytes(type) -> bool:
+    """Whether values of the type lie in memory: not strings, sequences and maps."""
+    return isinstance(type, TensorType) and type.dtype.kind != "s"
 
 
 @dataclass(frozen=True)

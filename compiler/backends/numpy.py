@@ -13,6 +13,7 @@ from ..loops import expr as s
 from ..loops.expr import Axis, Expr
 from ..loops.nest import Call, ExternCall, For, If, Kernel, Program, Ref, Slot, Store
 from ..types import BOOL, DType, TensorType, dtype_of
+from .base import has_bytes
 
 LIMIT = 1 << 24  # elements that one evaluation may hold
 
@@ -311,11 +312,6 @@ def _run(steps, memory: _Memory, loops: dict) -> None:
                 run_extern(step, lambda r, t: memory.array(r, t, loops), memory.others)
 
 
-def has_bytes(type) -> bool:
-    """Whether values of the type lie in memory: not strings, sequences and maps."""
-    return isinstance(type, TensorType) and type.dtype.kind != "s"
-
-
 class Objects:
     """Values that have no bytes, by their places: what extern calls hand to each other."""
 
@@ -351,4 +347,4 @@ def run_extern(step: ExternCall, array: Callable, objects: Objects) -> None:
             objects[ref] = result
 
 
-__all__ = ["NUMPY", "NumpyModule", "Objects", "cast_array", "run_extern", "run_kernel"]
+__all__ = ["NUMPY", "NumpyModule", "Objects", "cast_array", "has_bytes", "run_extern", "run_kernel"]

@@ -4,11 +4,10 @@ code = compile_program(program, target)       -> NativeCode
 """
 
 import hashlib
-import os
 from collections.abc import Callable
 
 from ...loops.nest import Program
-from ..base import CpuTarget
+from ..base import CpuTarget, available_cores
 from .cache import ObjectCache, cache_folder
 from .codegen import generator_version, kernel_module, object_code, optimize
 from .native_code import MAIN, NativeCode
@@ -45,8 +44,7 @@ def compile_program(
         if progress is not None:
             progress(len(objects), len(plan.codes))
 
-    jobs = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    compile_all(missing, len(missing), target, min(jobs or 1, MAX_JOBS), done)
+    compile_all(missing, len(missing), target, min(available_cores(), MAX_JOBS), done)
     entry = str(main_module(plan, target, updates))
     key = "m_" + hashlib.sha256(f"{generator_version()}{target!r}{entry}".encode()).hexdigest()[:24]
     found = cache.get(key)
@@ -56,7 +54,7 @@ def compile_program(
     objects[MAIN] = found
     return NativeCode(
         target, objects, plan.weights, plan.layout, program.arena, plan.scratch,
-        plan.cost >= SMALL, plan.externs, plan,
+        plan.cost >= SMALL, plan.externs, plan.tail, plan,
     )  # fmt: skip
 
 

@@ -8,7 +8,6 @@ overwritten, rather than run.
 
 import hashlib
 import os
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -40,6 +39,8 @@ class ObjectCache:
     def put(self, key: str, data: bytes) -> None:
         if self.folder is None:
             return
+        import tempfile  # slow to import, and nothing that only reads needs it
+
         place = self.folder / key[:2]
         temporary = None
         try:

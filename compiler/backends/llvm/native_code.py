@@ -42,7 +42,8 @@ class NativeCode:
     """What a package keeps of a compiled program.
 
     `objects` are object files by kernel name, the entry under MAIN; `weights` the arrays that the
-    entry reads, in order; `arena` and `scratch` bytes of memory (scratch: per thread).
+    entry reads, in order; `arena` and `scratch` bytes of memory (scratch: per thread). The last
+    `tail` of the `externs` are not called by the entry: they are run when it has returned.
     """
 
     target: CpuTarget
@@ -53,4 +54,5 @@ class NativeCode:
     scratch: int
     parallel: bool
     externs: list
+    tail: int = 0
     plan: object = None

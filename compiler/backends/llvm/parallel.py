@@ -19,7 +19,7 @@ from typing import BinaryIO
 from ..base import CpuTarget
 from .codegen import object_code
 
-WORTH = 12  # kernels from which starting workers (about 0.3 s) pays
+WORTH = 24  # kernels from which starting workers (about 0.3 s of each core) pays
 LENGTH = struct.Struct("<Q")
 
 
@@ -32,17 +32,20 @@ def compile_all(
 ) -> None:
     """Compile `count` named modules, whose text is made when called for, with `jobs` processes.
 
-    `done(name, object)` is called from several threads, once per module.
+    `done(name, object)` is called from several threads, once per module. Few modules go to a
+    thread instead: LLVM works without the GIL on one while the text of the next is made.
     """
-    if jobs < 2 or count < WORTH:
+    if jobs < 2 or count < 2:
         for name, text in modules:
             done(name, object_code(text(), target))
         return
+    few = count < WORTH
+    jobs = 1 if few else jobs
     tasks: queue.Queue = queue.Queue(maxsize=2 * jobs)
     errors: list[BaseException] = []
 
     def serve() -> None:
-        worker = _Worker(target)
+        worker = _Here(target) if few else _Worker(target)
         while (task := tasks.get()) is not None:
             try:
                 done(task[0], worker.compile(task[1]))
@@ -63,6 +66,19 @@ def compile_all(
         t.join()
     if errors:
         raise errors[0]
+
+
+class _Here:
+    """In the place of a worker: compiles in the thread that asks."""
+
+    def __init__(self, target: CpuTarget):
+        self.target = target
+
+    def compile(self, text: str) -> bytes:
+        return object_code(text, self.target)
+
+    def close(self) -> None:
+        """There is no process to end."""
 
 
 class _Worker:

@@ -15,15 +15,14 @@ elsewhere it is one mutex and condition variable for the process.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from llvmlite import ir
+
+from .pool_layout import LINE, PoolHost
 
 I1, I8, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 32, 64))
 PTR, VOID = ir.PointerType(), ir.VoidType()
 
-# Two cache lines: the prefetcher of adjacent lines pairs them.
-LINE = 128
 SLEEPERS = 8
 ROUND_SYMBOL = "tessel_pool_round"
 # Larger than any libc's pthread_attr_t, sigset_t, mutex or condition variable.
@@ -31,27 +30,6 @@ OS_OBJECT = ir.ArrayType(I64, 32)
 
 _FUTEX_WAIT_PRIVATE, _FUTEX_WAKE_PRIVATE, _EVERYONE = 128, 129, 2**31 - 1
 _ISB_SY = 15
-
-
-@dataclass(frozen=True)
-class PoolHost:
-    """What the pool must know of the machine it runs on.
-
-    triple          LLVM triple of the process
-    futex           number of the Linux futex system call; None takes mutex and condition variable
-    set_mask        SIG_SETMASK
-    fatal_signals   signals that a thread raises itself: workers leave these unblocked, and block
-                    all others so that Python's handlers stay with the threads of Python
-    """
-
-    triple: str
-    futex: int | None
-    set_mask: int
-    fatal_signals: tuple[int, ...]
-
-    @property
-    def arch(self) -> str:
-        return self.triple.split("-")[0]
 
 
 class FutexSleep:

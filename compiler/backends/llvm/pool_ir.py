@@ -16,20 +16,19 @@ All threads of a run pass its every barrier, with the nthreads that the entry wa
 one thread has no barrier (null) and passes through `tessel_barrier` untouched.
 """
 
+import llvmlite.binding as llvm
 from llvmlite import ir
 
 from .park_ir import (
     I8,
     I32,
     I64,
-    LINE,
     OS_OBJECT,
     PTR,
     ROUND_SYMBOL,
     VOID,
     FutexSleep,
     MutexSleep,
-    PoolHost,
     at,
     build_spin,
     build_wait,
@@ -40,28 +39,37 @@ from .park_ir import (
     wait_until,
     zeroed,
 )
+from .pool_layout import (
+    ACTIVE,
+    ARGS_AT,
+    BARRIER_ROUNDS,
+    BARRIER_SYMBOL,
+    BARRIER_WORD,
+    CORES,
+    ENTRY_AT,
+    FPMODE_AT,
+    LINE,
+    LOCK,
+    MAIL_POOL,
+    MAIL_TID,
+    MAILBOXES,
+    MAX_THREADS,
+    NTHREADS_AT,
+    PENDING_WORD,
+    STARTED,
+    STATE_BYTES,
+    PoolHost,
+)
 
 ENTRY = ir.FunctionType(VOID, [PTR, I64, I64, PTR])
 ENTRY_PTR = ENTRY.as_pointer()  # a pointer that carries the type a call needs
 BARRIER = ir.FunctionType(VOID, [PTR, I64])
-BARRIER_SYMBOL = "tessel_barrier"
 
-MAX_THREADS = 512
 STACK_BYTES = 4 << 20
 
 # How many rounds of ROUND_NS a worker waits awake for the next run, and a thread for its peers
 # within a run, before it sleeps. Waking a sleeper costs tens of microseconds.
-ROUND_NS = 10_000
 IDLE_ROUNDS, BUSY_ROUNDS, CROWDED_ROUNDS = 5, 20, 0
-
-# Layout of the state, in bytes.
-LOCK, STARTED = 0, 8
-ENTRY_AT, ARGS_AT, NTHREADS_AT, FPMODE_AT = LINE, LINE + 8, LINE + 16, LINE + 24
-CORES = LINE + 32
-PENDING_WORD, BARRIER_WORD, MAILBOXES = 2 * LINE, 3 * LINE, 4 * LINE
-STATE_BYTES = MAILBOXES + MAX_THREADS * LINE
-BARRIER_ROUNDS = 16  # in the barrier's word, after value and sleepers
-MAIL_POOL, MAIL_TID = 16, 24  # in a mailbox, likewise
 
 
 def declare_barrier(module: ir.Module) -> ir.Function:
@@ -84,6 +92,17 @@ def build_pool_module(host: PoolHost) -> ir.Module:
     _build_run(module, host, wait, wake, grow)
     _build_reset(module, kernel)
     return module
+
+
+def pool_object(host: PoolHost) -> bytes:
+    """The pool's code as an object file."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    module = llvm.parse_assembly(str(build_pool_module(host)))
+    module.verify()
+    target = llvm.Target.from_triple(host.triple)
+    tm = target.create_target_machine(opt=2, reloc="pic", codemodel="default", jit=False)
+    return tm.emit_object(module)
 
 
 def _build_barrier(module: ir.Module, wait: ir.Function, wake: ir.Function) -> ir.Function:
@@ -185,14 +204,17 @@ def _build_run(
     module: ir.Module, host: PoolHost, wait: ir.Function, wake: ir.Function, grow: ir.Function
 ) -> ir.Function:
     """The caller is thread 0. A busy pool is not waited for: the run goes on alone, which gives
-    the same result and never puts two runs' threads on the same cores."""
+    the same result. `active` counts the threads of all runs, also of those that are alone: while
+    there are others, a run takes no more threads than they leave cores, as two that take turns on
+    a core make each other wait at barriers."""
     function, b, (pool, entry, args, asked) = new_function(
         module, "tessel_pool_run", I64, [PTR, ENTRY_PTR, PTR, I64], exported=True
     )
-    _, shared, staffed, alone, unlock_alone = new_blocks(
-        b, "shared", "staffed", "alone", "unlock_alone"
+    _, shared, free, staffed, alone, unlock_alone = new_blocks(
+        b, "shared", "free", "staffed", "alone", "unlock_alone"
     )
-    lock = at(b, pool, LOCK)
+    lock, active = at(b, pool, LOCK), at(b, pool, ACTIVE)
+    cores = b.load(at(b, pool, CORES), typ=I64)
     b.cbranch(b.icmp_signed("<=", asked, I64(1)), alone, shared)
 
     b.position_at_end(shared)
@@ -201,6 +223,12 @@ def _build_run(
     taken = b.atomic_rmw("xchg", lock, I64(1), "seq_cst")
     with b.if_then(b.icmp_unsigned("!=", taken, I64(0))):
         b.branch(alone)
+    others = b.load_atomic(active, "seq_cst", 8, typ=I64)
+    room = b.select(b.icmp_unsigned("==", others, I64(0)), asked, b.sub(cores, others))
+    asked = b.select(b.icmp_signed("<", asked, room), asked, room)
+    b.cbranch(b.icmp_signed("<=", asked, I64(1)), unlock_alone, free)
+
+    b.position_at_end(free)
     wanted = b.sub(asked, I64(1))
     there = b.load(at(b, pool, STARTED), typ=I64)
     with b.if_else(b.icmp_unsigned("<", there, wanted)) as (short, enough):
@@ -220,13 +248,13 @@ def _build_run(
     b.store(args, at(b, pool, ARGS_AT))
     b.store(nthreads, at(b, pool, NTHREADS_AT))
     _store_fp_mode(b, module, host, at(b, pool, FPMODE_AT))
-    cores = b.load(at(b, pool, CORES), typ=I64)
     crowded = b.icmp_unsigned(">", nthreads, cores)
     # Spinning keeps the awaited thread off the core when there are more threads than cores.
     rounds = b.select(crowded, I64(CROWDED_ROUNDS), I64(BUSY_ROUNDS))
     b.store(I64(0), barrier)
     b.store(rounds, at(b, barrier, BARRIER_ROUNDS))
     b.store(workers, pending)
+    b.atomic_rmw("add", active, nthreads, "seq_cst")
 
     send, sent = b.append_basic_block("send"), b.append_basic_block("sent")
     b.branch(send)
@@ -243,6 +271,7 @@ def _build_run(
     b.position_at_end(sent)
     b.call(entry, [args, I64(0), nthreads, barrier])
     wait_until(b, pending, lambda value: b.icmp_unsigned("==", value, I64(0)), wait, rounds)
+    b.atomic_rmw("sub", active, nthreads, "seq_cst")
     b.atomic_rmw("xchg", lock, I64(0), "seq_cst")
     b.ret(nthreads)
 
@@ -250,7 +279,9 @@ def _build_run(
     b.atomic_rmw("xchg", lock, I64(0), "seq_cst")
     b.branch(alone)
     b.position_at_end(alone)
+    b.atomic_rmw("add", active, I64(1), "seq_cst")
     b.call(entry, [args, I64(0), I64(1), ir.Constant(PTR, None)])
+    b.atomic_rmw("sub", active, I64(1), "seq_cst")
     b.ret(I64(1))
     return function
 

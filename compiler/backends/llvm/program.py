@@ -5,7 +5,7 @@
 `table` holds pointers: arena, scratch, callback, then inputs, outputs, weights (`Layout`). Threads
 take their share of each kernel's units and meet at barriers, which stand only where a step reads
 or overwrites what another thread may still be working on. A kernel too small to share runs on
-thread 0.
+thread 0. Python kernels at the end of the schedule are left to the caller (`Plan.tail`).
 """
 
 from dataclasses import dataclass, field, replace
@@ -50,6 +50,17 @@ class Plan:
     scratch: int
     cost: float
     externs: list[ExternCall] = field(default_factory=list)
+
+    @property
+    def tail(self) -> int:
+        """How many calls of Python kernels end the program, with nothing after them.
+
+        Machine code need not call these back: whoever runs the entry makes them afterwards.
+        """
+        count = 0
+        while count < len(self.steps) and isinstance(self.steps[-1 - count], ExternCall):
+            count += 1
+        return count
 
     @property
     def layout(self) -> Layout:
@@ -185,12 +196,13 @@ class Main:
         self.functions: dict[str, ir.Function] = {}
         self.pending: list[tuple] = []  # (shared, reads, writes, group) since a barrier
         self.scratch = None
+        self.tail = plan.tail
 
     def emit(self) -> None:
         offset = self.b.mul(self.tid, i64(self.plan.scratch))
         self.scratch = self.b.gep(self._pointer(Layout.SCRATCH), [offset], source_etype=I8)
         self.is_first = self.b.icmp_signed("==", self.tid, i64(0))
-        self._steps(self.plan.steps)
+        self._steps(self.plan.steps[: len(self.plan.steps) - self.tail])
         self.b.ret_void()
 
     def _steps(self, steps: list) -> None:

@@ -53,7 +53,8 @@ def stamped_code(code: NativeCode, threads: int, updates: dict[int, int]):
     module = stamped_module(plan, code.target, updates)
     objects = code.objects | {MAIN: object_code(module, code.target)}
     layout = Layout(layout.inputs, layout.outputs, layout.weights + 1)
-    return replace(code, objects=objects, weights=[*code.weights, raw], layout=layout), stamps
+    weights = [*code.weights, raw]
+    return replace(code, objects=objects, weights=weights, layout=layout, tail=0), stamps
 
 
 def _pitch(rows: int) -> int:
@@ -74,6 +75,7 @@ def stamped_module(
 class _Stamped(Main):
     def __init__(self, plan: Plan, module: ir.Module, f: ir.Function, updates):
         super().__init__(plan, module, f, updates)
+        self.tail = 0  # kernels that end the program in Python are called, to be timed like others
         steps = list(stamped_steps(plan.steps))
         self.rows = {id(step): row for row, step in enumerate(steps)}
         self.waiting = len(steps)

@@ -2,13 +2,14 @@
 
 `host()` reads this machine; named targets are fixed. A package keeps its target's name and the
 features that its code needs, and the loader refuses code that this machine cannot run.
+
+LLVM is imported where it is needed: loading a package's code usually needs none.
 """
 
 import functools
+import platform
 import re
 from pathlib import Path
-
-import llvmlite.binding as llvm
 
 from ...errors import UsageError
 from ..base import CpuTarget
@@ -31,6 +32,8 @@ NAMED = {
 @functools.cache
 def initialize() -> None:
     """Make LLVM's code generators known, once."""
+    import llvmlite.binding as llvm
+
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
 
@@ -38,6 +41,8 @@ def initialize() -> None:
 @functools.cache
 def host() -> CpuTarget:
     """This machine."""
+    import llvmlite.binding as llvm
+
     initialize()
     triple = llvm.get_process_triple()
     try:
@@ -87,11 +92,6 @@ def parse_target(text: str) -> CpuTarget:
 
 def runs_here(target: CpuTarget) -> str | None:
     """Why code for `target` cannot run on this machine, or None."""
-    here = host()
-    if target.triple.split("-")[0] != here.triple.split("-")[0]:
-        return f"it is code for {target.triple.split('-')[0]}"
-    if target == here:
-        return None
     needed = {
         "x86-64-v2": {"sse4.2", "ssse3", "popcnt"},
         "x86-64-v3": {"avx2", "fma", "bmi2", "f16c"},
@@ -99,13 +99,40 @@ def runs_here(target: CpuTarget) -> str | None:
     }.get(target.cpu)
     if needed is None:
         needed = {f[1:] for f in target.features.split(",") if f.startswith("+")}
+    if target.triple == _X86 and platform.machine() == "x86_64" and _linux_tells(needed):
+        return None
+    here = host()
+    if target.triple.split("-")[0] != here.triple.split("-")[0]:
+        return f"it is code for {target.triple.split('-')[0]}"
+    if target == here:
+        return None
     missing = needed - {f[1:] for f in here.features.split(",") if f.startswith("+")}
     return f"this CPU lacks {', '.join(sorted(missing)[:6])}" if missing else None
+
+
+# LLVM's names of features that Linux names otherwise, apart from dots and underscores.
+_LINUX_NAMES = {
+    "64bit": "lm", "bmi": "bmi1", "crc32": "sse42", "lzcnt": "abm", "pclmul": "pclmulqdq",
+    "prfchw": "3dnowprefetch", "rdrnd": "rdrand", "sahf": "lahflm", "sha": "shani", "sse3": "pni",
+}  # fmt: skip
+
+
+def _linux_tells(features: set[str]) -> bool:
+    """Whether Linux says that this x86 CPU has `features`; False also where it says nothing."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            flags = next((line for line in file if line.startswith("flags")), "")
+    except OSError:
+        return False
+    known = set(flags.replace("_", "").split())
+    return {_LINUX_NAMES.get(f, f.replace(".", "")) for f in features} <= known
 
 
 @functools.lru_cache(maxsize=8)
 def machine(target: CpuTarget):
     """LLVM's TargetMachine."""
+    import llvmlite.binding as llvm
+
     initialize()
     t = llvm.Target.from_triple(target.triple)
     return t.create_target_machine(

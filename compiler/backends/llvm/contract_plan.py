@@ -18,6 +18,7 @@ from ..numpy import evaluate
 SCRATCH = 1 << 20  # bytes that packing may take per thread
 LINE = 64  # bytes of a cache line
 TURN = 16  # panels of B from which turning A pays
+PIECE = 16 << 20  # bytes of weights that are packed at a time
 PAGE = 4096  # addresses that differ by a multiple of it share a set of the first-level cache
 
 
@@ -291,26 +292,37 @@ def pack_constant(plan: ContractSchedule, arrays: dict[Buffer, np.ndarray]) -> n
     """B as panels [n outer…, batch…, panel, k, column], zero past the end; of `pairs`,
     [n outer…, batch…, panel, pair of k, column, 2] in i16. The last panel overlaps the one
     before it."""
-    c = plan.contraction
-    outer = [a for a in plan.outer if a in c.b.free]
-    axes = [*outer, plan.n, *c.k]
-    value = evaluate(c.b, axes, arrays)
-    shape = [a.extent for a in axes]
-    value = np.broadcast_to(
-        value.reshape([1] * (len(axes) - value.ndim) + list(value.shape)), shape
-    )
-    lead = [a.extent for a in outer]
-    value = value.reshape(*lead, plan.n.extent, plan.depth)
+    outer = [a for a in plan.outer if a in plan.contraction.b.free]
     each = 2 if plan.pairs else 1
-    columns, more = plan.width - plan.n.extent, plan.steps * each - plan.depth
-    if columns > 0 or more:
-        value = np.pad(value, [(0, 0)] * len(lead) + [(0, max(0, columns)), (0, more)])
-    if plan.pairs:
-        value = value.astype(np.int16)
-    value = value.reshape(*lead, -1, plan.steps, each)
-    packed = aligned_empty(plan.panels * value[..., : plan.width, :, :].nbytes).view(value.dtype)
-    packed = packed.reshape(*lead, plan.panels, plan.steps, plan.width, each)
-    for p, first in enumerate(plan.first_columns()):
-        panel = value[..., first : first + plan.width, :, :]
-        packed[..., p, :, :, :] = np.moveaxis(panel, -2, -3)
+    dtype = np.dtype(np.int16) if plan.pairs else plan.dtype.numpy
+    shape = (*[a.extent for a in outer], plan.panels, plan.steps, plan.width, each)
+    packed = aligned_empty(prod(shape) * dtype.itemsize).view(dtype).reshape(shape)
+    firsts = plan.first_columns()
+    some = max(1, PIECE * plan.panels // max(1, packed.nbytes))
+    for start in range(0, plan.panels, some):
+        here = firsts[start : start + some]
+        columns = min(plan.n.extent, here[-1] + plan.width) - here[0]
+        value = _columns(plan, outer, here[0], columns, arrays)
+        missing, more = plan.width - columns, plan.steps * each - plan.depth
+        if missing > 0 or more:
+            pads = [(0, 0)] * len(outer)
+            value = np.pad(value, [*pads, (0, max(0, missing)), (0, more)])
+        value = value.reshape(*value.shape[:-1], plan.steps, each)
+        for p, first in enumerate(here, start):
+            panel = value[..., first - here[0] :, :, :][..., : plan.width, :, :]
+            packed[..., p, :, :, :] = np.moveaxis(panel, -2, -3)
     return packed if plan.pairs else packed[..., 0]
+
+
+def _columns(
+    plan: ContractSchedule, outer: list[Axis], first: int, count: int, arrays
+) -> np.ndarray:
+    """Columns of B from `first` on: [outer…, column, k]."""
+    c = plan.contraction
+    column = Axis("n", count)
+    b = s.substitute(c.b, {plan.n: s.add(s.axis(column), s.const(first))})
+    axes = [*outer, column, *c.k]
+    shape = [a.extent for a in axes]
+    value = evaluate(b, axes, arrays)
+    value = value.reshape([1] * (len(axes) - value.ndim) + list(value.shape))
+    return np.broadcast_to(value, shape).reshape(*[a.extent for a in outer], count, plan.depth)

@@ -65,6 +65,8 @@ class NativeModule:
             frame = self._frames[threads].pop()
         except (KeyError, IndexError):
             frame = _Frame(self.code, self._weights, threads, self._externs)
+        if frame.turn is not None:
+            frame.turn.value ^= 1
         table, position = frame.table, Layout.FIRST
         for x in inputs:
             table[position] = data_address(x)
@@ -102,6 +104,11 @@ class _Frame:
         self.table = (ctypes.c_void_p * code.layout.size)()
         self.address = ctypes.addressof(self.table)
         start = self.memory.ctypes.data
+        self.turn = None
+        if code.counters:
+            counters = code.arena - code.counters
+            self.memory[counters : code.arena] = 0
+            self.turn = ctypes.c_int64.from_address(start + counters)
         self.table[Layout.ARENA], self.table[Layout.SCRATCH] = start, start + arena
         for i, w in enumerate(weights):
             self.table[code.layout.position("weight", i)] = w.ctypes.data

@@ -32,6 +32,7 @@ def dump_code(code, packed: Packed, objects: dict[str, bytes]) -> dict[str, Any]
         "parallel": code.parallel,
         "externs": [_dump_extern(e) for e in code.externs],
         "tail": code.tail,
+        "counters": code.counters,
     }
 
 
@@ -48,10 +49,13 @@ def load_code(
     layout = Layout(*entry["layout"])
     if layout.weights != len(arrays):
         raise PackageError("the package's weights do not fit its code", where=where)
+    counters = entry.get("counters", 0)
+    if not 0 <= counters <= entry["arena"]:
+        raise PackageError("the package's memory does not fit its code", where=where)
     return NativeCode(
         machine, {name: objects[key] for key, name in entry["objects"].items()}, arrays, layout,
         entry["arena"], entry["scratch"], entry["parallel"],
-        [_load_extern(e) for e in entry["externs"]], entry.get("tail", 0),
+        [_load_extern(e) for e in entry["externs"]], entry.get("tail", 0), counters,
     )  # fmt: skip
 
 

@@ -53,8 +53,8 @@ def compile_program(
         cache.put(key, found)
     objects[MAIN] = found
     return NativeCode(
-        target, objects, plan.weights, plan.layout, program.arena, plan.scratch,
-        plan.cost >= SMALL, plan.externs, plan.tail, plan,
+        target, objects, plan.weights, plan.layout, plan.arena, plan.scratch,
+        plan.cost >= SMALL, plan.externs, plan.tail, plan.counters, plan,
     )  # fmt: skip
 
 

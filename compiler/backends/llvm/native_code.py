@@ -43,7 +43,9 @@ class NativeCode:
 
     `objects` are object files by kernel name, the entry under MAIN; `weights` the arrays that the
     entry reads, in order; `arena` and `scratch` bytes of memory (scratch: per thread). The last
-    `tail` of the `externs` are not called by the entry: they are run when it has returned.
+    `tail` of the `externs` are not called by the entry: they are run when it has returned. The last
+    `counters` bytes of the arena are zero before the first run, and their first word changes from
+    run to run between even and odd.
     """
 
     target: CpuTarget
@@ -55,4 +57,5 @@ class NativeCode:
     parallel: bool
     externs: list
     tail: int = 0
+    counters: int = 0
     plan: object = None

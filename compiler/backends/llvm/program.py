@@ -8,6 +8,7 @@ or overwrites what another thread may still be working on. A kernel too small to
 thread 0. Python kernels at the end of the schedule are left to the caller (`Plan.tail`).
 """
 
+import functools
 from dataclasses import dataclass, field, replace
 
 import llvmlite.ir as ir
@@ -16,7 +17,8 @@ import numpy as np
 from ...loops.expr import Buffer
 from ...loops.nest import Call, ExternCall, For, If, Program, Ref
 from ...types import TensorType
-from ..base import CpuTarget
+from ..base import ALIGNMENT, CpuTarget
+from .balance import Balance, balanced, counter_bytes
 from .codegen import KernelCode, schedule_kernel
 from .native_code import MAIN, Layout
 from .pool_ir import declare_barrier
@@ -61,6 +63,21 @@ class Plan:
         while count < len(self.steps) and isinstance(self.steps[-1 - count], ExternCall):
             count += 1
         return count
+
+    @functools.cached_property
+    def balanced(self) -> dict[int, int]:
+        """The place among the counters of each step that has some, by its id."""
+        return {id(step): i for i, step in enumerate(balanced(self.steps, is_shared))}
+
+    @property
+    def counters(self) -> int:
+        """Bytes of the counters, behind the arena (`balance.py`)."""
+        return counter_bytes(len(self.balanced))
+
+    @property
+    def arena(self) -> int:
+        """Bytes of the arena and the counters."""
+        return -(-self.program.arena // ALIGNMENT) * ALIGNMENT + self.counters
 
     @property
     def layout(self) -> Layout:
@@ -197,11 +214,17 @@ class Main:
         self.pending: list[tuple] = []  # (shared, reads, writes, group) since a barrier
         self.scratch = None
         self.tail = plan.tail
+        self.balance: Balance | None = None
 
     def emit(self) -> None:
         offset = self.b.mul(self.tid, i64(self.plan.scratch))
         self.scratch = self.b.gep(self._pointer(Layout.SCRATCH), [offset], source_etype=I8)
         self.is_first = self.b.icmp_signed("==", self.tid, i64(0))
+        if self.plan.counters:
+            behind = i64(self.plan.arena - self.plan.counters)
+            start = self.b.gep(self._pointer(Layout.ARENA), [behind], source_etype=I8)
+            rows = self.plan.balanced
+            self.balance = Balance(self.b, start, rows, self.tid, self.threads)
         self._steps(self.plan.steps[: len(self.plan.steps) - self.tail])
         self.b.ret_void()
 
@@ -259,13 +282,25 @@ class Main:
             reads = reads + writes
         self._order(shared, reads, writes, step.call.group)
         if shared:
-            begin = self.b.sdiv(self.b.mul(self.tid, i64(units)), self.threads)
-            after = self.b.add(self.tid, i64(1))
-            end = self.b.sdiv(self.b.mul(after, i64(units)), self.threads)
-            self._invoke(step, begin, end)
+            invoke = lambda begin, end: self._invoke(step, begin, end)
+            if id(step) in self.plan.balanced:
+                self.balance.run(step, lambda owner: self._part(owner, units), invoke)
+            else:
+                invoke(*self._part(self.tid, units))
+            self._done(step)
         else:
             with self.b.if_then(self.is_first):
                 self._invoke(step, i64(0), i64(units))
+                self._done(step)
+
+    def _part(self, owner: ir.Value, units: int) -> tuple[ir.Value, ir.Value]:
+        """A thread's part of the units, from and to."""
+        begin = self.b.sdiv(self.b.mul(owner, i64(units)), self.threads)
+        after = self.b.add(owner, i64(1))
+        return begin, self.b.sdiv(self.b.mul(after, i64(units)), self.threads)
+
+    def _done(self, step: Scheduled) -> None:
+        """This thread has no more units of the step."""
 
     def _invoke(self, step: Scheduled, begin, end) -> None:
         code = step.code

@@ -93,12 +93,12 @@ class _Stamped(Main):
         self.b.store(self.b.call(self.now, []), self.last)
         super().emit()
 
-    def _stamp(self, row: int) -> None:
+    def _stamp(self, row: int, rounds: int = 1) -> None:
         b = self.b
         now = b.call(self.now, [])
         spent = b.sub(now, b.load(self.last, typ=I64))
         b.store(now, self.last)
-        for offset, more in ((0, spent), (8, i64(1))):
+        for offset, more in ((0, spent), (8, i64(rounds))):
             place = b.gep(self.stamps, [i64(ROW * row + offset)], source_etype=I8)
             b.store(b.add(b.load(place, typ=I64), more), place)
 
@@ -110,6 +110,9 @@ class _Stamped(Main):
 
     def _invoke(self, step: Scheduled, begin, end) -> None:
         super()._invoke(step, begin, end)
+        self._stamp(self.rows[id(step)], rounds=0)
+
+    def _done(self, step: Scheduled) -> None:
         self._stamp(self.rows[id(step)])
 
     def _call_back(self, step: ExternCall, places: ir.Value) -> None:

@@ -1,8 +1,7 @@
 """Programs compiled for another machine, linked without its libraries and run by an emulator.
 
-    module = ForeignModule(code, output_types, {})     as `NativeModule`, one executable per program
-    executable = link(codes, folder)                   many programs in one executable
-    results = executable.run([Job(number, inputs, outputs), …])
+    executable = link(codes, folder)
+    findings = executable.run([Job(number, inputs, outputs), …])
 
 An executable is the programs' objects and a runner in LLVM IR that needs no C library: it makes
 its system calls by itself, which Linux numbers alike on AArch64 and RISC-V. It reads jobs from its
@@ -18,21 +17,21 @@ the given bytes back. Arrays lie between spaces of CANARY: a store beside its ar
 import shutil
 import struct
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import llvmlite.binding as llvm
 import numpy as np
-from tessel.compiler.backends.base import CpuTarget
+from tessel.compiler.backends.base import ALIGNMENT, CpuTarget
 from tessel.compiler.backends.llvm.codegen import object_code
 from tessel.compiler.backends.llvm.native_code import MAIN, Layout, NativeCode
 from tessel.compiler.backends.llvm.program import main_module
-from tessel.compiler.backends.llvm.target import NAMED, machine
+from tessel.compiler.backends.llvm.target import machine
 
 FOREIGN = ("aarch64", "riscv64")
 CANARY, SPACE = 0xA5, 64  # the byte between arrays, and how many of them at least
+PATIENCE = 600  # seconds; a program that loops forever fails its test
 HEADER = struct.Struct("<4q")
 # The number of a system call goes to one register, its arguments to others.
 SYSTEM_CALL = {
@@ -180,11 +179,12 @@ class Executable:
         process died, or it changed bytes outside its outputs."""
         images = [_image(self.codes[job.program], job) for job in jobs]
         findings: list[str | None] = []
+        arch = self.codes[0].target.triple.split("-")[0]
         while len(findings) < len(jobs):
             rest = range(len(findings), len(jobs))
             data = b"".join(images[i][0] for i in rest)
-            arch = self.codes[0].target.triple.split("-")[0]
-            done = subprocess.run([emulator(arch), self.path], input=data, capture_output=True)
+            command = [emulator(arch), self.path]
+            done = subprocess.run(command, input=data, capture_output=True, timeout=PATIENCE)
             position = 0
             for i in rest:
                 _, given, places = images[i]
@@ -199,9 +199,8 @@ class Executable:
 
 def _image(code: NativeCode, job: Job) -> tuple[bytes, bytes, list[int]]:
     """(what the runner reads, its memory's given bytes, places of the outputs)."""
-    layout = code.layout
-    memory, places = bytearray(), []
-    memory += bytes(8 * layout.size)
+    layout, places = code.layout, []
+    memory = bytearray(8 * layout.size)
     for array in (*job.outputs, *job.inputs, *code.weights):
         memory += bytes([CANARY]) * (SPACE + -len(memory) % SPACE)
         places.append(len(memory))
@@ -210,14 +209,15 @@ def _image(code: NativeCode, job: Job) -> tuple[bytes, bytes, list[int]]:
     given = len(memory)
     outputs, rest = places[: layout.outputs], places[layout.outputs :]
     inputs, weights = rest[: layout.inputs], rest[layout.inputs :]
-    scratch = given - given % -64 + -(-code.arena // 64) * 64
+    arena = -(-given // ALIGNMENT) * ALIGNMENT
+    scratch = arena + -(-code.arena // ALIGNMENT) * ALIGNMENT
     table = [0] * layout.size
-    table[Layout.ARENA], table[Layout.SCRATCH] = -(-given // 64) * 64, scratch
+    table[Layout.ARENA], table[Layout.SCRATCH] = arena, scratch
     for kind, found in (("input", inputs), ("output", outputs), ("weight", weights)):
         for i, place in enumerate(found):
             table[layout.position(kind, i)] = place
     memory[: 8 * layout.size] = struct.pack(f"<{layout.size}q", *table)
-    size = scratch + code.scratch + 4096
+    size = scratch + code.scratch + ALIGNMENT
     header = HEADER.pack(job.program, size, given, layout.size)
     return header + memory, bytes(memory), outputs
 
@@ -264,7 +264,7 @@ def _link(
         (folder / f"{name}.o").write_bytes(data)
     files = "\n".join(f"{folder / name}.o" for name in ("runner", "call", *objects))
     (folder / "objects").write_text(files)
-    _call([f"{tool}ld", "-static", "-o", path, f"@{folder / 'objects'}"])
+    _call([f"{tool}ld", "-static", "--no-relax", "-o", path, f"@{folder / 'objects'}"])
     return Executable(path, codes)
 
 
@@ -284,22 +284,3 @@ def _runner(target: CpuTarget, names: Sequence[str]) -> bytes:
     parsed = llvm.parse_assembly(text)
     parsed.verify()
     return machine(target).emit_object(parsed)
-
-
-class ForeignModule:
-    """Stands in for `NativeModule`: one program, linked by itself, run on one thread."""
-
-    def __init__(self, code: NativeCode, output_types: Sequence, updates: dict[int, int]):
-        assert not updates, "programs that update their inputs are not run"
-        self.code, self.output_types = code, list(output_types)
-
-    def __call__(self, inputs: Sequence[np.ndarray], threads: int, outputs=None) -> list:
-        if outputs is None:
-            outputs = [np.zeros(t.shape, t.dtype.numpy) for t in self.output_types]
-        with tempfile.TemporaryDirectory() as folder:
-            (finding,) = link([self.code], Path(folder)).run([Job(0, inputs, outputs)])
-        assert finding is None, finding
-        return outputs
-
-
-__all__ = ["FOREIGN", "NAMED", "Executable", "ForeignModule", "Job", "link", "link_whole"]

@@ -16,7 +16,7 @@ from tessel.compiler.backends.llvm.nest import NestSchedule
 from tessel.compiler.backends.llvm.target import NAMED
 from tessel.compiler.backends.llvm.window import WindowSchedule
 from tessel.compiler.backends.numpy import NumpyModule, has_bytes
-from tessel.compiler.interpret import interpret
+from tessel.compiler.interpret import bind_shapes, interpret
 from tessel.compiler.loops import expr as s
 from tessel.compiler.loops.core import PRIMITIVES
 from tessel.compiler.loops.lower import lower
@@ -123,6 +123,18 @@ def test_a_model_as_one_object(target, root, tmp_path):
     executable = link_whole(whole_object(code.plan, target), code, tmp_path)
     assert executable.run([job]) == [None]
     close(job.outputs[0], interpret(graph, [x])[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["mnist_8", "dtln_1", "tinybert_untrained"])
+def test_real_models(name, shared_models, target, tmp_path):
+    """A convolutional, a recurrent and a transformer model give what ONNX Runtime gave."""
+    model = shared_models(name)
+    graph = read(model.path, shapes={k: v.shape for k, v in model.inputs.items()})
+    arrays = [np.ascontiguousarray(model.inputs[v.name]) for v in graph.inputs]
+    program = prepared(specialize(graph, bind_shapes(graph, arrays)))
+    (received,) = run([compile_program(program, target)], [arrays], tmp_path)
+    for y, output in zip(received, graph.output_names, strict=True):
+        close(y, model.outputs[output], rtol=1e-4, atol=1e-5)
 
 
 def test_convolutions_by_winograd(target, tmp_path):

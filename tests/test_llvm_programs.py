@@ -122,6 +122,17 @@ def test_kernels_call_no_library(name, dtype):
             assert undefined(data) <= ALLOWED | ({"fma", "fmaf"} if name == "x86-64-v2" else set())
 
 
+@pytest.mark.parametrize("name", NAMED)
+def test_halves_that_are_chosen_and_gathered_call_no_library(name):
+    """LLVM finds arithmetic in what is done to their bits, if it knows that they are halves."""
+    b = Builder()
+    x, w = b.input("x", "f16[1,2,4,4]"), b.input("w", "f16[2,2,3,3]")
+    b.output("y", b.conv(x, w, pads=(1, 1, 1, 1)))
+    b.output("z", b.matmul(b.input("u", "f16[3,4]"), b.input("v", "f16[4,2]")))
+    code = compile_program(lower(b.graph), NAMED[name], cache=NO_CACHE)
+    assert all(undefined(data) <= ALLOWED for key, data in code.objects.items() if key != MAIN)
+
+
 def test_an_unknown_target_is_refused():
     with pytest.raises(UsageError, match="cpu:x86-64-v3"):
         parse_target("cpu:z80")

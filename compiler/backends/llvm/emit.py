@@ -30,6 +30,7 @@ class Emitter:
 
     def __init__(self, function: ir.Function, pointers: dict[Buffer, ir.Value], target: CpuTarget):
         self.function, self.pointers, self.target = function, pointers, target
+        self.soft_half = not target.converts_half
         self.entry = function.append_basic_block("entry")
         self.b = ir.IRBuilder(self.entry)
         self.where: dict[Axis, ir.Value] = {}
@@ -138,7 +139,7 @@ class Emitter:
     def _emit(self, e: Expr) -> ir.Value:
         match e.op:
             case "const":
-                return constant(e.data, e.dtype)
+                return constant(e.data, e.dtype, soft_half=self.soft_half)
             case "axis":
                 return self._axis(e.data)
             case "load":
@@ -198,7 +199,7 @@ class Emitter:
 
     def _load(self, e: Expr) -> ir.Value:
         (index,) = e.args
-        type = memory_type(e.dtype)
+        type = memory_type(e.dtype, self.soft_half)
         size = e.dtype.bytes
         stride = 0 if self.lane is None else self.lane_stride(index)
         if stride == 0:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import llvmlite.ir as ir
 
-from ...types import F16, DType
+from ...types import DType
 from ..base import CpuTarget
-from .types import I16, I32, Splat, vector
+from .types import I32, Splat, vector
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,6 @@ class _Words:
 def widen(b: ir.IRBuilder, x: ir.Value, source: DType) -> ir.Value:
     """The f32 value of a code. Exact."""
     form, w = FORMATS[source.name], _Words(x)
-    if source == F16:
-        x = b.bitcast(x, vector(I16, w.lanes))
     code = b.zext(x, w.word)
     if form.bias == 127:
         return b.bitcast(b.shl(code, w(16)), w.float)
@@ -126,8 +124,7 @@ def narrow(b: ir.IRBuilder, x: ir.Value, target: DType) -> ir.Value:
     sign = b.and_(b.lshr(raw, w(32 - form.bits)), w(1 << (form.bits - 1)))
     if not form.signed:
         sign = b.select(b.icmp_unsigned("==", code, w(0)), w(0), sign)
-    code = b.trunc(b.or_(code, sign), vector(ir.IntType(form.bits), w.lanes))
-    return b.bitcast(code, vector(ir.HalfType(), w.lanes)) if target == F16 else code
+    return b.trunc(b.or_(code, sign), vector(ir.IntType(form.bits), w.lanes))
 
 
 def to_odd(b: ir.IRBuilder, x: ir.Value) -> ir.Value:

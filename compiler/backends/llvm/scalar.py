@@ -285,11 +285,18 @@ def emit_cast(b: ir.IRBuilder, x: ir.Value, source: DType, target: DType) -> ir.
     return x if target.bits == source.bits else b.trunc(x, type)
 
 
+# Machines whose instructions saturate where they convert floats to ints.
+SATURATES = ("aarch64", "arm64", "riscv64")
+
+
 def _float_to_int(b: ir.IRBuilder, x: ir.Value, source: DType, target: DType) -> ir.Value:
-    """Truncate and saturate, NaN to 0: as LLVM's fptosi.sat, which it writes out lane by lane."""
+    """Truncate and saturate, NaN to 0: as LLVM's fptosi.sat, which it writes out lane by lane on
+    machines that do not saturate by themselves."""
     lanes = lanes_of(x)
     low, high = (-(1 << target.bits - 1), (1 << target.bits - 1) - 1) if target.kind == "i" else (
         0, (1 << target.bits) - 1)  # fmt: skip
+    if b.module.triple.startswith(SATURATES):
+        return _saturated(b, x, target, low, high)
     top = 2147483520 if source == F32 and target == I32 else high  # the last float not beyond
     number = lambda value: _like(x, source, value)
     y = b.select(b.fcmp_ordered(">", x, number(low)), x, number(low))  # NaN becomes low
@@ -300,6 +307,20 @@ def _float_to_int(b: ir.IRBuilder, x: ir.Value, source: DType, target: DType) ->
     if low < 0:
         result = b.select(b.fcmp_unordered("uno", x, x), _like(result, I32, 0), result)
     return result if target == I32 else b.trunc(result, vector(register_type(target), lanes))
+
+
+def _saturated(b: ir.IRBuilder, x: ir.Value, target: DType, low: int, high: int) -> ir.Value:
+    """To i32 at once, then within the target's limits. (Limits of floats would not do: LLVM makes
+    them AArch64's fmaxnm, which hands on signalling NaN.)"""
+    type = vector(register_type(I32), lanes_of(x))
+    name = f"llvm.fptosi.sat.{suffix(type)}.{suffix(x.type)}"
+    y = b.call(intrinsic(b.module, name, type, [x.type]), [x])
+    if target == I32:
+        return y
+    for sign, limit in (("<", low), (">", high)):
+        end = _like(y, I32, limit)
+        y = b.select(b.icmp_signed(sign, y, end), end, y)
+    return b.trunc(y, vector(register_type(target), lanes_of(x)))
 
 
 __all__ = ["I1", "PRIMITIVE", "emit_cast", "intrinsic", "lanes_of", "multiply_add", "splat"]

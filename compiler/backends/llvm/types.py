@@ -1,15 +1,16 @@
 """LLVM types of dtypes: in registers, and in memory.
 
 Bools are i1 in registers and bytes in memory, 4-bit integers i4 in registers and one per byte in
-memory. bf16 and float8 are i16 and i8 that are only loaded, stored and cast; signedness lives in
-the instructions, not in the type.
+memory. bf16 and float8 are i16 and i8 that are only loaded, stored and cast, and so is f16 on
+machines without its conversions (`soft_half`), where LLVM calls a library for whatever it finds to
+do with a `half`; signedness lives in the instructions, not in the type.
 """
 
 import llvmlite.ir as ir
 import numpy as np
 
 from ...errors import UnsupportedError
-from ...types import BOOL, DType
+from ...types import BOOL, F16, DType
 
 I1, I8, I16, I32, I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
 PTR = ir.PointerType()
@@ -18,10 +19,12 @@ VOID = ir.VoidType()
 _FLOATS = {"f64": ir.DoubleType(), "f32": ir.FloatType(), "f16": ir.HalfType()}
 
 
-def register_type(dtype: DType) -> ir.Type:
+def register_type(dtype: DType, soft_half: bool = False) -> ir.Type:
     """The type of a value in a register."""
     if dtype == BOOL:
         return I1
+    if dtype == F16 and soft_half:
+        return I16
     if dtype.name in _FLOATS:
         return _FLOATS[dtype.name]
     if dtype.is_int or dtype.is_float:
@@ -32,9 +35,9 @@ def register_type(dtype: DType) -> ir.Type:
     )  # fmt: skip
 
 
-def memory_type(dtype: DType) -> ir.Type:
+def memory_type(dtype: DType, soft_half: bool = False) -> ir.Type:
     """The type of an element in memory."""
-    return register_type(dtype) if dtype.bits >= 8 else I8
+    return register_type(dtype, soft_half) if dtype.bits >= 8 else I8
 
 
 def vector(type: ir.Type, lanes: int | None) -> ir.Type:
@@ -66,10 +69,10 @@ class Splat(ir.Constant):
         return self._text
 
 
-def constant(value, dtype: DType, lanes: int | None = None) -> ir.Constant:
+def constant(value, dtype: DType, lanes: int | None = None, soft_half=False) -> ir.Constant:
     """A constant of a dtype, splat over the lanes."""
-    type = register_type(dtype)
-    if dtype.is_float and dtype.name not in _FLOATS:
+    type = register_type(dtype, soft_half)
+    if dtype.is_float and isinstance(type, ir.IntType):
         value = int(np.asarray(value, dtype.numpy).view(f"u{dtype.bytes}"))
     scalar = ir.Constant(type, value)
     return scalar if lanes is None else Splat(vector(type, lanes), scalar)

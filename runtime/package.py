@@ -52,6 +52,7 @@ def save(exe: Executable, path) -> None:
         "objects": [[n, len(objects[n])] for n in names],
         "specializations": specializations,
         "packed": packed.places,
+        "winners": _winners(exe),
     }
     with Writer(path) as out:
         out.add("manifest", [json.dumps(manifest).encode()])
@@ -76,6 +77,12 @@ def _content(exe: Executable) -> tuple[Graph, list[Built]]:
     if built.graph is None:
         raise UsageError("this package's graph is not known", fix="save the original executable")
     return built.graph, [built]
+
+
+def _winners(exe: Executable) -> dict[str, dict]:
+    """The measured schedules that its code was made with, for compiling its graph anew."""
+    tuning = exe.target.tuning if isinstance(exe.target, CpuTarget) else None
+    return {} if tuning is None else {k: w.data() for k, w in tuning.used.items()}
 
 
 def _describe(signature: Signature) -> dict:
@@ -154,8 +161,9 @@ class Package:
         if foreign is not None and native:
             note = f"the package's code is for {name}, and {foreign}: compiled anew for this CPU"
         use = native and foreign is None and manifest["machine"] is not None
+        tuning = self.tuning(used=use)
         try:
-            target = open_target("cpu" if foreign is not None else name, cache)
+            target = open_target("cpu" if foreign is not None else name, cache, tuning)
         except UsageError as error:
             raise PackageError(f"the package's target: {error}", where=self.where) from None
         exe = Executable(
@@ -171,6 +179,19 @@ class Package:
         if not exe.specializations and not self.signature.symbols:
             exe.specialization({})
         return exe
+
+    def tuning(self, used: bool):
+        """The winners that the package carries, or None; `used`: its code is made with them."""
+        data = self.manifest.get("winners")
+        if not data:
+            return None
+        from ..compiler.backends.llvm.choices import read_winners
+        from .tune import Tuning
+
+        tuning = Tuning(winners=read_winners(data))
+        if used:
+            tuning.used = dict(tuning.known)
+        return tuning
 
     def foreign(self) -> str | None:
         """Why the code of this package cannot run here, or None."""

@@ -5,11 +5,12 @@ code = compile_program(program, target)       -> NativeCode
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from ...loops.nest import Program
 from ..base import CpuTarget
 from .cache import ObjectCache, cache_folder
+from .choices import Winner
 from .codegen import generator_version, kernel_module, object_code, optimize
 from .native_code import MAIN, NativeCode
 from .parallel import compile_all
@@ -26,10 +27,12 @@ def compile_program(
     updates: dict[int, int] | None = None,
     cache: ObjectCache | None = None,
     progress: Callable[[int, int], None] | None = None,
+    winners: Mapping[str, Winner] | None = None,
 ) -> NativeCode:
-    """Compile a program. `updates`: outputs that take over the memory of inputs."""
+    """Compile a program. `updates`: outputs that take over the memory of inputs; `winners`:
+    measured schedules, by the keys of kernels."""
     cache = ObjectCache(cache_folder() / "objects") if cache is None else cache
-    plan = build_plan(program, target, updates)
+    plan = build_plan(program, target, updates, winners)
     objects: dict[str, bytes] = {}
     missing = []
     for name, code in plan.codes.items():

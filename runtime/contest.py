@@ -1,8 +1,9 @@
 """Which of several schedules of a kernel is fastest, on a machine that others use too.
 
 Each is timed in short slices that take turns with slices of the default one, and what counts is
-the median of the ratios of neighbours: whoever disturbs, disturbs both. A challenger that comes
-first among several was also lucky, so it meets the default once more, and only that counts.
+the median of the ratios of neighbours: whoever disturbs, disturbs both. Time is that of the thread
+on its core: while another program has the core, it stands still. A challenger that comes first
+among several was also lucky, so it meets the default once more, and only that counts.
 """
 
 import ctypes
@@ -21,6 +22,7 @@ from .native import link
 
 SECONDS = 2e-3  # of a slice: long against the clock, short against what disturbs
 AROUND = 32 << 20  # bytes of weights that calls take in turn, at most
+COPIES = 256  # of them, at most
 HEAT = 9  # pairs of slices in which a challenger shows what it can do
 FINAL = 25  # pairs that decide
 FEWEST = 7  # pairs of a final without which nothing is decided
@@ -102,7 +104,7 @@ class Stage:
         packed = code.pack(self.constants) if code.packs else aligned_empty(0)
         copies = 1
         if packed.nbytes:
-            copies = max(1, min(self.between, AROUND) // packed.nbytes)
+            copies = max(1, min(COPIES, min(self.between, AROUND) // packed.nbytes))
         rows = [[*arrays, packed, scratch]]
         for _ in range(copies - 1):
             copy = aligned_empty(packed.nbytes)
@@ -144,8 +146,8 @@ class _Slice:
         self.times = max(1, int(SECONDS * 1e9 / max(1.0, self._time())))
 
     def _time(self) -> float:
-        start = time.perf_counter_ns()
+        start = time.thread_time_ns()
         self.run(self.table, self.sets, self.times)
-        return (time.perf_counter_ns() - start) / self.times
+        return max(1, time.thread_time_ns() - start) / self.times
 
     __call__ = _time

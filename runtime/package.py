@@ -161,7 +161,9 @@ class Package:
         if foreign is not None and native:
             note = f"the package's code is for {name}, and {foreign}: compiled anew for this CPU"
         use = native and foreign is None and manifest["machine"] is not None
-        tuning = self.tuning(used=use)
+        tuning = self.tuning()
+        if tuning is not None and use:
+            tuning.used = dict(tuning.known)
         try:
             target = open_target("cpu" if foreign is not None else name, cache, tuning)
         except UsageError as error:
@@ -180,18 +182,18 @@ class Package:
             exe.specialization({})
         return exe
 
-    def tuning(self, used: bool):
-        """The winners that the package carries, or None; `used`: its code is made with them."""
+    def tuning(self):
+        """A `Tuning` of the winners that the package carries, or None."""
         data = self.manifest.get("winners")
         if not data:
             return None
         from ..compiler.backends.llvm.choices import read_winners
         from .tune import Tuning
 
-        tuning = Tuning(winners=read_winners(data))
-        if used:
-            tuning.used = dict(tuning.known)
-        return tuning
+        try:
+            return Tuning(winners=read_winners(data))
+        except ValueError as error:
+            raise PackageError(f"its winners: {error}", where=self.where) from None
 
     def foreign(self) -> str | None:
         """Why the code of this package cannot run here, or None."""

@@ -119,59 +119,48 @@ class Tuning:
     def _measure(self, task: Task, target: CpuTarget, cache, end: float) -> Winner | None:
         """The fastest choice; None if time was over before it was known.
 
-        Other tiles and other ways to read with the default's tile; then, if another tile was
+        Other tiles, and other ways to read with the default's tile; then, if another tile was
         faster, other ways to read with that one.
         """
         over = lambda: self.clock() >= end
         if over():
             return None
-        code = task.code
+        kernel, plan = task.code.kernel, task.code.schedule
         if self.stage is None:
             stage = Stage(target, task.arrays, task.between, cache)
         else:
             stage = self.stage(target, task)
-        default = stage.enter(code)
-        plan: ContractSchedule = code.schedule
-        best, gain = default, 1.0
-        rounds = [[*tiles(code.kernel, plan, target), *readings(plan, target)]]
-        while rounds:
-            others = self._entrants(rounds.pop(), task, target, stage, over)
-            result = best_of(default, others, over)
-            if result is None:
-                break
-            if result[1] > gain:
-                best, gain = result
-                if best.code.schedule.tile != plan.tile and not rounds:
-                    plan = best.code.schedule
-                    rounds = [readings(plan, target)]
-        else:
-            choice = None if best is default else Choice.of(best.code.schedule)
-            return Winner(choice, gain)
-        return None if best is default else Winner(Choice.of(best.code.schedule), gain)
+        default = stage.enter(task.code)
 
-    def _entrants(
-        self, plans: Sequence[ContractSchedule], task: Task, target: CpuTarget, stage, over
-    ) -> list[Entrant]:
-        entrants = []
-        for plan in plans:
-            if over():
-                break
-            winner = {task.key: Winner(Choice.of(plan))}
-            known = frozenset(task.arrays)
-            code = schedule_kernel(task.code.kernel, target, known, False, winner)
-            entrants.append(stage.enter(code))
-        return entrants
+        def race(plans: Sequence[ContractSchedule]) -> tuple[Entrant, float] | None:
+            others = []
+            for p in plans:
+                if over():
+                    return None
+                this = {task.key: Winner(Choice.of(p))}
+                code = schedule_kernel(kernel, target, frozenset(task.arrays), False, this)
+                others.append(stage.enter(code))
+            return best_of(default, others, over)
+
+        found = race([*tiles(kernel, plan, target), *readings(plan, target)])
+        if found is None:
+            return None
+        if found[0].code.schedule.tile != plan.tile:
+            again = race(readings(found[0].code.schedule, target))
+            found = found if again is None else max(found, again, key=lambda f: f[1])
+        best, gain = found
+        return Winner(None if best is default else Choice.of(best.code.schedule), gain)
 
     def _report(self, n: int, of: int, task: Task, winner: Winner, end: float) -> None:
         if self.progress is None:
             return
         default = Choice.of(task.code.schedule)
-        what = f"{default} is best"
+        what = f"the default is best: {default}"
         if winner.choice is not None:
             what = f"{winner.choice} is {winner.gain:.2f}× as fast as {default}"
         left = max(0.0, end - self.clock())
         name = task.code.kernel.name
-        self.progress(f"tuning {n}/{of}, {left:.0f} s left: {name}: {what}")
+        self.progress(f"tuning {n} of {of}, {left:.0f} s left: {name}: {what}")
 
     # -- the file -------------------------------------------------------------------------
 

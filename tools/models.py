@@ -63,6 +63,27 @@ def values_option(f: Callable) -> Callable:
     )(f)  # fmt: skip
 
 
+def tune_option(f: Callable) -> Callable:
+    return click.option(
+        "--tune", type=float, metavar="SECONDS",
+        help="Measure for so long which schedules are fastest here, and use those; 0: use what was "
+        "measured before.",
+    )(f)  # fmt: skip
+
+
+def tuning_for(model: str | Path, tune: float | None):
+    """The `Tuning` that `--tune` asks for, with progress on stderr; without it the winners that a
+    package carries, or None."""
+    if tune is None and not is_package(model):
+        return None
+    from ..runtime.package import Package
+    from ..runtime.tune import Tuning, winners_file
+
+    if tune is None:
+        return Package(model).tuning()
+    return Tuning(tune, winners_file(), progress=console(stderr=True).print)
+
+
 def is_package(path: str | Path) -> bool:
     return Path(path).suffix == ".tsl"
 

@@ -122,15 +122,12 @@ def tiles(kernel: Kernel, plan: ContractSchedule, target: CpuTarget) -> list[Con
 
 
 def readings(plan: ContractSchedule, target: CpuTarget) -> list[ContractSchedule]:
-    """Plans with the same tile that read A in another way, or have other groups: one tile, two, as
-    many as the plan by itself, all of them."""
-    found = []
-    for a in (plan.a, *(x for x in ("direct", "pack", "turn") if x != plan.a)):
-        for group in dict.fromkeys((plan.group, 1, 2, plan.tiles)):
-            other = replace(plan, a=a, group=group)
-            if (a, group) != (plan.a, plan.group) and is_possible(other, target):
-                found.append(other)
-    return found
+    """Plans with the same tile that read A in another way, or have other groups: of one tile, of
+    two, of all."""
+    found = [replace(plan, a=a) for a in ("direct", "pack", "turn") if a != plan.a]
+    groups = dict.fromkeys((1, 2, plan.tiles))
+    found += [replace(plan, group=g) for g in groups if g != plan.group]
+    return [p for p in found if is_possible(p, target)]
 
 
 def _shapes(plan: ContractSchedule) -> Iterator[Tile]:

@@ -1,0 +1,452 @@
+"""Measured schedules: which choices there are, who wins, how winners are kept and used."""
+
+import json
+
+import numpy as np
+import pytest
+import tessel
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tessel.compiler.backends.llvm.backend import compile_program
+from tessel.compiler.backends.llvm.choices import (
+    Choice,
+    Winner,
+    key_of,
+    read_winners,
+    readings,
+    tiles,
+)
+from tessel.compiler.backends.llvm.program import build_plan
+from tessel.compiler.backends.llvm.target import NAMED, host, runs_here
+from tessel.compiler.builder import Builder
+from tessel.compiler.errors import PackageError, UsageError
+from tessel.compiler.loops import expr as s
+from tessel.compiler.loops.expr import Axis
+from tessel.runtime.contest import FINAL, HEAT, Entrant, Stage, best_of
+from tessel.runtime.native import NativeModule
+from tessel.runtime.tune import FORMAT, Tuning, tasks_of, winners_file
+
+from .kernels import NO_CACHE, buffer_of, program_of, store
+
+
+def numbers(*shape, dtype="f4"):
+    x = np.random.default_rng(0).standard_normal(shape)
+    return x.astype("f4") if dtype == "f4" else (x * 40).astype(dtype)
+
+
+# -- contractions ------------------------------------------------------------------------------
+
+
+def matmul(m, n, k, constant=True, dtype="f4"):
+    """x[m,k] @ w[k,n], summed in f32, or of bytes in i32."""
+    a, b = numbers(m, k, dtype=dtype), numbers(k, n, dtype=dtype)
+    x, w = buffer_of("x", a), buffer_of("w", b)
+    sums = "f32" if dtype == "f4" else "i32"
+
+    def body(i, j):
+        z = Axis("z", k)
+        product = s.cast(x[i, s.axis(z)], sums) * s.cast(w[s.axis(z), j], sums)
+        return s.reduce("sum", (z,), product)
+
+    return program_of(store((m, n), body, sums), {x: a, w: b}, {w} if constant else ()), a, b
+
+
+def conv(size, channels, filters):
+    """A 3×3 convolution of a padded square image: tiles may cover several lines."""
+    a, b = numbers(size + 2, size + 2, channels), numbers(3, 3, channels, filters)
+    x, w = buffer_of("x", a), buffer_of("w", b)
+
+    def body(i, j, f):
+        taps = [Axis("z", d) for d in (3, 3, channels)]
+        u, v, c = map(s.axis, taps)
+        total = s.reduce("sum", taps, x[i + u, j + v, c] * w[u, v, c, f])
+        return s.maximum(total, 0.0)
+
+    return program_of(store((size, size, filters), body), {x: a, w: b}, {w}), a, b
+
+
+sizes, depths = st.integers(1, 70), st.integers(2, 70)
+PROGRAMS = st.one_of(
+    st.builds(matmul, sizes, st.integers(16, 300), depths),
+    st.builds(matmul, st.integers(4, 70), st.integers(16, 300), depths, st.just(False)),
+    st.builds(
+        matmul, st.integers(4, 70), st.integers(16, 80), depths, st.booleans(), st.just("i1")
+    ),
+    st.builds(conv, st.integers(3, 16), st.sampled_from([3, 16, 32]), st.sampled_from([16, 40])),
+    st.builds(conv, st.just(7), st.just(16), st.just(300)),
+)
+CHOICES = st.builds(
+    Choice, st.integers(1, 30), st.sampled_from([1, 1, 2, 3]), st.sampled_from([1, 1, 1, 2]),
+    st.sampled_from([False, False, True]), st.sampled_from(["direct", "pack", "turn"]),
+    st.sampled_from([1, 2, 3]),
+)  # fmt: skip
+TARGETS = [t for t in (host(), NAMED["x86-64-v3"], NAMED["x86-64-v2"]) if runs_here(t) is None]
+
+
+def default_of(program, target):
+    """(key, default code) of the program's one kernel."""
+    (task,) = tasks_of(build_plan(program, target), target)
+    return task.key, task.code
+
+
+def output(program, a, b, target, winners=None):
+    code = compile_program(program, target, cache=NO_CACHE, winners=winners)
+    inputs = [a, b][: len(program.inputs)]
+    (y,) = NativeModule(code, program.outputs, {})(inputs, 1)
+    return y
+
+
+@settings(max_examples=20, deadline=None)
+@given(PROGRAMS, st.sampled_from(TARGETS), st.data())
+def test_every_candidate_gives_the_bits_of_the_default(made, target, data):
+    program, a, b = made
+    key, code = default_of(program, target)
+    candidates = tiles(code.kernel, code.schedule, target) + readings(code.schedule, target)
+    if not candidates:
+        return
+    choice = Choice.of(data.draw(st.sampled_from(candidates)))
+    assert choice.apply(code.schedule, target) in candidates
+    received = output(program, a, b, target, {key: Winner(choice)})
+    np.testing.assert_array_equal(received, output(program, a, b, target))
+
+
+@settings(max_examples=40, deadline=None)
+@given(PROGRAMS, st.sampled_from(TARGETS), CHOICES)
+def test_any_choice_is_refused_or_right(made, target, choice):
+    program, a, b = made
+    key, code = default_of(program, target)
+    if choice.apply(code.schedule, target) is None:
+        return
+    received = output(program, a, b, target, {key: Winner(choice)})
+    np.testing.assert_array_equal(received, output(program, a, b, target))
+
+
+@pytest.mark.parametrize("target", ["x86-64-v2", "x86-64-v3", "x86-64-v4", "aarch64"])
+def test_candidates_are_few_and_begin_with_the_most_promising(target):
+    program, *_ = conv(14, 32, 64)
+    _, code = default_of(program, NAMED[target])
+    shapes = tiles(code.kernel, code.schedule, NAMED[target])
+    assert 1 <= len(shapes) <= 6
+    assert code.schedule.tile not in [p.tile for p in shapes]
+    assert len({p.tile for p in shapes}) == len(shapes)
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        Choice(0, 1), Choice(30, 4), Choice(11, 1), Choice(4, 1, spread=2), Choice(4, 1, flat=True),
+        Choice(4, 1, a="sideways"), Choice(4, 1, group=0), Choice(4, 1, group=100),
+        Choice(4, 1, a="turn"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_choice_that_does_not_fit_is_ignored(choice):
+    program, *_ = matmul(10, 64, 3)
+    key, default = default_of(program, host())
+    (code,) = build_plan(program, host(), None, {key: Winner(choice)}).codes.values()
+    assert code.winner is None
+    assert code.name == default.name
+
+
+def test_a_key_is_of_text_constants_and_target():
+    (call,) = matmul(10, 64, 3)[0].steps
+    (same,) = matmul(10, 64, 3)[0].steps
+    (other,) = matmul(11, 64, 3)[0].steps
+    w = frozenset(call.kernel.params[1:2])
+    key = key_of(call.kernel, host(), w)
+    assert key == key_of(same.kernel, host(), frozenset(same.kernel.params[1:2]))
+    assert key not in {
+        key_of(call.kernel, host(), frozenset()),
+        key_of(call.kernel, NAMED["x86-64-v2"], w),
+        key_of(other.kernel, host(), frozenset(other.kernel.params[1:2])),
+    }
+
+
+# -- who wins ----------------------------------------------------------------------------------
+
+
+def entrant(*ns):
+    """One that takes these times in turn, over and over."""
+    state = {"n": 0}
+
+    def slice():
+        state["n"] += 1
+        return float(ns[(state["n"] - 1) % len(ns)])
+
+    return Entrant(None, slice)
+
+
+never = lambda: False
+
+
+def test_the_fastest_wins_by_its_median_ratio():
+    default, slow, fast = entrant(100), entrant(120), entrant(80)
+    assert best_of(default, [slow, fast], never) == (fast, 1.25)
+
+
+def test_less_than_the_margin_is_no_win():
+    default = entrant(100)
+    assert best_of(default, [entrant(98)], never) == (default, 1.0)
+    assert best_of(default, [], never) == (default, 1.0)
+
+
+def test_a_challenger_that_was_only_lucky_loses_the_final():
+    times = iter([80.0] * HEAT + [101.0] * FINAL)
+    default = entrant(100)
+    assert best_of(default, [Entrant(None, lambda: next(times))], never) == (default, 1.0)
+
+
+def test_a_gain_within_the_noise_is_no_win():
+    """Faster in most pairs, and much slower in a third of them."""
+    default, noisy = entrant(100), entrant(90, 90, 150)
+    assert best_of(default, [noisy], never) == (default, 1.0)
+
+
+def test_outliers_of_either_side_do_not_matter():
+    default, fast = entrant(*[100] * 9, 900), entrant(*[80] * 10, 900)
+    assert best_of(default, [fast], never) == (fast, 1.25)
+
+
+def test_nothing_is_decided_when_time_was_over():
+    assert best_of(entrant(100), [entrant(50)], lambda: True) is None
+
+
+# -- a tuning, with a fake stage ---------------------------------------------------------------
+
+
+def fake(ns):
+    """A stage on which a code takes `ns(choice)`, and its clock, which counts what it measured."""
+    seconds = [0.0]
+
+    class FakeStage:
+        def __init__(self, target, task):
+            pass
+
+        def enter(self, code):
+            def slice():
+                seconds[0] += 1e-3
+                return float(ns(Choice.of(code.schedule)))
+
+            return Entrant(code, slice)
+
+    return {"stage": FakeStage, "clock": lambda: seconds[0]}
+
+
+def dense(rows=24, type=None):
+    """Two layers: two different contractions."""
+    rng = np.random.default_rng(0)
+    b = Builder(name="dense")
+    h = b.input("x", type or f"f32[{rows},40]")
+    for k, n in ((40, 96), (96, 32)):
+        h = b.relu(h @ b.constant(rng.standard_normal((k, n)).astype(np.float32)))
+    b.output("y", h)
+    return b.graph
+
+
+X = numbers(24, 40)
+taller = lambda c: 1000 - 10 * c.rows + c.vectors  # more rows, fewer vectors: faster
+shorter = lambda c: 1000 + 10 * c.rows
+
+
+def codes(exe):
+    return list(exe.specializations[0].code.plan.codes.values())
+
+
+def winners(exe):
+    return [c.winner for c in codes(exe) if c.winner is not None]
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """The user's cache folder."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "tessel"
+
+
+def tuned(cache, ns=shorter, **options):
+    return tessel.compile(dense(), tune=Tuning(60, cache / "winners.json", **fake(ns), **options))
+
+
+def test_winners_are_used_and_give_the_same_bits_on_any_number_of_threads(cache):
+    exe, plain = tuned(cache), tessel.compile(dense())
+    assert len(winners(exe)) == 2
+    assert all(w.gain > 1.03 for w in winners(exe))
+    assert exe.notes == ["tuning measured 2 of 2 contractions: 2 are faster now"]
+    expected = plain(X)
+    for threads in (1, 2, 3):
+        exe.threads = threads
+        np.testing.assert_array_equal(exe(X), expected)
+
+
+def test_where_the_default_is_best_it_stays(cache):
+    same = lambda c: 100
+    exe = tuned(cache, same)
+    assert winners(exe) == []
+    assert [c.name for c in codes(exe)] == [c.name for c in codes(tessel.compile(dense()))]
+
+
+def test_progress_is_told_of_each_kernel(cache):
+    lines = []
+    tuned(cache, progress=lines.append)
+    assert len(lines) == 2
+    assert lines[0].startswith("tuning 1 of 2, ")
+    assert "× as fast as" in lines[0]
+
+
+def test_time_that_is_over_ends_the_search(cache):
+    tuning = Tuning(0.02, **fake(shorter))  # 20 slices
+    exe = tessel.compile(dense(), tune=tuning)
+    assert winners(exe) == []
+    assert tuning.left == 0
+    assert exe.notes == ["tuning measured 0 of 2 contractions: 0 are faster now"]
+
+
+def test_what_takes_the_most_time_is_measured_first():
+    rng = np.random.default_rng(0)
+    b = Builder(name="two")
+    x = b.input("x", "f32[24,40]")
+    for name, n in (("small", 16), ("large", 900)):
+        b.output(name, x @ b.constant(rng.standard_normal((40, n)).astype(np.float32)))
+    plan = tessel.compile(b.graph).specializations[0].code.plan
+    tasks = tasks_of(plan, host())
+    assert [t.code.kernel.outputs[0].type.shape[0] for t in tasks] == [24 * 900, 24 * 16]
+
+
+def test_kernels_whose_places_depend_on_data_are_not_measured():
+    table, rows, weights = numbers(50, 32), np.arange(8, dtype=np.int64), numbers(32, 64)
+    t, r, w = (buffer_of("b", x) for x in (table, rows, weights))
+
+    def body(i, j):
+        z = Axis("z", 32)
+        return s.reduce("sum", (z,), t[r[i], s.axis(z)] * w[s.axis(z), j])
+
+    program = program_of(store((8, 64), body), {t: table, r: rows, w: weights}, {w})
+    assert tasks_of(build_plan(program, host()), host()) == []
+
+
+def test_open_sizes_are_tuned_when_they_are_known(cache):
+    tuning = Tuning(60, **fake(shorter))
+    exe = tessel.compile(dense(type="f32[N,40]"), tune=tuning)
+    assert tuning.left == 60
+    exe.run({"x": X})
+    assert len(winners(exe)) == 2
+    assert tuning.left < 60
+
+
+def test_the_stage_measures_a_kernel():
+    program, *_ = matmul(24, 64, 40)
+    (task,) = tasks_of(build_plan(program, host()), host())
+    entrant = Stage(host(), task.arrays, 1 << 20, NO_CACHE).enter(task.code)
+    assert entrant.slice() > 0
+
+
+# -- the file ----------------------------------------------------------------------------------
+
+
+def test_later_compilations_use_the_file_when_they_are_asked_to(cache):
+    first = tuned(cache)
+    again = tessel.compile(dense(), tune=0)
+    assert winners(again) == winners(first)
+    assert winners(tessel.compile(dense())) == []  # nobody asked
+    forgetful = fake(lambda c: pytest.fail("it was measured before"))
+    later = tessel.compile(dense(), tune=Tuning(60, winners_file(), **forgetful))
+    assert winners(later) == winners(first)
+
+
+def test_the_file_is_json_and_grows(cache):
+    tuned(cache)
+    data = json.loads((cache / "winners.json").read_text())
+    assert data["format"] == FORMAT
+    assert len(read_winners(data["winners"])) == 2
+    smaller = Tuning(60, winners_file(), **fake(lambda c: 100))
+    tessel.compile(dense(4), tune=smaller)
+    kept = json.loads((cache / "winners.json").read_text())["winners"]
+    assert len(kept) == 4
+    assert data["winners"].items() <= kept.items()
+    assert [p.name for p in cache.glob("*winners*")] == ["winners.json"]
+
+
+DAMAGE = {
+    "cut": lambda text: text[: len(text) // 2],
+    "emptied": lambda text: "",
+    "no text": lambda text: "\udcff",
+    "of another format": lambda text: text.replace(FORMAT, "tessel winners 999"),
+    "a list": lambda text: "[]",
+    "without winners": lambda text: json.dumps({"format": FORMAT}),
+    "of strange types": lambda text: text.replace('"rows": ', '"rows": 0.'),
+    "with other fields": lambda text: text.replace('"rows"', '"columns"'),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_file_is_ignored_with_a_note_and_written_anew(cache, damage):
+    tuned(cache)
+    file = cache / "winners.json"
+    whole = file.read_text()
+    file.write_bytes(DAMAGE[damage](whole).encode(errors="surrogateescape"))
+    exe = tessel.compile(dense(), tune=0)
+    assert winners(exe) == []
+    assert exe.notes[0].startswith(f"the winners of {file} were ignored: ")
+    assert len(winners(tuned(cache))) == 2
+    assert file.read_text() == whole
+
+
+def test_a_file_that_cannot_be_written_is_no_error(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    exe = tuned(tmp_path / "file")
+    assert len(winners(exe)) == 2
+    assert exe.notes[0].startswith("winners could not be kept: ")
+
+
+def test_where_winners_are_kept(cache, tmp_path):
+    assert winners_file() == cache / "winners.json"
+    assert winners_file(tmp_path) == tmp_path / "winners.json"
+    assert winners_file(False) is None
+
+
+# -- packages ----------------------------------------------------------------------------------
+
+
+def test_a_package_carries_its_winners(cache, tmp_path):
+    exe, path = tuned(cache), tmp_path / "dense.tsl"
+    exe.save(path)
+    (cache / "winners.json").unlink()
+    anew = tessel.load(path, native=False)
+    assert winners(anew) == winners(exe)
+    np.testing.assert_array_equal(anew(X), tessel.load(path)(X))
+    tessel.load(path).save(tmp_path / "again.tsl")
+    assert winners(tessel.load(tmp_path / "again.tsl", native=False)) == winners(exe)
+
+
+def test_a_package_without_tuning_carries_none(cache, tmp_path):
+    tuned(cache)
+    tessel.compile(dense()).save(tmp_path / "plain.tsl")
+    assert winners(tessel.load(tmp_path / "plain.tsl", native=False)) == []
+
+
+def test_winners_of_a_package_that_make_no_sense(cache, tmp_path, monkeypatch):
+    exe = tuned(cache)
+    monkeypatch.setattr(Winner, "data", lambda self: {"gain": "much"})
+    exe.save(tmp_path / "odd.tsl")
+    with pytest.raises(PackageError, match="its winners: this is no winner"):
+        tessel.load(tmp_path / "odd.tsl")
+
+
+# -- wrong usage -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), "10", True])
+def test_seconds_that_are_none(seconds):
+    with pytest.raises(UsageError, match="tune is a time to measure for"):
+        tessel.compile(dense(), tune=seconds)
+
+
+def test_what_has_no_schedules_cannot_be_tuned():
+    with pytest.raises(UsageError, match="there is nothing to tune"):
+        tessel.compile(dense(), target="numpy", tune=1)
+
+
+def test_code_that_does_not_run_here_cannot_be_measured(cache):
+    with pytest.raises(UsageError, match="code for riscv64 cannot be measured on this machine"):
+        tessel.compile(dense(), target="cpu:riscv64", tune=1)
+    tessel.compile(dense(), target="cpu:riscv64", tune=0)

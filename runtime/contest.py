@@ -87,6 +87,7 @@ class Stage:
     ):
         self.target, self.constants, self.between, self.cache = target, arrays, between, cache
         self.arrays: dict[Buffer, np.ndarray] = {}
+        self.packed: dict[int, list[np.ndarray]] = {}
         self.random = np.random.default_rng(0)
 
     def enter(self, code: KernelCode) -> Entrant:
@@ -101,16 +102,21 @@ class Stage:
         """What a row of the table points to, for as many rows as there are copies of weights."""
         arrays = [self._array(b) for b in code.params]
         scratch = aligned_empty(code.scratch)
-        packed = code.pack(self.constants) if code.packs else aligned_empty(0)
-        copies = 1
-        if packed.nbytes:
-            copies = max(1, min(COPIES, min(self.between, AROUND) // packed.nbytes))
-        rows = [[*arrays, packed, scratch]]
-        for _ in range(copies - 1):
-            copy = aligned_empty(packed.nbytes)
-            copy[:] = packed.reshape(-1).view(np.uint8)
-            rows.append([*arrays, copy, scratch])
-        return rows
+        copies = self._packed(code) if code.packs else [aligned_empty(0)]
+        return [[*arrays, packed, scratch] for packed in copies]
+
+    def _packed(self, code: KernelCode) -> list[np.ndarray]:
+        """Copies of the packed constant, which is the same for tiles of the same width."""
+        width = code.schedule.width
+        if width not in self.packed:
+            first = code.pack(self.constants)
+            count = max(1, min(COPIES, min(self.between, AROUND) // first.nbytes))
+            self.packed[width] = [first]
+            for _ in range(count - 1):
+                copy = aligned_empty(first.nbytes)
+                copy[:] = first.reshape(-1).view(np.uint8)
+                self.packed[width].append(copy)
+        return self.packed[width]
 
     def _array(self, buffer: Buffer) -> np.ndarray:
         """The same bytes for every schedule."""

@@ -44,6 +44,7 @@ def compile(
     observer    sees `(pass, graph, changed)` after each pass
     tune        seconds to measure which schedules are fastest on this machine, and to use those;
                 0: use what was measured before. None: the default schedules
+                (or a `runtime.tune.Tuning`, which can report its progress)
 
     `precision`, `quantize` and `prune` take None: the model's own weights and dtypes are kept.
     Raises TesselError: UsageError for options, ModelError, UnsupportedError, ….

@@ -187,7 +187,7 @@ class Package:
         data = self.manifest.get("winners")
         if not data:
             return None
-        from ..compiler.backends.llvm.choices import read_winners
+        from ..compiler.backends.llvm.winners import read_winners
         from .tune import Tuning
 
         try:

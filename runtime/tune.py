@@ -12,47 +12,18 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ..compiler.backends.base import CpuTarget
-from ..compiler.backends.llvm.choices import (
-    Choice,
-    Winner,
-    key_of,
-    read_winners,
-    readings,
-    tiles,
-)
-from ..compiler.backends.llvm.codegen import KernelCode, schedule_kernel
-from ..compiler.backends.llvm.contract_plan import ContractSchedule
-from ..compiler.backends.llvm.predict import predict
-from ..compiler.backends.llvm.program import Plan, build_plan, constant_arrays
-from ..compiler.backends.llvm.target import runs_here
+from ..compiler.backends.llvm.winners import Choice, Winner, read_winners
 from ..compiler.errors import UsageError
-from ..compiler.loops import expr as s
-from ..compiler.loops.expr import Buffer
-from ..compiler.loops.nest import Kernel, Program
-from .contest import Entrant, Stage, best_of
 
 FILE = "winners.json"  # in the user's cache folder
 FORMAT = "tessel winners 1"
-
-
-@dataclass(eq=False)
-class Task:
-    """A contraction to measure: `code` is its default one, `ns` what the model spends in it by
-    prediction, `arrays` its constants, `between` bytes that pass by from one run to the next."""
-
-    key: str
-    code: KernelCode
-    ns: float
-    arrays: dict[Buffer, np.ndarray]
-    between: int
 
 
 class Tuning:
@@ -62,7 +33,7 @@ class Tuning:
     file        where winners are kept for other compilations; None: nowhere
     winners     what is known without a file: a package's
     progress    is told of each measured kernel, as a line of text
-    stage       makes what times a task's codes: `stage(target, task).enter(code) -> Entrant`
+    stage       makes what times a task's codes: `stage(target, task, cache).enter(code) -> Entrant`
     clock       seconds
 
     `known` are all winners there are, `used` those that code was made with, `notes` what the user
@@ -83,13 +54,16 @@ class Tuning:
 
     # -- measuring ------------------------------------------------------------------------
 
-    def search(self, program: Program, target: CpuTarget, updates, cache) -> None:
+    def search(self, program, target: CpuTarget, updates, cache) -> None:
         """Measure what is not known of the program's kernels, while there is time.
 
         Raises UsageError where the target's code does not run here.
         """
         if self.left <= 0:
             return
+        from ..compiler.backends.llvm.target import runs_here
+        from . import tasks
+
         reason = runs_here(target)
         if reason is not None:
             raise UsageError(
@@ -97,61 +71,27 @@ class Tuning:
                 fix="target='cpu' is this machine; tune=0 uses what is known and measures nothing",
             )  # fmt: skip
         start = self.clock()
-        plan = build_plan(program, target, updates, self.known)
-        tasks = [t for t in tasks_of(plan, target) if t.key not in self.known]
+        over = lambda: self.clock() >= start + self.left
+        left = [t for t in tasks.tasks_of(program, target, updates) if t.key not in self.known]
         found: dict[str, Winner] = {}
         try:
-            for n, task in enumerate(tasks, 1):
-                winner = self._measure(task, target, cache, start + self.left)
+            for n, task in enumerate(left, 1):
+                stage = (self.stage or tasks.open_stage)(target, task, cache)
+                winner = tasks.measure(task, target, stage, over)
                 if winner is None:
                     break
                 found[task.key] = winner
-                self._report(n, len(tasks), task, winner, start + self.left)
+                self._report(f"{n} of {len(left)}", task, winner, start + self.left)
         finally:
             self.left = max(0.0, self.left - (self.clock() - start))
             self.known |= found
             self._write(found)
         faster = sum(w.choice is not None for w in found.values())
         self.notes.append(
-            f"tuning measured {len(found)} of {len(tasks)} contractions: {faster} are faster now"
+            f"tuning measured {len(found)} of {len(left)} contractions: {faster} are faster now"
         )
 
-    def _measure(self, task: Task, target: CpuTarget, cache, end: float) -> Winner | None:
-        """The fastest choice; None if time was over before it was known.
-
-        Other tiles, and other ways to read with the default's tile; then, if another tile was
-        faster, other ways to read with that one.
-        """
-        over = lambda: self.clock() >= end
-        if over():
-            return None
-        kernel, plan = task.code.kernel, task.code.schedule
-        if self.stage is None:
-            stage = Stage(target, task.arrays, task.between, cache)
-        else:
-            stage = self.stage(target, task)
-        default = stage.enter(task.code)
-
-        def race(plans: Sequence[ContractSchedule]) -> tuple[Entrant, float] | None:
-            others = []
-            for p in plans:
-                if over():
-                    return None
-                this = {task.key: Winner(Choice.of(p))}
-                code = schedule_kernel(kernel, target, frozenset(task.arrays), False, this)
-                others.append(stage.enter(code))
-            return best_of(default, others, over)
-
-        found = race([*tiles(kernel, plan, target), *readings(plan, target)])
-        if found is None:
-            return None
-        if found[0].code.schedule.tile != plan.tile:
-            again = race(readings(found[0].code.schedule, target))
-            found = found if again is None else max(found, again, key=lambda f: f[1])
-        best, gain = found
-        return Winner(None if best is default else Choice.of(best.code.schedule), gain)
-
-    def _report(self, n: int, of: int, task: Task, winner: Winner, end: float) -> None:
+    def _report(self, number: str, task, winner: Winner, end: float) -> None:
         if self.progress is None:
             return
         default = Choice.of(task.code.schedule)
@@ -160,7 +100,7 @@ class Tuning:
             what = f"{winner.choice} is {winner.gain:.2f}× as fast as {default}"
         left = max(0.0, end - self.clock())
         name = task.code.kernel.name
-        self.progress(f"tuning {n} of {of}, {left:.0f} s left: {name}: {what}")
+        self.progress(f"tuning {number}, {left:.0f} s left: {name}: {what}")
 
     # -- the file -------------------------------------------------------------------------
 
@@ -201,12 +141,15 @@ class Tuning:
 
     # -- using ----------------------------------------------------------------------------
 
-    def note_used(self, plan: Plan, target: CpuTarget) -> None:
+    def note_used(self, plan, target: CpuTarget) -> None:
         """Remember which winners the plan's code was made with."""
-        for step, _ in _contractions(plan, target):
-            if step.code.winner is not None:
-                key = _key(plan, step, target)
-                self.used[key] = step.code.winner
+        from .tasks import contractions
+
+        self.used |= {
+            key: step.code.winner
+            for key, step, _ in contractions(plan, target)
+            if step.code.winner is not None
+        }
 
 
 def check_seconds(seconds) -> float:
@@ -235,38 +178,3 @@ def winners_file(cache=None) -> Path | None:
     if cache is False:
         return None
     return (cache_folder() if cache is None else Path(cache)) / FILE
-
-
-def tasks_of(plan: Plan, target: CpuTarget) -> list[Task]:
-    """The distinct contractions that can be measured, those first that take the most time."""
-    total = sum(p.step.code.work.bytes for p in predict(plan, target))
-    tasks: dict[str, Task] = {}
-    for step, ns in _contractions(plan, target):
-        if _places_depend_on_data(step.call.kernel):
-            continue
-        key = _key(plan, step, target)
-        if key not in tasks:
-            arrays = constant_arrays(plan.program, step.call)
-            # Another call of the same code may be of another kernel object, with its own buffers.
-            code = schedule_kernel(step.call.kernel, target, frozenset(arrays), False)
-            tasks[key] = Task(key, code, 0.0, arrays, total)
-        tasks[key].ns += ns
-    return sorted(tasks.values(), key=lambda t: -t.ns)
-
-
-def _contractions(plan: Plan, target: CpuTarget) -> Iterator[tuple]:
-    """(step, predicted ns of a run of the model) for each contraction."""
-    for p in predict(plan, target):
-        if isinstance(p.step.code.schedule, ContractSchedule):
-            yield p.step, p.ns * p.rounds
-
-
-def _key(plan: Plan, step, target: CpuTarget) -> str:
-    return key_of(step.call.kernel, target, frozenset(constant_arrays(plan.program, step.call)))
-
-
-def _places_depend_on_data(kernel: Kernel) -> bool:
-    """Whether random data would be read as places in memory."""
-    loads = [e for e in s.walk(*kernel.roots()) if e.op == "load"]
-    places = [e.args[0] for e in loads] + [i for st in kernel.stores for i in st.index]
-    return any(e.op == "load" for e in s.walk(*places))

@@ -5,15 +5,15 @@ import json
 import numpy as np
 import pytest
 import tessel
-from tessel.compiler.backends.llvm.choices import Choice, Winner, read_winners
-from tessel.compiler.backends.llvm.program import build_plan
 from tessel.compiler.backends.llvm.target import host
+from tessel.compiler.backends.llvm.winners import Choice, Winner, read_winners
 from tessel.compiler.builder import Builder
 from tessel.compiler.errors import PackageError, UsageError
 from tessel.compiler.loops import expr as s
 from tessel.compiler.loops.expr import Axis
 from tessel.runtime.contest import FINAL, HEAT, Entrant, Stage, best_of
-from tessel.runtime.tune import FORMAT, Tuning, tasks_of, winners_file
+from tessel.runtime.tasks import tasks_of
+from tessel.runtime.tune import FORMAT, Tuning, winners_file
 
 from .kernels import NO_CACHE, buffer_of, program_of, store
 
@@ -79,7 +79,7 @@ def fake(ns):
     seconds = [0.0]
 
     class FakeStage:
-        def __init__(self, target, task):
+        def __init__(self, *_):
             pass
 
         def enter(self, code):
@@ -110,6 +110,10 @@ shorter = lambda c: 1000 + 10 * c.rows
 
 def codes(exe):
     return list(exe.specializations[0].code.plan.codes.values())
+
+
+def program(graph):
+    return tessel.compile(graph).specializations[0].program
 
 
 def winners(exe):
@@ -167,8 +171,7 @@ def test_what_takes_the_most_time_is_measured_first():
     x = b.input("x", "f32[24,40]")
     for name, n in (("small", 16), ("large", 900)):
         b.output(name, x @ b.constant(rng.standard_normal((40, n)).astype(np.float32)))
-    plan = tessel.compile(b.graph).specializations[0].code.plan
-    tasks = tasks_of(plan, host())
+    tasks = tasks_of(program(b.graph), host())
     assert [t.code.kernel.outputs[0].type.shape[0] for t in tasks] == [24 * 900, 24 * 16]
 
 
@@ -180,8 +183,8 @@ def test_kernels_whose_places_depend_on_data_are_not_measured():
         z = Axis("z", 32)
         return s.reduce("sum", (z,), t[r[i], s.axis(z)] * w[s.axis(z), j])
 
-    program = program_of(store((8, 64), body), {t: table, r: rows, w: weights}, {w})
-    assert tasks_of(build_plan(program, host()), host()) == []
+    gathered = program_of(store((8, 64), body), {t: table, r: rows, w: weights}, {w})
+    assert tasks_of(gathered, host()) == []
 
 
 def test_open_sizes_are_tuned_when_they_are_known(cache):
@@ -194,8 +197,7 @@ def test_open_sizes_are_tuned_when_they_are_known(cache):
 
 
 def test_the_stage_measures_a_kernel():
-    plan = tessel.compile(dense()).specializations[0].code.plan
-    for task in tasks_of(plan, host()):
+    for task in tasks_of(program(dense()), host()):
         entrant = Stage(host(), task.arrays, 1 << 20, NO_CACHE).enter(task.code)
         assert len(entrant.slice.kept[1]) > 1  # copies of the weights, to come from further away
         assert entrant.slice() > 0

@@ -7,7 +7,7 @@ import pytest
 import tessel
 from tessel.compiler.builder import Builder
 from tessel.frontends.onnx.writer import write
-from tessel.runtime import tune
+from tessel.runtime import tasks
 from tessel.runtime.contest import Entrant
 from tessel.tools import cli
 
@@ -57,7 +57,7 @@ def test_a_tiny_budget_compiles_all_the_same(call, model, tmp_path):
 
 
 def test_winners_are_explained_of_models_and_of_packages(call, model, tmp_path, monkeypatch):
-    monkeypatch.setattr(tune, "Stage", Shorter)
+    monkeypatch.setattr(tasks, "open_stage", Shorter)
     package = tmp_path / "dense.tsl"
     code, _, err = call("compile", model, "--tune", "60", "-o", package)
     assert code == 0
@@ -72,7 +72,7 @@ def test_winners_are_explained_of_models_and_of_packages(call, model, tmp_path, 
 
 
 def test_a_package_of_a_package_keeps_its_winners(call, model, tmp_path, monkeypatch):
-    monkeypatch.setattr(tune, "Stage", Shorter)
+    monkeypatch.setattr(tasks, "open_stage", Shorter)
     call("compile", model, "--tune", "60", "-o", tmp_path / "first.tsl")
     assert call("compile", tmp_path / "first.tsl", "-o", tmp_path / "second.tsl")[0] == 0
     assert "Tuned schedules" in call("explain", tmp_path / "second.tsl")[1]

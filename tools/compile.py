@@ -62,7 +62,7 @@ def compile(
             raise UsageError("the package would replace itself", fix="give its name with -o")
     out = console()
     observer = None if print_after is None else PrintAfter(print_after)
-    tuning = tuning_for(model, tune)
+    tuning = tuning_for(model, tune, target)
     exe = compile_model(
         source, target=target, shapes=shapes or None if source is model else None,
         opt_level=opt_level, strict=strict, observer=observer, tune=tuning,

@@ -49,7 +49,7 @@ def explain(model, shapes, inputs, target, opt_level, strict, whole, tune):
     """Say what the compiler does with MODEL (.onnx, .graph or .tsl): what each pass changed, what
     fused into which kernel, what almost matched and why it did not, what runs outside."""
     graph = open_for(model, shapes, {} if inputs is None else load_npz(inputs))
-    tune = tuning_for(model, tune)
+    tune = tuning_for(model, tune, target)
     exe = compile_model(graph, target=target, opt_level=opt_level, strict=strict, tune=tune)
     print_explanation(exe, console(), whole)
 

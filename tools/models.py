@@ -71,17 +71,21 @@ def tune_option(f: Callable) -> Callable:
     )(f)  # fmt: skip
 
 
-def tuning_for(model: str | Path, tune: float | None):
-    """The `Tuning` that `--tune` asks for, with progress on stderr; without it the winners that a
-    package carries, or None."""
-    if tune is None and not is_package(model):
-        return None
-    from ..runtime.package import Package
+def tuning_for(model: str | Path, tune: float | None, target: str):
+    """The `Tuning` that `--tune` asks for, with progress on stderr, or None. It begins with the
+    winners that a package carries, which are also used without `--tune`."""
+    carried = None
+    if is_package(model) and target.startswith("cpu"):
+        from ..runtime.package import Package
+
+        carried = Package(model).tuning()
+    if tune is None:
+        return carried
     from ..runtime.tune import Tuning, winners_file
 
-    if tune is None:
-        return Package(model).tuning()
-    return Tuning(tune, winners_file(), progress=console(stderr=True).print)
+    winners = {} if carried is None else carried.known
+    progress = console(stderr=True).print
+    return Tuning(tune, winners_file(), winners=winners, progress=progress)
 
 
 def is_package(path: str | Path) -> bool:

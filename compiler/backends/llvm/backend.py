@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping
 from ...loops.nest import Program
 from ..base import CpuTarget
 from .cache import ObjectCache, cache_folder
-from .choices import Winner
 from .codegen import generator_version, kernel_module, object_code, optimize
 from .native_code import MAIN, NativeCode
 from .parallel import compile_all
 from .program import Plan, build_plan, main_module
 from .target import machine
+from .winners import Winner
 
 MAX_JOBS = 8  # processes that compile at once
 SMALL = 30_000.0  # ns of estimated work below which one thread is faster than several

@@ -21,7 +21,7 @@ from ...loops.nest import Kernel
 from ...loops.schedule import find_contraction
 from ...loops.work import Work
 from ..base import CpuTarget
-from .choices import Winner, won
+from .choices import won
 from .contract import ContractEmitter
 from .contract_plan import ContractSchedule, pack_constant, schedule_contraction
 from .cost import cost, kernel_work
@@ -31,6 +31,7 @@ from .nest import NestSchedule, emit_nest, schedule_nest
 from .target import machine
 from .types import I64, PTR, VOID
 from .window import WindowEmitter, WindowSchedule, schedule_window
+from .winners import Winner
 
 
 @functools.cache

@@ -18,11 +18,11 @@ from ...loops.expr import Buffer
 from ...loops.nest import Call, ExternCall, For, If, Program, Ref
 from ...types import TensorType
 from ..base import CpuTarget
-from .choices import Winner
 from .codegen import KernelCode, schedule_kernel
 from .native_code import MAIN, Layout
 from .pool_ir import declare_barrier
 from .types import I8, I64, PTR, VOID, i64
+from .winners import Winner
 
 SHARE = 3000.0  # ns of estimated work below which a kernel is not worth a barrier
 CALLBACK = ir.FunctionType(VOID, [I64, PTR])

@@ -1,6 +1,8 @@
 """Measured schedules: who wins, how winners are kept, used and carried by packages."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -279,6 +281,16 @@ def test_a_package_carries_its_winners(cache, tmp_path):
     np.testing.assert_array_equal(anew(X), tessel.load(path)(X))
     tessel.load(path).save(tmp_path / "again.tsl")
     assert winners(tessel.load(tmp_path / "again.tsl", native=False)) == winners(exe)
+
+
+def test_loading_winners_needs_no_code_generator(cache, tmp_path):
+    tuned(cache).save(tmp_path / "dense.tsl")
+    code = "import sys, tessel; tessel.load(sys.argv[1]); print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "dense.tsl"], capture_output=True, text=True
+    ).stdout.split()
+    assert "tessel.compiler.backends.llvm.winners" in loaded
+    assert "tessel.compiler.backends.llvm.codegen" not in loaded
 
 
 def test_a_package_without_tuning_carries_none(cache, tmp_path):

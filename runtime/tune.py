@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +77,7 @@ class Tuning:
         found: dict[str, Winner] = {}
         try:
             for n, task in enumerate(left, 1):
-                stage = (self.stage or tasks.open_stage)(target, task, cache)
+                stage = partial(self.stage or tasks.open_stage, target, task, cache)
                 winner = tasks.measure(task, target, stage, over)
                 if winner is None:
                     break

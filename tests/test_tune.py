@@ -144,6 +144,23 @@ def test_winners_are_used_and_give_the_same_bits_on_any_number_of_threads(cache)
         np.testing.assert_array_equal(exe(X), expected)
 
 
+def test_who_wins_in_one_place_only_has_not_won(cache):
+    stages = []
+
+    class Moody:
+        """The first of each two stages prefers small tiles, the second large ones."""
+
+        def __init__(self, *_):
+            stages.append(self)
+            self.sign = 1 if len(stages) % 2 else -1
+
+        def enter(self, code):
+            return Entrant(code, lambda: 1000.0 + self.sign * 10 * code.schedule.tile.rows)
+
+    assert winners(tessel.compile(dense(), tune=Tuning(60, stage=Moody))) == []
+    assert len(stages) == 4
+
+
 def test_where_the_default_is_best_it_stays(cache):
     same = lambda c: 100
     exe = tuned(cache, same)

@@ -29,7 +29,7 @@ __all__ = [
 def compile(
     model, *,
     target="cpu", shapes=None, opt_level=2, precision=None, quantize=None, prune=None,
-    threads=None, strict=False, cache=None, observer=None,
+    threads=None, strict=False, cache=None, observer=None, tune=None,
 ) -> "Executable":  # fmt: skip
     """Compile a model: a path, the bytes of an ONNX file, a ModelProto or a Graph.
 
@@ -42,6 +42,9 @@ def compile(
     strict      refuse models of which a part would run outside compiled code
     cache       folder of compiled kernels; None: the user's cache folder, False: none
     observer    sees `(pass, graph, changed)` after each pass
+    tune        seconds to measure which schedules are fastest on this machine, and to use those;
+                0: use what was measured before. None: the default schedules
+                (or a `runtime.tune.Tuning`, which can report its progress)
 
     `precision`, `quantize` and `prune` take None: the model's own weights and dtypes are kept.
     Raises TesselError: UsageError for options, ModelError, UnsupportedError, ….
@@ -53,7 +56,12 @@ def compile(
 
     check_options(opt_level, precision=precision, quantize=quantize, prune=prune)
     threads = check_threads(threads)
-    where = open_target(target, object_cache(cache))
+    tuning = None
+    if tune is not None:
+        from .runtime.tune import open_tuning
+
+        tuning = open_tuning(tune, cache)
+    where = open_target(target, object_cache(cache), tuning)
     options = {"level": opt_level, "threads": threads, "strict": strict}
     try:
         graph = read(model, shapes)
@@ -70,6 +78,8 @@ def compile(
     exe.report = report
     if not exe.signature.symbols:
         exe.specialization({})
+    if tuning is not None:
+        exe.notes.extend(tuning.notes)
     return exe
 
 

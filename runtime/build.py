@@ -171,12 +171,12 @@ class NumpyTarget:
 
 
 class CpuTarget:
-    """LLVM machine code."""
+    """LLVM machine code; its schedules measured where there is a `Tuning`."""
 
     channels_last = True
 
-    def __init__(self, name: str, cache):
-        self.name, self.cache = name, cache
+    def __init__(self, name: str, cache, tuning=None):
+        self.name, self.cache, self.tuning = name, cache, tuning
         if name != "cpu":
             self.machine  # raises for unknown names  # noqa: B018
 
@@ -197,7 +197,13 @@ class CpuTarget:
         from ..compiler.backends.llvm.backend import compile_program
         from ..compiler.backends.llvm.target import runs_here
 
-        code = compile_program(program, self.machine, graph.updates, self.cache)
+        winners = None
+        if self.tuning is not None:
+            self.tuning.search(program, self.machine, graph.updates, self.cache)
+            winners = self.tuning.known
+        code = compile_program(program, self.machine, graph.updates, self.cache, winners=winners)
+        if self.tuning is not None:
+            self.tuning.note_used(code.plan, self.machine)
         reason = runs_here(self.machine)
         if reason is not None:
             return Foreign(self.name, reason), code
@@ -222,13 +228,19 @@ class Foreign:
         )  # fmt: skip
 
 
-def open_target(name: str, cache=None) -> Target:
-    """The target of a name. Raises UsageError for unknown ones."""
+def open_target(name: str, cache=None, tuning=None) -> Target:
+    """The target of a name. Raises UsageError for unknown ones, and for those without schedules to
+    measure where there is a `Tuning`."""
     kind = str(name).partition(":")[0]
+    if tuning is not None and kind in ("numpy", "cuda"):
+        raise UsageError(
+            "there is nothing to tune", expected="target='cpu' or 'cpu:NAME'", received=name,
+            fix="leave out tune",
+        )  # fmt: skip
     if name == "numpy":
         return NumpyTarget()
     if kind == "cpu":
-        return CpuTarget(name, cache)
+        return CpuTarget(name, cache, tuning)
     if kind == "cuda":
         return _cuda(name)
     raise UsageError("unknown target", expected=TARGETS, received=name)

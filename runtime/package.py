@@ -54,6 +54,7 @@ def save(exe: Executable, path) -> None:
         "objects": [[n, len(objects[n])] for n in names],
         "specializations": specializations,
         "packed": packed.places,
+        "winners": _winners(exe),
     }
     with Writer(path) as out:
         out.add("manifest", [json.dumps(manifest).encode()])
@@ -78,6 +79,12 @@ def _content(exe: Executable) -> tuple[Graph, list[Built]]:
     if built.graph is None:
         raise UsageError("this package's graph is not known", fix="save the original executable")
     return built.graph, [built]
+
+
+def _winners(exe: Executable) -> dict[str, dict]:
+    """The measured schedules that its code was made with, for compiling its graph anew."""
+    tuning = exe.target.tuning if isinstance(exe.target, CpuTarget) else None
+    return {} if tuning is None else {k: w.data() for k, w in tuning.used.items()}
 
 
 def _describe(signature: Signature) -> dict:
@@ -156,8 +163,11 @@ class Package:
         if foreign is not None and native:
             note = f"the package's code is for {name}, and {foreign}: compiled anew for this CPU"
         use = native and foreign is None and manifest["machine"] is not None
+        tuning = self.tuning()
+        if tuning is not None and use:
+            tuning.used = dict(tuning.known)
         try:
-            target = open_target("cpu" if foreign is not None else name, cache)
+            target = open_target("cpu" if foreign is not None else name, cache, tuning)
         except UsageError as error:
             raise PackageError(f"the package's target: {error}", where=self.where) from None
         exe = Executable(
@@ -173,6 +183,19 @@ class Package:
         if not exe.specializations and not self.signature.symbols:
             exe.specialization({})
         return exe
+
+    def tuning(self):
+        """A `Tuning` of the winners that the package carries, or None."""
+        data = self.manifest.get("winners")
+        if not data:
+            return None
+        from ..compiler.backends.llvm.winners import read_winners
+        from .tune import Tuning
+
+        try:
+            return Tuning(winners=read_winners(data))
+        except ValueError as error:
+            raise PackageError(f"its winners: {error}", where=self.where) from None
 
     def foreign(self) -> str | None:
         """Why the code of this package cannot run here, or None."""

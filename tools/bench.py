@@ -17,6 +17,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from ..compiler.errors import CheckFailed, InputError, UsageError
+from ..runtime.tune import check_seconds
 from . import bench_profile as own
 from .bench_compare import Settings, check_backends, compare
 from .bench_worker import BACKENDS
@@ -119,6 +120,12 @@ def _numbers(context, parameter, text: str) -> tuple[int, ...]:
     type=click.Path(dir_okay=False),
     help="Draw the kernels under the machine's roofs (.png, .svg, .pdf); needs matplotlib.",
 )
+@click.option(
+    "--tune",
+    type=float,
+    metavar="SECONDS",
+    help="Let tessel measure its schedules for so long before it is timed; not for packages.",
+)
 @click.option("--json", "json_file", type=click.Path(dir_okay=False), help="Write the report here.")
 @click.option("--csv", "csv_file", type=click.Path(dir_okay=False), help="Write the rows here.")
 def bench(
@@ -138,6 +145,8 @@ def bench(
     settings = Settings(**options)
     check_backends(backends, settings)
     own.check_plot(plot, models)
+    if settings.tune is not None:
+        check_seconds(settings.tune)
     feeds = {path: feeds_for(path, inputs, seed, parse_shapes(shapes)) for path in models}
 
     console = Console()

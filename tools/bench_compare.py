@@ -40,6 +40,7 @@ class Settings:
                  first that does
     pin          keep every backend on the same `threads` CPUs
     timeout      seconds after which a backend that does not answer is ended
+    tune         seconds in which tessel measures schedules before the first run; None: it does not
     """
 
     threads: int = 1
@@ -53,6 +54,7 @@ class Settings:
     ort_level: str = "all"
     pin: bool = True
     timeout: float = 900.0
+    tune: float | None = None
 
 
 class Unavailable(Exception):
@@ -198,6 +200,7 @@ def _open(worker: Worker, path: str, feeds: Mapping, settings: Settings) -> dict
     options = {
         "threads": settings.threads,
         "ort_level": settings.ort_level,
+        "tune": settings.tune,
         "cpus": choose_cpus(settings.threads) if settings.pin else None,
     }
     return worker.open(path, feeds, options)

@@ -71,6 +71,8 @@ def measure_profile(
     A package is compiled anew: its kernels are known to the compiler only.
     """
     options = {} if is_package(path) else {"target": "cpu"}
+    if options and settings.tune is not None:
+        options["tune"] = 0  # what the timed process has found
     exe = open_executable(path, native=False, threads=settings.threads, **options)
     found = profile(exe, feeds, min(settings.duration, LONGEST))
     peak = next((p for p in peaks if p.threads == found.threads), peaks[-1])

@@ -34,12 +34,16 @@ import numpy as np
 Run = Callable[[dict], dict]
 
 
-def open_tessel(path: str, options: dict, **target) -> Run:
+def open_tessel(path: str, options: dict, **more) -> Run:
     import tessel
 
     if path.endswith(".tsl"):
         return tessel.load(path, threads=options["threads"]).run
-    return tessel.compile(path, threads=options["threads"], **target).run
+    return tessel.compile(path, threads=options["threads"], **more).run
+
+
+def open_tessel_here(path: str, options: dict) -> Run:
+    return open_tessel(path, options, tune=options["tune"])
 
 
 def open_tessel_numpy(path: str, options: dict) -> Run:
@@ -125,7 +129,7 @@ class Backend:
 
 
 BACKENDS = {
-    "tessel": Backend(open_tessel, ("tessel",), (".onnx", ".tsl")),
+    "tessel": Backend(open_tessel_here, ("tessel",), (".onnx", ".tsl")),
     "numpy": Backend(open_tessel_numpy, ("tessel",)),
     "tessel-cuda": Backend(open_tessel_cuda, ("tessel",)),
     "onnxruntime": Backend(open_onnxruntime, ("onnxruntime",), peer=True),

@@ -19,6 +19,8 @@ from .models import (
     shapes_option,
     size,
     target_option,
+    tune_option,
+    tuning_for,
     values_option,
 )
 
@@ -28,6 +30,7 @@ Examples:
   tessel compile model.onnx --target cpu:x86-64-v3 --shapes x:1x3x224x224
   tessel compile model.onnx --emit graph --print-after attention
   tessel compile model.onnx --emit asm -o model.s
+  tessel compile model.onnx --tune 60 -o model.tsl
 """
 
 
@@ -45,8 +48,9 @@ Examples:
 @click.option("--print-after", metavar="PASS", help="Print the graph after a pass, or `all`.")
 @click.option("--explain", is_flag=True, help="Say what was done, as `tessel explain` does.")
 @click.option("--strict", is_flag=True, help="Refuse what would run outside compiled code.")
+@tune_option
 def compile(
-    model, output, target, shapes, inputs, opt_level, stage, print_after, explain, strict
+    model, output, target, shapes, inputs, opt_level, stage, print_after, explain, strict, tune
 ):  # fmt: skip
     """Compile MODEL (.onnx, .graph or .tsl) to a package, or print a stage of its compilation."""
     start = time.perf_counter()
@@ -58,13 +62,17 @@ def compile(
             raise UsageError("the package would replace itself", fix="give its name with -o")
     out = console()
     observer = None if print_after is None else PrintAfter(print_after)
+    tuning = tuning_for(model, tune, target)
     exe = compile_model(
         source, target=target, shapes=shapes or None if source is model else None,
-        opt_level=opt_level, strict=strict, observer=observer,
+        opt_level=opt_level, strict=strict, observer=observer, tune=tuning,
     )  # fmt: skip
     if inputs is not None:
         arrays, binding = exe.signature.check(make_feeds(exe.inputs, inputs, None, shapes))
         exe.specialization(binding, arrays)
+    notes = console(stderr=True)
+    for note in [] if tuning is None else tuning.notes:
+        notes.print(f"note: {note}")
     if observer is not None:
         observer.finish()
     if explain:
@@ -76,7 +84,6 @@ def compile(
         return
     exe.save(output)
     spent = time.perf_counter() - start
-    notes = console(stderr=True)
     if not exe.specializations:
         notes.print(
             "note: sizes are open, so the package holds the graph and is compiled when it is run; "

@@ -22,6 +22,8 @@ from .models import (
     size,
     table,
     target_option,
+    tune_option,
+    tuning_for,
     values_option,
 )
 from .profile import schedule_name
@@ -42,11 +44,13 @@ ROWS = 25  # of a table, without --all
 @level_option
 @click.option("--strict", is_flag=True, help="Refuse what would run outside compiled code.")
 @click.option("--all", "whole", is_flag=True, help="Every kernel and every value.")
-def explain(model, shapes, inputs, target, opt_level, strict, whole):
+@tune_option
+def explain(model, shapes, inputs, target, opt_level, strict, whole, tune):
     """Say what the compiler does with MODEL (.onnx, .graph or .tsl): what each pass changed, what
     fused into which kernel, what almost matched and why it did not, what runs outside."""
     graph = open_for(model, shapes, {} if inputs is None else load_npz(inputs))
-    exe = compile_model(graph, target=target, opt_level=opt_level, strict=strict)
+    tune = tuning_for(model, tune, target)
+    exe = compile_model(graph, target=target, opt_level=opt_level, strict=strict, tune=tune)
     print_explanation(exe, console(), whole)
 
 
@@ -67,6 +71,7 @@ def print_explanation(exe: Executable, out: Console, whole: bool = False) -> Non
         out.print(f"\nOpen dims: what follows is for {sizes}", style="dim")
     if built.program is not None:
         print_kernels(exe, built, out, whole)
+        print_winners(exe, built, out)
         print_reasons(built, out, whole)
         print_externs(built, out)
 
@@ -161,6 +166,25 @@ def describe_schedule(schedule) -> str:
         return f"tile {tile.rows}×{width}, A {schedule.a}, B {schedule.b}"
     lane = getattr(schedule, "lane", None)
     return f"lanes {schedule.lanes}" if lane is not None else "scalar"
+
+
+def print_winners(exe: Executable, built: Built, out: Console) -> None:
+    """Which kernels have measured schedules, and how much faster than the default ones they were;
+    nothing where none were asked for."""
+    tuning = getattr(exe.target, "tuning", None)
+    plan = getattr(built.code, "plan", None)
+    if tuning is None or plan is None:
+        return
+    heading(out, "Tuned schedules")
+    for note in tuning.notes:
+        out.print(f"  {note}", style="dim")
+    found = [code for code in plan.codes.values() if code.winner is not None]
+    for code in sorted(found, key=lambda c: -c.winner.gain):
+        gain, choice = code.winner.gain, code.winner.choice
+        origins = short(code.kernel.origins, 50)
+        out.print(f"  {schedule_name(code)}: {gain:.2f}× as fast by {choice}   {origins}")
+    if not found:
+        out.print("  none: every kernel has its default schedule")
 
 
 def print_reasons(built: Built, out: Console, whole: bool) -> None:

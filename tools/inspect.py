@@ -117,5 +117,7 @@ def print_package(package: Package, out: Console, checked: bool) -> None:
         )
         for extern in entry["externs"]:
             out.print(f"    outside compiled code: {extern['op']}")
+    if manifest.get("winners"):
+        out.print(f"  {len(manifest['winners'])} measured schedules (tessel explain)")
     if not manifest["specializations"]:
         out.print("  no code: it is compiled when it is run")

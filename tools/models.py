@@ -63,6 +63,31 @@ def values_option(f: Callable) -> Callable:
     )(f)  # fmt: skip
 
 
+def tune_option(f: Callable) -> Callable:
+    return click.option(
+        "--tune", type=float, metavar="SECONDS",
+        help="Measure for so long which schedules are fastest here, and use those; 0: use what was "
+        "measured before.",
+    )(f)  # fmt: skip
+
+
+def tuning_for(model: str | Path, tune: float | None, target: str):
+    """The `Tuning` that `--tune` asks for, with progress on stderr, or None. It begins with the
+    winners that a package carries, which are also used without `--tune`."""
+    carried = None
+    if is_package(model) and target.startswith("cpu"):
+        from ..runtime.package import Package
+
+        carried = Package(model).tuning()
+    if tune is None:
+        return carried
+    from ..runtime.tune import Tuning, winners_file
+
+    winners = {} if carried is None else carried.known
+    progress = console(stderr=True).print
+    return Tuning(tune, winners_file(), winners=winners, progress=progress)
+
+
 def is_package(path: str | Path) -> bool:
     return Path(path).suffix == ".tsl"
 

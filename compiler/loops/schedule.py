@@ -107,6 +107,12 @@ def step_cycles(
     return 1 + max(rows * vectors / 2, slots / 3, 4.0, bandwidth)
 
 
+def fits_registers(rows: int, vectors: int, registers: int) -> bool:
+    """Whether a tile's sums, a row of B and a value of A fit, and some are left for addresses."""
+    sums = rows * vectors
+    return sums + vectors + 1 <= registers and sums <= max(1, registers - 4)
+
+
 def choose_tile(
     m: int,
     n: int,
@@ -124,7 +130,7 @@ def choose_tile(
     shapes += [(m * s, s) for s in range(2, min(lines, 30 // m) + 1)]
     for rows, spread in shapes:
         for vectors in range(1, 9):
-            if rows * vectors + vectors + 1 > registers or rows * vectors > max(1, registers - 4):
+            if not fits_registers(rows, vectors, registers):
                 break
             tiles = ceil(lines / spread) * (ceil(m / rows) if spread == 1 else 1)
             steps = ceil(n / (vectors * lanes)) * tiles

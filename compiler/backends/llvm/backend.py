@@ -4,7 +4,7 @@ code = compile_program(program, target)       -> NativeCode
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from ...loops.nest import Program
 from ..base import CpuTarget, available_cores
@@ -14,6 +14,7 @@ from .native_code import MAIN, NativeCode
 from .parallel import compile_all
 from .program import Plan, build_plan, main_module
 from .target import machine
+from .winners import Winner
 
 MAX_JOBS = 8  # processes that compile at once
 SMALL = 30_000.0  # ns of estimated work below which one thread is faster than several
@@ -25,10 +26,12 @@ def compile_program(
     updates: dict[int, int] | None = None,
     cache: ObjectCache | None = None,
     progress: Callable[[int, int], None] | None = None,
+    winners: Mapping[str, Winner] | None = None,
 ) -> NativeCode:
-    """Compile a program. `updates`: outputs that take over the memory of inputs."""
+    """Compile a program. `updates`: outputs that take over the memory of inputs; `winners`:
+    measured schedules, by the keys of kernels."""
     cache = ObjectCache(cache_folder() / "objects") if cache is None else cache
-    plan = build_plan(program, target, updates)
+    plan = build_plan(program, target, updates, winners)
     objects: dict[str, bytes] = {}
     missing = []
     for name, code in plan.codes.items():

@@ -7,6 +7,7 @@ text, schedule and target, so equal kernels of all models share one function and
 
 import functools
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from ...loops.nest import Kernel
 from ...loops.schedule import find_contraction
 from ...loops.work import Work
 from ..base import CpuTarget
+from .choices import won
 from .contract import ContractEmitter
 from .contract_plan import ContractSchedule, pack_constant, schedule_contraction
 from .cost import cost, kernel_work
@@ -29,6 +31,7 @@ from .nest import NestSchedule, emit_nest, schedule_nest
 from .target import machine
 from .types import I64, PTR, VOID
 from .window import WindowEmitter, WindowSchedule, schedule_window
+from .winners import Winner
 
 
 @functools.cache
@@ -46,7 +49,8 @@ def generator_version() -> str:
 @dataclass(eq=False)
 class KernelCode:
     """A scheduled kernel. `params` are the buffers that its function takes, in order;
-    `cost` is an estimate of its time on one thread, in ns."""
+    `cost` is an estimate of its time on one thread, in ns; `winner` says that its schedule was
+    measured to be faster than the default one."""
 
     name: str
     kernel: Kernel
@@ -54,6 +58,7 @@ class KernelCode:
     params: tuple[Buffer, ...]
     in_place: bool
     cost: float
+    winner: Winner | None = None
 
     @property
     def packs(self) -> bool:
@@ -80,13 +85,17 @@ class KernelCode:
 
 
 def schedule_kernel(
-    kernel: Kernel, target: CpuTarget, constants: frozenset[Buffer], in_place: bool
-) -> KernelCode:
-    """Choose a schedule. `constants` are the parameters whose contents are known."""
-    plan = None
+    kernel: Kernel, target: CpuTarget, constants: frozenset[Buffer], in_place: bool,
+    winners: Mapping[str, Winner] | None = None,
+) -> KernelCode:  # fmt: skip
+    """Choose a schedule. `constants` are the parameters whose contents are known; `winners` are
+    used where they have the kernel's key and fit it."""
+    plan = winner = None
     contraction = None if in_place else find_contraction(kernel)
     if contraction is not None:
         plan = schedule_contraction(kernel, contraction, target, constants)
+    if plan is not None and winners:
+        plan, winner = won(kernel, plan, target, constants, winners)
     params = kernel.params
     if plan is None and not in_place:
         plan = schedule_window(kernel, target)
@@ -105,7 +114,8 @@ def schedule_kernel(
          ",".join(str(kernel.params.index(b)) for b in params)]
     )  # fmt: skip
     name = "k_" + hashlib.sha256(text.encode()).hexdigest()[:20]
-    return KernelCode(name, kernel, plan, params, in_place, cost(kernel, plan, target))
+    ns = cost(kernel, plan, target)
+    return KernelCode(name, kernel, plan, params, in_place, ns, winner)
 
 
 def _axes(kernel: Kernel, axes) -> str:

@@ -10,7 +10,15 @@ import numpy as np
 from ...loops import expr as s
 from ...loops.expr import Axis, Buffer, Expr
 from ...loops.nest import Kernel
-from ...loops.schedule import Contraction, Tile, choose_tile, int_bounds, linear_load, step_cycles
+from ...loops.schedule import (
+    Contraction,
+    Tile,
+    choose_tile,
+    fits_registers,
+    int_bounds,
+    linear_load,
+    step_cycles,
+)
 from ...types import I32, DType
 from ..base import CpuTarget, aligned_empty
 from ..numpy import evaluate
@@ -163,7 +171,7 @@ def schedule_contraction(
     packed = all(x.data in constants for x in s.walk(c.b) if x.op == "load")
     pairs = packed and _fits_pairs(c, target)
     fast = dtype.is_float or pairs
-    registers = target.registers if fast else min(16, target.registers)
+    registers = _registers(dtype, pairs, target)
     embedded = fast and target.vector_bytes == 64
     tile = choose_tile(m, n, lanes, registers, lines=lines, streamed=streamed, embedded=embedded)
     if not packed and prod(a.extent for a in c.m) < 4:
@@ -171,9 +179,44 @@ def schedule_contraction(
     plan = ContractSchedule(c, tile, lanes, "direct", "constant" if packed else "pack", pairs=pairs)
     if lines > 1 and embedded and not pairs:
         plan = _flattened(plan, lines, streamed, registers)
-    plan = replace(plan, a=_way_of_reading(plan, target))
-    plan = replace(plan, group=_group(plan, target))
+    plan = settled(plan, target)
     return plan if plan.scratch <= SCRATCH else None
+
+
+def settled(plan: ContractSchedule, target: CpuTarget) -> ContractSchedule:
+    """The plan's tile with the way of reading A, and the groups, that are best for it as far as
+    is known without measuring."""
+    plan = replace(plan, a="turn" if plan.tile.flat else _way_of_reading(plan, target))
+    return replace(plan, group=_group(plan, target))
+
+
+def is_possible(plan: ContractSchedule, target: CpuTarget) -> bool:
+    """Whether code for the plan is right, whatever its speed: for plans that were not made by
+    `schedule_contraction` but are of a kernel that it has a schedule for."""
+    tile, m = plan.tile, plan.contraction.m
+    registers = _registers(plan.dtype, plan.pairs, target)
+    if min(tile.rows, tile.vectors, tile.spread, plan.group) < 1 or (tile.flat and tile.spread > 1):
+        return False
+    several = tile.flat or tile.spread > 1
+    if not fits_registers(tile.rows, tile.vectors, registers) or (several and len(m) < 2):
+        return False
+    if tile.spread > 1 and tile.rows != tile.spread * m[-1].extent:
+        return False
+    lines = m[-2].extent if several else 1
+    if tile.rows > lines * (m[-1].extent if m else 1):
+        return False
+    linear = linear_load(plan.contraction.a) is not None
+    reads = {
+        "direct": linear and not plan.pairs and not tile.flat,
+        "pack": not tile.flat,
+        "turn": linear and not plan.pairs and _turns(plan),
+    }
+    return reads.get(plan.a, False) and plan.group <= plan.tiles and plan.scratch <= SCRATCH
+
+
+def _registers(dtype: DType, pairs: bool, target: CpuTarget) -> int:
+    """Vectors that a tile may use: products of integers need some of their own."""
+    return target.registers if dtype.is_float or pairs else min(16, target.registers)
 
 
 def _fits_pairs(c: Contraction, target: CpuTarget) -> bool:
@@ -212,8 +255,13 @@ def _way_of_reading(plan: ContractSchedule, target: CpuTarget) -> str:
 
 def _can_turn(plan: ContractSchedule) -> bool:
     """Whether turning the rows of A is possible and pays."""
-    wide = plan.panels >= TURN and plan.tile.rows >= plan.lanes
-    return wide and plan.tile.vectors == 1 and _k_is_contiguous(plan, plan.contraction.a)
+    return plan.panels >= TURN and _turns(plan)
+
+
+def _turns(plan: ContractSchedule) -> bool:
+    """Whether the tile is one that `Turn` makes, of an A that is a plain load."""
+    tall = plan.tile.vectors == 1 and plan.tile.rows >= plan.lanes
+    return tall and _k_is_contiguous(plan, plan.contraction.a)
 
 
 def turns_columns(plan: ContractSchedule) -> bool:

@@ -9,6 +9,7 @@ thread 0. Python kernels at the end of the schedule are left to the caller (`Pla
 """
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import llvmlite.ir as ir
@@ -23,6 +24,7 @@ from .codegen import KernelCode, schedule_kernel
 from .native_code import MAIN, Layout
 from .pool_ir import declare_barrier
 from .types import I8, I64, PTR, VOID, i64
+from .winners import Winner
 
 SHARE = 3000.0  # ns of estimated work below which a kernel is not worth a barrier
 CALLBACK = ir.FunctionType(VOID, [I64, PTR])
@@ -87,8 +89,9 @@ class Plan:
 class _Planner:
     """Schedules calls, packs constants, renumbers weights."""
 
-    def __init__(self, program: Program, target: CpuTarget, updates: dict[int, int]):
+    def __init__(self, program: Program, target: CpuTarget, updates: dict[int, int], winners=None):
         self.program, self.target, self.updates = program, target, updates
+        self.winners = winners
         self.codes: dict[str, KernelCode] = {}
         self.weights: list[np.ndarray] = []
         self.slots: dict = {}
@@ -114,12 +117,9 @@ class _Planner:
 
     def call(self, call: Call, times: int) -> Scheduled:
         kernel = call.kernel
-        arrays: dict[Buffer, np.ndarray] = {
-            b: self.program.weights[r.slot.index]
-            for b, r in zip(kernel.params, call.refs)
-            if r.slot.kind == "weight" and not r.steps and r.offset == 0
-        }
-        code = schedule_kernel(kernel, self.target, frozenset(arrays), self.in_place(call))
+        arrays = constant_arrays(self.program, call)
+        in_place = self.in_place(call)
+        code = schedule_kernel(kernel, self.target, frozenset(arrays), in_place, self.winners)
         self.cost += code.cost * times
         first = self.codes.setdefault(code.name, code)
         packed = None
@@ -158,6 +158,15 @@ class _Planner:
         return Ref(self.slots[ref.slot].slot, ref.offset, ref.steps)
 
 
+def constant_arrays(program: Program, call: Call) -> dict[Buffer, np.ndarray]:
+    """The parameters of a call whose contents are known."""
+    return {
+        b: program.weights[r.slot.index]
+        for b, r in zip(call.kernel.params, call.refs)
+        if r.slot.kind == "weight" and not r.steps and r.offset == 0
+    }
+
+
 def region(ref: Ref, nbytes: int, updates: dict[int, int]) -> tuple:
     """(memory, first byte, last byte); moving places count as all of their memory."""
     memory = (ref.slot.kind, ref.slot.index)
@@ -173,9 +182,12 @@ def _overlap(x: tuple, y: tuple) -> bool:
     return x[0] == y[0] and x[1] < y[2] and y[1] < x[2]
 
 
-def build_plan(program: Program, target: CpuTarget, updates: dict[int, int] | None = None) -> Plan:
-    """Schedule every kernel and pack the weights."""
-    planner = _Planner(program, target, updates or {})
+def build_plan(
+    program: Program, target: CpuTarget, updates: dict[int, int] | None = None,
+    winners: Mapping[str, Winner] | None = None,
+) -> Plan:  # fmt: skip
+    """Schedule every kernel, by `winners` where they fit, and pack the weights."""
+    planner = _Planner(program, target, updates or {}, winners)
     steps = planner.steps(program.steps)
     scratch = max((c.scratch for c in planner.codes.values()), default=0)
     return Plan(

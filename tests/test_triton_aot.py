@@ -122,3 +122,21 @@ def test_float8_of_amd_is_refused_on_nvidia():
     [call] = lower(b.graph).kernels()
     with pytest.raises(UnsupportedError, match="cast_kernel for cuda:sm_90"):
         compiled(call.kernel, SM90)
+
+
+def test_a_parser_that_stumbles_over_threads_is_asked_again():
+    answers = iter([SystemError("AST constructor recursion depth mismatch"), "compiled"])
+
+    def once():
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    assert jit._patiently(once) == "compiled"
+
+    def never():
+        raise SystemError("something else")
+
+    with pytest.raises(SystemError, match="something else"):
+        jit._patiently(never)

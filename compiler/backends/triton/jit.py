@@ -7,6 +7,7 @@ Binaries are cached in the user's cache folder under the hash of all that decide
 binary needs neither this module nor triton.
 """
 
+import contextlib
 import hashlib
 import json
 import linecache
@@ -137,10 +138,12 @@ def build(source: Source, target: GpuTarget, aligned) -> tuple[Binary, dict]:
         "enable_fp_fusion": True,
     }
     try:
-        compiled = triton.compile(
-            ASTSource(function, signature, {}, attrs),
-            target=GPUTarget(target.api, target.arch, target.warp),
-            options=options,
+        compiled = _patiently(
+            lambda: triton.compile(
+                ASTSource(function, signature, {}, attrs),
+                target=GPUTarget(target.api, target.arch, target.warp),
+                options=options,
+            )
         )
     except (triton.CompilationError, ValueError, RuntimeError, AssertionError) as error:
         raise UnsupportedError(
@@ -149,6 +152,15 @@ def build(source: Source, target: GpuTarget, aligned) -> tuple[Binary, dict]:
             fix="report this with the output of --emit triton; target='cpu' runs the model",
         ) from error
     return _binary(compiled, target), compiled.asm
+
+
+def _patiently(compile_it, attempts: int = 5):
+    """Once more where Python's parser fails: until 3.12 it counts the recursion of all threads
+    together, and Triton parses in each (github.com/python/cpython/issues/106905)."""
+    for _ in range(attempts - 1):
+        with contextlib.suppress(SystemError):
+            return compile_it()
+    return compile_it()
 
 
 def _innermost(error: BaseException) -> str:

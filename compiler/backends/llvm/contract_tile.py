@@ -144,6 +144,6 @@ class TileLoop:
 
 def _unroll(extent: int, tile: Tile) -> int:
     """Steps of k per round: as many as keep the loop's body moderate, and none left if possible."""
-    limit = max(1, min(8, extent, 128 // (tile.rows * tile.vectors)))
+    limit = max(1, min(8, extent, 64 // (tile.rows * tile.vectors)))
     whole = max(u for u in range(1, limit + 1) if extent % u == 0)
     return whole if 2 * whole >= limit else limit

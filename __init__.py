@@ -39,7 +39,8 @@ def compile(
                 inputs that decide shapes (Reshape to an input): for each of their values
     opt_level   0 nothing is rewritten … 2 the default, 3 the most
     threads     how many cores a run may use; None: those that this process may use
-    strict      refuse models of which a part would run outside compiled code
+    strict      refuse models of which a part would run outside compiled code, and keep the order
+                of sums as the model has it (no Winograd convolutions)
     cache       folder of compiled kernels; None: the user's cache folder, False: none
     observer    sees `(pass, graph, changed)` after each pass
     tune        seconds to measure which schedules are fastest on this machine, and to use those;

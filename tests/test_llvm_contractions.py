@@ -344,3 +344,11 @@ def test_scratch_is_what_the_packed_operands_need(name):
     plan = scheduled(program_of(product(a, b), {a: x, b: w}), NAMED[name])
     assert plan.scratch >= 30 * 4 * (plan.width + plan.tile.rows)
     assert plan.scratch % 64 == 0
+
+
+def test_sums_too_deep_to_copy_are_read_in_place():
+    x, w = whole((28, 20_480)), whole((20_480, 256))
+    a, b = buffer_of("a", x), buffer_of("b", w)
+    plan = scheduled(program_of(product(a, b), {a: x, b: w}, [b]), V4)
+    assert plan.a == "direct"
+    assert plan.scratch == 0

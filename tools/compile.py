@@ -47,7 +47,11 @@ Examples:
 )  # fmt: skip
 @click.option("--print-after", metavar="PASS", help="Print the graph after a pass, or `all`.")
 @click.option("--explain", is_flag=True, help="Say what was done, as `tessel explain` does.")
-@click.option("--strict", is_flag=True, help="Refuse what would run outside compiled code.")
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Refuse what would run outside compiled code; keep sums as they are.",
+)
 @tune_option
 def compile(
     model, output, target, shapes, inputs, opt_level, stage, print_after, explain, strict, tune

@@ -37,11 +37,10 @@ def piece_of(code) -> int | None:
     piece = ceil(code.units / count)
     if isinstance(plan, ContractSchedule):
         # A group's rows are packed anew for each piece of its panels.
-        least = plan.panels if plan.a == "direct" else ceil(plan.panels / 2)
         if piece > plan.panels:
             piece = ceil(piece / plan.panels) * plan.panels
         elif plan.a != "direct":
-            piece = max(piece, least)
+            piece = max(piece, ceil(plan.panels / 2))
     return piece if 4 * piece <= code.units else None
 
 

@@ -23,8 +23,7 @@ from ...types import I16, TensorType
 from .contract_plan import ContractSchedule, merged, row_places, turns_columns
 from .contract_tile import TileLoop
 from .contract_turn import Turn
-from .emit import Emitter, lanes_below
-from .nest import _minimum
+from .emit import Emitter, lanes_below, maximum, minimum
 from .reduction import identity
 from .types import PTR, constant, i64, memory_type, register_type
 
@@ -49,11 +48,11 @@ class ContractEmitter:
         last = e.b.sdiv(e.b.add(end, i64(plan.panels - 1)), panels)
         with e.loop(e.b.sdiv(begin, panels), last, name="block") as block:
             start = e.b.mul(block, panels)
-            low = _maximum(e, e.b.sub(begin, start), i64(0))
-            high = _minimum(e, e.b.sub(end, start), panels)
+            low = maximum(e, e.b.sub(begin, start), i64(0))
+            high = minimum(e, e.b.sub(end, start), panels)
             rest = e.b.udiv(block, i64(plan.groups))
             first = e.b.mul(e.b.urem(block, i64(plan.groups)), i64(plan.group))
-            stop = _minimum(e, e.b.add(first, i64(plan.group)), i64(plan.tiles))
+            stop = minimum(e, e.b.add(first, i64(plan.group)), i64(plan.tiles))
             for a in reversed(plan.outer):
                 e.where[a] = e.b.urem(rest, i64(a.extent))
                 rest = e.b.udiv(rest, i64(a.extent))
@@ -69,7 +68,7 @@ class ContractEmitter:
         with e.loop(low, high, name="panel") as p:
             column = e.b.mul(p, i64(plan.width))
             if plan.n.extent > plan.width and plan.n.extent % plan.width:
-                column = _minimum(e, column, i64(plan.n.extent - plan.width))
+                column = minimum(e, column, i64(plan.n.extent - plan.width))
             panel = self._panel(p, column)
             self._tiles(first, stop, lambda slot: self._tile(panel, column, slot))
 
@@ -95,7 +94,7 @@ class ContractEmitter:
                 rest = e.b.udiv(rest, i64(a.extent))
             row = e.b.mul(t, i64(size))
             if extent % size:
-                row = _minimum(e, row, i64(extent - size))
+                row = minimum(e, row, i64(extent - size))
             if plan.tile.flat:
                 self.first = row
                 e.where |= self._place(row)
@@ -168,7 +167,7 @@ class ContractEmitter:
         )
         last = i64(plan.n.extent - 1)
         columns = [e.b.add(column, i64(r)) for r in range(plan.lanes)]
-        places = [e.b.mul(_minimum(e, j, last), step) for j in columns]
+        places = [e.b.mul(minimum(e, j, last), step) for j in columns]
         Turn(e, self.dtype, plan.lanes, places).run(c.k, strides, start, self.scratch)
 
     # -- A --------------------------------------------------------------------------------
@@ -226,7 +225,7 @@ class ContractEmitter:
             while lanes > lane.extent:
                 lanes //= 2
             with e.loop(i64(0), i64(lane.extent), lanes, name="k") as k:
-                base = _minimum(e, k, i64(lane.extent - lanes)) if lane.extent % lanes else k
+                base = minimum(e, k, i64(lane.extent - lanes)) if lane.extent % lanes else k
                 with e.at(lane, base), e.vectorised(lane, lanes):
                     e.store(out, index, e.vector(value), None)
 
@@ -349,7 +348,3 @@ def _sum(strides: dict[Axis, int]) -> Expr:
     for a, k in strides.items():
         total = s.add(total, s.mul(s.axis(a), k))
     return total
-
-
-def _maximum(e: Emitter, x: ir.Value, y: ir.Value) -> ir.Value:
-    return e.b.select(e.b.icmp_signed(">", x, y), x, y)

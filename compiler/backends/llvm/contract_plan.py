@@ -250,7 +250,8 @@ def _way_of_reading(plan: ContractSchedule, target: CpuTarget) -> str:
         return "pack"
     if _can_turn(plan):
         return "turn"
-    return "pack" if plan.panels > 1 and _rows_collide(plan, target) else "direct"
+    collide = plan.panels > 1 and _rows_collide(plan, target)
+    return "pack" if collide and _fits_scratch(plan, "pack") else "direct"
 
 
 def _can_turn(plan: ContractSchedule) -> bool:
@@ -261,7 +262,12 @@ def _can_turn(plan: ContractSchedule) -> bool:
 def _turns(plan: ContractSchedule) -> bool:
     """Whether the tile is one that `Turn` makes, of an A that is a plain load."""
     tall = plan.tile.vectors == 1 and plan.tile.rows >= plan.lanes
-    return tall and _k_is_contiguous(plan, plan.contraction.a)
+    return tall and _fits_scratch(plan, "turn") and _k_is_contiguous(plan, plan.contraction.a)
+
+
+def _fits_scratch(plan: ContractSchedule, a: str) -> bool:
+    """Whether there is room to copy a tile of A; sums may be very deep."""
+    return replace(plan, a=a, group=1).scratch <= SCRATCH
 
 
 def turns_columns(plan: ContractSchedule) -> bool:

@@ -13,8 +13,7 @@ import llvmlite.ir as ir
 from ...loops.expr import Axis
 from ...types import DType
 from .contract_plan import merged
-from .emit import Emitter
-from .nest import _minimum
+from .emit import Emitter, minimum
 from .types import I32, i64, register_type
 
 
@@ -57,7 +56,7 @@ class Turn:
         firsts = [*range(0, self.rows - self.lanes, self.lanes), self.rows - self.lanes]
         with e.loop(i64(0), i64(extent), self.lanes, name="turn") as k:
             if extent % self.lanes:
-                k = _minimum(e, k, i64(extent - self.lanes))
+                k = minimum(e, k, i64(extent - self.lanes))
             source, target = self._moved(a, k), self._moved(out, e.b.mul(k, i64(self.rows)))
             for first in firsts:
                 block = [

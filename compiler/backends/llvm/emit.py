@@ -320,6 +320,14 @@ def first_lanes(lanes: int, count: int) -> ir.Constant:
     return ir.Constant(ir.VectorType(I1, lanes), [i < count for i in range(lanes)])
 
 
+def minimum(e: Emitter, x: ir.Value, y: ir.Value) -> ir.Value:
+    return e.b.select(e.b.icmp_signed("<", x, y), x, y)
+
+
+def maximum(e: Emitter, x: ir.Value, y: ir.Value) -> ir.Value:
+    return e.b.select(e.b.icmp_signed(">", x, y), x, y)
+
+
 def lanes_below(e: Emitter, base: ir.Value, end: ir.Value, lanes: int) -> ir.Value:
     """The mask of lanes whose index base + lane is below `end`."""
     steps = ir.Constant(ir.VectorType(WORD, lanes), list(range(lanes)))

@@ -16,7 +16,7 @@ from ...loops.expr import Axis, Expr
 from ...loops.nest import Kernel
 from ...loops.schedule import lane_cost
 from ..base import CpuTarget
-from .emit import Emitter, first_lanes, lanes_below
+from .emit import Emitter, first_lanes, lanes_below, minimum
 from .rows import keep_rows
 from .types import I32, i64
 
@@ -132,7 +132,7 @@ def emit_nest(
     if not outer and split and plan.block % plan.lanes == 0:
         # One long axis: the units of this call are one contiguous range of it.
         start = e.b.mul(begin, i64(plan.block))
-        stop = _minimum(e, e.b.mul(end, i64(plan.block)), i64(plan.lane.extent))
+        stop = minimum(e, e.b.mul(end, i64(plan.block)), i64(plan.lane.extent))
         with e.b.if_then(e.b.icmp_signed("<", start, stop)):
             _unit(e, kernel, plan, start, stop, in_place)
         return
@@ -144,17 +144,13 @@ def emit_nest(
             piece = e.b.urem(rest, i64(blocks))
             rest = e.b.udiv(rest, i64(blocks))
             start = e.b.mul(piece, i64(plan.block))
-            stop = _minimum(e, e.b.add(start, i64(plan.block)), stop)
+            stop = minimum(e, e.b.add(start, i64(plan.block)), stop)
         for a in reversed(outer):
             e.where[a] = e.b.urem(rest, i64(a.extent)) if a is not outer[0] else rest
             rest = e.b.udiv(rest, i64(a.extent))
         _unit(e, kernel, plan, start, stop, in_place)
         for a in outer:
             del e.where[a]
-
-
-def _minimum(e: Emitter, x: ir.Value, y: ir.Value) -> ir.Value:
-    return e.b.select(e.b.icmp_signed("<", x, y), x, y)
 
 
 def _emit_serial(e: Emitter, kernel: Kernel, plan: NestSchedule, begin, end) -> None:
@@ -208,7 +204,7 @@ def _lanes(e: Emitter, plan: NestSchedule, start, stop, exact: bool, body) -> No
         if not whole and (exact or short):
             mask = lanes_below(e, v, stop, lanes)
         elif not whole:
-            base = _minimum(e, v, e.b.sub(stop, i64(lanes)))
+            base = minimum(e, v, e.b.sub(stop, i64(lanes)))
         with e.at(lane, base), e.vectorised(lane, lanes, mask):
             body()
 

@@ -22,8 +22,7 @@ from ...loops.expr import Axis, Expr
 from ...loops.nest import Kernel
 from ...loops.schedule import contiguous_axis
 from ..base import CpuTarget
-from .emit import Emitter
-from .nest import _minimum
+from .emit import Emitter, minimum
 from .reduction import identity
 from .scalar import multiply_add
 from .types import i64, register_type
@@ -144,7 +143,7 @@ class WindowEmitter:
         e = self.e
         with e.loop(i64(0), i64(axis.extent), size, name="tile") as t:
             if axis.extent % size:
-                t = _minimum(e, t, i64(axis.extent - size))
+                t = minimum(e, t, i64(axis.extent - size))
             with e.at(axis, t):
                 run()
 

@@ -3,7 +3,8 @@
 `Sym` is immutable and canonical, so `==` decides equality of what it can see. What is not a
 polynomial (`//`, `%`, `max`, `min`) becomes an opaque atom that prints and parses back:
 `(N+3)//2`. Arithmetic mixes with ints and returns an int as soon as no symbol is left, so shape
-rules are written once for both. Symbols stand for positive ints.
+rules are written once for both. Symbols stand for positive ints; those of sizes that are known
+only while the model runs (`nonzero` finds so many) begin with `_` and may be 0.
 """
 
 import ast
@@ -166,6 +167,11 @@ def _print_atom(atom) -> str:
 def symbols(d) -> set[str]:
     """The names a dim (int or Sym) depends on."""
     return d.symbols() if isinstance(d, Sym) else set()
+
+
+def may_be_zero(name: str) -> bool:
+    """Whether a symbol stands for a size that data decides (`compiler/ops/sizes.py`)."""
+    return name.startswith("_")
 
 
 def is_static(shape) -> bool:

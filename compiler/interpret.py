@@ -5,7 +5,7 @@ its results. Everything else in tessel is compared with this. Tensors are arrays
 lists, maps dicts.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,9 +35,13 @@ def interpret(graph: Graph, inputs: Sequence, *, observer: Observer | None = Non
     def read(v: Value | None):
         return None if v is None else env[v]
 
+    sizes: dict[str, int] = {}  # what the graph itself finds out (`bind_dims`)
     with np.errstate(all="ignore"):
         for node in graph.nodes:
-            results = evaluate(node, [read(v) for v in node.inputs])
+            known = _with_sizes(node, sizes) if sizes else node
+            results = evaluate(known, [read(v) for v in node.inputs])
+            if node.op.name == "bind_dims":
+                sizes |= zip(map(str, node.attrs["symbols"]), map(int, results[0]))
             if observer is not None:
                 observer(node, results)
             env |= zip(node.outputs, results)
@@ -54,6 +58,15 @@ def evaluate(node: Node, operands: Sequence) -> list[Any]:
     results = list(results) if isinstance(results, tuple) else [results]
     assert len(results) == len(node.outputs), f"{node}: ref returned {len(results)} results"
     return [_result(node, v, x) for v, x in zip(node.outputs, results)]
+
+
+def _with_sizes(node: Node, sizes: Mapping[str, int]) -> Node:
+    """The node with the sizes that are known by now in its attributes and types."""
+    from .passes.specialize import substitute_attrs
+
+    types = [v.type.substitute(sizes) for v in node.outputs]
+    names = [v.name for v in node.outputs]
+    return Node(node.op, node.inputs, substitute_attrs(node, sizes), types, names, node.origin)
 
 
 def bind_shapes(graph: Graph, arrays: Sequence) -> dict[str, int]:

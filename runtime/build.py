@@ -48,6 +48,7 @@ class Built:
     graph: Graph | None = None
     program: "Program | None" = None
     values: dict[str, np.ndarray] = field(default_factory=dict)
+    stages: tuple = ()  # executables run one after the other (`staged.py`); `program` is then None
 
 
 class Deferred(Protocol):
@@ -110,9 +111,14 @@ def build(graph: Graph, binding: dict[str, int], level: int, target: Target, str
     """
     from ..compiler.loops.lower import lower
     from ..compiler.passes.specialize import specialize
+    from ..compiler.passes.stages import has_stages
 
     if binding:
         graph = optimize(specialize(graph, binding), level, target)
+    if has_stages(graph):
+        from .staged import build_staged
+
+        return build_staged(graph, binding, level, target, strict)
     program = lower(target.prepare(graph, exact=strict or level < 2))
     if strict:
         refuse_externs(program)

@@ -5,7 +5,8 @@ dimension and numpy broadcasts. Nothing here is fast; large domains are cut alon
 so that memory stays bounded.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
@@ -103,8 +104,11 @@ def _limits(dtype: DType) -> tuple:
 class _Evaluator:
     """Evaluates expressions over a tuple of axes: axis i runs along dimension i."""
 
-    def __init__(self, arrays: dict, axes: Sequence[Axis], start: int = 0, stop: int | None = None):
-        self.arrays, self.axes = arrays, list(axes)
+    def __init__(
+        self, arrays: dict, axes: Sequence[Axis], start: int = 0, stop: int | None = None,
+        at: Mapping[Axis, int] = MappingProxyType({}),
+    ):  # fmt: skip
+        self.arrays, self.axes, self.at = arrays, list(axes), at
         self.range0 = (start, stop)
         self.memo: dict[Expr, np.ndarray] = {}
 
@@ -117,6 +121,8 @@ class _Evaluator:
         match e.op:
             case "const":
                 return np.asarray(e.data, e.dtype.numpy)
+            case "axis" if e.data in self.at:
+                return np.asarray(self.at[e.data])
             case "axis":
                 position = self.axes.index(e.data)
                 values = np.arange(e.data.extent, dtype=np.int64)
@@ -143,7 +149,7 @@ class _Evaluator:
         contracted = self._contract(e)
         if contracted is not None:
             return contracted
-        inner = _Evaluator(self.arrays, [*self.axes, *axes], *self.range0)
+        inner = _Evaluator(self.arrays, [*self.axes, *axes], *self.range0, self.at)
         n = len(axes)
         value = inner(e.args[0])
         sizes = [1] * (len(self.axes) + n - value.ndim) + list(value.shape)
@@ -165,7 +171,7 @@ class _Evaluator:
         if combiner != "sum" or body.op != "mul":
             return None
         order = [*self.axes, *axes]
-        inner = _Evaluator(self.arrays, order, *self.range0)
+        inner = _Evaluator(self.arrays, order, *self.range0, self.at)
         letters = [chr(97 + i) if i < 26 else chr(39 + i) for i in range(len(order))]
         operands, subscripts = [], []
         for factor in body.args:
@@ -200,6 +206,9 @@ def evaluate(e: Expr, axes: Sequence[Axis], arrays: dict) -> np.ndarray:
 def run_kernel(kernel: Kernel, arrays: Sequence[np.ndarray]) -> None:
     """Run a kernel over arrays for `kernel.params`; outputs are written in place."""
     named = dict(zip(kernel.params, arrays, strict=True))
+    if kernel.serial and any(_reads(st, kernel.outputs) for st in kernel.stores):
+        _run_in_order(kernel, named)
+        return
     for store in kernel.stores:
         _run_store(kernel, store, named)
 
@@ -230,6 +239,23 @@ def _run_store(kernel: Kernel, store: Store, arrays: dict) -> None:
             mask = np.broadcast_to(evaluate(store.where), shape)
             value, index = value[mask], index[mask]
         _store(out, index.reshape(-1), value.reshape(-1), store.mode)
+
+
+def _reads(store: Store, buffers: Sequence) -> bool:
+    """Whether a store's expressions load from any of `buffers`."""
+    return any(e.op == "load" and e.data in buffers for e in s.walk(*store.exprs()))
+
+
+def _run_in_order(kernel: Kernel, arrays: dict) -> None:
+    """One element after the other: each may read what those before it stored."""
+    for point in np.ndindex(*(a.extent for a in kernel.axes)):
+        for store in kernel.stores:
+            evaluate = _Evaluator(arrays, [], at=dict(zip(kernel.axes, point)))
+            if store.where is not None and not evaluate(store.where):
+                continue
+            index = s.flatten(store.index, store.buffer.shape)
+            out = arrays[store.buffer].reshape(-1)
+            _store(out, evaluate(index).reshape(-1), evaluate(store.value).reshape(-1), store.mode)
 
 
 def _is_product(e: Expr) -> bool:

@@ -24,6 +24,7 @@ from . import (  # noqa: F401
     region,
     resize,
     scatter,
+    sizes,
     sort,
     tile,
     winograd,

@@ -158,7 +158,8 @@ def _result(b, array, type: TensorType) -> Known:
 
 
 def lower_bound(d):
-    """A number that `d` cannot be below, symbols being at least 1; None if there is none."""
+    """A number that `d` cannot be below, symbols being at least 1 (those of sizes that data
+    decides 0); None if there is none."""
     if not isinstance(d, Sym):
         return d
     total = 0
@@ -169,6 +170,8 @@ def lower_bound(d):
         for atom in monomial:
             if not isinstance(atom, str):
                 least *= _atom_lower_bound(atom)
+            elif dims.may_be_zero(atom):
+                least = 0
         total += c * least
     return total
 

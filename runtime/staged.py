@@ -1,0 +1,112 @@
+"""Models whose data decides sizes: executables run one after the other.
+
+    module = StagedModule(graph, stages, executables)
+    module([x], threads)        stage 0 -> how many there are -> stage 1 -> …
+
+Each stage (`compiler/passes/stages.py`) is an `Executable` of its own: it is compiled for the sizes
+that it meets and keeps the last ones. After a stage the sizes that it found are read, and bind the
+symbols of those that follow. What a stage makes for later ones is handed on as an array; where
+those want its first rows only, as a view of them.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..compiler import dims
+from ..compiler.errors import InputError
+from ..compiler.ir import Graph, Value
+from ..compiler.passes.specialize import specialize
+from ..compiler.passes.stages import Kept, Stage, has_stages, known_sizes, split_stages
+from .build import Built, Target, build, optimize
+from .executable import Executable
+
+
+def build_staged(
+    graph: Graph, binding: dict[str, int], level: int, target: Target, strict: bool
+) -> Built:
+    """A specialisation that runs in stages. Sizes that turn out to be constants are put in."""
+    while sizes := known_sizes(graph):
+        graph = optimize(specialize(graph, sizes), level, target)
+        graph.nodes = [n for n in graph.nodes if n.op.name != "bind_dims" or _is_open(n)]
+    if not has_stages(graph):
+        built = build(graph, {}, level, target, strict)
+        return Built(binding, built.module, built.code, built.graph, built.program)
+    stages = split_stages(graph)
+    executables = [StageExecutable(s.graph, target, level=level, strict=strict) for s in stages]
+    for exe in executables:
+        if not exe.signature.symbols:
+            exe.specialization({})
+    module = StagedModule(graph, stages, executables)
+    return Built(binding, module, None, graph, None, stages=tuple(executables))
+
+
+def _is_open(bind_dims) -> bool:
+    return not dims.is_static(bind_dims.attrs["symbols"])
+
+
+class StageExecutable(Executable):
+    """One stage. Its inputs are arrays that other stages made, or the model's, checked already."""
+
+    def call(self, arrays: Sequence[np.ndarray], threads: int) -> list:
+        built = self._known(arrays)
+        if built is None:
+            arrays, binding = self.signature.check(dict(zip(self.signature.names, arrays)))
+            built = self.specialization(binding, arrays)
+        return built.module(arrays, threads)
+
+
+class StagedModule:
+    """Callable from several threads at once."""
+
+    def __init__(self, graph: Graph, stages: Sequence[Stage], executables: Sequence):
+        self.graph, self.stages, self.executables = graph, list(stages), list(executables)
+        self._last = self._last_uses()
+
+    def _last_uses(self) -> list[list[Value]]:
+        """What may be forgotten after each stage."""
+        last: dict[Value, int] = {}
+        for i, stage in enumerate(self.stages):
+            for source in stage.sources:
+                if isinstance(source, Kept):
+                    last[source.value] = i
+        for v in self.graph.outputs:
+            last.pop(v, None)
+        return [[v for v, at in last.items() if at == i] for i in range(len(self.stages))]
+
+    def __call__(self, inputs: Sequence[np.ndarray], threads: int) -> list:
+        env: dict[Value, np.ndarray] = dict(zip(self.graph.inputs, inputs))
+        sizes: dict[str, int] = {}
+        for stage, exe, gone in zip(self.stages, self.executables, self._last):
+            arrays = [_argument(source, env, sizes, inputs) for source in stage.sources]
+            results = exe.call(arrays, threads)
+            for bound in stage.bound:
+                sizes |= _sizes(bound, results[bound.output])
+            env |= zip(stage.results, results)
+            for v in gone:
+                del env[v]
+        given = {id(x) for x in inputs}
+        outputs = [env[v] for v in self.graph.outputs]
+        outputs = [y.copy() if id(y) in given else y for y in outputs]
+        for i, j in self.graph.updates.items():
+            inputs[j][...] = outputs[i]
+            outputs[i] = inputs[j]
+        return outputs
+
+
+def _argument(source, env: dict, sizes: dict[str, int], inputs) -> np.ndarray:
+    if not isinstance(source, Kept):
+        return np.empty((sizes[source.symbol], 0), np.bool_)
+    array = env[source.value]
+    return array if source.size is None else array[: dims.substitute(source.size, sizes)]
+
+
+def _sizes(bound, found: np.ndarray) -> dict[str, int]:
+    """The sizes that a stage found. Raises InputError for those that are none."""
+    sizes = [int(size) for size in found]
+    if any(size < 0 for size in sizes):
+        raise InputError(
+            "a size that the model computes from these inputs is negative", where=bound.where,
+            expected="≥ 0", received=sizes,
+        )  # fmt: skip
+    return dict(zip(map(str, bound.symbols), sizes))

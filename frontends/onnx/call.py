@@ -9,7 +9,8 @@ from ...compiler.builder import Tensor
 from ...compiler.dims import Sym
 from ...compiler.errors import ModelError, TypeMismatch, UnsupportedError
 from ...compiler.types import DType, normalize_axis
-from .needs import must_be_known
+from .needs import ValueNeeded, must_be_known
+from .sizes import bound, elements
 from .values import Known, KnownBuilder, as_symbols
 
 _REQUIRED = object()
@@ -102,13 +103,23 @@ class Call:
         return value.array if isinstance(value, Known) else None
 
     def symbols(self, i: int, name: str) -> list | None:
-        """Operand i as ints and dims; None if absent. Raises UnsupportedError if not known."""
+        """Operand i as ints and dims; None if absent. What only data knows becomes a symbol, for
+        elements that are sizes (at least 0)."""
+        found = self.elements(i, name)
+        return None if found is None else bound(self, found, name)
+
+    def elements(self, i: int, name: str) -> list | None:
+        """Operand i as ints, dims and, where only data knows them, scalar tensors; None if absent.
+
+        Raises ValueNeeded where small integer inputs decide: the model is read for their values.
+        """
         if self[i] is None:
             return None
-        array = self.known(i)
-        if array is None:
-            raise self.must_be_known(i, f"the value of operand {name}")
-        return as_symbols(array)
+        if self.known(i) is None:
+            error = self.must_be_known(i, f"the value of operand {name}")
+            if isinstance(error, ValueNeeded) and not error.data:
+                raise error
+        return elements(self, self.x(i))
 
     def must_be_known(self, i: int, what: str) -> UnsupportedError:
         """The error for operand i, which decides a shape and is not known (enough)."""
@@ -116,10 +127,12 @@ class Call:
 
     def ints(self, i: int, name: str) -> list[int] | None:
         """Operand i as ints. Raises UnsupportedError if it depends on symbolic dims."""
-        values = self.symbols(i, name)
-        if values is not None and any(isinstance(v, Sym) for v in values):
+        if self[i] is None:
+            return None
+        array = self.known(i)
+        if array is None or any(isinstance(v, Sym) for v in array.flat):
             raise self.must_be_known(i, f"the value of operand {name}")
-        return values
+        return as_symbols(array)
 
     def floats(self, i: int, name: str) -> list[float] | None:
         if self[i] is None:

@@ -1,8 +1,9 @@
 """Which inputs of a model an operand follows from.
 
-An operand that decides a shape must be known while reading. Where it follows from small inputs
-only, the model can be read anew for each of their values: the error says which ones (see
-`declared.py`). Where it follows from data, or from what is computed in a loop, it cannot.
+An operand that decides a shape must be known while reading, or become a symbol that the model
+binds while it runs (`sizes.py`). Where it follows from small inputs of integers only, the model is
+read anew for each of their values: the error says which ones (see `declared.py`). Operands that
+must be numbers (axes) cannot follow from data.
 """
 
 from collections.abc import Sequence
@@ -21,11 +22,14 @@ LARGEST = 64  # elements of an input whose value may decide shapes
 
 
 class ValueNeeded(UnsupportedError):
-    """Something must be known that follows from the values of `inputs`."""
+    """Something must be known that follows from the values of `inputs`.
 
-    def __init__(self, message: str, *, inputs: Sequence[str] = (), **details):
+    `data`: some of them are floats, which rarely come twice.
+    """
+
+    def __init__(self, message: str, *, inputs: Sequence[str] = (), data: bool = False, **details):
         super().__init__(message, **details)
-        self.inputs = tuple(inputs)
+        self.inputs, self.data = tuple(inputs), data
 
 
 def must_be_known(
@@ -43,8 +47,9 @@ def must_be_known(
     inner = any(v not in graph.inputs for v in sources)
     if names and not refused and not inner and "scan" not in controls:
         listed = ", ".join(names)
+        data = any(v.dtype.is_float for v in graph.inputs if v in sources)
         return ValueNeeded(
-            message, where=where, inputs=names, received=f"it follows from {listed}",
+            message, where=where, inputs=names, data=data, received=f"it follows from {listed}",
             fix=f"make it an initializer, or give {listed} with --inputs (compile: when it runs)",
         )  # fmt: skip
     if graph.symbols() and (controls or not sources):

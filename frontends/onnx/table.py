@@ -7,6 +7,7 @@ operators are one line of a family's table, irregular ones short functions benea
 from . import (
     control,
     table_contract,
+    table_data,
     table_elementwise,
     table_microsoft,
     table_ml,
@@ -34,6 +35,7 @@ TABLE = {
         table_recurrent.TABLE,
         table_quant.TABLE,
         table_resize.TABLE,
+        table_data.TABLE,
         table_sequence.TABLE,
         {"If": control.if_, "Loop": control.loop, "Scan": control.scan},
     )

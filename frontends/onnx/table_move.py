@@ -1,9 +1,11 @@
 """Operators that move elements: slices, concatenation, gathers, scatters, padding."""
 
 from ...compiler import dims
+from ...compiler.builder import Tensor
 from ...compiler.dims import Sym
 from ...compiler.types import I64, normalize_axes, normalize_axis
 from .call import Call
+from .sizes import slice_axis
 from .values import larger, smaller
 
 _FAR = 1 << 31  # ends beyond mean "to the end"
@@ -20,17 +22,22 @@ def slice_(c: Call):
         starts, ends = c.attr("starts"), c.attr("ends")
         axes, steps = c.attr("axes", None), None
     else:
-        starts, ends = c.symbols(1, "starts"), c.symbols(2, "ends")
-        axes, steps = c.ints(3, "axes"), c.ints(4, "steps")
+        starts, ends = c.elements(1, "starts"), c.elements(2, "ends")
+        axes, steps = c.ints(3, "axes"), c.elements(4, "steps")
     axes = normalize_axes(range(len(starts)) if axes is None else axes, x.rank)
     steps = [1] * len(starts) if steps is None else steps
+    given = list(zip(axes, starts, ends, steps, strict=True))
+    for entry in given:
+        if any(isinstance(e, Tensor) for e in entry[1:]):
+            x = slice_axis(c, x, *entry)
+    given = [entry for entry in given if not any(isinstance(e, Tensor) for e in entry[1:])]
     resolved = [
         slice_bounds(x.shape[a], start, end, step)
-        for a, start, end, step in zip(axes, starts, ends, steps, strict=True)
+        for a, start, end, step in given
     ]
     kept = [
         (a, start, step, size)
-        for a, step, (start, size) in zip(axes, steps, resolved)
+        for (a, _, _, step), (start, size) in zip(given, resolved)
         if (start, step, size) != (0, 1, x.shape[a])
     ]
     if not kept:

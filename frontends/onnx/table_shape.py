@@ -5,11 +5,12 @@ import math
 import numpy as np
 
 from ...compiler import dims
-from ...compiler.builder import resolve_shape
+from ...compiler.builder import Tensor, resolve_shape
 from ...compiler.dims import Sym
-from ...compiler.types import I64, broadcast, normalize_axes, normalize_axis
+from ...compiler.types import F64, I64, broadcast, normalize_axes, normalize_axis
 from .call import Call
 from .proto import dtype_of_element
+from .sizes import bind, expanded, reshaped
 from .values import SMALL, Known, larger
 
 
@@ -54,6 +55,9 @@ def range_(c: Call):
     """start + i · delta for i < ceil((limit - start) / delta)."""
     start, delta = c.x(0), c.x(2)
     dtype = start.dtype
+    if any(isinstance(e, Tensor) for i, n in enumerate(("start", "limit", "delta"))
+           for e in c.elements(i, n)):  # fmt: skip
+        return _range_of_data(c, dtype)
     if dtype.is_float:
         low, high, step = (c.floats(i, n)[0] for i, n in enumerate(("start", "limit", "delta")))
         count = max(math.ceil((high - low) / step), 0)
@@ -75,11 +79,25 @@ def range_(c: Call):
     return steps
 
 
+def _range_of_data(c: Call, dtype):
+    """The number of steps is computed in f64, as a Range's definition has it."""
+    start, limit, delta = (c.x(i).reshape(()) for i in range(3))
+    low, high, step = (x.cast(F64) for x in (start, limit, delta))
+    count = c.b.emit("ceil", c.b.emit("div", c.b.emit("sub", high, low), step))
+    count = c.b.emit("maximum", count, c.scalar(0, F64)).cast(I64)
+    (symbol,) = bind(c, [count], "range")
+    steps = c.b.emit("iota", shape=(symbol,), axis=0, dtype=dtype)
+    return c.b.emit("add", c.b.emit("mul", steps, delta), start)
+
+
 def reshape(c: Call):
     """0 keeps the operand's dim (unless allowzero), -1 takes what is left."""
     x = c.x(0)
-    sizes = c.attr("shape") if c.version < 5 else c.symbols(1, "shape")
-    if not (c.version >= 14 and c.attr("allowzero", 0)):
+    keep_zeros = bool(c.version >= 14 and c.attr("allowzero", 0))
+    sizes = c.attr("shape") if c.version < 5 else c.elements(1, "shape")
+    if any(isinstance(e, Tensor) for e in sizes):
+        sizes = reshaped(c, x, sizes, keep_zeros)
+    elif not keep_zeros:
         sizes = [
             x.shape[i] if not isinstance(d, Sym) and d == 0 else d for i, d in enumerate(sizes)
         ]
@@ -89,7 +107,7 @@ def reshape(c: Call):
 
 def expand(c: Call):
     x = c.x(0)
-    new = broadcast(x.shape, tuple(c.symbols(1, "shape")))
+    new = broadcast(x.shape, tuple(expanded(c, x, c.elements(1, "shape"))))
     return x if new == x.shape else c.b.emit("expand", x, shape=new)
 
 
@@ -136,16 +154,6 @@ def eye_like(c: Call):
     return c.b.emit("equal", columns, shifted).cast(dtype)
 
 
-def nonzero(c: Call):
-    array = c.known(0)
-    if array is None or c.x(0).symbolic:
-        raise c.unsupported(
-            "the shape of the result depends on data", fix="tessel needs shapes to follow from "
-            "the shapes of inputs"
-        )  # fmt: skip
-    return c.b.constant(np.asarray(np.nonzero(array), np.int64))
-
-
 TABLE = {
     "Shape": shape,
     "Size": size,
@@ -158,5 +166,4 @@ TABLE = {
     "Unsqueeze": unsqueeze,
     "Flatten": flatten,
     "EyeLike": eye_like,
-    "NonZero": nonzero,
 }

@@ -73,12 +73,14 @@ class Known(Tensor):
 class KnownBuilder(Builder):
     """A Builder that evaluates small ops on known operands.
 
-    `outer` says which value of an enclosing graph a region's input stands for, for all regions.
+    `outer` says which value of an enclosing graph a region's input stands for, for all regions;
+    `found` the symbols of sizes that data decides, by what they follow from (`sizes.py`).
     """
 
     def __init__(self, *args, **options):
         super().__init__(*args, **options)
         self.outer: dict[Value, Value] = {}
+        self.found: dict[tuple, tuple] = {}
 
     def constant(self, array, dtype=None, name=None) -> Known:
         if dtype is not None:

@@ -26,6 +26,7 @@ from . import (  # noqa: F401
     scatter,
     sizes,
     sort,
+    suppress,
     tile,
     winograd,
 )

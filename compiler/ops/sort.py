@@ -1,12 +1,12 @@
-"""Order and choice: top_k, one_hot."""
+"""Order and choice: top_k, row_ranks, one_hot."""
 
 import numpy as np
 
 from ..errors import TypeMismatch
 from ..loops import expr as s
-from ..types import I64, NUMERIC, normalize_axis
-from .common import array, case, ints, spaced
-from .registry import Attr, Kernels, Pull, register
+from ..types import BOOL, I64, NUMERIC, normalize_axis
+from .common import array, case, floats, ints, spaced
+from .registry import Attr, Kernels, NotDifferentiable, Pull, register
 
 
 def top_k_shape(x, *, k, axis, **_):
@@ -107,6 +107,80 @@ register(
     ],
     family="sort",
     T=NUMERIC,
+)
+
+
+def row_ranks_ref(x):
+    x = x.astype(np.float32) if x.dtype.kind not in "iubf" else x
+    order = np.lexsort(x.T[::-1]) if x.shape[1] else np.arange(len(x))
+    ranks = np.empty(len(x), np.int64)
+    ranks[order] = np.arange(len(x))
+    return ranks
+
+
+def _row_ranks(out, x):
+    """How many rows come before: smaller at the first place where they differ, or equal and
+    earlier. NaN is larger than every number."""
+    n, m = x.shape
+
+    def read(*i):
+        v = x[i]
+        return s.cast(v, I64) if v.dtype == BOOL else s.cast(v, v.dtype.compute)
+
+    def same(a, b):
+        level = s.eq(a, b)
+        return level | (s.isnan(a) & s.isnan(b)) if a.dtype.is_float else level
+
+    def at(i):
+        def before(j):
+            def place(k):
+                return s.select(same(read(j, k), read(i, k)), m, k)
+
+            first = s.reduce("min", [m], place)
+            here = s.minimum(first, m - 1)
+            mine, other = read(i, here), read(j, here)
+            ahead = other < mine
+            if mine.dtype.is_float:
+                ahead = ahead | (s.isnan(mine) & ~s.isnan(other))
+            equal = s.eq(first, m) if m > 1 else same(mine, other)
+            return s.cast((ahead & ~equal) | (equal & (j < i)), I64)
+
+        if m == 0:
+            return i
+        return s.reduce("sum", [n], before, I64)
+
+    return at
+
+
+def _row_ranks_shape(x):
+    if x.rank != 2:
+        raise TypeMismatch("row_ranks orders the rows of a matrix", received=x)
+    return (x.shape[0],)
+
+
+register(
+    "row_ranks",
+    "x: T -> i64",
+    """Where each row of [n, m] stands when rows are sorted, columns from the first: i64[n].
+
+    Equal rows keep their order. NaN counts as larger than every number.
+    """,
+    shape=_row_ranks_shape,
+    ref=row_ranks_ref,
+    grad=NotDifferentiable("ranks are piecewise constant", zero=True),
+    loops=Pull(_row_ranks),
+    samples=lambda: [
+        case(ints((9, 1), low=0, high=4)),
+        case(ints((7, 3), low=0, high=2, dtype="i32")),
+        case(ints((5, 2, 2), low=0, high=2).reshape(5, 4).astype(bool)),
+        case(array([[2.0], [np.nan], [-np.inf], [2.0], [np.nan]])),
+        case(floats((6, 2), dtype="bf16")),
+        case(ints((5, 1), high=250, dtype="u8")),
+        case(floats((4, 0))),
+        case(floats((0, 2))),
+    ],
+    family="sort",
+    T=NUMERIC | {BOOL},
 )
 
 

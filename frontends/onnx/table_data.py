@@ -1,4 +1,4 @@
-"""Operators whose results are as large as data says: NonZero, Compress.
+"""Operators whose results are as large as data says: NonZero, Compress, Unique, NonMaxSuppression.
 
 Each fills as much as there can be and counts; see `sizes.py`.
 """
@@ -6,9 +6,11 @@ Each fills as much as there can be and counts; see `sizes.py`.
 import numpy as np
 
 from ...compiler import dims
+from ...compiler.builder import Tensor
 from ...compiler.types import I64, normalize_axis
 from .call import Call
-from .sizes import first_places, scalar
+from .sizes import all_places, bind, first_places, scalar
+from .values import smaller
 
 
 def nonzero(c: Call):
@@ -45,4 +47,156 @@ def compress(c: Call):
     return c.b.emit("gather", x, first_places(c, keep, "compress"), axis=axis)
 
 
-TABLE = {"NonZero": nonzero, "Compress": compress}
+def unique(c: Call):
+    """Rows in sorted order; a group is what is equal, and its first row stands for it.
+
+    All of it is counted on all rows, n of them; only then are results cut to the groups, k.
+    """
+    rows, shape_of = _rows(c)
+    b, (n, _) = c.b, rows.shape
+    zero, one = c.scalar(0, I64), c.scalar(1, I64)
+    turns = b.emit("iota", shape=(n,), axis=0, dtype=I64)
+    order = _scattered(c, b.emit("row_ranks", rows), turns)
+    ordered = b.emit("gather", rows, order, axis=0)
+    first = b.emit("or", _differs_from_before(c, ordered, turns), b.emit("equal", turns, zero))
+    group = b.emit("sub", b.emit("running_count", first), one)
+    starts, count = all_places(c, first)
+    if not c.attr("sorted", 1):
+        # Groups in the order of their first rows: count those among all rows instead.
+        order_of_first = b.emit("gather", order, b.emit("gather", starts, group, axis=0), axis=0)
+        first = _scattered(c, order, first)
+        numbers = b.emit("sub", b.emit("running_count", first), one)
+        group = b.emit("gather", numbers, order_of_first, axis=0)
+        starts, count = all_places(c, first)
+    (k,) = bind(c, [count], "unique")
+
+    def cut(y):
+        return b.emit("slice", y, axes=(0,), starts=(0,), steps=(1,), sizes=(k,))
+
+    places = cut(starts)
+    indices = places
+    if c.attr("sorted", 1):
+        indices = b.emit("gather", order, places, axis=0)
+    counts = b.emit("scatter_elements", _filled(c, zero, (n,)), group, _filled(c, one, (n,)),
+                    axis=0, reduction="add")  # fmt: skip
+    y = shape_of(b.emit("gather", rows, indices, axis=0))
+    return [y, indices, _scattered(c, order, group), cut(counts)][: len(c.outputs)]
+
+
+def _rows(c: Call):
+    """The operand as rows that are compared, [n, m], and how rows become a result again."""
+    x = c.x(0)
+    if not c.has("axis"):
+        return x.reshape((dims.prod(x.shape), 1)), lambda y: y.reshape(y.shape[:1])
+    axis = normalize_axis(c.attr("axis"), x.rank)
+    rest = [i for i in range(x.rank) if i != axis]
+    moved = x.transpose((axis, *rest))
+    back = tuple(sorted(range(x.rank), key=[axis, *rest].__getitem__))
+    flat = moved.reshape((moved.shape[0], dims.prod(moved.shape[1:])))
+    return flat, lambda y: y.reshape((y.shape[0], *moved.shape[1:])).transpose(back)
+
+
+def _differs_from_before(c: Call, rows, turns):
+    """Whether a row differs from the one before it; NaNs are equal to each other."""
+    b = c.b
+    before = b.emit("maximum", b.emit("sub", turns, c.scalar(1, I64)), c.scalar(0, I64))
+    before = b.emit("gather", rows, before, axis=0)
+    same = b.emit("equal", rows, before)
+    if rows.dtype.is_float:
+        same = b.emit("or", same, b.emit("and", b.emit("isnan", rows), b.emit("isnan", before)))
+    others = b.emit("reduce_sum", b.emit("not", same).cast(I64), axes=(1,), keepdims=False)
+    return b.emit("greater", others, c.scalar(0, I64))
+
+
+def _filled(c: Call, value, shape):
+    return c.b.emit("expand", value, shape=shape)
+
+
+def _scattered(c: Call, places, values):
+    """y[places[i]] = values[i], for places that are a permutation."""
+    none = _filled(c, c.scalar(0, values.dtype), values.shape)
+    return c.b.emit("scatter_elements", none, places, values, axis=0)
+
+
+def non_max_suppression(c: Call):
+    """[n, 3] of (batch, class, box), per class from the best score down.
+
+    Boxes above the score's threshold are gathered first: a second stage works on as many as the
+    fullest class has, rounded up so that few sizes are met.
+    """
+    b, scores = c.b, c.x(1)
+    boxes = _corners(c)
+    (batch, classes, n), dtype = scores.shape, scores.dtype
+    most = None if _absent(c, 2) else c.elements(2, "max_output_boxes_per_class")[0]
+    if most is None or (not isinstance(most, Tensor) and most == 0):
+        return b.constant(np.zeros((0, 3), np.int64))
+    overlap = c.scalar(0, dtype) if _absent(c, 3) else c.x(3).reshape(())
+    candidates, width = None, n
+    if not _absent(c, 4):
+        above = b.emit("greater", scores, c.x(4).reshape(()))
+        candidates, scores, width = _candidates(c, above, scores)
+        rows = candidates.reshape((batch, classes * width, 1))
+        boxes = b.emit("gather_nd", boxes, rows, batch_dims=1)
+        boxes = boxes.reshape((batch * classes, width, 4))
+        scores = scores.reshape((batch * classes, 1, width))
+    steps = width if isinstance(most, Tensor) else smaller(width, most)
+    picked = b.emit("suppress", boxes, scores, overlap, steps=steps)
+    picked = picked.reshape((batch, classes, steps))
+    taken = b.emit("greater_equal", picked, c.scalar(0, I64))
+    if isinstance(most, Tensor):
+        turns = b.emit("iota", shape=(steps,), axis=0, dtype=I64)
+        taken = b.emit("and", taken, b.emit("less", turns, most.cast(I64)))
+    if candidates is not None:
+        at = b.emit("maximum", picked, c.scalar(0, I64))
+        picked = b.emit("gather_elements", candidates, at, axis=2)
+    total = batch * classes * steps
+    places = first_places(c, taken.reshape((total,)), "boxes")
+    row = b.emit("div", places, scalar(c, steps))
+    box = b.emit("gather", picked.reshape((total,)), places, axis=0)
+    parts = [b.emit("div", row, scalar(c, classes)), b.emit("mod", row, scalar(c, classes)), box]
+    return b.emit("concat", *(p.reshape((*p.shape, 1)) for p in parts), axis=1)
+
+
+def _absent(c: Call, i: int) -> bool:
+    return c[i] is None or c.x(i).shape == (0,)
+
+
+def _corners(c: Call):
+    """[batch, n, 4]: two opposite corners of each box."""
+    boxes = c.x(0)
+    if not c.attr("center_point_box", 0):
+        return boxes
+    middle, size = c.b.emit("split", boxes, axis=2, sizes=(2, 2))
+    half = c.b.emit("mul", size, c.scalar(0.5, boxes.dtype))
+    low, high = c.b.emit("sub", middle, half), c.b.emit("add", middle, half)
+    return c.b.emit("concat", low, high, axis=2)
+
+
+def _candidates(c: Call, above, scores):
+    """For each class the boxes `above` the threshold: their indices and scores [batch, classes, k],
+    scores of -inf behind them, and k."""
+    b, (batch, classes, n) = c.b, scores.shape
+    counts = b.emit("reduce_sum", above.cast(I64), axes=(2,), keepdims=True)
+    most = b.emit("reduce_max", counts, axes=(0, 1, 2), keepdims=False)
+    sizes = c.b.constant(2 ** np.arange(3, 40))
+    enough = b.emit("where", b.emit("less", sizes, most), sizes[-1], sizes)
+    width = b.emit("reduce_min", enough, axes=(0,), keepdims=False)
+    (k,) = bind(c, [b.emit("minimum", width, scalar(c, n))], "candidates")
+    running = b.emit("running_count", above)
+    at = b.emit("where", above, b.emit("sub", running, c.scalar(1, I64)), scalar(c, n))
+    turns = b.emit("iota", shape=(batch, classes, n), axis=2, dtype=I64)
+    none = _filled(c, c.scalar(0, I64), (batch, classes, n + 1))
+    places = b.emit("scatter_elements", none, at, turns, axis=2)
+    places = b.emit("slice", places, axes=(2,), starts=(0,), steps=(1,), sizes=(k,))
+    there = b.emit("less", b.emit("iota", shape=(k,), axis=0, dtype=I64), counts)
+    nothing = c.scalar(-np.inf, scores.dtype)
+    found = b.emit("gather_elements", scores, places, axis=2)
+    return places, b.emit("where", there, found, nothing), k
+
+
+TABLE = {
+    "NonZero": nonzero,
+    "Compress": compress,
+    "Unique": unique,
+    "NonMaxSuppression": non_max_suppression,
+}

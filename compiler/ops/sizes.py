@@ -78,4 +78,3 @@ register(
     ],
     family="scatter",
 )
-

@@ -50,9 +50,7 @@ def _suppress(b, boxes, scores, overlap, *, steps):
     wide = boxes.dtype.compute
     boxes, scores, overlap = boxes.cast(wide), scores.cast(wide), overlap.cast(wide)
     g, k = boxes.shape[:2]
-    first, second = (
-        b.slice(boxes, axes=(2,), starts=(i,), steps=(1,), sizes=(2,)) for i in (0, 2)
-    )
+    first, second = (b.slice(boxes, axes=(2,), starts=(i,), steps=(1,), sizes=(2,)) for i in (0, 2))
     low, high = b.minimum(first, second), b.maximum(first, second)
     area = b.reduce_prod(high - low, axes=(2,), keepdims=True)
     packed = b.concat(low, high, area, axis=2)

@@ -43,7 +43,9 @@ def compress(c: Call):
         x, axis = x.reshape((dims.prod(x.shape),)), 0
     known = c.known(1)
     if known is not None:
-        return c.b.emit("gather", x, c.b.constant(np.flatnonzero(known).astype(I64.numpy)), axis=axis)
+        return c.b.emit(
+            "gather", x, c.b.constant(np.flatnonzero(known).astype(I64.numpy)), axis=axis
+        )
     return c.b.emit("gather", x, first_places(c, keep, "compress"), axis=axis)
 
 

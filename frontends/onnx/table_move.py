@@ -31,10 +31,7 @@ def slice_(c: Call):
         if any(isinstance(e, Tensor) for e in entry[1:]):
             x = slice_axis(c, x, *entry)
     given = [entry for entry in given if not any(isinstance(e, Tensor) for e in entry[1:])]
-    resolved = [
-        slice_bounds(x.shape[a], start, end, step)
-        for a, start, end, step in given
-    ]
+    resolved = [slice_bounds(x.shape[a], start, end, step) for a, start, end, step in given]
     kept = [
         (a, start, step, size)
         for (a, _, _, step), (start, size) in zip(given, resolved)

@@ -6,13 +6,18 @@
     packed     weights as the code wants them, each at a multiple of 64 bytes
     code       object files, each once
 
+A model whose data decides sizes has code for each of its stages (`staged.py`), which are cut from
+its graph again when it is loaded.
+
 Weights that the code reads as the graph has them are kept once. All arrays are mapped from the
 file, so loading costs little whatever their size. Code for another CPU is left alone, and the
 graph compiled for this one; `native=False` asks for that.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +27,7 @@ from ..compiler.ir import Graph
 from ..compiler.known_values import plain
 from ..compiler.text_parse import parse_graph, parse_type
 from . import arrays as store
-from .build import Built, CpuTarget, open_target
+from .build import Built, CpuTarget, open_target, optimize
 from .container import Container, Writer
 from .executable import Executable
 from .native_package import dump_code, load_code
@@ -38,11 +43,15 @@ def save(exe: Executable, path) -> None:
     text = print_graph(graph, table)
     packed = store.Packed(table)
     objects: dict[str, bytes] = {}
-    specializations = []
+    specializations, staged = [], []
     for b in built:
-        if isinstance(exe.target, CpuTarget):
-            entry = dump_code(b.code, packed, objects)
-            specializations.append({"binding": b.binding, **entry})
+        if not isinstance(exe.target, CpuTarget):
+            continue
+        if b.stages:
+            stages = [[_entry(s, packed, objects) for s in e.specializations] for e in b.stages]
+            staged.append({"binding": b.binding, "stages": stages})
+        else:
+            specializations.append(_entry(b, packed, objects))
     names = list(objects)
     manifest = {
         "signature": _describe(Signature.of(graph)),
@@ -53,6 +62,7 @@ def save(exe: Executable, path) -> None:
         "strings": store.strings(table),
         "objects": [[n, len(objects[n])] for n in names],
         "specializations": specializations,
+        "staged": staged,
         "packed": packed.places,
         "winners": _winners(exe),
     }
@@ -62,6 +72,10 @@ def save(exe: Executable, path) -> None:
         out.add("weights", store.safetensors_pieces(table))
         out.add("packed", packed.pieces())
         out.add("code", [objects[n] for n in names])
+
+
+def _entry(built: Built, packed: store.Packed, objects: dict[str, bytes]) -> dict:
+    return {"binding": built.binding, **dump_code(built.code, packed, objects)}
 
 
 def _content(exe: Executable) -> tuple[Graph, list[Built]]:
@@ -215,8 +229,26 @@ class Package:
             objects[name] = bytes(code[at : at + size])
             at += size
         packed = self.manifest["packed"], self.container.section("packed")
-        for entry in self.manifest["specializations"]:
+
+        def built(entry: Mapping, exe: Executable) -> Built:
             native = load_code(entry, machine, objects, self.weights, packed, self.where)
-            types = [p.type.substitute(entry["binding"]) for p in self.signature.outputs]
-            module = exe.target.load(native, types, self.signature.updates)
-            exe.keep(Built(dict(entry["binding"]), module, native, values=exe.signature.values))
+            types = [p.type.substitute(entry["binding"]) for p in exe.signature.outputs]
+            module = exe.target.load(native, types, exe.signature.updates)
+            return Built(dict(entry["binding"]), module, native, values=exe.signature.values)
+
+        for entry in self.manifest["specializations"]:
+            exe.keep(built(entry, exe))
+        for entry in self.manifest.get("staged", ()):
+            code = [[partial(built, e) for e in entries] for entries in entry["stages"]]
+            exe.keep(self._staged(exe, dict(entry["binding"]), code))
+
+    def _staged(self, exe: Executable, binding: dict[str, int], code: list) -> Built:
+        """The stages of the package's graph for a binding, with the code that was made for them."""
+        from ..compiler.passes.specialize import specialize
+        from .staged import build_staged
+
+        graph = exe.graph
+        if binding:
+            graph = optimize(specialize(graph, binding), exe.level, exe.target)
+        built = build_staged(graph, binding, exe.level, exe.target, exe.strict, code)
+        return replace(built, values=exe.signature.values)

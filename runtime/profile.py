@@ -82,6 +82,12 @@ def profile(exe: Executable, feeds: Mapping, seconds: float = SECONDS) -> Profil
     """Time the kernels of the specialisation that `feeds` leads to, for `seconds` at least."""
     exe.run(feeds)
     built = exe.specializations[-1]
+    if built.stages:
+        raise UsageError(
+            "a model that runs in stages is not profiled as one",
+            received=f"{len(built.stages)} stages, as sizes follow from data",
+            fix="profile each of exe.specializations[-1].stages",
+        )  # fmt: skip
     if getattr(built.code, "plan", None) is None:
         raise UsageError("only code that was compiled here for a CPU can be profiled",
                          received=exe.target.name)  # fmt: skip

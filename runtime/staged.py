@@ -9,12 +9,12 @@ symbols of those that follow. What a stage makes for later ones is handed on as 
 those want its first rows only, as a view of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from ..compiler import dims
-from ..compiler.errors import InputError
+from ..compiler.errors import InputError, PackageError
 from ..compiler.ir import Graph, Value
 from ..compiler.passes.specialize import specialize
 from ..compiler.passes.stages import Kept, Stage, has_stages, known_sizes, split_stages
@@ -23,9 +23,14 @@ from .executable import Executable
 
 
 def build_staged(
-    graph: Graph, binding: dict[str, int], level: int, target: Target, strict: bool
-) -> Built:
-    """A specialisation that runs in stages. Sizes that turn out to be constants are put in."""
+    graph: Graph, binding: dict[str, int], level: int, target: Target, strict: bool,
+    code: Sequence[Sequence[Callable]] | None = None,
+) -> Built:  # fmt: skip
+    """A specialisation that runs in stages. Sizes that turn out to be constants are put in.
+
+    `code`: for each stage, functions that give an executable what was compiled for it before.
+    Raises PackageError if that is for other stages.
+    """
     while sizes := known_sizes(graph):
         graph = optimize(specialize(graph, sizes), level, target)
         graph.nodes = [n for n in graph.nodes if n.op.name != "bind_dims" or _is_open(n)]
@@ -34,8 +39,14 @@ def build_staged(
         return Built(binding, built.module, built.code, built.graph, built.program)
     stages = split_stages(graph)
     executables = [StageExecutable(s.graph, target, level=level, strict=strict) for s in stages]
+    if code is not None and len(code) != len(stages):
+        raise PackageError("the stages are not those that code was made for",
+                           expected=len(code), received=len(stages))  # fmt: skip
+    for exe, make in zip(executables, () if code is None else code):
+        for built in make:
+            exe.keep(built(exe))
     for exe in executables:
-        if not exe.signature.symbols:
+        if not exe.signature.symbols and not exe.specializations:
             exe.specialization({})
     module = StagedModule(graph, stages, executables)
     return Built(binding, module, None, graph, None, stages=tuple(executables))

@@ -67,7 +67,8 @@ WRONG = [
     ("s = Shape(x) y = Transpose<perm=[0,1,1]>(x)", {}, TesselError, "perm"),
     ("y = Squeeze(x, a)", {"inputs": "float[N,3] x, int64[1] a"}, UnsupportedError,
      "the value of operand axes must be known"),
-    ("y = NonZero(x)", {"outputs": "int64[2,K] y"}, UnsupportedError, "depends on data"),
+    ("n = NonZero(x) y = ConstantOfShape(n)", {"outputs": "float y"}, UnsupportedError,
+     "the number of elements of an operand that decides a shape is not known"),
     ("y = local.F(x)", {"extra": ', "local": 1', "functions":
      '<domain: "local", opset_import: ["local": 1]>\n F (x) => (y) { y = local.F(x) }'},
      ModelError, "a function calls itself"),

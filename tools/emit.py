@@ -30,7 +30,13 @@ def _only(exe: Executable) -> Built:
             "code needs sizes, and some are open", received=", ".join(map(str, exe.inputs)),
             fix="give them: --shapes x:1x3x224x224",
         )  # fmt: skip
-    return exe.specializations[-1]
+    built = exe.specializations[-1]
+    if built.stages:
+        raise UsageError(
+            "this model runs in stages, as sizes follow from data, and has no one program",
+            received=f"{len(built.stages)} stages", fix="--emit package or graph",
+        )  # fmt: skip
+    return built
 
 
 def _native(exe: Executable) -> Built:

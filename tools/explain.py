@@ -69,6 +69,9 @@ def print_explanation(exe: Executable, out: Console, whole: bool = False) -> Non
     if exe.signature.symbols:
         sizes = ", ".join(f"{k}={v}" for k, v in built.binding.items())
         out.print(f"\nOpen dims: what follows is for {sizes}", style="dim")
+    for number, stage in enumerate(built.stages):
+        heading(out, f"Stage {number} of {len(built.stages)}: data decides sizes of the next")
+        print_explanation(stage, out, whole)
     if built.program is not None:
         print_kernels(exe, built, out, whole)
         print_winners(exe, built, out)

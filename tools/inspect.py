@@ -109,7 +109,12 @@ def print_package(package: Package, out: Console, checked: bool) -> None:
         verified = checked or entry["size"] <= package.container.verified
         t.add_row(size(entry["size"]), name, "verified" if verified else "not read (--check)")
     out.print(t)
-    for entry in manifest["specializations"]:
+    entries = list(manifest["specializations"])
+    for staged in manifest.get("staged", ()):
+        sizes = ", ".join(f"{k}={v}" for k, v in staged["binding"].items()) or "fixed sizes"
+        out.print(f"  {sizes}: {len(staged['stages'])} stages, cut where data decides sizes")
+        entries += [e for stage in staged["stages"] for e in stage]
+    for entry in entries:
         sizes = ", ".join(f"{k}={v}" for k, v in entry["binding"].items()) or "fixed sizes"
         out.print(
             f"  {sizes}: {len(entry['objects']) - 1} kernels, arena {size(entry['arena'])}, "
@@ -119,5 +124,5 @@ def print_package(package: Package, out: Console, checked: bool) -> None:
             out.print(f"    outside compiled code: {extern['op']}")
     if manifest.get("winners"):
         out.print(f"  {len(manifest['winners'])} measured schedules (tessel explain)")
-    if not manifest["specializations"]:
+    if not entries:
         out.print("  no code: it is compiled when it is run")

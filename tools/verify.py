@@ -21,7 +21,7 @@ from ..compiler.errors import CheckFailed, UsageError
 from ..compiler.interpret import interpret
 from ..compiler.ir import Graph, Node
 from ..compiler.passes.base import Report
-from ..runtime.build import Built, CpuTarget, build, open_target, optimize
+from ..runtime.build import Built, CpuTarget, NumpyTarget, build, open_target, optimize
 from ..runtime.executable import check_threads
 from ..runtime.signature import Signature
 from ..runtime.stepwise import step_native, step_numpy
@@ -98,6 +98,9 @@ class Verification:
         self._expected(expected, time.perf_counter() - start)
         optimized = optimize(self.graph, level, target, Report(), observer=self._after_pass)
         built = self._sizes(optimized, level, target)
+        if built.stages:
+            self._stages(built, optimized, level, target, threads)
+            return
         self._stage(
             "loops", lambda: step_numpy(built.program, self._inputs(), lambda step: None),
             lambda: self._find_kernel(step_numpy, built.program, built.graph),
@@ -110,6 +113,15 @@ class Verification:
                 lambda n=n: built.module(self._inputs(), n),
                 lambda: self._find_native(built, target),
             )
+        self.out.print("all stages agree", style="green")
+
+    def _stages(self, built: Built, graph: Graph, level: int, target, threads: int) -> None:
+        """A model that runs in stages, as a whole: each kind of loops on all of them in turn."""
+        loops = build(graph, self.binding, level, NumpyTarget(), strict=False)
+        for n in dict.fromkeys((1, threads)):
+            for name, b in (("loops", loops), (target.name, built)):
+                title = f"{name}, {len(b.stages)} stages, threads: {n}"
+                self._stage(title, lambda b=b, n=n: b.module(self._inputs(), n), lambda: None)
         self.out.print("all stages agree", style="green")
 
     def _inputs(self) -> list[np.ndarray]:
@@ -163,6 +175,9 @@ class Verification:
         # From here on the built graph's own values are what kernels are compared with.
         self.values = {}
         interpret(built.graph, self._inputs(), observer=self._remember)
+        if built.stages:
+            self._line(f"compiled: {len(built.stages)} stages", None, seconds, "")
+            return built
         kernels = sum(1 for _ in built.program.kernels())
         self._line(f"compiled: {kernels} kernels", None, seconds, "")
         return built

@@ -72,8 +72,11 @@ def _body(outer, packed, scores, overlap):
     rows = b.input("rows", packed.type.with_shape((5, g, 1, k)))
     overlap = b.input("overlap", overlap.type)
     nothing, none = b.scalar(-np.inf, wide), b.scalar(0, wide)
-    best = b.arg_max(left, axis=2)
-    found = b.greater(b.reduce_max(left, axes=(2,), keepdims=True), nothing)
+    places = b.iota(shape=(k,), axis=0, dtype=I64)
+    top = b.reduce_max(left, axes=(2,), keepdims=True)
+    best = b.where(b.equal(left, top), places, b.scalar(np.iinfo(np.int64).max, I64))
+    best = b.reduce_min(best, axes=(2,), keepdims=True)
+    found = b.greater(top, nothing)
     mine = b.gather_nd(packed, best, batch_dims=1)
 
     def coordinate(i):
@@ -87,7 +90,6 @@ def _body(outer, packed, scores, overlap):
     area, my_area = coordinate(4)
     union = area + my_area - common
     gone = b.greater(common, none) & b.greater(common / union, overlap)
-    places = b.iota(shape=(k,), axis=0, dtype=I64)
     gone = gone | b.equal(places, best)
     b.output("next", b.where(gone, nothing, left))
     b.output("picked", b.where(found, best, b.scalar(-1, I64)))

@@ -1,0 +1,175 @@
+"""Graphs whose data decides sizes: how they are cut into stages, and what runs, saves and shows
+them."""
+
+import numpy as np
+import onnx
+import pytest
+import tessel
+from tessel.compiler.dims import Sym
+from tessel.compiler.errors import GraphError, InputError, PackageError
+from tessel.compiler.interpret import interpret
+from tessel.compiler.passes.stages import Size, split_stages
+from tessel.compiler.text_parse import parse_graph
+from tessel.tools import cli
+
+from .onnx_models import assert_equal, model, onnxruntime
+
+RNG = np.random.default_rng(0)
+
+
+def units(*shape) -> np.ndarray:
+    return RNG.uniform(0, 1, shape).astype(np.float32)
+
+
+GRAPH = """
+graph g(%x: f32[N,3], %n: i64[1]) -> (%z as "z", %m as "m") {
+  %w = constant() {value=dense(f32[3] [1.0, 2.0, 3.0])} : f32[3]
+  %b = bind_dims(%n) {symbols=[_n0]} : i64[1]
+  %y = mul(%x, %w) : f32[N,3]
+  %s = slice(%y) {axes=[0], starts=[0], steps=[1], sizes=[_n0]} : f32[_n0,3]
+  %z = mul(%s, %w) : f32[_n0,3]
+  %m = expand(%w) {shape=[_n0,3]} : f32[_n0,3]
+}
+"""
+
+
+def test_a_graph_is_cut_where_a_size_becomes_known():
+    first, second = split_stages(parse_graph(GRAPH, {}))
+    assert [n.op.name for n in first.graph.nodes] == ["constant", "mul"]
+    assert [b.symbols for b in first.bound] == [(Sym.named("_n0"),)]
+    # The first rows of y are a view of it, not work; constants are repeated.
+    assert [n.op.name for n in second.graph.nodes] == ["constant", "mul", "expand"]
+    assert [str(v.type) for v in second.graph.inputs] == ["f32[_n0,3]"]
+
+
+def test_a_size_that_no_shape_tells_comes_as_an_input_without_bytes():
+    graph = parse_graph(GRAPH.replace(' -> (%z as "z", %m as "m")', ' -> (%m as "m")'), {})
+    *_, last = split_stages(graph)
+    assert last.sources == [Size("_n0")]
+    assert [str(v.type) for v in last.graph.inputs] == ["bool[_n0,0]"]
+    exe = tessel.compile(graph)
+    x, n = units(4, 3), np.int64([2])
+    np.testing.assert_array_equal(exe(x, n), np.broadcast_to(np.float32([1, 2, 3]), (2, 3)))
+
+
+def test_outputs_belong_to_the_caller():
+    exe = tessel.compile(parse_graph(GRAPH.replace('%z as "z"', '%s as "s", %x as "x"'), {}))
+    x = units(4, 3)
+    s, same, _ = exe(x, np.int64([2]))
+    assert not np.shares_memory(same, x) and s.base is None and s.shape == (2, 3)
+
+
+def test_a_negative_size_is_refused():
+    exe = tessel.compile(parse_graph(GRAPH, {}))
+    with pytest.raises(InputError, match="is negative") as caught:
+        exe(units(4, 3), np.int64([-2]))
+    assert "bind_dims" in caught.value.where
+
+
+def test_a_size_that_follows_from_shapes_needs_no_stage():
+    graph = parse_graph(GRAPH.replace("%n: i64[1]", "%q: i64[1]").replace(
+        "%b = bind", "%n = dims() {values=[N]} : i64[1]\n  %b = bind"), {})  # fmt: skip
+    exe = tessel.compile(graph)
+    x = units(4, 3)
+    z, _ = exe(x, np.int64([9]))
+    np.testing.assert_allclose(z, x * np.float32([1, 4, 9]))
+    assert exe.specializations[-1].stages == ()
+
+
+def test_stages_keep_what_they_are_compiled_for():
+    proto = model("n = NonZero(x) t = Transpose(n) y = GatherND(x, t)", inputs="float[A,B] x",
+                  outputs="float[K] y")  # fmt: skip
+    exe = tessel.compile(proto)
+    x = units(3, 4)
+    for _ in range(3):
+        exe(x)
+    (built,) = exe.specializations
+    assert [len(stage.specializations) for stage in built.stages] == [1, 1]
+
+
+def test_interpreter_reads_sizes_as_it_goes():
+    x = units(4, 3)
+    z, m = interpret(parse_graph(GRAPH, {}), [x, np.int64([3])])
+    assert z.shape == (3, 3) and m.shape == (3, 3)
+
+
+def test_a_size_must_be_bound_before_it_is_used():
+    first, *lines = GRAPH.strip().splitlines()
+    late = "\n".join([first, lines[0], *lines[2:5], lines[1], *lines[5:]])
+    with pytest.raises(GraphError, match="_n0 is used before it is bound"):
+        split_stages(parse_graph(late, {}))
+
+
+# -- packages and tools ---------------------------------------------------------------------
+
+
+DETECTOR = """
+<ir_version: 8, opset_import: ["": 18]>
+g (float[N,4] b, float[N] s) => (float[K,4] y)
+<int64[1] zero = {0}, int64[2] both = {0, 1}, int64[1] two = {2}, int64[1] minus = {-1},
+ int64[1] most = {3}, float[1] half = {0.5}, float[1] low = {0.3}> {
+  m = Greater(s, half) nz = NonZero(m) i = Squeeze(nz, zero)
+  s1 = Gather(s, i) b1 = Gather(b, i) b2 = Unsqueeze(b1, zero) s2 = Unsqueeze(s1, both)
+  found = NonMaxSuppression(b2, s2, most, low)
+  at = Gather<axis=1>(found, two) at1 = Reshape(at, minus) y = Gather(b1, at1)
+}
+"""
+
+
+@pytest.fixture
+def detector():
+    """A model of three stages, and inputs for it."""
+    feeds = []
+    for n in (30, 12):
+        corner = units(n, 2) * 10
+        feeds.append([np.concatenate([corner, corner + 1 + units(n, 2) * 3], 1), units(n)])
+    return onnx.parser.parse_model(DETECTOR), feeds
+
+
+def test_a_package_has_the_code_of_all_stages(detector, tmp_path):
+    proto, feeds = detector
+    exe = tessel.compile(proto)
+    want = exe(*feeds[0])
+    exe.save(tmp_path / "m.tsl")
+    loaded = tessel.load(tmp_path / "m.tsl", cache=False)
+    (built,) = loaded.specializations
+    assert [len(stage.specializations) for stage in built.stages] == [1, 1, 1]
+    assert all(s.graph is None for stage in built.stages for s in stage.specializations)
+    assert_equal([loaded(*feeds[0])], [want])
+    assert_equal([loaded(*feeds[1])], onnxruntime(proto, *feeds[1]))
+    anew = tessel.load(tmp_path / "m.tsl", native=False)
+    assert_equal([anew(*feeds[0])], [want])
+
+
+def test_tools_know_of_stages(detector, tmp_path, capsys):
+    proto, feeds = detector
+    path, npz, package = tmp_path / "m.onnx", tmp_path / "x.npz", tmp_path / "m.tsl"
+    onnx.save(proto, path)
+    np.savez(npz, b=feeds[0][0], s=feeds[0][1])
+    exe = tessel.compile(proto)
+    exe(*feeds[0])
+    exe.save(package)
+
+    def said(*arguments, code=0):
+        with pytest.raises(SystemExit) as end:
+            cli.main([str(a) for a in arguments])
+        assert end.value.code == code
+        return "".join(capsys.readouterr())
+
+    verified = said("verify", path, "--inputs", npz)
+    assert "compiled: 3 stages" in verified and "all stages agree" in verified
+    assert "Stage 2 of 3" in said("explain", path)
+    assert "3 stages, cut where data decides sizes" in said("inspect", package)
+    assert "runs in stages" in said("run", path, "--inputs", npz, "--profile", code=2)
+    assert "has no one program" in said("compile", path, "--shapes", "b:9x4", "--emit", "loops",
+                                        code=2)  # fmt: skip
+
+
+def test_code_for_other_stages_is_refused(detector, tmp_path):
+    proto, feeds = detector
+    exe = tessel.compile(proto)
+    exe(*feeds[0])
+    exe.specializations[-1].stages = exe.specializations[-1].stages[:2]
+    exe.save(tmp_path / "m.tsl")
+    with pytest.raises(PackageError, match="the stages are not those"):
+        tessel.load(tmp_path / "m.tsl")

@@ -18,6 +18,12 @@ def wrapped(index: s.Expr, size: int) -> s.Expr:
     return s.minimum(s.maximum(index, 0), size - 1)
 
 
+def read(x, *index):
+    """x at an index read from data. Nothing is read where there is nothing, as in a branch that is
+    not taken then."""
+    return s.const(0, x.dtype) if 0 in x.shape else x[index]
+
+
 def wrap(indices: np.ndarray, size: int) -> np.ndarray:
     """The same for numpy. Out of range is an IndexError there."""
     indices = np.asarray(indices).astype(np.int64)
@@ -43,7 +49,7 @@ def _gather(out, x, indices, *, axis):
 
     def at(*i):
         where = wrapped(indices[i[axis : axis + n]], x.shape[axis])
-        return x[(*i[:axis], where, *i[axis + n :])]
+        return read(x, *i[:axis], where, *i[axis + n :])
 
     return at
 
@@ -99,7 +105,8 @@ def gather_elements_ref(x, indices, *, axis):
 
 def _gather_elements(out, x, indices, *, axis):
     axis = normalize_axis(axis, len(x.shape))
-    return lambda *i: x[(*i[:axis], wrapped(indices[i], x.shape[axis]), *i[axis + 1 :])]
+    size = x.shape[axis]
+    return lambda *i: read(x, *i[:axis], wrapped(indices[i], size), *i[axis + 1 :])
 
 
 def gather_elements_grad(c, dy):
@@ -159,7 +166,7 @@ def _gather_nd(out, x, indices, *, batch_dims):
 
     def at(*i):
         index = [wrapped(indices[(*i[:n], k)], x.shape[batch_dims + k]) for k in range(depth)]
-        return x[(*i[:batch_dims], *index, *i[n:])]
+        return read(x, *i[:batch_dims], *index, *i[n:])
 
     return at
 

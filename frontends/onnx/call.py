@@ -108,8 +108,9 @@ class Call:
         found = self.elements(i, name)
         return None if found is None else bound(self, found, name)
 
-    def elements(self, i: int, name: str) -> list | None:
+    def elements(self, i: int, name: str, count: int | None = None) -> list | None:
         """Operand i as ints, dims and, where only data knows them, scalar tensors; None if absent.
+        `count`: how many there must be.
 
         Raises ValueNeeded where small integer inputs decide: the model is read for their values.
         """
@@ -119,7 +120,7 @@ class Call:
             error = self.must_be_known(i, f"the value of operand {name}")
             if isinstance(error, ValueNeeded) and not error.data:
                 raise error
-        return elements(self, self.x(i))
+        return elements(self, self.x(i), count)
 
     def must_be_known(self, i: int, what: str) -> UnsupportedError:
         """The error for operand i, which decides a shape and is not known (enough)."""

@@ -61,11 +61,16 @@ def scalar(c, e: Element) -> Tensor:
     return c.b.dims([e]).reshape(())
 
 
-def elements(c, x: Tensor) -> list[Element]:
-    """The elements of a tensor of known size in order, each as well known as can be."""
+def elements(c, x: Tensor, count: int | None = None) -> list[Element]:
+    """The elements of a tensor in order, each as well known as can be.
+
+    `count`: how many there must be, where the type need not say it (the first that is found).
+    """
     if isinstance(x, Known):
         return as_symbols(x.array)
     size = dims.prod(x.shape)
+    if isinstance(size, Sym) and count is not None:
+        x, size = x.b.emit("gather", x.reshape((size,)), np.arange(count), axis=0), count
     if isinstance(size, Sym):
         raise UnsupportedError(
             "the number of elements of an operand that decides a shape is not known",

@@ -22,7 +22,9 @@ def slice_(c: Call):
         starts, ends = c.attr("starts"), c.attr("ends")
         axes, steps = c.attr("axes", None), None
     else:
-        starts, ends = c.elements(1, "starts"), c.elements(2, "ends")
+        lengths = [c[i].shape[0] for i in (1, 2, 3) if c[i] is not None and c[i].rank == 1]
+        count = next((n for n in lengths if isinstance(n, int)), None)
+        starts, ends = (c.elements(i, n, count) for i, n in ((1, "starts"), (2, "ends")))
         axes, steps = c.ints(3, "axes"), c.elements(4, "steps")
     axes = normalize_axes(range(len(starts)) if axes is None else axes, x.rank)
     steps = [1] * len(starts) if steps is None else steps

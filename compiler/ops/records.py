@@ -15,6 +15,7 @@ from . import (  # noqa: F401
     ml,
     move,
     norm,
+    order,
     pad,
     pool,
     pool_average,

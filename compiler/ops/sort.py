@@ -1,12 +1,14 @@
-"""Order and choice: top_k, row_ranks, one_hot."""
+"""Order and choice: top_k, one_hot."""
 
 import numpy as np
 
 from ..errors import TypeMismatch
 from ..loops import expr as s
-from ..types import BOOL, I64, NUMERIC, normalize_axis
-from .common import array, case, floats, ints, spaced
-from .registry import Attr, Kernels, NotDifferentiable, Pull, register
+from ..types import I64, NUMERIC, normalize_axis
+from .common import array, case, ints, spaced
+from .registry import Attr, Expand, Kernels, Pull, register
+
+SHORT = 256  # elements that are ordered by counting
 
 
 def top_k_shape(x, *, k, axis, **_):
@@ -77,25 +79,16 @@ def top_k_grad(c, dvalues, _):
     ]
 
 
-register(
-    "top_k",
-    "x: T -> T, i64",
-    """The k largest (or smallest) elements on `axis` in order, and their indices.
+_TOP_K = {
+    "k": Attr("dim"),
+    "axis": Attr("int", -1),
+    "largest": Attr("bool", True),
+    "sorted": Attr("bool", True),
+}
 
-    Of equal elements the first comes first. NaN counts as larger than every number. The result
-    is in order also where `sorted` does not ask for it.
-    """,
-    attrs={
-        "k": Attr("dim"),
-        "axis": Attr("int", -1),
-        "largest": Attr("bool", True),
-        "sorted": Attr("bool", True),
-    },
-    shape=top_k_shape,
-    ref=top_k_ref,
-    grad=top_k_grad,
-    loops=Kernels(_top_k),
-    samples=lambda: [
+
+def _top_k_samples():
+    return [
         case(spaced((3, 5)), k=2),
         case(spaced((4, 3)), k=3, axis=0, largest=False),
         case(array([1.0, 3.0, 3.0, 2.0]), k=3, grad=False),
@@ -104,83 +97,55 @@ register(
         case(ints((2, 6), low=-3, high=3), k=6),
         case(ints((4,), high=200, dtype="u8"), k=1),
         case(spaced((2, 4), dtype="f16"), k=2),
-    ],
+    ]
+
+
+register(
+    "top_k_counted",
+    "x: T -> T, i64",
+    "`top_k` by counting, for every element, those before it: n² comparisons, for short axes.",
+    attrs=_TOP_K,
+    shape=top_k_shape,
+    ref=top_k_ref,
+    grad=top_k_grad,
+    loops=Kernels(_top_k),
+    samples=_top_k_samples,
     family="sort",
     T=NUMERIC,
 )
 
 
-def row_ranks_ref(x):
-    x = x.astype(np.float32) if x.dtype.kind not in "iubf" else x
-    order = np.lexsort(x.T[::-1]) if x.shape[1] else np.arange(len(x))
-    ranks = np.empty(len(x), np.int64)
-    ranks[order] = np.arange(len(x))
-    return ranks
-
-
-def _row_ranks(out, x):
-    """How many rows come before: smaller at the first place where they differ, or equal and
-    earlier. NaN is larger than every number."""
-    n, m = x.shape
-
-    def read(*i):
-        v = x[i]
-        return s.cast(v, I64) if v.dtype == BOOL else s.cast(v, v.dtype.compute)
-
-    def same(a, b):
-        level = s.eq(a, b)
-        return level | (s.isnan(a) & s.isnan(b)) if a.dtype.is_float else level
-
-    def at(i):
-        def before(j):
-            def place(k):
-                return s.select(same(read(j, k), read(i, k)), m, k)
-
-            first = s.reduce("min", [m], place)
-            here = s.minimum(first, m - 1)
-            mine, other = read(i, here), read(j, here)
-            ahead = other < mine
-            if mine.dtype.is_float:
-                ahead = ahead | (s.isnan(mine) & ~s.isnan(other))
-            equal = s.eq(first, m) if m > 1 else same(mine, other)
-            return s.cast((ahead & ~equal) | (equal & (j < i)), I64)
-
-        if m == 0:
-            return i
-        return s.reduce("sum", [n], before, I64)
-
-    return at
-
-
-def _row_ranks_shape(x):
-    if x.rank != 2:
-        raise TypeMismatch("row_ranks orders the rows of a matrix", received=x)
-    return (x.shape[0],)
+def _expand_top_k(b, x, *, k, axis, largest, sorted):
+    axis = normalize_axis(axis, x.rank)
+    n = x.shape[axis]
+    if isinstance(n, int) and n <= SHORT:
+        return b.top_k_counted(x, k=k, axis=axis, largest=largest, sorted=sorted)
+    rest = [i for i in range(x.rank) if i != axis]
+    moved = x.transpose(*rest, axis)
+    order = b.argsort(moved, descending=largest)
+    cut = {"axes": (x.rank - 1,), "starts": (0,), "steps": (1,), "sizes": (k,)}
+    order = b.slice(order, **cut)
+    values = b.gather_elements(moved, order, axis=-1)
+    back = [[*rest, axis].index(i) for i in range(x.rank)]
+    return values.transpose(*back), order.transpose(*back)
 
 
 register(
-    "row_ranks",
-    "x: T -> i64",
-    """Where each row of [n, m] stands when rows are sorted, columns from the first: i64[n].
+    "top_k",
+    "x: T -> T, i64",
+    """The k largest (or smallest) elements on `axis` in order, and their indices.
 
-    Equal rows keep their order. NaN counts as larger than every number.
+    Of equal elements the first comes first. NaN counts as larger than every number. The result
+    is in order also where `sorted` does not ask for it.
     """,
-    shape=_row_ranks_shape,
-    ref=row_ranks_ref,
-    grad=NotDifferentiable("ranks are piecewise constant", zero=True),
-    loops=Pull(_row_ranks),
-    samples=lambda: [
-        case(ints((9, 1), low=0, high=4)),
-        case(ints((7, 3), low=0, high=2, dtype="i32")),
-        case(ints((5, 2, 2), low=0, high=2).reshape(5, 4).astype(bool)),
-        case(array([[2.0], [np.nan], [-np.inf], [2.0], [np.nan]])),
-        case(floats((6, 2), dtype="bf16")),
-        case(ints((5, 1), high=250, dtype="u8")),
-        case(floats((4, 0))),
-        case(floats((0, 2))),
-    ],
+    attrs=_TOP_K,
+    shape=top_k_shape,
+    ref=top_k_ref,
+    grad=top_k_grad,
+    loops=Expand(_expand_top_k),
+    samples=lambda: [*_top_k_samples(), case(spaced((2, SHORT + 9)), k=5, grad=False)],
     family="sort",
-    T=NUMERIC | {BOOL},
+    T=NUMERIC,
 )
 
 

@@ -58,7 +58,7 @@ def unique(c: Call):
     b, (n, _) = c.b, rows.shape
     zero, one = c.scalar(0, I64), c.scalar(1, I64)
     turns = b.emit("iota", shape=(n,), axis=0, dtype=I64)
-    order = _scattered(c, b.emit("row_ranks", rows), turns)
+    order = b.emit("sort_rows", rows)
     ordered = b.emit("gather", rows, order, axis=0)
     first = b.emit("or", _differs_from_before(c, ordered, turns), b.emit("equal", turns, zero))
     group = b.emit("sub", b.emit("running_count", first), one)

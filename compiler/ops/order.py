@@ -12,7 +12,7 @@ from ..errors import TypeMismatch
 from ..loops import expr as s
 from ..types import BOOL, I64, NUMERIC, U8
 from .common import array, case, floats, ints
-from .registry import Attr, Expand, NotDifferentiable, Pull, register
+from .registry import Attr, Expand, Kernels, NotDifferentiable, register
 
 BLOCK = 5  # log2 of the runs that are ordered by counting
 LONGEST = 40  # log2 of the elements that an axis of unknown size may have
@@ -66,6 +66,17 @@ def _runs(x, width: int, descending: bool):
     return np.concatenate(pieces, 1) if pieces else np.zeros(x.shape, np.int64)
 
 
+def _stored(rule):
+    """The meaning of an op whose results have memory of their own: whoever reads them would
+    compute them in its own order, one by one where that is a scatter."""
+
+    def emit(k, out, *operands, **attrs):
+        at = rule(out, *operands, **attrs)
+        k.store(out.shape, lambda *i: (i, at(*i)))
+
+    return Kernels(emit)
+
+
 def _matrix(x, *others, **_):
     if x.rank != 2:
         raise TypeMismatch("runs are sorted along the rows of a matrix", received=x)
@@ -108,7 +119,7 @@ register(
     shape=_matrix,
     ref=lambda x, *, descending: _runs(x, 1 << BLOCK, descending),
     grad=PIECEWISE,
-    loops=Pull(_block_ranks),
+    loops=_stored(_block_ranks),
     samples=_run_samples,
     family="sort",
     T=NUMERIC,
@@ -165,7 +176,7 @@ register(
     shape=_matrix,
     ref=lambda x, shift, *, descending, steps: _runs(x, 2 << int(shift), descending),
     grad=PIECEWISE,
-    loops=Pull(_merge_ranks),
+    loops=_stored(_merge_ranks),
     samples=_merge_samples,
     family="sort",
     T=NUMERIC,
@@ -275,7 +286,7 @@ register(
     shape=_row_ranks_shape,
     ref=row_ranks_ref,
     grad=PIECEWISE,
-    loops=Pull(_row_ranks),
+    loops=_stored(_row_ranks),
     samples=lambda: [
         case(ints((9, 1), low=0, high=4)),
         case(ints((7, 3), low=0, high=2, dtype="i32")),

@@ -215,6 +215,19 @@ def test_unique_takes_all_nans_for_one():
     np.testing.assert_array_equal(tessel.compile(proto)(x), np.unique(x))
 
 
+def test_strings_have_an_order_too():
+    proto = model(
+        "y, i, j, k = Unique<sorted=0>(x) n = NonZero(x) z = Compress(x, c)",
+        inputs="string[5] x, bool[5] c",
+        outputs="string[K] y, int64[K] i, int64[5] j, int64[K] k, int64[1,N] n, string[M] z",
+    )  # fmt: skip
+    x, c = np.array(["b", "", "a", "b", ""], object), np.array([1, 0, 0, 1, 0], bool)
+    y, i, j, k, n, z = run(proto, x, c)
+    assert (list(y), list(i), list(j), list(k)) == (["b", "", "a"], [0, 1, 2], [0, 1, 2, 0, 1],
+                                                    [2, 2, 1])  # fmt: skip
+    assert n.tolist() == [[0, 2, 3]] and list(z) == ["b", "b"]
+
+
 @pytest.mark.parametrize("body", ["y = NonZero(x)", "y = Unique(x)", "y = Compress(x, c)"])
 @pytest.mark.parametrize("shape", [(0,), (1,), (7,)])
 def test_sizes_of_nothing(body, shape):

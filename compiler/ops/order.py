@@ -228,12 +228,15 @@ register(
 )
 
 
+def row_order(x: np.ndarray) -> np.ndarray:
+    """Indices that sort the rows of a matrix, columns from the first; equal rows stay in order."""
+    if x.dtype == object:
+        return np.array(sorted(range(len(x)), key=lambda i: tuple(x[i])), np.int64)
+    return np.lexsort(_plain(x).T[::-1]) if x.shape[1] else np.arange(len(x))
+
+
 def row_ranks_ref(x):
-    x = x.astype(np.float32) if x.dtype.kind not in "iubf" else x
-    order = np.lexsort(x.T[::-1]) if x.shape[1] else np.arange(len(x))
-    ranks = np.empty(len(x), np.int64)
-    ranks[order] = np.arange(len(x))
-    return ranks
+    return _ranks(row_order(x).astype(np.int64))
 
 
 def _row_ranks(out, x):
@@ -317,19 +320,16 @@ def _sort_rows(b, x):
     return order
 
 
-def _sort_rows_ref(x):
-    return np.argsort(row_ranks_ref(x)).astype(np.int64)
-
-
 register(
     "sort_rows",
     "x: T -> i64",
     """Indices that sort the rows of [n, m], columns from the first: i64[n].
 
-    Equal rows keep their order. NaN counts as larger than every number.
+    Equal rows keep their order. NaN counts as larger than every number; strings are ordered by
+    their code points.
     """,
     shape=_row_ranks_shape,
-    ref=_sort_rows_ref,
+    ref=lambda x: row_order(x).astype(np.int64),
     grad=PIECEWISE,
     loops=Expand(_sort_rows),
     samples=lambda: [
@@ -339,5 +339,5 @@ register(
         case(array([[2.0], [np.nan], [-np.inf], [2.0], [np.nan]])),
     ],
     family="sort",
-    T=NUMERIC | {BOOL},
+    T="any",
 )

@@ -7,7 +7,7 @@ import numpy as np
 
 from ...compiler import dims
 from ...compiler.builder import Tensor
-from ...compiler.types import I64, normalize_axis
+from ...compiler.types import I64, STR, normalize_axis
 from .call import Call
 from .sizes import all_places, bind, first_places, scalar
 from .values import smaller
@@ -31,7 +31,9 @@ def nonzero(c: Call):
 
 
 def _is_true(c: Call, x):
-    return x if x.dtype.kind == "b" else c.b.emit("not_equal", x, c.scalar(0, x.dtype))
+    if x.dtype.kind == "b":
+        return x
+    return c.b.emit("not_equal", x, c.scalar("" if x.dtype == STR else 0, x.dtype))
 
 
 def compress(c: Call):

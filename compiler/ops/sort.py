@@ -2,13 +2,15 @@
 
 import numpy as np
 
+from .. import dims
 from ..errors import TypeMismatch
 from ..loops import expr as s
-from ..types import I64, NUMERIC, normalize_axis
+from ..types import BOOL, I64, NUMERIC, normalize_axis
 from .common import array, case, ints, spaced
 from .registry import Attr, Expand, Kernels, Pull, register
 
 SHORT = 256  # elements that are ordered by counting
+BLOCK = 16  # elements of which only the best is looked at at first
 
 
 def top_k_shape(x, *, k, axis, **_):
@@ -100,6 +102,12 @@ def _top_k_samples():
     ]
 
 
+def _with_nans(n: int) -> np.ndarray:
+    """A row of three numbers, infinities and NaNs."""
+    values = np.array([np.nan, 1.0, np.inf, -np.inf, 2.0], np.float32)
+    return values[ints((n,), high=5, low=0)][None]
+
+
 register(
     "top_k_counted",
     "x: T -> T, i64",
@@ -115,6 +123,17 @@ register(
 )
 
 
+def _in_order(b, chosen, n):
+    """Different numbers below n, [rows, k], from the smallest up: each says that it is there."""
+    rows, k = chosen.shape
+    none, yes = b.scalar(False, BOOL).expand((rows, n)), b.scalar(True, BOOL).expand((rows, k))
+    there = b.scatter_elements(none, chosen, yes, axis=1)
+    at = b.where(there, b.running_count(there) - 1, b.scalar(k, I64))
+    room = b.scalar(0, I64).expand((rows, k + 1))
+    turns = b.iota(shape=(rows, n), axis=1, dtype=I64)
+    return _first(b, b.scatter_elements(room, at, turns, axis=1), k)
+
+
 def _expand_top_k(b, x, *, k, axis, largest, sorted):
     axis = normalize_axis(axis, x.rank)
     n = x.shape[axis]
@@ -122,12 +141,43 @@ def _expand_top_k(b, x, *, k, axis, largest, sorted):
         return b.top_k_counted(x, k=k, axis=axis, largest=largest, sorted=sorted)
     rest = [i for i in range(x.rank) if i != axis]
     moved = x.transpose(*rest, axis)
-    order = b.argsort(moved, descending=largest)
-    cut = {"axes": (x.rank - 1,), "starts": (0,), "steps": (1,), "sizes": (k,)}
-    order = b.slice(order, **cut)
+    order = _best(b, moved.reshape(dims.prod(moved.shape[:-1]), n), k, largest)
+    order = order.reshape(*moved.shape[:-1], k)
     values = b.gather_elements(moved, order, axis=-1)
     back = [[*rest, axis].index(i) for i in range(x.rank)]
     return values.transpose(*back), order.transpose(*back)
+
+
+def _best(b, x, k, largest):
+    """The indices of the k best of [rows, n]."""
+    n = x.shape[1]
+    if isinstance(n, int) and n <= SHORT:
+        return b.top_k_counted(x, k=k, largest=largest)[1]
+    if isinstance(n, int) and isinstance(k, int) and 2 * BLOCK * k <= n:
+        return _best_of_blocks(b, x, k, largest)
+    return _first(b, b.argsort(x, descending=largest), k)
+
+
+def _first(b, x, k):
+    return b.slice(x, axes=(x.rank - 1,), starts=(0,), steps=(1,), sizes=(k,))
+
+
+def _best_of_blocks(b, x, k, largest):
+    """The k best of [rows, n] lie in the k blocks whose best elements are the best: those blocks
+    are found first, and what is in them, in its old order, is sorted."""
+    (rows, n), blocks = x.shape, x.shape[1] // BLOCK
+    whole = _first(b, x, blocks * BLOCK)
+    best = b.block_best(whole.reshape(rows, blocks, BLOCK), descending=largest)
+    starts = b.iota(shape=(rows, blocks), axis=1, dtype=I64) * BLOCK
+    keys = b.gather_elements(x, starts + best, axis=1)
+    chosen = _in_order(b, _best(b, keys, k, largest), blocks).reshape(rows, k, 1)
+    places = chosen * BLOCK + b.iota(shape=(rows, k, BLOCK), axis=2, dtype=I64)
+    places = places.reshape(rows, k * BLOCK)
+    if n % BLOCK:
+        over = b.iota(shape=(rows, n % BLOCK), axis=1, dtype=I64) + blocks * BLOCK
+        places = b.concat(places, over, axis=1)
+    found = b.argsort(b.gather_elements(x, places, axis=1), descending=largest)
+    return b.gather_elements(places, _first(b, found, k), axis=1)
 
 
 register(
@@ -143,7 +193,15 @@ register(
     ref=top_k_ref,
     grad=top_k_grad,
     loops=Expand(_expand_top_k),
-    samples=lambda: [*_top_k_samples(), case(spaced((2, SHORT + 9)), k=5, grad=False)],
+    samples=lambda: [
+        *_top_k_samples(),
+        case(spaced((2, SHORT + 9)), k=5, grad=False),
+        case(spaced((2, SHORT + 9)), k=99, grad=False),
+        case(ints((1, 3, 301), low=0, high=9), k=7),
+        case(ints((2, 301), low=0, high=2, dtype="i32"), k=11, largest=False),
+        case(_with_nans(3000), k=4, grad=False),
+        case(_with_nans(300), k=18, largest=False, grad=False),
+    ],
     family="sort",
     T=NUMERIC,
 )

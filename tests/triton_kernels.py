@@ -73,6 +73,11 @@ GRAPHS = {
     "scatter": (_scatter, ["f32[6,3]", "index[7,3]", "f32[7,3]"]),
     "bf16": (lambda b, x, y: b.tanh(x) * y, ["bf16[3,40]", "bf16[40]"]),
     "to_int8": (lambda b, x: (x * 100).cast("i8"), ["f32[3,40]"]),
+    "running_count": (lambda b, x: b.running_count(b.less(x * 0, x)), ["f32[3,40]"]),
+    "argsort": (lambda b, x: b.argsort(x), ["f32[2,70]"]),
+    "merge_ranks": (
+        lambda b, x: b.merge_ranks(x, b.constant(np.int64(0)), steps=2), ["f32[2,11]"],
+    ),
     "scalar": (lambda b, x: b.exp(x), ["f32[]"]),
 }
 

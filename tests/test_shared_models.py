@@ -66,3 +66,40 @@ def test_a_branch_that_cannot_be_meant_is_noted(shared_models):
     exe.run(model.inputs)
     (note,) = exe.notes
     assert "gives NaN" in note
+
+
+SUPPRESSION = """
+<ir_version: 8, opset_import: ["": 13]>
+tail (float[1,4420,2] scores, float[1,4420,4] boxes) => (float[K,4] faces, float[K] sure)
+<int64[1] most = {100}, float[1] overlap = {0.3}, float[1] least = {0.03}, int64[1] one = {1},
+ int64 two = {2}, int64[1] zero = {0}> {
+  s = Transpose<perm = [0, 2, 1]>(scores) face = Gather<axis = 1>(s, one)
+  found = NonMaxSuppression(boxes, face, most, overlap, least)
+  at = Gather<axis = 1>(found, two) all = Squeeze(boxes, zero) faces = Gather(all, at)
+  sure = GatherND(face, found)
+}
+"""
+
+
+def test_a_face_detector_with_suppression_behind_it(shared_models):
+    import onnx
+    from onnx.version_converter import convert_version
+
+    ort = pytest.importorskip("onnxruntime", reason="compares with ONNX Runtime")
+    given = shared_models("ultraface_rfb320")
+    whole = convert_version(onnx.load(given.path), 13)
+    whole.ir_version = 8
+    tail = onnx.parser.parse_model(SUPPRESSION)
+    pairs = [(o.name, i.name) for o, i in zip(whole.graph.output, tail.graph.input)]
+    proto = onnx.compose.merge_models(whole, tail, io_map=pairs)
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    session = ort.InferenceSession(proto.SerializeToString(), options)
+    exe = tessel.compile(proto)
+    rng = np.random.default_rng(0)
+    (name,) = given.inputs
+    for x in (given.inputs[name], rng.standard_normal(exe.inputs[0].shape).astype(np.float32)):
+        right = session.run(None, {name: x})
+        assert right[0].size
+        for y, want in zip(exe.run({name: x}).values(), right):
+            assert_agrees("faces", y, want)

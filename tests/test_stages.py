@@ -1,6 +1,8 @@
 """Graphs whose data decides sizes: how they are cut into stages, and what runs, saves and shows
 them."""
 
+import threading
+
 import numpy as np
 import onnx
 import pytest
@@ -98,6 +100,54 @@ def test_a_size_must_be_bound_before_it_is_used():
     late = "\n".join([first, lines[0], *lines[2:5], lines[1], *lines[5:]])
     with pytest.raises(GraphError, match="_n0 is used before it is bound"):
         split_stages(parse_graph(late, {}))
+
+
+UPDATES = """
+graph g(%x: f32[4], %n: i64[1], %w: f32[4]) -> (%s as "s", %u as "u") updates {1: 2} {
+  %b = bind_dims(%n) {symbols=[_n0]} : i64[1]
+  %s = slice(%x) {axes=[0], starts=[0], steps=[1], sizes=[_n0]} : f32[_n0]
+  %t = reduce_sum(%s) {axes=[0]} : f32[1]
+  %u = add(%w, %t) : f32[4]
+}
+"""
+
+
+def test_stages_update_inputs_in_place():
+    exe = tessel.compile(parse_graph(UPDATES, {}))
+    w = exe.bind("w", np.zeros(4, np.float32))
+    x = np.ones(4, np.float32)
+    assert list(exe.run({"x": x, "n": np.int64([3])})) == ["s"]
+    exe.run({"x": x, "n": np.int64([2])})
+    np.testing.assert_array_equal(w, [5] * 4)
+
+
+def test_several_threads_may_run_stages_at_once():
+    body = "n = NonZero(x) t = Transpose(n) y = GatherND(x, t)"
+    exe = tessel.compile(model(body, inputs="float[N] x", outputs="float[K] y"))
+    wrong = []
+
+    def work(seed):
+        rng = np.random.default_rng(seed)
+        for _ in range(20):
+            x = rng.integers(0, 2, 3 * int(rng.integers(1, 4))).astype(np.float32)
+            wrong.extend([x] if not np.array_equal(exe(x), x[x != 0]) else [])
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(3)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert wrong == []
+
+
+def test_values_of_inputs_and_sizes_of_data_together(tmp_path):
+    proto = model("r = Reshape(x, s) n = NonZero(r)", inputs="float[2,6] x, int64[2] s",
+                  outputs="int64[2,K] n")  # fmt: skip
+    exe = tessel.compile(proto)
+    x = RNG.integers(0, 2, (2, 6)).astype(np.float32)
+    for s in ([3, 4], [4, 3]):
+        np.testing.assert_array_equal(exe(x, np.int64(s)), np.nonzero(x.reshape(s)))
+    assert exe.static == ("s",) and len(exe.specializations) == 2
 
 
 # -- packages and tools ---------------------------------------------------------------------

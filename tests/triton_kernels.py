@@ -76,7 +76,8 @@ GRAPHS = {
     "running_count": (lambda b, x: b.running_count(b.less(x * 0, x)), ["f32[3,40]"]),
     "argsort": (lambda b, x: b.argsort(x), ["f32[2,70]"]),
     "merge_ranks": (
-        lambda b, x: b.merge_ranks(x, b.constant(np.int64(0)), steps=2), ["f32[2,11]"],
+        lambda b, x: b.merge_ranks(x, b.constant(np.int64(0)), steps=2),
+        ["f32[2,11]"],
     ),
     "scalar": (lambda b, x: b.exp(x), ["f32[]"]),
 }

@@ -96,9 +96,10 @@ class StagedModule:
             env |= zip(stage.results, results)
             for v in gone:
                 del env[v]
-        given = {id(x) for x in inputs}
-        outputs = [env[v] for v in self.graph.outputs]
-        outputs = [y.copy() if id(y) in given else y for y in outputs]
+        outputs, taken = [], {id(x) for x in inputs}
+        for v in self.graph.outputs:
+            outputs.append(env[v].copy() if id(env[v]) in taken else env[v])
+            taken.add(id(outputs[-1]))
         for i, j in self.graph.updates.items():
             inputs[j][...] = outputs[i]
             outputs[i] = inputs[j]

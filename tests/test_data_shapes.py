@@ -146,6 +146,12 @@ OPERANDS = {
         "float[2,12] x, float[N] s", "float[P,Q,R] y",
         [[units(2, 12), np.float32([1, 3])], [units(2, 12), np.float32([4, 2])]],
     ),
+    "Expand where 1 keeps what is there": (
+        "i = Cast<to=7>(s) k = ReduceMax<keepdims=1>(i, zero) a = Concat<axis=0>(k, one)"
+        "y = Expand(x, a) z = Expand(x, k) w = Expand(s, a)",
+        "float[N,2] x, float[M] s", "float[P,Q] y, float[R,S] z, float[T,U] w",
+        [[units(1, 2), np.float32([2, 1])], [units(3, 2), np.float32([1, 1])]],
+    ),
     "a mask of lengths": (
         "q = Cast<to=7>(x) n = ReduceMax<keepdims=0>(q) i = Constant<value=int64 {0}>()"
         "k = Constant<value=int64 {1}>() r = Range(i, n, k) r1 = Unsqueeze(r, zero)"

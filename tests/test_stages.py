@@ -55,10 +55,11 @@ def test_a_size_that_no_shape_tells_comes_as_an_input_without_bytes():
 
 
 def test_outputs_belong_to_the_caller():
-    exe = tessel.compile(parse_graph(GRAPH.replace('%z as "z"', '%s as "s", %x as "x"'), {}))
+    exe = tessel.compile(parse_graph(GRAPH.replace('%z as "z"', '%s as "s", %x as "x", %s as "t"'), {}))
     x = units(4, 3)
-    s, same, _ = exe(x, np.int64([2]))
-    assert not np.shares_memory(same, x) and s.base is None and s.shape == (2, 3)
+    s, same, t, _ = exe(x, np.int64([2]))
+    assert not np.shares_memory(same, x) and not np.shares_memory(s, t)
+    assert s.base is None and s.shape == (2, 3)
 
 
 def test_a_negative_size_is_refused():

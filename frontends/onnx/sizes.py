@@ -15,7 +15,7 @@ from ...compiler import dims
 from ...compiler.builder import Tensor
 from ...compiler.dims import Sym
 from ...compiler.errors import UnsupportedError
-from ...compiler.types import I64
+from ...compiler.types import I64, broadcast
 from .values import Known, as_symbols
 
 Element = int | Sym | Tensor
@@ -140,18 +140,22 @@ def reshaped(c, x: Tensor, found: Sequence[Element], keep_zeros: bool) -> list:
     return bound(c, found, "reshape")
 
 
-def expanded(c, x: Tensor, found: Sequence[Element]) -> list:
-    """The shape to which `x` is broadcast; an unknown 1 keeps the dim of `x`."""
-    sizes, pad = [], len(found) - x.rank
-    for i, e in enumerate(found):
-        own = x.shape[i - pad] if i >= pad else 1
-        if isinstance(e, Tensor) and isinstance(own, int) and own != 1:
-            e = 1
-        elif isinstance(e, Tensor) and isinstance(own, Sym):
-            e = scalar(c, e)
-            e = c.b.emit("where", c.b.emit("equal", e, c.scalar(1, I64)), scalar(c, own), e)
+def expanded(c, x: Tensor, found: Sequence[Element]) -> tuple:
+    """The shape that `x` has when it is broadcast to elements of which data knows some; an unknown
+    1 keeps the dim of `x`."""
+    rank = max(x.rank, len(found))
+    own, found = [(1,) * (rank - len(d)) + tuple(d) for d in (x.shape, found)]
+    sizes = []
+    for d, e in zip(own, found):
+        if not isinstance(e, Tensor):
+            e = broadcast((d,), (e,))[0]
+        elif isinstance(d, Sym):
+            one = c.b.emit("equal", scalar(c, e), c.scalar(1, I64))
+            e = c.b.emit("where", one, scalar(c, d), scalar(c, e))
+        elif d != 1:
+            e = d
         sizes.append(e)
-    return bound(c, sizes, "expand")
+    return tuple(bound(c, sizes, "expand"))
 
 
 def slice_axis(c, x: Tensor, axis: int, start: Element, end: Element, step: Element) -> Tensor:

@@ -132,7 +132,7 @@ def non_max_suppression(c: Call):
     boxes = _corners(c)
     (batch, classes, n), dtype = scores.shape, scores.dtype
     most = None if _absent(c, 2) else c.elements(2, "max_output_boxes_per_class")[0]
-    if most is None or (not isinstance(most, Tensor) and most == 0):
+    if most is None or (isinstance(most, int) and most <= 0):
         return b.constant(np.zeros((0, 3), np.int64))
     overlap = c.scalar(0, dtype) if _absent(c, 3) else c.x(3).reshape(())
     candidates, width = None, n

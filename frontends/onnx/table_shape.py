@@ -7,7 +7,7 @@ import numpy as np
 from ...compiler import dims
 from ...compiler.builder import Tensor, resolve_shape
 from ...compiler.dims import Sym
-from ...compiler.types import F64, I64, broadcast, normalize_axes, normalize_axis
+from ...compiler.types import F64, I64, normalize_axes, normalize_axis
 from .call import Call
 from .proto import dtype_of_element
 from .sizes import bind, expanded, reshaped
@@ -107,7 +107,7 @@ def reshape(c: Call):
 
 def expand(c: Call):
     x = c.x(0)
-    new = broadcast(x.shape, tuple(expanded(c, x, c.elements(1, "shape"))))
+    new = expanded(c, x, c.elements(1, "shape"))
     return x if new == x.shape else c.b.emit("expand", x, shape=new)
 
 

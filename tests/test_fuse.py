@@ -56,7 +56,7 @@ def kept(build, types, why, op=None):
     ("name", "kind"),
     [("exp", "map"), ("transpose", "move"), ("reshape", "alias"), ("reduce_sum", "reduce"),
      ("softmax", "row"), ("layer_norm", "row"), ("gelu", "map"), ("matmul", "contract"),
-     ("conv", "contract"), ("max_pool", "window"), ("concat", "kernels"), ("top_k", "other"),
+     ("conv", "contract"), ("max_pool", "window"), ("concat", "kernels"), ("top_k", "kernels"),
      ("constant", "constant"), ("lstm", "other"), ("attention", "other"), ("zip_map", "other")],
 )  # fmt: skip
 def test_kinds(name, kind):

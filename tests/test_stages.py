@@ -55,7 +55,9 @@ def test_a_size_that_no_shape_tells_comes_as_an_input_without_bytes():
 
 
 def test_outputs_belong_to_the_caller():
-    exe = tessel.compile(parse_graph(GRAPH.replace('%z as "z"', '%s as "s", %x as "x", %s as "t"'), {}))
+    exe = tessel.compile(
+        parse_graph(GRAPH.replace('%z as "z"', '%s as "s", %x as "x", %s as "t"'), {})
+    )
     x = units(4, 3)
     s, same, t, _ = exe(x, np.int64([2]))
     assert not np.shares_memory(same, x) and not np.shares_memory(s, t)

@@ -192,7 +192,7 @@ class _Planner:
             if node.op.name in ("transpose", "reshape", "slice", "split") or _is_weight_side(node):
                 return None
             return f"{again} reads it more than once"
-        if reader.op.name.startswith(("gather", "scatter", "top_k", "merge")) and position == 0:
+        if reader.op.name.startswith(("gather", "scatter", "top_k")) and position == 0:
             return f"{reader.op.name} reads it at computed places"
         once = self.kinds[reader] in PIECES and stores_whole(reader)
         if kind == "map" and not once and _is_expensive(node) and _grows(value, reader):

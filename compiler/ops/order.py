@@ -1,6 +1,6 @@
 """Sorting: argsort, sort_rows, and the steps that they are made of.
 
-Runs of 16 elements are ordered by counting, then neighbouring runs are merged until one is left
+Runs of 32 elements are ordered by counting, then neighbouring runs are merged until one is left
 (Knuth, The Art of Computer Programming 3, 5.2.4). An element's place in a merge is its own place in
 its run and how many of the other run come before it, which a binary search says: all elements at
 once, without a branch.
@@ -14,10 +14,9 @@ from ..types import BOOL, I64, NUMERIC, U8
 from .common import array, case, floats, ints
 from .registry import Attr, Expand, Kernels, NotDifferentiable, register
 
-BLOCK = 4  # log2 of the runs that are ordered by counting before they are merged
+BLOCK = 5  # log2 of the runs that are ordered by counting before they are merged
 LONGEST = 40  # log2 of the elements that an axis of unknown size may have
-SHORT = 256  # elements, or rows, that are ordered by counting alone
-MOST = 64  # elements of a block whose best is looked for
+SHORT = 256  # rows that are ordered by counting
 COLUMNS = 16  # columns that are sorted one after the other
 PIECEWISE = NotDifferentiable("an order is piecewise constant", zero=True)
 
@@ -84,8 +83,8 @@ def _matrix(x, *others, **_):
     return x.shape
 
 
-def _block_ranks(out, x, *, descending, width):
-    n, read = x.shape[1], _reader(x)
+def _block_ranks(out, x, *, descending):
+    n, width, read = x.shape[1], 1 << BLOCK, _reader(x)
 
     def at(row, i):
         start, mine = i - i % width, read(row, i)
@@ -115,13 +114,13 @@ def _run_samples():
 register(
     "block_ranks",
     "x: T -> i64",
-    "[rows, n]: the place that each element takes when every `width` elements of a row are sorted.",
-    attrs={"descending": Attr("bool", False), "width": Attr("int", 1 << BLOCK)},
+    "[rows, n]: the place that each element takes when every 32 elements of a row are sorted.",
+    attrs={"descending": Attr("bool", False)},
     shape=_matrix,
-    ref=lambda x, *, descending, width: _runs(x, width, descending),
+    ref=lambda x, *, descending: _runs(x, 1 << BLOCK, descending),
     grad=PIECEWISE,
     loops=_stored(_block_ranks),
-    samples=lambda: [*_run_samples(), case(floats((2, 70)), width=70)],
+    samples=_run_samples,
     family="sort",
     T=NUMERIC,
 )
@@ -184,51 +183,6 @@ register(
 )
 
 
-def _block_best(out, x, *, descending):
-    read = _reader(x)
-
-    def at(row, block):
-        best, place = read(row, block, 0), s.const(0)
-        for j in range(1, x.shape[2]):
-            other = read(row, block, j)
-            ahead = _before(other, best, descending)
-            best, place = s.select(ahead, other, best), s.select(ahead, s.const(j), place)
-        return place
-
-    return at
-
-
-def _block_best_shape(x, *, descending):
-    if x.rank != 3 or not isinstance(x.shape[2], int) or not 0 < x.shape[2] <= MOST:
-        raise TypeMismatch(
-            "block_best wants short blocks", expected=f"[rows, blocks, 1 … {MOST}]", received=x
-        )
-    return x.shape[:2]
-
-
-register(
-    "block_best",
-    "x: T -> i64",
-    """[rows, blocks, few]: the index in each block of the element that comes first in order; of
-    equal ones the first. NaN counts as larger than every number.""",
-    attrs={"descending": Attr("bool", False)},
-    shape=_block_best_shape,
-    ref=lambda x, *, descending: _order(x, descending)[..., 0],
-    grad=PIECEWISE,
-    loops=_stored(_block_best),
-    samples=lambda: [
-        case(ints((2, 9, 4), low=0, high=3), descending=True),
-        case(floats((1, 5, 8)), descending=False),
-        case(array([[[np.nan, 1.0, np.nan], [-np.inf, np.nan, np.inf], [np.nan] * 3]])),
-        case(array([[[np.nan, 1.0, np.nan], [1.0, 1.0, np.inf]]]), descending=True),
-        case(floats((2, 3, 2), dtype="bf16")),
-        case(floats((2, 0, 2))),
-    ],
-    family="sort",
-    T=NUMERIC,
-)
-
-
 def _argsort(b, x, *, descending):
     from ..builder import Builder
 
@@ -236,12 +190,9 @@ def _argsort(b, x, *, descending):
     rows = x.reshape(-1 if 0 not in x.shape else 0, n)
     zeros = b.scalar(0, I64).expand(rows.shape)
     turns = b.iota(shape=rows.shape, axis=1, dtype=I64)
-    short = isinstance(n, int) and n <= SHORT
-    width = max(n, 1) if short else 1 << BLOCK
-    places = b.block_ranks(rows, descending=descending, width=width)
-    order = b.scatter_elements(zeros, places, turns, axis=1)
-    if not short:
-        steps = (n - 1).bit_length() if isinstance(n, int) else LONGEST
+    order = b.scatter_elements(zeros, b.block_ranks(rows, descending=descending), turns, axis=1)
+    steps = (max(n, 1) - 1).bit_length() if isinstance(n, int) else LONGEST
+    if steps > BLOCK:
         inner = Builder(name="merge")
         before = inner.input("order", order.type)
         shift = inner.input("shift", "i64[]")
@@ -271,7 +222,7 @@ register(
         *_run_samples(),
         case(ints((2, 3, 150), low=-5, high=5), descending=True),
         case(ints((2, 300), low=-5, high=5), descending=True),
-        case(floats((1, SHORT + 1), dtype="f16")),
+        case(floats((1, 257), dtype="f16")),
     ],
     family="sort",
     T=NUMERIC,

@@ -1,6 +1,7 @@
 """`.tsl` packages: a graph, its weights, and the code that has been compiled for it.
 
-    manifest   JSON: signature, options, and for each specialisation its sizes, memory and weights
+    manifest   JSON: signature, options, and what the code for all sizes and for each specialisation
+               needs: sizes, memory, weights
     graph      the optimized graph as text
     weights    its arrays, in the safetensors format
     packed     weights as the code wants them, each at a multiple of 64 bytes
@@ -43,15 +44,16 @@ def save(exe: Executable, path) -> None:
     text = print_graph(graph, table)
     packed = store.Packed(table)
     objects: dict[str, bytes] = {}
-    specializations, staged = [], []
-    for b in built:
-        if not isinstance(exe.target, CpuTarget):
-            continue
-        if b.stages:
-            stages = [[_entry(s, packed, objects) for s in e.specializations] for e in b.stages]
-            staged.append({"binding": b.binding, "stages": stages})
-        else:
-            specializations.append(_entry(b, packed, objects))
+    general = exe.for_all_sizes
+    own = _entries(exe, built, packed, objects)
+    staged = [
+        {
+            "binding": b.binding, "is_open": b.is_open,
+            "stages": [_entries(e, e.specializations, packed, objects) for e in b.stages],
+        }
+        for b in ([] if general is None else [general]) + [b for b in built if not b.is_open]
+        if b.stages and isinstance(exe.target, CpuTarget)
+    ]  # fmt: skip
     names = list(objects)
     manifest = {
         "signature": _describe(Signature.of(graph)),
@@ -61,7 +63,7 @@ def save(exe: Executable, path) -> None:
         "strict": exe.strict,
         "strings": store.strings(table),
         "objects": [[n, len(objects[n])] for n in names],
-        "specializations": specializations,
+        **own,
         "staged": staged,
         "packed": packed.places,
         "winners": _winners(exe),
@@ -74,8 +76,21 @@ def save(exe: Executable, path) -> None:
         out.add("code", [objects[n] for n in names])
 
 
-def _entry(built: Built, packed: store.Packed, objects: dict[str, bytes]) -> dict:
-    return {"binding": built.binding, **dump_code(built.code, packed, objects)}
+def _entries(
+    exe: Executable, built: list[Built], packed: store.Packed, objects: dict[str, bytes]
+) -> dict:
+    """What the manifest says of an executable's code for all sizes, and of its specialisations."""
+    if not isinstance(exe.target, CpuTarget):
+        return {"for_all_sizes": None, "specializations": []}
+
+    def entry(b: Built) -> dict:
+        return {"binding": b.binding, **dump_code(b.code, packed, objects)}
+
+    general = exe.for_all_sizes
+    return {
+        "for_all_sizes": None if general is None or general.stages else entry(general),
+        "specializations": [entry(b) for b in built if not b.is_open and not b.stages],
+    }
 
 
 def _content(exe: Executable) -> tuple[Graph, list[Built]]:
@@ -194,6 +209,8 @@ class Package:
             exe.notes.append("the package's code was ignored and its graph compiled")
         if use:
             self._load_code(exe)
+        if exe.for_all_sizes is None:
+            exe.open()
         if not exe.specializations and not self.signature.symbols:
             exe.specialization({})
         return exe
@@ -230,19 +247,27 @@ class Package:
             at += size
         packed = self.manifest["packed"], self.container.section("packed")
 
-        def built(entry: Mapping, exe: Executable) -> Built:
+        def loaded(exe: Executable, entry: Mapping, is_open: bool) -> Built:
+            binding = {} if is_open else dict(entry["binding"])
             native = load_code(entry, machine, objects, self.weights, packed, self.where)
-            types = [p.type.substitute(entry["binding"]) for p in exe.signature.outputs]
+            types = [p.type.substitute(binding) for p in exe.signature.outputs]
             module = exe.target.load(native, types, exe.signature.updates)
-            return Built(dict(entry["binding"]), module, native, values=exe.signature.values)
+            return Built(binding, module, native, values=exe.signature.values, is_open=is_open)
 
-        for entry in self.manifest["specializations"]:
-            exe.keep(built(entry, exe))
-        for entry in self.manifest.get("staged", ()):
-            code = [[partial(built, e) for e in entries] for entries in entry["stages"]]
-            exe.keep(self._staged(exe, dict(entry["binding"]), code))
+        def fill(exe: Executable, manifest: Mapping) -> None:
+            general = manifest["for_all_sizes"]
+            if general is not None:
+                exe.open(loaded(exe, general, True))
+            for entry in manifest["specializations"]:
+                exe.keep(loaded(exe, entry, False))
 
-    def _staged(self, exe: Executable, binding: dict[str, int], code: list) -> Built:
+        fill(exe, self.manifest)
+        for entry in self.manifest["staged"]:
+            made = [partial(fill, manifest=stage) for stage in entry["stages"]]
+            built = self._staged(exe, dict(entry["binding"]), made, entry["is_open"])
+            (exe.open if built.is_open else exe.keep)(built)
+
+    def _staged(self, exe: Executable, binding: dict[str, int], made: list, is_open: bool) -> Built:
         """The stages of the package's graph for a binding, with the code that was made for them."""
         from ..compiler.passes.specialize import specialize
         from .staged import build_staged
@@ -250,5 +275,7 @@ class Package:
         graph = exe.graph
         if binding:
             graph = optimize(specialize(graph, binding), exe.level, exe.target)
-        built = build_staged(graph, binding, exe.level, exe.target, exe.strict, code)
+        built = build_staged(
+            graph, binding, exe.level, exe.target, exe.strict, made, is_open=is_open
+        )
         return replace(built, values=exe.signature.values)

@@ -3,19 +3,21 @@
     module = StagedModule(graph, stages, executables)
     module([x], threads)        stage 0 -> how many there are -> stage 1 -> …
 
-Each stage (`compiler/passes/stages.py`) is an `Executable` of its own: it is compiled for the sizes
-that it meets and keeps the last ones. After a stage the sizes that it found are read, and bind the
-symbols of those that follow. What a stage makes for later ones is handed on as an array; where
-those want its first rows only, as a view of them.
+Each stage (`compiler/passes/stages.py`) is an `Executable` of its own: its code takes sizes when it
+runs, or is compiled for those that it meets. After a stage the sizes that it found are read, and
+bind the symbols of those that follow. What a stage makes for later ones is handed on as an array;
+where those want its first rows only, as a view of them.
 """
 
-from collections.abc import Callable, Sequence
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from ..compiler import dims
 from ..compiler.errors import InputError, PackageError
-from ..compiler.ir import Graph, Value
+from ..compiler.ir import Graph, Node, Value
 from ..compiler.passes.specialize import specialize
 from ..compiler.passes.stages import Kept, Stage, has_stages, known_sizes, split_stages
 from .build import Built, Target, build, optimize
@@ -24,36 +26,51 @@ from .executable import Executable
 
 def build_staged(
     graph: Graph, binding: dict[str, int], level: int, target: Target, strict: bool,
-    code: Sequence[Sequence[Callable]] | None = None,
+    made: Sequence[Callable] | None = None, *, is_open: bool = False,
 ) -> Built:  # fmt: skip
-    """A specialisation that runs in stages. Sizes that turn out to be constants are put in.
+    """A specialisation that runs in stages, or (`is_open`) what runs for all sizes. Sizes that turn
+    out to be constants are put in.
 
-    `code`: for each stage, functions that give an executable what was compiled for it before.
-    Raises PackageError if that is for other stages.
+    `made`: for each stage, a function that gives its executable the code that was made for it
+    before. Raises PackageError if that is for other stages.
     """
     while sizes := known_sizes(graph):
         graph = optimize(specialize(graph, sizes), level, target)
-        graph.nodes = [n for n in graph.nodes if n.op.name != "bind_dims" or _is_open(n)]
+        graph.nodes = [n for n in graph.nodes if n.op.name != "bind_dims" or not _is_known(n)]
     if not has_stages(graph):
         built = build(graph, {}, level, target, strict)
         return Built(binding, built.module, built.code, built.graph, built.program)
     stages = split_stages(graph)
     executables = [StageExecutable(s.graph, target, level=level, strict=strict) for s in stages]
-    if code is not None and len(code) != len(stages):
+    if made is not None and len(made) != len(stages):
         raise PackageError("the stages are not those that code was made for",
-                           expected=len(code), received=len(stages))  # fmt: skip
-    for exe, make in zip(executables, () if code is None else code):
-        for built in make:
-            exe.keep(built(exe))
+                           expected=len(made), received=len(stages))  # fmt: skip
+    for exe, fill in zip(executables, () if made is None else made):
+        fill(exe)
     for exe in executables:
+        if exe.for_all_sizes is None:
+            exe.open()
         if not exe.signature.symbols and not exe.specializations:
             exe.specialization({})
     module = StagedModule(graph, stages, executables)
-    return Built(binding, module, None, graph, None, stages=tuple(executables))
+    return Built(binding, module, StagedCode(), graph, None, stages=tuple(executables),
+                 is_open=is_open)  # fmt: skip
 
 
-def _is_open(bind_dims) -> bool:
-    return not dims.is_static(bind_dims.attrs["symbols"])
+@dataclass(frozen=True)
+class StagedCode:
+    """Stands for the code of stages, which their executables have: nothing is assumed of sizes."""
+
+    conditions: tuple = ()
+
+
+def _is_known(bind_dims: Node) -> bool:
+    """Whether its sizes have been put in."""
+    source = bind_dims.inputs[0]
+    known = source.node is not None and source.node.op.name == "dims"
+    return dims.is_static(bind_dims.attrs["symbols"]) or (
+        known and source.node.attrs["values"] == bind_dims.attrs["symbols"]
+    )
 
 
 class StageExecutable(Executable):
@@ -72,7 +89,14 @@ class StagedModule:
 
     def __init__(self, graph: Graph, stages: Sequence[Stage], executables: Sequence):
         self.graph, self.stages, self.executables = graph, list(stages), list(executables)
+        self.sizes: dict[str, int] = {}
         self._last = self._last_uses()
+
+    def bound(self, sizes: Mapping[str, int]) -> "StagedModule":
+        """What runs for these sizes of the symbolic dims."""
+        module = copy.copy(self)
+        module.sizes = dict(sizes)
+        return module
 
     def _last_uses(self) -> list[list[Value]]:
         """What may be forgotten after each stage."""
@@ -87,7 +111,7 @@ class StagedModule:
 
     def __call__(self, inputs: Sequence[np.ndarray], threads: int) -> list:
         env: dict[Value, np.ndarray] = dict(zip(self.graph.inputs, inputs))
-        sizes: dict[str, int] = {}
+        sizes = dict(self.sizes)
         for stage, exe, gone in zip(self.stages, self.executables, self._last):
             arrays = [_argument(source, env, sizes, inputs) for source in stage.sources]
             results = exe.call(arrays, threads)

@@ -185,9 +185,8 @@ def test_a_package_has_the_code_of_all_stages(detector, tmp_path):
     want = exe(*feeds[0])
     exe.save(tmp_path / "m.tsl")
     loaded = tessel.load(tmp_path / "m.tsl", cache=False)
-    (built,) = loaded.specializations
-    assert [len(stage.specializations) for stage in built.stages] == [1, 1, 1]
-    assert all(s.graph is None for stage in built.stages for s in stage.specializations)
+    code = [stage.for_all_sizes for stage in loaded.for_all_sizes.stages]
+    assert len(code) == 3 and all(b.graph is None for b in code)
     assert_equal([loaded(*feeds[0])], [want])
     assert_equal([loaded(*feeds[1])], onnxruntime(proto, *feeds[1]))
     anew = tessel.load(tmp_path / "m.tsl", native=False)
@@ -222,7 +221,7 @@ def test_code_for_other_stages_is_refused(detector, tmp_path):
     proto, feeds = detector
     exe = tessel.compile(proto)
     exe(*feeds[0])
-    exe.specializations[-1].stages = exe.specializations[-1].stages[:2]
+    exe.for_all_sizes.stages = exe.for_all_sizes.stages[:2]
     exe.save(tmp_path / "m.tsl")
     with pytest.raises(PackageError, match="the stages are not those"):
         tessel.load(tmp_path / "m.tsl")

@@ -23,14 +23,15 @@ def write_text(text: str, output: str | None) -> None:
         Path(output).write_text(text, encoding="utf-8")
 
 
-def _only(exe: Executable) -> Built:
-    """The compiled specialisation."""
-    if not exe.specializations:
+def _only(exe: Executable, sized: bool = False) -> Built:
+    """The compiled specialisation; the code for all sizes, if it need not be `sized`."""
+    built = None if sized else exe.for_all_sizes
+    if built is None and not exe.specializations:
         raise UsageError(
             "code needs sizes, and some are open", received=", ".join(map(str, exe.inputs)),
             fix="give them: --shapes x:1x3x224x224",
         )  # fmt: skip
-    built = exe.specializations[-1]
+    built = exe.specializations[-1] if built is None else built
     if built.stages:
         raise UsageError(
             "this model runs in stages, as sizes follow from data, and has no one program",
@@ -99,7 +100,7 @@ def emit_object(exe, output):
 def emit_triton(exe, output):
     from ..compiler.backends.triton.backend import compile_program
 
-    built = _only(exe)
+    built = _only(exe, sized=True)
     target = exe.target.name if exe.target.name.startswith("cuda") else "cuda:sm_90"
     write_text(compile_program(built.program, target).source(), output)
 

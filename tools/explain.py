@@ -68,7 +68,8 @@ def print_explanation(exe: Executable, out: Console, whole: bool = False) -> Non
     built = representative(exe)
     if exe.signature.symbols:
         sizes = ", ".join(f"{k}={v}" for k, v in built.binding.items())
-        out.print(f"\nOpen dims: what follows is for {sizes}", style="dim")
+        one = "one piece of code serves all sizes; " if exe.for_all_sizes is not None else ""
+        out.print(f"\nOpen dims: {one}what follows is for {sizes}", style="dim")
     for number, stage in enumerate(built.stages):
         heading(out, f"Stage {number} of {len(built.stages)}: data decides sizes of the next")
         print_explanation(stage, out, whole)
@@ -82,9 +83,10 @@ def print_explanation(exe: Executable, out: Console, whole: bool = False) -> Non
 def representative(exe: Executable) -> Built:
     """The latest specialisation; where there is none, one for sizes of 1."""
     if exe.specializations:
-        return exe.specializations[-1]
+        built = exe.specializations[-1]
+        return exe.fixed(built.binding) if built.is_open else built
     _, binding = exe.signature.check(random_feeds(exe.inputs))
-    return exe.specialization(binding)
+    return exe.fixed(binding)
 
 
 def heading(out: Console, text: str) -> None:

@@ -109,20 +109,30 @@ def print_package(package: Package, out: Console, checked: bool) -> None:
         verified = checked or entry["size"] <= package.container.verified
         t.add_row(size(entry["size"]), name, "verified" if verified else "not read (--check)")
     out.print(t)
+    general = manifest["for_all_sizes"]
+    if general is not None:
+        names = ", ".join(general["symbols"])
+        out.print(f"  all sizes of {names}: {_code(general)}, arena as large as they need")
     entries = list(manifest["specializations"])
-    for staged in manifest.get("staged", ()):
-        sizes = ", ".join(f"{k}={v}" for k, v in staged["binding"].items()) or "fixed sizes"
+    for staged in manifest["staged"]:
+        sizes = ", ".join(f"{k}={v}" for k, v in staged["binding"].items())
+        sizes = "all sizes" if staged["is_open"] else sizes or "fixed sizes"
         out.print(f"  {sizes}: {len(staged['stages'])} stages, cut where data decides sizes")
-        entries += [e for stage in staged["stages"] for e in stage]
+        for stage in staged["stages"]:
+            if stage["for_all_sizes"] is not None:
+                out.print(f"    all sizes: {_code(stage['for_all_sizes'])}")
+            entries += stage["specializations"]
     for entry in entries:
         sizes = ", ".join(f"{k}={v}" for k, v in entry["binding"].items()) or "fixed sizes"
-        out.print(
-            f"  {sizes}: {len(entry['objects']) - 1} kernels, arena {size(entry['arena'])}, "
-            f"{'several threads' if entry['parallel'] else 'one thread'}"
-        )
+        out.print(f"  {sizes}: {_code(entry)}, arena {size(entry['arena'])}")
         for extern in entry["externs"]:
             out.print(f"    outside compiled code: {extern['op']}")
     if manifest.get("winners"):
         out.print(f"  {len(manifest['winners'])} measured schedules (tessel explain)")
-    if not entries:
+    if not entries and not manifest["staged"] and general is None:
         out.print("  no code: it is compiled when it is run")
+
+
+def _code(entry: dict) -> str:
+    threads = "several threads" if entry["parallel"] else "one thread"
+    return f"{len(entry['objects']) - 1} kernels, {threads}"

@@ -167,7 +167,10 @@ Step = Call | ExternCall | For | If
 
 @dataclass(eq=False)
 class Program:
-    """A whole model, lowered. Sizes in bytes; weights are arrays in the order of their slots."""
+    """A whole model, lowered. Sizes in bytes; weights are arrays in the order of their slots.
+
+    Where sizes are open, extents, strides and shapes are dims.
+    """
 
     steps: list[Step]
     inputs: list  # TensorType
@@ -175,6 +178,8 @@ class Program:
     weights: list  # numpy arrays
     arena: int
     fusions: list = field(default_factory=list)  # what fuse.py decided, one per region
+    slots: tuple = ()  # where sizes are open: the bytes of the arena's slots, dims
+    conditions: tuple = ()  # (a, b): it is right where a > b, dims
 
     def kernels(self) -> Iterator[Call]:
         """Every call, also those inside loops and branches."""

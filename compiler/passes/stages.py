@@ -61,15 +61,21 @@ def has_stages(graph: Graph) -> bool:
     return any(n.op.name == "bind_dims" for n in graph.nodes)
 
 
-def known_sizes(graph: Graph) -> dict[str, int]:
-    """Sizes that are constants of the graph, by symbol: what follows from shapes alone."""
-    return {
-        str(d): int(size)
-        for node in graph.nodes
-        if node.op.name == "bind_dims" and node.inputs[0].constant is not None
-        for d, size in zip(node.attrs["symbols"], node.inputs[0].constant)
-        if isinstance(d, dims.Sym)
-    }
+def known_sizes(graph: Graph) -> dict:
+    """Sizes that follow from shapes alone, by symbol: numbers, or dims of the inputs."""
+    found: dict = {}
+    for node in graph.nodes:
+        if node.op.name != "bind_dims":
+            continue
+        source = node.inputs[0]
+        values = source.constant
+        if values is not None:
+            values = values.tolist()
+        elif source.node is not None and source.node.op.name == "dims":
+            values = source.node.attrs["values"]
+        open_ = [] if values is None else zip(node.attrs["symbols"], values)
+        found |= {str(d): size for d, size in open_ if isinstance(d, dims.Sym) and d != size}
+    return found
 
 
 def split_stages(graph: Graph) -> list[Stage]:

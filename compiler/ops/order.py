@@ -15,7 +15,7 @@ from .common import array, case, floats, ints
 from .registry import Attr, Expand, Kernels, NotDifferentiable, register
 
 BLOCK = 5  # log2 of the runs that are ordered by counting before they are merged
-LONGEST = 40  # log2 of the elements that an axis of unknown size may have
+LONGEST = 31  # log2 of the elements that an axis of unknown size may have
 SHORT = 256  # rows that are ordered by counting
 COLUMNS = 16  # columns that are sorted one after the other
 PIECEWISE = NotDifferentiable("an order is piecewise constant", zero=True)
@@ -136,7 +136,7 @@ def _merge_ranks(out, x, shift, *, descending, steps):
         odd = s.eq(s.apply("bitand", run, s.const(1)), 1)
         other = s.apply("shl", s.select(odd, run - 1, run + 1), by)
         low = s.const(0)
-        high = s.maximum(s.minimum(n - other, width), 0)
+        high = s.maximum(s.minimum(s.lift(n, other) - other, width), 0)
         for _ in range(steps):
             middle = s.apply("shr", low + high, s.const(1))
             value = read(row, s.minimum(other + middle, n - 1))
@@ -264,7 +264,7 @@ def _row_ranks(out, x):
             ahead = other < mine
             if mine.dtype.is_float:
                 ahead = ahead | (s.isnan(mine) & ~s.isnan(other))
-            equal = s.eq(first, m) if m > 1 else same(mine, other)
+            equal = same(mine, other) if m == 1 else s.eq(first, m)
             return s.cast((ahead & ~equal) | (equal & (j < i)), I64)
 
         if m == 0:

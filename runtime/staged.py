@@ -132,7 +132,7 @@ class StagedModule:
 
 def _argument(source, env: dict, sizes: dict[str, int], inputs) -> np.ndarray:
     if not isinstance(source, Kept):
-        return np.empty((sizes[source.symbol], 0), np.bool_)
+        return np.empty((0, sizes[source.symbol]), np.bool_)
     array = env[source.value]
     return array if source.size is None else array[: dims.substitute(source.size, sizes)]
 

@@ -48,7 +48,7 @@ def test_a_size_that_no_shape_tells_comes_as_an_input_without_bytes():
     graph = parse_graph(GRAPH.replace(' -> (%z as "z", %m as "m")', ' -> (%m as "m")'), {})
     *_, last = split_stages(graph)
     assert last.sources == [Size("_n0")]
-    assert [str(v.type) for v in last.graph.inputs] == ["bool[_n0,0]"]
+    assert [str(v.type) for v in last.graph.inputs] == ["bool[0,_n0]"]
     exe = tessel.compile(graph)
     x, n = units(4, 3), np.int64([2])
     np.testing.assert_array_equal(exe(x, n), np.broadcast_to(np.float32([1, 2, 3]), (2, 3)))

@@ -28,7 +28,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class Size:
-    """A stage's input without bytes, `bool[_n0,0]`: its shape tells the stage what `_n0` is."""
+    """A stage's input without bytes, `bool[0,_n0]`: its shape tells the stage what `_n0` is."""
 
     symbol: str
 
@@ -248,7 +248,7 @@ class _Maker:
         used = {s for shape in shapes for d in shape for s in dims.symbols(d)}
         used |= {s for node in graph.nodes for s in node_symbols(node)}
         for name in sorted(used - told):
-            type = TensorType(BOOL, (dims.Sym.named(name), 0))
+            type = TensorType(BOOL, (0, dims.Sym.named(name)))
             self.result.sources.append(Size(name))
             graph.inputs.append(Value(f"size {name}", type))
 

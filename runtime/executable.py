@@ -249,10 +249,15 @@ class Executable:
             self.notes.append(f"{_EACH}{reason}")
 
     def _bound_to(self, binding: Mapping[str, int]) -> Built | None:
-        """The code for all sizes with these ones, if it is there and right for them."""
+        """The code for all sizes with these ones, if it is there and right for them. Raises
+        InputError for sizes that contradict the model."""
         made = self._open
         if made is None or not fits(made.code.conditions, binding):
             return None
+        if not made.code.agrees:
+            from ..compiler.passes.specialize import specialize
+
+            specialize(self.graph, binding)
         return replace(made, binding=dict(binding), module=made.module.bound(binding),
                        values=self.signature.values)  # fmt: skip
 

@@ -8,7 +8,7 @@ a step reads or overwrites what another thread may still be working on. A kernel
 runs on thread 0. Python kernels at the end of the schedule are left to the caller (`Plan.tail`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import llvmlite.ir as ir
@@ -20,8 +20,9 @@ from ...loops.nest import Call, ExternCall, For, If, Program, Ref
 from ...sizes import largest, typical
 from ...types import TensorType
 from ..base import CpuTarget
-from .balance import Balance
+from .balance import Balance, piece_of
 from .codegen import KernelCode, function_type, schedule_kernel
+from .contract_open import effort
 from .native_code import MAIN, Layout
 from .plan import Plan, Scheduled, constant_arrays, is_shared, overlap, region
 from .pool_ir import declare_barrier
@@ -67,6 +68,8 @@ class _Planner:
         in_place = self.in_place(call)
         code = schedule_kernel(kernel, self.target, frozenset(arrays), in_place, self.winners)
         self.cost += code.cost * times
+        for other in code.others:
+            self.codes.setdefault(other.name, other)
         first = self.codes.setdefault(code.name, code)
         packed = None
         if code.packs:
@@ -208,7 +211,7 @@ class Main:
 
     def _call(self, step: Scheduled) -> None:
         code = step.code
-        units, shared = code.units, is_shared(code)
+        shared = any(map(is_shared, (code, *code.others)))
         sizes = [b.type.nbytes for b in code.params]
         regions = [region(r, n, self.updates) for r, n in zip(step.refs, sizes)]
         outs = set(code.kernel.outputs)
@@ -217,16 +220,44 @@ class Main:
         if code.kernel.stores[0].mode != "set":
             reads = reads + writes
         self._order(shared, reads, writes, step.call.group)
-        if shared:
-            invoke = lambda begin, end: self._invoke(step, begin, end)
-            if id(step) in self.plan.balanced:
-                self.balance.run(step, lambda owner: self._part(owner, units), invoke)
+        codes = (code, *code.others)
+        efforts = [self._effort(c) for c in codes] if code.others else []
+        self._best(step, codes, efforts)
+
+    def _effort(self, code: KernelCode) -> ir.Value:
+        """What the code's tiles cost for the number of rows that there are."""
+        plan = code.schedule
+        return self.size(ceil_div(plan.m.extent, plan.tile.rows) * effort(plan.tile.rows))
+
+    def _best(self, step: Scheduled, codes: Sequence[KernelCode], efforts: list) -> None:
+        """Run the step by the code of the least effort."""
+        b, (code, *rest) = self.b, codes
+        if not rest:
+            self._share(step, code)
+            return
+        best = None
+        for other in efforts[1:]:
+            here = b.icmp_signed("<=", efforts[0], other)
+            best = here if best is None else b.and_(best, here)
+        with b.if_else(best) as (yes, no):
+            with yes:
+                self._share(step, code)
+            with no:
+                self._best(step, rest, efforts[1:])
+
+    def _share(self, step: Scheduled, code: KernelCode) -> None:
+        """The threads' parts of the step, run by `code`."""
+        units = code.units
+        if is_shared(code):
+            invoke = lambda begin, end: self._invoke(step, code, begin, end)
+            if id(step) in self.plan.balanced and piece_of(code):
+                self.balance.run(step, code, lambda owner: self._part(owner, units), invoke)
             else:
                 invoke(*self._part(self.tid, units))
             self._done(step)
         else:
             with self.b.if_then(self.is_first):
-                self._invoke(step, i64(0), self.size(units))
+                self._invoke(step, code, i64(0), self.size(units))
                 self._done(step)
 
     def _part(self, owner: ir.Value, units) -> tuple[ir.Value, ir.Value]:
@@ -239,8 +270,7 @@ class Main:
     def _done(self, step: Scheduled) -> None:
         """This thread has no more units of the step."""
 
-    def _invoke(self, step: Scheduled, begin, end) -> None:
-        code = step.code
+    def _invoke(self, step: Scheduled, code: KernelCode, begin, end) -> None:
         if code.name not in self.functions:
             self.functions[code.name] = ir.Function(self.module, function_type(code), code.name)
         null = ir.Constant(PTR, None)

@@ -121,6 +121,10 @@ class Executable:
         arrays, binding = self.signature.check(feeds)
         return arrays, self.specialization(binding, arrays)
 
+    def ready(self, inputs: Mapping) -> None:
+        """Compile for these inputs, as `run` would."""
+        self._prepare(inputs)
+
     def _known(self, arrays: Sequence) -> Built | None:
         """The specialisation of inputs in order that code can take as they are, if it is there.
 

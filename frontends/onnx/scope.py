@@ -22,6 +22,50 @@ class Sequence:
     def __init__(self, items: list):
         self.items = items
 
+    @property
+    def type(self) -> str:
+        """What errors call it."""
+        return f"seq({', '.join(str(types_of(v)) for v in self.items)})"
+
+
+class Empty:
+    """An optional without an element. One with an element is the element."""
+
+    type = "an empty optional"
+
+
+EMPTY = Empty()
+
+
+def flatten(values) -> list[Tensor]:
+    """The tensors that values consist of, in order."""
+    flat: list[Tensor] = []
+    for v in values:
+        if isinstance(v, Sequence):
+            flat += flatten(v.items)
+        elif isinstance(v, Tensor):
+            flat.append(v)
+    return flat
+
+
+def regroup(like, flat: list) -> list:
+    """`flat` tensors as values of the structure of `like`: the reverse of `flatten`."""
+    rest = iter(flat)
+
+    def take(v):
+        if isinstance(v, Sequence):
+            return Sequence([take(item) for item in v.items])
+        return next(rest) if isinstance(v, Tensor) else v
+
+    return [take(v) for v in like]
+
+
+def types_of(value):
+    """A tensor's type, a list of them for a sequence, None for an empty optional."""
+    if isinstance(value, Sequence):
+        return [types_of(v) for v in value.items]
+    return value.type if isinstance(value, Tensor) else None
+
 
 class Scope:
     """What the names of one ONNX graph stand for.
@@ -63,7 +107,7 @@ class Scope:
         return self._import(value)
 
     def _import(self, value):
-        if value is None or value is FAILED or value is UNDEFINED:
+        if value is None or value is FAILED or value is UNDEFINED or value is EMPTY:
             return value
         if isinstance(value, Known):
             return Known(self.builder, value.array, value.dtype, value.name)

@@ -52,13 +52,17 @@ class Deferred:
                 raise _senseless(error, values) from error
 
 
-def _senseless(error: TesselError, values: Mapping[str, np.ndarray]) -> TesselError:
-    """The error of a model that contradicts itself: because of the values of inputs, if given."""
-    if not values or not error.findings:
+def _senseless(
+    error: TesselError, values: Mapping[str, np.ndarray], lists: Mapping[str, tuple] | None = None
+) -> TesselError:
+    """The error of a model that contradicts itself; because of the inputs, if given."""
+    if not (values or lists) or not error.findings:
         return error
+    received = [f"{n} = {shown(a)}" for n, a in values.items()]
+    received += [f"{n}: {len(form)} items" for n, form in (lists or {}).items()]
     return InputError(
         "the model does not make sense with these inputs",
-        received=", ".join(f"{n} = {shown(a)}" for n, a in values.items()),
+        received=", ".join(received),
         findings=error.findings,
     )
 
@@ -97,7 +101,8 @@ class Formed:
             except InputError:
                 raise
             except TesselError as error:
-                raise _senseless(error, values) from error
+                lists = {n: form for n, form in forms.items() if isinstance(form, tuple)}
+                raise _senseless(error, values, lists) from error
 
 
 def defer(model, shapes, error: TesselError) -> Deferred | Formed | None:

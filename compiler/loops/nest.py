@@ -144,13 +144,26 @@ class ExternCall:
     origin: str = ""
 
 
+ENDLESS = 1 << 62  # trips of a loop that nothing but its condition ends
+GUESS = 16  # rounds of such a loop, for estimates of time
+
+
 @dataclass(eq=False)
 class For:
-    """Repeat `body` `trips` times; `id` names the loop in Refs."""
+    """Repeat `body` `trips` times; `id` names the loop in Refs.
+
+    With a `condition`, a bool that the body writes: for as long as it is true before a turn.
+    """
 
     id: int
     trips: int
     body: list
+    condition: Ref | None = None
+
+    @property
+    def rounds(self) -> int:
+        """How often the body runs; a guess where only the run knows."""
+        return self.trips if self.condition is None else min(self.trips, GUESS)
 
 
 @dataclass(eq=False)

@@ -16,14 +16,14 @@ import llvmlite.ir as ir
 import numpy as np
 
 from ...loops.expr import Buffer
-from ...loops.nest import Call, ExternCall, For, If, Program, Ref
-from ...types import TensorType
+from ...loops.nest import Call, ExternCall, For, If, Program, Ref, Slot
 from ..base import ALIGNMENT, CpuTarget
 from .balance import Balance, balanced, counter_bytes
 from .codegen import KernelCode, schedule_kernel
 from .native_code import MAIN, Layout
 from .pool_ir import declare_barrier
 from .types import I8, I64, PTR, VOID, i64
+from .while_loop import emit_while
 from .winners import Winner
 
 SHARE = 3000.0  # ns of estimated work below which a kernel is not worth a barrier
@@ -105,8 +105,9 @@ class _Planner:
         match step:
             case Call():
                 return self.call(step, times)
-            case For(id=id, trips=trips, body=body):
-                return For(id, trips, self.steps(body, times * trips))
+            case For():
+                body = self.steps(step.body, times * step.rounds)
+                return replace(step, body=body, condition=self.ref(step.condition))
             case If(condition=condition, then=then, orelse=orelse):
                 return If(self.ref(condition), self.steps(then, times), self.steps(orelse, times))
             case ExternCall():
@@ -145,13 +146,11 @@ class _Planner:
         return region(ref, buffer.type.nbytes, self.updates)
 
     def add(self, array: np.ndarray) -> Ref:
-        from ...loops.nest import Slot
-
         self.weights.append(array)
         return Ref(Slot("weight", len(self.weights) - 1))
 
-    def ref(self, ref: Ref) -> Ref:
-        if ref.slot.kind != "weight":
+    def ref(self, ref: Ref | None) -> Ref | None:
+        if ref is None or ref.slot.kind != "weight":
             return ref
         if ref.slot not in self.slots:
             self.slots[ref.slot] = self.add(self.program.weights[ref.slot.index])
@@ -235,8 +234,7 @@ class Main:
         if self.plan.counters:
             behind = i64(self.plan.arena - self.plan.counters)
             start = self.b.gep(self._pointer(Layout.ARENA), [behind], source_etype=I8)
-            rows = self.plan.balanced
-            self.balance = Balance(self.b, start, rows, self.tid, self.threads)
+            self.balance = Balance(self.b, start, self.plan.balanced, self.tid, self.threads)
         self._steps(self.plan.steps[: len(self.plan.steps) - self.tail])
         self.b.ret_void()
 
@@ -245,8 +243,10 @@ class Main:
             match step:
                 case Scheduled():
                     self._call(step)
-                case For():
+                case For(condition=None):
                     self._for(step)
+                case For():
+                    emit_while(self, step)
                 case If():
                     self._if(step)
                 case ExternCall():
@@ -397,4 +397,4 @@ class Main:
         return base
 
 
-__all__ = ["MAIN", "Layout", "Plan", "TensorType", "build_plan", "main_module"]
+__all__ = ["MAIN", "Layout", "Plan", "build_plan", "main_module"]

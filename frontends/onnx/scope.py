@@ -104,15 +104,16 @@ class Scope:
         value = self.parent.find(name)
         if self.builder is self.parent.builder:
             return value
-        return self._import(value)
+        return self.take(value)
 
-    def _import(self, value):
+    def take(self, value):
+        """A value of the enclosing graph, inside of this one."""
         if value is None or value is FAILED or value is UNDEFINED or value is EMPTY:
             return value
         if isinstance(value, Known):
             return Known(self.builder, value.array, value.dtype, value.name)
         if isinstance(value, Sequence):
-            return Sequence([self._import(v) for v in value.items])
+            return Sequence([self.take(v) for v in value.items])
         if not isinstance(value, Tensor):
             raise UnsupportedError("a branch uses a value that is not a tensor", received=value)
         if value.value not in self.captured:

@@ -1,12 +1,14 @@
 """Normalisations, recurrent, quantised and classical ops, and regions in ONNX."""
 
 import numpy as np
+from onnx import helper
 
 from ...compiler.dims import is_static
 from ...compiler.ir import Node
+from ...compiler.types import BOOL, I64, TensorType
 from .proto import ELEMENT_TYPE_OF
 from .write_common import around, operands, plain, results
-from .writer import Writer
+from .writer import Writer, type_proto
 
 ML = "ai.onnx.ml"
 
@@ -93,6 +95,26 @@ def scan(w: Writer, node: Node):
         attrs["scan_input_directions"] = [1] * a["scans"]
         attrs["scan_output_directions"] = [1] * stacked
     w.op("Scan", [w.name(v) for v in node.inputs[:own]], results(w, node), body=body, **attrs)
+
+
+def while_(w: Writer, node: Node):
+    """A Loop. Its stacks have the rows of the turns it took, ours all that there may be."""
+    n, trips = node.attrs["states"], node.attrs["trips"]
+    go, *states = node.inputs[: 1 + n]
+    body = w.region(node.attrs["body"], n, node.inputs[1 + n :])
+    own = [helper.make_value_info(w.unique(s), type_proto(t))
+           for s, t in (("turn", TensorType(I64, ())), ("go", TensorType(BOOL, ())))]  # fmt: skip
+    inputs = [*own, *body.input]
+    del body.input[:]
+    body.input.extend(inputs)
+    names = results(w, node)
+    rows = [w.unique("rows") for _ in names[n:]]
+    most = w.scalar(trips[0]) if trips else ""
+    w.op("Loop", [most, w.name(go), *map(w.name, states)], [*names[:n], *rows], body=body)
+    for found, name in zip(rows, names[n:]):
+        missing = w.op("Sub", [w.ints(trips), w.op("Shape", [found], start=0, end=1)])
+        pads = w.op("Concat", [w.ints([0]), missing], axis=0)
+        w.op("Pad", [found, pads, "", w.ints([0])], [name])
 
 
 def resize(w: Writer, node: Node):

@@ -228,7 +228,7 @@ class Executable:
 
     def _key(self, binding: Mapping[str, int], inputs: Sequence[np.ndarray] | None) -> tuple:
         if inputs is not None:
-            shapes = tuple([x.shape for x in inputs])
+            shapes = tuple([getattr(x, "shape", None) for x in inputs])  # maps have none
             return shapes + tuple([inputs[i].tobytes() for i in self._static])
         shapes = self.signature.shapes(binding)
         values = self.signature.values

@@ -218,7 +218,7 @@ def _take(type: Type, x, name: str) -> tuple[object, list]:
         case SequenceType(element) if not _is_map(element):
             if not isinstance(x, (list, tuple)):
                 raise InputError("a sequence is a list", where=f"input {name}", expected=type,
-                                 received=_kind(x))  # fmt: skip
+                                 received=x.__class__.__name__)  # fmt: skip
             items = [_take(element, item, f"{name}[{i}]") for i, item in enumerate(x)]
             return tuple(form for form, _ in items), [t for _, flat in items for t in flat]
         case AnyRank(dtype):
@@ -229,15 +229,11 @@ def _take(type: Type, x, name: str) -> tuple[object, list]:
             return array.ndim, [array]
         case TensorType():
             return type.rank, [receive(Port(name, type), x)]
-    return "map", [x]
+    return "map", [receive(Port(name, type), x)]
 
 
 def _is_map(type: Type) -> bool:
     return isinstance(type, MapType) or (isinstance(type, SequenceType) and _is_map(type.element))
-
-
-def _kind(x) -> str:
-    return "none" if x is None else type(x).__name__
 
 
 def with_structure(exe: Executable, metadata: Mapping[str, str]) -> Executable:

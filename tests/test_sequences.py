@@ -273,3 +273,36 @@ def test_an_empty_optional_has_no_element():
     exe = tessel.compile(proto)
     with pytest.raises(ModelError, match="an empty optional has no element"):
         exe(None)
+
+
+def test_maps_are_inputs():
+    """A map goes as it is to the op that reads it, which runs in Python."""
+    from tessel.compiler.builder import Builder
+    from tessel.compiler.ops import registry
+    from tessel.compiler.types import F32, STR, MapType, TensorType
+
+    name = "sum_of_map"
+    if name not in registry.OPS:
+        registry.register(
+            name, "m: * -> f32", "The sum of a map's values.",
+            infer=lambda m: (TensorType(F32, ()),),
+            ref=lambda m: np.float32(sum(m.values())),
+            grad=registry.NotDifferentiable("a map has no gradient"),
+            loops=registry.Extern(lambda m: np.float32(sum(m.values())), "maps are Python's"),
+            samples=lambda: [], family="extern",
+        )  # fmt: skip
+    try:
+        b = Builder()
+        m = b.input("m", MapType(STR, TensorType(F32, ())))
+        b.output("y", b.emit(name, m) * 2)
+        exe = tessel.compile(b.graph)
+        assert exe({"a": 1.5, "b": np.float32(2)}) == 7
+        assert exe({"a": 1.0}) == 2
+        with pytest.raises(InputError, match="a map is a dict"):
+            exe([1])
+        with pytest.raises(InputError, match="a key has another type"):
+            exe({1: 1.0})
+        with pytest.raises(InputError, match="a value has another type"):
+            exe({"a": "x"})
+    finally:
+        registry.OPS.pop(name, None)

@@ -153,6 +153,11 @@ class Structured(Executable):
         """Write a package of the one form that there is. Raises UsageError if there are others."""
         self._single("saved").save(path)
 
+    @property
+    def alone(self) -> Executable | None:
+        """The executable of tensors, if there is one form only."""
+        return self._only
+
     def _executables(self) -> list[Executable]:
         if self._only is not None:
             return [self._only]

@@ -306,3 +306,45 @@ def test_maps_are_inputs():
             exe({"a": "x"})
     finally:
         registry.OPS.pop(name, None)
+
+
+@pytest.fixture
+def joined(tmp_path):
+    """A model of lists and its inputs as a `.npz`."""
+    proto = seq_model(
+        """
+        j = ConcatFromSequence<axis=0>(xs)
+        there = OptionalHasElement(o)
+        y = Neg(j)
+        ys = SequenceErase(xs)
+        """,
+        inputs=f"{SEQ}, optional(float[2]) o",
+        outputs="float[?,3] y, seq(float[?,3]) ys, bool there",
+    )
+    path, inputs = tmp_path / "m.onnx", tmp_path / "in.npz"
+    path.write_bytes(proto.SerializeToString())
+    np.savez(inputs, **{"xs[0]": rand(1, 3), "xs[1]": rand(2, 3)})
+    return path, inputs
+
+
+def test_the_command_line_takes_lists(joined, tmp_path, capsys):
+    from tessel.tools import cli
+
+    def call(*arguments) -> str:
+        with pytest.raises(SystemExit) as end:
+            cli.main([str(a) for a in arguments])
+        out, err = capsys.readouterr()
+        assert end.value.code == 0, err
+        return out
+
+    path, inputs = joined
+    out = tmp_path / "out.npz"
+    printed = call("run", path, "--inputs", inputs, "-o", out)
+    assert "ys[0]: float32[1, 3]" in printed and "there: bool[] = [False]" in printed
+    found = np.load(out)
+    assert sorted(found) == ["there", "y", "ys[0]"]
+    assert "all stages agree" in call("verify", path, "--inputs", inputs, "--expect", out)
+    assert "neg" in call("explain", path, "--inputs", inputs)
+    package = tmp_path / "m.tsl"
+    call("compile", path, "--inputs", inputs, "-o", package)
+    assert "ys[0]: float32[1, 3]" in call("run", package, "--inputs", inputs)

@@ -10,7 +10,9 @@ from ..compiler.loops.nest import ExternCall, For, If
 from ..compiler.passes.base import Report
 from ..runtime.build import Built, CpuTarget
 from ..runtime.executable import Executable
+from ..runtime.structured import Structured
 from .feeds import random_feeds
+from .forms import invent, is_plain
 from .models import (
     MODEL,
     console,
@@ -80,8 +82,13 @@ def representative(exe: Executable) -> Built:
     """The latest specialisation; where there is none, one for sizes of 1."""
     if exe.specializations:
         return exe.specializations[-1]
-    _, binding = exe.signature.check(random_feeds(exe.inputs))
-    return exe.specialization(binding)
+    if isinstance(exe, Structured) and exe.alone is not None:
+        exe = exe.alone
+    if is_plain(exe.inputs):
+        _, binding = exe.signature.check(random_feeds(exe.inputs))
+        return exe.specialization(binding)
+    exe.ready(invent(exe.inputs, random_feeds))
+    return exe.specializations[-1]
 
 
 def heading(out: Console, text: str) -> None:

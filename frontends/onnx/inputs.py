@@ -142,7 +142,7 @@ def _form(name: str, declared: Type, shapes: Mapping[str, tuple], forms: Mapping
         return "map"
     raise FormNeeded(
         "the form of an input is unknown", where=f"input {name}", received=declared,
-        fix="compile the model: it is read when a run shows how long its lists are",
+        fix="compile it: it is read when a run shows how long its lists are (terminal: --inputs)",
     )  # fmt: skip
 
 

@@ -19,16 +19,47 @@ from .layers import (
 )
 from .losses import accuracy, cross_entropy, mse
 from .module import Module, Scope
-from .regions import cond, custom_gradient, scan
+from .regions import cond, custom_gradient, scan, while_loop
 from .tracing import Array, trace
 from .transforms import grad, jit, make_transforms, value_and_grad
 from .tree import tree_map
 
 __all__ = [
-    "GELU", "Array", "AvgPool2d", "BatchNorm2d", "Conv2d", "Embedding", "Flatten", "LayerNorm",
-    "Linear", "MaxPool2d", "Module", "ReLU", "Scope", "Sequential", "Tanh", "accuracy", "cond",
-    "cross_entropy", "custom_gradient", "flat_values", "functional", "glorot_normal",
-    "glorot_uniform", "grad", "he_normal", "he_uniform", "jit", "make_transforms", "mse",
-    "nested_values", "scan", "to_graph", "trace", "training_graphs", "tree_map",
+    "GELU",
+    "Array",
+    "AvgPool2d",
+    "BatchNorm2d",
+    "Conv2d",
+    "Embedding",
+    "Flatten",
+    "LayerNorm",
+    "Linear",
+    "MaxPool2d",
+    "Module",
+    "ReLU",
+    "Scope",
+    "Sequential",
+    "Tanh",
+    "accuracy",
+    "cond",
+    "cross_entropy",
+    "custom_gradient",
+    "flat_values",
+    "functional",
+    "glorot_normal",
+    "glorot_uniform",
+    "grad",
+    "he_normal",
+    "he_uniform",
+    "jit",
+    "make_transforms",
+    "mse",
+    "nested_values",
+    "scan",
+    "to_graph",
+    "trace",
+    "training_graphs",
+    "tree_map",
     "value_and_grad",
+    "while_loop",
 ]  # fmt: skip

@@ -29,8 +29,8 @@ def if_(c: Call):
         raise UnsupportedError(
             "the branches give different types, and the condition is not known while reading",
             where=c.where,
-            expected=", ".join(map(str, then)),
-            received=", ".join(map(str, other)),
+            expected=_shown(then),
+            received=_shown(other),
             fix="pass --shapes for all inputs if the condition depends on a shape",
         )
     captured = list(dict.fromkeys(v for r in regions for v in r.scope.captured))
@@ -44,6 +44,10 @@ def if_(c: Call):
     )
     results = list(results) if isinstance(results, tuple) else [results]
     return regroup(regions[0].results, results)
+
+
+def _shown(types: list) -> str:
+    return ", ".join("none" if t is None else str(t) for t in types)
 
 
 def _branches(c: Call, branches: dict) -> list["Region"]:

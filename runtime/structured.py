@@ -242,6 +242,15 @@ def _is_map(type: Type) -> bool:
 
 
 def with_structure(exe: Executable, metadata: Mapping[str, str]) -> Executable:
-    """`exe` itself, or what takes and gives lists if the metadata of its graph say so."""
+    """`exe` itself, or what takes and gives lists if the metadata of its graph say so.
+
+    Where the graph has other inputs or outputs by now (gradients), it stays as it is.
+    """
     structure = structure_of(metadata)
-    return exe if structure is None else Structured.only(exe, structure)
+    if structure is None:
+        return exe
+    sides = (structure.inputs, exe.inputs), (structure.outputs, exe.outputs)
+    if any([n for g in groups for n in leaves(g.tree)] != [p.name for p in ports]
+           for groups, ports in sides):  # fmt: skip
+        return exe
+    return Structured.only(exe, structure)

@@ -121,3 +121,16 @@ def test_lists_and_optionals(name):
         want = ReferenceEvaluator(proto).run(None, feeds)
     exe = tessel.compile(proto)
     assert_same(list(exe.run(feeds).values()), want)
+
+
+def test_a_graph_with_further_outputs_takes_tensors():
+    from tessel.frontends.onnx.reader import read
+
+    proto = model("j = ConcatFromSequence<axis=0>(xs) loss = ReduceSum<keepdims=0>(j)",
+                  inputs="seq(float[3]) xs", outputs="float loss")  # fmt: skip
+    graph = read(proto, forms={"xs": (1, 1)})
+    assert tessel.compile(graph)(ROWS[:2]) == pytest.approx(sum(map(np.sum, ROWS[:2])), 1e-5)
+    exe = tessel.compile(tessel.gradients(graph, wrt=["xs[1]"]))
+    found = exe.run({"xs[0]": ROWS[0], "xs[1]": ROWS[1]})
+    assert sorted(found) == ["d_xs[1]", "loss"]
+    np.testing.assert_array_equal(found["d_xs[1]"], np.ones(3))

@@ -92,7 +92,9 @@ def _region(c: Call, body, states) -> tuple[Region | None, list[TesselError]]:
 def _explain(c: Call, turns, problems: list[TesselError]):
     """Raise what would help a loop that must be written out."""
     if isinstance(turns, Tensor):
-        raise c.must_be_known(0, "the trip count of a Loop whose states change their type")
+        error = c.must_be_known(0, "the trip count of a Loop whose states change their type")
+        error.findings += tuple(problems)
+        raise error
     if isinstance(turns, Sym):
         raise c.unsupported("a Loop over a symbolic size whose states change their type",
                             fix="pass --shapes", findings=problems)  # fmt: skip

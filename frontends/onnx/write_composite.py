@@ -98,23 +98,36 @@ def scan(w: Writer, node: Node):
 
 
 def while_(w: Writer, node: Node):
-    """A Loop. Its stacks have the rows of the turns it took, ours all that there may be."""
+    """A Loop. What we stack has a row for each turn that there may be, and ONNX's for those that
+    came: the rows are states, into which each turn scatters its own."""
     n, trips = node.attrs["states"], node.attrs["trips"]
     go, *states = node.inputs[: 1 + n]
+    stacked = node.outputs[n:]
     body = w.region(node.attrs["body"], n, node.inputs[1 + n :])
-    own = [helper.make_value_info(w.unique(s), type_proto(t))
-           for s, t in (("turn", TensorType(I64, ())), ("go", TensorType(BOOL, ())))]  # fmt: skip
-    inputs = [*own, *body.input]
+    turn, own_go = w.unique("turn"), w.unique("go")
+    own = {turn: TensorType(I64, ()), own_go: TensorType(BOOL, ())}
+    rows = {w.unique("rows"): v.type for v in stacked}
+    inputs, found = list(body.input), list(body.output)
+    for name, result in zip(rows, found[1 + n :]):
+        at, row, after = w.unique("at"), w.unique("row"), w.unique("rows")
+        body.node.extend([
+            helper.make_node("Reshape", [turn, w.ints([1, 1])], [at]),
+            helper.make_node("Unsqueeze", [result.name, w.ints([0])], [row]),
+            helper.make_node("ScatterND", [name, at, row], [after]),
+        ])  # fmt: skip
+        result.CopyFrom(helper.make_value_info(after, type_proto(rows[name])))
     del body.input[:]
+    for name, type in own.items():
+        body.input.append(helper.make_value_info(name, type_proto(type)))
     body.input.extend(inputs)
-    names = results(w, node)
-    rows = [w.unique("rows") for _ in names[n:]]
+    for name, type in rows.items():
+        body.input.append(helper.make_value_info(name, type_proto(type)))
+    zeros = [
+        w.op("Expand", [w.constant(np.zeros((), v.dtype.numpy)), w.ints(v.shape)]) for v in stacked
+    ]
     most = w.scalar(trips[0]) if trips else ""
-    w.op("Loop", [most, w.name(go), *map(w.name, states)], [*names[:n], *rows], body=body)
-    for found, name in zip(rows, names[n:]):
-        missing = w.op("Sub", [w.ints(trips), w.op("Shape", [found], start=0, end=1)])
-        pads = w.op("Concat", [w.ints([0]), missing], axis=0)
-        w.op("Pad", [found, pads, "", w.ints([0])], [name])
+    given = [most, w.name(go), *map(w.name, states), *zeros]
+    w.op("Loop", given, results(w, node), body=body)
 
 
 def resize(w: Writer, node: Node):

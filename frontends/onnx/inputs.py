@@ -113,7 +113,10 @@ def declared_type(type: onnx.TypeProto, name: str, where: str) -> Type:
         return OptionalType(declared_type(type.optional_type.elem_type, name, where))
     if kind == "map_type":
         key = pb.dtype_of_element(type.map_type.key_type, where)
-        return MapType(key, declared_type(type.map_type.value_type, name, where))
+        value = declared_type(type.map_type.value_type, name, where)
+        if isinstance(value, AnyRank):
+            value = TensorType(value.dtype, ())  # files leave out that the values are scalars
+        return MapType(key, value)
     raise UnsupportedError("an input or output of this kind", where=where, received=kind)
 
 

@@ -1,4 +1,4 @@
-"""Bodies of loops that are easily got wrong, on compiled code and on numpy loops, against ONNX
+"""Bodies of loops and branches that are easily got wrong, on compiled code and on numpy loops, against ONNX
 Runtime: states that change places, conditions from outside, regions in regions."""
 
 import numpy as np
@@ -125,6 +125,50 @@ CASES = {
             "r = Gather<axis=0>(x, i) p2 = Add(p, r)",
         ),
         "float[N,3] x, float[3] a", Y, [ROWS, A3], "while",
+    ),
+    "branches of other ranks, chosen by an input": (
+        "y = If(c) <then_branch = t () => (float v) { v = ReduceSum<keepdims=0>(x) }, "
+        "else_branch = e () => (float[?,3] v) { v = Neg(x) }>",
+        "bool c, float[2,3] x", "float[?,3] y", [False, rand(2, 3)], None,
+    ),
+    "branches of other sizes, chosen by a size": (
+        "s = Shape(x) z = Constant<value_int=0>() n = Gather<axis=0>(s, z) "
+        "two = Constant<value_int=2>() c = Greater(n, two) "
+        "y = If(c) <then_branch = t () => (float[?,3] v) { v = Concat<axis=0>(x, x) }, "
+        "else_branch = e () => (float[?,3] v) { v = Neg(x) }>",
+        "float[N,3] x", "float[?,3] y", [rand(3, 3)], None,
+    ),
+    "branches of other symbols": (
+        "y = If(c) <then_branch = t () => (float[?,3] v) { v = Abs(x) }, "
+        "else_branch = e () => (float[?,3] v) { v = Neg(w) }>",
+        "bool c, float[N,3] x, float[M,3] w", "float[?,3] y", [False, rand(2, 3), rand(4, 3)], None,
+    ),
+    "a constant branch": (
+        "y = If(c) <then_branch = t () => (float[2] v) { v = Constant<value_floats=[1.0, 2.0]>() }, "
+        "else_branch = e () => (float[2] v) { v = Identity(x) }>",
+        "bool c, float[2] x", "float[2] y", [True, rand(2)], "if",
+    ),
+    "stacks in stacks": (
+        f"{GO} m = Constant<value_int=3>() y, s = Loop(m, go, x) <body = f (int64 i, bool c, "
+        "float[2] h) => (bool c2, float[2] h2, float[k,2] r) { c2 = Identity(c) h2, r = "
+        "Loop(m, c, h) <body = g (int64 j, bool d, float[2] u) => (bool d2, float[2] u2, "
+        "float[2] o) { d2 = Identity(d) u2 = Add(u, x) o = Mul(u, u2) }> }>",
+        "float[2] x", "float[2] y, float[3,3,2] s", [rand(2)], None,
+    ),
+    "a scan without states, rows along another axis": (
+        "s, r = Scan<num_scan_inputs=1, scan_output_axes=[1,-1], body = g (float[3] x) => "
+        "(float[3] o, float[3] q) { o = Neg(x) q = Abs(x) }>(xs)",
+        "float[9,3] xs", "float[3,9] s, float[3,9] r", [ROWS], "scan",
+    ),
+    "stacks that the turn ends": (
+        f"{GO} y, s = Loop(, go, a) <body = f (int64 i, bool c, float[3] p) => (bool c2, "
+        f"float[3] p2, float[3] o) {{ {COUNT} p2 = Add(p, a) o = Neg(p2) }}>",
+        "float[3] a", f"{Y}, float[k,3] s", [A3], None,
+    ),
+    "states that grow until the turn ends it": (
+        f"{GO} y = Loop(, go, a) <body = f (int64 i, bool c, float[?] p) => (bool c2, "
+        f"float[?] p2) {{ {COUNT} p2 = Concat<axis=0>(p, a) }}>",
+        "float[3] a", "float[k] y", [A3], None,
     ),
     "shapes that follow from the turn": (
         f"{GO} y = Loop(m, go, a) "

@@ -40,13 +40,18 @@ def loop(c: Call):
             return results
     region, problems = _region(c, body, states)
     if region is None:
-        if turns is None or isinstance(turns, (Sym, Tensor)) or turns > UNROLLED:
+        if isinstance(turns, (Sym, Tensor)):
             _explain(c, turns, problems)
+        if turns is None or turns > UNROLLED:
+            return _until_known(c, body, states) or _explain(c, turns, problems)
         if c[1] is not None and go is None:
             raise c.must_be_known(1, "the first condition of a Loop whose states change their type")
         return _unroll(c, body, turns, states, problems)
     stacked = len(body.output) - 1 - len(states)
     always = _always_true(region.results[0]) and (c[1] is None or go is not None)
+    if stacked and turns is None:
+        # Without a bound there is no memory for the rows, unless the turn ends the loop.
+        return _until_known(c, body, states) or _explain(c, turns, [])
     if always and stacked and isinstance(turns, Tensor):
         (turns,) = c.symbols(0, "M")
     if always and isinstance(turns, (int, Sym)):
@@ -98,6 +103,12 @@ def _explain(c: Call, turns, problems: list[TesselError]):
     if isinstance(turns, Sym):
         raise c.unsupported("a Loop over a symbolic size whose states change their type",
                             fix="pass --shapes", findings=problems)  # fmt: skip
+    if turns is None and not problems:
+        raise c.unsupported(
+            "a Loop without a largest number of turns that stacks outputs",
+            expected="a trip count that bounds how many rows there can be",
+            fix="give the Loop a maximum trip count M",
+        )  # fmt: skip
     raise c.unsupported(
         "a Loop that can only be written out", expected=f"at most {UNROLLED} turns",
         received="no trip count" if turns is None else turns, findings=problems,
@@ -117,15 +128,25 @@ def _always_true(value) -> bool:
     return isinstance(value, Known) and bool(value.array.reshape(()))
 
 
-def _unroll(c: Call, body, turns: int, states: list, problems: list[TesselError] | None):
-    """The body, `turns` times. Where a condition turns out to be computed: None, or an error."""
+def _until_known(c: Call, body, states: list):
+    """The body, written out until its condition is known to be false; None if it is not soon."""
+    return _unroll(c, body, UNROLLED, states, None, ends=True)
+
+
+def _unroll(
+    c: Call, body, turns: int, states: list, problems: list[TesselError] | None, ends=False
+):  # fmt: skip
+    """The body, `turns` times. Where a condition turns out to be computed: None, or an error.
+
+    `ends`: the condition must end it before; None if it does not.
+    """
     names = [i.name for i in body.input]
     stacked: list[list] = [[] for _ in range(len(body.output) - 1 - len(states))]
     for turn in range(turns):
         values = {names[0]: c.b.constant(turn, "i64"), names[1]: c.b.constant(True)}
         values |= dict(zip(names[2:], states))
         go_on, *results = inline_graph(c, body, "body", values)
-        if not isinstance(go_on, Known) and turn < turns - 1:
+        if not isinstance(go_on, Known) and (ends or turn < turns - 1):
             if problems is None:
                 return None  # nobody reads what was written out so far
             raise c.unsupported(
@@ -137,6 +158,9 @@ def _unroll(c: Call, body, turns: int, states: list, problems: list[TesselError]
             items.append(value)
         if isinstance(go_on, Known) and not bool(go_on.array.reshape(())):
             break
+    else:
+        if ends:
+            return None
     return [*states, *(_stack(c, items) for items in stacked)]
 
 
@@ -168,12 +192,6 @@ def _while(c: Call, region: Region, states: list, turns, stacked: int):
     b, inner = c.b, region.builder
     if stacked and isinstance(turns, Tensor):
         (turns,) = c.symbols(0, "M")
-    if stacked and turns is None:
-        raise c.unsupported(
-            "a Loop without a largest number of turns that stacks outputs",
-            expected="a trip count that bounds how many rows there can be",
-            fix="give the Loop a maximum trip count M",
-        )  # fmt: skip
     go = b.constant(True) if c[1] is None else c.x(1).cast(BOOL).reshape(())
     zero = b.constant(0, "i64")
     turn = region.own[-1]

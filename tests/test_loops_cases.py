@@ -1,5 +1,5 @@
-"""Bodies of loops and branches that are easily got wrong, on compiled code and on numpy loops, against ONNX
-Runtime: states that change places, conditions from outside, regions in regions."""
+"""Bodies of loops and branches that are easily got wrong, on compiled code and on numpy loops,
+against ONNX Runtime: states that change places, conditions from outside, regions in regions."""
 
 import numpy as np
 import pytest
@@ -144,7 +144,7 @@ CASES = {
         "bool c, float[N,3] x, float[M,3] w", "float[?,3] y", [False, rand(2, 3), rand(4, 3)], None,
     ),
     "a constant branch": (
-        "y = If(c) <then_branch = t () => (float[2] v) { v = Constant<value_floats=[1.0, 2.0]>() }, "
+        "y = If(c) <then_branch = t () => (float[2] v) { v = Constant<value_floats=[1.0,2.0]>() }, "
         "else_branch = e () => (float[2] v) { v = Identity(x) }>",
         "bool c, float[2] x", "float[2] y", [True, rand(2)], "if",
     ),

@@ -15,7 +15,7 @@ from ..compiler import dims
 from ..compiler.errors import InputError, TesselError, UsageError
 from ..compiler.ir import Graph
 from ..compiler.known_values import known_values, plain
-from ..compiler.types import DType, MapType, SequenceType, TensorType, Type, dtype_of
+from ..compiler.types import AnyRank, DType, MapType, SequenceType, TensorType, Type, dtype_of
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Port:
     """One input or output.
 
     `dtype` is numpy's, `shape` a tuple of ints and, for symbolic dims, their names; both are None
-    for what is no tensor (sequences, maps), where `type` says what it is.
+    for what is no tensor (sequences, maps), where `type` says what it is. A tensor of open rank has
+    no `shape` either.
     """
 
     name: str
@@ -31,7 +32,7 @@ class Port:
 
     @property
     def dtype(self) -> np.dtype | None:
-        return self.type.dtype.numpy if isinstance(self.type, TensorType) else None
+        return self.type.dtype.numpy if isinstance(self.type, (TensorType, AnyRank)) else None
 
     @property
     def shape(self) -> tuple[int | str, ...] | None:

@@ -5,6 +5,9 @@ body written out where turns differ in their types.
     known        stays true     any           scan; the body written out if that is little
     any          any            none          while
     at most T    any            some          while of T rows, cut to the turns that it took
+
+Where the node gives no condition, that of its body ends it all the same, as in ONNX Runtime (the
+operator's text would have it ignored).
 """
 
 from ...compiler.builder import Tensor

@@ -170,6 +170,16 @@ CASES = {
         f"float[?] p2) {{ {COUNT} p2 = Concat<axis=0>(p, a) }}>",
         "float[3] a", "float[k] y", [A3], None,
     ),
+    "no first turn, where the turn ends it": (
+        f"y, s = Loop(m, g, a) <body = f (int64 i, bool c, float[?] p) => (bool c2, "
+        f"float[?] p2, float[3] o) {{ {COUNT} p2 = Concat<axis=0>(p, a) o = Neg(a) }}>",
+        "int64 m, bool g, float[3] a", "float[k] y, float[l,3] s", [9, False, A3], None,
+    ),
+    "a first turn, and the turn ends it": (
+        f"y, s = Loop(m, g, a) <body = f (int64 i, bool c, float[?] p) => (bool c2, "
+        f"float[?] p2, float[3] o) {{ {COUNT} p2 = Concat<axis=0>(p, a) o = Neg(a) }}>",
+        "int64 m, bool g, float[3] a", "float[k] y, float[l,3] s", [9, True, A3], None,
+    ),
     "shapes that follow from the turn": (
         f"{GO} y = Loop(m, go, a) "
         + turn(

@@ -20,7 +20,7 @@ from .scope import Scope, types_of
 from .values import Known, as_symbols
 
 UNROLLED = 64  # turns that are written out at most, where no region says what a body does
-SMALL = 128  # nodes of all turns together that are rather written out than looped over
+SMALL = 32  # nodes of all turns together up to which code without a loop is as fast or faster
 ENDLESS = 1 << 31  # a trip count that stands for none
 
 
@@ -36,8 +36,8 @@ def loop(c: Call):
     turns, go = _trip_count(c), c.known(1)
     if (go is not None and not bool(go.reshape(()))) or (isinstance(turns, int) and turns <= 0):
         return _no_turn(c, body, states)
-    known = isinstance(turns, int) and (c[1] is None or go is not None)
-    if known and turns * len(body.node) <= SMALL and turns <= UNROLLED:
+    starts = c[1] is None or go is not None  # whether it is known that there is a first turn
+    if starts and isinstance(turns, int) and turns * len(body.node) <= SMALL and turns <= UNROLLED:
         results = _unroll(c, body, turns, states, None)
         if results is not None:
             return results
@@ -45,16 +45,20 @@ def loop(c: Call):
     if region is None:
         if isinstance(turns, (Sym, Tensor)):
             _explain(c, turns, problems)
-        if turns is None or turns > UNROLLED:
-            return _until_known(c, body, states) or _explain(c, turns, problems)
-        if c[1] is not None and go is None:
+        if not starts:
             raise c.must_be_known(1, "the first condition of a Loop whose states change their type")
+        if turns is None or turns > UNROLLED:
+            return _until_known(c, body, states, turns) or _explain(c, turns, problems)
         return _unroll(c, body, turns, states, problems)
     stacked = len(body.output) - 1 - len(states)
-    always = _always_true(region.results[0]) and (c[1] is None or go is not None)
+    always = starts and _always_true(region.results[0])
+    if stacked and starts and not always and not isinstance(turns, (Sym, Tensor)):
+        # A condition that follows from the turn says how many rows there are.
+        results = _until_known(c, body, states, turns)
+        if results is not None or turns is None:
+            return results or _explain(c, turns, [])
     if stacked and turns is None:
-        # Without a bound there is no memory for the rows, unless the turn ends the loop.
-        return _until_known(c, body, states) or _explain(c, turns, [])
+        _explain(c, turns, [])
     if always and stacked and isinstance(turns, Tensor):
         (turns,) = c.symbols(0, "M")
     if always and isinstance(turns, (int, Sym)):
@@ -74,8 +78,11 @@ def _trip_count(c: Call):
     return None if isinstance(turns, int) and turns >= ENDLESS else turns
 
 
-def _region(c: Call, body, states) -> tuple[Region | None, list[TesselError]]:
-    """The body as a region whose condition is true; none, and why, if it cannot be one."""
+def _region(c: Call, body, states, once=False) -> tuple[Region | None, list[TesselError]]:
+    """The body as a region whose condition is true; none, and why, if it cannot be one.
+
+    `once`: for a single turn, whose states may become others.
+    """
     from .reader import Skip
 
     if any(not isinstance(s, Tensor) for s in states):
@@ -89,7 +96,7 @@ def _region(c: Call, body, states) -> tuple[Region | None, list[TesselError]]:
     except Skip:
         return None, c.reader.findings.take_since(mark)
     for i, (state, result) in enumerate(zip(states, region.results[1:])):
-        if state.type != types_of(result):
+        if state.type != types_of(result) and not once:
             problem = f"state {i} changes its type from turn to turn"
             return None, [c.unsupported(problem, expected=state.type, received=types_of(result))]
     if not all(isinstance(r, Tensor) for r in region.results):
@@ -131,8 +138,10 @@ def _always_true(value) -> bool:
     return isinstance(value, Known) and bool(value.array.reshape(()))
 
 
-def _until_known(c: Call, body, states: list):
+def _until_known(c: Call, body, states: list, turns: int | None):
     """The body, written out until its condition is known to be false; None if it is not soon."""
+    if turns is not None and turns <= UNROLLED:
+        return _unroll(c, body, turns, states, None)
     return _unroll(c, body, UNROLLED, states, None, ends=True)
 
 
@@ -179,7 +188,7 @@ def _no_turn(c: Call, body, states: list):
     count = len(body.output) - 1 - len(states)
     if not count:
         return states
-    region, problems = _region(c, body, states)
+    region, problems = _region(c, body, states, once=True)
     if region is None:
         raise c.unsupported("a Loop without a turn whose stacked outputs have no known type",
                             findings=problems)  # fmt: skip

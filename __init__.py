@@ -81,6 +81,7 @@ def compile(
     graph = optimize(graph, opt_level, where, report, observer=observer)
     exe = Executable(graph, where, **options)
     exe.report = report
+    exe.open()
     if not exe.signature.symbols:
         exe.specialization({})
     if tuning is not None:

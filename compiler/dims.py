@@ -82,6 +82,20 @@ class Sym:
     def __hash__(self):
         return self._hash
 
+    # Order, where every size agrees. Raises sizes.OpenSize where it depends on the sizes.
+
+    def __lt__(self, other):
+        return _decided(other, self)
+
+    def __le__(self, other):
+        return not _decided(self, other)
+
+    def __gt__(self, other):
+        return _decided(self, other)
+
+    def __ge__(self, other):
+        return not _decided(other, self)
+
     def __bool__(self):
         return True
 
@@ -108,6 +122,17 @@ class Sym:
                     for part in atom[1:]:
                         found |= symbols(part)
         return found
+
+
+def _decided(a, b) -> bool:
+    """a > b"""
+    from .sizes import OpenSize, above, at_least
+
+    if above(a, b):
+        return True
+    if at_least(b, a):
+        return False
+    raise OpenSize(f"{a} > {b} depends on the sizes")
 
 
 def _terms(d) -> Mapping[tuple, int]:

@@ -39,7 +39,7 @@ class Built:
 
     `program` and `graph` are None where the code was loaded from a package. `code` is the
     target's own record (the CPU's is `NativeCode`), None for numpy. It is right for these `values`
-    of inputs only.
+    of inputs only. Where it `is_open`, code and program are those of all sizes.
     """
 
     binding: dict[str, int]
@@ -48,6 +48,7 @@ class Built:
     graph: Graph | None = None
     program: "Program | None" = None
     values: dict[str, np.ndarray] = field(default_factory=dict)
+    is_open: bool = False
 
 
 class Deferred(Protocol):
@@ -62,10 +63,12 @@ class Deferred(Protocol):
 
 
 class Target(Protocol):
-    """`name` is what the user wrote; `channels_last` whether convolutions are converted to it."""
+    """`name` is what the user wrote; `channels_last` whether convolutions are converted to it;
+    `open_sizes` whether its code can take sizes when it runs."""
 
     name: str
     channels_last: bool
+    open_sizes: bool
 
     def prepare(self, graph: Graph, *, exact: bool = False) -> Graph:
         """What this target wants done before lowering; `exact` keeps sums as they are."""
@@ -120,6 +123,33 @@ def build(graph: Graph, binding: dict[str, int], level: int, target: Target, str
     return Built(binding, module, code, graph, program)
 
 
+def build_open(graph: Graph, level: int, target: Target, strict: bool) -> Built:
+    """Code for all sizes of the symbolic dims: `built.module.bound(sizes)` runs it.
+
+    Raises TypeError or TesselError where it cannot be made without them.
+    """
+    from ..compiler.loops.lower import lower
+    from ..compiler.sizes import expected
+
+    with expected(sizes_to_expect(graph)):
+        program = lower(target.prepare(graph, exact=strict or level < 2), open_sizes=True)
+        if strict:
+            refuse_externs(program)
+        module, code = target.build(graph, program)
+    return Built({}, module, code, graph, program, is_open=True)
+
+
+def sizes_to_expect(graph: Graph) -> dict[str, int]:
+    """The sizes that schedules are chosen for: the first axis of inputs counts what is independent,
+    usually one; other axes are as `sizes.typical` has them."""
+    from ..compiler.types import TensorType
+
+    shapes = [v.type.shape for v in graph.inputs if isinstance(v.type, TensorType)]
+    first = {str(s[0]) for s in shapes if len(s) > 1 or (len(shapes) == 1 and s)}
+    rest = {str(d) for s in shapes for d in s[1:]}
+    return dict.fromkeys((first - rest) & set(graph.symbols()), 1)
+
+
 def refuse_externs(program: "Program") -> None:
     """Raise UnsupportedError if something would run outside compiled code."""
     from ..compiler.loops.nest import ExternCall, For, If
@@ -150,6 +180,7 @@ class NumpyTarget:
 
     name = "numpy"
     channels_last = False
+    open_sizes = False
 
     def prepare(self, graph: Graph, *, exact: bool = False) -> Graph:
         return graph
@@ -174,6 +205,11 @@ class CpuTarget:
     """LLVM machine code; its schedules measured where there is a `Tuning`."""
 
     channels_last = True
+
+    @property
+    def open_sizes(self) -> bool:
+        """Schedules are measured for sizes that are known."""
+        return self.tuning is None
 
     def __init__(self, name: str, cache, tuning=None):
         self.name, self.cache, self.tuning = name, cache, tuning

@@ -229,6 +229,7 @@ class CudaTarget:
     Where no GPU is, models still compile to Triton source, and from there to machine code.
     """
 
+    open_sizes = False
     channels_last = True  # tensor cores sum over neighbours in memory
 
     def prepare(self, graph: Graph, *, exact: bool = False) -> Graph:

@@ -2,8 +2,9 @@
 
     exe.run({"x": x}) -> {"y": y}        exe(x) -> y
 
-The sizes of symbolic dims are known when arrays arrive: each combination of shapes is compiled
-once (a *specialisation*, see `build.py`) and the last ones are kept. A run looks its
+The sizes of symbolic dims are known when arrays arrive. Code that takes them as arguments serves
+all; where there is no such code, each combination of shapes is compiled once. Either way a
+combination is a *specialisation* (see `build.py`), and the last ones are kept. A run looks its
 specialisation up by the shapes of its inputs; only where that fails are inputs looked at closely.
 Where small inputs decide shapes (`static`), their values are part of the combination.
 """
@@ -16,10 +17,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..compiler.errors import InputError, UsageError
+from ..compiler.errors import InputError, TesselError, UsageError
 from ..compiler.ir import Graph
 from ..compiler.known_values import IMPOSSIBLE, plain
-from .build import Built, Deferred, Target, build, optimize
+from ..compiler.sizes import fits
+from .build import Built, Deferred, Target, build, build_open, optimize
 from .pool import available_cores
 from .signature import Port, Signature, receive
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from ..compiler.passes.base import Report
 
 KEPT = 16  # specialisations
+_EACH = "each combination of sizes is compiled by itself: "
 _STATIC = "inputs decide shapes; this is compiled for "
 
 
@@ -58,6 +61,7 @@ class Executable:
         self._dtypes = [p.dtype for p in self.inputs]
         self._output_names = [p.name for p in self.outputs]
         self._built: OrderedDict[tuple, Built] = OrderedDict()  # by the inputs' shapes, and values
+        self._open: Built | None = None  # the code for all sizes
         self._static: tuple[int, ...] = ()
         self._latest: Built | None = None
         self._building = threading.Lock()
@@ -222,9 +226,44 @@ class Executable:
         with self._building:
             built = self._built.get(self._key(binding, inputs))
             if built is None:
+                built = self._bound_to(binding) or self._build(dict(binding), inputs)
+                self.keep(built)
+        return built
+
+    def fixed(
+        self, binding: Mapping[str, int], inputs: Sequence[np.ndarray] | None = None
+    ) -> Built:
+        """Code for these sizes and no others, which runs from now on; for who wants to look at the
+        numbers of every kernel."""
+        built = self.specialization(binding, inputs)
+        if built.is_open:
+            with self._building:
                 built = self._build(dict(binding), inputs)
                 self.keep(built)
         return built
+
+    def open(self, built: Built | None = None) -> None:
+        """Make code for all sizes now, or take what was made before. Where some op has to know the
+        sizes, each combination is compiled when it is first run; a note says why."""
+        if built is None and (not self.signature.symbols or not self.target.open_sizes):
+            return
+        try:
+            self._open = built or build_open(self.graph, self.level, self.target, self.strict)
+        except (TypeError, TesselError) as reason:
+            self.notes.append(f"{_EACH}{reason}")
+
+    def _bound_to(self, binding: Mapping[str, int]) -> Built | None:
+        """The code for all sizes with these ones, if it is there and right for them."""
+        made = self._open
+        if made is None or not fits(made.code.conditions, binding):
+            return None
+        return replace(made, binding=dict(binding), module=made.module.bound(binding),
+                       values=self.signature.values)  # fmt: skip
+
+    @property
+    def for_all_sizes(self) -> Built | None:
+        """The code for all sizes, if there is such."""
+        return self._open
 
     def _key(self, binding: Mapping[str, int], inputs: Sequence[np.ndarray] | None) -> tuple:
         if inputs is not None:

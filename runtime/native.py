@@ -6,13 +6,14 @@ code once; the GIL is released meanwhile. Arenas are kept for the next run, one 
 
 import ctypes
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..compiler.backends.base import ALIGNMENT, aligned_empty, has_bytes
+from ..compiler.backends.base import ALIGNMENT, aligned_empty, has_bytes, place_slots
 from ..compiler.backends.llvm.native_code import MAIN, Layout, NativeCode
 from ..compiler.backends.llvm.pool_layout import BARRIER_SYMBOL
+from ..compiler.dims import substitute
 from .externs import Externs, view
 from .linker import link
 from .pool import get_pool
@@ -49,15 +50,17 @@ class NativeModule:
         # to in one step each, so that this needs no lock.
         self._frames: dict[int, list[_Frame]] = {}
 
-    def __call__(self, inputs: Sequence[np.ndarray], threads: int, outputs=None) -> list:
+    def __call__(self, inputs: Sequence[np.ndarray], threads: int, outputs=None, at=None) -> list:
         """Run on contiguous arrays of the right types; returns fresh arrays (or `outputs`).
 
-        For each entry of `updates` the input's array is written and returned.
+        For each entry of `updates` the input's array is written and returned. `at` are the sizes
+        that were open (`bound`).
         """
         if not self.code.parallel:
             threads = 1
         if outputs is None:
-            outputs = [None if s is None else np.empty(*s) for s in self._shapes]
+            shapes = self._shapes if at is None else at.shapes
+            outputs = [None if s is None else np.empty(*s) for s in shapes]
         if self.updates:
             for i, j in self.updates.items():
                 outputs[i] = inputs[j]
@@ -65,6 +68,8 @@ class NativeModule:
             frame = self._frames[threads].pop()
         except (KeyError, IndexError):
             frame = _Frame(self.code, self._weights, threads, self._externs)
+        if frame.at is not at:
+            frame.fit(at)
         if frame.turn is not None:
             frame.turn.value ^= 1
         table, position = frame.table, Layout.FIRST
@@ -89,6 +94,30 @@ class NativeModule:
         """Where the function of a kernel lies."""
         return self._image.address(name)
 
+    def bound(self, sizes: Mapping[str, int]) -> "Bound":
+        """The module for one combination of its open sizes."""
+        return Bound(self, sizes)
+
+
+class Bound:
+    """A module with sizes for those that are open: what they make of shapes and memory.
+
+    `starts` are the slots' places in the arena, `arena` and `scratch` bytes.
+    """
+
+    def __init__(self, module: NativeModule, sizes: Mapping[str, int]):
+        code, self.module = module.code, module
+        self.values = [sizes[n] for n in code.symbols]
+        types = [t.substitute(sizes) for t in module.output_types]
+        self.shapes = [(t.shape, t.dtype.numpy) if has_bytes(t) else None for t in types]
+        starts, slots = place_slots(code.slots, sizes)
+        first = -(-code.arena // ALIGNMENT) * ALIGNMENT
+        self.starts, self.arena = [first + s for s in starts], first + slots
+        self.scratch = substitute(code.scratch, sizes)
+
+    def __call__(self, inputs: Sequence[np.ndarray], threads: int, outputs=None) -> list:
+        return self.module(inputs, threads, outputs, self)
+
 
 class _Frame:
     """Memory of one run at a time: arena, scratch, and the entry's table of pointers, of which
@@ -98,18 +127,36 @@ class _Frame:
     def __init__(
         self, code: NativeCode, weights: Sequence[np.ndarray], threads: int, externs: Externs | None
     ):
-        self.threads = threads
-        arena = -(-code.arena // ALIGNMENT) * ALIGNMENT
-        self.memory = aligned_empty(arena + code.scratch * threads + ALIGNMENT)
+        self.code, self.threads = code, threads
         self.table = (ctypes.c_void_p * code.layout.size)()
         self.address = ctypes.addressof(self.table)
-        start = self.memory.ctypes.data
-        self.turn = None
-        if code.counters:
-            counters = code.arena - code.counters
-            self.memory[counters : code.arena] = 0
-            self.turn = ctypes.c_int64.from_address(start + counters)
-        self.table[Layout.ARENA], self.table[Layout.SCRATCH] = start, start + arena
+        self.turn, self.at, self.memory = None, None, np.empty(0, np.uint8)
+        if not code.slots and not code.symbols:
+            self._allocate(code.arena, code.scratch)
         for i, w in enumerate(weights):
             self.table[code.layout.position("weight", i)] = w.ctypes.data
         self.views = [] if externs is None else [view(self.memory, *p) for p in externs.arena]
+
+    def _allocate(self, arena: int, scratch: int) -> None:
+        """Have so many bytes of memory at least. What was in it is lost."""
+        code, arena = self.code, -(-arena // ALIGNMENT) * ALIGNMENT
+        need = arena + scratch * self.threads + ALIGNMENT
+        if need > self.memory.nbytes:
+            self.memory = aligned_empty(need)
+            start = self.memory.ctypes.data
+            if code.counters:
+                counters = code.arena - code.counters
+                self.memory[counters : code.arena] = 0
+                self.turn = ctypes.c_int64.from_address(start + counters)
+        start = self.memory.ctypes.data
+        self.table[Layout.ARENA], self.table[Layout.SCRATCH] = start, start + arena
+
+    def fit(self, at: Bound) -> None:
+        """Make ready for other sizes; memory grows, and stays for smaller ones."""
+        self._allocate(at.arena, at.scratch)
+        start, layout = self.memory.ctypes.data, self.code.layout
+        for i, place in enumerate(at.starts):
+            self.table[layout.position("arena", i)] = start + place
+        for i, value in enumerate(at.values):
+            self.table[layout.position("size", i)] = value
+        self.at = at

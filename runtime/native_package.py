@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..compiler.backends.base import CpuTarget
+from ..compiler.dims import parse_dim
 from ..compiler.errors import PackageError, TesselError
 from .arrays import Packed, packed_array
 
@@ -28,11 +29,14 @@ def dump_code(code, packed: Packed, objects: dict[str, bytes]) -> dict[str, Any]
         "weights": [packed.add(w) for w in code.weights],
         "layout": [code.layout.inputs, code.layout.outputs, code.layout.weights],
         "arena": code.arena,
-        "scratch": code.scratch,
+        "scratch": str(code.scratch),
         "parallel": code.parallel,
         "externs": [_dump_extern(e) for e in code.externs],
         "tail": code.tail,
         "counters": code.counters,
+        "symbols": list(code.symbols),
+        "slots": [str(d) for d in code.slots],
+        "conditions": [[str(a), str(b)] for a, b in code.conditions],
     }
 
 
@@ -46,7 +50,9 @@ def load_code(
     arrays = [
         weights[k] if isinstance(k, str) else packed_array(*packed, k) for k in entry["weights"]
     ]
-    layout = Layout(*entry["layout"])
+    symbols, slots = tuple(entry["symbols"]), tuple(parse_dim(d) for d in entry["slots"])
+    conditions = tuple((parse_dim(a), parse_dim(b)) for a, b in entry["conditions"])
+    layout = Layout(*entry["layout"], len(slots), len(symbols))
     if layout.weights != len(arrays):
         raise PackageError("the package's weights do not fit its code", where=where)
     counters = entry.get("counters", 0)
@@ -54,8 +60,9 @@ def load_code(
         raise PackageError("the package's memory does not fit its code", where=where)
     return NativeCode(
         machine, {name: objects[key] for key, name in entry["objects"].items()}, arrays, layout,
-        entry["arena"], entry["scratch"], entry["parallel"],
+        entry["arena"], parse_dim(entry["scratch"]), entry["parallel"],
         [_load_extern(e) for e in entry["externs"]], entry.get("tail", 0), counters,
+        symbols=symbols, slots=slots, conditions=conditions,
     )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """`.tsl` packages: a graph, its weights, and the code that has been compiled for it.
 
-    manifest   JSON: signature, options, and for each specialisation its sizes, memory and weights
+    manifest   JSON: signature, options, and what the code for all sizes and for each specialisation
+               needs: sizes, memory, weights
     graph      the optimized graph as text
     weights    its arrays, in the safetensors format
     packed     weights as the code wants them, each at a multiple of 64 bytes
@@ -40,10 +41,12 @@ def save(exe: Executable, path) -> None:
     packed = store.Packed(table)
     objects: dict[str, bytes] = {}
     specializations = []
+    general = exe.for_all_sizes
     for b in built:
-        if isinstance(exe.target, CpuTarget):
+        if isinstance(exe.target, CpuTarget) and not b.is_open:
             entry = dump_code(b.code, packed, objects)
             specializations.append({"binding": b.binding, **entry})
+    for_all_sizes = None if general is None else dump_code(general.code, packed, objects)
     names = list(objects)
     manifest = {
         "signature": _describe(Signature.of(graph)),
@@ -55,6 +58,7 @@ def save(exe: Executable, path) -> None:
         "objects": [[n, len(objects[n])] for n in names],
         "specializations": specializations,
         "structure": graph.metadata.get(STRUCTURE),
+        "for_all_sizes": for_all_sizes,
         "packed": packed.places,
         "winners": _winners(exe),
     }
@@ -182,6 +186,8 @@ class Package:
             exe.notes.append("the package's code was ignored and its graph compiled")
         if use:
             self._load_code(exe)
+        if exe.for_all_sizes is None:
+            exe.open()
         if not exe.specializations and not self.signature.symbols:
             exe.specialization({})
         if not manifest.get("structure"):
@@ -221,6 +227,12 @@ class Package:
             objects[name] = bytes(code[at : at + size])
             at += size
         packed = self.manifest["packed"], self.container.section("packed")
+        general = self.manifest["for_all_sizes"]
+        if general is not None:
+            native = load_code(general, machine, objects, self.weights, packed, self.where)
+            types = [p.type for p in self.signature.outputs]
+            module = exe.target.load(native, types, self.signature.updates)
+            exe.open(Built({}, module, native, is_open=True))
         for entry in self.manifest["specializations"]:
             native = load_code(entry, machine, objects, self.weights, packed, self.where)
             types = [p.type.substitute(entry["binding"]) for p in self.signature.outputs]

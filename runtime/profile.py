@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..compiler.backends.llvm.plan import Scheduled
 from ..compiler.backends.llvm.predict import predict
-from ..compiler.backends.llvm.program import Scheduled
 from ..compiler.backends.llvm.stamps import stamped_code, stamped_steps
 from ..compiler.errors import UsageError
 from ..compiler.loops.work import Work
@@ -82,6 +82,8 @@ def profile(exe: Executable, feeds: Mapping, seconds: float = SECONDS) -> Profil
     """Time the kernels of the specialisation that `feeds` leads to, for `seconds` at least."""
     exe.run(feeds)
     built = exe.specializations[-1]
+    if built.is_open:
+        built = exe.fixed(built.binding)
     if getattr(built.code, "plan", None) is None:
         raise UsageError("only code that was compiled here for a CPU can be profiled",
                          received=exe.target.name)  # fmt: skip

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..compiler.backends.base import ALIGNMENT, aligned_empty
-from ..compiler.backends.llvm.program import Scheduled
+from ..compiler.backends.llvm.plan import Scheduled
 from ..compiler.backends.numpy import FLAG, Objects, _Memory, has_bytes, run_extern, run_kernel
 from ..compiler.loops.nest import Call, ExternCall, For, If, Kernel, Program, Ref
 from ..compiler.types import TensorType

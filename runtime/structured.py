@@ -129,6 +129,7 @@ class Structured(Executable):
             optimize(graph, self.level, self.target), self.target, level=self.level,
             threads=self.threads, strict=self.strict,
         )  # fmt: skip
+        exe.open()
         made = exe, structure_of(graph.metadata) or _plain(graph)
         self._forms[self._form_key(forms, arrays)] = made
         while len(self._forms) > KEPT:

@@ -119,9 +119,10 @@ def test_compile_writes_a_package(call, model, tmp_path):
     assert len(exe.specializations) == 1 and exe.inputs[0].shape == (2, 8)
 
 
-def test_compile_says_when_a_package_has_no_code(call, model, tmp_path):
+def test_a_package_has_code_for_all_sizes(call, model, tmp_path):
     code, _, err = call("compile", model, "-o", tmp_path / "out.tsl")
-    assert code == 0 and "give --shapes" in err
+    assert code == 0 and "give --shapes" not in err
+    assert "all sizes of N: " in call("inspect", tmp_path / "out.tsl")[1]
     assert tessel.load(tmp_path / "out.tsl").run({"x": X})["y"].shape == (2, 16)
 
 
@@ -160,10 +161,15 @@ def test_onnx_and_object_go_to_files(call, static, tmp_path):
     )
 
 
-@pytest.mark.parametrize("stage", ["loops", "llvm", "asm", "triton"])
-def test_code_needs_sizes(call, model, stage):
-    code, _, err = call("compile", model, "--emit", stage)
+def test_triton_needs_sizes(call, model):
+    code, _, err = call("compile", model, "--emit", "triton")
     assert code == 2 and "--shapes" in err
+
+
+@pytest.mark.parametrize(("stage", "text"), [("loops", "for i0<N"), ("llvm", "tessel_main")])
+def test_code_for_all_sizes(call, model, stage, text):
+    code, out, _ = call("compile", model, "--emit", stage)
+    assert code == 0 and text in out
 
 
 @pytest.mark.parametrize("shapes", ["x:2x8", "x[2,8]"])

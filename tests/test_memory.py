@@ -4,6 +4,7 @@ from itertools import combinations, pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tessel.compiler.dims import Sym
 from tessel.compiler.loops.memory import ALIGNMENT, Place, Storage, places_of, plan_memory
 from tessel.compiler.loops.nest import Call, ExternCall, For, If
 from tessel.compiler.types import TensorType
@@ -48,7 +49,7 @@ def lives(steps) -> dict[Storage, tuple[int, int]]:
 @settings(max_examples=200, deadline=None)
 def test_what_is_alive_together_does_not_overlap(steps):
     life = lives(steps)
-    _, size = plan_memory(steps)
+    _, size, _ = plan_memory(steps)
     for a in life:
         assert a.offset % ALIGNMENT == 0
         assert a.offset + a.nbytes <= size
@@ -62,7 +63,7 @@ def test_what_is_alive_together_does_not_overlap(steps):
 @settings(max_examples=100, deadline=None)
 def test_the_arena_is_no_larger_than_everything_and_no_smaller_than_what_is_alive(steps):
     life = lives(steps)
-    _, size = plan_memory(steps)
+    _, size, _ = plan_memory(steps)
     rounded = {s: -(-s.nbytes // ALIGNMENT) * ALIGNMENT for s in life}
     assert size <= sum(rounded.values())
     for time in range(len(steps)):
@@ -72,34 +73,34 @@ def test_the_arena_is_no_larger_than_everything_and_no_smaller_than_what_is_aliv
 def test_a_chain_needs_two_places():
     chain = [arena(1000) for _ in range(10)]
     steps = [touch(a, b) for a, b in pairwise(chain)]
-    _, size = plan_memory(steps)
+    _, size, _ = plan_memory(steps)
     assert size == 2 * 1024
 
 
 def test_small_values_fill_the_holes_between_large_ones():
     large, small, later = arena(4096), arena(64), arena(4096)
-    _, size = plan_memory([touch(large, small), touch(small, later)])
+    _, size, _ = plan_memory([touch(large, small), touch(small, later)])
     assert size == 4096 + 64
 
 
 def test_what_a_loop_touches_lives_through_all_of_it():
     inside, state = arena(640), arena(640)
     first, second = touch(inside), touch(state)
-    _, size = plan_memory([For(0, 3, [first, second])])
+    _, size, _ = plan_memory([For(0, 3, [first, second])])
     assert size == 1280
-    _, size = plan_memory([first, second])
+    _, size, _ = plan_memory([first, second])
     assert size == 640
 
 
 def test_a_condition_lives_through_its_branches():
     condition, a, b = arena(1), arena(640), arena(640)
-    _, size = plan_memory([If(Place(condition), [touch(a)], [touch(b)])])
+    _, size, _ = plan_memory([If(Place(condition), [touch(a)], [touch(b)])])
     assert size == 1280 + 64
 
 
 def test_other_memory_is_not_the_arenas():
     x, w, y = Storage("input", 0, 4000), Storage("weight", 2, 4000), Storage("output", 1, 4000)
-    (call,), size = plan_memory([touch(x, w, y)])
+    (call,), size, _ = plan_memory([touch(x, w, y)])
     assert size == 0
     assert [(r.slot.kind, r.slot.index) for r in call.refs] == [
         ("input", 0), ("weight", 2), ("output", 1)
@@ -109,7 +110,7 @@ def test_other_memory_is_not_the_arenas():
 def test_places_within_a_storage_move_with_their_loop():
     first, storage = arena(64), arena(4000)
     slices = Place(storage).moved(960, 3, -320)
-    steps, _ = plan_memory([touch(first, storage), For(3, 4, [Call(None, (slices,))])])
+    steps, _, _ = plan_memory([touch(first, storage), For(3, 4, [Call(None, (slices,))])])
     (ref,) = steps[1].body[0].refs
     assert ref.offset == storage.offset + 960
     assert ref.steps == ((3, -320),)
@@ -118,7 +119,7 @@ def test_places_within_a_storage_move_with_their_loop():
 def test_absent_operands_of_an_extern_call_stay_absent():
     storage = arena(64)
     call = ExternCall("f", None, {}, (None, Place(storage)), (), (Place(storage),), ())
-    (resolved,), _ = plan_memory([call])
+    (resolved,), _, _ = plan_memory([call])
     assert resolved.inputs[0] is None
     assert resolved.inputs[1] == resolved.outputs[0]
 
@@ -127,3 +128,11 @@ def test_values_without_bytes_have_a_place_of_their_own():
     a, b = Storage.of(None, "arena"), Storage.of(TensorType("f32", (0,)), "arena")
     plan_memory([touch(a, b)])
     assert a.offset != b.offset
+
+
+def test_slots_are_shared_by_what_does_not_live_together():
+    n = Sym.named("N")
+    a, b, c, wide = (arena(size) for size in (4 * n, 4 * n, 4 * n, 16 * n))
+    _, size, slots = plan_memory([touch(a, b), touch(b, wide), touch(wide, c)])
+    assert size == 0 and slots == (16 * n, 4 * n)
+    assert (a.index, b.index, wide.index, c.index) == (0, 1, 0, 1)

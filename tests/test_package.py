@@ -38,7 +38,7 @@ def path(tmp_path):
 
 @pytest.fixture
 def saved(path):
-    """A package with code for one size, and the outputs of what was saved."""
+    """A package with code for all sizes, and the outputs of what was saved."""
     exe = tessel.compile(network(), threads=1)
     outputs = exe.run(FEEDS)
     exe.save(path)
@@ -58,12 +58,12 @@ def test_code_weights_and_signature_come_back(saved):
     path, expected = saved
     exe = tessel.load(path, threads=1)
     assert exe.inputs == tessel.compile(network()).inputs
-    assert [b.binding for b in exe.specializations] == [{"N": 4}]
+    assert exe.for_all_sizes is not None
     assert exe.notes == []
     np.testing.assert_array_equal(exe.run(FEEDS)["y"], expected)
 
 
-def test_other_sizes_are_compiled_from_the_graph_it_carries(saved):
+def test_its_code_serves_other_sizes(saved):
     path, _ = saved
     exe = tessel.load(path)
     feeds = {"x": X[:3], "i": np.array(7)}
@@ -73,7 +73,7 @@ def test_other_sizes_are_compiled_from_the_graph_it_carries(saved):
 def test_weights_are_mapped_and_kept_once(saved):
     path, _ = saved
     exe = tessel.load(path)
-    weights = exe.specializations[0].code.weights
+    weights = exe.for_all_sizes.code.weights
     assert weights and all(isinstance(root(w), mmap.mmap) for w in weights if w.nbytes > 64)
     sections = Container(path).table
     table, product = 100 * 48 * 4, 32 * 48 * 4
@@ -237,8 +237,8 @@ def test_another_version(saved):
     [
         pytest.param(lambda m: m.pop("signature"), id="no signature"),
         pytest.param(lambda m: m["signature"].update(inputs=[["x", "f32["]]), id="no type"),
-        pytest.param(lambda m: m["specializations"][0].pop("arena"), id="no arena"),
-        pytest.param(lambda m: m["specializations"][0].update(weights=[99]), id="no such weight"),
+        pytest.param(lambda m: m["for_all_sizes"].pop("arena"), id="no arena"),
+        pytest.param(lambda m: m["for_all_sizes"].update(weights=[99]), id="no such weight"),
         pytest.param(lambda m: m.update(machine={"name": "x"}), id="no machine"),
         pytest.param(lambda m: m.update(target="abacus", machine=None), id="no target"),
     ],

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tessel.compiler.backends.llvm.codegen import schedule_kernel
-from tessel.compiler.backends.llvm.contract_plan import ContractSchedule, pack_constant
+from tessel.compiler.backends.llvm.contract_pack import pack_constant
+from tessel.compiler.backends.llvm.contract_plan import ContractSchedule
 from tessel.compiler.backends.llvm.target import NAMED
 from tessel.compiler.builder import Builder
 from tessel.compiler.loops import expr as s

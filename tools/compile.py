@@ -87,7 +87,7 @@ def compile(
         return
     exe.save(output)
     spent = time.perf_counter() - start
-    if not exe.specializations:
+    if not exe.specializations and exe.for_all_sizes is None:
         notes.print(
             "note: sizes are open, so the package holds the graph and is compiled when it is run; "
             "give --shapes to compile now"

@@ -23,8 +23,10 @@ def write_text(text: str, output: str | None) -> None:
         Path(output).write_text(text, encoding="utf-8")
 
 
-def _only(exe: Executable) -> Built:
-    """The compiled specialisation."""
+def _only(exe: Executable, sized: bool = False) -> Built:
+    """The compiled specialisation; the code for all sizes, if it need not be `sized`."""
+    if exe.for_all_sizes is not None and not sized:
+        return exe.for_all_sizes
     if not exe.specializations:
         raise UsageError(
             "code needs sizes, and some are open", received=", ".join(map(str, exe.inputs)),
@@ -93,7 +95,7 @@ def emit_object(exe, output):
 def emit_triton(exe, output):
     from ..compiler.backends.triton.backend import compile_program
 
-    built = _only(exe)
+    built = _only(exe, sized=True)
     target = exe.target.name if exe.target.name.startswith("cuda") else "cuda:sm_90"
     write_text(compile_program(built.program, target).source(), output)
 

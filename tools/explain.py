@@ -70,7 +70,8 @@ def print_explanation(exe: Executable, out: Console, whole: bool = False) -> Non
     built = representative(exe)
     if exe.signature.symbols:
         sizes = ", ".join(f"{k}={v}" for k, v in built.binding.items())
-        out.print(f"\nOpen dims: what follows is for {sizes}", style="dim")
+        one = "one piece of code serves all sizes; " if exe.for_all_sizes is not None else ""
+        out.print(f"\nOpen dims: {one}what follows is for {sizes}", style="dim")
     if built.program is not None:
         print_kernels(exe, built, out, whole)
         print_winners(exe, built, out)
@@ -81,14 +82,15 @@ def print_explanation(exe: Executable, out: Console, whole: bool = False) -> Non
 def representative(exe: Executable) -> Built:
     """The latest specialisation; where there is none, one for sizes of 1."""
     if exe.specializations:
-        return exe.specializations[-1]
+        built = exe.specializations[-1]
+        return exe.fixed(built.binding) if built.is_open else built
     if isinstance(exe, Structured) and exe.alone is not None:
         exe = exe.alone
     if is_plain(exe.inputs):
         _, binding = exe.signature.check(random_feeds(exe.inputs))
-        return exe.specialization(binding)
+        return exe.fixed(binding)
     exe.ready(invent(exe.inputs, random_feeds))
-    return exe.specializations[-1]
+    return representative(exe)
 
 
 def heading(out: Console, text: str) -> None:

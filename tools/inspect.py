@@ -109,15 +109,21 @@ def print_package(package: Package, out: Console, checked: bool) -> None:
         verified = checked or entry["size"] <= package.container.verified
         t.add_row(size(entry["size"]), name, "verified" if verified else "not read (--check)")
     out.print(t)
+    general = manifest["for_all_sizes"]
+    if general is not None:
+        names = ", ".join(general["symbols"])
+        out.print(f"  all sizes of {names}: {_code(general)}, arena as large as they need")
     for entry in manifest["specializations"]:
         sizes = ", ".join(f"{k}={v}" for k, v in entry["binding"].items()) or "fixed sizes"
-        out.print(
-            f"  {sizes}: {len(entry['objects']) - 1} kernels, arena {size(entry['arena'])}, "
-            f"{'several threads' if entry['parallel'] else 'one thread'}"
-        )
+        out.print(f"  {sizes}: {_code(entry)}, arena {size(entry['arena'])}")
         for extern in entry["externs"]:
             out.print(f"    outside compiled code: {extern['op']}")
     if manifest.get("winners"):
         out.print(f"  {len(manifest['winners'])} measured schedules (tessel explain)")
-    if not manifest["specializations"]:
+    if not manifest["specializations"] and general is None:
         out.print("  no code: it is compiled when it is run")
+
+
+def _code(entry: dict) -> str:
+    threads = "several threads" if entry["parallel"] else "one thread"
+    return f"{len(entry['objects']) - 1} kernels, {threads}"

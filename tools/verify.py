@@ -17,11 +17,12 @@ from dataclasses import dataclass, field
 import click
 import numpy as np
 
-from ..compiler.errors import CheckFailed, UsageError
+from ..compiler.errors import CheckFailed, TesselError, UsageError
 from ..compiler.interpret import interpret
 from ..compiler.ir import Graph, Node
 from ..compiler.passes.base import Report
-from ..runtime.build import Built, CpuTarget, build, open_target, optimize
+from ..compiler.sizes import fits
+from ..runtime.build import Built, CpuTarget, build, build_open, open_target, optimize
 from ..runtime.executable import check_threads
 from ..runtime.signature import Signature
 from ..runtime.stepwise import step_native, step_numpy
@@ -110,6 +111,7 @@ class Verification:
                 lambda n=n: built.module(self._inputs(), n),
                 lambda: self._find_native(built, target),
             )
+        self._all_sizes(optimized, level, target, threads)
         self.out.print("all stages agree", style="green")
 
     def _inputs(self) -> list[np.ndarray]:
@@ -166,6 +168,24 @@ class Verification:
         kernels = sum(1 for _ in built.program.kernels())
         self._line(f"compiled: {kernels} kernels", None, seconds, "")
         return built
+
+    def _all_sizes(self, graph: Graph, level: int, target, threads: int) -> None:
+        """The code that takes sizes when it runs, where there is such."""
+        if not self.binding or not target.open_sizes:
+            return
+        try:
+            built = build_open(graph, level, target, strict=False)
+        except (TypeError, TesselError):
+            return
+        if not fits(built.code.conditions, self.binding):
+            return
+        module = built.module.bound(self.binding)
+        for n in dict.fromkeys((1, threads)):
+            self._stage(
+                f"{target.name}, all sizes, threads: {n}",
+                lambda n=n: module(self._inputs(), n),
+                lambda: "a kernel that is right for these sizes alone",
+            )  # fmt: skip
 
     def _stage(self, name: str, compute, locate) -> None:
         start = time.perf_counter()

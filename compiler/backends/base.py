@@ -1,10 +1,12 @@
 """What backends share: the machine that code is generated for, and memory as it wants it."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from ..dims import substitute
 from ..types import TensorType
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
@@ -15,6 +17,15 @@ def aligned_empty(nbytes: int) -> np.ndarray:
     raw = np.empty(nbytes + ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % ALIGNMENT
     return raw[start : start + nbytes]
+
+
+def place_slots(slots: tuple, sizes: Mapping[str, int]) -> tuple[list[int], int]:
+    """Where each slot begins in the arena, in bytes, and the arena's size."""
+    starts, total = [], 0
+    for slot in slots:
+        starts.append(total)
+        total += -(-substitute(slot, sizes) // ALIGNMENT) * ALIGNMENT
+    return starts, total
 
 
 def available_cores() -> int:

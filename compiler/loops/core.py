@@ -3,15 +3,16 @@
 from collections.abc import Sequence
 from weakref import WeakValueDictionary
 
+from ..dims import Sym
 from ..types import BOOL, I64, DType, TensorType, dtype_of
 
 
 class Axis:
-    """A loop variable from 0 to extent - 1; identity is equality."""
+    """A loop variable from 0 to extent - 1 (an int or a `Sym`); identity is equality."""
 
     __slots__ = ("__weakref__", "extent", "name")
 
-    def __init__(self, name: str, extent: int):
+    def __init__(self, name: str, extent):
         self.name, self.extent = name, extent
 
     def __repr__(self):
@@ -59,8 +60,8 @@ COMBINERS = {"sum": "add", "prod": "mul", "max": "max", "min": "min", "or": "or"
 
 
 class Expr:
-    """A node of an expression DAG. `data` is the Axis, the constant, the Buffer, or
-    (combiner, axes) of a reduction."""
+    """A node of an expression DAG. `data` is the Axis, the constant, the Sym (op "size"), the
+    Buffer, or (combiner, axes) of a reduction."""
 
     __slots__ = ("__weakref__", "_free", "args", "data", "dtype", "op", "serial")
 
@@ -108,7 +109,11 @@ def make(op: str, args: tuple, data, dtype: DType) -> Expr:
 
 
 def const(value, dtype=I64) -> Expr:
+    """A number, or an open size: a number that the code is given when it runs."""
     dtype = dtype_of(dtype)
+    if isinstance(value, Sym):
+        size = make("size", (), value, I64)
+        return size if dtype == I64 else make("cast", (size,), None, dtype)
     if dtype.is_float:
         value = float(value)
     elif dtype == BOOL:

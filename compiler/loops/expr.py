@@ -14,6 +14,7 @@ backends (numpy, LLVM, Triton) each give the names in `PRIMITIVES` their meaning
 import math
 from collections.abc import Callable, Sequence
 
+from ..sizes import above, at_least
 from ..types import BOOL, F32, I64, dtype_of
 from .core import COMBINERS, PRIMITIVES, Axis, Buffer, Expr, axis, const, lift, load, make
 from .index import (
@@ -104,7 +105,7 @@ def reduce(combiner: str, axes: Sequence, body: Callable | Expr, dtype=None) -> 
     `axes` are Axis objects with `body` an Expr, or extents with `body` a function of the new
     axes' indices. `dtype` is the accumulator's (default: the body's own compute type).
     """
-    axes = [a if isinstance(a, Axis) else Axis("k", int(a)) for a in axes]
+    axes = [a if isinstance(a, Axis) else Axis("k", a) for a in axes]
     if callable(body) and not isinstance(body, Expr):
         body = body(*[axis(a) for a in axes])
     dtype = dtype_of(dtype) if dtype is not None else body.dtype.compute
@@ -125,10 +126,12 @@ def compare(op: str, a: Expr, b) -> Expr:
     if a.dtype == I64:
         (alo, ahi), (blo, bhi) = bounds(a), bounds(b)
         known = {
-            "lt": (ahi < blo, alo >= bhi), "le": (ahi <= blo, alo > bhi),
-            "gt": (alo > bhi, ahi <= blo), "ge": (alo >= bhi, ahi < blo),
-            "eq": (alo == ahi == blo == bhi, ahi < blo or alo > bhi),
-            "ne": (ahi < blo or alo > bhi, alo == ahi == blo == bhi),
+            "lt": (above(blo, ahi), at_least(alo, bhi)),
+            "le": (at_least(blo, ahi), above(alo, bhi)),
+            "gt": (above(alo, bhi), at_least(blo, ahi)),
+            "ge": (at_least(alo, bhi), above(blo, ahi)),
+            "eq": (alo == ahi == blo == bhi, above(blo, ahi) or above(alo, bhi)),
+            "ne": (above(blo, ahi) or above(alo, bhi), alo == ahi == blo == bhi),
         }[op]  # fmt: skip
         if known[0] or known[1]:
             return const(known[0], BOOL)

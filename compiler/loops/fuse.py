@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from ..dims import prod
 from ..ir import Graph, Node, Value
 from ..ops.registry import Alias, Elementwise, Expand, Kernels, Pull
+from ..sizes import typical
 from ..types import TensorType
 from .pull import expansion, is_pullable
 
@@ -79,7 +80,7 @@ def stores_whole(node: Node) -> bool:
 
 
 def plan_fusion(graph: Graph) -> Fusion:
-    """Decide for every value of a graph whose shapes are static."""
+    """Decide for every value of a graph. Where sizes are open, those to expect decide."""
     return _Planner(graph).plan()
 
 
@@ -240,14 +241,14 @@ class _Planner:
 def _keeps_lines(transpose: Node) -> bool:
     """Whether the elements along the last axis, and enough of them, stay neighbours."""
     perm, out = transpose.attrs["perm"], transpose.outputs[0]
-    return perm[-1] == len(perm) - 1 and out.shape[-1] >= 16
+    return perm[-1] == len(perm) - 1 and typical(out.shape[-1]) >= 16
 
 
 def _is_cheap(node: Node, value: Value) -> bool:
     """Recomputing costs no more than loading: an index map or a small thing."""
     if node.op.name in ("expand", "iota", "identity"):
         return True
-    return prod(value.shape) <= SMALL and isinstance(node.op.loops, (Elementwise, Pull))
+    return typical(prod(value.shape)) <= SMALL and isinstance(node.op.loops, (Elementwise, Pull))
 
 
 def _is_row(inner: tuple, outer: tuple) -> bool:
@@ -259,7 +260,7 @@ def _is_row(inner: tuple, outer: tuple) -> bool:
         split -= 1
     if inner[:split] != outer[:split]:
         return False
-    row, rows = prod(outer[split:]), prod(outer[:split])
+    row, rows = typical(prod(outer[split:])), typical(prod(outer[:split]))
     return row <= ROW_LIMIT and (rows >= 4 or row <= SMALL)
 
 
@@ -280,12 +281,14 @@ def _is_weight_side(node: Node) -> bool:
 
 def _grows(value: Value, reader: Node) -> bool:
     return any(
-        prod(o.shape) > prod(value.shape) for o in reader.outputs if isinstance(o.type, TensorType)
+        typical(prod(o.shape)) > typical(prod(value.shape))
+        for o in reader.outputs
+        if isinstance(o.type, TensorType)
     )
 
 
 def _growth(value: Value, reader: Node) -> int:
-    return prod(reader.outputs[0].shape) // max(1, prod(value.shape))
+    return typical(prod(reader.outputs[0].shape)) // max(1, typical(prod(value.shape)))
 
 
 _CHEAP = frozenset(

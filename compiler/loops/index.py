@@ -1,14 +1,19 @@
 """Index arithmetic: `i64` expressions over axes, kept in linear normal form.
 
 A sum is {term: coefficient} plus a constant; `//` and `%` are resolved from the axes' extents where
-they can be, and stay as opaque terms where they cannot.
+they can be, and stay as opaque terms where they cannot. Extents, coefficients and constants are
+dims: numbers, or polynomials in the sizes that are open.
 """
 
 import math
 from collections.abc import Sequence
 
+from ..dims import Sym
+from ..sizes import above, at_least, larger, smaller
 from ..types import BOOL, I64
 from .core import PRIMITIVES, Expr, const, lift, make
+
+NUMBERS = ("const", "size")  # expressions that stand for a dim, their `data`
 
 
 def apply(op: str, *args) -> Expr:
@@ -32,9 +37,9 @@ def apply(op: str, *args) -> Expr:
 _IDENTITY = {"sub": 0, "mul": 1, "div": 1, "truncdiv": 1, "floordiv": 1}
 
 
-def linear(e: Expr) -> tuple[dict[Expr, int], int]:
+def linear(e: Expr) -> tuple[dict, int]:
     """`e` as {term: coefficient} and a constant, terms being axes or opaque expressions."""
-    if e.op == "const":
+    if e.op in NUMBERS:
         return {}, e.data
     if e.op == "add":
         (a, ca), (b, cb) = map(linear, e.args)
@@ -42,7 +47,7 @@ def linear(e: Expr) -> tuple[dict[Expr, int], int]:
         for term, c in b.items():
             total[term] = total.get(term, 0) + c
         return {t: c for t, c in total.items() if c}, ca + cb
-    if e.op == "mul" and e.args[1].op == "const":
+    if e.op == "mul" and e.args[1].op in NUMBERS:
         terms, c = linear(e.args[0])
         factor = e.args[1].data
         return {t: k * factor for t, k in terms.items()}, c * factor
@@ -80,9 +85,9 @@ def mul(a: Expr, b) -> Expr:
     b = lift(b, a)
     if a.dtype != I64:
         return apply("mul", a, b)
-    if a.op == "const":
+    if a.op in NUMBERS:
         a, b = b, a
-    if b.op != "const":
+    if b.op not in NUMBERS:
         return make("mul", (a, b), None, I64)
     terms, c = linear(a)
     return from_linear({t: k * b.data for t, k in terms.items() if b.data}, c * b.data)
@@ -90,75 +95,127 @@ def mul(a: Expr, b) -> Expr:
 
 def floordiv(a: Expr, b) -> Expr:
     b = lift(b, a)
-    if a.dtype != I64 or b.op != "const" or b.data <= 0:
+    if a.dtype != I64 or not _is_divisor(b):
         return apply("floordiv", a, b)
     quotient, rest = _split(a, b.data)
-    low, high = bounds(rest)
-    if low // b.data == high // b.data:
-        return add(quotient, int(low // b.data))
-    if rest.op == "floordiv" and rest.args[1].op == "const":
+    place = _multiple(rest, b.data)
+    if place is not None:
+        return add(quotient, place)
+    if rest.op == "floordiv" and _is_divisor(rest.args[1]):
         rest, b = rest.args[0], const(rest.args[1].data * b.data)
     return add(quotient, make("floordiv", (rest, b), None, I64))
 
 
 def mod(a: Expr, b) -> Expr:
     b = lift(b, a)
-    if a.dtype != I64 or b.op != "const" or b.data <= 0:
+    if a.dtype != I64 or not _is_divisor(b):
         return apply("mod", a, b)
     _, rest = _split(a, b.data)
-    low, high = bounds(rest)
-    if low // b.data == high // b.data:
-        return sub(rest, int(low // b.data) * b.data)
+    place = _multiple(rest, b.data)
+    if place is not None:
+        return sub(rest, place * b.data)
     return make("mod", (rest, b), None, I64)
 
 
-def _split(a: Expr, divisor: int) -> tuple[Expr, Expr]:
+def _is_divisor(b: Expr) -> bool:
+    return b.op in NUMBERS and above(b.data, 0)
+
+
+def _split(a: Expr, divisor) -> tuple[Expr, Expr]:
     """a = divisor * quotient + rest, taking whole multiples out of the linear form."""
     terms, c = linear(a)
-    quotient = {t: k // divisor for t, k in terms.items() if k % divisor == 0}
-    rest = {t: k for t, k in terms.items() if k % divisor}
-    return from_linear(quotient, c // divisor), from_linear(rest, c % divisor)
+    whole = {t: k for t, k in terms.items() if divides(divisor, k)}
+    rest = from_linear({t: k for t, k in terms.items() if t not in whole}, 0)
+    quotient = from_linear({t: k // divisor for t, k in whole.items()}, 0)
+    if isinstance(c, Sym) or isinstance(divisor, Sym):
+        more = c // divisor if divides(divisor, c) else 0
+    else:
+        more = c // divisor
+    return add(quotient, const(more)), add(rest, const(c - more * divisor))
+
+
+def divides(divisor, k) -> bool:
+    """Whether `k` is a multiple of `divisor` for all sizes."""
+    remainder = k % divisor
+    return not isinstance(remainder, Sym) and remainder == 0
+
+
+def _multiple(rest: Expr, divisor) -> int | None:
+    """rest // divisor, if it is the same number wherever the axes are."""
+    low, high = bounds(rest)
+    if any(isinstance(x, Sym) for x in (low, high, divisor)):
+        return 0 if at_least(low, 0) and above(divisor, high) else None
+    return int(low // divisor) if low // divisor == high // divisor else None
 
 
 def _min_max(op: str, a: Expr, b: Expr) -> Expr:
     (alo, ahi), (blo, bhi) = bounds(a), bounds(b)
-    if a is b or (ahi <= blo if op == "min" else alo >= bhi):
+    if a is b or (at_least(blo, ahi) if op == "min" else at_least(alo, bhi)):
         return a
-    if bhi <= alo if op == "min" else blo >= ahi:
+    if at_least(alo, bhi) if op == "min" else at_least(blo, ahi):
         return b
     return make(op, (a, b), None, I64)
 
 
-def bounds(e: Expr) -> tuple[float, float]:
-    """Smallest and largest value that an index expression can take (infinite if unknown)."""
+def bounds(e: Expr) -> tuple:
+    """Smallest and largest value that an index expression can take: dims, infinite if unknown."""
     match e.op:
-        case "const":
+        case "const" | "size":
             return e.data, e.data
         case "axis":
             return 0, e.data.extent - 1
         case "add":
             (a, b), (c, d) = bounds(e.args[0]), bounds(e.args[1])
-            return a + c, b + d
-        case "mul" if e.args[1].op == "const":
+            return _plus(a, c), _plus(b, d)
+        case "mul" if e.args[1].op in NUMBERS:
             a, b = bounds(e.args[0])
             f = e.args[1].data
-            return (a * f, b * f) if f >= 0 else (b * f, a * f)
-        case "floordiv" if e.args[1].op == "const" and e.args[1].data > 0:
+            if at_least(f, 0):
+                return _times(a, f), _times(b, f)
+            if at_least(0, f):
+                return _times(b, f), _times(a, f)
+        case "floordiv" if _is_divisor(e.args[1]):
             f = e.args[1].data
-            return tuple(v if math.isinf(v) else v // f for v in bounds(e.args[0]))
-        case "mod" if e.args[1].op == "const" and e.args[1].data > 0:
+            return tuple(v if _is_infinite(v) else v // f for v in bounds(e.args[0]))
+        case "mod" if _is_divisor(e.args[1]):
             return 0, e.args[1].data - 1
         case "min" | "max":
-            f = min if e.op == "min" else max
+            f = smaller if e.op == "min" else larger
             (a, b), (c, d) = bounds(e.args[0]), bounds(e.args[1])
-            return f(a, c), f(b, d)
+            return _either(f, a, c), _either(f, b, d)
         case "select":
             (a, b), (c, d) = bounds(e.args[1]), bounds(e.args[2])
-            return min(a, c), max(b, d)
+            return _either(smaller, a, c), _either(larger, b, d)
     return -math.inf, math.inf
 
 
-def strides_of(shape: Sequence[int]) -> tuple[int, ...]:
+def _is_infinite(x) -> bool:
+    return isinstance(x, float) and math.isinf(x)
+
+
+def _plus(a, b):
+    return next((x for x in (a, b) if _is_infinite(x)), None) or a + b
+
+
+def _times(a, f):
+    """a * f; nothing is known of an infinite one that an open size scales."""
+    if _is_infinite(a):
+        return a * (f if not isinstance(f, Sym) else 1)
+    return a * f
+
+
+def _either(f, a, b):
+    if _is_infinite(a) or _is_infinite(b):
+        plain = {smaller: min, larger: max}[f]
+        finite = [x for x in (a, b) if isinstance(x, Sym)]
+        if not finite:
+            return plain(a, b)
+        infinite = next(x for x in (a, b) if _is_infinite(x))
+        return infinite if (infinite < 0) == (f is smaller) else finite[0]
+    return f(a, b)
+
+
+def strides_of(shape: Sequence) -> tuple:
     """Row-major strides in elements."""
     result, step = [], 1
     for d in reversed(shape):

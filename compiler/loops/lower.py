@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from ..errors import UnsupportedError
 from ..ir import Graph, Node, Value
 from ..ops.registry import Control, Extern, Kernels
+from ..sizes import OpenSize, assuming
 from ..types import TensorType
 from . import expr as s
 from .blocks import blocked_stores
@@ -25,14 +26,25 @@ from .pull import Puller
 from .simplify import merge_axes, split_axes
 
 
-def lower(graph: Graph) -> Program:
-    """The program of a graph. Raises UnsupportedError for symbolic shapes."""
+def lower(graph: Graph, *, open_sizes: bool = False) -> Program:
+    """The program of a graph.
+
+    With `open_sizes`, symbolic dims become sizes that the program is given when it runs: raises
+    OpenSize where an op cannot be said without them. Else raises UnsupportedError for them.
+    """
     for v in graph.values():
-        if isinstance(v.type, TensorType) and not v.type.is_static:
+        if not open_sizes and isinstance(v.type, TensorType) and not v.type.is_static:
             raise UnsupportedError(
                 "a shape is not known", where=f"%{v.name}", received=v.type,
                 fix="give the sizes of the symbolic dims (--shapes)",
             )  # fmt: skip
+    with assuming() as conditions:
+        program = _lower(graph)
+    program.conditions = tuple(conditions)
+    return program
+
+
+def _lower(graph: Graph) -> Program:
     graph = expand_composites(graph)
     lowering = _Lowering()
     inputs = [Place(Storage.of(v.type, "input", i)) for i, v in enumerate(graph.inputs)]
@@ -40,7 +52,7 @@ def lower(graph: Graph) -> Program:
     steps = lowering.graph(graph, inputs, outputs, graph.updates)
     types = [v.type for v in graph.outputs]
     steps = keep_old_values(steps, inputs, outputs, types, graph.updates)
-    steps, arena = plan_memory(steps)
+    steps, arena, slots = plan_memory(steps)
     return Program(
         steps=steps,
         inputs=[v.type for v in graph.inputs],
@@ -48,6 +60,7 @@ def lower(graph: Graph) -> Program:
         weights=lowering.weights,
         arena=arena,
         fusions=lowering.fusions,
+        slots=slots,
     )
 
 
@@ -227,6 +240,7 @@ class _Scope:
         self.steps.append(Call(kernel, tuple(where[b] for b in kernel.sources), group))
 
     def _extern(self, node: Node, function) -> None:
+        _refuse_open(node)
         inputs = tuple(None if v is None else self._place(v) for v in node.inputs)
         outputs = tuple(self._new(v) for v in node.outputs)
         self.steps.append(
@@ -304,6 +318,13 @@ class _Scope:
         for source, (place, t) in zip(nexts, carried):
             steps += copy_steps(source, place, t)
         self.steps.append(For(loop, trips[0] if trips else ENDLESS, steps, go))
+
+
+def _refuse_open(node: Node) -> None:
+    """Raise OpenSize for a node of which sizes must be known."""
+    for v in (*node.inputs, *node.outputs):
+        if v is not None and isinstance(v.type, TensorType) and not v.type.is_static:
+            raise OpenSize(f"{node.where}: {node.op.name} with {v.type}")
 
 
 class _KernelWriter:

@@ -3,12 +3,15 @@
 A storage is alive from the first step that touches it to the last; one that is touched inside a
 loop or a branch is alive for the whole of it. Offsets are chosen largest first, each at the lowest
 place that is free for its whole life (a best-fit of interval graphs, as in TVM's and TFLite's
-greedy-by-size planners).
+greedy-by-size planners). Where sizes are open, storages share slots instead, whose places are known
+when the program runs.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from .. import dims
+from ..sizes import largest, typical
 from ..types import TensorType
 from .nest import Call, ExternCall, For, If, Ref, Slot
 
@@ -17,11 +20,12 @@ ALIGNMENT = 64
 
 @dataclass(eq=False)
 class Storage:
-    """Memory of one or more values. `index` is given for inputs, outputs and weights."""
+    """Memory of one or more values. `index` is given for inputs, outputs and weights; in the arena
+    it is the slot, where there are several. `nbytes` is a dim."""
 
     kind: str
     index: int
-    nbytes: int
+    nbytes: int | dims.Sym
     offset: int = 0
 
     @staticmethod
@@ -46,14 +50,18 @@ class Place:
         return Ref(Slot(s.kind, s.index), s.offset + self.offset, self.steps)
 
 
-def plan_memory(steps: list) -> tuple[list, int]:
-    """The steps with `Ref`s for `Place`s, and the arena's size in bytes."""
+def plan_memory(steps: list) -> tuple[list, int, tuple]:
+    """The steps with `Ref`s for `Place`s, the arena's size in bytes, and those of its slots, dims:
+    there are some where sizes are open, and the arena is then nothing but the slots."""
     lives: dict[Storage, list[int]] = {}
     for time, step in enumerate(steps):
         for place in places_of(step):
             if place.storage.kind == "arena":
                 life = lives.setdefault(place.storage, [time, time])
                 life[1] = time
+    if not dims.is_static(s.nbytes for s in lives):
+        slots = _share_slots(lives)
+        return [_resolve(step) for step in steps], 0, slots
     arena = 0
     placed: list[tuple[Storage, int, int]] = []
     for storage, (first, last) in sorted(lives.items(), key=lambda t: -t[0].nbytes):
@@ -71,7 +79,24 @@ def plan_memory(steps: list) -> tuple[list, int]:
         storage.offset = offset
         placed.append((storage, first, last))
         arena = max(arena, offset + size)
-    return [_resolve(step) for step in steps], arena
+    return [_resolve(step) for step in steps], arena, ()
+
+
+def _share_slots(lives: dict[Storage, list[int]]) -> tuple:
+    """Give each storage a slot that nobody else has while it lives, the most similar one in size;
+    returns the slots' sizes."""
+    slots: list[list[Storage]] = []
+    for storage, (first, last) in sorted(lives.items(), key=lambda t: -typical(t[0].nbytes)):
+        free = [
+            (all(o.nbytes != storage.nbytes for o in others), typical(others[0].nbytes), i)
+            for i, others in enumerate(slots)
+            if all(lives[o][1] < first or last < lives[o][0] for o in others)
+        ]
+        storage.index = min(free)[-1] if free else len(slots)
+        if not free:
+            slots.append([])
+        slots[storage.index].append(storage)
+    return tuple(largest(o.nbytes for o in others) for others in slots)
 
 
 def places_of(step) -> Iterator[Place]:

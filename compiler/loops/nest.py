@@ -12,6 +12,7 @@ A reduction's free axes say at which loop level it is computed; the schedule dec
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from ..sizes import typical
 from . import expr as s
 from .expr import Axis, Buffer, Expr
 
@@ -163,7 +164,7 @@ class For:
     @property
     def rounds(self) -> int:
         """How often the body runs; a guess where only the run knows."""
-        return self.trips if self.condition is None else min(self.trips, GUESS)
+        return self.trips if self.condition is None else min(typical(self.trips), GUESS)
 
 
 @dataclass(eq=False)
@@ -180,7 +181,10 @@ Step = Call | ExternCall | For | If
 
 @dataclass(eq=False)
 class Program:
-    """A whole model, lowered. Sizes in bytes; weights are arrays in the order of their slots."""
+    """A whole model, lowered. Sizes in bytes; weights are arrays in the order of their slots.
+
+    Where sizes are open, extents, strides and shapes are dims.
+    """
 
     steps: list[Step]
     inputs: list  # TensorType
@@ -188,6 +192,8 @@ class Program:
     weights: list  # numpy arrays
     arena: int
     fusions: list = field(default_factory=list)  # what fuse.py decided, one per region
+    slots: tuple = ()  # where sizes are open: the bytes of the arena's slots, dims
+    conditions: tuple = ()  # (a, b): it is right where a > b, dims
 
     def kernels(self) -> Iterator[Call]:
         """Every call, also those inside loops and branches."""

@@ -6,11 +6,14 @@ elementwise, reduction and index ops are pulled through their expansion, so a so
 norm becomes one expression with nested reductions.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 from ..builder import Builder, Tensor
+from ..dims import Sym
 from ..ir import Graph, Node, Value
 from ..ops.registry import Alias, Elementwise, Expand, Op, Pull
+from ..sizes import assume_above
 from ..types import TensorType
 from . import expr as s
 from .expr import Buffer, Expr
@@ -90,6 +93,7 @@ class Puller:
         if constant is not None and constant.size == 1 and constant.dtype != object:
             return _scalar(constant, value.dtype)
         if value in self.buffers:
+            _assume_inside(index, value.shape)
             return s.load(self.buffers[value], index)
         node = value.node
         assert node is not None, f"input {value} has no buffer"
@@ -140,12 +144,32 @@ class Puller:
                     operands.append(None)
                     continue
                 i = index[out.rank - v.rank :]
+                _assume_broadcast(v.shape, out.shape)
                 x = self.read(v, tuple(s.const(0) if d == 1 else k for k, d in zip(i, v.shape)))
                 operands.append(s.cast(x, x.dtype.compute))
             missing = sum(not i.variadic for i in node.op.inputs) - len(operands)
             return body(s, *operands, *([None] * missing), **node.attrs)
 
         return at
+
+
+def _assume_broadcast(shape: tuple, out: tuple) -> None:
+    """Dims that only turn out to be equal: what is wider than the result would be cut off, what is
+    shorter would be read past its end."""
+    for d, wanted in zip(shape, out[len(out) - len(shape) :]):
+        if d not in (1, wanted):
+            assume_above(d + 1, wanted)
+            assume_above(wanted + 1, d)
+
+
+def _assume_inside(index: tuple[Expr, ...], shape: tuple) -> None:
+    """Places that follow from the sizes lie inside of the array; where data decides, see the op."""
+    for i, d in zip(index, shape):
+        low, high = s.bounds(i)
+        if isinstance(high, Sym) or (isinstance(d, Sym) and high != math.inf):
+            assume_above(d, high)
+        if isinstance(low, Sym):
+            assume_above(low, -1)
 
 
 def _scalar(array, dtype) -> Expr:

@@ -21,6 +21,8 @@ def show(e: Expr, names: dict | None = None) -> str:
             return name(e.data)
         case "const":
             return repr(e.data) if e.dtype in (I64, BOOL) else f"{e.data!r}:{e.dtype}"
+        case "size":
+            return f"({e.data})"
         case "load":
             return f"{name(e.data)}[{', '.join(show(a, names) for a in e.args)}]"
         case "reduce":

@@ -10,9 +10,11 @@ After it, the index of a load is a sum of axes times constants wherever the mode
 from collections.abc import Callable
 from itertools import pairwise
 
+from ..sizes import above
 from ..types import TensorType
 from . import expr as s
 from .expr import Axis, Buffer, Expr
+from .index import NUMBERS, divides
 from .nest import Kernel, Store
 
 
@@ -48,17 +50,17 @@ def split_axes(kernel: Kernel) -> Kernel:
     return kernel
 
 
-def _find_split(kernel: Kernel) -> tuple[Axis, int] | None:
+def _find_split(kernel: Kernel) -> tuple | None:
     for e in s.walk(*kernel.roots()):
-        if e.op not in ("floordiv", "mod") or e.args[1].op != "const":
+        if e.op not in ("floordiv", "mod") or e.args[1].op not in NUMBERS:
             continue
         divisor = e.args[1].data
         terms, _ = s.linear(e.args[0])
         for term, k in terms.items():
-            if term.op != "axis" or not 0 < k < divisor or divisor % k:
+            if term.op != "axis" or not above(k, 0) or not divides(k, divisor):
                 continue
             inner, extent = divisor // k, term.data.extent
-            if 1 < inner < extent and extent % inner == 0:
+            if inner not in (1, extent) and above(inner, 0) and divides(inner, extent):
                 return term.data, inner
     return None
 

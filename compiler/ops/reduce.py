@@ -55,7 +55,7 @@ def reduction(combiner, before=lambda e: e, after=lambda e, n: e):
 
     def rule(out, x, *, axes, keepdims):
         extents, index = reduced(out, x, axes, keepdims)
-        n = int(np.prod(extents, dtype=np.int64))
+        n = dims.prod(extents)
         compute = x.dtype.compute
 
         def at(*i):
@@ -74,6 +74,9 @@ def _extreme(combiner, either):
 
 
 def _mean(total, n):
+    if isinstance(n, dims.Sym):
+        count = s.const(n, total.dtype)
+        return total / count if total.dtype.is_float else s.apply("truncdiv", total, count)
     if total.dtype.is_float:
         return total * (1.0 / n) if n and n & (n - 1) == 0 else total / float(n)
     return s.apply("truncdiv", total, n) if n else total

@@ -14,12 +14,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ...compiler import dims
 from ...compiler.builder import Builder, Tensor
 from ...compiler.dims import Sym
 from ...compiler.errors import TypeMismatch
 from ...compiler.ir import Value
 from ...compiler.ops import registry
+from ...compiler.sizes import at_least, larger, lower_bound, smaller
 from ...compiler.types import I64, DType, TensorType, dtype_of
 
 SMALL = 4096  # elements in and out of an op that is evaluated while reading
@@ -157,34 +157,6 @@ def _result(b, array, type: TensorType) -> Known:
 # -- arithmetic on dims -------------------------------------------------------------------
 
 
-def lower_bound(d):
-    """A number that `d` cannot be below, symbols being at least 1; None if there is none."""
-    if not isinstance(d, Sym):
-        return d
-    total = 0
-    for monomial, c in d.terms.items():
-        if monomial and c < 0:
-            return None
-        least = 1
-        for atom in monomial:
-            if not isinstance(atom, str):
-                least *= _atom_lower_bound(atom)
-        total += c * least
-    return total
-
-
-def _atom_lower_bound(atom) -> int:
-    function, a, b = atom
-    low_a, low_b = lower_bound(a), lower_bound(b)
-    if function == "max":
-        return max((x for x in (low_a, low_b) if x is not None), default=0)
-    if function == "min" and low_a is not None and low_b is not None:
-        return min(low_a, low_b)
-    if function == "floordiv" and low_a is not None and isinstance(b, int) and b > 0:
-        return low_a // b
-    return 0 if function == "mod" else -(1 << 62)
-
-
 def compare(a, b) -> int:
     """-1, 0 or 1 as a is below, equal to or above b. Raises Undecided."""
     difference = a - b
@@ -196,25 +168,6 @@ def compare(a, b) -> int:
     if high is not None and high > 0:
         return -1
     raise Undecided
-
-
-def at_least(a, b) -> bool:
-    """Whether a >= b surely holds."""
-    low = lower_bound(a - b)
-    return low is not None and low >= 0
-
-
-def larger(a, b):
-    """max of two dims, without `max(…)` where symbols decide it."""
-    if at_least(a, b):
-        return a
-    return b if at_least(b, a) else dims.dim_max(a, b)
-
-
-def smaller(a, b):
-    if at_least(a, b):
-        return b
-    return a if at_least(b, a) else dims.dim_min(a, b)
 
 
 def _whole(x):

@@ -12,7 +12,8 @@ from .cache import ObjectCache, cache_folder
 from .codegen import generator_version, kernel_module, object_code, optimize
 from .native_code import MAIN, NativeCode
 from .parallel import compile_all
-from .program import Plan, build_plan, main_module
+from .plan import Plan
+from .program import build_plan, main_module
 from .target import machine
 from .winners import Winner
 
@@ -58,6 +59,7 @@ def compile_program(
     return NativeCode(
         target, objects, plan.weights, plan.layout, plan.arena, plan.scratch,
         plan.cost >= SMALL, plan.externs, plan.tail, plan.counters, plan,
+        plan.symbols, program.slots, program.conditions,
     )  # fmt: skip
 
 

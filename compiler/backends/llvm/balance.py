@@ -20,6 +20,7 @@ from math import ceil
 import llvmlite.ir as ir
 
 from ...loops.nest import If
+from ...sizes import typical
 from .contract_plan import ContractSchedule
 from .types import I8, I64, PTR, VOID, i64
 
@@ -34,14 +35,15 @@ def piece_of(code) -> int | None:
     """Units of a piece, or None where a kernel is better cut into one part per thread."""
     plan = code.schedule
     count = max(1, min(PIECES, int(code.cost / PIECE)))
-    piece = ceil(code.units / count)
+    piece = ceil(typical(code.units) / count)
     if isinstance(plan, ContractSchedule):
         # A group's rows are packed anew for each piece of its panels.
-        if piece > plan.panels:
-            piece = ceil(piece / plan.panels) * plan.panels
+        panels = typical(plan.panels)
+        if piece > panels:
+            piece = ceil(piece / panels) * panels
         elif plan.a != "direct":
-            piece = max(piece, ceil(plan.panels / 2))
-    return piece if 4 * piece <= code.units else None
+            piece = max(piece, ceil(panels / 2))
+    return piece if 4 * piece <= typical(code.units) else None
 
 
 def balanced(steps: list, is_shared: Callable) -> Iterator:

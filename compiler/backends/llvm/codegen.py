@@ -1,8 +1,9 @@
 """Kernel -> LLVM function -> object code.
 
-A kernel's function is `void k_HASH(ptr buffer, …, ptr packed, ptr scratch, i64 begin, i64 end)`:
-it runs the units `begin` to `end` of the schedule's parallel work. The hash covers the kernel's
-text, schedule and target, so equal kernels of all models share one function and one cache entry.
+A kernel's function is `void k_HASH(ptr buffer, …, ptr packed, ptr scratch, i64 size, …, i64 begin,
+i64 end)`, with a size for each that is open: it runs the units `begin` to `end` of the schedule's
+parallel work. The hash covers the kernel's text, schedule and target, so equal kernels of all
+models share one function and one cache entry.
 """
 
 import functools
@@ -16,18 +17,23 @@ import llvmlite.ir as ir
 import numpy as np
 
 from ...loops import expr as s
+from ...loops.bind import is_open, symbols_of, typical_twin
 from ...loops.expr import Buffer
 from ...loops.nest import Kernel
 from ...loops.schedule import find_contraction
 from ...loops.work import Work
+from ...sizes import OpenSize
 from ..base import CpuTarget
 from .choices import won
 from .contract import ContractEmitter
-from .contract_plan import ContractSchedule, pack_constant, schedule_contraction
+from .contract_open import opened
+from .contract_pack import pack_constant
+from .contract_plan import ContractSchedule, schedule_contraction
 from .cost import cost, kernel_work
 from .emit import Emitter
 from .narrow import mark
 from .nest import NestSchedule, emit_nest, schedule_nest
+from .rows import row_bytes
 from .target import machine
 from .types import I64, PTR, VOID
 from .window import WindowEmitter, WindowSchedule, schedule_window
@@ -65,9 +71,14 @@ class KernelCode:
         s = self.schedule
         return isinstance(s, ContractSchedule) and s.b == "constant"
 
+    @functools.cached_property
+    def symbols(self) -> tuple[str, ...]:
+        """The open sizes that its function takes, in order."""
+        return symbols_of(self.kernel)
+
     @property
-    def units(self) -> int:
-        """Pieces of work that threads can share."""
+    def units(self):
+        """Pieces of work that threads can share, a dim."""
         return 1 if self.kernel.serial else self.schedule.units
 
     @property
@@ -76,8 +87,13 @@ class KernelCode:
         return kernel_work(self.kernel, self.schedule)
 
     @property
-    def scratch(self) -> int:
-        return self.schedule.scratch if isinstance(self.schedule, ContractSchedule) else 0
+    def scratch(self):
+        """Bytes of scratch memory per thread, a dim."""
+        if isinstance(self.schedule, ContractSchedule):
+            return self.schedule.scratch
+        if isinstance(self.schedule, NestSchedule) and self.schedule.lane in self.schedule.row:
+            return row_bytes(self.kernel, self.schedule.lane)
+        return 0
 
     def pack(self, arrays: dict[Buffer, np.ndarray]) -> np.ndarray:
         """The packed constant of `packs`, from the arrays of the kernel's constant buffers."""
@@ -89,20 +105,55 @@ def schedule_kernel(
     winners: Mapping[str, Winner] | None = None,
 ) -> KernelCode:  # fmt: skip
     """Choose a schedule. `constants` are the parameters whose contents are known; `winners` are
-    used where they have the kernel's key and fit it."""
+    used where they have the kernel's key and fit it. Raises OpenSize where the kernel's code cannot
+    be made for any size."""
+    if is_open(kernel):
+        return _schedule_open(kernel, target, constants, in_place)
     plan = winner = None
     contraction = None if in_place else find_contraction(kernel)
     if contraction is not None:
         plan = schedule_contraction(kernel, contraction, target, constants)
     if plan is not None and winners:
         plan, winner = won(kernel, plan, target, constants, winners)
-    params = kernel.params
     if plan is None and not in_place:
         plan = schedule_window(kernel, target)
+    if plan is None:
+        plan = schedule_nest(kernel, target, in_place)
+    ns = cost(kernel, plan, target)
+    return _code(kernel, plan, target, in_place, ns, winner)
+
+
+def _schedule_open(
+    kernel: Kernel, target: CpuTarget, constants: frozenset[Buffer], in_place: bool
+) -> KernelCode:
+    """The schedule of a kernel with open sizes: that of the sizes to expect, made right for all."""
+    twin, axes, buffers = typical_twin(kernel)
+    known = frozenset(buffers[b] for b in constants)
+    code = schedule_kernel(twin, target, known, in_place)
+    back = {twins: own for own, twins in axes.items()}
+    plan = code.schedule
+    if isinstance(plan, ContractSchedule):
+        contraction = find_contraction(kernel)
+        if contraction is None:
+            raise OpenSize("a contraction that is one for some sizes only")
+        plan = opened(plan, contraction, target)
+    elif isinstance(plan, WindowSchedule):
+        plan = schedule_window(kernel, target)
+        if plan is None:
+            raise OpenSize("a window that is one for some sizes only")
+    else:
+        plan = plan.over(back)
+    return _code(kernel, plan, target, in_place, code.cost, None)
+
+
+def _code(
+    kernel: Kernel, plan, target: CpuTarget, in_place: bool, ns: float, winner: Winner | None
+) -> KernelCode:
+    """The kernel with its schedule, and the name that says both."""
+    params = kernel.params
     if isinstance(plan, WindowSchedule):
         described = f"window {_axes(kernel, [plan.line, plan.lane])} {plan.lanes} {plan.points}"
-    elif plan is None:
-        plan = schedule_nest(kernel, target, in_place)
+    elif isinstance(plan, NestSchedule):
         outer, lane = _axes(kernel, plan.outer), _axes(kernel, [plan.lane])
         described = f"nest {outer} {lane} {plan.lanes} {plan.block} {_axes(kernel, [plan.weave])}"
     else:
@@ -114,7 +165,6 @@ def schedule_kernel(
          ",".join(str(kernel.params.index(b)) for b in params)]
     )  # fmt: skip
     name = "k_" + hashlib.sha256(text.encode()).hexdigest()[:20]
-    ns = cost(kernel, plan, target)
     return KernelCode(name, kernel, plan, params, in_place, ns, winner)
 
 
@@ -130,15 +180,23 @@ def _buffers_without_b(kernel: Kernel, plan: ContractSchedule) -> set[Buffer]:
     return {e.data for e in s.walk(*roots) if e.op == "load"} | set(kernel.outputs)
 
 
+def function_type(code: KernelCode) -> ir.FunctionType:
+    """Pointers to the buffers, to the packed constant and to scratch memory, open sizes, and the
+    units from and to."""
+    pointers, sizes = len(code.params) + 2, len(code.symbols)
+    return ir.FunctionType(VOID, [PTR] * pointers + [I64] * (sizes + 2))
+
+
 def kernel_module(code: KernelCode, target: CpuTarget) -> ir.Module:
     """The LLVM module of one kernel."""
     module = ir.Module(name=code.name)
     module.triple = target.triple
     mark(module, target)
-    types = [PTR] * (len(code.params) + 2) + [I64, I64]
-    f = ir.Function(module, ir.FunctionType(VOID, types), code.name)
+    f = ir.Function(module, function_type(code), code.name)
     f.attributes.add("nounwind")
-    *pointers, packed, scratch, begin, end = f.args
+    arguments = list(f.args)
+    pointers = [arguments.pop(0) for _ in code.params]
+    packed, scratch, *sizes, begin, end = arguments
     for argument, buffer in zip(pointers, code.params):
         argument.name = "out" if buffer in code.kernel.outputs else "in"
         if not code.in_place:
@@ -148,13 +206,13 @@ def kernel_module(code: KernelCode, target: CpuTarget) -> ir.Module:
     if not code.in_place:
         packed.add_attribute("noalias")
         scratch.add_attribute("noalias")
-    e = Emitter(f, dict(zip(code.params, pointers)), target)
+    e = Emitter(f, dict(zip(code.params, pointers)), target, dict(zip(code.symbols, sizes)))
     if isinstance(code.schedule, WindowSchedule):
         WindowEmitter(e, code.kernel, code.schedule).emit(begin, end)
     elif isinstance(code.schedule, ContractSchedule):
         ContractEmitter(e, code.kernel, code.schedule, packed, scratch).emit(begin, end)
     else:
-        emit_nest(e, code.kernel, code.schedule, begin, end, code.in_place)
+        emit_nest(e, code.kernel, code.schedule, begin, end, code.in_place, scratch)
     e.b.ret_void()
     return module
 

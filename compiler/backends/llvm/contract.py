@@ -15,10 +15,12 @@ Register blocking after Goto & van de Geijn, "Anatomy of High-Performance Matrix
 
 import llvmlite.ir as ir
 
+from ...dims import Sym
 from ...loops import expr as s
 from ...loops.expr import Axis, Buffer, Expr
 from ...loops.nest import Kernel
 from ...loops.schedule import linear_load
+from ...sizes import typical
 from ...types import I16, TensorType
 from .contract_plan import ContractSchedule, merged, row_places, turns_columns
 from .contract_tile import TileLoop
@@ -44,18 +46,18 @@ class ContractEmitter:
     def emit(self, begin: ir.Value, end: ir.Value) -> None:
         """Units `begin` to `end`: the panels of one group, then those of the next."""
         e, plan = self.e, self.plan
-        panels = i64(plan.panels)
-        last = e.b.sdiv(e.b.add(end, i64(plan.panels - 1)), panels)
+        panels = e.size(plan.panels)
+        last = e.b.sdiv(e.b.add(end, e.size(plan.panels - 1)), panels)
         with e.loop(e.b.sdiv(begin, panels), last, name="block") as block:
             start = e.b.mul(block, panels)
             low = maximum(e, e.b.sub(begin, start), i64(0))
             high = minimum(e, e.b.sub(end, start), panels)
-            rest = e.b.udiv(block, i64(plan.groups))
-            first = e.b.mul(e.b.urem(block, i64(plan.groups)), i64(plan.group))
-            stop = minimum(e, e.b.add(first, i64(plan.group)), i64(plan.tiles))
+            rest = e.b.udiv(block, e.size(plan.groups))
+            first = e.b.mul(e.b.urem(block, e.size(plan.groups)), e.size(plan.group))
+            stop = minimum(e, e.b.add(first, e.size(plan.group)), e.size(plan.tiles))
             for a in reversed(plan.outer):
-                e.where[a] = e.b.urem(rest, i64(a.extent))
-                rest = e.b.udiv(rest, i64(a.extent))
+                e.where[a] = e.b.urem(rest, e.size(a.extent))
+                rest = e.b.udiv(rest, e.size(a.extent))
             self._group(first, stop, low, high)
             for a in plan.outer:
                 del e.where[a]
@@ -67,8 +69,8 @@ class ContractEmitter:
             self._tiles(first, stop, self._pack_a)
         with e.loop(low, high, name="panel") as p:
             column = e.b.mul(p, i64(plan.width))
-            if plan.n.extent > plan.width and plan.n.extent % plan.width:
-                column = minimum(e, column, i64(plan.n.extent - plan.width))
+            if not plan.ragged and plan.n.extent % plan.width:
+                column = minimum(e, column, e.size(plan.n.extent - plan.width))
             panel = self._panel(p, column)
             self._tiles(first, stop, lambda slot: self._tile(panel, column, slot))
 
@@ -87,14 +89,15 @@ class ContractEmitter:
                 run(slot)
                 return
             if plan.outer_m:
-                rest = e.b.udiv(t, i64(plan.line_tiles))
-                t = e.b.urem(t, i64(plan.line_tiles))
+                rest = e.b.udiv(t, e.size(plan.line_tiles))
+                t = e.b.urem(t, e.size(plan.line_tiles))
             for a in reversed(plan.outer_m):
-                e.where[a] = e.b.urem(rest, i64(a.extent))
-                rest = e.b.udiv(rest, i64(a.extent))
+                e.where[a] = e.b.urem(rest, e.size(a.extent))
+                rest = e.b.udiv(rest, e.size(a.extent))
             row = e.b.mul(t, i64(size))
             if extent % size:
-                row = minimum(e, row, i64(extent - size))
+                row = minimum(e, row, e.size(extent - size))
+                row = maximum(e, row, i64(0)) if plan.short else row
             if plan.tile.flat:
                 self.first = row
                 e.where |= self._place(row)
@@ -123,10 +126,10 @@ class ContractEmitter:
         for a in plan.outer:
             if a in c.b.free:
                 here = e.where[a]
-                place = here if place is None else e.b.add(e.b.mul(place, i64(a.extent)), here)
+                place = here if place is None else e.b.add(e.b.mul(place, e.size(a.extent)), here)
         if place is not None:
-            index = e.b.add(e.b.mul(place, i64(plan.panels)), index)
-        offset = e.b.mul(index, i64(plan.steps * plan.width))
+            index = e.b.add(e.b.mul(place, e.size(plan.panels)), index)
+        offset = e.b.mul(index, e.size(plan.steps * plan.width))
         return e.b.gep(self.packed, [offset], source_etype=self.type)
 
     def _pack_b(self, column: ir.Value) -> None:
@@ -142,7 +145,7 @@ class ContractEmitter:
             at = e.b.load(row)
             for v in range(plan.tile.vectors):
                 base = e.b.add(column, i64(v * plan.lanes))
-                mask = lanes_below(e, base, i64(plan.n.extent), plan.lanes) if plan.ragged else None
+                mask = self._columns_left(base)
                 with e.scope(), e.at(plan.n, base), e.vectorised(plan.n, plan.lanes, mask):
                     value = e.vector(c.b)
                     if mask is not None:
@@ -159,13 +162,13 @@ class ContractEmitter:
         """Columns that are rows in memory. Past the end, the last one is read again."""
         e, plan, c = self.e, self.plan, self.plan.contraction
         strides, base = linear_load(c.b)
-        step = i64(strides[plan.n])
+        step = e.size(strides[plan.n])
         inner = {*c.k, plan.n}
-        rest = {s.axis(a): n for a, n in strides.items() if a not in inner and a.extent > 1}
+        rest = {s.axis(a): n for a, n in strides.items() if a not in inner and a.extent != 1}
         start = e.b.gep(
             e.pointers[c.b.data], [e.offset(rest, base)], source_etype=memory_type(c.b.dtype)
         )
-        last = i64(plan.n.extent - 1)
+        last = e.size(plan.n.extent - 1)
         columns = [e.b.add(column, i64(r)) for r in range(plan.lanes)]
         places = [e.b.mul(minimum(e, j, last), step) for j in columns]
         Turn(e, self.dtype, plan.lanes, places).run(c.k, strides, start, self.scratch)
@@ -175,21 +178,21 @@ class ContractEmitter:
     def _packed_a(self, slot: ir.Value) -> ir.Value:
         """Where a tile of A is packed."""
         plan = self.plan
-        start = plan.steps * plan.width if plan.b == "pack" else 0
-        offset = self.e.b.add(self.e.b.mul(slot, i64(plan.packed_tile)), i64(start))
+        e, start = self.e, plan.room * plan.width if plan.b == "pack" else 0
+        offset = e.b.add(e.b.mul(slot, e.size(plan.packed_tile)), e.size(start))
         return self.e.b.gep(self.scratch, [offset], source_etype=self.type)
 
-    def _k_strides(self) -> dict[Axis, int]:
+    def _k_strides(self) -> dict:
         """Strides of k in packed A, in elements (not pairs)."""
         k = self.plan.contraction.k
         step = self.plan.tile.rows if self.plan.a == "turn" else 1
         return {a: n * step for a, n in zip(k, s.strides_of([a.extent for a in k]))}
 
-    def _direct_a(self) -> tuple[ir.Value, dict[Axis, int]]:
+    def _direct_a(self) -> tuple[ir.Value, dict]:
         """Where the present tile begins in A itself, and the strides of all axes there."""
         e, c = self.e, self.plan.contraction
         strides, base = linear_load(c.a)
-        terms = {s.axis(a): k for a, k in strides.items() if a not in c.k and a.extent > 1}
+        terms = {s.axis(a): k for a, k in strides.items() if a not in c.k and a.extent != 1}
         type = memory_type(c.a.dtype)
         start = e.b.gep(e.pointers[c.a.data], [e.offset(terms, base)], source_etype=type)
         return start, strides
@@ -199,7 +202,7 @@ class ContractEmitter:
         e, plan, c = self.e, self.plan, self.plan.contraction
         if plan.a == "turn":
             start, strides = self._direct_a()
-            places = self._flat_places(strides) if plan.tile.flat else row_places(plan, strides)
+            places = self._places(strides)
             turn = Turn(e, self.dtype, plan.tile.rows, places)
             turn.run(c.k, strides, start, self._packed_a(slot))
             return
@@ -213,17 +216,20 @@ class ContractEmitter:
         value = s.cast(c.a, dtype)
         if plan.m is not None and plan.tile.rows > 1:
             value = s.substitute(value, self._row_axes(row))
-        lane = max(c.k, key=lambda a: (strides[a] == 1, a.extent), default=None)
-        axes = [a for a in (row, *c.k) if a is not lane and a.extent > 1]
+        lane = max(c.k, key=lambda a: (strides[a] == 1, typical(a.extent)), default=None)
+        axes = [a for a in (row, *c.k) if a is not lane and a.extent != 1]
 
         def put():
-            if lane is None or strides[lane] != 1 or lane.extent < 4:
+            if lane is None or strides[lane] != 1 or typical(lane.extent) < 4:
                 one = lambda: e.store(out, index, e.emit(value), None)
                 e.loops([] if lane is None else [lane], one)
                 return
             lanes = plan.lanes
-            while lanes > lane.extent:
+            while lanes > typical(lane.extent):
                 lanes //= 2
+            if isinstance(lane.extent, Sym):
+                self._pack_open(lane, lanes, lambda: e.store(out, index, e.vector(value), None))
+                return
             with e.loop(i64(0), i64(lane.extent), lanes, name="k") as k:
                 base = minimum(e, k, i64(lane.extent - lanes)) if lane.extent % lanes else k
                 with e.at(lane, base), e.vectorised(lane, lanes):
@@ -237,12 +243,39 @@ class ContractEmitter:
                 zero = constant(0, I16)
                 e.loops([row], lambda: e.store(out, last, zero, None))
 
+    def _pack_open(self, lane: Axis, lanes: int, put) -> None:
+        """`put` for all of k, of which the last vector is masked."""
+        e = self.e
+        with e.loop(i64(0), e.size(lane.extent), lanes, name="k") as k:
+            mask = lanes_below(e, k, e.size(lane.extent), lanes)
+            with e.at(lane, k), e.vectorised(lane, lanes, mask):
+                put()
+
+    def _columns_left(self, base: ir.Value) -> ir.Value | None:
+        """The mask of the columns that there are, where there may be fewer than a panel's."""
+        e, plan = self.e, self.plan
+        if not plan.ragged:
+            return None
+        return lanes_below(e, base, e.size(plan.n.extent), plan.lanes)
+
+    def _places(self, strides: dict) -> list:
+        """Where the rows of a tile begin in A, from its first one."""
+        e, plan = self.e, self.plan
+        if plan.tile.flat:
+            return self._flat_places(strides)
+        if not plan.short:
+            return row_places(plan, strides)
+        first, step = e.where[plan.m], e.size(strides.get(plan.m, 0))
+        rows = [e.b.add(first, i64(r)) for r in range(plan.tile.rows)]
+        last = e.size(plan.m.extent - 1)
+        return [e.b.mul(e.b.sub(minimum(e, row, last), first), step) for row in rows]
+
     def _flat_places(self, strides: dict[Axis, int]) -> list[ir.Value]:
         """Where the rows of a flat tile begin in A, from its first one."""
         e, plan = self.e, self.plan
 
         def offset(place: dict[Axis, ir.Value]) -> ir.Value:
-            return e.b.add(*(e.b.mul(x, i64(strides.get(a, 0))) for a, x in place.items()))
+            return e.b.add(*(e.b.mul(x, e.size(strides.get(a, 0))) for a, x in place.items()))
 
         start = offset({a: e.where[a] for a in (plan.line, plan.m)})
         rows = [e.b.add(self.first, i64(r)) for r in range(plan.tile.rows)]
@@ -257,6 +290,10 @@ class ContractEmitter:
             e.where[first] = e.where[axis]
             return s.add(s.make("axis", (), first, s.I64), by)
 
+        if plan.short:
+            here = moved(plan.m, s.axis(row))
+            last = s.const(plan.m.extent - 1)
+            return {plan.m: s.make("min", (here, last), None, s.I64)}
         if plan.line is None:
             return {plan.m: moved(plan.m, s.axis(row))}
         width = s.const(plan.m.extent)
@@ -323,6 +360,15 @@ class ContractEmitter:
 
     def _store_row(self, row: ir.Value, column: ir.Value, values: list[ir.Value]) -> None:
         e, plan = self.e, self.plan
+        if plan.short:
+            there = e.b.icmp_signed("<", e.b.add(e.where[plan.m], row), e.size(plan.m.extent))
+            with e.b.if_then(there), e.scope():
+                self._store_line(row, column, values)
+            return
+        self._store_line(row, column, values)
+
+    def _store_line(self, row: ir.Value, column: ir.Value, values: list[ir.Value]) -> None:
+        e, plan = self.e, self.plan
         store = self.kernel.stores[0]
         saved = dict(e.where)
         if plan.tile.flat:
@@ -335,7 +381,7 @@ class ContractEmitter:
             e.where[plan.m] = e.b.add(saved[plan.m], row)
         for v, acc in enumerate(values):
             base = e.b.add(column, i64(v * plan.lanes))
-            mask = lanes_below(e, base, i64(plan.n.extent), plan.lanes) if plan.ragged else None
+            mask = self._columns_left(base)
             with e.scope(), e.at(plan.n, base), e.vectorised(plan.n, plan.lanes, mask):
                 e.remember(plan.contraction.reduce, acc)
                 e.store(store.buffer, store.index[0], e.vector(store.value), None)
@@ -343,7 +389,7 @@ class ContractEmitter:
         e.where.update(saved)
 
 
-def _sum(strides: dict[Axis, int]) -> Expr:
+def _sum(strides: dict) -> Expr:
     total = s.const(0)
     for a, k in strides.items():
         total = s.add(total, s.mul(s.axis(a), k))

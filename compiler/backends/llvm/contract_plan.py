@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil, prod
 
-import numpy as np
-
+from ...dims import Sym, ceil_div
 from ...loops import expr as s
 from ...loops.expr import Axis, Buffer, Expr
 from ...loops.nest import Kernel
@@ -19,14 +18,13 @@ from ...loops.schedule import (
     linear_load,
     step_cycles,
 )
+from ...sizes import maybe_below, typical
 from ...types import I32, DType
-from ..base import CpuTarget, aligned_empty
-from ..numpy import evaluate
+from ..base import CpuTarget
 
 SCRATCH = 1 << 20  # bytes that packing may take per thread
 LINE = 64  # bytes of a cache line
 TURN = 16  # panels of B from which turning A pays
-PIECE = 16 << 20  # bytes of weights that are packed at a time
 PAGE = 4096  # addresses that differ by a multiple of it share a set of the first-level cache
 
 
@@ -40,6 +38,8 @@ class ContractSchedule:
 
     `group` is how many tiles of A stay in cache while every panel of B passes by: 1 where all of B
     fits the second-level cache beside one of them, more where it comes from further away.
+
+    Extents may be open sizes, and what is counted from them dims.
     """
 
     contraction: Contraction
@@ -68,13 +68,19 @@ class ContractSchedule:
         return self.tile.vectors * self.lanes
 
     @property
-    def panels(self) -> int:
-        return ceil(self.n.extent / self.width)
+    def panels(self):
+        return ceil_div(self.n.extent, self.width)
 
     @property
     def ragged(self) -> bool:
-        """Whether a panel has columns past the end; a last panel of several begins early enough."""
-        return self.n.extent < self.width
+        """Whether a panel may have columns past the end; else a last one begins early enough."""
+        return maybe_below(self.n.extent, self.width)
+
+    @property
+    def short(self) -> bool:
+        """Whether a tile may have rows past the end, whose sums are not stored."""
+        return self.line is None and self.m is not None and maybe_below(
+            self.m.extent, self.tile.rows)  # fmt: skip
 
     def first_columns(self) -> list[int]:
         """Where each panel begins."""
@@ -82,13 +88,19 @@ class ContractSchedule:
         return [min(p * self.width, last) for p in range(self.panels)]
 
     @property
-    def depth(self) -> int:
+    def depth(self):
         return prod(a.extent for a in self.contraction.k)
 
     @property
-    def steps(self) -> int:
+    def steps(self):
         """Steps of k."""
-        return ceil(self.depth / 2) if self.pairs else self.depth
+        return ceil_div(self.depth, 2) if self.pairs else self.depth
+
+    @property
+    def room(self):
+        """Steps of k that there is scratch memory for: an open k is copied by whole vectors."""
+        steps = self.steps
+        return ceil_div(steps, self.lanes) * self.lanes if isinstance(steps, Sym) else steps
 
     @property
     def line(self) -> Axis | None:
@@ -102,24 +114,24 @@ class ContractSchedule:
         return self.contraction.m[: -1 if self.line is None else -2]
 
     @property
-    def line_tiles(self) -> int:
+    def line_tiles(self):
         """Tiles along m (along the lines, for tiles of several)."""
         if self.m is None:
             return 1
         if self.tile.flat:
-            return ceil(self.line.extent * self.m.extent / self.tile.rows)
+            return ceil_div(self.line.extent * self.m.extent, self.tile.rows)
         if self.line is not None:
-            return ceil(self.line.extent / self.tile.spread)
-        return ceil(self.m.extent / self.tile.rows)
+            return ceil_div(self.line.extent, self.tile.spread)
+        return ceil_div(self.m.extent, self.tile.rows)
 
     @property
-    def tiles(self) -> int:
+    def tiles(self):
         """Tiles of A in all, for each of `outer`."""
         return self.line_tiles * prod(a.extent for a in self.outer_m)
 
     @property
-    def groups(self) -> int:
-        return ceil(self.tiles / self.group)
+    def groups(self):
+        return 1 if self.group == self.tiles else ceil_div(self.tiles, self.group)
 
     @property
     def outer(self) -> tuple[Axis, ...]:
@@ -127,30 +139,31 @@ class ContractSchedule:
         return (*self.contraction.n[:-1], *self.contraction.batch)
 
     @property
-    def units(self) -> int:
+    def units(self):
         """Panels, one after the other for each group of tiles."""
         return prod(a.extent for a in self.outer) * self.groups * self.panels
 
     @property
-    def pitch(self) -> int:
+    def pitch(self):
         """Elements from one row of packed A to the next: an odd number of cache lines, so that the
         rows of a tile lie in different sets of the cache."""
         line = LINE // self.dtype.bytes
-        return (ceil(self.steps / line) | 1) * line
+        lines = ceil_div(self.room, line)
+        return (lines + 1 if isinstance(lines, Sym) else lines | 1) * line
 
     @property
-    def packed_tile(self) -> int:
+    def packed_tile(self):
         """Elements of a packed tile of A."""
         return self.tile.rows * self.pitch
 
     @property
-    def scratch(self) -> int:
+    def scratch(self):
         """Bytes of scratch memory per thread."""
         size = self.dtype.bytes
-        total = self.steps * self.width if self.b == "pack" else 0
+        total = self.room * self.width if self.b == "pack" else 0
         if self.a != "direct":
             total += self.group * self.packed_tile
-        return ceil(total * size / LINE) * LINE
+        return ceil_div(total * size, LINE) * LINE
 
 
 def schedule_contraction(
@@ -209,7 +222,7 @@ def is_possible(plan: ContractSchedule, target: CpuTarget) -> bool:
     reads = {
         "direct": linear and not plan.pairs and not tile.flat,
         "pack": not tile.flat,
-        "turn": linear and not plan.pairs and _turns(plan),
+        "turn": can_be_turned(plan),
     }
     return reads.get(plan.a, False) and plan.group <= plan.tiles and plan.scratch <= SCRATCH
 
@@ -259,6 +272,12 @@ def _can_turn(plan: ContractSchedule) -> bool:
     return plan.panels >= TURN and _turns(plan)
 
 
+def can_be_turned(plan: ContractSchedule) -> bool:
+    """Whether the rows of A can be turned."""
+    linear = linear_load(plan.contraction.a) is not None
+    return linear and not plan.pairs and _turns(plan)
+
+
 def _turns(plan: ContractSchedule) -> bool:
     """Whether the tile is one that `Turn` makes, of an A that is a plain load."""
     tall = plan.tile.vectors == 1 and plan.tile.rows >= plan.lanes
@@ -267,7 +286,7 @@ def _turns(plan: ContractSchedule) -> bool:
 
 def _fits_scratch(plan: ContractSchedule, a: str) -> bool:
     """Whether there is room to copy a tile of A; sums may be very deep."""
-    return replace(plan, a=a, group=1).scratch <= SCRATCH
+    return typical(replace(plan, a=a, group=1).scratch) <= SCRATCH
 
 
 def turns_columns(plan: ContractSchedule) -> bool:
@@ -285,7 +304,8 @@ def turns_columns(plan: ContractSchedule) -> bool:
 def _k_is_contiguous(plan: ContractSchedule, factor: Expr) -> bool:
     """Whether vectors of a factor can be read along k."""
     loops = merged(plan.contraction.k, linear_load(factor)[0])
-    return plan.dtype.is_float and bool(loops) and loops[-1][1] == 1 and loops[-1][0] >= plan.lanes
+    long = bool(loops) and loops[-1][1] == 1 and typical(loops[-1][0]) >= plan.lanes
+    return plan.dtype.is_float and long
 
 
 def _group(plan: ContractSchedule, target: CpuTarget) -> int:
@@ -319,7 +339,7 @@ def _rows_collide(plan: ContractSchedule, target: CpuTarget) -> bool:
     return max(sets.values()) > max(4, target.l1 // PAGE - 2)
 
 
-def merged(axes: Sequence[Axis], strides: dict[Axis, int]) -> list[tuple[int, int]]:
+def merged(axes: Sequence[Axis], strides: dict) -> list[tuple]:
     """(extent, stride in A) of the loops over k: axes that follow each other in A are one."""
     loops: list[tuple[int, int]] = []
     for a in axes:
@@ -333,50 +353,10 @@ def merged(axes: Sequence[Axis], strides: dict[Axis, int]) -> list[tuple[int, in
     return loops
 
 
-def row_places(plan: ContractSchedule, strides: dict[Axis, int]) -> list[int]:
+def row_places(plan: ContractSchedule, strides: dict) -> list:
     """Where the rows of a tile begin in A, in elements from the first one."""
     step = 0 if plan.m is None else strides.get(plan.m, 0)
     if plan.line is None:
         return [r * step for r in range(plan.tile.rows)]
     width, jump = plan.m.extent, strides.get(plan.line, 0)
     return [r // width * jump + r % width * step for r in range(plan.tile.rows)]
-
-
-def pack_constant(plan: ContractSchedule, arrays: dict[Buffer, np.ndarray]) -> np.ndarray:
-    """B as panels [n outer…, batch…, panel, k, column], zero past the end; of `pairs`,
-    [n outer…, batch…, panel, pair of k, column, 2] in i16. The last panel overlaps the one
-    before it."""
-    outer = [a for a in plan.outer if a in plan.contraction.b.free]
-    each = 2 if plan.pairs else 1
-    dtype = np.dtype(np.int16) if plan.pairs else plan.dtype.numpy
-    shape = (*[a.extent for a in outer], plan.panels, plan.steps, plan.width, each)
-    packed = aligned_empty(prod(shape) * dtype.itemsize).view(dtype).reshape(shape)
-    firsts = plan.first_columns()
-    some = max(1, PIECE * plan.panels // max(1, packed.nbytes))
-    for start in range(0, plan.panels, some):
-        here = firsts[start : start + some]
-        columns = min(plan.n.extent, here[-1] + plan.width) - here[0]
-        value = _columns(plan, outer, here[0], columns, arrays)
-        missing, more = plan.width - columns, plan.steps * each - plan.depth
-        if missing > 0 or more:
-            pads = [(0, 0)] * len(outer)
-            value = np.pad(value, [*pads, (0, max(0, missing)), (0, more)])
-        value = value.reshape(*value.shape[:-1], plan.steps, each)
-        for p, first in enumerate(here, start):
-            panel = value[..., first - here[0] :, :, :][..., : plan.width, :, :]
-            packed[..., p, :, :, :] = np.moveaxis(panel, -2, -3)
-    return packed if plan.pairs else packed[..., 0]
-
-
-def _columns(
-    plan: ContractSchedule, outer: list[Axis], first: int, count: int, arrays
-) -> np.ndarray:
-    """Columns of B from `first` on: [outer…, column, k]."""
-    c = plan.contraction
-    column = Axis("n", count)
-    b = s.substitute(c.b, {plan.n: s.add(s.axis(column), s.const(first))})
-    axes = [*outer, column, *c.k]
-    shape = [a.extent for a in axes]
-    value = evaluate(b, axes, arrays)
-    value = value.reshape([1] * (len(axes) - value.ndim) + list(value.shape))
-    return np.broadcast_to(value, shape).reshape(*[a.extent for a in outer], count, plan.depth)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import llvmlite.ir as ir
 
+from ...dims import Sym
 from ...loops.schedule import Tile
 from ...types import DType
 from .emit import Emitter
@@ -44,7 +45,7 @@ class TileLoop:
         self.vector = ir.VectorType(self.type, self.lanes)
         self.width = self.lanes * self.tile.vectors
 
-    def run(self, loops: list[tuple[int, int]], a: ir.Value, b: ir.Value) -> None:
+    def run(self, loops: list[tuple], a: ir.Value, b: ir.Value) -> None:
         """All of k: `loops` are (extent, stride in A), outermost first; B's rows follow each
         other."""
         if not loops:
@@ -55,7 +56,7 @@ class TileLoop:
         for count, _ in inner:
             rows *= count
         unroll = 1 if inner else _unroll(extent, self.tile)
-        if inner and extent * rows <= 4:
+        if inner and not isinstance(extent * rows, Sym) and extent * rows <= 4:
             unroll = extent
 
         def body(a: ir.Value, b: ir.Value, count: int = unroll) -> None:
@@ -69,17 +70,36 @@ class TileLoop:
             for x, y in at:
                 self.run(inner, x, y)
 
+        if isinstance(extent, Sym):
+            self._open(extent, stride, rows, unroll, a, b, body)
+            return
         rounds, rest = divmod(extent, unroll)
         if rounds == 1:
             body(a, b)
         else:
-            self._walk(rounds, (a, unroll * stride), (b, unroll * rows * self.width), body)
+            self._walk(i64(rounds), (a, unroll * stride), (b, unroll * rows * self.width), body)
         if rest:
             done = rounds * unroll
             body(self._moved(a, done * stride), self._moved(b, done * rows * self.width), rest)
 
-    def _walk(self, rounds: int, a: tuple, b: tuple, body) -> None:
-        """`rounds` times the body, with two pointers that move by constants."""
+    def _open(self, extent: Sym, stride, rows, unroll: int, a, b, body) -> None:
+        """An extent that is known when the kernel runs: whole rounds, then single steps."""
+        e = self.e
+        count, line = e.size(extent), rows * self.width
+        left = e.b.urem(count, i64(unroll))
+        done = e.b.sub(count, left)
+        with e.b.if_then(e.b.icmp_signed(">", done, i64(0))), e.scope():
+            rounds = e.b.udiv(done, i64(unroll))
+            self._walk(rounds, (a, unroll * stride), (b, unroll * line), body)
+        if unroll == 1:
+            return
+        with e.b.if_then(e.b.icmp_signed(">", left, i64(0))), e.scope():
+            a = e.b.gep(a, [e.b.mul(done, e.size(stride))], source_etype=self.type)
+            b = e.b.gep(b, [e.b.mul(done, e.size(line))], source_etype=self.type)
+            self._walk(left, (a, stride), (b, line), lambda x, y: body(x, y, 1))
+
+    def _walk(self, rounds: ir.Value, a: tuple, b: tuple, body) -> None:
+        """`rounds` times the body, at least once, with two pointers that move by constants."""
         e = self.e
         (a, a_step), (b, b_step) = a, b
         before = e.b.block
@@ -87,7 +107,7 @@ class TileLoop:
         e.b.branch(head)
         e.b.position_at_end(head)
         count, pa, pb = e.b.phi(i64(0).type, "left"), e.b.phi(PTR, "a"), e.b.phi(PTR, "b")
-        for phi, start in ((count, i64(rounds)), (pa, a), (pb, b)):
+        for phi, start in ((count, rounds), (pa, a), (pb, b)):
             phi.add_incoming(start, before)
         with e.scope():
             body(pa, pb)
@@ -100,10 +120,10 @@ class TileLoop:
         e.b.cbranch(e.b.icmp_signed(">", left, i64(0)), head, done)
         e.b.position_at_end(done)
 
-    def _moved(self, pointer: ir.Value, elements: int) -> ir.Value:
+    def _moved(self, pointer: ir.Value, elements) -> ir.Value:
         if not elements:
             return pointer
-        return self.e.b.gep(pointer, [i64(elements)], source_etype=self.type)
+        return self.e.b.gep(pointer, [self.e.size(elements)], source_etype=self.type)
 
     def _steps(self, pointers) -> None:
         """Several k: each a row of B against a column of A."""
@@ -142,8 +162,10 @@ class TileLoop:
         return b.add(acc, b.call(product, [b.bitcast(x, halves), b.bitcast(y, halves)]))
 
 
-def _unroll(extent: int, tile: Tile) -> int:
+def _unroll(extent, tile: Tile) -> int:
     """Steps of k per round: as many as keep the loop's body moderate, and none left if possible."""
+    if isinstance(extent, Sym):
+        return max(1, min(8, 64 // (tile.rows * tile.vectors)))
     limit = max(1, min(8, extent, 64 // (tile.rows * tile.vectors)))
     whole = max(u for u in range(1, limit + 1) if extent % u == 0)
     return whole if 2 * whole >= limit else limit

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 import llvmlite.ir as ir
 
+from ...dims import Sym
 from ...loops.expr import Axis
 from ...types import DType
 from .contract_plan import merged
-from .emit import Emitter, minimum
+from .emit import Emitter, lanes_below, minimum
 from .types import I32, i64, register_type
 
 
@@ -24,7 +25,7 @@ class Turn:
     e: Emitter
     dtype: DType
     rows: int
-    places: Sequence[int | ir.Value]
+    places: Sequence[int | Sym | ir.Value]
 
     def __post_init__(self):
         self.type = register_type(self.dtype)
@@ -46,34 +47,49 @@ class Turn:
         size = extent * self.rows
         for n, _ in inner:
             size *= n
-        with e.loop(i64(0), i64(count), name="turn") as i:
-            source = self._moved(a, e.b.mul(i, i64(stride)))
-            self._outer(inner, extent, source, self._moved(out, e.b.mul(i, i64(size))))
+        with e.loop(i64(0), e.size(count), name="turn") as i:
+            source = self._moved(a, e.b.mul(i, e.size(stride)))
+            self._outer(inner, extent, source, self._moved(out, e.b.mul(i, e.size(size))))
 
     def _blocks(self, extent: int, a, out) -> None:
         """Blocks along k; the last one, and the last of the rows, overlap those before them."""
+        e, lanes = self.e, self.lanes
+        if isinstance(extent, Sym):
+            stop = e.size(extent)
+            whole = e.b.sub(stop, e.b.urem(stop, i64(lanes)))
+            with e.loop(i64(0), whole, lanes, name="turn") as k:
+                self._block(k, a, out)
+            with e.b.if_then(e.b.icmp_signed("<", whole, stop)):
+                self._block(whole, a, out, lanes_below(e, whole, stop, lanes))
+            return
+        with e.loop(i64(0), i64(extent), lanes, name="turn") as k:
+            if extent % lanes:
+                k = minimum(e, k, i64(extent - lanes))
+            self._block(k, a, out)
+
+    def _block(self, k: ir.Value, a, out, mask: ir.Value | None = None) -> None:
+        """Columns k to k + lanes of all rows; where there is a mask, those past the end become
+        zero."""
         e = self.e
         firsts = [*range(0, self.rows - self.lanes, self.lanes), self.rows - self.lanes]
-        with e.loop(i64(0), i64(extent), self.lanes, name="turn") as k:
-            if extent % self.lanes:
-                k = minimum(e, k, i64(extent - self.lanes))
-            source, target = self._moved(a, k), self._moved(out, e.b.mul(k, i64(self.rows)))
-            for first in firsts:
-                block = [
-                    e.b.load(
-                        self._moved(source, self._place(first + r)),
-                        typ=self.vector,
-                        align=self.dtype.bytes,
-                    )
-                    for r in range(self.lanes)
-                ]
-                for j, column in enumerate(self._transposed(block)):
-                    place = self._moved(target, i64(j * self.rows + first))
-                    e.b.store(column, place, align=self.dtype.bytes)
+        source, target = self._moved(a, k), self._moved(out, e.b.mul(k, i64(self.rows)))
+        for first in firsts:
+            block = [
+                self._load(self._moved(source, self._place(first + r)), mask)
+                for r in range(self.lanes)
+            ]
+            for j, column in enumerate(self._transposed(block)):
+                place = self._moved(target, i64(j * self.rows + first))
+                e.b.store(column, place, align=self.dtype.bytes)
+
+    def _load(self, place: ir.Value, mask: ir.Value | None) -> ir.Value:
+        if mask is None:
+            return self.e.b.load(place, typ=self.vector, align=self.dtype.bytes)
+        return self.e.load_masked(place, self.vector, self.dtype.bytes, mask)
 
     def _place(self, row: int) -> ir.Value:
         place = self.places[row]
-        return i64(place) if isinstance(place, int) else place
+        return place if isinstance(place, ir.Value) else self.e.size(place)
 
     def _transposed(self, block: list[ir.Value]) -> list[ir.Value]:
         half = self.lanes // 2

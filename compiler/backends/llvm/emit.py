@@ -8,17 +8,19 @@ A mask, where set, guards lanes past the end.
 Values are remembered per loop level, so what was computed outside a loop is reused inside.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from math import prod
 
 import llvmlite.ir as ir
 
+from ...dims import Sym
 from ...loops import expr as s
 from ...loops.expr import Axis, Buffer, Expr
 from ...types import BOOL, I64
 from ..base import CpuTarget
 from .scalar import PRIMITIVE, emit_cast, intrinsic, lanes_of, splat
+from .sizes import Sizes
 from .types import I1, PTR, Splat, constant, i64, memory_type, register_type, suffix, vector
 from .types import I64 as WORD
 
@@ -28,11 +30,15 @@ UNROLL = 16  # loops of at most so many rounds are written out
 class Emitter:
     """Code of one function. `pointers` are the function's pointer arguments by buffer."""
 
-    def __init__(self, function: ir.Function, pointers: dict[Buffer, ir.Value], target: CpuTarget):
+    def __init__(
+        self, function: ir.Function, pointers: dict[Buffer, ir.Value], target: CpuTarget,
+        symbols: Mapping[str, ir.Value] | None = None,
+    ):  # fmt: skip
         self.function, self.pointers, self.target = function, pointers, target
         self.soft_half = not target.converts_half
         self.entry = function.append_basic_block("entry")
         self.b = ir.IRBuilder(self.entry)
+        self.size = Sizes(self.b, symbols or {}).value
         self.where: dict[Axis, ir.Value] = {}
         self.lane: Axis | None = None
         self.lanes: int | None = None
@@ -138,6 +144,8 @@ class Emitter:
 
     def _emit(self, e: Expr) -> ir.Value:
         match e.op:
+            case "size":
+                return self.size(e.data)
             case "const":
                 return constant(e.data, e.dtype, soft_half=self.soft_half)
             case "axis":
@@ -165,7 +173,7 @@ class Emitter:
         steps = ir.Constant(ir.VectorType(WORD, self.lanes), list(range(self.lanes)))
         return self.b.add(splat(self.b, value, self.lanes), steps)
 
-    def offset(self, terms: dict[Expr, int], base: int) -> ir.Value:
+    def offset(self, terms: dict[Expr, int], base) -> ir.Value:
         """A linear index as a scalar; the lane axis counts with its first value."""
         total = None
         for term, c in terms.items():
@@ -174,11 +182,11 @@ class Emitter:
             else:
                 value = self.emit(term)
             if c != 1:
-                value = self.b.mul(value, i64(c))
+                value = self.b.mul(value, self.size(c))
             total = value if total is None else self.b.add(total, value)
         if total is None:
-            return i64(base)
-        return self.b.add(total, i64(base)) if base else total
+            return self.size(base)
+        return self.b.add(total, self.size(base)) if base else total
 
     def address(self, buffer: Buffer, offset: ir.Value) -> ir.Value:
         type = memory_type(buffer.dtype)
@@ -221,7 +229,11 @@ class Emitter:
         vec = ir.VectorType(type, self.lanes)
         if self.mask is None:
             return self.b.load(pointer, typ=vec, align=size)
-        return self._masked("load", vec, [pointer, _i32(size), self.mask, _zero(vec)])
+        return self.load_masked(pointer, vec, size, self.mask)
+
+    def load_masked(self, pointer, vec: ir.VectorType, size: int, mask) -> ir.Value:
+        """A vector of which the lanes outside of the mask are zero."""
+        return self._masked("load", vec, [pointer, _i32(size), mask, _zero(vec)])
 
     def _gather(self, buffer: Buffer, index: Expr, type: ir.Type, size: int) -> ir.Value:
         vec = ir.VectorType(type, self.lanes)
@@ -240,7 +252,7 @@ class Emitter:
 
     def _masked(self, kind: str, vec: ir.VectorType, args: list) -> ir.Value | None:
         """llvm.masked.load, store, gather or scatter."""
-        places = "p0" if kind in ("load", "store") else f"v{self.lanes}p0"
+        places = "p0" if kind in ("load", "store") else f"v{vec.count}p0"
         name = f"llvm.masked.{kind}.{suffix(vec)}.{places}"
         result = vec if kind in ("load", "gather") else ir.VoidType()
         f = intrinsic(self.b.module, name, result, [a.type for a in args])
@@ -298,11 +310,12 @@ class Emitter:
         if not axes:
             body()
             return
-        if prod(a.extent for a in axes) <= unroll:
+        rounds = prod(a.extent for a in axes)
+        if not isinstance(rounds, Sym) and rounds <= unroll:
             self._unrolled(axes, body)
             return
         first, rest = axes[0], axes[1:]
-        with self.loop(i64(0), i64(first.extent), name="k") as k, self.at(first, k):
+        with self.loop(i64(0), self.size(first.extent), name="k") as k, self.at(first, k):
             self.loops(rest, body, unroll)
 
     def _unrolled(self, axes: list[Axis], body) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...dims import Sym
 from ..base import CpuTarget
 
 MAIN = "tessel_main"
@@ -14,27 +15,33 @@ MAIN = "tessel_main"
 
 @dataclass(frozen=True)
 class Layout:
-    """Positions in the pointer table."""
+    """Positions in the table: pointers, and where sizes are open those of the arena's slots and the
+    sizes themselves."""
 
     inputs: int
     outputs: int
     weights: int
+    slots: int = 0
+    symbols: int = 0
 
     ARENA, SCRATCH, CALLBACK, FIRST = 0, 1, 2, 3
 
     def position(self, kind: str, index: int) -> int:
-        if kind == "arena":
+        if kind == "arena" and not self.slots:
             return self.ARENA
+        weights = self.FIRST + self.inputs + self.outputs
         start = {
             "input": self.FIRST,
             "output": self.FIRST + self.inputs,
-            "weight": self.FIRST + self.inputs + self.outputs,
+            "weight": weights,
+            "arena": weights + self.weights,
+            "size": weights + self.weights + self.slots,
         }[kind]
         return start + index
 
     @property
     def size(self) -> int:
-        return self.FIRST + self.inputs + self.outputs + self.weights
+        return self.position("size", self.symbols)
 
 
 @dataclass(eq=False)
@@ -46,6 +53,9 @@ class NativeCode:
     `tail` of the `externs` are not called by the entry: they are run when it has returned. The last
     `counters` bytes of the arena are zero before the first run, and their first word changes from
     run to run between even and odd.
+
+    Where sizes are open, `symbols` names them, the arena is followed by `slots`, and `scratch` and
+    the slots' sizes are dims. The code is right where a > b for all (a, b) of `conditions`.
     """
 
     target: CpuTarget
@@ -53,9 +63,12 @@ class NativeCode:
     weights: list[np.ndarray]
     layout: Layout
     arena: int
-    scratch: int
+    scratch: int | Sym
     parallel: bool
     externs: list
     tail: int = 0
     counters: int = 0
     plan: object = None
+    symbols: tuple[str, ...] = ()
+    slots: tuple = ()
+    conditions: tuple = ()

@@ -6,15 +6,18 @@ free axes are known.
       for the row's axes: stores             # vectorised along the lane axis
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
 import llvmlite.ir as ir
 
+from ...dims import Sym, ceil_div
 from ...loops import expr as s
 from ...loops.expr import Axis, Expr
 from ...loops.nest import Kernel
 from ...loops.schedule import lane_cost
+from ...sizes import OpenSize, maybe_below
 from ..base import CpuTarget
 from .emit import Emitter, first_lanes, lanes_below, minimum
 from .rows import keep_rows
@@ -41,12 +44,34 @@ class NestSchedule:
     weave: Axis | None = None
 
     @property
-    def units(self) -> int:
-        """Independent pieces of work."""
+    def units(self):
+        """Independent pieces of work, a dim."""
         pieces = prod(a.extent for a in self.outer if a is not self.lane)
         if self.lane is not None and self.lane in self.outer:
-            pieces *= -(-self.lane.extent // self.block)
+            pieces *= self.blocks
         return pieces
+
+    @property
+    def blocks(self):
+        """Pieces of the lane axis, a dim."""
+        extent = self.lane.extent
+        return 1 if extent == self.block else ceil_div(extent, self.block)
+
+    def over(self, axes: Mapping[Axis, Axis]) -> "NestSchedule":
+        """The schedule for other axes in place of its own, whose sizes may be open."""
+        lane = axes.get(self.lane)
+        block = self.block
+        if lane is not None and isinstance(lane.extent, Sym):
+            block = max(block, BLOCK) // self.lanes * self.lanes
+            if lane not in [axes[a] for a in self.outer]:
+                block = lane.extent
+        weave = axes.get(self.weave)
+        if weave is not None and isinstance(weave.extent, Sym):
+            weave = None
+        outer, row = (tuple(axes[a] for a in own) for own in (self.outer, self.row))
+        if weave is None and self.weave is not None:
+            raise OpenSize("an axis that is interleaved")
+        return NestSchedule(outer, row, lane, self.lanes, block, weave)
 
 
 def schedule_nest(kernel: Kernel, target: CpuTarget, in_place: bool = False) -> NestSchedule:
@@ -119,35 +144,36 @@ def _reduces_contiguously(reduces: list[Expr], lane: Axis, lanes: int) -> bool:
 
 
 def emit_nest(
-    e: Emitter, kernel: Kernel, plan: NestSchedule, begin: ir.Value, end: ir.Value, in_place: bool
-) -> None:
+    e: Emitter, kernel: Kernel, plan: NestSchedule, begin: ir.Value, end: ir.Value, in_place: bool,
+    scratch: ir.Value | None = None,
+) -> None:  # fmt: skip
     """The body of a kernel function: units `begin` to `end`."""
     if kernel.serial or not kernel.axes:
         _emit_serial(e, kernel, plan, begin, end)
         return
     split = plan.lane is not None and plan.lane in plan.outer
     if plan.lane in plan.row:
-        kernel = keep_rows(e, kernel, plan.lane)
+        kernel = keep_rows(e, kernel, plan.lane, scratch)
     outer = [a for a in plan.outer if a is not plan.lane]
     if not outer and split and plan.block % plan.lanes == 0:
         # One long axis: the units of this call are one contiguous range of it.
         start = e.b.mul(begin, i64(plan.block))
-        stop = minimum(e, e.b.mul(end, i64(plan.block)), i64(plan.lane.extent))
+        stop = minimum(e, e.b.mul(end, i64(plan.block)), e.size(plan.lane.extent))
         with e.b.if_then(e.b.icmp_signed("<", start, stop)):
             _unit(e, kernel, plan, start, stop, in_place)
         return
     with e.loop(begin, end, name="unit") as unit:
         rest = unit
-        blocks = -(-plan.lane.extent // plan.block) if split else 1
-        start, stop = i64(0), i64(plan.lane.extent if plan.lane is not None else 0)
-        if blocks > 1:
-            piece = e.b.urem(rest, i64(blocks))
-            rest = e.b.udiv(rest, i64(blocks))
+        blocks = plan.blocks if split else 1
+        start, stop = i64(0), e.size(plan.lane.extent if plan.lane is not None else 0)
+        if blocks != 1:
+            piece = e.b.urem(rest, e.size(blocks))
+            rest = e.b.udiv(rest, e.size(blocks))
             start = e.b.mul(piece, i64(plan.block))
             stop = minimum(e, e.b.add(start, i64(plan.block)), stop)
         for a in reversed(outer):
-            e.where[a] = e.b.urem(rest, i64(a.extent)) if a is not outer[0] else rest
-            rest = e.b.udiv(rest, i64(a.extent))
+            e.where[a] = e.b.urem(rest, e.size(a.extent)) if a is not outer[0] else rest
+            rest = e.b.udiv(rest, e.size(a.extent))
         _unit(e, kernel, plan, start, stop, in_place)
         for a in outer:
             del e.where[a]
@@ -172,7 +198,7 @@ def _unit(e: Emitter, kernel: Kernel, plan: NestSchedule, start, stop, in_place)
     e.loops(
         others,
         lambda: _lanes(
-            e, plan, i64(0), i64(lane.extent), in_place or _accumulates(kernel),
+            e, plan, i64(0), e.size(lane.extent), in_place or _accumulates(kernel),
             lambda: _stores(e, kernel),
         ),
     )  # fmt: skip
@@ -186,6 +212,9 @@ def _lanes(e: Emitter, plan: NestSchedule, start, stop, exact: bool, body) -> No
     """Vector steps from start to stop. The last one overlaps the one before it, which costs no
     extra code, unless every element must be visited exactly once (then it is masked)."""
     lane, lanes = plan.lane, plan.lanes
+    if isinstance(lane.extent, Sym):
+        _open_lanes(e, plan, start, stop, exact, body)
+        return
     whole = lane.extent % lanes == 0 and plan.block % lanes == 0
     while not exact and lanes > lane.extent and lanes > 4 and lanes // 2 >= lane.extent:
         lanes //= 2
@@ -206,6 +235,28 @@ def _lanes(e: Emitter, plan: NestSchedule, start, stop, exact: bool, body) -> No
         elif not whole:
             base = minimum(e, v, e.b.sub(stop, i64(lanes)))
         with e.at(lane, base), e.vectorised(lane, lanes, mask):
+            body()
+
+
+def _open_lanes(e: Emitter, plan: NestSchedule, start, stop, exact: bool, body) -> None:
+    """The same for an axis of any size: whole vectors, then one that is masked.
+
+    Where there are more elements than a vector has, the last vector may begin earlier instead; but
+    that they are more must be known.
+    """
+    lane, lanes = plan.lane, plan.lanes
+    if not exact and not maybe_below(lane.extent, lanes) and plan.block is lane.extent:
+        with e.loop(start, stop, lanes, name="v") as v:
+            base = minimum(e, v, e.b.sub(stop, i64(lanes)))
+            with e.at(lane, base), e.vectorised(lane, lanes):
+                body()
+        return
+    whole = e.b.sub(stop, e.b.srem(e.b.sub(stop, start), i64(lanes)))
+    with e.loop(start, whole, lanes, name="v") as v, e.at(lane, v), e.vectorised(lane, lanes):
+        body()
+    with e.b.if_then(e.b.icmp_signed("<", whole, stop)), e.scope():
+        mask = lanes_below(e, whole, stop, lanes)
+        with e.at(lane, whole), e.vectorised(lane, lanes, mask):
             body()
 
 

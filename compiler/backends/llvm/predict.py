@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ...loops.nest import For, If
 from ..base import CpuTarget
 from .cost import cost
-from .program import Plan, Scheduled, is_shared
+from .plan import Plan, Scheduled, is_shared
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,88 +2,34 @@
 
     void tessel_main(ptr table, i64 tid, i64 nthreads, ptr barrier)
 
-`table` holds pointers: arena, scratch, callback, then inputs, outputs, weights (`Layout`). Threads
-take their share of each kernel's units and meet at barriers, which stand only where a step reads
-or overwrites what another thread may still be working on. A kernel too small to share runs on
-thread 0. Python kernels at the end of the schedule are left to the caller (`Plan.tail`).
+`table` holds pointers: arena, scratch, callback, then inputs, outputs, weights (`Layout`), and open
+sizes. Threads take their share of each kernel's units and meet at barriers, which stand only where
+a step reads or overwrites what another thread may still be working on. A kernel too small to share
+runs on thread 0. Python kernels at the end of the schedule are left to the caller (`Plan.tail`).
 """
 
-import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import llvmlite.ir as ir
 import numpy as np
 
+from ...dims import ceil_div
 from ...loops.expr import Buffer
 from ...loops.nest import Call, ExternCall, For, If, Program, Ref, Slot
-from ..base import ALIGNMENT, CpuTarget
-from .balance import Balance, balanced, counter_bytes
-from .codegen import KernelCode, schedule_kernel
+from ...sizes import largest, typical
+from ..base import CpuTarget
+from .balance import Balance
+from .codegen import KernelCode, function_type, schedule_kernel
 from .native_code import MAIN, Layout
+from .plan import Plan, Scheduled, constant_arrays, is_shared, overlap, region
 from .pool_ir import declare_barrier
+from .sizes import Sizes
 from .types import I8, I64, PTR, VOID, i64
 from .while_loop import emit_while
 from .winners import Winner
 
-SHARE = 3000.0  # ns of estimated work below which a kernel is not worth a barrier
 CALLBACK = ir.FunctionType(VOID, [I64, PTR])
-
-
-@dataclass(eq=False)
-class Scheduled:
-    """A call with its code and the places of its code's parameters."""
-
-    code: KernelCode
-    refs: tuple[Ref, ...]
-    packed: Ref | None
-    call: Call
-
-
-@dataclass(eq=False)
-class Plan:
-    """A program ready for code generation: what `build_plan` found.
-
-    `weights` are the arrays at run time: those still read, and the packed ones.
-    """
-
-    program: Program
-    steps: list
-    codes: dict[str, KernelCode]
-    weights: list[np.ndarray]
-    scratch: int
-    cost: float
-    externs: list[ExternCall] = field(default_factory=list)
-
-    @property
-    def tail(self) -> int:
-        """How many calls of Python kernels end the program, with nothing after them.
-
-        Machine code need not call these back: whoever runs the entry makes them afterwards.
-        """
-        count = 0
-        while count < len(self.steps) and isinstance(self.steps[-1 - count], ExternCall):
-            count += 1
-        return count
-
-    @functools.cached_property
-    def balanced(self) -> dict[int, int]:
-        """The place among the counters of each step that has some, by its id."""
-        return {id(step): i for i, step in enumerate(balanced(self.steps, is_shared))}
-
-    @property
-    def counters(self) -> int:
-        """Bytes of the counters, behind the arena (`balance.py`)."""
-        return counter_bytes(len(self.balanced))
-
-    @property
-    def arena(self) -> int:
-        """Bytes of the arena and the counters."""
-        return -(-self.program.arena // ALIGNMENT) * ALIGNMENT + self.counters
-
-    @property
-    def layout(self) -> Layout:
-        return Layout(len(self.program.inputs), len(self.program.outputs), len(self.weights))
 
 
 class _Planner:
@@ -106,7 +52,7 @@ class _Planner:
             case Call():
                 return self.call(step, times)
             case For():
-                body = self.steps(step.body, times * step.rounds)
+                body = self.steps(step.body, times * typical(step.rounds))
                 return replace(step, body=body, condition=self.ref(step.condition))
             case If(condition=condition, then=then, orelse=orelse):
                 return If(self.ref(condition), self.steps(then, times), self.steps(orelse, times))
@@ -140,7 +86,7 @@ class _Planner:
         count = len(kernel.inputs)
         reads = [self._region(r, b) for r, b in zip(call.refs, kernel.inputs)]
         writes = [self._region(r, b) for r, b in zip(call.refs[count:], kernel.outputs)]
-        return any(_overlap(w, r) for w in writes for r in reads)
+        return any(overlap(w, r) for w in writes for r in reads)
 
     def _region(self, ref: Ref, buffer: Buffer) -> tuple:
         return region(ref, buffer.type.nbytes, self.updates)
@@ -157,30 +103,6 @@ class _Planner:
         return Ref(self.slots[ref.slot].slot, ref.offset, ref.steps)
 
 
-def constant_arrays(program: Program, call: Call) -> dict[Buffer, np.ndarray]:
-    """The parameters of a call whose contents are known."""
-    return {
-        b: program.weights[r.slot.index]
-        for b, r in zip(call.kernel.params, call.refs)
-        if r.slot.kind == "weight" and not r.steps and r.offset == 0
-    }
-
-
-def region(ref: Ref, nbytes: int, updates: dict[int, int]) -> tuple:
-    """(memory, first byte, last byte); moving places count as all of their memory."""
-    memory = (ref.slot.kind, ref.slot.index)
-    if ref.slot.kind == "output" and ref.slot.index in updates:
-        memory = ("input", updates[ref.slot.index])
-    low, high = ref.offset, ref.offset + nbytes
-    if ref.steps:
-        low, high = 0, 1 << 62
-    return memory, low, high
-
-
-def _overlap(x: tuple, y: tuple) -> bool:
-    return x[0] == y[0] and x[1] < y[2] and y[1] < x[2]
-
-
 def build_plan(
     program: Program, target: CpuTarget, updates: dict[int, int] | None = None,
     winners: Mapping[str, Winner] | None = None,
@@ -188,16 +110,11 @@ def build_plan(
     """Schedule every kernel, by `winners` where they fit, and pack the weights."""
     planner = _Planner(program, target, updates or {}, winners)
     steps = planner.steps(program.steps)
-    scratch = max((c.scratch for c in planner.codes.values()), default=0)
+    scratch = largest(c.scratch for c in planner.codes.values())
     return Plan(
-        program, steps, planner.codes, planner.weights, -(-scratch // 64) * 64,
+        program, steps, planner.codes, planner.weights, ceil_div(scratch, 64) * 64,
         planner.cost, planner.externs,
     )  # fmt: skip
-
-
-def is_shared(code: KernelCode) -> bool:
-    """Whether threads share a kernel's units; else thread 0 runs it alone."""
-    return code.units > 1 and code.cost >= SHARE
 
 
 # -- the entry -----------------------------------------------------------------------------
@@ -222,13 +139,20 @@ class Main:
         self.meet = declare_barrier(module)
         self.loops: dict[int, ir.Value] = {}
         self.functions: dict[str, ir.Function] = {}
+        self.symbols: dict[str, ir.Value] = {}
+        self.size = Sizes(self.b, self.symbols).value
         self.pending: list[tuple] = []  # (shared, reads, writes, group) since a barrier
         self.scratch = None
         self.tail = plan.tail
         self.balance: Balance | None = None
 
     def emit(self) -> None:
-        offset = self.b.mul(self.tid, i64(self.plan.scratch))
+        for i, name in enumerate(self.plan.symbols):
+            place = self.b.gep(
+                self.table, [i64(self.plan.layout.position("size", i))], source_etype=I64
+            )
+            self.symbols[name] = self.b.load(place, typ=I64)
+        offset = self.b.mul(self.tid, self.size(self.plan.scratch))
         self.scratch = self.b.gep(self._pointer(Layout.SCRATCH), [offset], source_etype=I8)
         self.is_first = self.b.icmp_signed("==", self.tid, i64(0))
         if self.plan.counters:
@@ -266,7 +190,7 @@ class Main:
                 continue
             apart = group is not None and group == other_group
             clash = any(
-                _overlap(x, y)
+                overlap(x, y)
                 for xs, ys in (
                     ((), ()) if apart else (writes, other_writes),
                     (writes, other_reads),
@@ -302,14 +226,15 @@ class Main:
             self._done(step)
         else:
             with self.b.if_then(self.is_first):
-                self._invoke(step, i64(0), i64(units))
+                self._invoke(step, i64(0), self.size(units))
                 self._done(step)
 
-    def _part(self, owner: ir.Value, units: int) -> tuple[ir.Value, ir.Value]:
+    def _part(self, owner: ir.Value, units) -> tuple[ir.Value, ir.Value]:
         """A thread's part of the units, from and to."""
-        begin = self.b.sdiv(self.b.mul(owner, i64(units)), self.threads)
+        units = self.size(units)
+        begin = self.b.sdiv(self.b.mul(owner, units), self.threads)
         after = self.b.add(owner, i64(1))
-        return begin, self.b.sdiv(self.b.mul(after, i64(units)), self.threads)
+        return begin, self.b.sdiv(self.b.mul(after, units), self.threads)
 
     def _done(self, step: Scheduled) -> None:
         """This thread has no more units of the step."""
@@ -317,14 +242,14 @@ class Main:
     def _invoke(self, step: Scheduled, begin, end) -> None:
         code = step.code
         if code.name not in self.functions:
-            types = [PTR] * (len(code.params) + 2) + [I64, I64]
-            self.functions[code.name] = ir.Function(
-                self.module, ir.FunctionType(VOID, types), code.name
-            )
+            self.functions[code.name] = ir.Function(self.module, function_type(code), code.name)
         null = ir.Constant(PTR, None)
         pointers = [self._address(r) for r in step.refs]
         packed = null if step.packed is None else self._address(step.packed)
-        self.b.call(self.functions[code.name], [*pointers, packed, self.scratch, begin, end])
+        sizes = [self.symbols[n] for n in code.symbols]
+        self.b.call(
+            self.functions[code.name], [*pointers, packed, self.scratch, *sizes, begin, end]
+        )
 
     def _extern(self, step: ExternCall) -> None:
         """The Python kernel runs on thread 0, between barriers."""
@@ -360,7 +285,7 @@ class Main:
         self._synchronise()
         following = self.b.add(i, i64(1))
         i.add_incoming(following, self.b.block)
-        self.b.cbranch(self.b.icmp_signed("<", following, i64(step.trips)), head, done)
+        self.b.cbranch(self.b.icmp_signed("<", following, self.size(step.trips)), head, done)
         self.b.position_at_end(done)
         del self.loops[step.id]
 
@@ -389,10 +314,11 @@ class Main:
         base = self._pointer(self.plan.layout.position(ref.slot.kind, ref.slot.index))
         offset = None
         for loop, step in ref.steps:
-            moved = self.b.mul(self.loops[loop], i64(step))
+            moved = self.b.mul(self.loops[loop], self.size(step))
             offset = moved if offset is None else self.b.add(offset, moved)
         if ref.offset or offset is not None:
-            total = i64(ref.offset) if offset is None else self.b.add(offset, i64(ref.offset))
+            first = self.size(ref.offset)
+            total = first if offset is None else self.b.add(offset, first)
             base = self.b.gep(base, [total], source_etype=I8)
         return base
 

@@ -7,11 +7,13 @@ from the extents and the vector width alone, never from the number of threads.
 
 import llvmlite.ir as ir
 
+from ...dims import Sym
 from ...loops import expr as s
 from ...loops.expr import Axis, Expr
 from ...loops.schedule import lane_cost
+from ...sizes import typical
 from ...types import BOOL, DType
-from .emit import UNROLL, Emitter, first_lanes
+from .emit import UNROLL, Emitter, first_lanes, lanes_below
 from .scalar import PRIMITIVE, multiply_add
 from .types import I32, constant, i64, register_type, vector
 
@@ -31,7 +33,7 @@ def emit_reduction(m: Emitter, e: Expr) -> ir.Value:
 def own_lane(m: Emitter, e: Expr) -> Axis | None:
     """The reduction axis to vectorise: most of its loads walk memory in steps of 0 or 1."""
     lanes = m.target.lanes(max(e.dtype.bits, 8))
-    candidates = [a for a in e.data[1] if a.extent >= max(4, lanes // 2)]
+    candidates = [a for a in e.data[1] if typical(a.extent) >= max(4, lanes // 2)]
     inner = [x for x in s.walk(e.args[0]) if x.op == "reduce" and x.free & set(e.data[1])]
     if not candidates or lanes < 2 or inner:
         return None
@@ -74,13 +76,12 @@ def _across(m: Emitter, e: Expr, axis: Axis) -> ir.Value:
     """
     combiner, axes = e.data
     lanes = m.target.lanes(max(e.dtype.bits, 8))
-    while lanes > axis.extent and lanes > 2:
+    while lanes > typical(axis.extent) and lanes > 2:
         lanes //= 2
     type = vector(register_type(e.dtype), lanes)
     start = identity(combiner, e.dtype, lanes)
-    whole = axis.extent // lanes * lanes
     own = sum(1 for x in s.walk(e.args[0]) if axis in x.free)
-    parts = 4 if axis.extent >= 8 * lanes and own < 24 else 1
+    parts = 4 if typical(axis.extent) >= 8 * lanes and own < 24 else 1
     totals = [m.variable(type, "sum") for _ in range(parts)]
     for t in totals:
         m.b.store(start, t)
@@ -94,7 +95,23 @@ def _across(m: Emitter, e: Expr, axis: Axis) -> ir.Value:
                 value = m.b.select(mask, value, m.b.load(total))
             m.b.store(value, total)
 
+    def open_row():
+        stop, stride = m.size(axis.extent), lanes * parts
+        blocks = m.b.sub(stop, m.b.urem(stop, i64(stride)))
+        whole = m.b.sub(stop, m.b.urem(stop, i64(lanes)))
+        with m.loop(i64(0), blocks, stride, name="k") as k:
+            for n, total in enumerate(totals):
+                add(m.b.add(k, i64(n * lanes)) if n else k, total)
+        with m.loop(blocks, whole, lanes, name="k") as k:
+            add(k, totals[0])
+        with m.b.if_then(m.b.icmp_signed("<", whole, stop)):
+            add(whole, totals[0], lanes_below(m, whole, stop, lanes))
+
     def row():
+        if isinstance(axis.extent, Sym):
+            open_row()
+            return
+        whole = axis.extent // lanes * lanes
         stride = lanes * parts
         blocks = whole // stride * stride
         if blocks:

@@ -20,8 +20,9 @@ from ..base import CpuTarget, aligned_empty
 from .clock import clock
 from .codegen import object_code
 from .native_code import MAIN, Layout, NativeCode
+from .plan import Plan, Scheduled
 from .pool_ir import ENTRY
-from .program import Main, Plan, Scheduled
+from .program import Main
 from .types import I8, I64, PTR, i64
 
 ROW = 16  # bytes: nanoseconds, rounds

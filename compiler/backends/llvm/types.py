@@ -9,7 +9,9 @@ do with a `half`; signedness lives in the instructions, not in the type.
 import llvmlite.ir as ir
 import numpy as np
 
+from ...dims import Sym
 from ...errors import UnsupportedError
+from ...sizes import OpenSize
 from ...types import BOOL, F16, DType
 
 I1, I8, I16, I32, I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
@@ -55,6 +57,9 @@ def suffix(type: ir.Type) -> str:
 
 
 def i64(value: int) -> ir.Constant:
+    """A number. Raises OpenSize for a size that is open: that is `Sizes.value`'s to say."""
+    if isinstance(value, Sym):
+        raise OpenSize(f"code with the number {value}")
     return ir.Constant(I64, value)
 
 

@@ -9,13 +9,12 @@ it, and the one before the next turn overwrites it.
 
 import llvmlite.ir as ir
 
+from .plan import region
 from .types import I8, I64, i64
 
 
 def emit_while(main, step) -> None:
     """Write a `For` with a condition into the entry that `main` (a `program.Main`) writes."""
-    from .program import region
-
     b = main.b
     main._synchronise()
     before = b.block
@@ -26,7 +25,7 @@ def emit_while(main, step) -> None:
     t.add_incoming(i64(0), before)
     flag = b.load(main._address(step.condition), typ=I8)
     goes = b.icmp_unsigned("!=", flag, ir.Constant(I8, 0))
-    b.cbranch(b.and_(goes, b.icmp_signed("<", t, i64(step.trips))), body, done)
+    b.cbranch(b.and_(goes, b.icmp_signed("<", t, main.size(step.trips))), body, done)
     # Nobody may overwrite the condition before every thread has read it.
     was_read = (True, [region(step.condition, 1, main.updates)], [], None)
     b.position_at_end(body)

@@ -130,8 +130,8 @@ class WindowEmitter:
         with e.loop(begin, end, name="unit") as unit:
             rest = unit
             for a in reversed(plan.outer):
-                e.where[a] = e.b.urem(rest, i64(a.extent))
-                rest = e.b.udiv(rest, i64(a.extent))
+                e.where[a] = e.b.urem(rest, e.size(a.extent))
+                rest = e.b.udiv(rest, e.size(a.extent))
             self._tiles(
                 plan.line, plan.points, lambda: self._tiles(plan.lane, plan.lanes, self._tile)
             )

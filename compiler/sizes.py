@@ -1,0 +1,179 @@
+"""What can be said of dims whose symbols are open: bounds, order, and sizes to expect.
+
+Symbols stand for positive ints, so that `N*S >= S` and `(S + 15)//16 >= 1` hold whatever they are.
+What follows for every size may decide about the code that is made; what is merely `typical` may
+only decide about its speed.
+"""
+
+import contextlib
+import functools
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextvars import ContextVar
+
+from . import dims
+from .dims import Sym
+
+USUAL = 128  # the size that a dim is taken to have if nothing is known of it
+
+_assumed: ContextVar[dict | None] = ContextVar("assumed", default=None)
+_expected: ContextVar[Mapping[str, int] | None] = ContextVar("expected", default=None)
+
+
+class OpenSize(TypeError):
+    """Something has to be known of a size that is open: the code must be made for one size."""
+
+
+# -- bounds --------------------------------------------------------------------------------
+
+
+def lower_bound(d) -> int | None:
+    """A number that `d` cannot be below, symbols being at least 1; None if there is none."""
+    if not isinstance(d, Sym):
+        return d
+    terms = _paired(d.terms)
+    total = 0
+    for monomial, c in terms.items():
+        if monomial and c < 0:
+            return None
+        least = 1
+        for atom in monomial:
+            if not isinstance(atom, str):
+                least *= _atom_lower_bound(atom)
+        total += c * least
+    return total
+
+
+def _paired(terms: Mapping[tuple, int]) -> dict[tuple, int]:
+    """The terms with those taken away that others outweigh: N*S - S is at least 0."""
+    left = dict(terms)
+    for monomial, c in terms.items():
+        if c >= 0 or not monomial:
+            continue
+        own = Counter(monomial)
+        for other in sorted(left, key=len, reverse=True):
+            more = Counter(other)
+            extra = more - own
+            if left[other] <= 0 or own - more or not all(isinstance(a, str) for a in extra):
+                continue
+            taken = min(left[other], -left[monomial])
+            left[other] -= taken
+            left[monomial] += taken
+            if not left[monomial]:
+                break
+    return {m: c for m, c in left.items() if c}
+
+
+def _atom_lower_bound(atom) -> int:
+    function, a, b = atom
+    low_a, low_b = lower_bound(a), lower_bound(b)
+    if function == "max":
+        return max((x for x in (low_a, low_b) if x is not None), default=0)
+    if function == "min" and low_a is not None and low_b is not None:
+        return min(low_a, low_b)
+    if function == "floordiv" and low_a is not None and isinstance(b, int) and b > 0:
+        return low_a // b
+    return 0 if function == "mod" else -(1 << 62)
+
+
+def at_least(a, b) -> bool:
+    """Whether a >= b surely holds, for dims and infinities."""
+    if isinstance(a, float) or isinstance(b, float):
+        return a == math.inf or b == -math.inf or (_is_number(a) and _is_number(b) and a >= b)
+    low = lower_bound(a - b)
+    return low is not None and low >= 0
+
+
+def _is_number(x) -> bool:
+    return not isinstance(x, Sym)
+
+
+def above(a, b) -> bool:
+    """Whether a > b surely holds, for dims and infinities."""
+    if isinstance(a, float) or isinstance(b, float):
+        if not (_is_number(a) and _is_number(b)):
+            return a == math.inf or b == -math.inf
+        return a > b
+    low = lower_bound(a - b)
+    return low is not None and low > 0
+
+
+def maybe_below(a, b) -> bool:
+    """Whether a < b is possible."""
+    return not at_least(a, b)
+
+
+def larger(a, b):
+    """max of two dims, without `max(…)` where symbols decide it."""
+    if at_least(a, b):
+        return a
+    return b if at_least(b, a) else dims.dim_max(a, b)
+
+
+def largest(sizes: Iterable):
+    """The maximum of dims; 0 if there are none."""
+    kept: list = []
+    for d in dict.fromkeys(sizes):
+        if not any(at_least(other, d) for other in kept):
+            kept = [other for other in kept if not at_least(d, other)] + [d]
+    return functools.reduce(dims.dim_max, kept) if kept else 0
+
+
+def smaller(a, b):
+    """min of two dims, without `min(…)` where symbols decide it."""
+    if at_least(a, b):
+        return b
+    return a if at_least(b, a) else dims.dim_min(a, b)
+
+
+# -- assumptions ---------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def assuming() -> Iterator[dict]:
+    """Within it, what `assume_above` cannot decide is noted: {(a, b): None}, a > b is needed."""
+    token = _assumed.set({})
+    try:
+        yield _assumed.get()
+    finally:
+        _assumed.reset(token)
+
+
+def assume_above(a, b) -> None:
+    """What is made now is right only where a > b. Raises OpenSize outside of `assuming`, and where
+    it is surely wrong."""
+    if (not isinstance(a, Sym) and not isinstance(b, Sym)) or above(a, b):
+        return
+    noted = _assumed.get()
+    if noted is None or at_least(b, a):
+        raise OpenSize(f"{a} > {b} is needed")
+    noted[a, b] = None
+
+
+def fits(assumed: Iterable, sizes: Mapping[str, int]) -> bool:
+    """Whether a > b for all (a, b) that were assumed; and nothing is empty."""
+    return all(n > 0 for n in sizes.values()) and all(
+        dims.substitute(a, sizes) > dims.substitute(b, sizes) for a, b in assumed
+    )
+
+
+# -- sizes to expect -----------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def expected(sizes: Mapping[str, int]) -> Iterator[None]:
+    """Within it, `typical` takes the symbols to be of these sizes."""
+    token = _expected.set(dict(sizes))
+    try:
+        yield
+    finally:
+        _expected.reset(token)
+
+
+def typical(d) -> int:
+    """The size to expect of a dim."""
+    if not isinstance(d, Sym):
+        return d
+    known = _expected.get() or {}
+    return dims.substitute(d, {n: known.get(n, USUAL) for n in d.symbols()})

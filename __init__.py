@@ -52,6 +52,7 @@ def compile(
     """
     from .compiler.errors import UnsupportedError
     from .compiler.passes.base import Report
+    from .compiler.structure import KEY
     from .runtime.build import check_options, object_cache, open_target, optimize
     from .runtime.executable import Executable, check_threads
 
@@ -67,11 +68,14 @@ def compile(
     try:
         graph = read(model, shapes)
     except UnsupportedError as error:
-        from .frontends.onnx.declared import defer
+        from .frontends.onnx.declared import Formed, defer
+        from .runtime.structured import Structured
 
         deferred = defer(model, shapes, error)
         if deferred is None:
             raise
+        if isinstance(deferred, Formed):
+            return Structured.of(deferred, where, **options)
         return Executable(deferred.graph, where, specialize=deferred, **options)
     report = Report()
     graph = optimize(graph, opt_level, where, report, observer=observer)
@@ -82,7 +86,11 @@ def compile(
         exe.specialization({})
     if tuning is not None:
         exe.notes.extend(tuning.notes)
-    return exe
+    if KEY not in graph.metadata:
+        return exe
+    from .runtime.structured import with_structure
+
+    return with_structure(exe, graph.metadata)
 
 
 def read(model, shapes=None, values=None) -> "Graph":

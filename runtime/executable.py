@@ -125,6 +125,10 @@ class Executable:
         arrays, binding = self.signature.check(feeds)
         return arrays, self.specialization(binding, arrays)
 
+    def ready(self, inputs: Mapping) -> None:
+        """Compile for these inputs, as `run` would."""
+        self._prepare(inputs)
+
     def _known(self, arrays: Sequence) -> Built | None:
         """The specialisation of inputs in order that code can take as they are, if it is there.
 
@@ -268,7 +272,7 @@ class Executable:
 
     def _key(self, binding: Mapping[str, int], inputs: Sequence[np.ndarray] | None) -> tuple:
         if inputs is not None:
-            shapes = tuple([x.shape for x in inputs])
+            shapes = tuple([getattr(x, "shape", None) for x in inputs])  # maps have none
             return shapes + tuple([inputs[i].tobytes() for i in self._static])
         shapes = self.signature.shapes(binding)
         values = self.signature.values

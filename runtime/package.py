@@ -21,6 +21,7 @@ import numpy as np
 from ..compiler.errors import PackageError, TesselError, UsageError
 from ..compiler.ir import Graph
 from ..compiler.known_values import plain
+from ..compiler.structure import KEY as STRUCTURE
 from ..compiler.text_parse import parse_graph, parse_type
 from . import arrays as store
 from .build import Built, CpuTarget, open_target
@@ -56,6 +57,7 @@ def save(exe: Executable, path) -> None:
         "strings": store.strings(table),
         "objects": [[n, len(objects[n])] for n in names],
         "specializations": specializations,
+        "structure": graph.metadata.get(STRUCTURE),
         "for_all_sizes": for_all_sizes,
         "packed": packed.places,
         "winners": _winners(exe),
@@ -188,7 +190,11 @@ class Package:
             exe.open()
         if not exe.specializations and not self.signature.symbols:
             exe.specialization({})
-        return exe
+        if not manifest.get("structure"):
+            return exe
+        from .structured import with_structure
+
+        return with_structure(exe, {STRUCTURE: manifest["structure"]})
 
     def tuning(self):
         """A `Tuning` of the winners that the package carries, or None."""

@@ -72,8 +72,7 @@ def compile(
         opt_level=opt_level, strict=strict, observer=observer, tune=tuning,
     )  # fmt: skip
     if inputs is not None:
-        arrays, binding = exe.signature.check(make_feeds(exe.inputs, inputs, None, shapes))
-        exe.specialization(binding, arrays)
+        exe.ready(make_feeds(exe.inputs, inputs, None, shapes))
     notes = console(stderr=True)
     for note in [] if tuning is None else tuning.notes:
         notes.print(f"note: {note}")

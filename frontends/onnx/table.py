@@ -6,6 +6,8 @@ operators are one line of a family's table, irregular ones short functions benea
 
 from . import (
     control,
+    loops,
+    scans,
     table_contract,
     table_elementwise,
     table_microsoft,
@@ -35,7 +37,7 @@ TABLE = {
         table_quant.TABLE,
         table_resize.TABLE,
         table_sequence.TABLE,
-        {"If": control.if_, "Loop": control.loop, "Scan": control.scan},
+        {"If": control.if_, "Loop": loops.loop, "Scan": scans.scan},
     )
     for name, entry in table.items()
 }

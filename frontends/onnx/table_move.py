@@ -1,6 +1,7 @@
 """Operators that move elements: slices, concatenation, gathers, scatters, padding."""
 
 from ...compiler import dims
+from ...compiler.builder import Tensor
 from ...compiler.dims import Sym
 from ...compiler.types import I64, normalize_axes, normalize_axis
 from .call import Call
@@ -188,9 +189,11 @@ def space_to_depth(c: Call):
 
 
 def reverse_sequence(c: Call):
+    return reversed_within(c, c.x(0), c.x(1), c.attr("batch_axis", 1), c.attr("time_axis", 0))
+
+
+def reversed_within(c: Call, x: Tensor, lengths: Tensor, batch: int, time: int) -> Tensor:
     """y[i] = x[length - 1 - i] along time where i < length, else x[i]: a gather of elements."""
-    x, lengths = c.x(0), c.x(1)
-    batch, time = c.attr("batch_axis", 1), c.attr("time_axis", 0)
     steps = c.b.emit("iota", shape=x.shape, axis=time, dtype=I64)
     each = [1] * x.rank
     each[batch] = x.shape[batch]

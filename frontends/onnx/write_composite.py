@@ -1,12 +1,14 @@
 """Normalisations, recurrent, quantised and classical ops, and regions in ONNX."""
 
 import numpy as np
+from onnx import helper
 
 from ...compiler.dims import is_static
 from ...compiler.ir import Node
+from ...compiler.types import BOOL, I64, TensorType
 from .proto import ELEMENT_TYPE_OF
 from .write_common import around, operands, plain, results
-from .writer import Writer
+from .writer import Writer, type_proto
 
 ML = "ai.onnx.ml"
 
@@ -93,6 +95,39 @@ def scan(w: Writer, node: Node):
         attrs["scan_input_directions"] = [1] * a["scans"]
         attrs["scan_output_directions"] = [1] * stacked
     w.op("Scan", [w.name(v) for v in node.inputs[:own]], results(w, node), body=body, **attrs)
+
+
+def while_(w: Writer, node: Node):
+    """A Loop. What we stack has a row for each turn that there may be, and ONNX's for those that
+    came: the rows are states, into which each turn scatters its own."""
+    n, trips = node.attrs["states"], node.attrs["trips"]
+    go, *states = node.inputs[: 1 + n]
+    stacked = node.outputs[n:]
+    body = w.region(node.attrs["body"], n, node.inputs[1 + n :])
+    turn, own_go = w.unique("turn"), w.unique("go")
+    own = {turn: TensorType(I64, ()), own_go: TensorType(BOOL, ())}
+    rows = {w.unique("rows"): v.type for v in stacked}
+    inputs, found = list(body.input), list(body.output)
+    for name, result in zip(rows, found[1 + n :]):
+        at, row, after = w.unique("at"), w.unique("row"), w.unique("rows")
+        body.node.extend([
+            helper.make_node("Reshape", [turn, w.ints([1, 1])], [at]),
+            helper.make_node("Unsqueeze", [result.name, w.ints([0])], [row]),
+            helper.make_node("ScatterND", [name, at, row], [after]),
+        ])  # fmt: skip
+        result.CopyFrom(helper.make_value_info(after, type_proto(rows[name])))
+    del body.input[:]
+    for name, type in own.items():
+        body.input.append(helper.make_value_info(name, type_proto(type)))
+    body.input.extend(inputs)
+    for name, type in rows.items():
+        body.input.append(helper.make_value_info(name, type_proto(type)))
+    zeros = [
+        w.op("Expand", [w.constant(np.zeros((), v.dtype.numpy)), w.ints(v.shape)]) for v in stacked
+    ]
+    most = w.scalar(trips[0]) if trips else ""
+    given = [most, w.name(go), *map(w.name, states), *zeros]
+    w.op("Loop", given, results(w, node), body=body)
 
 
 def resize(w: Writer, node: Node):

@@ -192,4 +192,5 @@ TABLE = {name: simple(name.capitalize()) for name in _SAME.split()} | {
     "zip_map": composite.zip_map,
     "if": composite.if_,
     "scan": composite.scan,
+    "while": composite.while_,
 }

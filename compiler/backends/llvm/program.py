@@ -16,9 +16,8 @@ import numpy as np
 
 from ...dims import ceil_div
 from ...loops.expr import Buffer
-from ...loops.nest import Call, ExternCall, For, If, Program, Ref
+from ...loops.nest import Call, ExternCall, For, If, Program, Ref, Slot
 from ...sizes import largest, typical
-from ...types import TensorType
 from ..base import CpuTarget
 from .balance import Balance, piece_of
 from .codegen import KernelCode, function_type, schedule_kernel
@@ -28,6 +27,7 @@ from .plan import Plan, Scheduled, constant_arrays, is_shared, overlap, region
 from .pool_ir import declare_barrier
 from .sizes import Sizes
 from .types import I8, I64, PTR, VOID, i64
+from .while_loop import emit_while
 from .winners import Winner
 
 CALLBACK = ir.FunctionType(VOID, [I64, PTR])
@@ -52,8 +52,9 @@ class _Planner:
         match step:
             case Call():
                 return self.call(step, times)
-            case For(id=id, trips=trips, body=body):
-                return For(id, trips, self.steps(body, times * typical(trips)))
+            case For():
+                body = self.steps(step.body, times * typical(step.rounds))
+                return replace(step, body=body, condition=self.ref(step.condition))
             case If(condition=condition, then=then, orelse=orelse):
                 return If(self.ref(condition), self.steps(then, times), self.steps(orelse, times))
             case ExternCall():
@@ -94,13 +95,11 @@ class _Planner:
         return region(ref, buffer.type.nbytes, self.updates)
 
     def add(self, array: np.ndarray) -> Ref:
-        from ...loops.nest import Slot
-
         self.weights.append(array)
         return Ref(Slot("weight", len(self.weights) - 1))
 
-    def ref(self, ref: Ref) -> Ref:
-        if ref.slot.kind != "weight":
+    def ref(self, ref: Ref | None) -> Ref | None:
+        if ref is None or ref.slot.kind != "weight":
             return ref
         if ref.slot not in self.slots:
             self.slots[ref.slot] = self.add(self.program.weights[ref.slot.index])
@@ -162,8 +161,7 @@ class Main:
         if self.plan.counters:
             behind = i64(self.plan.arena - self.plan.counters)
             start = self.b.gep(self._pointer(Layout.ARENA), [behind], source_etype=I8)
-            rows = self.plan.balanced
-            self.balance = Balance(self.b, start, rows, self.tid, self.threads)
+            self.balance = Balance(self.b, start, self.plan.balanced, self.tid, self.threads)
         self._steps(self.plan.steps[: len(self.plan.steps) - self.tail])
         self.b.ret_void()
 
@@ -172,8 +170,10 @@ class Main:
             match step:
                 case Scheduled():
                     self._call(step)
-                case For():
+                case For(condition=None):
                     self._for(step)
+                case For():
+                    emit_while(self, step)
                 case If():
                     self._if(step)
                 case ExternCall():
@@ -353,4 +353,4 @@ class Main:
         return base
 
 
-__all__ = ["MAIN", "Layout", "Plan", "TensorType", "build_plan", "main_module"]
+__all__ = ["MAIN", "Layout", "Plan", "build_plan", "main_module"]

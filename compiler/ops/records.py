@@ -26,5 +26,6 @@ from . import (  # noqa: F401
     scatter,
     sort,
     tile,
+    tree,
     winograd,
 )

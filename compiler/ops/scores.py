@@ -1,23 +1,28 @@
 """What ai.onnx.ml's models do to their scores at the end: `post_transform`.
 
-`second` says how one column of scores becomes the two of a binary model: "one minus" gives
-1 - s and s, "minus" gives -s and s, before the transform. LOGISTIC always takes -s and s.
+One column of scores becomes the two of a binary model before the transform: 1 - s and s of a
+probability, -s and s of anything else.
 """
 
 import numpy as np
 
+from ..errors import TypeMismatch
+from .registry import NotDifferentiable
+
 TRANSFORMS = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
+LABELS = NotDifferentiable("labels have no gradient")
 NEAR_ZERO = 1e-7  # SOFTMAX_ZERO takes smaller magnitudes for zeros
 
 
-def two_columns(b, scores, post_transform: str, second: str):
-    """[N, 1] to [N, 2]."""
-    minus = second == "minus" or post_transform == "LOGISTIC"
-    return b.concat(-scores if minus else 1 - scores, scores, axis=1)
+def two_columns(b, scores, post_transform: str, probability: bool):
+    """[N, 1] to [N, 2]. What LOGISTIC or a softmax takes is no probability."""
+    probability = probability and post_transform in ("NONE", "PROBIT")
+    return b.concat(1 - scores if probability else -scores, scores, axis=1)
 
 
 def transform(b, scores, post_transform: str):
-    """`post_transform` of scores [N, columns] of f32 or f64."""
+    """`post_transform` of scores [N, columns] of f32 or f64. Raises TypeMismatch."""
+    check(post_transform)
     zero = b.scalar(0, scores.dtype)
     match post_transform:
         case "LOGISTIC":
@@ -44,9 +49,12 @@ def probit(b, p):
     return b.where(x < b.scalar(0, p.dtype), -root, root) * 1.41421356
 
 
-def two_columns_ref(scores, post_transform, second):
-    minus = second == "minus" or post_transform == "LOGISTIC"
-    return np.concatenate([-scores if minus else 1 - scores, scores], 1)
+def check(post_transform: str) -> None:
+    """Raises TypeMismatch for a transform that there is not."""
+    if post_transform not in TRANSFORMS:
+        raise TypeMismatch(
+            "no such post_transform", expected=", ".join(TRANSFORMS), received=post_transform
+        )
 
 
 def transform_ref(scores, post_transform):

@@ -72,6 +72,7 @@ def build(nodes: Sequence[Node], roots: Sequence[int], dtype, where: str) -> For
 
     Raises ModelError for children that are not there and for circles.
     """
+    dtype = np.dtype(dtype).type
     tests = _tests(nodes, dtype, where)
     heads = [_at(tests, r, where) for r in roots]
     steps = _depth(heads, where)

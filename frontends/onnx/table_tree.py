@@ -16,7 +16,7 @@ from ...compiler.ops.tree import STEPS
 from ...compiler.types import F16, F32, F64, I64
 from .call import Call
 from .labels import class_labels, labelled
-from .trees import LEAF, MEMBER, MODES, Forest, Node, build
+from .trees import LEAF, MEMBER, MODES, Forest, Nodes, build
 
 NEUTRAL = {"SUM": 0.0, "AVERAGE": 0.0, "MIN": np.inf, "MAX": -np.inf}
 COMBINE = {"SUM": np.add, "AVERAGE": np.add, "MIN": np.minimum, "MAX": np.maximum}
@@ -89,16 +89,15 @@ def _check_features(c: Call, x, forest: Forest) -> None:
 def _start(forest: Forest, table: np.ndarray, neutral: float) -> tuple[np.ndarray, bool]:
     """The roots in the order in which trees are walked, and whether they are sorted by target,
     the same number for each."""
-    trees, targets = len(forest.reach), table.shape[1]
+    tree, leaf = forest.reach
+    trees, targets = int(tree.max()) + 1, table.shape[1]
     if targets == 1:
         return np.arange(trees), True
-    votes = [(table[leaves] != neutral).any(0) for leaves in forest.reach]
-    if any(v.sum() > 1 for v in votes):
+    votes = np.zeros((trees, targets), bool)
+    np.logical_or.at(votes, tree, table[leaf] != neutral)
+    if (votes.sum(1) > 1).any():
         return np.arange(trees), False
-    groups: list[list[int]] = [[] for _ in range(targets)]
-    for tree, v in enumerate(votes):
-        if v.any():
-            groups[int(v.argmax())].append(tree)
+    groups = [np.flatnonzero(column).tolist() for column in votes.T]
     each = max(max(map(len, groups)), 1)
     if each * targets > WASTE * trees:
         return np.arange(trees), False
@@ -133,47 +132,62 @@ def _ints(c: Call, name: str) -> np.ndarray:
     return np.asarray(c.attr(name, ()), np.int64)
 
 
-def _nodes(c: Call) -> tuple[list[Node], list[int], dict, np.dtype]:
-    """Nodes, places of roots, {(tree, node id): place}, dtype of the thresholds."""
-    trees, ids = _ints(c, "nodes_treeids").tolist(), _ints(c, "nodes_nodeids").tolist()
-    modes = [m.decode() if isinstance(m, bytes) else m for m in c.attr("nodes_modes", ())]
-    features, splits = _ints(c, "nodes_featureids").tolist(), _array(c, "nodes_values")
-    yes, no = _ints(c, "nodes_truenodeids").tolist(), _ints(c, "nodes_falsenodeids").tolist()
-    missing = _ints(c, "nodes_missing_value_tracks_true").tolist() or [0] * len(ids)
+class _Places:
+    """Where the node of a tree is in the list of nodes."""
+
+    def __init__(self, trees: np.ndarray, ids: np.ndarray):
+        self.trees, self.low, self.span = np.unique(trees), ids.min(), int(np.ptp(ids)) + 1
+        keys = self._keys(trees, ids)
+        self.order = np.argsort(keys, kind="stable")
+        self.keys = keys[self.order]
+
+    def _keys(self, trees, ids):
+        return np.searchsorted(self.trees, trees) * self.span + (ids - self.low)
+
+    def find(self, trees: np.ndarray, ids: np.ndarray) -> np.ndarray:
+        """-1 where there is none."""
+        inside = (ids >= self.low) & (ids < self.low + self.span) & np.isin(trees, self.trees)
+        keys = np.where(inside, self._keys(trees, ids), -1)
+        at = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
+        return np.where(self.keys[at] == keys, self.order[at], -1)
+
+
+def _nodes(c: Call) -> tuple[Nodes, np.ndarray, _Places]:
+    """The nodes, and which of them are roots."""
+    names = [f"nodes_{k}" for k in ("treeids", "nodeids", "featureids", "truenodeids",
+                                    "falsenodeids", "missing_value_tracks_true")]  # fmt: skip
+    trees, ids, features, yes, no, missing = (_ints(c, name) for name in names)
+    code = {name: i for i, name in enumerate(MODES)}
+    modes, splits = c.attr("nodes_modes", ()), _array(c, "nodes_values")
+    mode = np.array([code.get(m, -1) for m in modes], np.int64)
+    missing = missing if len(missing) else np.zeros_like(ids)
     c.ignore("nodes_hitrates", "nodes_hitrates_as_tensor")
-    lengths = {len(v) for v in (trees, ids, modes, features, splits, yes, no, missing)}
+    lengths = {len(v) for v in (trees, ids, mode, features, splits, yes, no, missing)}
     if len(lengths) != 1 or 0 in lengths:
         raise ModelError(
             "the attributes nodes_* must have one entry per node",
             where=c.where,
             received=f"lengths {sorted(lengths)}",
         )
-    place = {key: i for i, key in enumerate(zip(trees, ids))}
-    nodes, roots, seen = [], [], set()
-    for i, tree in enumerate(trees):
-        if tree not in seen:  # the first node of a tree is its root
-            seen.add(tree)
-            roots.append(i)
-        if modes[i] == LEAF:
-            nodes.append(Node(LEAF, leaf=i))
-            continue
-        children = [place.get((tree, child), -1) for child in (yes[i], no[i])]
-        nodes.append(Node(modes[i], features[i], splits[i], *children, bool(missing[i])))
-    return nodes, roots, place, splits.dtype
+    places = _Places(trees, ids)
+    children = [places.find(trees, side) for side in (yes, no)]
+    number = np.arange(len(ids))
+    nodes = Nodes(mode, features, splits, *children, missing, number, {})
+    roots = np.sort(np.unique(trees, return_index=True)[1])  # the first node of each tree
+    return nodes, roots, places
 
 
-def _votes(c: Call, kind: str, place: dict) -> Votes:
-    weights = _array(c, f"{kind}_weights")
-    trees, ids = _ints(c, f"{kind}_treeids").tolist(), _ints(c, f"{kind}_nodeids").tolist()
-    targets = _ints(c, f"{kind}_ids")
-    unknown = [k for k in zip(trees, ids) if k not in place]
-    if unknown or not len(weights) == len(trees) == len(ids) == len(targets):
+def _votes(c: Call, kind: str, places: _Places) -> Votes:
+    weights, targets = _array(c, f"{kind}_weights"), _ints(c, f"{kind}_ids")
+    trees, ids = _ints(c, f"{kind}_treeids"), _ints(c, f"{kind}_nodeids")
+    same = len(weights) == len(trees) == len(ids) == len(targets)
+    leaf = places.find(trees, ids) if same else targets
+    if not same or (leaf < 0).any():
         raise ModelError(
             f"the attributes {kind}_* must name a leaf and a weight per vote",
             where=c.where,
-            received=f"no node {unknown[0]}" if unknown else f"{len(weights)} weights",
+            received="a node that is not there" if same else f"{len(weights)} weights",
         )
-    leaf = np.array([place[k] for k in zip(trees, ids)], np.int64)
     return Votes(leaf, targets, weights)
 
 
@@ -196,12 +210,12 @@ def _with_base(c: Call, scores, base: np.ndarray):
 
 
 def regressor(c: Call):
-    nodes, roots, place, thresholds = _nodes(c)
-    votes = _votes(c, "target", place)
-    x = _compared(c, thresholds)
+    nodes, roots, places = _nodes(c)
+    votes = _votes(c, "target", places)
+    x = _compared(c, nodes.split.dtype)
     targets = c.attr("n_targets", 1)
     aggregate = c.attr("aggregate_function", "SUM")
-    scores = _scores(c, x, nodes, roots, votes, len(nodes), targets, aggregate)
+    scores = _scores(c, x, nodes, roots, votes, len(nodes.mode), targets, aggregate)
     scores = _with_base(c, scores, _array(c, "base_values"))
     return transform(c.b, scores, c.attr("post_transform", "NONE")).cast(F32)
 
@@ -212,13 +226,13 @@ def classifier(c: Call):
     means the second class, as exporters have it; as class 1 it is what it says.
     """
     labels = class_labels(c, "classlabels_int64s")
-    nodes, roots, place, thresholds = _nodes(c)
-    votes = _votes(c, "class", place)
-    x, n = _compared(c, thresholds), len(labels)
+    nodes, roots, places = _nodes(c)
+    votes = _votes(c, "class", places)
+    x, n = _compared(c, nodes.split.dtype), len(labels)
     base, post = _array(c, "base_values"), c.attr("post_transform", "NONE")
     voted = set(votes.target.tolist())
     single = n == 2 and voted == {0}
-    scores = _scores(c, x, nodes, roots, votes, len(nodes), 1 if single else n, "SUM")
+    scores = _scores(c, x, nodes, roots, votes, len(nodes.mode), 1 if single else n, "SUM")
     scores = _with_base(c, scores, base[:1] if single else base)
     if n == 2 and len(voted) == 1:
         positive = bool((votes.weight >= 0).all())
@@ -240,32 +254,30 @@ POST = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
 
 def ensemble(c: Call):
     """`TreeEnsemble`: inner nodes and leaves are lists of their own."""
-    modes = np.asarray(c.attr("nodes_modes")).tolist()
+    mode = np.asarray(c.attr("nodes_modes"), np.int64).reshape(-1)
     splits = np.asarray(c.attr("nodes_splits")).reshape(-1)
-    features = c.attr("nodes_featureids")
-    missing = c.attr("nodes_missing_value_tracks_true", None) or [0] * len(modes)
+    count = len(mode)
+    missing = _ints(c, "nodes_missing_value_tracks_true")
+    missing = missing if len(missing) else np.zeros(count, np.int64)
     c.ignore("nodes_hitrates")
-    ends = [
-        (c.attr(f"nodes_{side}nodeids"), c.attr(f"nodes_{side}leafs")) for side in ("true", "false")
-    ]
     weights = np.asarray(c.attr("leaf_weights")).reshape(-1)
-    targets = np.asarray(c.attr("leaf_targetids"), np.int64)
-    lengths = {len(v) for v in (modes, splits, features, missing, *ends[0], *ends[1])}
-    if len(lengths) != 1 or len(weights) != len(targets):
+    targets, features = _ints(c, "leaf_targetids"), _ints(c, "nodes_featureids")
+    names = [f"nodes_{k}" for k in ("truenodeids", "falsenodeids", "trueleafs", "falseleafs")]
+    yes, no, yes_leaf, no_leaf = (_ints(c, name) for name in names)
+    lengths = {len(v) for v in (splits, features, missing, yes, no, yes_leaf, no_leaf)}
+    if lengths != {count} or len(weights) != len(targets) or not count:
         raise ModelError(
             "the attributes nodes_* and leaf_* must each have one length",
             where=c.where,
-            received=f"{sorted(lengths)}; {len(weights)} weights, {len(targets)} targets",
+            received=f"{sorted(lengths | {count})}; {len(weights)} weights, {len(targets)} targets",
         )
-    count, names = len(modes), (*MODES, MEMBER)
-    sets = iter(_members(c, modes.count(len(MODES))))
-    nodes = []
-    for i, mode in enumerate(modes):
-        children = [ids[i] + (count if leaf[i] else 0) for ids, leaf in ends]
-        name = names[mode] if 0 <= mode < len(names) else str(mode)
-        members = next(sets) if name == MEMBER else ()
-        nodes.append(Node(name, features[i], splits[i], *children, bool(missing[i]), -1, members))
-    nodes += [Node(LEAF, leaf=i) for i in range(len(weights))]
+    pad = lambda array, value=0: np.append(array, np.full(len(weights), value, array.dtype))
+    leaf = np.append(np.full(count, -1), np.arange(len(weights)))
+    yes, no = pad(yes + count * (yes_leaf != 0)), pad(no + count * (no_leaf != 0))
+    members = dict(
+        zip(np.flatnonzero(mode == MEMBER).tolist(), _members(c, (mode == MEMBER).sum()))
+    )
+    nodes = Nodes(pad(mode, LEAF), pad(features), pad(splits), yes, no, pad(missing), leaf, members)
     votes = Votes(np.arange(len(weights)), targets, weights)
     x, aggregate = c.x(0), c.attr("aggregate_function", 1)
     aggregate = AGGREGATES[aggregate] if 0 <= aggregate < 4 else str(aggregate)

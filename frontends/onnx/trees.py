@@ -4,43 +4,46 @@
     x == t      x <= t, then x <= the number before t
     x in set    a search tree over the sorted set of such pairs
 
-A node with several of these is a graph rather than a tree, since pairs share their targets; the
-two children of a node are copies of its targets laid side by side (see `compiler/ops/tree.py`),
-and those share the pairs below them.
+A node with several of these is a graph rather than a tree, since they share their targets. The two
+children of a node are copies of its targets laid side by side (see `compiler/ops/tree.py`), and
+all copies of a node share the pair below it. Forests have a million nodes: all of this is done on
+arrays.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ...compiler.errors import ModelError
 
-MODES = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ")
-MEMBER = "BRANCH_MEMBER"
-LEAF = "LEAF"
+MODES = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ",
+         "BRANCH_MEMBER", "LEAF")  # fmt: skip
+LEQ, LT, GTE, GT, EQ, NEQ, MEMBER, LEAF = range(8)
 
 
-@dataclass(frozen=True)
-class Node:
-    """A node of an ONNX tree: `yes` and `no` are places in the list of nodes. A leaf is what
-    its `leaf` says; `members` is the set of a BRANCH_MEMBER."""
+@dataclass
+class Nodes:
+    """Arrays with an entry per node: `mode` counts in MODES, `yes` and `no` are entries, `leaf`
+    is the number of a leaf. `members` are the sets of the BRANCH_MEMBER nodes."""
 
-    mode: str
-    feature: int = 0
-    split: float = 0.0
-    yes: int = -1
-    no: int = -1
-    missing: bool = False
-    leaf: int = -1
-    members: tuple = ()
+    mode: np.ndarray
+    feature: np.ndarray
+    split: np.ndarray
+    yes: np.ndarray
+    no: np.ndarray
+    missing: np.ndarray
+    leaf: np.ndarray
+    members: Mapping[int, Sequence[float]]
 
 
 @dataclass
 class Forest:
     """Arrays over places, as `tree_leaves` wants them; `leaf` is -1 where there is none.
+
     The first places are the trees' roots, the last one is a leaf of no tree; `steps` from any root
-    lead to a leaf. `reach` lists each tree's leaves."""
+    lead to a leaf. `reach` pairs trees with the numbers of their leaves.
+    """
 
     feature: np.ndarray
     threshold: np.ndarray
@@ -48,177 +51,144 @@ class Forest:
     missing: np.ndarray
     leaf: np.ndarray
     steps: int
-    reach: list[list[int]]
+    reach: tuple[np.ndarray, np.ndarray]
 
 
-@dataclass
-class _Test:
-    """`x[feature] <= threshold`, or x is NaN and `missing`: `yes`, else `no` (tests or leaves)."""
-
-    feature: int
-    threshold: float
-    missing: bool
-    yes: object = None
-    no: object = None
-
-
-@dataclass(frozen=True)
-class _Leaf:
-    number: int
-
-
-def build(nodes: Sequence[Node], roots: Sequence[int], dtype, where: str) -> Forest:
+def build(nodes: Nodes, roots: Sequence[int], dtype, where: str) -> Forest:
     """The forest of the trees at `roots`, with thresholds of a numpy float type.
 
     Raises ModelError for children that are not there and for circles.
     """
-    dtype = np.dtype(dtype).type
-    tests = _tests(nodes, dtype, where)
-    heads = [_at(tests, r, where) for r in roots]
-    steps = _depth(heads, where)
-    return _lay_out(heads, steps, dtype)
+    tests = _Tests(nodes, np.dtype(dtype).type, where)
+    roots = np.asarray(roots, np.int64)
+    _check_range(roots, len(nodes.mode), where)
+    steps, reach = _walk(tests, roots, where)
+    return _lay_out(tests, roots, steps, reach)
 
 
-def _at(tests: list, i: int, where: str):
-    if not 0 <= i < len(tests):
+def _check_range(at: np.ndarray, count: int, where: str) -> None:
+    wrong = at[(at < 0) | (at >= count)]
+    if len(wrong):
         raise ModelError(
-            "a tree has no such node", where=where, expected=f"0 to {len(tests) - 1}", received=i
+            "a tree has no such node",
+            where=where,
+            expected=f"0 to {count - 1}",
+            received=int(wrong[0]),
         )
-    return tests[i]
 
 
-def _tests(nodes: Sequence[Node], dtype, where: str) -> list:
-    """Each ONNX node's first test; targets are filled in once all are there."""
-    heads = [_Leaf(n.leaf) if n.mode == LEAF else _Test(n.feature, 0.0, False) for n in nodes]
-    for node, head in zip(nodes, heads):
-        if node.mode != LEAF:
-            yes, no = _at(heads, node.yes, where), _at(heads, node.no, where)
-            _fill(head, node, yes, no, dtype, where)
-    return heads
+class _Tests:
+    """`x[feature] <= threshold`, or x is NaN and `missing`: go to `yes`, else to `no`; a `leaf`
+    of -1 is no leaf. The first tests are the nodes', others are appended."""
+
+    def __init__(self, nodes: Nodes, dtype, where: str):
+        mode, inner = np.asarray(nodes.mode), np.asarray(nodes.mode) != LEAF
+        unknown = mode[(mode < 0) | (mode > LEAF)]
+        if len(unknown):
+            raise ModelError(
+                "unknown mode of a node",
+                where=where,
+                expected=", ".join(MODES),
+                received=int(unknown[0]),
+            )
+        for side in (nodes.yes, nodes.no):
+            _check_range(side[inner], len(mode), where)
+        self.dtype = dtype
+        self.feature = np.where(inner, nodes.feature, 0)
+        self.threshold = np.where(inner, nodes.split, 0).astype(dtype)
+        self.missing = nodes.missing.astype(bool)
+        self.yes, self.no = nodes.yes.copy(), nodes.no.copy()
+        self.leaf = np.where(inner, -1, nodes.leaf)
+        self._compare(mode)
+        self._in_sets(np.flatnonzero(mode == MEMBER), nodes.members)
+
+    def _compare(self, mode: np.ndarray) -> None:
+        split, before = self.threshold.copy(), self._before(self.threshold)
+        yes, no = self.yes.copy(), self.no.copy()
+        strict = (mode == LT) | (mode == GTE)
+        self.threshold[strict] = before[strict]
+        swapped = ((mode == GT) | (mode == GTE)) & ~np.isnan(split)
+        self.yes[swapped], self.no[swapped] = no[swapped], yes[swapped]
+        self.missing[swapped] ^= True
+        at = np.flatnonzero((mode == EQ) & ~np.isnan(split))
+        self.yes[at] = self._append(self.feature[at], before[at], no[at], yes[at])
+        at = np.flatnonzero(mode == NEQ)  # NaN differs from every number, and all from NaN
+        self.yes[at] = self._append(self.feature[at], before[at], yes[at], no[at])
+        self.no[at], self.missing[at] = yes[at], False
+
+    def _before(self, t: np.ndarray) -> np.ndarray:
+        """The largest number below t; NaN, which nothing is below, where there is none."""
+        low = self.dtype(-np.inf)
+        return np.where(t == low, self.dtype(np.nan), np.nextafter(t, low))
+
+    def _append(self, feature, threshold, yes, no) -> np.ndarray:
+        """Further tests, for which NaN is no."""
+        n, count = len(self.feature), len(np.atleast_1d(feature))
+        more = {"feature": feature, "threshold": threshold, "yes": yes, "no": no,
+                "missing": np.zeros(count, bool), "leaf": np.full(count, -1)}  # fmt: skip
+        for name, values in more.items():
+            old = getattr(self, name)
+            setattr(self, name, np.concatenate([old, np.atleast_1d(values).astype(old.dtype)]))
+        return np.arange(n, n + count)
+
+    def _in_sets(self, at: np.ndarray, members: Mapping[int, Sequence[float]]) -> None:
+        """NaN is asked for first, then the set is searched."""
+        for i in at.tolist():
+            sorted_ = np.unique(np.asarray(members[i], self.dtype))
+            found = self._search(i, sorted_, self.yes[i], self.no[i])
+            self.threshold[i], self.no[i] = np.nan, found
+
+    def _search(self, i: int, members: np.ndarray, yes: int, no: int) -> int:
+        if not len(members):
+            return no
+        middle = len(members) // 2
+        m, feature = members[middle : middle + 1], self.feature[i]
+        below = self._search(i, members[:middle], yes, no)
+        above = self._search(i, members[middle + 1 :], yes, no)
+        (equal,) = self._append(feature, self._before(m), below, yes)
+        (found,) = self._append(feature, m, equal, above)
+        return found
 
 
-def _before(t, dtype) -> float:
-    """The largest number below t; NaN, which nothing is below, where there is none."""
-    t = dtype(t)
-    return np.nan if t == -np.inf else np.nextafter(t, dtype(-np.inf))
+def _walk(tests: _Tests, roots: np.ndarray, where: str) -> tuple[int, tuple]:
+    """The longest way from a root to a leaf, and the leaves of each tree."""
+    tree, node, count = np.arange(len(roots)), roots, len(tests.feature)
+    steps, found = 0, []
+    while True:
+        at_leaf = tests.leaf[node] >= 0
+        found.append((tree[at_leaf], tests.leaf[node[at_leaf]]))
+        tree, node = tree[~at_leaf], node[~at_leaf]
+        if not len(node):
+            break
+        steps += 1
+        if steps > count:
+            raise ModelError("a tree runs in a circle", where=where)
+        below = np.concatenate([tests.yes[node], tests.no[node]])
+        tree, node = np.divmod(np.unique(np.tile(tree, 2) * count + below), count)
+    return steps, tuple(np.concatenate(column) for column in zip(*found))
 
 
-def _fill(head: _Test, node: Node, yes, no, dtype, where: str) -> None:
-    def become(threshold, missing, low, high):
-        head.threshold, head.missing, head.yes, head.no = threshold, missing, low, high
-
-    def pair(threshold, high):
-        """x < threshold: `no`; x == threshold: `yes`; else `high`."""
-        return threshold, _Test(node.feature, _before(threshold, dtype), False, no, yes), high
-
-    mode, t, missing = node.mode, dtype(node.split), node.missing
-    if mode == MEMBER:
-        members = np.unique(np.asarray(node.members, dtype))
-        low, high = _search(head.feature, members, yes, no, dtype), no
-        if isinstance(low, _Test):
-            become(low.threshold, False, low.yes, low.no)
-            if missing:  # NaN first, then the search
-                become(np.nan, True, yes, low)
-        else:
-            become(np.nan, missing, yes, high)
-    elif np.isnan(t):  # no comparison holds
-        become(np.nan, missing, yes, yes if mode == "BRANCH_NEQ" else no)
-    elif mode == "BRANCH_LEQ":
-        become(t, missing, yes, no)
-    elif mode == "BRANCH_LT":
-        become(_before(t, dtype), missing, yes, no)
-    elif mode == "BRANCH_GT":
-        become(t, not missing, no, yes)
-    elif mode == "BRANCH_GTE":
-        become(_before(t, dtype), not missing, no, yes)
-    elif mode == "BRANCH_EQ":
-        threshold, low, high = pair(t, no)
-        become(threshold, missing, low, high)
-    elif mode == "BRANCH_NEQ":  # NaN differs from every number
-        become(t, False, _Test(node.feature, _before(t, dtype), False, yes, no), yes)
-    else:
-        expected = ", ".join((*MODES, MEMBER, LEAF))
-        raise ModelError("unknown mode of a node", where=where, expected=expected, received=mode)
-
-
-def _search(feature: int, members: np.ndarray, yes, no, dtype):
-    """Is x one of the sorted members? A search tree of pairs."""
-    if not len(members):
-        return no
-    middle = len(members) // 2
-    m = members[middle]
-    below = _search(feature, members[:middle], yes, no, dtype)
-    above = _search(feature, members[middle + 1 :], yes, no, dtype)
-    return _Test(feature, m, False, _Test(feature, _before(m, dtype), False, below, yes), above)
-
-
-def _depth(heads: Sequence, where: str) -> int:
-    """The longest way from a head to a leaf. Raises ModelError for a circle."""
-    depth: dict[int, int] = {}
-    for head in heads:
-        stack = [head]
-        open_: set[int] = set()
-        while stack:
-            x = stack[-1]
-            if isinstance(x, _Leaf) or id(x) in depth:
-                if isinstance(x, _Leaf):
-                    depth[id(x)] = 0
-                stack.pop()
-                continue
-            if id(x) in open_:
-                depth[id(x)] = 1 + max(depth[id(x.yes)], depth[id(x.no)])
-                stack.pop()
-                continue
-            open_.add(id(x))
-            for y in (x.yes, x.no):
-                if id(y) in open_ and id(y) not in depth:
-                    raise ModelError("a tree runs in a circle", where=where)
-                stack.append(y)
-    return max((depth[id(h)] for h in heads), default=0)
-
-
-def _lay_out(heads: Sequence, steps: int, dtype) -> Forest:
-    """Roots first, then each tree's pairs level by level."""
-    places = list(heads)
-    child = [0] * len(heads)
-    pairs: dict[tuple[int, int], int] = {}
-    for root in range(len(heads)):
-        queue = [root]  # grows while it is walked
-        for place in queue:
-            x = places[place]
-            if isinstance(x, _Leaf):
-                child[place] = place - 1
-                continue
-            key = (id(x.yes), id(x.no))
-            if key not in pairs:
-                pairs[key] = len(places)
-                queue += [len(places), len(places) + 1]
-                places += [x.yes, x.no]
-                child += [0, 0]
-            child[place] = pairs[key]
-    child.append(len(places) - 1)
-    places.append(_Leaf(-1))
-    is_leaf = [isinstance(x, _Leaf) for x in places]
+def _lay_out(tests: _Tests, roots: np.ndarray, steps: int, reach: tuple) -> Forest:
+    """Roots first, then all trees' pairs level by level."""
+    pair = np.full(len(tests.feature), -1)  # the place of the pair below a test
+    levels, count, level = [roots], len(roots), roots
+    while True:
+        level = np.unique(level[(tests.leaf[level] < 0) & (pair[level] < 0)])
+        if not len(level):
+            break
+        pair[level] = count + 2 * np.arange(len(level))
+        level = np.stack([tests.yes[level], tests.no[level]], 1).reshape(-1)
+        levels.append(level)
+        count += len(level)
+    order = np.concatenate(levels)
+    is_leaf = np.append(tests.leaf[order] >= 0, True)
+    end = lambda array, value: np.append(array[order], value)
     return Forest(
-        feature=np.array([0 if t else x.feature for x, t in zip(places, is_leaf)], np.int32),
-        threshold=np.array([np.nan if t else x.threshold for x, t in zip(places, is_leaf)], dtype),
-        child=np.array(child, np.int32),
-        missing=np.array([not t and x.missing for x, t in zip(places, is_leaf)], bool),
-        leaf=np.array([x.number if t else -1 for x, t in zip(places, is_leaf)], np.int64),
+        feature=np.where(is_leaf, 0, end(tests.feature, 0)).astype(np.int32),
+        threshold=np.where(is_leaf, np.nan, end(tests.threshold, 0)).astype(tests.dtype),
+        child=np.where(is_leaf, np.arange(-1, count), end(pair, 0)).astype(np.int32),
+        missing=~is_leaf & end(tests.missing, False),
+        leaf=end(tests.leaf, -1),
         steps=steps,
-        reach=[_leaves(h) for h in heads],
+        reach=reach,
     )
-
-
-def _leaves(head) -> list[int]:
-    found, seen, stack = [], set(), [head]
-    while stack:
-        x = stack.pop()
-        if id(x) in seen:
-            continue
-        seen.add(id(x))
-        if isinstance(x, _Leaf):
-            found.append(x.number)
-        else:
-            stack += [x.yes, x.no]
-    return found

@@ -124,8 +124,11 @@ def _wide(c: Call, x: Tensor, width: int) -> Tensor:
 
 def array_feature_extractor(c: Call):
     """Columns of the last axis; a vector counts as one row."""
-    x = _rows(c.x(0))
-    return c.b.gather(x, c.x(1).reshape(-1), axis=x.rank - 1)
+    x, at = _rows(c.x(0)), c.x(1).reshape(-1)
+    words = c.known(0)
+    if x.dtype == STR and words is not None and words.size == x.shape[-1]:
+        return c.b.lookup(at.reshape(*x.shape[:-1], -1), labels=tuple(words.reshape(-1).tolist()))
+    return c.b.gather(x, at, axis=x.rank - 1)
 
 
 # -- encoders ---------------------------------------------------------------------------------

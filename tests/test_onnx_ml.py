@@ -6,7 +6,12 @@ import pytest
 import tessel
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
+from tessel.compiler.backends.numpy import NumpyModule
+from tessel.compiler.builder import Builder
 from tessel.compiler.errors import InputError, TesselError, UnsupportedError
+from tessel.compiler.loops.lower import lower
+from tessel.compiler.ops.registry import OPS
+from tessel.compiler.types import F32, STR, MapType, TensorType
 
 from .onnx_models import graph_of, onnxruntime, ops
 
@@ -252,6 +257,26 @@ def test_an_unknown_category_can_stop_the_run():
     assert run(proto, NUMBERS)[0].shape == (2, 3, 5)
     with pytest.raises(InputError, match="no known category"):
         run(proto, NUMBERS + 1)
+
+
+# -- maps -----------------------------------------------------------------------------------------
+
+
+def test_a_map_becomes_a_row():
+    b = Builder()
+    x = b.input("m", MapType(STR, TensorType(F32, ())))
+    b.output("y", b.dict_vectorizer(x, vocabulary=("a", "b", "c")) * 2)
+    module = NumpyModule(lower(b.graph))
+    assert module([{"c": 1.5}])[0].tolist() == [[0.0, 0.0, 3.0]]
+    with pytest.raises(InputError, match="not in the vocabulary"):
+        module([{"d": 1.5}])
+
+
+def test_a_map_becomes_text():
+    y = OPS["cast_map"].ref({1: 0.5, 2: 3.0}, size=3, dtype=STR)
+    assert y.tolist() == [["0.f", "0.500000", "3.000000"]]
+    with pytest.raises(InputError, match="out of range"):
+        OPS["cast_map"].ref({3: 0.5}, size=3, dtype=F32)
 
 
 # -- what is refused ------------------------------------------------------------------------------

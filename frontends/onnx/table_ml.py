@@ -5,7 +5,7 @@ import numpy as np
 from ...compiler.builder import Tensor
 from ...compiler.errors import ModelError
 from ...compiler.ops.scores import transform
-from ...compiler.types import F32, F64, I64, STR
+from ...compiler.types import F32, F64, I64, STR, MapType
 from . import table_svm, table_tree
 from .call import Call
 from .labels import class_labels
@@ -252,6 +252,32 @@ def zip_map(c: Call):
     return c.b.emit("zip_map", c.x(0), labels=class_labels(c, "classlabels_int64s"))
 
 
+def dict_vectorizer(c: Call):
+    names = ("int64_vocabulary", "string_vocabulary")
+    vocabulary = class_labels(c, *names)
+    type = c.x(0).type
+    if not isinstance(type, MapType):
+        raise c.unsupported("a DictVectorizer takes a map", received=type)
+    return c.b.emit("dict_vectorizer", c.x(0), vocabulary=vocabulary, dtype=type.value.dtype)
+
+
+_CASTS = {"TO_FLOAT": F32, "TO_INT64": I64, "TO_STRING": STR}
+
+
+def cast_map(c: Call):
+    """The sparse form: a place per key."""
+    form, cast = c.attr("map_form", "DENSE"), c.attr("cast_to", "TO_FLOAT")
+    size = c.attr("max_map", 1)
+    if form != "SPARSE":
+        raise c.unsupported(
+            "a dense CastMap, whose result is as long as the map", expected="map_form=SPARSE",
+            received=form, fix="tessel needs shapes to follow from the shapes of inputs",
+        )  # fmt: skip
+    if cast not in _CASTS:
+        raise c.unsupported("unknown cast_to", expected=", ".join(_CASTS), received=cast)
+    return c.b.emit("cast_map", c.x(0), size=size, dtype=_CASTS[cast])
+
+
 TABLE = {
     "LinearClassifier": linear_classifier,
     "LinearRegressor": linear_regressor,
@@ -265,6 +291,8 @@ TABLE = {
     "CategoryMapper": category_mapper,
     "OneHotEncoder": one_hot_encoder,
     "ZipMap": zip_map,
+    "DictVectorizer": dict_vectorizer,
+    "CastMap": cast_map,
     **table_svm.TABLE,
     **table_tree.TABLE,
 }

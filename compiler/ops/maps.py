@@ -157,7 +157,7 @@ def cast_map_ref(x, *, size, dtype):
     for key, value in x.items():
         if not 0 <= key < size:
             raise InputError(
-                "a key of the map is too large", expected=f"below {size}", received=key
+                "a key of the map is out of range", expected=f"0 to {size - 1}", received=key
             )
         if dtype == STR:
             row[key] = value if isinstance(value, str) else f"{float(value):f}"

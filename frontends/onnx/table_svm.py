@@ -187,31 +187,39 @@ def _entry(r: dict, t: int, j: int, n: int) -> Tensor:
 
 
 def _turn(rows, n: int):
-    """One turn over all classes; rows whose error is small enough stay as they are.
-
-    p[t] moves to where its equation holds, given the others, and p is scaled to sum to 1; Qp and
-    pQp follow without a new product.
-    """
+    """One turn over all classes; rows whose error is small enough stay as they are."""
     b = Builder(name="turn")
-    row = lambda width: TensorType(F32, (rows, width))
-    old, was_done = b.input("p", row(n)), b.input("done", row(1))
+    old, was_done = b.input("p", _row(rows, n)), b.input("done", _row(rows, 1))
     b.input("turn", TensorType(F32, ()))
-    q = b.input("q", row(n * n)).reshape(rows, n, n)
-    p = old
-    qp = (q * p.reshape(rows, 1, n)).sum(2)
-    pqp = (p * qp).sum(1, keepdims=True)
+    q = b.input("q", _row(rows, n * n)).reshape(rows, n, n)
+    qp = (q * old.reshape(rows, 1, n)).sum(2)
+    pqp = (old * qp).sum(1, keepdims=True)
     error = b.emit("abs", qp - pqp).max(1, keepdims=True)
     done = b.maximum(was_done, (error < 0.005 / n).cast(F32))
-    for t in range(n):
-        own = q[:, t, t].reshape(rows, 1)
-        d = (pqp - qp[:, t : t + 1]) / own
-        only = b.constant(np.eye(n, dtype=np.float32)[t : t + 1])
-        pqp = (pqp + d * (d * own + 2 * qp[:, t : t + 1])) / ((1 + d) * (1 + d))
-        qp = (qp + d * q[:, t].reshape(rows, n)) / (1 + d)
-        p = (p + d * only) / (1 + d)
+    by_class, marks = q.transpose(1, 0, 2), b.constant(np.eye(n, dtype=np.float32))
+    p, *_ = b.emit("scan", old, qp, pqp, by_class, marks, body=_step(rows, n), states=3, scans=2)
     b.output("p", b.where(done > 0.5, old, p))
     b.output("done", done)
     return b.graph
+
+
+def _step(rows, n: int):
+    """One class: p[t] moves to where its equation holds, given the others, and p is scaled to sum
+    to 1; Qp and pQp follow without a new product. `mark` is 1 at t."""
+    b = Builder(name="step")
+    p, qp = b.input("p", _row(rows, n)), b.input("qp", _row(rows, n))
+    pqp = b.input("pqp", _row(rows, 1))
+    q, mark = b.input("q", _row(rows, n)), b.input("mark", TensorType(F32, (n,)))
+    own, qp_t = (q * mark).sum(1, keepdims=True), (qp * mark).sum(1, keepdims=True)
+    d = (pqp - qp_t) / own
+    b.output("p", (p + d * mark) / (1 + d))
+    b.output("qp", (qp + d * q) / (1 + d))
+    b.output("pqp", (pqp + d * (d * own + 2 * qp_t)) / ((1 + d) * (1 + d)))
+    return b.graph
+
+
+def _row(rows, width: int) -> TensorType:
+    return TensorType(F32, (rows, width))
 
 
 TABLE = {"SVMClassifier": classifier, "SVMRegressor": regressor}

@@ -193,6 +193,54 @@ def ensemble(x, modes, splits, ends, leaves, **more):
     )  # fmt: skip
 
 
+def apart(trees):
+    """Attributes of TreeEnsemble: inner nodes and leaves in lists of their own."""
+    rows, leaves, roots = [], [], []
+    for nodes, votes in trees:
+        inner = [i for i, node in enumerate(nodes) if node[0] != "LEAF"]
+        place = {i: len(rows) + k for k, i in enumerate(inner)}
+        leaf = {i: len(leaves) + k for k, (_, i, *_) in enumerate(votes)}
+        leaves += [(target, weight) for _, _, target, weight in votes]
+        roots.append(len(rows))
+        end = lambda i, place=place, leaf=leaf: (leaf[i], 1) if i in leaf else (place[i], 0)
+        for i in inner:
+            mode, feature, split, yes, no, missing = nodes[i]
+            rows.append((MODES.index(mode), feature, split, *end(yes), *end(no), missing))
+    names = ("modes", "featureids", "splits", "truenodeids", "trueleafs", "falsenodeids",
+             "falseleafs", "missing_value_tracks_true")  # fmt: skip
+    found = {f"nodes_{name}": list(column) for name, column in zip(names, zip(*rows))}
+    targets, weights = map(list, zip(*leaves))
+    return found | {"leaf_targetids": targets, "leaf_weights": weights, "tree_roots": roots}
+
+
+def random_ensemble(targets, **more):
+    rng = np.random.default_rng(targets)
+    trees = [random_tree(rng, 4, list(COMPARE), t, targets) for t in range(6)]
+    attrs = apart(trees) | {"n_targets": targets} | more
+    for name in ("nodes_splits", "leaf_weights"):
+        attrs[name] = helper.make_tensor(name, FLOAT, [len(attrs[name])], attrs[name])
+    modes = attrs["nodes_modes"]
+    attrs["nodes_modes"] = helper.make_tensor("m", onnx.TensorProto.UINT8, [len(modes)], modes)
+    return model("TreeEnsemble", X.astype("f4"), Y, 5, **attrs)
+
+
+@pytest.mark.parametrize("aggregate", range(4))
+@pytest.mark.parametrize(("targets", "post"), [(1, 0), (3, 0), (3, 3)])
+def test_ensembles(aggregate, targets, post):
+    proto = random_ensemble(targets, aggregate_function=aggregate, post_transform=post)
+    x = X.astype("f4")
+    np.testing.assert_allclose(run(proto, x)[0], onnxruntime(proto, x)[0], rtol=1e-5, atol=1e-6)
+
+
+def test_transforms_are_numbered_as_onnx_does():
+    """1 is SOFTMAX, 2 is LOGISTIC; ONNX Runtime has them the other way round."""
+    x = X.astype("f4")
+    score, softmax, logistic = (run(random_ensemble(3, post_transform=p), x)[0] for p in range(3))
+    e = np.exp(score)
+    np.testing.assert_allclose(softmax, e / e.sum(1, keepdims=True), rtol=1e-5)
+    np.testing.assert_allclose(logistic, 1 / (1 + np.exp(-score)), rtol=1e-5)
+
+
 @pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
 def test_sets(dtype):
     x = np.array([[v] for v in (1.0, 1.2, 3.0, 12.0, 7.0, np.nan, -5.0)], dtype)

@@ -24,6 +24,7 @@ from sklearn.ensemble import (  # noqa: E402
     GradientBoostingRegressor,
     HistGradientBoostingClassifier,
     HistGradientBoostingRegressor,
+    IsolationForest,
     RandomForestClassifier,
     RandomForestRegressor,
     VotingClassifier,
@@ -45,6 +46,7 @@ from sklearn.pipeline import make_pipeline  # noqa: E402
 from sklearn.preprocessing import (  # noqa: E402
     Binarizer,
     KBinsDiscretizer,
+    LabelEncoder,
     MaxAbsScaler,
     MinMaxScaler,
     Normalizer,
@@ -205,8 +207,20 @@ def test_regressors(model):
     np.testing.assert_allclose(y.reshape(-1), model.predict(X), rtol=1e-3, atol=1e-3)
 
 
-def test_outliers():
-    model = OneClassSVM(nu=0.2).fit(X)
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("model", [RandomForestRegressor(3, random_state=0), Ridge()], ids=name_of)
+def test_regressors_of_two_targets(model):
+    model.fit(X, np.stack([SCORE, SCORE**2], 1))
+    (y,) = results(converted(model, X), X)
+    np.testing.assert_allclose(y, model.predict(X), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "model", [OneClassSVM(nu=0.2), IsolationForest(n_estimators=3, random_state=0)]
+)
+def test_outliers(model):
+    model.fit(X)
     label, score = results(converted(model, X), X)
     assert label.reshape(-1).tolist() == model.predict(X).tolist()
     np.testing.assert_allclose(score.reshape(-1), model.decision_function(X), atol=1e-3)
@@ -227,6 +241,9 @@ TRANSFORMERS = [
     (OneHotEncoder(sparse_output=False), COUNTS),
     (OneHotEncoder(sparse_output=False, handle_unknown="ignore"), COUNTS),
     (OrdinalEncoder(), COUNTS),
+    (OrdinalEncoder(), WORDS[:, None].astype(object)),
+    (LabelEncoder(), COUNTS[:, 0]),
+    (LabelEncoder(), WORDS.astype(object)),
     (PolynomialFeatures(2), X),
     (PCA(2), X),
     (make_pipeline(SimpleImputer(), StandardScaler(), PCA(3), Normalizer()), HOLES),

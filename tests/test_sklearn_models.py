@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import pytest
 import tessel
+from tessel.compiler.errors import TesselError
 
 from .onnx_models import onnxruntime
 
@@ -265,3 +266,19 @@ def test_clusters():
     label, distances = results(converted(model, X), X)
     assert label.tolist() == model.predict(X).tolist()
     np.testing.assert_allclose(distances, model.transform(X), atol=1e-4)
+
+
+OPEN = [LogisticRegression(), SVC(), RandomForestClassifier(3, random_state=0),
+        GradientBoostingClassifier(n_estimators=3, random_state=0)]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("model", OPEN, ids=name_of)
+def test_the_number_of_features_may_be_open(model):
+    """Inputs of [None, None]: what does not fit is refused when it comes, not read past its end."""
+    proto = converted(model.fit(X, THREE), X, zipmap=False)
+    proto.graph.input[0].type.tensor_type.shape.dim[1].Clear()
+    label = results(proto, X)[0]
+    assert label.tolist() == model.predict(X).tolist()
+    with pytest.raises(TesselError):
+        tessel.compile(proto, threads=1).run({"X": X[:, :2].copy()})

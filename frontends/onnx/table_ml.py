@@ -8,7 +8,7 @@ from ...compiler.ops.scores import transform
 from ...compiler.types import F32, F64, I64, STR, MapType
 from . import table_svm, table_tree
 from .call import Call
-from .labels import class_labels
+from .ml import class_labels, columns, rows
 
 
 def _floats(x: Tensor) -> Tensor:
@@ -16,29 +16,27 @@ def _floats(x: Tensor) -> Tensor:
     return x.cast(F64 if x.dtype == F64 else F32)
 
 
-def _rows(x: Tensor) -> Tensor:
-    """A vector is one row."""
-    return x.reshape(1, *x.shape) if x.rank == 1 else x
-
-
 # -- linear models ----------------------------------------------------------------------------
 
 
 def linear_classifier(c: Call):
     c.ignore("multi_class")
+    labels, coefficients = class_labels(c, "classlabels_ints"), c.attr("coefficients")
+    intercepts = c.attr("intercepts", ())
+    scores = len(intercepts) or len(labels)
     return c.b.emit(
         "linear_classifier",
-        c.x(0),
-        coefficients=tuple(c.attr("coefficients")),
-        intercepts=tuple(c.attr("intercepts", ())),
+        columns(c.x(0), len(coefficients) // scores),
+        coefficients=tuple(coefficients),
+        intercepts=tuple(intercepts),
         post_transform=c.attr("post_transform", "NONE"),
-        labels=class_labels(c, "classlabels_ints"),
+        labels=labels,
     )
 
 
 def linear_regressor(c: Call):
     """x @ coefficients' + intercepts, a row of coefficients per target."""
-    x, targets = _rows(c.x(0).cast(F32)), c.attr("targets", 1)
+    x, targets = rows(c.x(0).cast(F32)), c.attr("targets", 1)
     weights = np.asarray(c.attr("coefficients", ()), np.float32)
     intercepts = np.asarray(c.attr("intercepts", ()), np.float32)
     if targets < 1 or not len(weights) or len(weights) % targets:
@@ -49,7 +47,7 @@ def linear_regressor(c: Call):
             received=len(weights),
         )
     weights = np.ascontiguousarray(weights.reshape(targets, -1).T)
-    y = x @ c.b.constant(weights)
+    y = columns(x, len(weights)) @ c.b.constant(weights)
     if len(intercepts):
         y = y + intercepts
     return transform(c.b, y, c.attr("post_transform", "NONE"))
@@ -124,7 +122,7 @@ def _wide(c: Call, x: Tensor, width: int) -> Tensor:
 
 def array_feature_extractor(c: Call):
     """Columns of the last axis; a vector counts as one row."""
-    x, at = _rows(c.x(0)), c.x(1).reshape(-1)
+    x, at = rows(c.x(0)), c.x(1).reshape(-1)
     words = c.known(0)
     if x.dtype == STR and words is not None and words.size == x.shape[-1]:
         return c.b.lookup(at.reshape(*x.shape[:-1], -1), labels=tuple(words.reshape(-1).tolist()))

@@ -16,7 +16,7 @@ from ...compiler.errors import ModelError
 from ...compiler.ops.scores import transform
 from ...compiler.types import F32, TensorType
 from .call import Call
-from .labels import class_labels, labelled
+from .ml import class_labels, columns, labelled, rows
 
 TURNS = 100  # of the iteration that joins pairs' probabilities
 LEAST = 1e-7  # probability of a pair
@@ -24,11 +24,6 @@ LEAST = 1e-7  # probability of a pair
 
 def _array(c: Call, name: str) -> np.ndarray:
     return np.asarray(c.attr(name, ()), np.float32)
-
-
-def _x(c: Call) -> Tensor:
-    x = c.x(0).cast(F32)
-    return x.reshape(1, *x.shape) if x.rank == 1 else x
 
 
 def _kernel(c: Call, x: Tensor, vectors: np.ndarray, kind: str) -> Tensor:
@@ -73,8 +68,10 @@ def _need(c: Call, name: str, array: np.ndarray, count: int) -> np.ndarray:
 
 
 def regressor(c: Call):
-    x, count = _x(c), c.attr("n_supports", 0)
     coefficients, rho = _array(c, "coefficients"), _need(c, "rho", _array(c, "rho"), 1)
+    count = c.attr("n_supports", 0)
+    width = len(_array(c, "support_vectors")) // count if count > 0 else len(coefficients)
+    x = columns(rows(c.x(0).cast(F32)), width)
     kind = c.attr("kernel_type", "LINEAR")
     if count > 0:
         k = _kernel(c, x, _vectors(c, count, x), kind)
@@ -91,8 +88,10 @@ def regressor(c: Call):
 
 def classifier(c: Call):
     labels = class_labels(c, "classlabels_ints")
-    x, n, post = _x(c), len(labels), c.attr("post_transform", "NONE")
+    n, post = len(labels), c.attr("post_transform", "NONE")
     counts = c.attr("vectors_per_class", ())
+    given = _array(c, "support_vectors" if sum(counts) else "coefficients")
+    x = columns(rows(c.x(0).cast(F32)), len(given) // (sum(counts) or n))
     kind = c.attr("kernel_type", "LINEAR")
     a, b = _array(c, "prob_a"), _array(c, "prob_b")
     if sum(counts) == 0:
@@ -129,13 +128,14 @@ def _linear(c: Call, x: Tensor, n: int) -> Tensor:
 def _pairs(c: Call, k: Tensor, counts, pairs) -> Tensor:
     """[N, pairs]. Row r of a class's coefficients is for the r-th of the other classes."""
     total, n = sum(counts), len(counts)
-    rows = _need(c, "coefficients", _array(c, "coefficients"), (n - 1) * total).reshape(n - 1, -1)
+    given = _need(c, "coefficients", _array(c, "coefficients"), (n - 1) * total)
+    given = given.reshape(n - 1, total)
     ends = np.cumsum(counts)
     of = [slice(e - count, e) for e, count in zip(ends, counts)]
     weights = np.zeros((total, len(pairs)), np.float32)
     for p, (i, j) in enumerate(pairs):
-        weights[of[i], p] = rows[j - 1, of[i]]
-        weights[of[j], p] = rows[i, of[j]]
+        weights[of[i], p] = given[j - 1, of[i]]
+        weights[of[j], p] = given[i, of[j]]
     return k @ c.b.constant(weights) + _need(c, "rho", _array(c, "rho"), len(pairs))
 
 
@@ -162,11 +162,10 @@ def _coupled(c: Call, p: Tensor, n: int, pairs) -> Tensor:
         r[j, i] = 1 - r[i, j]
     q = [[_entry(r, t, j, n) for j in range(n)] for t in range(n)]
     matrix = c.b.concat(*[c.b.concat(*row, axis=1) for row in q], axis=1)
-    rows = p.shape[0]
-    start = c.scalar(1 / n, F32).expand((rows, n))
-    done = c.scalar(0.0, F32).expand((rows, 1))
+    start = c.scalar(1 / n, F32).expand((p.shape[0], n))
+    done = c.scalar(0.0, F32).expand((p.shape[0], 1))
     turns = c.b.emit("iota", shape=(TURNS,), axis=0, dtype=F32)
-    body = _turn(rows, n)
+    body = _turn(p.shape[0], n)
     result = c.b.emit(
         "scan", Tensor(c.b, start.value), Tensor(c.b, done.value), turns, matrix,
         body=body, states=2, scans=1,
@@ -186,30 +185,30 @@ def _entry(r: dict, t: int, j: int, n: int) -> Tensor:
     return total
 
 
-def _turn(rows, n: int):
+def _turn(size, n: int):
     """One turn over all classes; rows whose error is small enough stay as they are."""
     b = Builder(name="turn")
-    old, was_done = b.input("p", _row(rows, n)), b.input("done", _row(rows, 1))
+    old, was_done = b.input("p", _row(size, n)), b.input("done", _row(size, 1))
     b.input("turn", TensorType(F32, ()))
-    q = b.input("q", _row(rows, n * n)).reshape(rows, n, n)
-    qp = (q * old.reshape(rows, 1, n)).sum(2)
+    q = b.input("q", _row(size, n * n)).reshape(size, n, n)
+    qp = (q * old.reshape(size, 1, n)).sum(2)
     pqp = (old * qp).sum(1, keepdims=True)
     error = b.emit("abs", qp - pqp).max(1, keepdims=True)
     done = b.maximum(was_done, (error < 0.005 / n).cast(F32))
     by_class, marks = q.transpose(1, 0, 2), b.constant(np.eye(n, dtype=np.float32))
-    p, *_ = b.emit("scan", old, qp, pqp, by_class, marks, body=_step(rows, n), states=3, scans=2)
+    p, *_ = b.emit("scan", old, qp, pqp, by_class, marks, body=_step(size, n), states=3, scans=2)
     b.output("p", b.where(done > 0.5, old, p))
     b.output("done", done)
     return b.graph
 
 
-def _step(rows, n: int):
+def _step(size, n: int):
     """One class: p[t] moves to where its equation holds, given the others, and p is scaled to sum
     to 1; Qp and pQp follow without a new product. `mark` is 1 at t."""
     b = Builder(name="step")
-    p, qp = b.input("p", _row(rows, n)), b.input("qp", _row(rows, n))
-    pqp = b.input("pqp", _row(rows, 1))
-    q, mark = b.input("q", _row(rows, n)), b.input("mark", TensorType(F32, (n,)))
+    p, qp = b.input("p", _row(size, n)), b.input("qp", _row(size, n))
+    pqp = b.input("pqp", _row(size, 1))
+    q, mark = b.input("q", _row(size, n)), b.input("mark", TensorType(F32, (n,)))
     own, qp_t = (q * mark).sum(1, keepdims=True), (qp * mark).sum(1, keepdims=True)
     d = (pqp - qp_t) / own
     b.output("p", (p + d * mark) / (1 + d))
@@ -218,8 +217,8 @@ def _step(rows, n: int):
     return b.graph
 
 
-def _row(rows, width: int) -> TensorType:
-    return TensorType(F32, (rows, width))
+def _row(size, width: int) -> TensorType:
+    return TensorType(F32, (size, width))
 
 
 TABLE = {"SVMClassifier": classifier, "SVMRegressor": regressor}

@@ -15,7 +15,7 @@ from ...compiler.ops.scores import transform, two_columns
 from ...compiler.ops.tree import STEPS
 from ...compiler.types import F16, F32, F64, I64
 from .call import Call
-from .labels import class_labels, labelled
+from .ml import class_labels, labelled, rows
 from .trees import LEAF, MEMBER, MODES, Forest, Nodes, build
 
 NEUTRAL = {"SUM": 0.0, "AVERAGE": 0.0, "MIN": np.inf, "MAX": -np.inf}
@@ -54,7 +54,7 @@ def _scores(c: Call, x, nodes, roots, votes: Votes, leaves: int, targets: int, a
         )
     dtype = x.dtype.numpy
     forest = build(nodes, roots, dtype, c.where)
-    _check_features(c, x, forest)
+    x = _with_features(c, x, forest)
     table = votes.table(leaves, targets, aggregate, c.where).astype(dtype)
     start, per_target = _start(forest, table, NEUTRAL[aggregate])
     places = _walk(c, x, forest, start)
@@ -74,7 +74,9 @@ def _scores(c: Call, x, nodes, roots, votes: Votes, leaves: int, targets: int, a
     return total
 
 
-def _check_features(c: Call, x, forest: Forest) -> None:
+def _with_features(c: Call, x, forest: Forest):
+    """x with the features that the trees ask for. Where their number is open, only those are
+    taken, which fails where there are fewer."""
     features = x.shape[1] if x.rank == 2 else None
     low, high = int(forest.feature.min()), int(forest.feature.max())
     if features is None or low < 0 or (isinstance(features, int) and high >= features):
@@ -84,6 +86,9 @@ def _check_features(c: Call, x, forest: Forest) -> None:
             expected=f"x of [N, {high + 1}] or more, features from 0 on",
             received=f"{x.type}, feature {low if low < 0 else high}",
         )
+    if isinstance(features, int):
+        return x
+    return c.b.emit("slice", x, axes=(1,), starts=(0,), steps=(1,), sizes=(high + 1,))
 
 
 def _start(forest: Forest, table: np.ndarray, neutral: float) -> tuple[np.ndarray, bool]:
@@ -120,7 +125,7 @@ def _walk(c: Call, x, forest: Forest, start: np.ndarray):
 # -- the operators of versions 1 and 3 -----------------------------------------------------------
 
 
-def _array(c: Call, name: str, dtype=None) -> np.ndarray:
+def _array(c: Call, name: str) -> np.ndarray:
     """An attribute of floats, or its `_as_tensor` twin, which may hold doubles."""
     tensor = c.attr(f"{name}_as_tensor", None)
     if tensor is not None:
@@ -194,8 +199,7 @@ def _votes(c: Call, kind: str, places: _Places) -> Votes:
 def _compared(c: Call, thresholds: np.dtype):
     """x in the type in which it is compared: f64 where one side is, else f32."""
     x = c.x(0)
-    x = x.cast(F64 if x.dtype == F64 or thresholds == np.float64 else F32)
-    return x.reshape(1, *x.shape) if x.rank == 1 else x
+    return rows(x.cast(F64 if x.dtype == F64 or thresholds == np.float64 else F32))
 
 
 def _with_base(c: Call, scores, base: np.ndarray):

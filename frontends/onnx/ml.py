@@ -1,8 +1,20 @@
-"""Class labels of ai.onnx.ml's classifiers: ints, or strings, which live in Python."""
+"""What the tables of ai.onnx.ml share: rows of features, class labels."""
 
 import numpy as np
 
+from ...compiler.builder import Tensor
 from .call import Call
+
+
+def rows(x: Tensor) -> Tensor:
+    """A vector is one row."""
+    return x.reshape(1, *x.shape) if x.rank == 1 else x
+
+
+def columns(x: Tensor, count: int) -> Tensor:
+    """Rows of `count` features; where the model leaves their number open, this is what it is."""
+    is_open = x.rank == 2 and not isinstance(x.shape[1], int)
+    return x.reshape(x.shape[0], count) if is_open else x
 
 
 def class_labels(c: Call, ints: str, strings: str = "classlabels_strings") -> tuple:

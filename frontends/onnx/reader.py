@@ -106,6 +106,7 @@ class Reader:
 
     def body(self, graph, scope: Scope) -> None:
         """Read a graph's (or function's) initializers and nodes into `scope`."""
+        scope.nodes = graph.node
         weights = self.weights if scope.parent is None else {}
         for tensor in getattr(graph, "initializer", ()):
             raw = weights.get(tensor.name)

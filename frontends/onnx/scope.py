@@ -87,6 +87,7 @@ class Scope:
         self.builder, self.opsets, self.parent, self.prefix = builder, opsets, parent, prefix
         self.attributes = attributes
         self.values: dict[str, Any] = {}
+        self.nodes: Any = () if parent is None else parent.nodes  # of the ONNX graph
         self.captured: dict[Any, Tensor] = {}
         if parent is not None:
             builder.outer = parent.builder.outer

@@ -20,6 +20,7 @@ from . import (
     table_resize,
     table_sequence,
     table_shape,
+    table_training,
     table_window,
 )
 
@@ -43,3 +44,5 @@ TABLE = {
 }
 TABLE |= {("ai.onnx.ml", name): entry for name, entry in table_ml.TABLE.items()}
 TABLE |= {("com.microsoft", name): entry for name, entry in table_microsoft.TABLE.items()}
+TRAINING = "ai.onnx.preview.training"
+TABLE |= {(TRAINING, name): entry for name, entry in table_training.TABLE.items()}

@@ -144,3 +144,8 @@ def zip_map(w: Writer, node: Node):
     labels = node.attrs["labels"]
     kind = "classlabels_strings" if isinstance(labels[0], str) else "classlabels_int64s"
     w.op("ZipMap", operands(w, node), results(w, node), domain=ML, **{kind: list(labels)})
+
+
+def lookup(w: Writer, node: Node):
+    labels = w.constant(np.asarray(node.attrs["labels"], object), stem="labels")
+    w.op("Gather", [labels, *operands(w, node)], results(w, node))

@@ -3,8 +3,10 @@
 import numpy as np
 
 from ...compiler.ir import Node
+from ...compiler.types import F64
 from . import write_composite as composite
 from . import write_move as move
+from . import write_rules as rules
 from . import write_window as window
 from .proto import ELEMENT_TYPE_OF
 from .write_common import operands, results, simple
@@ -27,10 +29,27 @@ def not_equal(w: Writer, node: Node):
 
 
 def shift(direction: str):
+    """ONNX shifts unsigned ints only: to the left, signs do not matter."""
+
     def entry(w: Writer, node: Node):
+        if direction == "RIGHT" and node.outputs[0].dtype.kind == "i":
+            w.inline(node, rules.arithmetic_shift)
+            return
         w.op("BitShift", operands(w, node), results(w, node), direction=direction)
 
     return entry
+
+
+def relu(w: Writer, node: Node):
+    unsigned = node.outputs[0].dtype.kind == "u"
+    w.op("Identity" if unsigned else "Relu", operands(w, node), results(w, node))
+
+
+def celu(w: Writer, node: Node):
+    if node.outputs[0].dtype == F64:
+        w.inline(node, rules.celu)
+        return
+    w.op("Celu", operands(w, node), results(w, node), alpha=node.attrs["alpha"])
 
 
 def mod(w: Writer, node: Node):
@@ -88,7 +107,7 @@ def top_k(w: Writer, node: Node):
 
 _SAME = (
     "exp log sqrt reciprocal sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh erf "
-    "sigmoid softplus softsign floor ceil round neg abs sign relu not mish identity where add sub "
+    "sigmoid softplus softsign floor ceil round neg abs sign not mish identity where add sub "
     "mul div pow equal less greater and or xor clip"
 )
 TABLE = {name: simple(name.capitalize()) for name in _SAME.split()} | {
@@ -105,7 +124,8 @@ TABLE = {name: simple(name.capitalize()) for name in _SAME.split()} | {
     "isinf": simple("IsInf"),
     "elu": simple("Elu", alpha="alpha"),
     "selu": simple("Selu", alpha="alpha", gamma="gamma"),
-    "celu": simple("Celu", alpha="alpha"),
+    "celu": celu,
+    "relu": relu,
     "leaky_relu": simple("LeakyRelu", alpha="alpha"),
     "thresholded_relu": simple("ThresholdedRelu", alpha="alpha"),
     "hard_sigmoid": simple("HardSigmoid", alpha="alpha", beta="beta"),
@@ -192,4 +212,7 @@ TABLE = {name: simple(name.capitalize()) for name in _SAME.split()} | {
     "zip_map": composite.zip_map,
     "if": composite.if_,
     "scan": composite.scan,
+    "lookup": composite.lookup,
+    "winograd_input": rules.by_rule(rules.winograd_input),
+    "winograd_output": rules.by_rule(rules.winograd_output),
 }

@@ -9,34 +9,25 @@ in opset 21.
 """
 
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import helper
 
 from ...compiler.builder import Builder
 from ...compiler.dims import Sym
 from ...compiler.errors import UnsupportedError, UsageError
 from ...compiler.ir import Graph, Node, Value
 from ...compiler.ops.registry import Expand
-from ...compiler.types import (
-    DTYPES,
-    F32,
-    I32,
-    DType,
-    MapType,
-    SequenceType,
-    TensorType,
-    Type,
-)
-from .proto import ELEMENT_TYPE_OF
+from ...compiler.types import DType, TensorType
 from .values import at_least
 from .write_file import check, replace, tensor, write_external
+from .write_types import NewerOpset, newer_opset, refused, schema_types, type_proto, wider
 
 OPSET, IR_VERSION = 21, 10
 _DOMAINS = {"ai.onnx.ml": 3}
+_KNOWN = ("", "ai.onnx.ml", "ai.onnx.preview.training")
 EXTERNAL = 1_500_000_000  # bytes of weights from which on they go to a file beside the model
 
 
@@ -48,8 +39,7 @@ def write(
     Weights of more than `external_bytes` in all go to `<path>.data`. The file appears whole or
     not at all. Raises UnsupportedError naming an op that ONNX cannot say.
     """
-    writer = Writer(graph)
-    model = writer.model()
+    writer, model = _written(graph)
     weights = sum(a.nbytes for a in writer.arrays.values())
     if weights <= external_bytes:
         for name, array in writer.arrays.items():
@@ -69,10 +59,21 @@ def write(
     return model
 
 
+def _written(graph: Graph) -> tuple["Writer", onnx.ModelProto]:
+    """In the first opset, from OPSET on, that has all operators and dtypes of the graph."""
+    opset = OPSET
+    while True:
+        try:
+            writer = Writer(graph, opset)
+            return writer, writer.model()
+        except NewerOpset as needed:
+            opset = needed.opset
+
+
 class Writer:
     """State of one model: names, initializers, and nodes of the graph being written."""
 
-    def __init__(self, graph: Graph):
+    def __init__(self, graph: Graph, opset: int = OPSET):
         self.graph = graph
         self.names: dict[Value, str] = {}
         self.taken: set[str] = set()
@@ -82,7 +83,7 @@ class Writer:
         self.prologue: list[onnx.NodeProto] = []
         self.sizes: dict[object, str] = {}
         self.origin: str | None = None
-        self.domains: dict[str, int] = {"": OPSET}
+        self.domains: dict[str, int] = {"": opset}
 
     def model(self) -> onnx.ModelProto:
         graph = self.graph
@@ -98,10 +99,12 @@ class Writer:
             outputs.append(helper.make_value_info(name, type_proto(value.type)))
         inputs = [helper.make_value_info(self.names[v], type_proto(v.type)) for v in graph.inputs]
         proto = helper.make_graph(self.prologue + self.nodes, graph.name or "main", inputs, outputs)
+        opsets = [helper.make_opsetid(d, v) for d, v in self.domains.items()]
+        known = [o for o in opsets if o.domain in _KNOWN]
         model = helper.make_model(
             proto,
-            opset_imports=[helper.make_opsetid(d, v) for d, v in self.domains.items()],
-            ir_version=IR_VERSION,
+            opset_imports=opsets,
+            ir_version=max(IR_VERSION, helper.find_min_ir_version_for(known)),
             producer_name="tessel",
         )
         helper.set_model_props(model, graph.metadata)
@@ -153,34 +156,39 @@ class Writer:
             return
         mark = len(self.nodes)
         entry(self, node)
-        refused = self._refused_dtype(node, mark)
-        if refused is not None:
-            del self.nodes[mark:]
-            self._widen(node, refused)
-
-    def _refused_dtype(self, node: Node, mark: int) -> DType | None:
-        """A dtype of the operands that ONNX does not allow in the nodes just written."""
+        written = self.nodes[mark:]
         dtypes = {
             self.name(v): v.dtype
             for v in (*node.inputs, *node.outputs)
             if v is not None and isinstance(v.type, TensorType)
         }
-        for written in self.nodes[mark:]:
-            schema = _schema(written.domain, written.op_type, self.domains[written.domain])
-            for names, formal in [(written.input, schema[0]), (written.output, schema[1])]:
-                for i, name in enumerate(names):
-                    allowed = formal[min(i, len(formal) - 1)] if formal else ()
-                    if name in dtypes and _type_text(dtypes[name]) not in allowed:
-                        return dtypes[name]
-        return None
+        for proto in written:
+            version = self.domains[proto.domain]
+            if proto.domain not in _KNOWN:
+                continue
+            if schema_types(proto.domain, proto.op_type, version) is None:
+                self._lift(node, proto, dtypes)
+            dtype = refused(proto, dtypes, version)
+            if dtype is not None:
+                del self.nodes[mark:]
+                self._widen(node, dtype, proto, dtypes)
+                return
 
-    def _widen(self, node: Node, dtype: DType) -> None:
-        """cast(op(cast(x)))"""
-        wide = _wider(node.op.name, dtype)
-        if wide is None:
+    def _lift(self, node: Node, proto: onnx.NodeProto, dtypes) -> None:
+        """Start again in an opset that has this node, if there is one."""
+        opset = newer_opset(proto, dtypes, self.domains[proto.domain])
+        if opset is None:
+            names = ", ".join(sorted({str(d) for d in dtypes.values()}))
             raise UnsupportedError(
-                f"ONNX has no {node.op.name} of {dtype}", where=node.where, received=node
+                f"ONNX has no {node.op.name} of {names}", where=node.where, received=node
             )
+        raise NewerOpset(opset)
+
+    def _widen(self, node: Node, dtype: DType, proto: onnx.NodeProto, dtypes) -> None:
+        """cast(op(cast(x)))"""
+        wide = wider(node.op.name, dtype)
+        if wide is None:
+            self._lift(node, proto, dtypes)
 
         def rule(b, *tensors, **attrs):
             tensors = [x.cast(wide) if x is not None and x.dtype == dtype else x for x in tensors]
@@ -321,32 +329,3 @@ class Writer:
         proto = helper.make_graph(self.nodes, self.unique(graph.name), inputs, outputs)
         self.nodes = nodes
         return proto
-
-
-@cache
-def _schema(domain: str, op_type: str, version: int) -> tuple[list, list]:
-    """The types allowed for each operand and result."""
-    schema = onnx.defs.get_schema(op_type, version, domain)
-    return [i.types for i in schema.inputs], [o.types for o in schema.outputs]
-
-
-def _type_text(dtype: DType) -> str:
-    return f"tensor({TensorProto.DataType.Name(ELEMENT_TYPE_OF[dtype]).lower()})"
-
-
-def _wider(op: str, dtype: DType) -> DType | None:
-    """A dtype in which `op` gives the same result, cast back."""
-    if op == "shift_left":
-        return {"i": DTYPES.get(f"u{dtype.bits}")}.get(dtype.kind)
-    if dtype.is_float and dtype.bits < 32:
-        return F32
-    return I32 if dtype.is_int and dtype.bits < 32 else None
-
-
-def type_proto(type: Type) -> onnx.TypeProto:
-    if isinstance(type, SequenceType):
-        return helper.make_sequence_type_proto(type_proto(type.element))
-    if isinstance(type, MapType):
-        return helper.make_map_type_proto(ELEMENT_TYPE_OF[type.key], type_proto(type.value))
-    shape = [str(d) if isinstance(d, Sym) else d for d in type.shape]
-    return helper.make_tensor_type_proto(ELEMENT_TYPE_OF[type.dtype], shape)

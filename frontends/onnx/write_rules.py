@@ -1,0 +1,130 @@
+"""Ops that ONNX lacks, or lacks for some dtypes or attributes, said by other ops of ours."""
+
+import itertools
+
+from ...compiler.builder import Builder, Tensor
+from ...compiler.dims import prod
+from ...compiler.ir import Node
+from ...compiler.ops import winograd
+from ...compiler.ops.windows import window_attrs, window_sizes
+from ...compiler.types import DTYPES
+from .writer import Writer
+
+
+def by_rule(rule):
+    """An entry that writes what `rule(b, *operands, **attributes)` builds."""
+
+    def entry(w: Writer, node: Node):
+        w.inline(node, rule)
+
+    return entry
+
+
+# -- elementwise --------------------------------------------------------------------------
+
+
+def arithmetic_shift(b: Builder, x: Tensor, y: Tensor):
+    """floor(x / 2^y) of signed x: the bits of negative x are turned, shifted and turned back."""
+    unsigned, zero = DTYPES[f"u{x.dtype.bits}"], b.scalar(0, x.dtype)
+    sign = b.where(x < zero, b.scalar(-1, x.dtype), zero)
+    bits = b.bitwise_xor(x, sign).cast(unsigned)
+    shifted = b.shift_right(bits, y.cast(unsigned)).cast(x.dtype)
+    return b.bitwise_xor(shifted, sign)
+
+
+def celu(b: Builder, x: Tensor, *, alpha: float):
+    """max(x, 0) + min(0, alpha * (e^(x / alpha) - 1))"""
+    zero = b.scalar(0, x.dtype)
+    low = (b.exp(b.minimum(x, zero) * (1 / alpha)) - 1) * alpha
+    return b.where(x > zero, x, low)
+
+
+# -- windows ------------------------------------------------------------------------------
+
+
+def conv_by_products(b: Builder, x, w, bias=None, *, strides, pads, dilations, group,
+                     channels_last=False):  # fmt: skip
+    """y = sum over taps k of w[:, :, k] @ x[:, :, k + stride * p]: a matrix product for each."""
+    rank = x.rank
+    if channels_last:
+        x = x.transpose(0, rank - 1, *range(1, rank - 1))
+        w = w.transpose(rank - 1, rank - 2, *range(rank - 2))
+    kernel, outputs = w.shape[2:], w.shape[0]
+    strides, pads, dilations = window_attrs(rank - 2, kernel, strides, pads, dilations)
+    sizes = window_sizes(x.shape[2:], kernel, strides, pads, dilations)
+    if any(pads):
+        begin, end = pads[: rank - 2], pads[rank - 2 :]
+        x = b.pad(x, pads=(0, 0, *begin, 0, 0, *end))
+    w = w.reshape(group, outputs // group, *w.shape[1:])
+    total = None
+    for tap in itertools.product(*map(range, kernel)):
+        starts = tuple(k * d for k, d in zip(tap, dilations))
+        seen = b.slice(
+            x, axes=tuple(range(2, rank)), starts=starts, steps=tuple(strides), sizes=tuple(sizes)
+        )
+        columns = seen.reshape(x.shape[0], group, x.shape[1] // group, prod(sizes))
+        part = b.matmul(w[(..., *tap)], columns)
+        total = part if total is None else total + part
+    y = total.reshape(x.shape[0], outputs, *sizes)
+    if bias is not None:
+        y = y + bias.reshape(outputs, *[1] * (rank - 2))
+    return y.transpose(0, *range(2, rank), 1) if channels_last else y
+
+
+def unpool(b: Builder, y: Tensor, indices: Tensor, *, sizes, **_):
+    """Every y is added at its index of the whole result."""
+    shape = (*y.shape[:2], *sizes)
+    zeros = b.expand(b.scalar(0, y.dtype), shape=(prod(shape),))
+    total = prod(y.shape)
+    flat = b.scatter_elements(
+        zeros, indices.reshape(total), y.reshape(total), axis=0, reduction="add"
+    )
+    return flat.reshape(shape)
+
+
+# -- Winograd's convolutions ----------------------------------------------------------------
+
+
+def winograd_input(b: Builder, x: Tensor, *, tile: int):
+    """Bᵗ d B: the a x a windows, a strided slice for each of their places, times B on both axes."""
+    _, _, b_t = winograd.matrices(tile)
+    a = len(b_t)
+    n, h, w, c = x.shape
+    counts = ((h - 2) // tile, (w - 2) // tile)
+    places = [
+        b.slice(x, axes=(1, 2), starts=place, steps=(tile, tile), sizes=counts)
+        for place in itertools.product(range(a), range(a))
+    ]
+    windows = b.concat(*[p.reshape(1, *p.shape) for p in places], axis=0)
+    windows = windows.reshape(a, a, n, *counts, c)
+    m = b.constant(b_t.astype(x.dtype.numpy))
+    return b.einsum(m, m, windows, equation="pi,qj,ijnyxc->pqnyxc")
+
+
+def winograd_output(b: Builder, m: Tensor, *, tile: int, sizes):
+    """Aᵗ m A of every block; blocks become rows and columns, of which `sizes` stay."""
+    a_t, _, _ = winograd.matrices(tile)
+    matrix = b.constant(a_t.astype(m.dtype.numpy))
+    _, _, n, h, w, c = m.shape
+    y = b.einsum(matrix, matrix, m, equation="ip,jq,pqnyxo->nyixjo")
+    y = y.reshape(n, h * tile, w * tile, c)
+    return b.slice(y, axes=(1, 2), starts=(0, 0), steps=(1, 1), sizes=tuple(sizes))
+
+
+# -- choices ------------------------------------------------------------------------------
+
+
+def is_plain_unpool(node: Node) -> bool:
+    """Whether MaxUnpool says it: windows do not overlap, and give the size by themselves."""
+    a, rank = node.attrs, node.inputs[0].rank - 2
+    strides = a["strides"] or (1,) * rank
+    pads = a["pads"] or (0,) * 2 * rank
+    dilations = a["dilations"] or (1,) * rank
+    sizes = tuple(
+        (d - 1) * s - low - high + k
+        for d, s, low, high, k in zip(
+            node.inputs[0].shape[2:], strides, pads, pads[rank:], a["kernel"]
+        )
+    )
+    apart = all(s >= k and e == 1 for s, k, e in zip(strides, a["kernel"], dilations))
+    return apart and sizes == tuple(a["sizes"])

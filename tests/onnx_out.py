@@ -52,7 +52,8 @@ def cases(every: int = 1, pattern: str = "") -> Iterator[Case]:
     chosen = [c for c in found if re.search(pattern, c.name)]
     for case in chosen[::every]:
         if case.model is not None:
-            yield Case(case.name, case.model, list(case.data_sets), case.rtol, case.atol)
+            sets = [tuple([*map(_plain, x)] for x in pair) for pair in case.data_sets]
+            yield Case(case.name, case.model, sets, case.rtol, case.atol)
         elif case.model_dir is not None:
             folder = Path(case.model_dir)
             model = onnx.load(folder / "model.onnx")
@@ -75,6 +76,13 @@ def _data_set(model, folder: Path) -> tuple[list, list]:
         ]
 
     return load("input", fed_inputs(model)), load("output", model.graph.output)
+
+
+def _plain(x):
+    """A value of a data set as arrays; sequences and absent values stay."""
+    if isinstance(x, TensorProto):
+        return numpy_helper.to_array(x)
+    return np.asarray(x) if isinstance(x, (np.generic, int, float, str)) else x
 
 
 def _decode(data: bytes, type: onnx.TypeProto):

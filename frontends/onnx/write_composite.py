@@ -1,8 +1,11 @@
 """Normalisations, recurrent, quantised and classical ops, and regions in ONNX."""
 
+import math
+
 import numpy as np
 
-from ...compiler.dims import is_static
+from ...compiler.dims import Sym, is_static
+from ...compiler.errors import UnsupportedError
 from ...compiler.ir import Node
 from .proto import ELEMENT_TYPE_OF
 from .write_common import around, operands, plain, results
@@ -100,10 +103,15 @@ def resize(w: Writer, node: Node):
     a = node.attrs
     f32 = {"dtype": np.float32}
     roi = w.constant(a["roi"], **f32) if a["roi"] else ""
-    if a["scales"]:
+    attrs = {}
+    if not a["scales"]:
+        rest = ["", w.ints(a["sizes"])]
+    elif _is_scaled(node):
         rest = [w.constant(a["scales"], **f32)]
     else:
-        rest = ["", w.ints(a["sizes"])]
+        axes, sizes = _one_scale(node)
+        rest = ["", w.ints(sizes)]
+        attrs = {"axes": axes, "keep_aspect_ratio_policy": "not_smaller"}
     w.op(
         "Resize",
         [*operands(w, node), roi, *rest],
@@ -114,6 +122,34 @@ def resize(w: Writer, node: Node):
         cubic_coeff_a=a["cubic_coeff"],
         exclude_outside=int(a["exclude_outside"]),
         extrapolation_value=a["extrapolation_value"],
+        **attrs,
+    )
+
+
+def _is_scaled(node: Node) -> bool:
+    """Whether the sizes are those that ONNX computes from the scales."""
+    shape, sizes = node.inputs[0].shape, node.attrs["sizes"]
+    return all(
+        isinstance(d, Sym) or math.floor(d * np.float32(s)) == size
+        for d, s, size in zip(shape, node.attrs["scales"], sizes)
+    )
+
+
+def _one_scale(node: Node) -> tuple[list[int], list[int]]:
+    """Axes and sizes of which ONNX computes one scale for all axes, rounding what it gives."""
+    shape, a = node.inputs[0].shape, node.attrs
+    axes = [i for i, s in enumerate(a["scales"]) if s != 1]
+    scales = {a["scales"][i] for i in axes}
+    if len(scales) == 1 and all(isinstance(shape[i], int) for i in axes):
+        (scale,) = scales
+        for i in axes:
+            size = round(shape[i] * scale)
+            if size > 0 and abs(size / shape[i] - scale) < 1e-12:
+                return axes, [size if j == i else 1 for j in axes]
+    raise UnsupportedError(
+        "ONNX has no resize of such sizes and scales",
+        where=node.where,
+        received=f"{list(shape)} to {list(a['sizes'])} by {list(a['scales'])}",
     )
 
 

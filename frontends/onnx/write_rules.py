@@ -7,7 +7,7 @@ from ...compiler.dims import prod
 from ...compiler.ir import Node
 from ...compiler.ops import winograd
 from ...compiler.ops.windows import window_attrs, window_sizes
-from ...compiler.types import DTYPES
+from ...compiler.types import DTYPES, I32
 from .writer import Writer
 
 
@@ -25,11 +25,21 @@ def by_rule(rule):
 
 def arithmetic_shift(b: Builder, x: Tensor, y: Tensor):
     """floor(x / 2^y) of signed x: the bits of negative x are turned, shifted and turned back."""
+    if x.dtype.bits < 32:
+        return arithmetic_shift(b, x.cast(I32), y.cast(I32)).cast(x.dtype)
     unsigned, zero = DTYPES[f"u{x.dtype.bits}"], b.scalar(0, x.dtype)
     sign = b.where(x < zero, b.scalar(-1, x.dtype), zero)
     bits = b.bitwise_xor(x, sign).cast(unsigned)
     shifted = b.shift_right(bits, y.cast(unsigned)).cast(x.dtype)
     return b.bitwise_xor(shifted, sign)
+
+
+def float_mod(b: Builder, x: Tensor, y: Tensor, *, fmod: bool):
+    """The remainder with the divisor's sign, from the one with the dividend's, which is exact."""
+    zero = b.scalar(0, x.dtype)
+    r = b.mod(x, y, fmod=True)
+    other = b.where((r < zero) ^ (y < zero), r + y, r)
+    return b.where(b.equal(r, zero), b.where(y < zero, b.scalar(-0.0, x.dtype), zero), other)
 
 
 def celu(b: Builder, x: Tensor, *, alpha: float):
@@ -69,6 +79,15 @@ def conv_by_products(b: Builder, x, w, bias=None, *, strides, pads, dilations, g
     if bias is not None:
         y = y + bias.reshape(outputs, *[1] * (rank - 2))
     return y.transpose(0, *range(2, rank), 1) if channels_last else y
+
+
+def conv_transpose_beyond(b: Builder, x, w, bias=None, *, pads, **attrs):
+    """Negative pads: zeros around the result, the bias after them."""
+    n = x.rank - 2
+    y = b.conv_transpose(x, w, pads=tuple(max(p, 0) for p in pads), **attrs)
+    more = [max(-p, 0) for p in pads]
+    y = b.pad(y, pads=(0, 0, *more[:n], 0, 0, *more[n:]))
+    return y if bias is None else y + bias.reshape(-1, *[1] * n)
 
 
 def unpool(b: Builder, y: Tensor, indices: Tensor, *, sizes, **_):

@@ -53,13 +53,11 @@ def celu(w: Writer, node: Node):
 
 
 def mod(w: Writer, node: Node):
-    """ONNX has the sign of the divisor for ints only: x - floor(x / y) * y for floats."""
-    x, y = operands(w, node)
+    """ONNX has the sign of the divisor for ints only."""
     if node.attrs["fmod"] or not node.outputs[0].dtype.is_float:
-        w.op("Mod", [x, y], results(w, node), fmod=int(node.attrs["fmod"]))
+        w.op("Mod", operands(w, node), results(w, node), fmod=int(node.attrs["fmod"]))
         return
-    floor = w.op("Floor", [w.op("Div", [x, y])])
-    w.op("Sub", [x, w.op("Mul", [floor, y])], results(w, node))
+    w.inline(node, rules.float_mod)
 
 
 def cast(w: Writer, node: Node):

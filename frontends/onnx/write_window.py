@@ -55,6 +55,9 @@ def conv(op_type: str, weights: int = 1):
 
 
 def conv_transpose(w: Writer, node: Node):
+    if any(isinstance(p, int) and p < 0 for p in node.attrs["pads"]):
+        w.inline(node, rules.conv_transpose_beyond)
+        return
     extra = {}
     if any(node.attrs["output_padding"]):
         need_static(node, "output_padding")

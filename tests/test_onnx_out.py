@@ -2,7 +2,9 @@
 back and that ONNX Runtime runs with the same results."""
 
 import numpy as np
+import onnx
 import pytest
+import tessel
 from tessel.compiler.builder import Builder
 from tessel.compiler.interpret import interpret
 from tessel.compiler.ops.registry import OPS
@@ -10,6 +12,7 @@ from tessel.compiler.types import F32, TensorType, dtype_of, tensor_type_of
 from tessel.frontends.onnx.reader import read
 from tessel.frontends.onnx.writer import write
 
+from .onnx_models import assert_equal, model, onnxruntime, rand
 from .onnx_out import by_onnxruntime, cases, difference, outcome
 
 # what ONNX leaves open, or ONNX Runtime does differently: samples that are not compared with it
@@ -88,3 +91,32 @@ def test_cases_of_onnx_survive():
     lost = {n: o for n, o in found.items() if o[0] in ("differ", "refused", "unwritten")}
     assert not lost
     assert sum(o[0] == "agree" for o in found.values()) > 100
+
+
+# -- names of the package -----------------------------------------------------------------
+
+FUSED = "c = Constant <value_float = 1.0> () h = Mul(x, c) y = Relu(h)"
+
+
+def test_to_onnx_writes_the_optimised_model(tmp_path):
+    proto, x = model(FUSED, inputs="float[N,3] x", outputs="float[N,3] y"), rand(2, 3)
+    optimised = tessel.to_onnx(proto, tmp_path / "m.onnx")
+    assert [n.op_type for n in optimised.graph.node] == ["Relu"]
+    assert [n.op_type for n in tessel.to_onnx(proto, opt_level=0).graph.node] == ["Mul", "Relu"]
+    onnx.checker.check_model(str(tmp_path / "m.onnx"), full_check=True)
+    assert_equal(onnxruntime(optimised, x), onnxruntime(proto, x))
+    assert str(tessel.from_onnx(tmp_path / "m.onnx").inputs[0].type) == "f32[N,3]"
+    fixed = tessel.to_onnx(proto, shapes={"x": (2, 3)})
+    assert str(tessel.from_onnx(fixed).inputs[0].type) == "f32[2,3]"
+
+
+def test_convolutions_stay_channels_first(tmp_path):
+    """The layout that the CPU backend wants is no part of the model."""
+    from tessel.tools import cli
+
+    source, path = tmp_path / "m.onnx", tmp_path / "out.onnx"
+    inputs = "float[1,2,8,8] x, float[4,2,3,3] w"
+    onnx.save(model("y = Conv(x, w)", inputs=inputs, outputs="float[1,4,6,6] y"), source)
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["compile", str(source), "--emit", "onnx", "-o", str(path)])
+    assert [n.op_type for n in onnx.load(path).graph.node] == ["Conv"]

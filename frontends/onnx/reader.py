@@ -24,6 +24,7 @@ from .call import Call
 from .findings import Findings
 from .needs import known_input
 from .scope import FAILED, UNDEFINED, Scope, Sequence
+from .survey import survey
 from .table import TABLE
 from .values import Known, KnownBuilder
 
@@ -58,6 +59,7 @@ class Reader:
         self.functions = {(_domain(f.domain), f.name): f for f in self.model.functions}
         self.inlining: list[tuple[str, str]] = []
         self.notes: dict[str, list[str]] = {}
+        self.seen: dict[int, object] = {}  # nodes that were met, by id
 
     def read(self, shapes: dict[str, tuple], values: dict[str, object]) -> Graph:
         graph = self.model.graph
@@ -223,6 +225,7 @@ class Reader:
         version = scope.opsets.get(domain)
         context = (node.op_type, domain, version)
         results: list = [FAILED] * len(node.output)
+        self.seen[id(node)] = node
         try:
             operands = [self._operand(n, scope, where, later, index) for n in node.input]
             entry = self._entry(node, domain, version, where)
@@ -233,6 +236,8 @@ class Reader:
         except TesselError as error:
             shown = operands if "operands" in locals() else []
             self.findings.add(error, context, shown, where)
+        if FAILED in results:
+            survey(self, node, where, scope.opsets)
         for name, value in zip(node.output, results):
             if not name:
                 continue

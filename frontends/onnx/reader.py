@@ -59,7 +59,7 @@ class Reader:
         self.functions = {(_domain(f.domain), f.name): f for f in self.model.functions}
         self.inlining: list[tuple[str, str]] = []
         self.notes: dict[str, list[str]] = {}
-        self.seen: dict[int, object] = {}  # nodes that were met, by id
+        self.seen, self.scope = {}, None  # nodes that were met, by id; names of the model's graph
 
     def read(self, shapes: dict[str, tuple], values: dict[str, object]) -> Graph:
         graph = self.model.graph
@@ -69,7 +69,7 @@ class Reader:
             raise ModelError("the model has no outputs", where=self.where)
         builder = KnownBuilder(name=graph.name or "main")
         builder.graph.metadata = {p.key: p.value for p in self.model.metadata_props}
-        scope = Scope(builder, self._opsets())
+        self.scope = scope = Scope(builder, self._opsets())
         self.graph = builder.graph
         self._inputs(graph, scope, shapes, values)
         self.body(graph, scope)

@@ -111,12 +111,12 @@ def from_onnx(model, *, shapes=None, values=None) -> "Graph":
     return read(model, shapes, values)
 
 
-def to_onnx(model, path=None, *, shapes=None, values=None, opt_level=2):
+def to_onnx(model, path=None, *, shapes=None, values=None, opt_level=2, opset=21):
     """A model (see `compile`) as an `onnx.ModelProto`, optimised; written to `path` if given.
 
-    Operators are those of the ONNX standard; what it lacks is written as what it is made of.
-    Weights of more than 1.5 GB go to `<path>.data`. `opt_level=0` keeps the graph as it is. Raises
-    UnsupportedError for what ONNX cannot say.
+    Operators are those of the ONNX standard from `opset` on; what it lacks is written as what it is
+    made of. Weights of more than 1.5 GB go to `<path>.data`. `opt_level=0` keeps the graph as it
+    is. Raises UnsupportedError for what ONNX cannot say.
     """
     from .compiler.passes.base import run_pipeline
     from .compiler.passes.pipelines import default_pipeline
@@ -124,7 +124,8 @@ def to_onnx(model, path=None, *, shapes=None, values=None, opt_level=2):
     from .runtime.build import check_options
 
     check_options(opt_level)
-    return write(run_pipeline(read(model, shapes, values), default_pipeline(opt_level)), path)
+    graph = run_pipeline(read(model, shapes, values), default_pipeline(opt_level))
+    return write(graph, path, opset=opset)
 
 
 def load(path, *, native=True, threads=None, cache=None) -> "Executable":

@@ -6,6 +6,7 @@ import onnx
 import pytest
 import tessel
 from tessel.compiler.builder import Builder
+from tessel.compiler.errors import UsageError
 from tessel.compiler.interpret import interpret
 from tessel.compiler.ops.registry import OPS
 from tessel.compiler.types import F32, TensorType, dtype_of, tensor_type_of
@@ -57,14 +58,20 @@ def _assert_same(got, want, sample) -> None:
         assert difference([g], [w], step, max(sample.atol, 1e-5)) is None
 
 
+NEWEST = onnx.defs.onnx_opset_version()
+
+
+@pytest.mark.parametrize("opset", [21, NEWEST])
 @pytest.mark.parametrize("name", sorted(OPS))
-def test_every_op_is_written_and_read_back(name):
+def test_every_op_is_written_and_read_back(name, opset):
     """`write` runs ONNX's checker with shape inference."""
     for sample in OPS[name].samples():
         graph = _graph(OPS[name], sample)
         arrays = [np.asarray(x) for x in sample.inputs if x is not None]
         want = interpret(graph, arrays)
-        _assert_same(interpret(read(write(graph)), arrays), want, sample)
+        proto = write(graph, opset=opset)
+        assert proto.opset_import[0].version >= opset
+        _assert_same(interpret(read(proto), arrays), want, sample)
 
 
 @pytest.mark.parametrize("name", sorted(OPS))
@@ -82,6 +89,23 @@ def test_onnxruntime_agrees_on_every_op(name):
         except Exception:  # it has many classes of them, and not one in common
             continue
         _assert_same(got, interpret(graph, arrays), sample)
+
+
+def test_later_opsets_keep_what_is_fused():
+    b = Builder()
+    q, k, v = (b.input(n, "f32[1,2,3,4]") for n in "qkv")
+    h = b.attention(q, k, v, scale=0.5)
+    b.output("y", b.silu(b.rms_norm(h, axis=-1)))
+    types = [n.op_type for n in write(b.graph, opset=24).graph.node]
+    assert types == ["Attention", "RMSNormalization", "Swish"]
+    assert "MatMul" in [n.op_type for n in write(b.graph).graph.node]
+    assert [n.op.name for n in read(write(b.graph, opset=24)).nodes][:2] == [
+        "attention",
+        "constant",
+    ]
+    for opset in (20, NEWEST + 1):
+        with pytest.raises(UsageError, match="no such opset"):
+            write(b.graph, opset=opset)
 
 
 @pytest.mark.slow

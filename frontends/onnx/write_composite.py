@@ -28,6 +28,33 @@ def layer_norm(w: Writer, node: Node):
     w.op("LayerNormalization", [x, scale, bias], results(w, node), **attrs)
 
 
+def rms_norm(w: Writer, node: Node):
+    """An operator since opset 23, which needs the scale."""
+    rest = node.inputs[0].shape[node.attrs["axis"] :]
+    if w.opset < 23 or not is_static(rest):
+        w.expand(node)
+        return
+    x, *scale = operands(w, node)
+    scale = scale or [w.constant(np.ones(rest, node.outputs[0].dtype.numpy))]
+    attrs = {"axis": node.attrs["axis"], "epsilon": node.attrs["epsilon"]}
+    w.op("RMSNormalization", [x, *scale], results(w, node), **attrs)
+
+
+def attention(w: Writer, node: Node):
+    """An operator since opset 23; with a mask it gives 0, not NaN, where no key counts."""
+    masked = len(node.inputs) > 3
+    if w.opset < 23 or masked or (node.attrs["is_causal"] and not _is_square(node)):
+        w.expand(node)
+        return
+    attrs = {"scale": node.attrs["scale"], "is_causal": int(node.attrs["is_causal"])}
+    w.op("Attention", operands(w, node), results(w, node), **attrs)
+
+
+def _is_square(node: Node) -> bool:
+    """As many queries as keys: readers align the causal mask of others in different ways."""
+    return node.inputs[0].shape[2] == node.inputs[1].shape[2]
+
+
 def batch_norm(w: Writer, node: Node):
     x, *statistics = operands(w, node)
     epsilon = node.attrs["epsilon"]

@@ -21,6 +21,9 @@ def rsqrt(w: Writer, node: Node):
 
 def silu(w: Writer, node: Node):
     (x,) = operands(w, node)
+    if w.opset >= 24:
+        w.op("Swish", [x], results(w, node))
+        return
     w.op("Mul", [x, w.op("Sigmoid", [x])], results(w, node))
 
 
@@ -190,6 +193,8 @@ TABLE = {name: simple(name.capitalize()) for name in _SAME.split()} | {
     "dims": move.dims_,
     "constant": move.constant,
     "layer_norm": composite.layer_norm,
+    "rms_norm": composite.rms_norm,
+    "attention": composite.attention,
     "batch_norm": composite.batch_norm,
     "instance_norm": simple("InstanceNormalization", epsilon="epsilon"),
     "group_norm": simple("GroupNormalization", num_groups="groups", epsilon="epsilon"),

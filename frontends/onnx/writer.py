@@ -4,8 +4,8 @@
 
 Each op is written by its entry in `write_table.TABLE`; a composite without one is expanded into
 other ops first. Static attributes become constant operands; symbolic dims become dim_params, and
-where their sizes are needed as data they are computed from the shapes of the inputs. Values are
-in opset 21.
+where their sizes are needed as data they are computed from the shapes of the inputs. The model is
+in opset 21, or in a later one if asked for or where an operator or a dtype needs it.
 """
 
 from collections.abc import Sequence
@@ -32,14 +32,25 @@ EXTERNAL = 1_500_000_000  # bytes of weights from which on they go to a file bes
 
 
 def write(
-    graph: Graph, path: "str | Path | None" = None, *, external_bytes: int = EXTERNAL
+    graph: Graph,
+    path: "str | Path | None" = None,
+    *,
+    opset: int = OPSET,
+    external_bytes: int = EXTERNAL,
 ) -> onnx.ModelProto:
     """The ONNX model of `graph`, checked; written to `path` if given.
 
-    Weights of more than `external_bytes` in all go to `<path>.data`. The file appears whole or
-    not at all. Raises UnsupportedError naming an op that ONNX cannot say.
+    Its opset is the first from `opset` on that has all operators and dtypes of the graph. Weights
+    of more than `external_bytes` in all go to `<path>.data`. The file appears whole or not at all.
+    Raises UnsupportedError naming an op that ONNX cannot say, UsageError for an opset that is not
+    written.
     """
-    writer, model = _written(graph)
+    newest = onnx.defs.onnx_opset_version()
+    if not OPSET <= opset <= newest:
+        raise UsageError(
+            "no such opset can be written", expected=f"{OPSET} to {newest}", received=opset
+        )
+    writer, model = _written(graph, opset)
     weights = sum(a.nbytes for a in writer.arrays.values())
     if weights <= external_bytes:
         for name, array in writer.arrays.items():
@@ -59,9 +70,8 @@ def write(
     return model
 
 
-def _written(graph: Graph) -> tuple["Writer", onnx.ModelProto]:
-    """In the first opset, from OPSET on, that has all operators and dtypes of the graph."""
-    opset = OPSET
+def _written(graph: Graph, opset: int) -> tuple["Writer", onnx.ModelProto]:
+    """In the first opset, from `opset` on, that has all operators and dtypes of the graph."""
     while True:
         try:
             writer = Writer(graph, opset)
@@ -122,6 +132,10 @@ class Writer:
             self.taken.add(name)
             if value not in self.names and value.constant is None:
                 self.names[value] = name
+
+    @property
+    def opset(self) -> int:
+        return self.domains[""]
 
     # -- names ----------------------------------------------------------------------------
 

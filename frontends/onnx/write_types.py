@@ -12,7 +12,7 @@ from .proto import ELEMENT_TYPE_OF
 # what is the same modulo 2^64, so that u64 may be computed as i64
 _MODULO = {"add", "sub", "mul", "pow", "neg", "matmul", "reduce_sum", "reduce_prod", "cumsum"}
 # what moves or names elements: a cast around it would be another such op
-_PLAIN = {"cast", "identity", "constant"}
+_PLAIN = {"cast", "bit_cast", "identity", "constant", "quantize_linear", "dequantize_linear"}
 
 
 class NewerOpset(Exception):

@@ -37,9 +37,18 @@ def _pack_nibbles(array: np.ndarray) -> bytes:
     return (flat[::2] | flat[1::2] << 4).tobytes()
 
 
-def check(model: onnx.ModelProto) -> None:
+def check(model: onnx.ModelProto, arrays: Mapping[str, np.ndarray]) -> None:
+    """Run ONNX's checker on `model` with these initializers; of large ones it sees the types."""
+    whole = onnx.ModelProto()
+    whole.CopyFrom(model)
+    for name, array in arrays.items():
+        if array.nbytes < SMALL:
+            whole.graph.initializer.append(tensor(name, array))
+        else:
+            kind = ELEMENT_TYPE_OF[dtype_of(array)]
+            whole.graph.input.append(helper.make_tensor_value_info(name, kind, array.shape))
     try:
-        onnx.checker.check_model(model, full_check=True)
+        onnx.checker.check_model(whole, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise GraphError(f"the written model is not valid ONNX: {error}") from error
 

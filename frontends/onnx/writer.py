@@ -53,9 +53,9 @@ def write(
     writer, model = _written(graph, opset)
     weights = sum(a.nbytes for a in writer.arrays.values())
     if weights <= external_bytes:
+        check(model, writer.arrays)
         for name, array in writer.arrays.items():
             model.graph.initializer.append(tensor(name, array))
-        check(model)
         if path is not None:
             replace(Path(path), model.SerializeToString())
         return model

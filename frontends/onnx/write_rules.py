@@ -3,7 +3,7 @@
 import itertools
 
 from ...compiler.builder import Builder, Tensor
-from ...compiler.dims import prod
+from ...compiler.dims import Sym, prod
 from ...compiler.ir import Node
 from ...compiler.ops import winograd
 from ...compiler.ops.windows import window_attrs, window_sizes
@@ -62,16 +62,9 @@ def conv_by_products(b: Builder, x, w, bias=None, *, strides, pads, dilations, g
     kernel, outputs = w.shape[2:], w.shape[0]
     strides, pads, dilations = window_attrs(rank - 2, kernel, strides, pads, dilations)
     sizes = window_sizes(x.shape[2:], kernel, strides, pads, dilations)
-    if any(pads):
-        begin, end = pads[: rank - 2], pads[rank - 2 :]
-        x = b.pad(x, pads=(0, 0, *begin, 0, 0, *end))
     w = w.reshape(group, outputs // group, *w.shape[1:])
     total = None
-    for tap in itertools.product(*map(range, kernel)):
-        starts = tuple(k * d for k, d in zip(tap, dilations))
-        seen = b.slice(
-            x, axes=tuple(range(2, rank)), starts=starts, steps=tuple(strides), sizes=tuple(sizes)
-        )
+    for tap, seen in slices_of_taps(b, x, kernel, strides, pads, dilations, sizes):
         columns = seen.reshape(x.shape[0], group, x.shape[1] // group, prod(sizes))
         part = b.matmul(w[(..., *tap)], columns)
         total = part if total is None else total + part
@@ -79,6 +72,20 @@ def conv_by_products(b: Builder, x, w, bias=None, *, strides, pads, dilations, g
     if bias is not None:
         y = y + bias.reshape(outputs, *[1] * (rank - 2))
     return y.transpose(0, *range(2, rank), 1) if channels_last else y
+
+
+def slices_of_taps(b: Builder, x, kernel, strides, pads, dilations, sizes):
+    """(tap, what it sees of x [N, C, *S] in all windows, [N, C, *sizes]) for each tap."""
+    n = x.rank - 2
+    if any(isinstance(p, Sym) or p for p in pads):
+        x = b.pad(x, pads=(0, 0, *pads[:n], 0, 0, *pads[n:]))
+    for tap in itertools.product(*map(range, kernel)):
+        starts = tuple(k * d for k, d in zip(tap, dilations))
+        axes = tuple(range(2, x.rank))
+        yield (
+            tap,
+            b.slice(x, axes=axes, starts=starts, steps=tuple(strides), sizes=tuple(sizes)),
+        )
 
 
 def conv_transpose_beyond(b: Builder, x, w, bias=None, *, pads, **attrs):

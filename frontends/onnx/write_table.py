@@ -7,6 +7,8 @@ from ...compiler.types import F64
 from . import write_composite as composite
 from . import write_move as move
 from . import write_rules as rules
+from . import write_sample as sample
+from . import write_search as search
 from . import write_window as window
 from .proto import ELEMENT_TYPE_OF
 from .write_common import operands, results, simple
@@ -216,6 +218,30 @@ TABLE = {name: simple(name.capitalize()) for name in _SAME.split()} | {
     "if": composite.if_,
     "scan": composite.scan,
     "lookup": composite.lookup,
+    "grid_sample": sample.grid_sample,
+    "gather_points": rules.by_rule(sample.gather_points),
+    "deform_conv": sample.deform_conv,
+    "roi_align": sample.roi_align,
+    "roi_max_pool": sample.roi_max_pool,
+    "dft": sample.dft,
+    "det": simple("Det"),
+    "unfold": rules.by_rule(sample.unfold),
+    "fold": sample.fold,
+    "cache_update": sample.cache_update,
+    "running": search.running,
+    "cumprod": search.accumulate("CumProd"),
+    "argsort": search.argsort,
+    "top_k_counted": top_k,
+    "block_ranks": rules.by_rule(search.block_ranks),
+    "merge_ranks": rules.by_rule(search.merge_ranks),
+    "row_ranks": rules.by_rule(search.row_ranks),
+    "search": rules.by_rule(search.search),
+    "search_strings": search.search_strings,
+    "require_found": search.require_found,
+    "running_count": search.running_count,
+    "bind_dims": search.bind_dims,
+    "tree_leaves": rules.by_rule(search.tree_leaves),
+    "random_bits": rules.by_rule(search.random_bits),
     "winograd_input": rules.by_rule(rules.winograd_input),
     "winograd_output": rules.by_rule(rules.winograd_output),
 }

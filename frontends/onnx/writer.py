@@ -16,7 +16,7 @@ import onnx
 from onnx import helper
 
 from ...compiler.builder import Builder
-from ...compiler.dims import Sym
+from ...compiler.dims import Sym, symbols
 from ...compiler.errors import UnsupportedError, UsageError
 from ...compiler.ir import Graph, Node, Value
 from ...compiler.ops.registry import Expand
@@ -92,6 +92,7 @@ class Writer:
         self.nodes: list[onnx.NodeProto] = []
         self.prologue: list[onnx.NodeProto] = []
         self.sizes: dict[object, str] = {}
+        self.bound: dict[str, str] = {}  # symbols whose sizes data decide
         self.origin: str | None = None
         self.domains: dict[str, int] = {"": opset}
 
@@ -261,24 +262,37 @@ class Writer:
             self.constants[key] = name
         return name
 
+    def bind(self, dims: Sequence, vector: str) -> None:
+        """Let the elements of `vector` be the sizes that these symbols stand for."""
+        for i, symbol in enumerate(dims):
+            if isinstance(symbol, Sym):
+                extra = [self.constant(np.asarray([v], np.int64)) for v in (i, i + 1)]
+                self.bound[str(symbol)] = self.op("Slice", [vector, *extra])
+
     def ints(self, values) -> str:
         """An i64 vector of dims: an initializer, or computed from the inputs' shapes."""
         values = list(values)
         if all(not isinstance(v, Sym) for v in values):
             return self.constant(np.asarray(values, np.int64))
-        nodes, self.nodes = self.nodes, self.prologue
-        parts = [self._size(v) for v in values]
-        result = parts[0] if len(parts) == 1 else self.op("Concat", parts, axis=0)
-        self.nodes = nodes
-        return result
+        return self._computed(
+            values, lambda parts: parts[0] if len(parts) == 1 else self.op("Concat", parts, axis=0)
+        )
 
     def scalar(self, value) -> str:
         """A dim as an i64 scalar."""
         if not isinstance(value, Sym):
             return self.constant(np.int64(value))
-        vector = self.ints([value])
+        return self._computed([value], lambda parts: self.op("Squeeze", parts))
+
+    def _computed(self, values: Sequence, join) -> str:
+        """`join` of the sizes: before all nodes, or here where data decide one of them."""
+        if any(symbols(v) & self.bound.keys() for v in values):
+            kept, self.sizes = self.sizes, dict(self.bound)
+            result = join([self._size(v) for v in values])
+            self.sizes = kept
+            return result
         nodes, self.nodes = self.nodes, self.prologue
-        result = self.op("Squeeze", [vector])
+        result = join([self._size(v) for v in values])
         self.nodes = nodes
         return result
 

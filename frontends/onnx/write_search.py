@@ -5,7 +5,7 @@ import numpy as np
 from ...compiler.builder import Builder, Tensor
 from ...compiler.dims import prod
 from ...compiler.ir import Node
-from ...compiler.types import DTYPES, I64, U32
+from ...compiler.types import BOOL, DTYPES, I64, U32
 from .proto import ELEMENT_TYPE_OF
 from .write_common import operands, results
 from .writer import Writer
@@ -48,6 +48,8 @@ def _ranks(b: Builder, x, size, descending: bool):
 
 def _order(b: Builder, x, y):
     """(x < y, x = y), NaN being the largest number."""
+    if x.dtype == BOOL:
+        return ~x & y, ~(x ^ y)
     if not x.dtype.is_float:
         return x < y, b.equal(x, y)
     nan_x, nan_y = b.isnan(x), b.isnan(y)

@@ -22,6 +22,9 @@ OPEN = {
     "arg_min": lambda s: np.isnan(s.inputs[0]).any(),
     "pow": lambda s: s.inputs[0].dtype.kind == "i" and (s.inputs[1] < 0).any(),
     "cast": lambda s: dtype_of(s.attrs["dtype"]).bits == 4,  # it rounds floats
+    "grid_sample": lambda s: s.attrs.get("padding") == "border",  # limits places, not pixels
+    "resize": lambda s: s.attrs.get("coordinate_mode") == "align_corners" and "scales" in s.attrs,
+    "roi_align": lambda s: s.attrs.get("sampling", 0) == 0,  # any number of samples
 }
 
 
@@ -48,14 +51,16 @@ def _is_foreign(dtype) -> bool:
     return dtype.numpy.kind == "V" or dtype.bits == 4 or (dtype.is_float and dtype.bits == 8)
 
 
-def _assert_same(got, want, sample) -> None:
+def _assert_same(got, want, sample, share=0.0) -> None:
+    """To the sample's tolerance, and to that share of the largest number."""
     assert [np.asarray(g).dtype for g in got] == [np.asarray(w).dtype for w in want]
     for g, w in zip(got, want, strict=True):
         if isinstance(w, list) or np.asarray(w).dtype == object:
             assert list(g) == list(w)
             continue
         step = max(sample.rtol, 1e-4) if dtype_of(w).bits >= 32 else max(sample.rtol, 2e-2)
-        assert difference([g], [w], step, max(sample.atol, 1e-5)) is None
+        largest = np.abs(w.astype(np.float64)).max(initial=0, where=np.isfinite(w.astype(float)))
+        assert difference([g], [w], step, max(sample.atol, 1e-5, share * largest)) is None
 
 
 NEWEST = onnx.defs.onnx_opset_version()
@@ -71,7 +76,8 @@ def test_every_op_is_written_and_read_back(name, opset):
         proto = write(graph, opset=opset)
         assert proto.opset_import[0].version >= opset
         onnx.checker.check_model(proto, full_check=True)
-        _assert_same(interpret(read(proto), arrays), want, sample)
+        shapes = {v.name: v.type.shape for v in graph.inputs}  # a size of 0 reads as an open dim
+        _assert_same(interpret(read(proto, shapes=shapes), arrays), want, sample)
 
 
 @pytest.mark.parametrize("name", sorted(OPS))
@@ -88,7 +94,7 @@ def test_onnxruntime_agrees_on_every_op(name):
             got = by_onnxruntime(model, feeds)
         except Exception:  # it has many classes of them, and not one in common
             continue
-        _assert_same(got, interpret(graph, arrays), sample)
+        _assert_same(got, interpret(graph, arrays), sample, share=1e-4)
 
 
 def test_later_opsets_keep_what_is_fused():

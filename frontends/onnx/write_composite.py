@@ -130,7 +130,7 @@ def resize(w: Writer, node: Node):
     a = node.attrs
     f32 = {"dtype": np.float32}
     roi = w.constant(a["roi"], **f32) if a["roi"] else ""
-    attrs = {}
+    attrs = {"antialias": 1} if a.get("antialias") else {}
     if not a["scales"]:
         rest = ["", w.ints(a["sizes"])]
     elif _is_scaled(node):
@@ -138,7 +138,7 @@ def resize(w: Writer, node: Node):
     else:
         axes, sizes = _one_scale(node)
         rest = ["", w.ints(sizes)]
-        attrs = {"axes": axes, "keep_aspect_ratio_policy": "not_smaller"}
+        attrs |= {"axes": axes, "keep_aspect_ratio_policy": "not_smaller"}
     w.op(
         "Resize",
         [*operands(w, node), roi, *rest],

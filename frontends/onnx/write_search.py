@@ -81,16 +81,6 @@ def search(b: Builder, x, keys):
     return b.reduce_max(found, axes=(x.rank,), keepdims=False)
 
 
-def search_strings(w: Writer, node: Node):
-    (x,) = operands(w, node)
-    keys = np.asarray(node.attrs["keys"], object)
-    column = w.op("Unsqueeze", [x, w.ints([-1])])
-    same = w.op("Equal", [column, w.constant(keys, stem="keys")])
-    places = [w.constant(np.arange(len(keys))), w.constant(np.int64(-1))]
-    found = w.op("Where", [same, *places])
-    w.op("ReduceMax", [found, w.ints([-1])], results(w, node), keepdims=0)
-
-
 def require_found(w: Writer, node: Node):
     """Adds [0] at 0, or far outside of it where nothing was found, which runtimes refuse."""
     (index,) = operands(w, node)

@@ -9,6 +9,7 @@ from . import write_move as move
 from . import write_rules as rules
 from . import write_sample as sample
 from . import write_search as search
+from . import write_text as text
 from . import write_window as window
 from .proto import ELEMENT_TYPE_OF
 from .write_common import operands, results, simple
@@ -236,7 +237,18 @@ TABLE = {name: simple(name.capitalize()) for name in _SAME.split()} | {
     "merge_ranks": rules.by_rule(search.merge_ranks),
     "row_ranks": rules.by_rule(search.row_ranks),
     "search": rules.by_rule(search.search),
-    "search_strings": search.search_strings,
+    "search_strings": text.found_in("keys"),
+    "find_string": text.found_in("vocabulary"),
+    "string_concat": simple("StringConcat"),
+    "string_split": text.string_split,
+    "string_split_width": text.string_split_width,
+    "normalize_strings": text.normalize_strings,
+    "normalized_size": text.normalized_size,
+    "regex_full_match": text.regex_full_match,
+    "decode_image": text.decode_image,
+    "image_size": text.image_size,
+    "bit_cast": text.bit_cast,
+    "ngram_counts": rules.by_rule(text.ngram_counts),
     "require_found": search.require_found,
     "running_count": search.running_count,
     "bind_dims": search.bind_dims,

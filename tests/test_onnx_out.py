@@ -6,7 +6,7 @@ import onnx
 import pytest
 import tessel
 from tessel.compiler.builder import Builder
-from tessel.compiler.errors import UsageError
+from tessel.compiler.errors import UnsupportedError, UsageError
 from tessel.compiler.interpret import interpret
 from tessel.compiler.ops.registry import OPS
 from tessel.compiler.types import F32, TensorType, dtype_of, tensor_type_of
@@ -21,7 +21,7 @@ OPEN = {
     "arg_max": lambda s: np.isnan(s.inputs[0]).any(),
     "arg_min": lambda s: np.isnan(s.inputs[0]).any(),
     "pow": lambda s: s.inputs[0].dtype.kind == "i" and (s.inputs[1] < 0).any(),
-    "cast": lambda s: dtype_of(s.attrs["dtype"]).bits == 4,  # it rounds floats
+    "cast": lambda s: dtype_of(s.attrs["dtype"]).bits in (2, 4),  # it rounds floats
     "grid_sample": lambda s: s.attrs.get("padding") == "border",  # limits places, not pixels
     "resize": lambda s: s.attrs.get("coordinate_mode") == "align_corners" and "scales" in s.attrs,
     "roi_align": lambda s: s.attrs.get("sampling", 0) == 0,  # any number of samples
@@ -48,7 +48,14 @@ def _graph(op, sample, by_f32: bool = False):
 
 
 def _is_foreign(dtype) -> bool:
-    return dtype.numpy.kind == "V" or dtype.bits == 4 or (dtype.is_float and dtype.bits == 8)
+    return dtype.numpy.kind == "V" or dtype.bits in (2, 4) or (dtype.is_float and dtype.bits == 8)
+
+
+def _expected(graph, arrays) -> list:
+    try:
+        return interpret(graph, arrays)
+    except UnsupportedError as error:  # a library that is not installed
+        pytest.skip(str(error))
 
 
 def _assert_same(got, want, sample, share=0.0) -> None:
@@ -56,7 +63,7 @@ def _assert_same(got, want, sample, share=0.0) -> None:
     assert [np.asarray(g).dtype for g in got] == [np.asarray(w).dtype for w in want]
     for g, w in zip(got, want, strict=True):
         if isinstance(w, list) or np.asarray(w).dtype == object:
-            assert list(g) == list(w)
+            assert np.asarray(g).tolist() == np.asarray(w).tolist()
             continue
         step = max(sample.rtol, 1e-4) if dtype_of(w).bits >= 32 else max(sample.rtol, 2e-2)
         largest = np.abs(w.astype(np.float64)).max(initial=0, where=np.isfinite(w.astype(float)))
@@ -72,7 +79,7 @@ def test_every_op_is_written_and_read_back(name, opset):
     for sample in OPS[name].samples():
         graph = _graph(OPS[name], sample)
         arrays = [np.asarray(x) for x in sample.inputs if x is not None]
-        want = interpret(graph, arrays)
+        want = _expected(graph, arrays)
         proto = write(graph, opset=opset)
         assert proto.opset_import[0].version >= opset
         onnx.checker.check_model(proto, full_check=True)
@@ -94,7 +101,7 @@ def test_onnxruntime_agrees_on_every_op(name):
             got = by_onnxruntime(model, feeds)
         except Exception:  # it has many classes of them, and not one in common
             continue
-        _assert_same(got, interpret(graph, arrays), sample, share=1e-4)
+        _assert_same(got, _expected(graph, arrays), sample, share=1e-4)
 
 
 def test_later_opsets_keep_what_is_fused():

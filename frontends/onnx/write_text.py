@@ -93,7 +93,7 @@ def bit_cast(w: Writer, node: Node):
 
 
 def ngram_counts(b: Builder, x, grams, *, skips):
-    """For each distance of neighbours: the windows in which all elements are those of the n-gram."""
+    """For each distance of neighbours: the windows whose elements are all the n-gram's."""
     size, (number, length) = x.shape[-1], grams.shape
     shape = (*x.shape[:-1], number)
     total = b.scalar(0, I64).expand(shape)

@@ -21,7 +21,10 @@ OPEN = {
     "arg_max": lambda s: np.isnan(s.inputs[0]).any(),
     "arg_min": lambda s: np.isnan(s.inputs[0]).any(),
     "pow": lambda s: s.inputs[0].dtype.kind == "i" and (s.inputs[1] < 0).any(),
-    "cast": lambda s: dtype_of(s.attrs["dtype"]).bits in (2, 4),  # it rounds floats
+    "cast": lambda s: (  # it rounds floats to 4 bits and less
+        dtype_of(s.attrs["dtype"]).bits in (2, 4) or not s.attrs.get("saturate", True)
+    ),
+    "string_split": lambda s: "" in s.inputs[0],  # no part, not an empty one
     "grid_sample": lambda s: s.attrs.get("padding") == "border",  # limits places, not pixels
     "resize": lambda s: s.attrs.get("coordinate_mode") == "align_corners" and "scales" in s.attrs,
     "roi_align": lambda s: s.attrs.get("sampling", 0) == 0,  # any number of samples

@@ -160,3 +160,33 @@ def test_convolutions_stay_channels_first(tmp_path):
     with pytest.raises(SystemExit, match="0"):
         cli.main(["compile", str(source), "--emit", "onnx", "-o", str(path)])
     assert [n.op_type for n in onnx.load(path).graph.node] == ["Conv"]
+
+
+# -- lists and optionals ----------------------------------------------------------------------
+
+LISTS = {
+    "a list given": ("s = SplitToSequence <axis = 0> (x, n)", "float[4,2] x", "seq(float[2,2]) s"),
+    "an empty list": ("s = SequenceEmpty <dtype = 1> () y = Relu(x)", "float[4,2] x",
+                      "seq(float[a]) s, float[4,2] y"),
+    "an optional given": ("h = Relu(x) s = Optional(h) z = SequenceConstruct(x, h)",
+                          "float[4,2] x", "optional(float[4,2]) s, seq(float[4,2]) z"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LISTS)
+def test_lists_are_put_together(case):
+    pytest.importorskip("tessel.compiler.structure", reason="needs lists as outputs")
+    body, inputs, outputs = LISTS[case]
+    proto = model(f"n = Constant <value_int = 2> () {body}", inputs=inputs, outputs=outputs)
+    x = rand(4, 2)
+    got, want = (by_onnxruntime(p, {"x": x}) for p in (tessel.to_onnx(proto), proto))
+    assert difference(got, want, 0, 0) is None
+
+
+def test_lists_are_taken_apart():
+    pytest.importorskip("tessel.compiler.structure", reason="needs lists as inputs")
+    nodes = "i = Constant <value_int = 1> () a = SequenceAt(xs, i) y = Add(a, x)"
+    proto = model(nodes, inputs="seq(float[2]) xs, float[2] x", outputs="float[2] y")
+    written = write(read(proto, forms={"xs": (1, 1)}))
+    inputs = {"xs": [rand(2), rand(2, seed=1)], "x": rand(2, seed=2)}
+    assert_equal(by_onnxruntime(written, inputs), by_onnxruntime(proto, inputs))

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ...compiler.ir import Node
-from ...compiler.types import F64
+from ...compiler.types import F64, I64
 from . import write_composite as composite
 from . import write_move as move
 from . import write_rules as rules
@@ -47,8 +47,12 @@ def shift(direction: str):
 
 
 def relu(w: Writer, node: Node):
-    unsigned = node.outputs[0].dtype.kind == "u"
-    w.op("Identity" if unsigned else "Relu", operands(w, node), results(w, node))
+    """Of 64-bit ints as a maximum, which more readers of ONNX have."""
+    dtype, x = node.outputs[0].dtype, operands(w, node)
+    if dtype == I64:
+        w.op("Max", [*x, w.constant(np.int64(0))], results(w, node))
+        return
+    w.op("Identity" if dtype.kind == "u" else "Relu", x, results(w, node))
 
 
 def celu(w: Writer, node: Node):

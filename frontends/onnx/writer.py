@@ -23,6 +23,7 @@ from ...compiler.ops.registry import Expand
 from ...compiler.types import DType, TensorType
 from .values import at_least
 from .write_file import check, replace, tensor, write_external
+from .write_structure import put_together, structure_of, take_apart
 from .write_types import NewerOpset, newer_opset, refused, schema_types, type_proto, wider
 
 OPSET, IR_VERSION = 21, 10
@@ -97,19 +98,22 @@ class Writer:
         self.domains: dict[str, int] = {"": opset}
 
     def model(self) -> onnx.ModelProto:
-        graph = self.graph
-        for value in graph.inputs:
-            self.names[value] = self.unique(value.name)
+        graph, structure = self.graph, structure_of(self.graph.metadata)
+        if structure is None:
+            inputs = [self.input(value) for value in graph.inputs]
+        else:
+            inputs = take_apart(self, structure.inputs)
+            self.taken |= {g.name for g in structure.outputs if g.tree != g.name}
         self._reserve_outputs(graph)
+        first, self.nodes = self.nodes, []
         for node in graph.nodes:
             self.write(node)
-        outputs = []
-        for name, value in zip(graph.output_names, graph.outputs):
-            if self.names[value] != name:
-                self.nodes.append(helper.make_node("Identity", [self.names[value]], [name]))
-            outputs.append(helper.make_value_info(name, type_proto(value.type)))
-        inputs = [helper.make_value_info(self.names[v], type_proto(v.type)) for v in graph.inputs]
-        proto = helper.make_graph(self.prologue + self.nodes, graph.name or "main", inputs, outputs)
+        if structure is None:
+            outputs = [self.output(n, v) for n, v in zip(graph.output_names, graph.outputs)]
+        else:
+            outputs = put_together(self, structure.outputs)
+        nodes = first + self.prologue + self.nodes
+        proto = helper.make_graph(nodes, graph.name or "main", inputs, outputs)
         opsets = [helper.make_opsetid(d, v) for d, v in self.domains.items()]
         known = [o for o in opsets if o.domain in _KNOWN]
         model = helper.make_model(
@@ -120,6 +124,15 @@ class Writer:
         )
         helper.set_model_props(model, graph.metadata)
         return model
+
+    def input(self, value: Value) -> onnx.ValueInfoProto:
+        self.names[value] = self.unique(value.name)
+        return helper.make_value_info(self.names[value], type_proto(value.type))
+
+    def output(self, name: str, value: Value) -> onnx.ValueInfoProto:
+        if self.names[value] != name:
+            self.nodes.append(helper.make_node("Identity", [self.names[value]], [name]))
+        return helper.make_value_info(name, type_proto(value.type))
 
     def _reserve_outputs(self, graph: Graph) -> None:
         """A node's result that is an output takes the output's name."""

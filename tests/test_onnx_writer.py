@@ -158,6 +158,24 @@ def test_four_bit_weights_and_text():
     assert_equal(run(write(graph), x), [x * nibbles.astype(np.float32)])
 
 
+def test_ops_of_other_domains_are_written_by_name(monkeypatch):
+    from tessel.frontends.onnx import table
+    from tessel.frontends.onnx.write_common import named
+
+    def read_lookup(c):
+        return c.b.emit("lookup", c.x(0), labels=tuple(c.attr("labels")))
+
+    monkeypatch.setitem(TABLE, "lookup", named("my.domain", "Lookup"))
+    monkeypatch.setitem(table.TABLE, ("my.domain", "Lookup"), read_lookup)
+    proto = write(_unwritable())
+    assert [(n.domain, n.op_type) for n in proto.graph.node] == [("my.domain", "Lookup")]
+    index = np.int64([1, 0, 1])
+    assert interpret(read(proto), [index])[0].tolist() == ["b", "a", "b"]
+    monkeypatch.setitem(TABLE, "reshape", named("my.domain", "Reshape"))
+    with pytest.raises(UnsupportedError, match="no such attribute shape of reshape"):
+        write(_built(lambda b, x: b.reshape(x, shape=(x.shape[0] * 2, 2)), "f32[N,4]"))
+
+
 def test_names_of_users_stay():
     proto = model("h = Relu(x) y = Exp(h)")
     written = write(read(proto))

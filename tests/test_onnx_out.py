@@ -9,7 +9,7 @@ from tessel.compiler.builder import Builder
 from tessel.compiler.errors import UnsupportedError, UsageError
 from tessel.compiler.interpret import interpret
 from tessel.compiler.ops.registry import OPS
-from tessel.compiler.types import F32, TensorType, dtype_of, tensor_type_of
+from tessel.compiler.types import F32, I64, STR, MapType, TensorType, dtype_of, tensor_type_of
 from tessel.frontends.onnx.reader import read
 from tessel.frontends.onnx.writer import write
 
@@ -39,8 +39,8 @@ def _graph(op, sample, by_f32: bool = False):
         if x is None:
             inputs.append(None)
             continue
-        type = tensor_type_of(np.asarray(x))
-        foreign = by_f32 and _is_foreign(type.dtype)
+        type = _type(x)
+        foreign = by_f32 and isinstance(type, TensorType) and _is_foreign(type.dtype)
         value = b.input(f"x{i}", type.with_dtype(F32) if foreign else type)
         inputs.append(value.cast(type.dtype) if foreign else value)
     results = b.emit(op.name, *inputs, **sample.attrs)
@@ -48,6 +48,18 @@ def _graph(op, sample, by_f32: bool = False):
         tensor = isinstance(y.value.type, TensorType)
         b.output(f"y{i}", y.cast(F32) if by_f32 and tensor and _is_foreign(y.dtype) else y)
     return b.graph
+
+
+def _type(x):
+    if not isinstance(x, dict):
+        return tensor_type_of(np.asarray(x))
+    (key, value), *_ = x.items()
+    return MapType(STR if isinstance(key, str) else I64, tensor_type_of(np.asarray(value)))
+
+
+def _values(sample) -> list:
+    """The operands that are there, as arrays and maps."""
+    return [x if isinstance(x, dict) else np.asarray(x) for x in sample.inputs if x is not None]
 
 
 def _is_foreign(dtype) -> bool:
@@ -81,12 +93,13 @@ NEWEST = onnx.defs.onnx_opset_version()
 def test_every_op_is_written_and_read_back(name, opset):
     for sample in OPS[name].samples():
         graph = _graph(OPS[name], sample)
-        arrays = [np.asarray(x) for x in sample.inputs if x is not None]
+        arrays = _values(sample)
         want = _expected(graph, arrays)
         proto = write(graph, opset=opset)
         assert proto.opset_import[0].version >= opset
         onnx.checker.check_model(proto, full_check=True)
-        shapes = {v.name: v.type.shape for v in graph.inputs}  # a size of 0 reads as an open dim
+        # a size of 0 reads as an open dim
+        shapes = {v.name: v.shape for v in graph.inputs if isinstance(v.type, TensorType)}
         _assert_same(interpret(read(proto, shapes=shapes), arrays), want, sample)
 
 
@@ -95,8 +108,10 @@ def test_onnxruntime_agrees_on_every_op(name):
     """Wherever ONNX Runtime takes the model."""
     for sample in OPS[name].samples():
         graph = _graph(OPS[name], sample, by_f32=True)
-        arrays = [np.asarray(x) for x in sample.inputs if x is not None]
-        arrays = [a.astype(np.float32) if _is_foreign(dtype_of(a)) else a for a in arrays]
+        arrays = [
+            a if isinstance(a, dict) or not _is_foreign(dtype_of(a)) else a.astype(np.float32)
+            for a in _values(sample)
+        ]
         if name in OPEN and OPEN[name](sample):
             continue
         model, feeds = write(graph), dict(zip([v.name for v in graph.inputs], arrays))

@@ -209,6 +209,18 @@ def zip_map(w: Writer, node: Node):
     w.op("ZipMap", operands(w, node), results(w, node), domain=ML, **{kind: list(labels)})
 
 
+def dict_vectorizer(w: Writer, node: Node):
+    keys = list(node.attrs["vocabulary"])
+    kind = "string_vocabulary" if isinstance(keys[0], str) else "int64_vocabulary"
+    w.op("DictVectorizer", operands(w, node), results(w, node), domain=ML, **{kind: keys})
+
+
+def cast_map(w: Writer, node: Node):
+    to = {"f32": "TO_FLOAT", "i64": "TO_INT64", "str": "TO_STRING"}[node.attrs["dtype"].name]
+    attrs = {"cast_to": to, "map_form": "SPARSE", "max_map": node.attrs["size"]}
+    w.op("CastMap", operands(w, node), results(w, node), domain=ML, **attrs)
+
+
 def lookup(w: Writer, node: Node):
     labels = w.constant(np.asarray(node.attrs["labels"], object), stem="labels")
     w.op("Gather", [labels, *operands(w, node)], results(w, node))

@@ -56,6 +56,28 @@ def _order(b: Builder, x, y):
     return (x < y) | (nan_y & ~nan_x), b.equal(x, y) | (nan_x & nan_y)
 
 
+def rank(b: Builder, x, *, axis, largest):
+    """How many elements on the axis come before each."""
+    axis %= x.rank
+    order = [i for i in range(x.rank) if i != axis] + [axis]
+    y = x.transpose(order)
+    n = x.shape[axis]
+    rows = y.reshape(prod(y.shape[:-1]), n)
+    found = _ranks(b, rows, b.scalar(max(n, 1), I64), largest).cast("i32")
+    return found.reshape(y.shape).transpose([order.index(i) for i in range(x.rank)])
+
+
+def merge_rank(b: Builder, x, *, largest):
+    m, runs, size = x.shape
+    return rank(b, x.reshape(m, runs // 2, 2 * size), axis=2, largest=largest).reshape(x.shape)
+
+
+def place(b: Builder, x, ranks, *, axis, k):
+    """All of x where the ranks say, of which the first k stay."""
+    y = b.scatter_elements(x, ranks, x, axis=axis)
+    return b.slice(y, axes=(axis,), starts=(0,), steps=(1,), sizes=(k,))
+
+
 def row_ranks(b: Builder, x):
     """How many rows come before each: columns decide from the first on, then the place."""
     n, m = x.shape

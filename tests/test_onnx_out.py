@@ -7,6 +7,7 @@ import pytest
 import tessel
 from tessel.compiler.builder import Builder
 from tessel.compiler.errors import UnsupportedError, UsageError
+from tessel.compiler.grad import gradients
 from tessel.compiler.interpret import interpret
 from tessel.compiler.ops.registry import OPS
 from tessel.compiler.types import F32, I64, STR, MapType, TensorType, dtype_of, tensor_type_of
@@ -137,6 +138,20 @@ def test_later_opsets_keep_what_is_fused():
     for opset in (20, NEWEST + 1):
         with pytest.raises(UsageError, match="no such opset"):
             write(b.graph, opset=opset)
+
+
+def test_gradients_are_written():
+    b = Builder()
+    x, w, v = b.input("x", "f32[N,3,8,8]"), b.input("w", "f32[4,3,3,3]"), b.input("v", "f32[36,5]")
+    h = b.max_pool(b.gelu(b.conv(x, w)), kernel=(2, 2), strides=(2, 2))
+    y = b.log_softmax(b.layer_norm(h.reshape(x.shape[0], 36), axis=-1) @ v, axis=-1)
+    for name, gradient in zip("wv", gradients(b, [(y * y).sum()], [w, v])):
+        b.output(f"d{name}", gradient)
+    proto = write(b.graph)
+    for n in (1, 4):
+        arrays = [rand(n, 3, 8, 8), rand(4, 3, 3, 3, seed=1) / 3, rand(36, 5, seed=2) / 6]
+        want = interpret(b.graph, arrays)
+        assert_equal(onnxruntime(proto, *arrays), want, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.slow

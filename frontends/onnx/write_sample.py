@@ -119,7 +119,7 @@ def fold(w: Writer, node: Node):
 
 
 def cache_update(w: Writer, node: Node):
-    """TensorScatter, whose cache must be large enough: what would lie outside is cut before."""
+    """Beyond the end of a cache that is not circular ours drops updates; ONNX leaves that open."""
     a = node.attrs
     mode = "circular" if a["circular"] else "linear"
     w.op("TensorScatter", operands(w, node), results(w, node), axis=a["axis"], mode=mode)

@@ -21,6 +21,7 @@ from .call import Call
 from .findings import Findings
 from .inputs import declared_type, read_inputs
 from .scope import EMPTY, FAILED, UNDEFINED, Scope, Sequence
+from .survey import survey
 from .table import TABLE
 from .values import Known, KnownBuilder
 
@@ -57,6 +58,7 @@ class Reader:
         self.functions = {(_domain(f.domain), f.name, f.overload): f for f in self.model.functions}
         self.inlining: list[tuple[str, str, str]] = []
         self.notes: dict[str, list[str]] = {}
+        self.seen, self.scope = {}, None  # nodes that were met, by id; names of the model's graph
 
     def read(
         self, shapes: Mapping[str, tuple], values: Mapping[str, object], forms: Mapping[str, object]
@@ -68,7 +70,7 @@ class Reader:
             raise ModelError("the model has no outputs", where=self.where)
         builder = KnownBuilder(name=graph.name or "main")
         builder.graph.metadata = {p.key: p.value for p in self.model.metadata_props}
-        scope = Scope(builder, self._opsets())
+        self.scope = scope = Scope(builder, self._opsets())
         self.graph = builder.graph
         inputs = read_inputs(graph, scope, self.where, shapes, values, forms)
         self.body(graph, scope)
@@ -153,6 +155,7 @@ class Reader:
         version = scope.opsets.get(domain)
         context = (node.op_type, domain, version)
         results: list = [FAILED] * len(node.output)
+        self.seen[id(node)] = node
         try:
             operands = [self._operand(n, scope, where, later, index) for n in node.input]
             entry = self._entry(node, domain, version, where)
@@ -163,6 +166,8 @@ class Reader:
         except TesselError as error:
             shown = operands if "operands" in locals() else []
             self.findings.add(error, context, shown, where)
+        if FAILED in results:
+            survey(self, node, where, scope.opsets)
         for name, value in zip(node.output, results):
             if not name:
                 continue

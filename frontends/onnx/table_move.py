@@ -3,7 +3,7 @@
 from ...compiler import dims
 from ...compiler.builder import Tensor
 from ...compiler.dims import Sym
-from ...compiler.types import I64, normalize_axes, normalize_axis
+from ...compiler.types import I64, STR, normalize_axes, normalize_axis
 from .call import Call
 from .values import larger, smaller
 
@@ -101,6 +101,9 @@ def split(c: Call):
 
 
 def gather(c: Call):
+    labels = c.known(0)
+    if c.x().dtype == STR and labels is not None and labels.ndim == 1:
+        return c.b.emit("lookup", c.x(1).cast("i64"), labels=tuple(labels))
     return c.b.emit("gather", c.x(0), c.x(1), axis=c.axis(0))
 
 

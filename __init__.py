@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "Executable", "Graph", "TesselError", "Trainer", "compile", "custom_gradient", "grad",
-    "gradients", "jit", "load", "native", "optimizers", "value_and_grad",
+    "Executable", "Graph", "TesselError", "Trainer", "compile", "custom_gradient", "from_onnx",
+    "grad", "gradients", "jit", "load", "native", "optimizers", "to_onnx", "value_and_grad",
 ]  # fmt: skip
 
 
@@ -52,6 +52,7 @@ def compile(
     """
     from .compiler.errors import UnsupportedError
     from .compiler.passes.base import Report
+    from .compiler.structure import KEY
     from .runtime.build import check_options, object_cache, open_target, optimize
     from .runtime.executable import Executable, check_threads
 
@@ -67,11 +68,14 @@ def compile(
     try:
         graph = read(model, shapes)
     except UnsupportedError as error:
-        from .frontends.onnx.declared import defer
+        from .frontends.onnx.declared import Formed, defer
+        from .runtime.structured import Structured
 
         deferred = defer(model, shapes, error)
         if deferred is None:
             raise
+        if isinstance(deferred, Formed):
+            return Structured.of(deferred, where, **options)
         return Executable(deferred.graph, where, specialize=deferred, **options)
     report = Report()
     graph = optimize(graph, opt_level, where, report, observer=observer)
@@ -82,7 +86,11 @@ def compile(
         exe.specialization({})
     if tuning is not None:
         exe.notes.extend(tuning.notes)
-    return exe
+    if KEY not in graph.metadata:
+        return exe
+    from .runtime.structured import with_structure
+
+    return with_structure(exe, graph.metadata)
 
 
 def read(model, shapes=None, values=None) -> "Graph":
@@ -102,6 +110,31 @@ def read(model, shapes=None, values=None) -> "Graph":
     from .frontends.onnx.reader import read as read_onnx
 
     return read_onnx(model, shapes=shapes, values=values)
+
+
+def from_onnx(model, *, shapes=None, values=None) -> "Graph":
+    """The Graph of an ONNX model: a path, the bytes of a file, or a ModelProto. No pass has run.
+
+    `shapes` and `values` as in `read`. Raises TesselError listing all that cannot be read.
+    """
+    return read(model, shapes, values)
+
+
+def to_onnx(model, path=None, *, shapes=None, values=None, opt_level=2, opset=21):
+    """A model (see `compile`) as an `onnx.ModelProto`, optimised; written to `path` if given.
+
+    Operators are those of the ONNX standard from `opset` on; what it lacks is written as what it is
+    made of. Weights of more than 1.5 GB go to `<path>.data`. `opt_level=0` keeps the graph as it
+    is. Raises UnsupportedError for what ONNX cannot say.
+    """
+    from .compiler.passes.base import run_pipeline
+    from .compiler.passes.pipelines import default_pipeline
+    from .frontends.onnx.writer import write
+    from .runtime.build import check_options
+
+    check_options(opt_level)
+    graph = run_pipeline(read(model, shapes, values), default_pipeline(opt_level))
+    return write(graph, path, opset=opset)
 
 
 def load(path, *, native=True, threads=None, cache=None) -> "Executable":

@@ -171,6 +171,11 @@ def expected(sizes: Mapping[str, int]) -> Iterator[None]:
         _expected.reset(token)
 
 
+def expected_too(sizes: Mapping[str, int]):
+    """`expected` with these sizes instead of, or besides, those that hold now."""
+    return expected({**(_expected.get() or {}), **sizes})
+
+
 def typical(d) -> int:
     """The size to expect of a dim."""
     if not isinstance(d, Sym):

@@ -127,7 +127,8 @@ def _quote(text: str) -> str:
 
 def _dense(a: np.ndarray) -> str:
     dtype = dtype_of(a)
-    elements = [_element(x, dtype) for x in a.reshape(-1)]
+    with np.errstate(invalid="ignore"):  # isnan of a bf16 warns of flags that others left behind
+        elements = [_element(x, dtype) for x in a.reshape(-1)]
     text = elements[0] if a.ndim == 0 else "[" + ", ".join(elements) + "]"
     return f"dense({dtype}[{','.join(map(str, a.shape))}] {text})"
 

@@ -10,7 +10,7 @@ import numpy as np
 from . import dims
 from .errors import GraphError, TesselError
 from .ir import Graph, Node, Value
-from .types import DTYPES, DType, MapType, SequenceType, TensorType, Type
+from .types import DTYPES, AnyRank, DType, MapType, OptionalType, SequenceType, TensorType, Type
 
 _TOKEN = re.compile(
     r"""(?P<space>\s+)
@@ -21,7 +21,7 @@ _TOKEN = re.compile(
       | (?P<nan>nan:0x[0-9a-f]+)
       | (?P<number>-?(?:inf\b|nan\b|\d+(?:\.\d*)?(?:[eE][-+]?\d+)?))
       | (?P<name>[A-Za-z_][A-Za-z0-9_.]*)
-      | (?P<mark>->|//|[-+*%(){}\[\]=,:])""",
+      | (?P<mark>->|//|[-+*%(){}\[\]=,:…])""",
     re.VERBOSE,
 )
 
@@ -41,8 +41,10 @@ def parse_graph(text: str, table: dict[str, np.ndarray] | None = None) -> Graph:
 
 
 def parse_type(text: str) -> Type:
-    """The type that prints as `text`, such as `f32[N,3]`. Raises GraphError."""
+    """The type that prints as `text`, such as `f32[N,3]`; also of what is no value of a graph, such
+    as `optional(f32[…])`. Raises GraphError."""
     parser = _Parser(text, {})
+    parser.declares = True
     type = parser.type()
     parser.expect("", "the end")
     return type
@@ -53,6 +55,7 @@ class _Parser:
         self.text, self.table = text, table
         self.tokens = list(self._tokenize())
         self.position = 0
+        self.declares = False  # types of a model's inputs, which a graph has no values of
 
     # -- tokens ---------------------------------------------------------------------------
 
@@ -248,6 +251,10 @@ class _Parser:
             element = self.type()
             self.expect(")")
             return SequenceType(element)
+        if self.declares and token.text == "optional" and self.accept("("):
+            element = self.type()
+            self.expect(")")
+            return OptionalType(element)
         if token.text == "map" and self.accept("("):
             key = self.dtype(self.kind("name", "a dtype"))
             self.expect(",")
@@ -256,6 +263,9 @@ class _Parser:
             return MapType(key, value)
         dtype = self.dtype(token)
         self.expect("[")
+        if self.declares and self.accept("…"):
+            self.expect("]")
+            return AnyRank(dtype)
         return TensorType(dtype, self.many(self.dim, "]"))
 
     def dtype(self, token: Token) -> DType:

@@ -180,7 +180,34 @@ class MapType:
         return MapType(self.key, self.value.substitute(binding))
 
 
-Type = TensorType | SequenceType | MapType
+@dataclass(frozen=True)
+class AnyRank:
+    """A tensor of which a model does not say the rank; prints as `f32[…]`. No value of a graph
+    has this type."""
+
+    dtype: DType
+
+    def __str__(self):
+        return f"{self.dtype.name}[…]"
+
+    def substitute(self, binding):
+        return self
+
+
+@dataclass(frozen=True)
+class OptionalType:
+    """A value or none; prints as `optional(f32[3])`. No value of a graph has this type."""
+
+    element: "Type"
+
+    def __str__(self):
+        return f"optional({self.element})"
+
+    def substitute(self, binding):
+        return OptionalType(self.element.substitute(binding))
+
+
+Type = TensorType | SequenceType | MapType | AnyRank | OptionalType
 
 
 def tensor_type_of(array: np.ndarray) -> TensorType:

@@ -1,8 +1,8 @@
 """Is a graph well formed? `verify(graph)` raises one GraphError that lists every finding.
 
 Every value is defined once, before its uses; operands, attributes and types are what the op's
-record infers (`if` and `scan` compare their regions' types there); regions are well formed;
-outputs are named; `updates` point from outputs to inputs of one type.
+record infers (`if`, `scan` and `while` compare their regions' types there); regions are well
+formed; outputs are named; `updates` point from outputs to inputs of one type.
 """
 
 from collections.abc import Iterator

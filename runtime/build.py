@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ..compiler.errors import UnsupportedError, UsageError
+from ..compiler.errors import InputError, UnsupportedError, UsageError
 from ..compiler.ir import Graph
 
 if TYPE_CHECKING:
@@ -147,7 +147,36 @@ def build_open(graph: Graph, level: int, target: Target, strict: bool) -> Built:
         if strict:
             refuse_externs(program)
         module, code = target.build(graph, program)
+    code.agrees = sizes_agree(graph, program.conditions)
     return Built({}, module, code, graph, program, is_open=True)
+
+
+PROBES = (
+    (2, 3, 5, 7, 11, 13),
+    (101, 103, 107, 109, 113, 127),
+    (2003, 2011, 2017, 2027, 2029, 2039),
+)
+
+
+def sizes_agree(graph: Graph, conditions: Sequence) -> bool:
+    """Whether the graph makes sense for all sizes that meet the conditions.
+
+    Shape rules take a symbol to be what it must be (`f32[N,F] @ f32[4,3]`: F is 4). Equations
+    between polynomials that hold for primes hold for all sizes; if one does not, each combination
+    of sizes has to be looked at.
+    """
+    from ..compiler.passes.specialize import specialize
+    from ..compiler.sizes import fits
+
+    names = sorted(graph.symbols())
+    for primes in PROBES:
+        binding = {n: primes[i % len(primes)] for i, n in enumerate(names)}
+        if fits(conditions, binding):
+            try:
+                specialize(graph, binding)
+            except InputError:
+                return False
+    return len(names) <= len(PROBES[0])
 
 
 def sizes_to_expect(graph: Graph) -> dict[str, int]:

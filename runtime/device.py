@@ -152,8 +152,10 @@ class CudaModel:
                 case Launch(key=key, programs=programs, refs=refs):
                     pointers = [self._address(r, loops) for r in refs]
                     self.device.launch(self._functions[key], programs, pointers, self._scratch)
-                case For(id=loop, trips=trips, body=body):
+                case For(id=loop, trips=trips, body=body, condition=condition):
                     for t in range(trips):
+                        if condition is not None and not self._read(condition, np.bool_, (), loops):
+                            break
                         self._steps(body, loops | {loop: t})
                 case If(condition=condition, then=then, orelse=orelse):
                     flag = self._read(condition, np.bool_, (), loops)

@@ -125,6 +125,10 @@ class Executable:
         arrays, binding = self.signature.check(feeds)
         return arrays, self.specialization(binding, arrays)
 
+    def ready(self, inputs: Mapping) -> None:
+        """Compile for these inputs, as `run` would."""
+        self._prepare(inputs)
+
     def _known(self, arrays: Sequence) -> Built | None:
         """The specialisation of inputs in order that code can take as they are, if it is there.
 
@@ -249,10 +253,15 @@ class Executable:
             self.notes.append(f"{_EACH}{reason}")
 
     def _bound_to(self, binding: Mapping[str, int]) -> Built | None:
-        """The code for all sizes with these ones, if it is there and right for them."""
+        """The code for all sizes with these ones, if it is there and right for them. Raises
+        InputError for sizes that contradict the model."""
         made = self._open
         if made is None or not fits(made.code.conditions, binding):
             return None
+        if not made.code.agrees:
+            from ..compiler.passes.specialize import specialize
+
+            specialize(self.graph, binding)
         return replace(made, binding=dict(binding), module=made.module.bound(binding),
                        values=self.signature.values)  # fmt: skip
 
@@ -263,7 +272,7 @@ class Executable:
 
     def _key(self, binding: Mapping[str, int], inputs: Sequence[np.ndarray] | None) -> tuple:
         if inputs is not None:
-            shapes = tuple([x.shape for x in inputs])
+            shapes = tuple([getattr(x, "shape", None) for x in inputs])  # maps have none
             return shapes + tuple([inputs[i].tobytes() for i in self._static])
         shapes = self.signature.shapes(binding)
         values = self.signature.values

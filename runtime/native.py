@@ -56,7 +56,7 @@ class NativeModule:
         For each entry of `updates` the input's array is written and returned. `at` are the sizes
         that were open (`bound`).
         """
-        if not self.code.parallel:
+        if not self.code.parallel or (at is not None and at.small):
             threads = 1
         if outputs is None:
             shapes = self._shapes if at is None else at.shapes
@@ -102,7 +102,8 @@ class NativeModule:
 class Bound:
     """A module with sizes for those that are open: what they make of shapes and memory.
 
-    `starts` are the slots' places in the arena, `arena` and `scratch` bytes.
+    `starts` are the slots' places in the arena, `arena` and `scratch` bytes; a `small` run is
+    faster on one thread.
     """
 
     def __init__(self, module: NativeModule, sizes: Mapping[str, int]):
@@ -112,6 +113,7 @@ class Bound:
         self.shapes = [(t.shape, t.dtype.numpy) if has_bytes(t) else None for t in types]
         starts, slots = place_slots(code.slots, sizes)
         first = -(-code.arena // ALIGNMENT) * ALIGNMENT
+        self.small = slots < code.alone
         self.starts, self.arena = [first + s for s in starts], first + slots
         self.scratch = substitute(code.scratch, sizes)
 

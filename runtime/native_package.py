@@ -34,6 +34,8 @@ def dump_code(code, packed: Packed, objects: dict[str, bytes]) -> dict[str, Any]
         "externs": [_dump_extern(e) for e in code.externs],
         "tail": code.tail,
         "counters": code.counters,
+        "alone": code.alone,
+        "agrees": code.agrees,
         "symbols": list(code.symbols),
         "slots": [str(d) for d in code.slots],
         "conditions": [[str(a), str(b)] for a, b in code.conditions],
@@ -62,7 +64,8 @@ def load_code(
         machine, {name: objects[key] for key, name in entry["objects"].items()}, arrays, layout,
         entry["arena"], parse_dim(entry["scratch"]), entry["parallel"],
         [_load_extern(e) for e in entry["externs"]], entry.get("tail", 0), counters,
-        symbols=symbols, slots=slots, conditions=conditions,
+        symbols=symbols, slots=slots, conditions=conditions, alone=entry["alone"],
+        agrees=bool(entry["agrees"]),
     )  # fmt: skip
 
 

@@ -26,6 +26,7 @@ import numpy as np
 from ..compiler.errors import PackageError, TesselError, UsageError
 from ..compiler.ir import Graph
 from ..compiler.known_values import plain
+from ..compiler.structure import KEY as STRUCTURE
 from ..compiler.text_parse import parse_graph, parse_type
 from . import arrays as store
 from .build import Built, CpuTarget, open_target, optimize
@@ -65,6 +66,7 @@ def save(exe: Executable, path) -> None:
         "objects": [[n, len(objects[n])] for n in names],
         **own,
         "staged": staged,
+        "structure": graph.metadata.get(STRUCTURE),
         "packed": packed.places,
         "winners": _winners(exe),
     }
@@ -213,7 +215,11 @@ class Package:
             exe.open()
         if not exe.specializations and not self.signature.symbols:
             exe.specialization({})
-        return exe
+        if not manifest.get("structure"):
+            return exe
+        from .structured import with_structure
+
+        return with_structure(exe, {STRUCTURE: manifest["structure"]})
 
     def tuning(self):
         """A `Tuning` of the winners that the package carries, or None."""

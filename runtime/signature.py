@@ -15,7 +15,7 @@ from ..compiler import dims
 from ..compiler.errors import InputError, TesselError, UsageError
 from ..compiler.ir import Graph
 from ..compiler.known_values import known_values, plain
-from ..compiler.types import DType, TensorType, Type, dtype_of
+from ..compiler.types import AnyRank, DType, MapType, SequenceType, TensorType, Type, dtype_of
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Port:
     """One input or output.
 
     `dtype` is numpy's, `shape` a tuple of ints and, for symbolic dims, their names; both are None
-    for what is no tensor (sequences, maps), where `type` says what it is.
+    for what is no tensor (sequences, maps), where `type` says what it is. A tensor of open rank has
+    no `shape` either.
     """
 
     name: str
@@ -31,7 +32,7 @@ class Port:
 
     @property
     def dtype(self) -> np.dtype | None:
-        return self.type.dtype.numpy if isinstance(self.type, TensorType) else None
+        return self.type.dtype.numpy if isinstance(self.type, (TensorType, AnyRank)) else None
 
     @property
     def shape(self) -> tuple[int | str, ...] | None:
@@ -140,7 +141,7 @@ def receive(port: Port, x) -> np.ndarray:
     """`x` as a contiguous, aligned array in native byte order. Raises InputError for misfits."""
     where = f"input {port.name}"
     if not isinstance(port.type, TensorType):
-        raise InputError("this input is no tensor", where=where, received=port.type)
+        return _receive_map(port.type, x, where)
     try:
         array = np.asarray(x)
     except (ValueError, TypeError, RuntimeError) as error:
@@ -161,6 +162,39 @@ def receive(port: Port, x) -> np.ndarray:
     if array.dtype == object or array.dtype.kind in "US":
         return np.ascontiguousarray(array, object).reshape(array.shape)
     return np.require(array, expected.numpy, "CA")
+
+
+def _receive_map(type: Type, x, where: str):
+    """A map, or a list of maps: a dict whose keys and values have the types that it says."""
+    if isinstance(type, SequenceType):
+        if not isinstance(x, (list, tuple)):
+            raise InputError("a sequence is a list", where=where, expected=type,
+                             received=_kind(x))  # fmt: skip
+        return [_receive_map(type.element, v, f"{where}, item {i}") for i, v in enumerate(x)]
+    if not isinstance(type, MapType):
+        raise InputError("this input is no tensor", where=where, received=type)
+    if not isinstance(x, Mapping):
+        raise InputError("a map is a dict", where=where, expected=type, received=_kind(x))
+    keys = [dtype_of(np.asarray(k)) for k in x]
+    wrong = [k for k, dtype in zip(x, keys) if dtype.kind != type.key.kind]
+    if wrong:
+        raise InputError("a key has another type", where=where, expected=type.key,
+                         received=repr(wrong[0]))  # fmt: skip
+    values = {k: _dtype(np.asarray(v)) for k, v in x.items()}
+    wrong = [k for k, dtype in values.items() if dtype is None or not _holds(type.value, dtype)]
+    if wrong:
+        raise InputError("a value has another type", where=f"{where}, key {wrong[0]!r}",
+                         expected=type.value, received=values[wrong[0]])  # fmt: skip
+    return dict(x)
+
+
+def _holds(type: Type, dtype: DType) -> bool:
+    """Whether a value of this dtype can stand in a map for one of `type` (Python's floats do)."""
+    return isinstance(type, TensorType) and dtype.kind == type.dtype.kind
+
+
+def _kind(x) -> str:
+    return "none" if x is None else x.__class__.__name__
 
 
 def _dtype(array: np.ndarray) -> DType | None:

@@ -59,9 +59,10 @@ def build_staged(
 
 @dataclass(frozen=True)
 class StagedCode:
-    """Stands for the code of stages, which their executables have: nothing is assumed of sizes."""
+    """Stands for the code of stages, whose executables see to sizes: nothing is assumed here."""
 
     conditions: tuple = ()
+    agrees: bool = True
 
 
 def _is_known(bind_dims: Node) -> bool:

@@ -15,9 +15,9 @@ import numpy as np
 
 from ..compiler.backends.base import ALIGNMENT, aligned_empty
 from ..compiler.backends.llvm.plan import Scheduled
-from ..compiler.backends.numpy import Objects, _Memory, has_bytes, run_extern, run_kernel
+from ..compiler.backends.numpy import FLAG, Objects, _Memory, has_bytes, run_extern, run_kernel
 from ..compiler.loops.nest import Call, ExternCall, For, If, Kernel, Program, Ref
-from ..compiler.types import BOOL, TensorType
+from ..compiler.types import TensorType
 from .build import Built
 
 
@@ -66,11 +66,13 @@ class _Walker:
             match step:
                 case Call() | Scheduled():
                     self.call(step, loops)
-                case For(id=loop, trips=trips, body=body):
+                case For(id=loop, trips=trips, body=body, condition=condition):
                     for t in range(trips):
+                        if condition is not None and not self.array(condition, FLAG, loops):
+                            break
                         self.steps(body, loops | {loop: t})
                 case If(condition=condition, then=then, orelse=orelse):
-                    flag = self.array(condition, TensorType(BOOL, ()), loops)
+                    flag = self.array(condition, FLAG, loops)
                     self.steps(then if flag else orelse, loops)
                 case ExternCall():
                     self.extern(step, loops)

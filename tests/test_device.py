@@ -130,6 +130,35 @@ def test_a_condition_is_read_back_and_one_branch_runs():
     assert names == ["less", "exp"]
 
 
+def test_a_loop_turns_until_its_condition_is_read_back_as_false():
+    g = Builder(name="body")
+    x = g.input("x", "f32[8]")
+    half = g.sqrt(x)
+    g.output("go", g.less(g.scalar(1.0, "f32"), half.sum()))
+    g.output("next", half)
+
+    def build(b):
+        x = b.input("x", "f32[8]")
+        return b.emit("while", b.less(x.sum(), b.scalar(9.0, "f32")), x, body=g.graph, states=1)
+
+    module = module_of(build)
+    assert not module.is_static
+    device, driver = device_for(module)
+    turns = []
+
+    def execute(key, programs, threads, pointers, scratch):
+        if "sqrt" in key:
+            turns.append(key)
+            assert len(turns) < 9
+        if "copy" in key:  # of the condition, and of the state
+            driver.buffers_at(pointers[-1])[:1].fill(len(turns) < 3)
+
+    driver.execute = execute
+    with CudaModel(module, device=device) as model:
+        model.run([np.zeros(8, np.float32)])
+    assert len(turns) == 3
+
+
 def test_much_shared_memory_is_asked_for_before_the_first_launch():
     module = module_of(lambda b: b.exp(b.input("x", "f32[8]")), shared=100 << 10)
     device, driver = device_for(module)

@@ -265,6 +265,25 @@ def test_sizes_that_must_be_equal_are_checked():
         exe.run({"x": np.ones((3, 4), np.float32), "y": np.ones((2, 4), np.float32)})
 
 
+def test_a_size_that_weights_decide_is_checked():
+    w = np.ones((4, 3), np.float32)
+    graph = graph_of(lambda b, x: b.matmul(x, b.constant(w)), x="f32[N,F]")
+    exe = compiled(graph)
+    check(exe, graph, {"N": 2, "F": 4})
+    for wrong in (2, 3, 5, 400):
+        with pytest.raises(InputError, match="do not fit"):
+            exe(np.ones((3, wrong), np.float32))
+
+
+def test_a_reshape_that_decides_a_size_is_checked():
+    graph = graph_of(lambda b, x: b.neg(b.reshape(x, shape=(x.shape[0], 4))), x="f32[N,F]")
+    exe = compiled(graph)
+    check(exe, graph, {"N": 2, "F": 4})
+    for wrong in (2, 5):
+        with pytest.raises(InputError, match="do not fit"):
+            exe(np.ones((4, wrong), np.float32))
+
+
 def test_empty_arrays_are_compiled_by_themselves():
     graph = graph_of(lambda b, x: x * 2, x="f32[N,4]")
     exe = compiled(graph)

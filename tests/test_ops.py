@@ -17,15 +17,25 @@ from tessel.compiler.grad import expand_node, gradients
 from tessel.compiler.interpret import interpret
 from tessel.compiler.loops.lower import lower
 from tessel.compiler.ops.registry import OPS, Expand
-from tessel.compiler.types import TensorType, dtype_of, tensor_type_of
+from tessel.compiler.types import MapType, TensorType, dtype_of, tensor_type_of
 from tessel.runtime.native import NativeModule
+
+
+def type_of(x):
+    """The type of an array, or of a map of scalars."""
+    if not isinstance(x, dict):
+        return tensor_type_of(x)
+    (key, value), *_ = x.items()
+    return MapType(dtype_of(np.asarray(key)), tensor_type_of(np.asarray(value)))
 
 
 def run_native(graph, inputs):
     """Compiled for this machine; two threads must give the bits of one."""
     program = lower(graph)
     module = NativeModule(compile_program(program, host()), program.outputs, {})
-    inputs = [np.ascontiguousarray(x).reshape(np.shape(x)) for x in inputs]
+    inputs = [
+        x if isinstance(x, dict) else np.ascontiguousarray(x).reshape(np.shape(x)) for x in inputs
+    ]
     one, two = module(inputs, 1), module(inputs, 2)
     for x, y in zip(one, two):
         assert x is y or not isinstance(x, np.ndarray) or x.tobytes() == y.tobytes()
@@ -42,8 +52,7 @@ def graph_of(op, sample):
     """A graph of the one node, and its input arrays."""
     b = Builder(name=op.name)
     given = [
-        None if x is None else b.input(f"x{i}", tensor_type_of(x))
-        for i, x in enumerate(sample.inputs)
+        None if x is None else b.input(f"x{i}", type_of(x)) for i, x in enumerate(sample.inputs)
     ]
     results = b.emit(op.name, *given, **sample.attrs)
     for i, y in enumerate(results if isinstance(results, tuple) else (results,)):
@@ -77,7 +86,7 @@ def check(sample, received, expected):
 
 
 def spell(x):
-    return "none" if x is None else str(tensor_type_of(x)).replace(" ", "")
+    return "none" if x is None else str(type_of(x)).replace(" ", "")
 
 
 def samples(chosen=lambda op: True):

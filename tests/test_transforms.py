@@ -206,6 +206,28 @@ def test_scan_carries_a_state():
         jit(lambda x: native.scan(lambda h, row: h, x[0], x))(X)
 
 
+def test_while_loop_turns_until_its_test_fails():
+    def root(x):
+        """Newton's square root, and how many steps it took."""
+
+        def body(state):
+            h, _, n = state
+            return (h + x / h) * 0.5, h, n + 1
+
+        far = lambda state: abs(state[0] - state[1]).max() > 1e-3
+        h, _, n = native.while_loop(far, body, (x, x * 0, F.cast(x.sum() * 0, dtype="i64")))
+        return h, n
+
+    x = np.float32([2, 9, 100])
+    h, n = jit(root)(x)
+    np.testing.assert_allclose(h, np.sqrt(x), rtol=1e-4)
+    assert 5 < n < 15 and jit(root)(np.float32([1, 1, 1]))[1] == 1
+    with pytest.raises(TypeMismatch, match="a body that keeps its state"):
+        jit(lambda x: native.while_loop(lambda s: s.sum() > 0, lambda s: s[0], x))(X)
+    with pytest.raises(TypeMismatch, match="a bool scalar"):
+        jit(lambda x: native.while_loop(lambda s: s > 0, lambda s: s - 1, x))(X)
+
+
 def test_gradients_go_through_control_flow():
     f = lambda x: native.cond(x.sum() > 0, lambda: (x * x).sum(), lambda: -x.sum())
     np.testing.assert_allclose(grad(f)(abs(X)), 2 * abs(X), rtol=1e-6)

@@ -67,13 +67,14 @@ def compile(
     out = console()
     observer = None if print_after is None else PrintAfter(print_after)
     tuning = tuning_for(model, tune, target)
+    if stage == "onnx":
+        target = "numpy"  # readers of ONNX choose layouts for themselves, and need no code
     exe = compile_model(
         source, target=target, shapes=shapes or None if source is model else None,
         opt_level=opt_level, strict=strict, observer=observer, tune=tuning,
     )  # fmt: skip
     if inputs is not None:
-        arrays, binding = exe.signature.check(make_feeds(exe.inputs, inputs, None, shapes))
-        exe.specialization(binding, arrays)
+        exe.ready(make_feeds(exe.inputs, inputs, None, shapes))
     notes = console(stderr=True)
     for note in [] if tuning is None else tuning.notes:
         notes.print(f"note: {note}")

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from ..compiler.errors import UsageError
-from ..compiler.loops.nest import Call, ExternCall, For, If, Ref
+from ..compiler.loops.nest import ENDLESS, Call, ExternCall, For, If, Ref
 from ..compiler.text import print_graph
 from ..runtime.build import Built, CpuTarget
 from ..runtime.executable import Executable
@@ -131,8 +131,10 @@ def program_text(program) -> str:
                     called = names[kernel.text("NAME")]
                     origins = ", ".join(kernel.origins)
                     steps.append(f"{indent}{called}({_refs(refs)})  # {origins}")
-                case For(id=loop, trips=trips, body=body):
-                    steps.append(f"{indent}for t{loop}<{trips} {{")
+                case For(id=loop, trips=trips, body=body, condition=condition):
+                    bound = f" t{loop}" if trips == ENDLESS else f" t{loop}<{trips}"
+                    kind = "for" if condition is None else f"while {_ref(condition)},"
+                    steps.append(f"{indent}{kind}{bound} {{")
                     visit(body, indent + "  ")
                     steps.append(indent + "}")
                 case If(condition=condition, then=then, orelse=orelse):

@@ -10,7 +10,9 @@ from ..compiler.loops.nest import ExternCall, For, If
 from ..compiler.passes.base import Report
 from ..runtime.build import Built, CpuTarget
 from ..runtime.executable import Executable
+from ..runtime.structured import Structured
 from .feeds import random_feeds
+from .forms import invent, is_plain
 from .models import (
     MODEL,
     console,
@@ -85,8 +87,13 @@ def representative(exe: Executable) -> Built:
     if exe.specializations:
         built = exe.specializations[-1]
         return exe.fixed(built.binding) if built.is_open else built
-    _, binding = exe.signature.check(random_feeds(exe.inputs))
-    return exe.fixed(binding)
+    if isinstance(exe, Structured) and exe.alone is not None:
+        exe = exe.alone
+    if is_plain(exe.inputs):
+        _, binding = exe.signature.check(random_feeds(exe.inputs))
+        return exe.fixed(binding)
+    exe.ready(invent(exe.inputs, random_feeds))
+    return representative(exe)
 
 
 def heading(out: Console, text: str) -> None:

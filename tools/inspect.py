@@ -1,6 +1,7 @@
 """`tessel inspect`: what a model file or package holds."""
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -27,6 +28,7 @@ from .models import (
 EPILOG = """\b
 Examples:
   tessel inspect model.onnx
+  tessel inspect model.onnx --types --shapes x:1x3x224x224
   tessel inspect model.tsl --check
 """
 
@@ -35,8 +37,9 @@ Examples:
 @click.argument("file", type=MODEL)
 @shapes_option
 @values_option
+@click.option("--types", is_flag=True, help="Print every value of the model with its type.")
 @click.option("--check", is_flag=True, help="Verify the hashes of a package's large sections.")
-def inspect(file, shapes, inputs, check):
+def inspect(file, shapes, inputs, types, check):
     """Summarise FILE (.onnx, .graph or .tsl): inputs, outputs, operators, weights, code."""
     out = console()
     if not Path(file).is_file():
@@ -48,11 +51,40 @@ def inspect(file, shapes, inputs, check):
             package.container.check()
         print_package(package, out, check)
         print_graph(package.graph(), out)
+        if types:
+            print_types({v.name: v.type for v in package.graph().values()}, out)
         return
     if check:
         raise UsageError("only packages have hashes", received=file)
     given = {} if inputs is None else load_npz(inputs)
-    print_graph(open_for(file, shapes, given), out)
+    if types and Path(file).suffix != ".graph":
+        print_model_types(file, shapes, given, out)
+        return
+    graph = open_for(file, shapes, given)
+    print_graph(graph, out)
+    if types:
+        print_types({v.name: v.type for v in graph.values()}, out)
+
+
+def print_model_types(file: str, shapes, given, out: Console) -> None:
+    """By the names of the file, also if not all of it can be read: that is then raised."""
+    from ..frontends.onnx.needs import needed
+    from ..frontends.onnx.shapes import value_types
+
+    found, error = value_types(file, shapes=shapes)
+    wanted = [n for n in needed(error) or () if n in given] if error is not None else []
+    if wanted:
+        found, error = value_types(file, shapes=shapes, values={n: given[n] for n in wanted})
+    print_types(found, out)
+    if error is not None:
+        raise error
+
+
+def print_types(types: Mapping, out: Console) -> None:
+    t = table("value", "type")
+    for name, type in types.items():
+        t.add_row(name, "?" if type is None else str(type))
+    out.print(t)
 
 
 def print_graph(graph: Graph, out: Console) -> None:

@@ -13,10 +13,11 @@ from rich.console import Console
 from rich.table import Table
 
 from .. import compile, load, read
-from ..compiler.errors import InputError, ModelError, UnsupportedError, UsageError
+from ..compiler.errors import ModelError, UnsupportedError, UsageError
 from ..compiler.ir import Graph
 from ..runtime.signature import Signature
 from .feeds import parse_shapes, random_feeds
+from .forms import gather, invent, is_plain
 
 MODEL = click.Path(dir_okay=False)
 NPZ = click.Path(exists=True, dir_okay=False)
@@ -116,12 +117,15 @@ def open_for(path: str | Path, shapes: Mapping, given: Mapping[str, np.ndarray])
     except UnsupportedError as error:
         if not given:
             raise
-        from ..frontends.onnx.declared import defer
+        from ..frontends.onnx.declared import Formed, defer
+        from ..runtime.structured import take
 
         deferred = defer(path, shapes, error)
         if deferred is None:
             raise
         signature = Signature.of(deferred.graph)
+        if isinstance(deferred, Formed):
+            return deferred(*take(signature.inputs, gather(signature.inputs, given, str(path))))
         arrays, binding = signature.check({n: given[n] for n in signature.names if n in given})
         return deferred(binding, dict(zip(signature.names, arrays)))
 
@@ -163,20 +167,16 @@ def make_feeds(inputs, file: str | None, seed: int | None, shapes: Mapping, stat
             fix="give a .npz: --inputs FILE",
         )  # fmt: skip
     if file is None:
-        return random_feeds(inputs, 0 if seed is None else seed, shapes)
+        seed = 0 if seed is None else seed
+        if is_plain(inputs):
+            return random_feeds(inputs, seed, shapes)
+        return invent(inputs, lambda ports: random_feeds(ports, seed))
     if seed is not None:
         raise UsageError("--inputs and --random exclude each other")
     if shapes:
         raise UsageError("--inputs already says the shapes", fix="leave out --shapes")
     given = load_npz(file)
-    names = [p.name for p in inputs]
-    missing = [n for n in names if n not in given]
-    if missing:
-        raise InputError(
-            f"inputs are missing: {', '.join(missing)}", where=file,
-            expected=", ".join(names), received=", ".join(given),
-        )  # fmt: skip
-    return {n: given[n] for n in names}
+    return gather(inputs, given, file)
 
 
 def load_npz(path: str) -> dict[str, np.ndarray]:

@@ -7,6 +7,8 @@ import click
 import numpy as np
 
 from ..runtime.executable import Executable
+from ..runtime.structured import Structured
+from .forms import spread
 from .models import (
     MODEL,
     console,
@@ -55,6 +57,7 @@ def run(model, inputs, seed, shapes, output, target, threads, profile, no_native
     start = time.perf_counter()
     results = exe.run(feeds)
     spent = time.perf_counter() - start
+    results = spread(results)
     for name, value in results.items():
         out.print(describe(name, value))
     out.print(f"{1e3 * spent:.3f} ms, threads: {exe.threads}", style="dim")
@@ -71,6 +74,8 @@ def print_profile(exe: Executable, feeds: Mapping, out) -> None:
     from ..runtime.profile import profile
     from . import profile as view
 
+    if isinstance(exe, Structured):
+        exe, feeds, _ = exe.resolve(feeds)
     found = profile(exe, feeds)
     peak = measure_peak(min(found.threads, available_cores()), PEAK_SECONDS, reads=False)
     view.print_profile(view.profile_data(found, peak), out)

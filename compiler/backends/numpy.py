@@ -294,6 +294,9 @@ class NumpyModule:
         return memory.results()
 
 
+FLAG = TensorType(BOOL, ())
+
+
 class _Memory:
     def __init__(self, program: Program, inputs):
         self.program = program
@@ -328,11 +331,13 @@ def _run(steps, memory: _Memory, loops: dict) -> None:
                 run_kernel(
                     kernel, [memory.array(r, b.type, loops) for r, b in zip(refs, kernel.params)]
                 )
-            case For(id=loop, trips=trips, body=body):
+            case For(id=loop, trips=trips, body=body, condition=condition):
                 for t in range(trips):
+                    if condition is not None and not memory.array(condition, FLAG, loops):
+                        break
                     _run(body, memory, loops | {loop: t})
             case If(condition=condition, then=then, orelse=orelse):
-                flag = memory.array(condition, TensorType(BOOL, ()), loops)
+                flag = memory.array(condition, FLAG, loops)
                 _run(then if flag else orelse, memory, loops)
             case ExternCall():
                 run_extern(step, lambda r, t: memory.array(r, t, loops), memory.others)

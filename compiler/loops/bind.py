@@ -116,8 +116,10 @@ def bind(program: Program, sizes: Mapping[str, int]) -> Program:
                 bound, _, buffers = bind_kernel(kernel, size)
                 places = {buffers[b]: ref(r) for b, r in zip(kernel.params, refs)}
                 return Call(bound, tuple(places[b] for b in bound.params), group)
-            case For(id=id, trips=trips, body=body):
-                return For(id, size(trips), [step(y) for y in body])
+            case For(trips=trips, body=body, condition=condition):
+                condition = None if condition is None else ref(condition)
+                body = [step(y) for y in body]
+                return replace(x, trips=size(trips), body=body, condition=condition)
             case If(condition=condition, then=then, orelse=orelse):
                 return If(ref(condition), [step(y) for y in then], [step(y) for y in orelse])
         return replace(

@@ -32,6 +32,15 @@ def copy_steps(source: Place, target: Place, type) -> list[Call]:
     return [Call(kernel, (source, target))] if all(a.extent for a in kernel.axes) else []
 
 
+def zero_steps(target: Place, type: TensorType) -> list[Call]:
+    """The step that fills a tensor with zeros; none if it is empty."""
+    y = Buffer("y", type)
+    axes = tuple(Axis("i", d) for d in type.shape)
+    zero = s.cast(s.const(0, type.dtype.compute), type.dtype)
+    kernel = merge_axes(Kernel("zero", axes, (Store(y, tuple(s.axis(a) for a in axes), zero),)))
+    return [Call(kernel, (target,))] if all(a.extent for a in kernel.axes) else []
+
+
 def keep_old_values(
     steps: list, inputs: Sequence[Place], outputs: Sequence[Place], types: Sequence,
     updates: Mapping[int, int],
@@ -68,7 +77,8 @@ def _calls(step) -> Iterator:
     match step:
         case Call() | ExternCall():
             yield step
-        case For(body=body):
+        case For(body=body, condition=condition):
+            yield ExternCall("while", None, {}, (condition,), (), (), ())
             for inner in body:
                 yield from _calls(inner)
         case If(condition=condition, then=then, orelse=orelse):
@@ -113,7 +123,8 @@ def _moved(step, old: Storage, new: Storage):
         case ExternCall():
             return replace(step, inputs=many(step.inputs), outputs=many(step.outputs))
         case For():
-            return replace(step, body=[_moved(x, old, new) for x in step.body])
+            body = [_moved(x, old, new) for x in step.body]
+            return replace(step, body=body, condition=place(step.condition))
         case If():
             branches = [[_moved(x, old, new) for x in b] for b in (step.then, step.orelse)]
             return If(place(step.condition), *branches)

@@ -26,6 +26,7 @@ ROW_LIMIT = 1 << 16  # elements of a row that a kernel may walk several times
 DEPTH = (
     24  # nodes that one expression may hold above each other: expressions are walked recursively
 )
+PLACES = 12  # operations that a value may take to follow from the places of its elements
 SMALL = 4096  # elements below which computing a value in each of its readers is cheap enough
 
 
@@ -246,9 +247,27 @@ def _keeps_lines(transpose: Node) -> bool:
 
 def _is_cheap(node: Node, value: Value) -> bool:
     """Recomputing costs no more than loading: an index map or a small thing."""
-    if node.op.name in ("expand", "iota", "identity"):
+    if node.op.name in ("expand", "iota", "identity") or _follows_from_places(node):
         return True
     return typical(prod(value.shape)) <= SMALL and isinstance(node.op.loops, (Elementwise, Pull))
+
+
+def _follows_from_places(node: Node) -> bool:
+    """Whether a few cheap operations make the value of where its elements are: a causal mask."""
+    below, stack = set(), [node]
+    while stack:
+        n = stack.pop()
+        plain = n.op.name in ("iota", "expand", "reshape", "transpose", "dims")
+        number = n.op.name == "constant" and n.attrs["value"].size == 1
+        if n in below:
+            continue
+        below.add(n)
+        if len(below) > PLACES or not (plain or number or n.op.name in _CHEAP):
+            return False
+        if any(v is None or v.node is None for v in n.inputs):
+            return False
+        stack += [v.node for v in n.inputs]
+    return True
 
 
 def _is_row(inner: tuple, outer: tuple) -> bool:

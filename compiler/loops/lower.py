@@ -3,8 +3,8 @@
     lower(graph) -> Program      every shape of the graph is static
 
 Each value that needs memory (`fuse.py`) becomes one kernel whose expression is pulled from the
-graph (`pull.py`). Reshapes of memory are aliases. `if` and `scan` become `If` and `For` steps over
-the same memory; a scan's slices are places that move with the loop.
+graph (`pull.py`). Reshapes of memory are aliases. `if`, `scan` and `while` become `If` and `For`
+steps over the same memory; a scan's slices are places that move with the loop.
 """
 
 from collections.abc import Sequence
@@ -16,12 +16,12 @@ from ..sizes import OpenSize, assuming
 from ..types import TensorType
 from . import expr as s
 from .blocks import blocked_stores
-from .copies import copy_steps, keep_old_values
+from .copies import copy_steps, keep_old_values, zero_steps
 from .expand import expand_composites
 from .expr import Buffer
 from .fuse import Fusion, is_border, kind_of, plan_fusion, stores_whole
 from .memory import Place, Storage, plan_memory
-from .nest import Call, ExternCall, For, If, Kernel, Program, Store
+from .nest import ENDLESS, Call, ExternCall, For, If, Kernel, Program, Store
 from .pull import Puller
 from .simplify import merge_axes, split_axes
 
@@ -172,6 +172,8 @@ class _Scope:
                 self._if(node)
             case Control(kind="scan"):
                 self._scan(node)
+            case Control(kind="while"):
+                self._while(node)
             case Extern(kernel=function):
                 self._extern(node, function)
             case _ if kind_of(node) == "alias" and node.inputs[0] not in self.fusion.inlined:
@@ -294,6 +296,28 @@ class _Scope:
         for source, (place, t) in zip(nexts, states):
             steps += copy_steps(source, place, t)
         self.steps.append(For(loop, trips, steps))
+
+    def _while(self, node: Node) -> None:
+        """The condition and the states live in one place each; a turn computes the next ones
+        elsewhere, and copies them when nobody needs the old ones any more."""
+        body, n, trips = node.attrs["body"], node.attrs["states"], node.attrs["trips"]
+        loop = self.parent.loop_id()
+        go = Place(Storage.of(node.inputs[0].type, "arena"))
+        carried = [(go, node.inputs[0].type)]
+        carried += [(self._new(v), v.type) for v in node.outputs[:n]]
+        for value, (place, type) in zip(node.inputs, carried):
+            self.steps += copy_steps(self._place(value), place, type)
+        stacked = []
+        for value, row in zip(node.outputs[n:], body.outputs[1 + n :]):
+            whole = self._new(value)
+            self.steps += zero_steps(whole, value.type)
+            stacked.append(whole.moved(0, loop, row.type.nbytes))
+        nexts = [Place(Storage.of(t, "arena")) for _, t in carried]
+        captured = [self._place(v) for v in node.inputs[1 + n :]]
+        steps = self.parent.graph(body, [p for p, _ in carried[1:]] + captured, nexts + stacked)
+        for source, (place, t) in zip(nexts, carried):
+            steps += copy_steps(source, place, t)
+        self.steps.append(For(loop, trips[0] if trips else ENDLESS, steps, go))
 
 
 def _refuse_open(node: Node) -> None:

@@ -106,7 +106,9 @@ def places_of(step) -> Iterator[Place]:
             yield from refs
         case ExternCall(inputs=inputs, outputs=outputs):
             yield from (p for p in (*inputs, *outputs) if p is not None)
-        case For(body=body):
+        case For(body=body, condition=condition):
+            if condition is not None:
+                yield condition
             for inner in body:
                 yield from places_of(inner)
         case If(condition=condition, then=then, orelse=orelse):
@@ -125,8 +127,9 @@ def _resolve(step):
                 inputs=tuple(None if p is None else p.ref() for p in step.inputs),
                 outputs=tuple(p.ref() for p in step.outputs),
             )
-        case For(id=id, trips=trips, body=body):
-            return For(id, trips, [_resolve(x) for x in body])
+        case For(condition=condition):
+            condition = None if condition is None else condition.ref()
+            return replace(step, body=[_resolve(x) for x in step.body], condition=condition)
         case If(condition=condition, then=then, orelse=orelse):
             return If(condition.ref(), [_resolve(x) for x in then], [_resolve(x) for x in orelse])
     raise AssertionError(step)

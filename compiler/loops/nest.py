@@ -12,6 +12,7 @@ A reduction's free axes say at which loop level it is computed; the schedule dec
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from ..sizes import typical
 from . import expr as s
 from .expr import Axis, Buffer, Expr
 
@@ -144,13 +145,26 @@ class ExternCall:
     origin: str = ""
 
 
+ENDLESS = 1 << 62  # trips of a loop that nothing but its condition ends
+GUESS = 16  # rounds of such a loop, for estimates of time
+
+
 @dataclass(eq=False)
 class For:
-    """Repeat `body` `trips` times; `id` names the loop in Refs."""
+    """Repeat `body` `trips` times; `id` names the loop in Refs.
+
+    With a `condition`, a bool that the body writes: for as long as it is true before a turn.
+    """
 
     id: int
     trips: int
     body: list
+    condition: Ref | None = None
+
+    @property
+    def rounds(self) -> int:
+        """How often the body runs; a guess where only the run knows."""
+        return self.trips if self.condition is None else min(typical(self.trips), GUESS)
 
 
 @dataclass(eq=False)

@@ -18,9 +18,11 @@ from typing import ClassVar
 import numpy as np
 
 from ..builder import Builder
+from ..dims import is_static
 from ..ir import Graph, Node
 from ..ops.windows import window_attrs
 from ..ops.winograd import POINTS, TAPS, weights
+from ..sizes import typical
 from ..types import F32
 from .base import Pass, Report
 
@@ -64,7 +66,7 @@ def choose_tile(node: Node) -> int | None:
     if not _is_candidate(node):
         return None
     n, height, width, outputs = node.output.shape
-    channels = node.inputs[0].shape[-1]
+    n, channels = typical(n), node.inputs[0].shape[-1]
 
     def cycles(products: float, rows: int, taps: int) -> float:
         waste = ceil(rows / ceil(rows / ROWS)) * ceil(rows / ROWS) / rows
@@ -88,8 +90,8 @@ def _is_candidate(node: Node) -> bool:
     if node.op.name != "conv" or not node.attrs["channels_last"] or node.attrs["group"] != 1:
         return False
     x, w = node.inputs[:2]
-    static = x.type.is_static and x.rank == 4 and w.constant is not None and x.dtype == F32
-    if not static or w.shape[:2] != (TAPS, TAPS) or w.shape[2] < 16 or w.shape[3] < 16:
+    known = x.rank == 4 and is_static(x.shape[1:]) and w.constant is not None and x.dtype == F32
+    if not known or w.shape[:2] != (TAPS, TAPS) or w.shape[2] < 16 or w.shape[3] < 16:
         return False
     strides, pads, dilations = window_attrs(
         2, w.shape[:2], node.attrs["strides"], node.attrs["pads"], node.attrs["dilations"]

@@ -19,7 +19,7 @@ from .layers import (
 )
 from .losses import accuracy, cross_entropy, mse
 from .module import Module, Scope
-from .regions import cond, custom_gradient, scan
+from .regions import cond, custom_gradient, scan, while_loop
 from .tracing import Array, trace
 from .transforms import grad, jit, make_transforms, value_and_grad
 from .tree import tree_map
@@ -30,5 +30,5 @@ __all__ = [
     "cross_entropy", "custom_gradient", "flat_values", "functional", "glorot_normal",
     "glorot_uniform", "grad", "he_normal", "he_uniform", "jit", "make_transforms", "mse",
     "nested_values", "scan", "to_graph", "trace", "training_graphs", "tree_map",
-    "value_and_grad",
+    "value_and_grad", "while_loop",
 ]  # fmt: skip

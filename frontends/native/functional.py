@@ -17,7 +17,7 @@ from ...compiler.ops import registry
 from ...compiler.types import dtype_of
 from .tracing import NUMBERS, Array, find_tracer, user_line
 
-_NOT_FUNCTIONS = {"constant", "if", "scan", "custom_gradient"}
+_NOT_FUNCTIONS = {"constant", "if", "scan", "while", "custom_gradient"}
 _RESERVED = {"and": "logical_and", "or": "logical_or", "not": "logical_not", "xor": "logical_xor"}
 
 

@@ -1,7 +1,8 @@
 """Graphs inside a graph: what a Python function does, cut out of the trace it was written into.
 
 A region is closed: the values that it uses from around it are found while it is cut out, and
-become its inputs. `cond` and `scan` are control flow; `custom_gradient` replaces a gradient.
+become its inputs. `cond`, `scan` and `while_loop` are control flow; `custom_gradient` replaces a
+gradient.
 """
 
 import functools
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from ...compiler.builder import Tensor
 from ...compiler.errors import TypeMismatch, UsageError
 from ...compiler.ir import Graph, Value
+from ...compiler.types import BOOL, TensorType
 from . import tree
 from .tracing import Array, Tracer, find_tracer, source_line, user_line
 
@@ -101,6 +103,37 @@ def scan(f: Callable, init, xs):
         body=body.graph, states=len(states), scans=len(arrays),
     )  # fmt: skip
     return _unflatten(body.structure, results)
+
+
+def while_loop(test: Callable, body: Callable, init):
+    """`while test(state): state = body(state)`, beginning with `init`; returns the last state.
+
+    The state is a tree of arrays that keep their types; `test` returns a bool scalar. How often it
+    turns is found out while it runs, so that it has no gradient.
+    """
+    b = _tracer("while_loop", init)
+    states, structure = tree.flatten(init)
+    states = [b.array(s) for s in states]
+    types = [s.type for s in states]
+    go = b.array(test(tree.unflatten(structure, states)))
+
+    def turn(state):
+        state = body(state)
+        return test(state), state
+
+    one = tree.Structure(tuple, (), (structure,))
+    region = cut(b, "body", turn, types, one)
+    found = [o.type for o in region.graph.outputs]
+    expected = [TensorType(BOOL, ()), *types]
+    if [go.type, *found[1:]] != expected or region.structure.children[1] != structure:
+        raise TypeMismatch(
+            "while_loop wants a test that returns a bool scalar, and a body that keeps its state",
+            where=source_line(body),
+            expected=_shown(expected[1:], structure),
+            received=_shown([go.type, *found[1:]], region.structure),
+        )
+    results = b.emit("while", go, *states, *region.captured, body=region.graph, states=len(states))
+    return _unflatten(structure, results)
 
 
 def custom_gradient(f: Callable) -> Callable:

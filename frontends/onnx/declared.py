@@ -7,32 +7,18 @@ shapes, chosen by a size), or the values of those that decide shapes (`Reshape` 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
-from ...compiler import dims
 from ...compiler.errors import InputError, TesselError, UnsupportedError
 from ...compiler.ir import Graph, Value
-from ...compiler.types import DType, TensorType
+from ...compiler.types import AnyRank, TensorType
 from . import proto as pb
+from .inputs import FormNeeded, declared_type, read_inputs, true_inputs
 from .needs import needed
 from .reader import Reader, read
 from .scope import Scope
 from .values import KnownBuilder
-
-
-@dataclass(frozen=True)
-class AnyRank:
-    """The type of an output of which the file does not say the rank."""
-
-    dtype: DType
-
-    def __str__(self):
-        return f"{self.dtype.name}[…]"
-
-    def substitute(self, binding) -> "AnyRank":
-        return self
 
 
 class Deferred:
@@ -63,55 +49,100 @@ class Deferred:
             except InputError:
                 raise
             except TesselError as error:
-                if not values or not error.findings:
-                    raise
-                raise InputError(
-                    "the model does not make sense with these inputs",
-                    received=", ".join(f"{n} = {shown(a)}" for n, a in values.items()),
-                    findings=error.findings,
-                ) from error
+                raise _senseless(error, values) from error
+
+
+def _senseless(
+    error: TesselError, values: Mapping[str, np.ndarray], lists: Mapping[str, tuple] | None = None
+) -> TesselError:
+    """The error of a model that contradicts itself; because of the inputs, if given."""
+    if not (values or lists) or not error.findings:
+        return error
+    received = [f"{n} = {shown(a)}" for n, a in values.items()]
+    received += [f"{n}: {len(form)} items" for n, form in (lists or {}).items()]
+    return InputError(
+        "the model does not make sense with these inputs",
+        received=", ".join(received),
+        findings=error.findings,
+    )
 
 
 def shown(array: np.ndarray) -> str:
     return " ".join(str(array.tolist()).split())
 
 
-def defer(model, shapes, error: TesselError) -> Deferred | None:
+class Formed:
+    """A model whose inputs or outputs are not all tensors, which is read anew for each form.
+
+        model(forms, arrays)      # the Graph; `arrays` are by the names of the graph's tensors
+
+    `values` names the tensors whose values are part of what it is read for, `sized` says whether
+    the shapes of all tensors are. Reading can show that more is needed, so both may grow.
+    """
+
+    def __init__(self, model, graph: Graph, values: set[str], shapes):
+        self.model, self.graph, self.shapes = model, graph, dict(shapes or {})
+        self.values: tuple[str, ...] = tuple(values)
+        self.sized = False
+
+    def __call__(self, forms: Mapping[str, object], arrays: Mapping[str, np.ndarray]) -> Graph:
+        while True:
+            sizes = {n: a.shape for n, a in arrays.items() if hasattr(a, "shape")}
+            values = {n: arrays[n] for n in self.values if n in arrays}
+            try:
+                return read(self.model, shapes=sizes if self.sized else self.shapes, values=values,
+                            forms=forms)  # fmt: skip
+            except UnsupportedError as error:
+                more = needed(error)
+                if more is None or (self.sized and more <= set(values)):
+                    raise
+                self.sized |= more <= set(values)
+                self.values = tuple(dict.fromkeys([*self.values, *more]))
+            except InputError:
+                raise
+            except TesselError as error:
+                lists = {n: form for n, form in forms.items() if isinstance(form, tuple)}
+                raise _senseless(error, values, lists) from error
+
+
+def defer(model, shapes, error: TesselError) -> Deferred | Formed | None:
     """The model, if reading it failed with `error` for no other reason than missing knowledge.
 
-    None if something else is wrong, or an output is no tensor.
+    None if something else is wrong.
     """
-    values = needed(error)
+    values = set() if isinstance(error, FormNeeded) else needed(error)
     if values is None:
         return None
     graph = declare(model, shapes)
-    if graph is None or not (values or graph.symbols()):
+    if isinstance(error, FormNeeded) or not all(map(_is_tensor, graph.outputs)):
+        return Formed(model, graph, values, shapes)
+    if not (values or graph.symbols()):
         return None
     return Deferred(model, graph, values)
 
 
-def declare(model, shapes=None) -> Graph | None:
+def _is_tensor(value: Value) -> bool:
+    return isinstance(value.type, (TensorType, AnyRank))
+
+
+def declare(model, shapes=None) -> Graph:
     """A graph without nodes: the inputs and outputs that the file declares.
 
-    None if an output is no tensor.
+    It may have inputs that no graph with nodes has: sequences, optionals, of unknown rank.
     """
     reader = Reader(pb.load(model))
     source = reader.model.graph
-    builder = KnownBuilder(name=source.name or "main")
-    reader._inputs(source, Scope(builder, reader._opsets()), dict(shapes or {}))
-    graph = builder.graph
+    shapes = dict(shapes or {})
+    graph = Graph(name=source.name or "main")
+    types = {i.name: declared_type(i.type, i.name, f"input {i.name}") for i in true_inputs(source)}
+    if all(isinstance(t, TensorType) for t in types.values()):
+        builder = KnownBuilder(name=source.name or "main")
+        read_inputs(source, Scope(builder, reader._opsets()), reader.where, shapes, {}, {})
+        graph = builder.graph
+    else:
+        graph.inputs = [Value(n, t) for n, t in types.items()]
     for info in source.output:
-        tensor = info.type.tensor_type
-        if not info.type.HasField("tensor_type"):
-            return None
-        dtype = pb.dtype_of_element(tensor.elem_type, f"output {info.name}")
+        type = declared_type(info.type, info.name, f"output {info.name}")
         graph.output_names.append(info.name)
-        if not tensor.HasField("shape"):
-            graph.outputs.append(Value(info.name, AnyRank(dtype)))
-            continue
-        shape = [
-            d.dim_value or dims.Sym.named(dims.symbol_name(d.dim_param or f"{info.name}_{i}"))
-            for i, d in enumerate(tensor.shape.dim)
-        ]
-        graph.outputs.append(Value(info.name, TensorType(dtype, shape)))
+        graph.outputs.append(Value(info.name, type))
     return graph

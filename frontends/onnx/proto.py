@@ -12,7 +12,7 @@ from onnx import AttributeProto, ModelProto, TensorProto, numpy_helper
 
 from ...compiler.errors import ModelError, UnsupportedError
 from ...compiler.types import DTYPES, DType
-from . import external, wire
+from . import external, textual, wire
 
 MAX_ELEMENTS = 1 << 40
 
@@ -74,7 +74,7 @@ def load(source) -> Loaded:
         raise ModelError("the model is a directory", where=where, fix="name the .onnx file in it")
     try:
         if path.suffix in (".onnxtxt", ".onnxtext"):
-            return Loaded(_parse_text(path.read_text(encoding="utf-8"), where), where, path.parent)
+            return Loaded(textual.parse("onnx", path.read_bytes(), where), where, path.parent)
         if path.stat().st_size < wire.LARGE:
             return Loaded(_parse(path.read_bytes(), where), where, path.parent)
         data, places = wire.split(path)
@@ -87,8 +87,6 @@ def load(source) -> Loaded:
         raise ModelError("there is no such file", where=where) from None
     except OSError as error:
         raise ModelError(f"the file cannot be read: {error.strerror}", where=where) from None
-    except UnicodeDecodeError:
-        raise ModelError("the text is not UTF-8", where=where) from None
 
 
 def _parse(data: bytes, where: str) -> ModelProto:
@@ -97,8 +95,9 @@ def _parse(data: bytes, where: str) -> ModelProto:
             raise ModelError(f"the file is {kind}, not ONNX", where=where, fix=fix)
     if not data:
         raise ModelError("the file is empty", where=where)
+    form = textual.form_of(data)
     try:
-        model = ModelProto.FromString(data)
+        model = ModelProto.FromString(data) if form is None else textual.parse(form, data, where)
     except DecodeError:
         raise ModelError(
             "this is not an ONNX file, or it is damaged", where=where, expected="a ModelProto"
@@ -145,13 +144,6 @@ _FOREIGN = [
     (b"PK\x03\x04", "a zip archive", "unzip it"),
     (b"version https://git-lfs", "a Git LFS pointer", "run git lfs pull"),
 ]
-
-
-def _parse_text(text: str, where: str) -> ModelProto:
-    try:
-        return onnx.parser.parse_model(text)
-    except onnx.parser.ParseError as error:
-        raise ModelError(f"the ONNX text does not parse: {error}", where=where) from None
 
 
 def shape_of_tensor(tensor: TensorProto, where: str) -> tuple[int, ...]:

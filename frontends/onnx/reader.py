@@ -10,24 +10,23 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 import onnx
 
-from ...compiler import dims
 from ...compiler.builder import Tensor
-from ...compiler.errors import InputError, ModelError, TesselError, UnsupportedError
+from ...compiler.errors import ModelError, TesselError, UnsupportedError
 from ...compiler.ir import Graph
-from ...compiler.known_values import remember_values
-from ...compiler.types import TensorType
+from ...compiler.structure import Group, Structure, Tree, remember_structure
 from . import proto as pb
 from .call import Call
 from .findings import Findings
-from .needs import known_input
-from .scope import FAILED, UNDEFINED, Scope, Sequence
+from .inputs import declared_type, read_inputs
+from .scope import EMPTY, FAILED, UNDEFINED, Scope, Sequence
+from .survey import survey
 from .table import TABLE
 from .values import Known, KnownBuilder
 
 _DAMAGE = (ValueError, IndexError, KeyError, OverflowError, ZeroDivisionError, AttributeError)
+_TENSOR = (None, "tensor_type")  # kinds of an output: unsaid, or said
 
 
 class Skip(Exception):
@@ -39,15 +38,16 @@ def read(
     *,
     shapes: Mapping[str, tuple] | None = None,
     values: Mapping[str, object] | None = None,
+    forms: Mapping[str, object] | None = None,
 ) -> Graph:
     """The Graph of an ONNX model (a path, the file's bytes, or a ModelProto).
 
     `shapes` fixes dims that the file leaves open, by input name; `values` are arrays of inputs
-    that decide shapes: the graph is right for these values only. Raises ModelError for damaged
-    files and one UnsupportedError, ModelError or TypeMismatch listing all nodes that cannot be
-    read.
+    that decide shapes: the graph is right for these values only. `forms` say what inputs that are
+    no tensors consist of (`inputs.py`). Raises ModelError for damaged files and one
+    UnsupportedError, ModelError or TypeMismatch listing all nodes that cannot be read.
     """
-    return Reader(pb.load(model)).read(dict(shapes or {}), dict(values or {}))
+    return Reader(pb.load(model)).read(shapes or {}, values or {}, forms or {})
 
 
 class Reader:
@@ -55,11 +55,14 @@ class Reader:
         self.model, self.folder, self.where = loaded.model, loaded.folder, loaded.where
         self.weights = loaded.weights
         self.findings = Findings()
-        self.functions = {(_domain(f.domain), f.name): f for f in self.model.functions}
-        self.inlining: list[tuple[str, str]] = []
+        self.functions = {(_domain(f.domain), f.name, f.overload): f for f in self.model.functions}
+        self.inlining: list[tuple[str, str, str]] = []
         self.notes: dict[str, list[str]] = {}
+        self.seen, self.scope = {}, None  # nodes that were met, by id; names of the model's graph
 
-    def read(self, shapes: dict[str, tuple], values: dict[str, object]) -> Graph:
+    def read(
+        self, shapes: Mapping[str, tuple], values: Mapping[str, object], forms: Mapping[str, object]
+    ) -> Graph:
         graph = self.model.graph
         if not self.model.HasField("graph") or not (graph.output or graph.node):
             raise ModelError("this is not an ONNX file, or it is empty", where=self.where)
@@ -67,19 +70,19 @@ class Reader:
             raise ModelError("the model has no outputs", where=self.where)
         builder = KnownBuilder(name=graph.name or "main")
         builder.graph.metadata = {p.key: p.value for p in self.model.metadata_props}
-        scope = Scope(builder, self._opsets())
+        self.scope = scope = Scope(builder, self._opsets())
         self.graph = builder.graph
-        self._inputs(graph, scope, shapes, values)
+        inputs = read_inputs(graph, scope, self.where, shapes, values, forms)
         self.body(graph, scope)
-        outputs = self.outputs(graph, scope)
-        for info, value in zip(graph.output, outputs):
-            if isinstance(value, Sequence):
-                error = UnsupportedError("an output must be a tensor", where=f"output {info.name}")
-                self.findings.add(error)
+        values = self.outputs(graph, scope)
         self.findings.raise_if_any(self.where)
         builder.graph.metadata |= {k: "; ".join(v) for k, v in self.notes.items()}
-        for value_info, value in zip(graph.output, outputs):
-            builder.output(value_info.name, value)
+        outputs = []
+        for info, value in zip(graph.output, values):
+            plain = isinstance(value, Tensor) and info.type.WhichOneof("value") in _TENSOR
+            type = value.type if plain else declared_type(info.type, info.name, info.name)
+            outputs.append(Group(info.name, str(type), _put_out(builder, info.name, value)))
+        remember_structure(builder.graph, Structure(tuple(inputs), tuple(outputs)))
         return builder.graph
 
     def note(self, text: str, where: str) -> None:
@@ -103,80 +106,9 @@ class Reader:
 
     # -- graphs ---------------------------------------------------------------------------
 
-    def _inputs(self, graph, scope: Scope, shapes: dict[str, tuple], values=None) -> None:
-        arrays = {n: np.asarray(v) for n, v in ({} if values is None else values).items()}
-        shapes = {n: a.shape for n, a in arrays.items()} | shapes
-        given = {t.name for t in graph.initializer}
-        given |= {t.values.name for t in graph.sparse_initializer}
-        inputs = [i for i in graph.input if i.name not in given]
-        names = [i.name for i in inputs]
-        unknown = [n for n in shapes if n not in names]
-        if unknown:
-            raise InputError(
-                f"no input named {', '.join(map(repr, unknown))}",
-                where=self.where,
-                expected=" or ".join(map(repr, names)) or "no shapes: the model has no inputs",
-            )
-        binding: dict[str, object] = {}
-        types = [self._input_type(i, shapes.get(i.name), binding) for i in inputs]
-        for info, type in zip(inputs, types):
-            if info.name in scope.values:
-                raise ModelError("two inputs have one name", where=info.name)
-            tensor = scope.builder.input(info.name, type.substitute(binding))
-            if info.name in arrays:
-                tensor = known_input(tensor, arrays[info.name])
-            scope.values[info.name] = tensor
-        remember_values(scope.builder.graph, arrays)
-
-    def _input_type(self, info, shape: tuple | None, binding: dict) -> TensorType:
-        where = f"input {info.name}"
-        if not info.type.HasField("tensor_type"):
-            kind = info.type.WhichOneof("value") or "nothing"
-            raise UnsupportedError("an input must be a tensor", where=where, received=kind)
-        tensor = info.type.tensor_type
-        dtype = pb.dtype_of_element(tensor.elem_type, where)
-        if not tensor.HasField("shape"):
-            if shape is None:
-                raise UnsupportedError(
-                    "the rank of an input is unknown", where=where, fix="pass its --shapes"
-                )
-            return TensorType(dtype, shape)
-        declared = [_declared_dim(info.name, i, d) for i, d in enumerate(tensor.shape.dim)]
-        if dims.prod(d for d in declared if isinstance(d, int)) > pb.MAX_ELEMENTS:
-            raise ModelError("absurd dims", where=where, received=declared)
-        if shape is not None:
-            self._bind(where, declared, shape, binding)
-        return TensorType(dtype, declared)
-
-    @staticmethod
-    def _bind(where: str, declared: list, shape: tuple, binding: dict) -> None:
-        def refuse():
-            raise InputError(
-                "the shape does not fit the model",
-                where=where,
-                expected=f"[{','.join(map(str, declared))}]",
-                received=f"[{','.join(map(str, shape))}]",
-            )
-
-        if len(shape) != len(declared):
-            refuse()
-        for d, size in zip(declared, shape):
-            if size is None:
-                continue
-            if isinstance(size, str):
-                size = dims.parse_dim(size)
-            if isinstance(size, int) and size < 0:
-                refuse()
-            if isinstance(d, int):
-                if d != size:
-                    refuse()
-                continue
-            name = str(d)
-            if binding.setdefault(name, size) != size:
-                refuse()
-
     def body(self, graph, scope: Scope) -> None:
         """Read a graph's (or function's) initializers and nodes into `scope`."""
+        scope.nodes = graph.node
         weights = self.weights if scope.parent is None else {}
         for tensor in getattr(graph, "initializer", ()):
             raw = weights.get(tensor.name)
@@ -223,6 +155,7 @@ class Reader:
         version = scope.opsets.get(domain)
         context = (node.op_type, domain, version)
         results: list = [FAILED] * len(node.output)
+        self.seen[id(node)] = node
         try:
             operands = [self._operand(n, scope, where, later, index) for n in node.input]
             entry = self._entry(node, domain, version, where)
@@ -233,6 +166,8 @@ class Reader:
         except TesselError as error:
             shown = operands if "operands" in locals() else []
             self.findings.add(error, context, shown, where)
+        if FAILED in results:
+            survey(self, node, where, scope.opsets)
         for name, value in zip(node.output, results):
             if not name:
                 continue
@@ -257,11 +192,11 @@ class Reader:
 
     def _entry(self, node, domain, version, where):
         """What reads this node: a function of the model, of the table, or of the ONNX standard."""
-        from . import control
+        from . import functions
 
-        if (domain, node.op_type) in self.functions:
-            function = self.functions[domain, node.op_type]
-            return lambda c: control.inline_function(c, function)
+        function = self.functions.get((domain, node.op_type, node.overload))
+        if function is not None:
+            return lambda c: functions.inline_function(c, function)
         if version is None:
             raise ModelError(f"the model imports no opset for domain {domain!r}", where=where)
         schema = _schema(domain, node.op_type, version)
@@ -272,7 +207,7 @@ class Reader:
         if (domain, node.op_type) in TABLE:
             return TABLE[domain, node.op_type]
         if schema is not None and schema.functional:
-            return lambda c: control.inline_standard(c, schema.record)
+            return lambda c: functions.inline_standard(c, schema.record)
         raise UnsupportedError("unsupported operator", where=where)
 
     def _call(self, node, entry, operands, context, where, scope: Scope) -> list:
@@ -331,15 +266,14 @@ def _domain(text: str) -> str:
     return "" if text == "ai.onnx" else text
 
 
-def _declared_dim(name: str, axis: int, d):
-    """An int, or the symbol of a dim that the file leaves open (no value, 0 or -1)."""
-    if d.dim_param:
-        return dims.Sym.named(dims.symbol_name(d.dim_param))
-    if d.dim_value > 0:
-        return d.dim_value
-    if d.dim_value < -1:
-        raise ModelError("a negative dim", where=f"input {name}", received=d.dim_value)
-    return dims.Sym.named(dims.symbol_name(f"{name}_{axis}"))
+def _put_out(b: KnownBuilder, name: str, value) -> Tree:
+    """Make a value an output of the graph, or several."""
+    if isinstance(value, Sequence):
+        return [_put_out(b, f"{name}[{i}]", v) for i, v in enumerate(value.items)]
+    if value is EMPTY:
+        return None
+    b.output(name, value)
+    return name
 
 
 def _rename(value, name: str) -> None:

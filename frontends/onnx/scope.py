@@ -22,6 +22,50 @@ class Sequence:
     def __init__(self, items: list):
         self.items = items
 
+    @property
+    def type(self) -> str:
+        """What errors call it."""
+        return f"seq({', '.join(str(types_of(v)) for v in self.items)})"
+
+
+class Empty:
+    """An optional without an element. One with an element is the element."""
+
+    type = "an empty optional"
+
+
+EMPTY = Empty()
+
+
+def flatten(values) -> list[Tensor]:
+    """The tensors that values consist of, in order."""
+    flat: list[Tensor] = []
+    for v in values:
+        if isinstance(v, Sequence):
+            flat += flatten(v.items)
+        elif isinstance(v, Tensor):
+            flat.append(v)
+    return flat
+
+
+def regroup(like, flat: list) -> list:
+    """`flat` tensors as values of the structure of `like`: the reverse of `flatten`."""
+    rest = iter(flat)
+
+    def take(v):
+        if isinstance(v, Sequence):
+            return Sequence([take(item) for item in v.items])
+        return next(rest) if isinstance(v, Tensor) else v
+
+    return [take(v) for v in like]
+
+
+def types_of(value):
+    """A tensor's type, a list of them for a sequence, None for an empty optional."""
+    if isinstance(value, Sequence):
+        return [types_of(v) for v in value.items]
+    return value.type if isinstance(value, Tensor) else None
+
 
 class Scope:
     """What the names of one ONNX graph stand for.
@@ -43,6 +87,7 @@ class Scope:
         self.builder, self.opsets, self.parent, self.prefix = builder, opsets, parent, prefix
         self.attributes = attributes
         self.values: dict[str, Any] = {}
+        self.nodes: Any = () if parent is None else parent.nodes  # of the ONNX graph
         self.captured: dict[Any, Tensor] = {}
         if parent is not None:
             builder.outer = parent.builder.outer
@@ -60,15 +105,16 @@ class Scope:
         value = self.parent.find(name)
         if self.builder is self.parent.builder:
             return value
-        return self._import(value)
+        return self.take(value)
 
-    def _import(self, value):
-        if value is None or value is FAILED or value is UNDEFINED:
+    def take(self, value):
+        """A value of the enclosing graph, inside of this one."""
+        if value is None or value is FAILED or value is UNDEFINED or value is EMPTY:
             return value
         if isinstance(value, Known):
             return Known(self.builder, value.array, value.dtype, value.name)
         if isinstance(value, Sequence):
-            return Sequence([self._import(v) for v in value.items])
+            return Sequence([self.take(v) for v in value.items])
         if not isinstance(value, Tensor):
             raise UnsupportedError("a branch uses a value that is not a tensor", received=value)
         if value.value not in self.captured:

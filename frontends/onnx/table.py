@@ -6,6 +6,8 @@ operators are one line of a family's table, irregular ones short functions benea
 
 from . import (
     control,
+    loops,
+    scans,
     table_contract,
     table_data,
     table_elementwise,
@@ -19,6 +21,7 @@ from . import (
     table_resize,
     table_sequence,
     table_shape,
+    table_training,
     table_window,
 )
 
@@ -37,9 +40,11 @@ TABLE = {
         table_resize.TABLE,
         table_data.TABLE,
         table_sequence.TABLE,
-        {"If": control.if_, "Loop": control.loop, "Scan": control.scan},
+        {"If": control.if_, "Loop": loops.loop, "Scan": scans.scan},
     )
     for name, entry in table.items()
 }
 TABLE |= {("ai.onnx.ml", name): entry for name, entry in table_ml.TABLE.items()}
 TABLE |= {("com.microsoft", name): entry for name, entry in table_microsoft.TABLE.items()}
+TRAINING = "ai.onnx.preview.training"
+TABLE |= {(TRAINING, name): entry for name, entry in table_training.TABLE.items()}

@@ -3,7 +3,7 @@
 import math
 
 from .call import Call
-from .control import inline_standard
+from .functions import inline_standard
 
 
 def matmul(c: Call):

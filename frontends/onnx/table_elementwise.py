@@ -173,7 +173,7 @@ def where(c: Call):
 
 _UNARY = (
     "Exp Log Sqrt Reciprocal Sin Cos Tan Asin Acos Atan Sinh Cosh Tanh Asinh Acosh Atanh Erf "
-    "Sigmoid Softplus Softsign Floor Ceil Round Neg Abs Sign Relu Identity Not Mish"
+    "Sigmoid Softplus Softsign Floor Ceil Round Neg Abs Sign Relu Not Mish"
 )
 TABLE = {name: unary(name.lower()) for name in _UNARY.split()} | {
     "BitwiseNot": unary("bitwise_not"),

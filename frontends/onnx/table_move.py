@@ -3,7 +3,7 @@
 from ...compiler import dims
 from ...compiler.builder import Tensor
 from ...compiler.dims import Sym
-from ...compiler.types import I64, normalize_axes, normalize_axis
+from ...compiler.types import I64, STR, normalize_axes, normalize_axis
 from .call import Call
 from .sizes import slice_axis
 from .values import larger, smaller
@@ -106,6 +106,9 @@ def split(c: Call):
 
 
 def gather(c: Call):
+    labels = c.known(0)
+    if c.x().dtype == STR and labels is not None and labels.ndim == 1:
+        return c.b.emit("lookup", c.x(1).cast("i64"), labels=tuple(labels))
     return c.b.emit("gather", c.x(0), c.x(1), axis=c.axis(0))
 
 
@@ -194,9 +197,11 @@ def space_to_depth(c: Call):
 
 
 def reverse_sequence(c: Call):
+    return reversed_within(c, c.x(0), c.x(1), c.attr("batch_axis", 1), c.attr("time_axis", 0))
+
+
+def reversed_within(c: Call, x: Tensor, lengths: Tensor, batch: int, time: int) -> Tensor:
     """y[i] = x[length - 1 - i] along time where i < length, else x[i]: a gather of elements."""
-    x, lengths = c.x(0), c.x(1)
-    batch, time = c.attr("batch_axis", 1), c.attr("time_axis", 0)
     steps = c.b.emit("iota", shape=x.shape, axis=time, dtype=I64)
     each = [1] * x.rank
     each[batch] = x.shape[batch]

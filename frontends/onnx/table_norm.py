@@ -2,7 +2,7 @@
 
 from ...compiler.types import F32, normalize_axis
 from .call import Call
-from .control import inline_standard
+from .functions import inline_standard
 
 
 def batch_norm(c: Call):

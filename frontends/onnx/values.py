@@ -130,9 +130,10 @@ def evaluate(b: KnownBuilder, name: str, inputs, attrs) -> tuple[Known, ...] | N
         types = op.infer([None if x is None else x.type for x in inputs], bound)
     except TypeMismatch:
         return None  # appending it raises the error, with its address
-    sizes = [x.array.size for x in inputs if x is not None]
-    sizes += [t.size if isinstance(t, TensorType) else SMALL + 1 for t in types]
-    if any(isinstance(s, Sym) for s in sizes) or sum(sizes) > SMALL:
+    if not all(isinstance(t, TensorType) and t.is_static for t in types):
+        return None
+    sizes = [x.array.size for x in inputs if x is not None] + [t.size for t in types]
+    if sum(sizes) > SMALL:
         return None
     arrays = [None if x is None else x.array for x in inputs]
     if any(x is not None and x.symbolic for x in inputs):

@@ -1,8 +1,13 @@
 """What entries of the writer share: operands, results, static attributes."""
 
+import numpy as np
+
 from ...compiler.dims import is_static
 from ...compiler.errors import UnsupportedError
-from ...compiler.ir import Node
+from ...compiler.ir import Graph, Node
+from ...compiler.types import DType
+from .proto import ELEMENT_TYPE_OF
+from .write_file import tensor
 from .writer import Writer
 
 
@@ -14,6 +19,33 @@ def simple(op_type: str, **renamed: str):
         w.op(op_type, operands(w, node), results(w, node), **attrs)
 
     return entry
+
+
+def named(domain: str, op_type: str):
+    """A node of somebody's own domain: operands in order, attributes by their names in the record.
+
+    A dtype is ONNX's number for it, as readers expect it; None is left out. What other programs
+    make of the node is their affair: ONNX's checker takes any.
+    """
+
+    def entry(w: Writer, node: Node):
+        attrs = {k: _attribute(node, k, v) for k, v in node.attrs.items()}
+        w.op(op_type, operands(w, node), results(w, node), domain=domain, **attrs)
+
+    return entry
+
+
+def _attribute(node: Node, name: str, value):
+    if isinstance(value, DType):
+        return ELEMENT_TYPE_OF[value]
+    if isinstance(value, np.ndarray):
+        return tensor(name, value)
+    if isinstance(value, Graph) or not is_static(value if isinstance(value, tuple) else (value,)):
+        raise UnsupportedError(
+            f"ONNX has no such attribute {name} of {node.op.name}", where=node.where,
+            expected="numbers, text, arrays", received=value,
+        )  # fmt: skip
+    return plain(value)
 
 
 def operands(w: Writer, node: Node) -> list[str]:

@@ -13,6 +13,9 @@ from ...compiler.errors import GraphError
 from ...compiler.types import dtype_of
 from .proto import ELEMENT_TYPE_OF
 
+SMALL = 1024  # bytes of weights up to which they stay in the model
+ALIGNMENT = 4096  # of weights in a file, so that it can be mapped
+
 
 def tensor(name: str, array: np.ndarray) -> TensorProto:
     """An initializer; 4-bit and narrow float types through onnx's helper, text as strings."""
@@ -34,9 +37,18 @@ def _pack_nibbles(array: np.ndarray) -> bytes:
     return (flat[::2] | flat[1::2] << 4).tobytes()
 
 
-def check(model: onnx.ModelProto) -> None:
+def check(model: onnx.ModelProto, arrays: Mapping[str, np.ndarray]) -> None:
+    """Run ONNX's checker on `model` with these initializers; of large ones it sees the types."""
+    whole = onnx.ModelProto()
+    whole.CopyFrom(model)
+    for name, array in arrays.items():
+        if array.nbytes < SMALL:
+            whole.graph.initializer.append(tensor(name, array))
+        else:
+            kind = ELEMENT_TYPE_OF[dtype_of(array)]
+            whole.graph.input.append(helper.make_tensor_value_info(name, kind, array.shape))
     try:
-        onnx.checker.check_model(model, full_check=True)
+        onnx.checker.check_model(whole, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise GraphError(f"the written model is not valid ONNX: {error}") from error
 
@@ -53,34 +65,40 @@ def replace(path: Path, data: bytes) -> None:
         raise
 
 
+def _bytes(name: str, array: np.ndarray):
+    """What a file holds of it; of most types the array's own memory."""
+    if dtype_of(array).bits < 8:
+        return tensor(name, array).raw_data
+    little = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False)
+    return little.reshape(-1).view(np.uint8).data
+
+
 def write_external(path: Path, model: onnx.ModelProto, arrays: Mapping[str, np.ndarray]) -> None:
+    """The model at `path`, its larger weights in `<path>.data`, which is written through."""
     location = path.name + ".data"
     handle, temporary = tempfile.mkstemp(prefix=f".{location}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             for name, array in arrays.items():
-                proto = tensor(name, array)
-                if array.nbytes < 1024 or array.dtype == object:
-                    model.graph.initializer.append(proto)
+                if array.nbytes < SMALL or array.dtype == object:
+                    model.graph.initializer.append(tensor(name, array))
                     continue
-                file.write(b"\0" * (-file.tell() % 64))
-                entries = {
-                    "location": location,
-                    "offset": file.tell(),
-                    "length": len(proto.raw_data),
-                }
-                file.write(proto.raw_data)
-                proto.ClearField("raw_data")
-                proto.data_location = TensorProto.EXTERNAL
-                for key, value in entries.items():
+                file.write(b"\0" * (-file.tell() % ALIGNMENT))
+                start = file.tell()
+                file.write(_bytes(name, array))
+                proto = model.graph.initializer.add(
+                    name=name, data_type=ELEMENT_TYPE_OF[dtype_of(array)], dims=array.shape,
+                    data_location=TensorProto.EXTERNAL,
+                )  # fmt: skip
+                place = {"location": location, "offset": start, "length": file.tell() - start}
+                for key, value in place.items():
                     proto.external_data.add(key=key, value=str(value))
-                model.graph.initializer.append(proto)
         os.replace(temporary, path.parent / location)
         replace(path, model.SerializeToString())
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
     try:
-        onnx.checker.check_model(str(path), full_check=False)
-    except onnx.checker.ValidationError as error:
+        onnx.checker.check_model(str(path), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise GraphError(f"the written model is not valid ONNX: {error}") from error

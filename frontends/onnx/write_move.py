@@ -91,9 +91,18 @@ def iota(w: Writer, node: Node):
 
 
 def one_hot(w: Writer, node: Node):
+    """By way of i64, which readers of ONNX surely have; narrower ints fit in it."""
     indices, values = operands(w, node)
+    inner, outer = node.inputs[1].dtype, results(w, node)
+    if node.inputs[0].dtype.is_int and node.inputs[0].dtype != I64:
+        indices = w.op("Cast", [indices], to=ELEMENT_TYPE_OF[I64])
     depth = w.scalar(node.attrs["depth"])
-    w.op("OneHot", [indices, depth, values], results(w, node), axis=node.attrs["axis"])
+    if not inner.is_int or inner.bits == 64:
+        w.op("OneHot", [indices, depth, values], outer, axis=node.attrs["axis"])
+        return
+    values = w.op("Cast", [values], to=ELEMENT_TYPE_OF[I64])
+    wide = w.op("OneHot", [indices, depth, values], axis=node.attrs["axis"])
+    w.op("Cast", [wide], outer, to=ELEMENT_TYPE_OF[inner])
 
 
 def trilu(w: Writer, node: Node):

@@ -3,8 +3,13 @@
 import numpy as np
 
 from ...compiler.ir import Node
+from ...compiler.types import F64, I64
 from . import write_composite as composite
 from . import write_move as move
+from . import write_rules as rules
+from . import write_sample as sample
+from . import write_search as search
+from . import write_text as text
 from . import write_window as window
 from .proto import ELEMENT_TYPE_OF
 from .write_common import operands, results, simple
@@ -19,6 +24,9 @@ def rsqrt(w: Writer, node: Node):
 
 def silu(w: Writer, node: Node):
     (x,) = operands(w, node)
+    if w.opset >= 24:
+        w.op("Swish", [x], results(w, node))
+        return
     w.op("Mul", [x, w.op("Sigmoid", [x])], results(w, node))
 
 
@@ -27,20 +35,39 @@ def not_equal(w: Writer, node: Node):
 
 
 def shift(direction: str):
+    """ONNX shifts unsigned ints only: to the left, signs do not matter."""
+
     def entry(w: Writer, node: Node):
+        if direction == "RIGHT" and node.outputs[0].dtype.kind == "i":
+            w.inline(node, rules.arithmetic_shift)
+            return
         w.op("BitShift", operands(w, node), results(w, node), direction=direction)
 
     return entry
 
 
-def mod(w: Writer, node: Node):
-    """ONNX has the sign of the divisor for ints only: x - floor(x / y) * y for floats."""
-    x, y = operands(w, node)
-    if node.attrs["fmod"] or not node.outputs[0].dtype.is_float:
-        w.op("Mod", [x, y], results(w, node), fmod=int(node.attrs["fmod"]))
+def relu(w: Writer, node: Node):
+    """Of 64-bit ints as a maximum, which more readers of ONNX have."""
+    dtype, x = node.outputs[0].dtype, operands(w, node)
+    if dtype == I64:
+        w.op("Max", [*x, w.constant(np.int64(0))], results(w, node))
         return
-    floor = w.op("Floor", [w.op("Div", [x, y])])
-    w.op("Sub", [x, w.op("Mul", [floor, y])], results(w, node))
+    w.op("Identity" if dtype.kind == "u" else "Relu", x, results(w, node))
+
+
+def celu(w: Writer, node: Node):
+    if node.outputs[0].dtype == F64:
+        w.inline(node, rules.celu)
+        return
+    w.op("Celu", operands(w, node), results(w, node), alpha=node.attrs["alpha"])
+
+
+def mod(w: Writer, node: Node):
+    """ONNX has the sign of the divisor for ints only."""
+    if node.attrs["fmod"] or not node.outputs[0].dtype.is_float:
+        w.op("Mod", operands(w, node), results(w, node), fmod=int(node.attrs["fmod"]))
+        return
+    w.inline(node, rules.float_mod)
 
 
 def cast(w: Writer, node: Node):
@@ -88,7 +115,7 @@ def top_k(w: Writer, node: Node):
 
 _SAME = (
     "exp log sqrt reciprocal sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh erf "
-    "sigmoid softplus softsign floor ceil round neg abs sign relu not mish identity where add sub "
+    "sigmoid softplus softsign floor ceil round neg abs sign not mish identity where add sub "
     "mul div pow equal less greater and or xor clip"
 )
 TABLE = {name: simple(name.capitalize()) for name in _SAME.split()} | {
@@ -105,7 +132,8 @@ TABLE = {name: simple(name.capitalize()) for name in _SAME.split()} | {
     "isinf": simple("IsInf"),
     "elu": simple("Elu", alpha="alpha"),
     "selu": simple("Selu", alpha="alpha", gamma="gamma"),
-    "celu": simple("Celu", alpha="alpha"),
+    "celu": celu,
+    "relu": relu,
     "leaky_relu": simple("LeakyRelu", alpha="alpha"),
     "thresholded_relu": simple("ThresholdedRelu", alpha="alpha"),
     "hard_sigmoid": simple("HardSigmoid", alpha="alpha", beta="beta"),
@@ -172,6 +200,8 @@ TABLE = {name: simple(name.capitalize()) for name in _SAME.split()} | {
     "dims": move.dims_,
     "constant": move.constant,
     "layer_norm": composite.layer_norm,
+    "rms_norm": composite.rms_norm,
+    "attention": composite.attention,
     "batch_norm": composite.batch_norm,
     "instance_norm": simple("InstanceNormalization", epsilon="epsilon"),
     "group_norm": simple("GroupNormalization", num_groups="groups", epsilon="epsilon"),
@@ -190,6 +220,50 @@ TABLE = {name: simple(name.capitalize()) for name in _SAME.split()} | {
     "linear_classifier": composite.linear_classifier,
     "normalizer": composite.normalizer,
     "zip_map": composite.zip_map,
+    "dict_vectorizer": composite.dict_vectorizer,
+    "cast_map": composite.cast_map,
     "if": composite.if_,
     "scan": composite.scan,
+    "while": composite.while_,
+    "lookup": composite.lookup,
+    "grid_sample": sample.grid_sample,
+    "gather_points": rules.by_rule(sample.gather_points),
+    "deform_conv": sample.deform_conv,
+    "roi_align": sample.roi_align,
+    "roi_max_pool": sample.roi_max_pool,
+    "dft": sample.dft,
+    "det": simple("Det"),
+    "unfold": rules.by_rule(sample.unfold),
+    "fold": sample.fold,
+    "cache_update": sample.cache_update,
+    "running": search.running,
+    "cumprod": search.accumulate("CumProd"),
+    "argsort": search.argsort,
+    "top_k_counted": top_k,
+    "block_ranks": rules.by_rule(search.block_ranks),
+    "merge_ranks": rules.by_rule(search.merge_ranks),
+    "rank": rules.by_rule(search.rank),
+    "merge_rank": rules.by_rule(search.merge_rank),
+    "place": rules.by_rule(search.place),
+    "row_ranks": rules.by_rule(search.row_ranks),
+    "search": rules.by_rule(search.search),
+    "search_strings": text.found_in("keys"),
+    "find_string": text.found_in("vocabulary"),
+    "string_concat": simple("StringConcat"),
+    "string_split": text.string_split,
+    "string_split_width": text.string_split_width,
+    "normalize_strings": text.normalize_strings,
+    "normalized_size": text.normalized_size,
+    "regex_full_match": text.regex_full_match,
+    "decode_image": text.decode_image,
+    "image_size": text.image_size,
+    "bit_cast": text.bit_cast,
+    "ngram_counts": rules.by_rule(text.ngram_counts),
+    "require_found": search.require_found,
+    "running_count": search.running_count,
+    "bind_dims": search.bind_dims,
+    "tree_leaves": rules.by_rule(search.tree_leaves),
+    "random_bits": rules.by_rule(search.random_bits),
+    "winograd_input": rules.by_rule(rules.winograd_input),
+    "winograd_output": rules.by_rule(rules.winograd_output),
 }

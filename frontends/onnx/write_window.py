@@ -1,8 +1,8 @@
 """Contractions, convolutions and pools in ONNX."""
 
 from ...compiler.dims import is_static
-from ...compiler.errors import UnsupportedError
 from ...compiler.ir import Node
+from . import write_rules as rules
 from .write_common import around, need_static, operands, plain, results
 from .writer import Writer
 
@@ -38,6 +38,9 @@ def conv(op_type: str, weights: int = 1):
     """x is operand 0; `weights` is the position of w."""
 
     def entry(w: Writer, node: Node):
+        if op_type == "Conv" and not node.outputs[0].dtype.is_float:
+            w.inline(node, rules.conv_by_products)
+            return
         inputs, attrs = operands(w, node), _window(node)
         if not node.attrs["channels_last"]:
             w.op(op_type, inputs, results(w, node), **attrs)
@@ -52,6 +55,9 @@ def conv(op_type: str, weights: int = 1):
 
 
 def conv_transpose(w: Writer, node: Node):
+    if any(isinstance(p, int) and p < 0 for p in node.attrs["pads"]):
+        w.inline(node, rules.conv_transpose_beyond)
+        return
     extra = {}
     if any(node.attrs["output_padding"]):
         need_static(node, "output_padding")
@@ -105,22 +111,10 @@ def _ceil_pads(node: Node) -> list[int]:
 
 
 def max_unpool(w: Writer, node: Node):
-    """ONNX counts indices in the size that follows from the window; other sizes it cannot say."""
+    """ONNX counts indices in the size that follows from the window, and keeps the last of two."""
+    if not rules.is_plain_unpool(node):
+        w.inline(node, rules.unpool)
+        return
     attrs = _window(node) | {"kernel_shape": list(node.attrs["kernel"])}
-    rank = node.inputs[0].rank - 2
-    strides, pads = node.attrs["strides"] or (1,) * rank, node.attrs["pads"] or (0,) * 2 * rank
-    sizes = tuple(
-        (d - 1) * s - low - high + k
-        for d, s, low, high, k in zip(
-            node.inputs[0].shape[2:], strides, pads, pads[rank:], node.attrs["kernel"]
-        )
-    )
-    if sizes != tuple(node.attrs["sizes"]):
-        raise UnsupportedError(
-            "ONNX has no max_unpool of another size than its window gives",
-            where=node.where,
-            expected=sizes,
-            received=node.attrs["sizes"],
-        )
     attrs.pop("dilations", None)
     w.op("MaxUnpool", operands(w, node), results(w, node), **attrs)

@@ -4,57 +4,59 @@
 
 Each op is written by its entry in `write_table.TABLE`; a composite without one is expanded into
 other ops first. Static attributes become constant operands; symbolic dims become dim_params, and
-where their sizes are needed as data they are computed from the shapes of the inputs. Values are
-in opset 21.
+where their sizes are needed as data they are computed from the shapes of the inputs. The model is
+in opset 21, or in a later one if asked for or where an operator or a dtype needs it.
 """
 
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import helper
 
 from ...compiler.builder import Builder
-from ...compiler.dims import Sym
+from ...compiler.dims import Sym, symbols
 from ...compiler.errors import UnsupportedError, UsageError
 from ...compiler.ir import Graph, Node, Value
 from ...compiler.ops.registry import Expand
-from ...compiler.types import (
-    DTYPES,
-    F32,
-    I32,
-    DType,
-    MapType,
-    SequenceType,
-    TensorType,
-    Type,
-)
-from .proto import ELEMENT_TYPE_OF
+from ...compiler.types import DType, TensorType
 from .values import at_least
 from .write_file import check, replace, tensor, write_external
+from .write_structure import put_together, structure_of, take_apart
+from .write_types import NewerOpset, newer_opset, refused, schema_types, type_proto, wider
 
 OPSET, IR_VERSION = 21, 10
 _DOMAINS = {"ai.onnx.ml": 3}
+_KNOWN = ("", "ai.onnx.ml", "ai.onnx.preview.training")
 EXTERNAL = 1_500_000_000  # bytes of weights from which on they go to a file beside the model
 
 
 def write(
-    graph: Graph, path: "str | Path | None" = None, *, external_bytes: int = EXTERNAL
+    graph: Graph,
+    path: "str | Path | None" = None,
+    *,
+    opset: int = OPSET,
+    external_bytes: int = EXTERNAL,
 ) -> onnx.ModelProto:
     """The ONNX model of `graph`, checked; written to `path` if given.
 
-    Weights of more than `external_bytes` in all go to `<path>.data`. The file appears whole or
-    not at all. Raises UnsupportedError naming an op that ONNX cannot say.
+    Its opset is the first from `opset` on that has all operators and dtypes of the graph. Weights
+    of more than `external_bytes` in all go to `<path>.data`. The file appears whole or not at all.
+    Raises UnsupportedError naming an op that ONNX cannot say, UsageError for an opset that is not
+    written.
     """
-    writer = Writer(graph)
-    model = writer.model()
+    newest = onnx.defs.onnx_opset_version()
+    if not OPSET <= opset <= newest:
+        raise UsageError(
+            "no such opset can be written", expected=f"{OPSET} to {newest}", received=opset
+        )
+    writer, model = _written(graph, opset)
     weights = sum(a.nbytes for a in writer.arrays.values())
     if weights <= external_bytes:
+        check(model, writer.arrays)
         for name, array in writer.arrays.items():
             model.graph.initializer.append(tensor(name, array))
-        check(model)
         if path is not None:
             replace(Path(path), model.SerializeToString())
         return model
@@ -69,10 +71,20 @@ def write(
     return model
 
 
+def _written(graph: Graph, opset: int) -> tuple["Writer", onnx.ModelProto]:
+    """In the first opset, from `opset` on, that has all operators and dtypes of the graph."""
+    while True:
+        try:
+            writer = Writer(graph, opset)
+            return writer, writer.model()
+        except NewerOpset as needed:
+            opset = needed.opset
+
+
 class Writer:
     """State of one model: names, initializers, and nodes of the graph being written."""
 
-    def __init__(self, graph: Graph):
+    def __init__(self, graph: Graph, opset: int = OPSET):
         self.graph = graph
         self.names: dict[Value, str] = {}
         self.taken: set[str] = set()
@@ -81,31 +93,46 @@ class Writer:
         self.nodes: list[onnx.NodeProto] = []
         self.prologue: list[onnx.NodeProto] = []
         self.sizes: dict[object, str] = {}
+        self.bound: dict[str, str] = {}  # symbols whose sizes data decide
         self.origin: str | None = None
-        self.domains: dict[str, int] = {"": OPSET}
+        self.domains: dict[str, int] = {"": opset}
 
     def model(self) -> onnx.ModelProto:
-        graph = self.graph
-        for value in graph.inputs:
-            self.names[value] = self.unique(value.name)
+        graph, structure = self.graph, structure_of(self.graph.metadata)
+        if structure is None:
+            inputs = [self.input(value) for value in graph.inputs]
+        else:
+            inputs = take_apart(self, structure.inputs)
+            self.taken |= {g.name for g in structure.outputs if g.tree != g.name}
         self._reserve_outputs(graph)
+        first, self.nodes = self.nodes, []
         for node in graph.nodes:
             self.write(node)
-        outputs = []
-        for name, value in zip(graph.output_names, graph.outputs):
-            if self.names[value] != name:
-                self.nodes.append(helper.make_node("Identity", [self.names[value]], [name]))
-            outputs.append(helper.make_value_info(name, type_proto(value.type)))
-        inputs = [helper.make_value_info(self.names[v], type_proto(v.type)) for v in graph.inputs]
-        proto = helper.make_graph(self.prologue + self.nodes, graph.name or "main", inputs, outputs)
+        if structure is None:
+            outputs = [self.output(n, v) for n, v in zip(graph.output_names, graph.outputs)]
+        else:
+            outputs = put_together(self, structure.outputs)
+        nodes = first + self.prologue + self.nodes
+        proto = helper.make_graph(nodes, graph.name or "main", inputs, outputs)
+        opsets = [helper.make_opsetid(d, v) for d, v in self.domains.items()]
+        known = [o for o in opsets if o.domain in _KNOWN]
         model = helper.make_model(
             proto,
-            opset_imports=[helper.make_opsetid(d, v) for d, v in self.domains.items()],
-            ir_version=IR_VERSION,
+            opset_imports=opsets,
+            ir_version=max(IR_VERSION, helper.find_min_ir_version_for(known)),
             producer_name="tessel",
         )
         helper.set_model_props(model, graph.metadata)
         return model
+
+    def input(self, value: Value) -> onnx.ValueInfoProto:
+        self.names[value] = self.unique(value.name)
+        return helper.make_value_info(self.names[value], type_proto(value.type))
+
+    def output(self, name: str, value: Value) -> onnx.ValueInfoProto:
+        if self.names[value] != name:
+            self.nodes.append(helper.make_node("Identity", [self.names[value]], [name]))
+        return helper.make_value_info(name, type_proto(value.type))
 
     def _reserve_outputs(self, graph: Graph) -> None:
         """A node's result that is an output takes the output's name."""
@@ -119,6 +146,10 @@ class Writer:
             self.taken.add(name)
             if value not in self.names and value.constant is None:
                 self.names[value] = name
+
+    @property
+    def opset(self) -> int:
+        return self.domains[""]
 
     # -- names ----------------------------------------------------------------------------
 
@@ -153,34 +184,39 @@ class Writer:
             return
         mark = len(self.nodes)
         entry(self, node)
-        refused = self._refused_dtype(node, mark)
-        if refused is not None:
-            del self.nodes[mark:]
-            self._widen(node, refused)
-
-    def _refused_dtype(self, node: Node, mark: int) -> DType | None:
-        """A dtype of the operands that ONNX does not allow in the nodes just written."""
+        written = self.nodes[mark:]
         dtypes = {
             self.name(v): v.dtype
             for v in (*node.inputs, *node.outputs)
             if v is not None and isinstance(v.type, TensorType)
         }
-        for written in self.nodes[mark:]:
-            schema = _schema(written.domain, written.op_type, self.domains[written.domain])
-            for names, formal in [(written.input, schema[0]), (written.output, schema[1])]:
-                for i, name in enumerate(names):
-                    allowed = formal[min(i, len(formal) - 1)] if formal else ()
-                    if name in dtypes and _type_text(dtypes[name]) not in allowed:
-                        return dtypes[name]
-        return None
+        for proto in written:
+            version = self.domains[proto.domain]
+            if proto.domain not in _KNOWN:
+                continue
+            if schema_types(proto.domain, proto.op_type, version) is None:
+                self._lift(node, proto, dtypes)
+            dtype = refused(proto, dtypes, version)
+            if dtype is not None:
+                del self.nodes[mark:]
+                self._widen(node, dtype, proto, dtypes)
+                return
 
-    def _widen(self, node: Node, dtype: DType) -> None:
-        """cast(op(cast(x)))"""
-        wide = _wider(node.op.name, dtype)
-        if wide is None:
+    def _lift(self, node: Node, proto: onnx.NodeProto, dtypes) -> None:
+        """Start again in an opset that has this node, if there is one."""
+        opset = newer_opset(proto, dtypes, self.domains[proto.domain])
+        if opset is None:
+            names = ", ".join(sorted({str(d) for d in dtypes.values()}))
             raise UnsupportedError(
-                f"ONNX has no {node.op.name} of {dtype}", where=node.where, received=node
+                f"ONNX has no {node.op.name} of {names}", where=node.where, received=node
             )
+        raise NewerOpset(opset)
+
+    def _widen(self, node: Node, dtype: DType, proto: onnx.NodeProto, dtypes) -> None:
+        """cast(op(cast(x)))"""
+        wide = wider(node.op.name, dtype)
+        if wide is None:
+            self._lift(node, proto, dtypes)
 
         def rule(b, *tensors, **attrs):
             tensors = [x.cast(wide) if x is not None and x.dtype == dtype else x for x in tensors]
@@ -239,24 +275,37 @@ class Writer:
             self.constants[key] = name
         return name
 
+    def bind(self, dims: Sequence, vector: str) -> None:
+        """Let the elements of `vector` be the sizes that these symbols stand for."""
+        for i, symbol in enumerate(dims):
+            if isinstance(symbol, Sym):
+                extra = [self.constant(np.asarray([v], np.int64)) for v in (i, i + 1)]
+                self.bound[str(symbol)] = self.op("Slice", [vector, *extra])
+
     def ints(self, values) -> str:
         """An i64 vector of dims: an initializer, or computed from the inputs' shapes."""
         values = list(values)
         if all(not isinstance(v, Sym) for v in values):
             return self.constant(np.asarray(values, np.int64))
-        nodes, self.nodes = self.nodes, self.prologue
-        parts = [self._size(v) for v in values]
-        result = parts[0] if len(parts) == 1 else self.op("Concat", parts, axis=0)
-        self.nodes = nodes
-        return result
+        return self._computed(
+            values, lambda parts: parts[0] if len(parts) == 1 else self.op("Concat", parts, axis=0)
+        )
 
     def scalar(self, value) -> str:
         """A dim as an i64 scalar."""
         if not isinstance(value, Sym):
             return self.constant(np.int64(value))
-        vector = self.ints([value])
+        return self._computed([value], lambda parts: self.op("Squeeze", parts))
+
+    def _computed(self, values: Sequence, join) -> str:
+        """`join` of the sizes: before all nodes, or here where data decide one of them."""
+        if any(symbols(v) & self.bound.keys() for v in values):
+            kept, self.sizes = self.sizes, dict(self.bound)
+            result = join([self._size(v) for v in values])
+            self.sizes = kept
+            return result
         nodes, self.nodes = self.nodes, self.prologue
-        result = self.op("Squeeze", [vector])
+        result = join([self._size(v) for v in values])
         self.nodes = nodes
         return result
 
@@ -321,32 +370,3 @@ class Writer:
         proto = helper.make_graph(self.nodes, self.unique(graph.name), inputs, outputs)
         self.nodes = nodes
         return proto
-
-
-@cache
-def _schema(domain: str, op_type: str, version: int) -> tuple[list, list]:
-    """The types allowed for each operand and result."""
-    schema = onnx.defs.get_schema(op_type, version, domain)
-    return [i.types for i in schema.inputs], [o.types for o in schema.outputs]
-
-
-def _type_text(dtype: DType) -> str:
-    return f"tensor({TensorProto.DataType.Name(ELEMENT_TYPE_OF[dtype]).lower()})"
-
-
-def _wider(op: str, dtype: DType) -> DType | None:
-    """A dtype in which `op` gives the same result, cast back."""
-    if op == "shift_left":
-        return {"i": DTYPES.get(f"u{dtype.bits}")}.get(dtype.kind)
-    if dtype.is_float and dtype.bits < 32:
-        return F32
-    return I32 if dtype.is_int and dtype.bits < 32 else None
-
-
-def type_proto(type: Type) -> onnx.TypeProto:
-    if isinstance(type, SequenceType):
-        return helper.make_sequence_type_proto(type_proto(type.element))
-    if isinstance(type, MapType):
-        return helper.make_map_type_proto(ELEMENT_TYPE_OF[type.key], type_proto(type.value))
-    shape = [str(d) if isinstance(d, Sym) else d for d in type.shape]
-    return helper.make_tensor_type_proto(ELEMENT_TYPE_OF[type.dtype], shape)

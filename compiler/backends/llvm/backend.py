@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 
 from ...loops.nest import Program
+from ...sizes import typical
 from ..base import CpuTarget, available_cores
 from .cache import ObjectCache, cache_folder
 from .codegen import generator_version, kernel_module, object_code, optimize
@@ -56,10 +57,11 @@ def compile_program(
         found = object_code(entry, target)
         cache.put(key, found)
     objects[MAIN] = found
+    usual = sum(typical(d) for d in program.slots)
     return NativeCode(
         target, objects, plan.weights, plan.layout, plan.arena, plan.scratch,
-        plan.cost >= SMALL, plan.externs, plan.tail, plan.counters, plan,
-        plan.symbols, program.slots, program.conditions,
+        plan.cost >= SMALL or usual > 0, plan.externs, plan.tail, plan.counters, plan,
+        plan.symbols, program.slots, program.conditions, int(usual * SMALL / max(plan.cost, 1)),
     )  # fmt: skip
 
 

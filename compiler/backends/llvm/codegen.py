@@ -9,24 +9,25 @@ models share one function and one cache entry.
 import functools
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import llvmlite.binding as llvm
 import llvmlite.ir as ir
 import numpy as np
 
+from ...dims import Sym, symbols
 from ...loops import expr as s
 from ...loops.bind import is_open, symbols_of, typical_twin
 from ...loops.expr import Buffer
 from ...loops.nest import Kernel
-from ...loops.schedule import find_contraction
+from ...loops.schedule import Contraction, find_contraction
 from ...loops.work import Work
-from ...sizes import OpenSize
+from ...sizes import USUAL, OpenSize, expected_too, typical
 from ..base import CpuTarget
 from .choices import won
 from .contract import ContractEmitter
-from .contract_open import opened
+from .contract_open import HIGHEST, LOW, of_many_heights, opened
 from .contract_pack import pack_constant
 from .contract_plan import ContractSchedule, schedule_contraction
 from .cost import cost, kernel_work
@@ -56,7 +57,8 @@ def generator_version() -> str:
 class KernelCode:
     """A scheduled kernel. `params` are the buffers that its function takes, in order;
     `cost` is an estimate of its time on one thread, in ns; `winner` says that its schedule was
-    measured to be faster than the default one."""
+    measured to be faster than the default one; `others` have tiles of other heights, which may fit
+    an open number of rows better."""
 
     name: str
     kernel: Kernel
@@ -65,6 +67,7 @@ class KernelCode:
     in_place: bool
     cost: float
     winner: Winner | None = None
+    others: tuple["KernelCode", ...] = ()
 
     @property
     def packs(self) -> bool:
@@ -136,6 +139,8 @@ def _schedule_open(
         contraction = find_contraction(kernel)
         if contraction is None:
             raise OpenSize("a contraction that is one for some sizes only")
+        if contraction.m and isinstance(contraction.m[-1].extent, Sym):
+            return _of_many_heights(kernel, contraction, code.cost, target, constants, in_place)
         plan = opened(plan, contraction, target)
     elif isinstance(plan, WindowSchedule):
         plan = schedule_window(kernel, target)
@@ -144,6 +149,27 @@ def _schedule_open(
     else:
         plan = plan.over(back)
     return _code(kernel, plan, target, in_place, code.cost, None)
+
+
+def _of_many_heights(
+    kernel: Kernel, c: Contraction, ns: float, target: CpuTarget, constants: frozenset[Buffer],
+    in_place: bool,
+) -> KernelCode:  # fmt: skip
+    """Schedules that read B alike, with tiles of different heights: the entry takes the one that
+    fits the number of rows."""
+    rows = c.m[-1].extent
+    more = dict.fromkeys(symbols(rows) if typical(rows) < HIGHEST else (), USUAL)
+    with expected_too(more):
+        twin, _, buffers = typical_twin(kernel)
+        code = schedule_kernel(twin, target, frozenset(buffers[b] for b in constants), in_place)
+        if not isinstance(code.schedule, ContractSchedule):
+            raise OpenSize("a contraction that is one for some sizes only")
+        plans = [opened(p, c, target) for p in of_many_heights(code.schedule)]
+    first, *others = (
+        _code(kernel, p, target, in_place, ns if p.tile.rows <= LOW else code.cost, None)
+        for p in plans
+    )
+    return replace(first, others=tuple(others))
 
 
 def _code(

@@ -17,7 +17,31 @@ from ...sizes import at_least, typical
 from ..base import CpuTarget
 from .contract_plan import SCRATCH, ContractSchedule, can_be_turned
 
-ROWS = 8  # of a tile, where there may be many or few: what one row costs while B is fetched
+HIGHEST = 30  # rows of a tile at most
+LOW = 8  # rows of a tile for few rows: as many as cost no more than one while B is fetched
+HEIGHTS = (20, 16, 12, LOW)  # rows of tiles, besides the best, that any number of rows is made of
+
+
+def of_many_heights(plan: ContractSchedule) -> list[ContractSchedule]:
+    """The schedule, and the same with lower tiles, for the sizes to expect."""
+    if plan.tile.flat or plan.tile.spread > 1:
+        plan = replace(plan, tile=Tile(plan.tile.rows, 1))
+    heights = [h // plan.tile.vectors for h in HEIGHTS]
+    lower = [h for h in heights if 0 < h < plan.tile.rows]
+    if plan.tile.vectors > 1:  # not so high that it matters
+        lower = lower[-1:]
+    tiles = [Tile(h, plan.tile.vectors) for h in lower]
+    return [plan, *(replace(plan, tile=t, a=_way(plan, t)) for t in tiles)]
+
+
+def _way(plan: ContractSchedule, tile: Tile) -> str:
+    """How tiles of another height read A: only high ones can be turned."""
+    return "pack" if plan.a == "turn" and tile.rows < plan.lanes else plan.a
+
+
+def effort(rows: int) -> int:
+    """What a tile costs, to compare heights: its rows, and what surrounds it."""
+    return 2 * rows + 3
 
 
 def opened(plan: ContractSchedule, c: Contraction, target: CpuTarget) -> ContractSchedule:
@@ -28,8 +52,6 @@ def opened(plan: ContractSchedule, c: Contraction, target: CpuTarget) -> Contrac
         several = False
         plan = replace(plan, tile=Tile(min(plan.tile.rows, typical(c.m[-1].extent)), 1), a="pack")
     plan = replace(plan, contraction=c)
-    if not several and c.m and isinstance(c.m[-1].extent, Sym) and plan.tile.rows < ROWS:
-        plan = replace(plan, tile=Tile(ROWS, 1), a="pack")
     if plan.a == "direct" and (plan.short or isinstance(plan.depth, Sym)) and plan.tile.rows > 1:
         plan = replace(plan, a="turn" if can_be_turned(plan) else "pack")
     return replace(plan, group=_group(plan, expected, target))

@@ -39,8 +39,8 @@ def _body(steps, target, threads, rounds, between) -> Iterator[Prediction]:
                 if is_shared(code):
                     ns /= min(threads, code.units)
                 yield Prediction(step, ns, rounds)
-            case For(trips=trips, body=body):
-                yield from _steps(body, target, threads, rounds * trips)
+            case For(body=body):
+                yield from _steps(body, target, threads, rounds * step.rounds)
             case If(then=then, orelse=orelse):
                 yield from _body(then, target, threads, rounds, between)
                 yield from _body(orelse, target, threads, rounds, between)

@@ -8,7 +8,7 @@ a step reads or overwrites what another thread may still be working on. A kernel
 runs on thread 0. Python kernels at the end of the schedule are left to the caller (`Plan.tail`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import llvmlite.ir as ir
@@ -16,17 +16,18 @@ import numpy as np
 
 from ...dims import ceil_div
 from ...loops.expr import Buffer
-from ...loops.nest import Call, ExternCall, For, If, Program, Ref
+from ...loops.nest import Call, ExternCall, For, If, Program, Ref, Slot
 from ...sizes import largest, typical
-from ...types import TensorType
 from ..base import CpuTarget
-from .balance import Balance
+from .balance import Balance, piece_of
 from .codegen import KernelCode, function_type, schedule_kernel
+from .contract_open import effort
 from .native_code import MAIN, Layout
 from .plan import Plan, Scheduled, constant_arrays, is_shared, overlap, region
 from .pool_ir import declare_barrier
 from .sizes import Sizes
 from .types import I8, I64, PTR, VOID, i64
+from .while_loop import emit_while
 from .winners import Winner
 
 CALLBACK = ir.FunctionType(VOID, [I64, PTR])
@@ -51,8 +52,9 @@ class _Planner:
         match step:
             case Call():
                 return self.call(step, times)
-            case For(id=id, trips=trips, body=body):
-                return For(id, trips, self.steps(body, times * typical(trips)))
+            case For():
+                body = self.steps(step.body, times * typical(step.rounds))
+                return replace(step, body=body, condition=self.ref(step.condition))
             case If(condition=condition, then=then, orelse=orelse):
                 return If(self.ref(condition), self.steps(then, times), self.steps(orelse, times))
             case ExternCall():
@@ -67,6 +69,8 @@ class _Planner:
         in_place = self.in_place(call)
         code = schedule_kernel(kernel, self.target, frozenset(arrays), in_place, self.winners)
         self.cost += code.cost * times
+        for other in code.others:
+            self.codes.setdefault(other.name, other)
         first = self.codes.setdefault(code.name, code)
         packed = None
         if code.packs:
@@ -91,13 +95,11 @@ class _Planner:
         return region(ref, buffer.type.nbytes, self.updates)
 
     def add(self, array: np.ndarray) -> Ref:
-        from ...loops.nest import Slot
-
         self.weights.append(array)
         return Ref(Slot("weight", len(self.weights) - 1))
 
-    def ref(self, ref: Ref) -> Ref:
-        if ref.slot.kind != "weight":
+    def ref(self, ref: Ref | None) -> Ref | None:
+        if ref is None or ref.slot.kind != "weight":
             return ref
         if ref.slot not in self.slots:
             self.slots[ref.slot] = self.add(self.program.weights[ref.slot.index])
@@ -159,8 +161,7 @@ class Main:
         if self.plan.counters:
             behind = i64(self.plan.arena - self.plan.counters)
             start = self.b.gep(self._pointer(Layout.ARENA), [behind], source_etype=I8)
-            rows = self.plan.balanced
-            self.balance = Balance(self.b, start, rows, self.tid, self.threads)
+            self.balance = Balance(self.b, start, self.plan.balanced, self.tid, self.threads)
         self._steps(self.plan.steps[: len(self.plan.steps) - self.tail])
         self.b.ret_void()
 
@@ -169,8 +170,10 @@ class Main:
             match step:
                 case Scheduled():
                     self._call(step)
-                case For():
+                case For(condition=None):
                     self._for(step)
+                case For():
+                    emit_while(self, step)
                 case If():
                     self._if(step)
                 case ExternCall():
@@ -208,7 +211,7 @@ class Main:
 
     def _call(self, step: Scheduled) -> None:
         code = step.code
-        units, shared = code.units, is_shared(code)
+        shared = any(map(is_shared, (code, *code.others)))
         sizes = [b.type.nbytes for b in code.params]
         regions = [region(r, n, self.updates) for r, n in zip(step.refs, sizes)]
         outs = set(code.kernel.outputs)
@@ -217,16 +220,44 @@ class Main:
         if code.kernel.stores[0].mode != "set":
             reads = reads + writes
         self._order(shared, reads, writes, step.call.group)
-        if shared:
-            invoke = lambda begin, end: self._invoke(step, begin, end)
-            if id(step) in self.plan.balanced:
-                self.balance.run(step, lambda owner: self._part(owner, units), invoke)
+        codes = (code, *code.others)
+        efforts = [self._effort(c) for c in codes] if code.others else []
+        self._best(step, codes, efforts)
+
+    def _effort(self, code: KernelCode) -> ir.Value:
+        """What the code's tiles cost for the number of rows that there are."""
+        plan = code.schedule
+        return self.size(ceil_div(plan.m.extent, plan.tile.rows) * effort(plan.tile.rows))
+
+    def _best(self, step: Scheduled, codes: Sequence[KernelCode], efforts: list) -> None:
+        """Run the step by the code of the least effort."""
+        b, (code, *rest) = self.b, codes
+        if not rest:
+            self._share(step, code)
+            return
+        best = None
+        for other in efforts[1:]:
+            here = b.icmp_signed("<=", efforts[0], other)
+            best = here if best is None else b.and_(best, here)
+        with b.if_else(best) as (yes, no):
+            with yes:
+                self._share(step, code)
+            with no:
+                self._best(step, rest, efforts[1:])
+
+    def _share(self, step: Scheduled, code: KernelCode) -> None:
+        """The threads' parts of the step, run by `code`."""
+        units = code.units
+        if is_shared(code):
+            invoke = lambda begin, end: self._invoke(step, code, begin, end)
+            if id(step) in self.plan.balanced and piece_of(code):
+                self.balance.run(step, code, lambda owner: self._part(owner, units), invoke)
             else:
                 invoke(*self._part(self.tid, units))
             self._done(step)
         else:
             with self.b.if_then(self.is_first):
-                self._invoke(step, i64(0), self.size(units))
+                self._invoke(step, code, i64(0), self.size(units))
                 self._done(step)
 
     def _part(self, owner: ir.Value, units) -> tuple[ir.Value, ir.Value]:
@@ -239,8 +270,7 @@ class Main:
     def _done(self, step: Scheduled) -> None:
         """This thread has no more units of the step."""
 
-    def _invoke(self, step: Scheduled, begin, end) -> None:
-        code = step.code
+    def _invoke(self, step: Scheduled, code: KernelCode, begin, end) -> None:
         if code.name not in self.functions:
             self.functions[code.name] = ir.Function(self.module, function_type(code), code.name)
         null = ir.Constant(PTR, None)
@@ -323,4 +353,4 @@ class Main:
         return base
 
 
-__all__ = ["MAIN", "Layout", "Plan", "TensorType", "build_plan", "main_module"]
+__all__ = ["MAIN", "Layout", "Plan", "build_plan", "main_module"]

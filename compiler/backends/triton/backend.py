@@ -11,7 +11,7 @@ Kernels of equal text are one kernel. A launch's pointers are places in four kin
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ...errors import UnsupportedError, UsageError
@@ -89,7 +89,10 @@ class TritonModule:
     @property
     def is_static(self) -> bool:
         """Whether the host need not look at anything between launches: one CUDA graph does all."""
-        return not any(isinstance(s, (If, ExternCall)) for s in _walk(self.steps))
+        return not any(
+            isinstance(s, (If, ExternCall)) or (isinstance(s, For) and s.condition is not None)
+            for s in _walk(self.steps)
+        )
 
 
 def compile_program(
@@ -149,8 +152,8 @@ class _ModuleBuilder:
         match step:
             case Call(kernel=kernel, refs=refs):
                 return self._launch(kernel, refs)
-            case For(id=loop, trips=trips, body=body):
-                return For(loop, trips, self.steps(body))
+            case For():
+                return replace(step, body=self.steps(step.body))
             case If(condition=condition, then=then, orelse=orelse):
                 return If(condition, self.steps(then), self.steps(orelse))
             case ExternCall():

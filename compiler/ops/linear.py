@@ -1,37 +1,14 @@
-"""Classical models: linear_classifier, normalizer, lookup, zip_map (ai.onnx.ml)."""
+"""Linear models and rows of unit length: linear_classifier, normalizer (ai.onnx.ml)."""
 
 import numpy as np
 
 from ..errors import TypeMismatch
-from ..types import F32, F64, I32, I64, STR, MapType, SequenceType, TensorType
+from ..types import F32, F64, I32, I64, STR, TensorType
 from .common import array, case, floats, ints, through_expansion
-from .registry import Attr, Expand, Extern, NotDifferentiable, register
+from .registry import Attr, Expand, register
+from .scores import LABELS, TRANSFORMS, transform, transform_ref
 
 NUMBERS = {F32, F64, I64, I32}
-TRANSFORMS = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
-STRINGS = "strings and maps live in Python: they appear at the model's boundary only"
-BOUNDARY = NotDifferentiable("labels have no gradient")
-
-
-# -- lookup --------------------------------------------------------------------------------
-
-
-def lookup_ref(index, *, labels):
-    return np.asarray(np.asarray(labels, object)[index])
-
-
-register(
-    "lookup",
-    "index: i64 -> str",
-    "The string at each index.",
-    attrs={"labels": Attr("strs")},
-    shape=lambda index, *, labels: index.shape,
-    ref=lookup_ref,
-    grad=BOUNDARY,
-    loops=Extern(lookup_ref, STRINGS),
-    samples=lambda: [case(array([2, 0], "i64"), labels=("a", "b", "c"))],
-    family="ml",
-)
 
 # -- linear_classifier ---------------------------------------------------------------------
 
@@ -89,55 +66,21 @@ def classifier_ref(x, *, coefficients, intercepts, post_transform, labels):
     chosen = (scores[:, 0] > 0).astype(int) if binary else scores.argmax(1)
     names = np.asarray(labels, object if isinstance(labels[0], str) else np.int64)
     with np.errstate(all="ignore"):
-        return names[chosen], _transform_ref(scores, post_transform, binary).astype(np.float32)
+        end = _binary_ref if binary else transform_ref
+        return names[chosen], end(scores, post_transform).astype(np.float32)
 
 
-def _transform_ref(scores, post_transform, binary):
-    match post_transform:
-        case "LOGISTIC":
-            both = np.concatenate([-scores, scores], 1) if binary else scores
-            return 1 / (1 + np.exp(-both))
-        case _ if binary:
-            return np.concatenate([1 - scores, scores], 1)
-        case "SOFTMAX" | "SOFTMAX_ZERO":
-            e = np.exp(scores - scores.max(1, keepdims=True))
-            if post_transform == "SOFTMAX_ZERO":
-                e = np.where(scores == 0, 0, e)
-            return e / e.sum(1, keepdims=True)
-        case "PROBIT":
-            x = 2 * scores - 1
-            log = np.log((1 - x) * (1 + x))
-            v = 2 / (3.14159 * 0.147) + 0.5 * log
-            root = np.sqrt(np.sqrt(v * v - log / 0.147) - v)
-            return np.where(x < 0, -1, 1) * 1.41421356 * root
-    return scores
+def _binary_ref(scores, post_transform):
+    if post_transform == "LOGISTIC":
+        return transform_ref(np.concatenate([-scores, scores], 1), post_transform)
+    return np.concatenate([1 - scores, scores], 1)
 
 
-def _transform(b, scores, post_transform, binary):
-    """`binary`: one column; LOGISTIC gives sigmoid(-s), sigmoid(s), the others 1 - s, s."""
-    match post_transform:
-        case "LOGISTIC":
-            return b.sigmoid(b.concat(-scores, scores, axis=1) if binary else scores)
-        case _ if binary:
-            return b.concat(1 - scores, scores, axis=1)
-        case "SOFTMAX":
-            return b.softmax(scores, axis=1)
-        case "SOFTMAX_ZERO":  # zeros stay zero, the others share
-            e = b.exp(scores - scores.max(1, keepdims=True))
-            e = b.where(b.equal(scores, b.scalar(0, F32)), b.scalar(0, F32), e)
-            return e / e.sum(1, keepdims=True)
-        case "PROBIT":
-            return _probit(b, scores)
-    return scores
-
-
-def _probit(b, p):
-    """sqrt(2) * erfinv(2p - 1) in Winitzki's approximation, which ONNX Runtime uses too."""
-    x = p * 2 - 1
-    log = b.log((1 - x) * (1 + x))
-    v = log * 0.5 + 2 / (3.14159 * 0.147)
-    root = b.sqrt(b.sqrt(v * v - log * (1 / 0.147)) - v)
-    return b.where(x < b.scalar(0, F32), -root, root) * 1.41421356
+def _binary(b, scores, post_transform):
+    """One column is a log-odds for LOGISTIC, and a probability for all others."""
+    if post_transform == "LOGISTIC":
+        return b.sigmoid(b.concat(-scores, scores, axis=1))
+    return b.concat(1 - scores, scores, axis=1)
 
 
 def _classifier(b, x, *, coefficients, intercepts, post_transform, labels):
@@ -157,7 +100,7 @@ def _classifier(b, x, *, coefficients, intercepts, post_transform, labels):
         label = b.lookup(chosen, labels=labels)
     else:
         label = b.gather(b.constant(np.asarray(labels, np.int64)), chosen, axis=0)
-    return label, _transform(b, scores, post_transform, binary)
+    return label, (_binary if binary else transform)(b, scores, post_transform)
 
 
 def _classifier_samples():
@@ -184,7 +127,7 @@ register(
     attrs=CLASSIFIER_ATTRS,
     infer=classifier_infer,
     ref=classifier_ref,
-    grad=BOUNDARY,
+    grad=LABELS,
     loops=Expand(_classifier),
     samples=_classifier_samples,
     family="ml",
@@ -235,36 +178,4 @@ register(
     ],
     family="ml",
     T=NUMBERS,
-)
-
-# -- zip_map -------------------------------------------------------------------------------
-
-
-def zip_map_infer(x, *, labels):
-    if x.rank not in (1, 2) or (isinstance(x.shape[-1], int) and x.shape[-1] != len(labels)):
-        raise TypeMismatch(
-            "zip_map needs one label per column", expected=f"[N, {len(labels)}]", received=x
-        )
-    key = STR if isinstance(labels[0], str) else I64
-    return SequenceType(MapType(key, TensorType(F32, ())))
-
-
-def zip_map_ref(x, *, labels):
-    return [dict(zip(labels, row)) for row in x.reshape(-1, len(labels)).tolist()]
-
-
-register(
-    "zip_map",
-    "x: f32 -> *",
-    "One {label: score} per row, scores as Python floats.",
-    attrs={"labels": Attr("any", doc="ints or strings, one per column")},
-    infer=zip_map_infer,
-    ref=zip_map_ref,
-    grad=BOUNDARY,
-    loops=Extern(zip_map_ref, STRINGS),
-    samples=lambda: [
-        case(floats((2, 3)), labels=("a", "b", "c"), grad=False),
-        case(floats((2, 2)), labels=(0, 1), grad=False),
-    ],
-    family="ml",
 )

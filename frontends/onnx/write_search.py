@@ -1,0 +1,187 @@
+"""Sorting, searching, counting, trees and random numbers in ONNX."""
+
+import numpy as np
+
+from ...compiler.builder import Builder, Tensor
+from ...compiler.dims import prod
+from ...compiler.ir import Node
+from ...compiler.types import BOOL, DTYPES, I64, U32
+from .proto import ELEMENT_TYPE_OF
+from .write_common import operands, results
+from .writer import Writer
+
+U64 = DTYPES["u64"]
+
+
+# -- sorting ------------------------------------------------------------------------------
+
+
+def argsort(w: Writer, node: Node):
+    """TopK of all elements: of equal ones the first comes first."""
+    x = node.inputs[0]
+    inputs = [*operands(w, node), w.ints([x.shape[-1]])]
+    values, largest = w.unique("sorted"), int(node.attrs["descending"])
+    w.op("TopK", inputs, [values, *results(w, node)], axis=-1, largest=largest, sorted=1)
+
+
+def block_ranks(b: Builder, x, *, descending):
+    return _ranks(b, x, b.scalar(32, I64), descending)
+
+
+def merge_ranks(b: Builder, x, shift, *, descending, steps):
+    """Of two runs of 2^shift elements."""
+    size = b.pow(b.scalar(2, I64), shift + b.scalar(1, I64))
+    return _ranks(b, x, size, descending)
+
+
+def _ranks(b: Builder, x, size, descending: bool):
+    """[rows, n]: the block's first place, and how many of the block come before the element."""
+    rows, n = x.shape
+    mine, other = x.reshape(rows, n, 1), x.reshape(rows, 1, n)
+    i = b.iota(shape=(n, 1), axis=0, dtype=I64)
+    j = b.iota(shape=(1, n), axis=1, dtype=I64)
+    below, same = _order(b, mine, other) if descending else _order(b, other, mine)
+    before = (below | (same & (j < i))) & b.equal(i / size, j / size)
+    count = b.reduce_sum(before.cast(I64), axes=(2,), keepdims=False)
+    return count + (i / size * size).reshape(1, n)
+
+
+def _order(b: Builder, x, y):
+    """(x < y, x = y), NaN being the largest number."""
+    if x.dtype == BOOL:
+        return ~x & y, ~(x ^ y)
+    if not x.dtype.is_float:
+        return x < y, b.equal(x, y)
+    nan_x, nan_y = b.isnan(x), b.isnan(y)
+    return (x < y) | (nan_y & ~nan_x), b.equal(x, y) | (nan_x & nan_y)
+
+
+def rank(b: Builder, x, *, axis, largest):
+    """How many elements on the axis come before each."""
+    axis %= x.rank
+    order = [i for i in range(x.rank) if i != axis] + [axis]
+    y = x.transpose(order)
+    n = x.shape[axis]
+    rows = y.reshape(prod(y.shape[:-1]), n)
+    found = _ranks(b, rows, b.scalar(max(n, 1), I64), largest).cast("i32")
+    return found.reshape(y.shape).transpose([order.index(i) for i in range(x.rank)])
+
+
+def merge_rank(b: Builder, x, *, largest):
+    m, runs, size = x.shape
+    return rank(b, x.reshape(m, runs // 2, 2 * size), axis=2, largest=largest).reshape(x.shape)
+
+
+def place(b: Builder, x, ranks, *, axis, k):
+    """All of x where the ranks say, of which the first k stay."""
+    y = b.scatter_elements(x, ranks, x, axis=axis)
+    return b.slice(y, axes=(axis,), starts=(0,), steps=(1,), sizes=(k,))
+
+
+def row_ranks(b: Builder, x):
+    """How many rows come before each: columns decide from the first on, then the place."""
+    n, m = x.shape
+    i = b.iota(shape=(n, 1), axis=0, dtype=I64)
+    j = b.iota(shape=(1, n), axis=1, dtype=I64)
+    below, same = b.constant(False).expand((n, n)), b.constant(True).expand((n, n))
+    for column in range(m):
+        c = x[:, column]
+        less, equal = _order(b, c.reshape(1, n), c.reshape(n, 1))
+        below, same = below | (same & less), same & equal
+    before = below | (same & (j < i))
+    return b.reduce_sum(before.cast(I64), axes=(1,), keepdims=False)
+
+
+# -- searching and counting ---------------------------------------------------------------
+
+
+def search(b: Builder, x, keys):
+    """The place of the key that is equal, or -1: the largest of all places."""
+    _, same = _order(b, x.reshape(*x.shape, 1), keys)
+    places = b.iota(shape=keys.shape, axis=0, dtype=I64)
+    found = b.where(same, places, b.scalar(-1, I64))
+    return b.reduce_max(found, axes=(x.rank,), keepdims=False)
+
+
+def require_found(w: Writer, node: Node):
+    """Adds [0] at 0, or far outside of it where nothing was found, which runtimes refuse."""
+    (index,) = operands(w, node)
+    lost = w.op("Less", [index, w.constant(np.int64(0))])
+    at = w.op("Where", [lost, w.constant(np.int64(1 << 30)), w.constant(np.int64(0))])
+    zero = w.op("Gather", [w.constant(np.zeros(1, np.int64)), at])
+    w.op("Add", [index, zero], results(w, node))
+
+
+def running_count(w: Writer, node: Node):
+    numbers = w.op("Cast", operands(w, node), to=ELEMENT_TYPE_OF[I64])
+    w.op("CumSum", [numbers, w.constant(np.int64(-1))], results(w, node))
+
+
+def running(w: Writer, node: Node):
+    a = node.attrs
+    op_type = {"sum": "CumSum", "prod": "CumProd"}[a["combiner"]]
+    accumulate(op_type)(w, node)
+
+
+def accumulate(op_type: str):
+    def entry(w: Writer, node: Node):
+        axis = w.constant(np.int64(node.attrs["axis"]))
+        flags = {n: int(node.attrs[n]) for n in ("exclusive", "reverse")}
+        w.op(op_type, [*operands(w, node), axis], results(w, node), **flags)
+
+    return entry
+
+
+def bind_dims(w: Writer, node: Node):
+    """From here on the symbols' sizes are elements of this vector."""
+    (x,) = operands(w, node)
+    w.op("Identity", [x], results(w, node))
+    w.bind(node.attrs["symbols"], w.name(node.outputs[0]))
+
+
+# -- trees --------------------------------------------------------------------------------
+
+
+def tree_leaves(b: Builder, x, start, feature, threshold, child, missing=None, *, steps):
+    """One step down at a time: node = child[node] + not(x[feature[node]] <= threshold[node])."""
+    node = start.cast(I64).expand((x.shape[0], start.shape[1]))
+    for _ in range(steps):
+        value = b.gather_elements(x, b.gather(feature, node, axis=0).cast(I64), axis=1)
+        yes = value <= b.gather(threshold, node, axis=0)
+        if missing is not None:
+            yes = yes | (b.isnan(value) & b.gather(missing, node, axis=0))
+        node = b.gather(child, node, axis=0).cast(I64) + (~yes).cast(I64)
+    return node.cast("i32")
+
+
+# -- random numbers -------------------------------------------------------------------------
+
+
+class _Words:
+    """The operations of Philox on u64 tensors."""
+
+    def __init__(self, b: Builder):
+        self.b = b
+
+    def number(self, v: int) -> Tensor:
+        return self.b.constant(np.uint64(v))
+
+    def xor(self, x, y):
+        return self.b.bitwise_xor(x, y)
+
+    def both(self, x, y):
+        return self.b.bitwise_and(x, y)
+
+    def high(self, x):
+        return self.b.shift_right(x, self.number(32))
+
+
+def random_bits(b: Builder, seed, *, shape, stream, word):
+    from ...compiler.ops.philox import MASK, words
+
+    h = _Words(b)
+    at, key = b.iota(shape=(prod(shape),), axis=0, dtype=I64).cast(U64), seed.cast(U64)
+    low, stream = h.number(MASK), stream % 2**64
+    counter = (h.both(at, low), h.high(at), h.number(stream & MASK), h.number(stream >> 32))
+    block = words(h, counter, (h.both(key, low), h.high(key)))
+    return block[word].cast(U32).expand((prod(shape),)).reshape(tuple(shape))

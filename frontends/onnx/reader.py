@@ -24,7 +24,7 @@ from .call import Call
 from .findings import Findings
 from .needs import known_input
 from .scope import FAILED, UNDEFINED, Scope, Sequence
-from .table import TABLE
+from .table import BEYOND, TABLE
 from .values import Known, KnownBuilder
 
 _DAMAGE = (ValueError, IndexError, KeyError, OverflowError, ZeroDivisionError, AttributeError)
@@ -267,6 +267,8 @@ class Reader:
         schema = _schema(domain, node.op_type, version)
         if schema is not None:
             _check(node, schema, where)
+        elif domain == "" and node.op_type in BEYOND:
+            return BEYOND[node.op_type]
         elif domain == "":
             raise UnsupportedError(f"opset {version} of ONNX has no such operator", where=where)
         if (domain, node.op_type) in TABLE:

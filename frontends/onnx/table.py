@@ -8,6 +8,7 @@ from . import (
     control,
     table_contract,
     table_elementwise,
+    table_experimental,
     table_microsoft,
     table_ml,
     table_move,
@@ -41,3 +42,5 @@ TABLE = {
 }
 TABLE |= {("ai.onnx.ml", name): entry for name, entry in table_ml.TABLE.items()}
 TABLE |= {("com.microsoft", name): entry for name, entry in table_microsoft.TABLE.items()}
+# ONNX's own domain, where the standard of the model's opset has no such operator.
+BEYOND = table_experimental.TABLE

@@ -47,9 +47,9 @@ def scaled_tanh(c: Call):
 
 
 def mean_variance_norm(c: Call):
-    """(x - mean) / deviation over the spatial axes, and over images where `across_channels`."""
+    """(x - mean) / deviation over images and their spatial axes, and `across_channels`."""
     x = c.x(0)
-    axes = (1, 2, 3) if c.attr("across_channels", 0) else (2, 3)
+    axes = (0, 1, 2, 3) if c.attr("across_channels", 0) else (0, 2, 3)
     centred = x - x.mean(axes, keepdims=True)
     if not c.attr("normalize_variance", 1):
         return centred

@@ -37,7 +37,7 @@ def bias_add(c: Call):
 
 
 def bias_softmax(c: Call):
-    """softmax(x + bias) over all axes from `axis` on. Where bias is repeated follows from shapes."""
+    """softmax(x + bias) over all axes from `axis` on. How bias is repeated follows from shapes."""
     c.ignore("is_inner_broadcast")
     x = c.x(0) + c.x(1)
     axis = c.attr("axis", 1) % x.rank

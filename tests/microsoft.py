@@ -33,7 +33,8 @@ def zero(*values, dtype=np.uint8) -> np.ndarray:
 def case(op, *inputs, outputs=1, name="", **options):
     """A row of a table: the operator, its inputs (None: absent), how many outputs, attributes.
 
-    `_domain`, `_opset`, `_weights` (indices of inputs that are initializers), `_rtol`, `_atol` and
+    `_domain`, `_opset`, `_weights` (indices of inputs that are initializers), `_types` (ONNX's
+    element types of outputs, where ONNX Runtime does not infer them), `_rtol`, `_atol` and
     `_steps` (how far quantized results may be apart) are options of the comparison.
     """
     label = name or ",".join(
@@ -42,7 +43,7 @@ def case(op, *inputs, outputs=1, name="", **options):
     return pytest.param((op, inputs, outputs, options), id=f"{op}-{label}" if label else op)
 
 
-def model_of(op, inputs, outputs=1, *, domain=MICROSOFT, opset=21, weights=(), **attrs):
+def model_of(op, inputs, outputs=1, *, domain=MICROSOFT, opset=21, weights=(), types=None, **attrs):
     names = ["" if x is None else f"x{i}" for i, x in enumerate(inputs)]
     results = [f"y{i}" for i in range(outputs)] if isinstance(outputs, int) else list(outputs)
     node = helper.make_node(op, names, results, domain=domain, name="node", **attrs)
@@ -55,7 +56,12 @@ def model_of(op, inputs, outputs=1, *, domain=MICROSOFT, opset=21, weights=(), *
             initializers.append(helper.make_tensor(n, element, x.shape, x.tobytes(), raw=True))
         else:
             given.append(helper.make_tensor_value_info(n, element, x.shape))
-    infos = [helper.make_empty_tensor_value_info(r) for r in results if r]
+    types = types or [None] * len(results)
+    infos = [
+        helper.make_tensor_value_info(r, t, None) if t else helper.make_empty_tensor_value_info(r)
+        for r, t in zip(results, types)
+        if r
+    ]
     graph = helper.make_graph([node], "one", given, infos, initializers)
     opsets = [helper.make_opsetid("", opset), helper.make_opsetid(MICROSOFT, 1)]
     if domain not in ("", MICROSOFT):
@@ -106,3 +112,10 @@ def compare(got, want, steps=0, rtol=0.0, atol=0.0, keep=None):
         else:
             apart = np.abs(g.astype(np.int64) - w.astype(np.int64)).max(initial=0)
             assert apart <= steps, f"{apart} steps apart"
+
+
+def run(op, *inputs, outputs=1, **options) -> list[np.ndarray]:
+    """The compiled node's results."""
+    model = model_of(op, inputs, outputs, **options)
+    feeds = {f"x{i}": x for i, x in enumerate(inputs) if x is not None}
+    return list(tessel.compile(model, threads=1).run(feeds).values())

@@ -1,6 +1,11 @@
 """The com.microsoft domain: what ONNX Runtime's tools leave in files."""
 
-from . import table_microsoft_matmul, table_microsoft_norm
+from . import (
+    table_microsoft_attention,
+    table_microsoft_cache,
+    table_microsoft_matmul,
+    table_microsoft_norm,
+)
 from .call import Call
 
 
@@ -12,4 +17,6 @@ TABLE = {
     "QLinearAdd": qlinear_add,
     **table_microsoft_matmul.TABLE,
     **table_microsoft_norm.TABLE,
+    **table_microsoft_attention.TABLE,
+    **table_microsoft_cache.TABLE,
 }

@@ -1,7 +1,8 @@
 """com.microsoft attention with all that its operators carry: packed projections, masks of several
 forms, a cache of keys and values, a bias of scores.
 
-    q [B,H,S,D]   k [B,H,T,D]   v [B,H,T,E]   scores = q kᵀ · scale + mask [B or 1, H or 1, S or 1, T]
+    scores = q kᵀ · scale + mask, with q [B,H,S,D], k [B,H,T,D], v [B,H,T,E] and a mask of
+    [B or 1, H or 1, S or 1, T]
 
 Masks are additive: 0 where a key counts, `mask_filter_value` where padding has to be overlooked.
 """

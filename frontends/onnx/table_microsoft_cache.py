@@ -80,7 +80,7 @@ def group_query_attention(c: Call):
         if c[i] is not None:
             raise c.unsupported(f"GroupQueryAttention with {what}")
     q, k, v = _grouped(c)
-    batch, heads, rows, width = q.shape
+    batch, rows = q.shape[0], q.shape[2]
     (total,) = c.symbols(6, "total_sequence_length")
     last = c.x(5).cast(I64).reshape((batch, 1, 1, 1))
     # of a prompt, nothing is in the cache yet; otherwise all new keys are at the end

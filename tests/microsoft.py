@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import pytest
 import tessel
-from onnx import helper
+from onnx import helper, numpy_helper
 from tessel.compiler.types import dtype_of
 
 MICROSOFT = "com.microsoft"
@@ -43,29 +43,40 @@ def case(op, *inputs, outputs=1, name="", **options):
     return pytest.param((op, inputs, outputs, options), id=f"{op}-{label}" if label else op)
 
 
-def model_of(op, inputs, outputs=1, *, domain=MICROSOFT, opset=21, weights=(), types=None, **attrs):
+def model_of(
+    op,
+    inputs,
+    outputs=1,
+    *,
+    _domain=MICROSOFT,
+    _opset=21,
+    _weights=(),
+    _types=None,
+    **attrs,
+):
+    """The model of one node; `outputs` is their number or their names ("": absent)."""
     names = ["" if x is None else f"x{i}" for i, x in enumerate(inputs)]
     results = [f"y{i}" for i in range(outputs)] if isinstance(outputs, int) else list(outputs)
-    node = helper.make_node(op, names, results, domain=domain, name="node", **attrs)
+    node = helper.make_node(op, names, results, domain=_domain, name="node", **attrs)
     given, initializers = [], []
     for i, (n, x) in enumerate(zip(names, inputs)):
         if x is None:
             continue
         element = helper.np_dtype_to_tensor_dtype(x.dtype)
-        if i in weights:
-            initializers.append(helper.make_tensor(n, element, x.shape, x.tobytes(), raw=True))
+        if i in _weights:
+            initializers.append(numpy_helper.from_array(x, n))
         else:
             given.append(helper.make_tensor_value_info(n, element, x.shape))
-    types = types or [None] * len(results)
+    types = _types or [None] * len(results)
     infos = [
         helper.make_tensor_value_info(r, t, None) if t else helper.make_empty_tensor_value_info(r)
         for r, t in zip(results, types)
         if r
     ]
     graph = helper.make_graph([node], "one", given, infos, initializers)
-    opsets = [helper.make_opsetid("", opset), helper.make_opsetid(MICROSOFT, 1)]
-    if domain not in ("", MICROSOFT):
-        opsets.append(helper.make_opsetid(domain, 1))
+    opsets = [helper.make_opsetid("", _opset), helper.make_opsetid(MICROSOFT, 1)]
+    if _domain not in ("", MICROSOFT):
+        opsets.append(helper.make_opsetid(_domain, 1))
     return helper.make_model(graph, opset_imports=opsets, ir_version=10)
 
 
@@ -85,11 +96,10 @@ def onnxruntime_of(model: onnx.ModelProto, feeds: dict) -> list[np.ndarray]:
 
 def check(op, inputs, outputs, options):
     """The compiled node's results are ONNX Runtime's."""
-    control = {k[1:]: v for k, v in options.items() if k.startswith("_")}
-    attrs = {k: v for k, v in options.items() if not k.startswith("_")}
-    steps, rtol, atol = (control.pop(k, d) for k, d in [("steps", 0), ("rtol", 0), ("atol", 0)])
-    keep = control.pop("keep", None)
-    model = model_of(op, inputs, outputs, **control, **attrs)
+    options = dict(options)
+    steps, rtol, atol = (options.pop(k, 0) for k in ("_steps", "_rtol", "_atol"))
+    keep = options.pop("_keep", None)
+    model = model_of(op, inputs, outputs, **options)
     given = {v.name for v in model.graph.input}
     feeds = {f"x{i}": x for i, x in enumerate(inputs) if f"x{i}" in given}
     want = onnxruntime_of(model, feeds)

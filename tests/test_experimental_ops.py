@@ -40,12 +40,12 @@ def test_results_are_onnxruntimes(row):
 
 
 def test_a_call_of_another_library_is_refused_with_a_way_out():
-    model = model_of("ATen", [f(2)], domain="", opset=7)
+    model = model_of("ATen", [f(2)], _domain="", _opset=7)
     with pytest.raises(UnsupportedError, match="a library that tessel does not contain"):
         tessel.compile(model)
 
 
 def test_an_operator_that_never_was_is_still_refused():
-    model = model_of("Gelu", [f(2)], domain="", opset=9)
+    model = model_of("Gelu", [f(2)], _domain="", _opset=9)
     with pytest.raises(UnsupportedError, match="opset 9 of ONNX has no such operator"):
         tessel.compile(model)

@@ -5,18 +5,15 @@ from . import (
     table_microsoft_cache,
     table_microsoft_matmul,
     table_microsoft_norm,
+    table_microsoft_quant,
+    table_microsoft_weights,
 )
-from .call import Call
-
-
-def qlinear_add(c: Call):
-    return c.b.emit("qlinear_add", *[c[i] for i in range(8)])
-
 
 TABLE = {
-    "QLinearAdd": qlinear_add,
     **table_microsoft_matmul.TABLE,
     **table_microsoft_norm.TABLE,
     **table_microsoft_attention.TABLE,
     **table_microsoft_cache.TABLE,
+    **table_microsoft_quant.TABLE,
+    **table_microsoft_weights.TABLE,
 }

@@ -168,8 +168,11 @@ def test_results_are_onnxruntimes(row):
 
 @pytest.mark.parametrize("row", ELEMENTWISE + WINDOWS + PRODUCTS)
 def test_constant_scales_change_nothing(row):
-    """What is folded while compiling is divided and rounded as at run time."""
+    """What is folded while compiling is divided and rounded as at run time; but an average pool
+    divides by its scale itself, for which -O2 multiplies by the reciprocal."""
     op, inputs, outputs, options = row
+    if op == "QLinearAveragePool":
+        options = options | {"_steps": 1}
     data = {"QLinearConcat": 2}.get(op, 0)
     weights = tuple(i for i, x in enumerate(inputs) if x is not None and i != data)
     check(op, inputs, outputs, options | {"_weights": weights})

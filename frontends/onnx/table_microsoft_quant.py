@@ -4,8 +4,8 @@
     q = saturate(round(x / scale) + zero)
 
 Most compute on floats in between and quantise once. Where ONNX Runtime rounds after it has added
-the zero point (QLinearMul, QLinearAdd, QLinearAveragePool), or sums integers (pools, products), so do these: ties to
-even fall on other numbers otherwise.
+the zero point (QLinearMul, QLinearAdd, QLinearAveragePool), or sums integers (other pools,
+products), so do these: ties to even fall on other numbers otherwise.
 """
 
 import numpy as np

@@ -24,7 +24,7 @@ from .call import Call
 from .findings import Findings
 from .needs import known_input
 from .scope import FAILED, UNDEFINED, Scope, Sequence
-from .table import BEYOND, TABLE
+from .table import BEYOND, LAYOUTS, TABLE
 from .values import Known, KnownBuilder
 
 _DAMAGE = (ValueError, IndexError, KeyError, OverflowError, ZeroDivisionError, AttributeError)
@@ -275,7 +275,7 @@ class Reader:
             return TABLE[domain, node.op_type]
         if schema is not None and schema.functional:
             return lambda c: control.inline_standard(c, schema.record)
-        raise UnsupportedError("unsupported operator", where=where)
+        raise UnsupportedError("unsupported operator", where=where, fix=LAYOUTS.get(domain))
 
     def _call(self, node, entry, operands, context, where, scope: Scope) -> list:
         op_type, domain, version = context

@@ -44,3 +44,4 @@ TABLE |= {("ai.onnx.ml", name): entry for name, entry in table_ml.TABLE.items()}
 TABLE |= {("com.microsoft", name): entry for name, entry in table_microsoft.TABLE.items()}
 # ONNX's own domain, where the standard of the model's opset has no such operator.
 BEYOND = table_experimental.TABLE
+LAYOUTS = table_microsoft.LAYOUTS

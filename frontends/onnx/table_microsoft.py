@@ -1,4 +1,5 @@
-"""The com.microsoft domain: what ONNX Runtime's tools leave in files."""
+"""The com.microsoft domain: what ONNX Runtime's tools leave in files, and what they put into them
+that tessel refuses."""
 
 from . import (
     table_microsoft_attention,
@@ -6,7 +7,29 @@ from . import (
     table_microsoft_matmul,
     table_microsoft_norm,
     table_microsoft_quant,
+    table_microsoft_tensor,
     table_microsoft_weights,
+)
+from .call import Call
+
+
+def refused(why: str, fix: str):
+    def entry(c: Call):
+        raise c.unsupported(f"{c.op_type} {why}", fix=fix)
+
+    return entry
+
+
+_SEARCH = refused(
+    "runs whole models in a loop that chooses words",
+    "export the decoder by itself and call it from your own loop",
+)
+_RAGGED = refused(
+    "packs sequences of several lengths into one, by counts known at run time only",
+    "export with padding, as Attention or MultiHeadAttention",
+)
+_EXPERTS = refused(
+    "sends every row to experts that data choose", "export the experts as MatMul and TopK"
 )
 
 TABLE = {
@@ -16,4 +39,24 @@ TABLE = {
     **table_microsoft_cache.TABLE,
     **table_microsoft_quant.TABLE,
     **table_microsoft_weights.TABLE,
+    **table_microsoft_tensor.TABLE,
+    "BeamSearch": _SEARCH,
+    "WhisperBeamSearch": _SEARCH,
+    "GreedySearch": _SEARCH,
+    "Sampling": _SEARCH,
+    "PackedAttention": _RAGGED,
+    "PackedMultiHeadAttention": _RAGGED,
+    "RemovePadding": _RAGGED,
+    "RestorePadding": _RAGGED,
+    "PagedAttention": _RAGGED,
+    "MoE": _EXPERTS,
+    "QMoE": _EXPERTS,
+}
+
+# Domains of one machine's layouts: what may be done instead.
+LAYOUTS = {
+    "com.microsoft.nchwc": "this file is for the kind of machine that wrote it: its weights lie in "
+    "blocks as wide as that machine's vectors. Optimise the model with ORT_ENABLE_EXTENDED instead",
+    "com.ms.internal.nhwc": "this file was written for one execution provider. Optimise the model "
+    "for the CPUExecutionProvider instead",
 }

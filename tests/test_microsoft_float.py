@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import tessel
+from tessel.compiler.errors import UnsupportedError
 
-from .microsoft import case, check, f
+from .microsoft import case, check, f, model_of, run
 
 pytest.importorskip("onnxruntime", reason="the comparison needs ONNX Runtime")
 
@@ -91,3 +93,113 @@ NORMS = [
 @pytest.mark.parametrize("row", PRODUCTS + ACTIVATIONS + NORMS)
 def test_results_are_onnxruntimes(row):
     check(*row)
+
+
+# -- what ONNX Runtime has on GPUs only: numpy says what it should be ------------------------
+
+
+def silu(x):
+    return x / (1 + np.exp(-x))
+
+
+def test_softmax_with_a_bias():
+    x, bias = f(2, 4, 3, 5), f(2, 1, 1, 5, seed=1)
+    e = np.exp(x + bias)
+    (got,) = run("BiasSoftmax", x, bias, axis=3, is_inner_broadcast=1)
+    np.testing.assert_allclose(got, e / e.sum(-1, keepdims=True), rtol=1e-5)
+    (got,) = run("BiasSoftmax", x, bias[:1], axis=2, is_inner_broadcast=0)
+    e = np.exp(x + bias[:1])
+    np.testing.assert_allclose(got, e / e.sum((-1, -2), keepdims=True), rtol=1e-5)
+
+
+def test_dropout_with_a_bias_drops_nothing():
+    x, bias, residual = f(2, 3), f(3, seed=1), f(2, 3, seed=2)
+    y, mask = run("BiasDropout", x, bias, residual, np.array(0.5, np.float32), outputs=2)
+    np.testing.assert_array_equal(y, x + bias + residual)
+    assert mask.all() and mask.shape == y.shape
+    np.testing.assert_array_equal(run("BiasAdd", x, bias, residual)[0], x + bias + residual)
+
+
+def test_dropout_with_a_bias_is_refused_in_training():
+    inputs = [f(2, 3), f(3), None, np.array(0.5, np.float32), np.array(True)]
+    with pytest.raises(UnsupportedError, match="training mode draws random numbers"):
+        tessel.compile(model_of("BiasDropout", inputs, _weights=(4,)))
+
+
+def test_two_halves_and_a_gelu():
+    x, bias = f(2, 8), f(8, seed=1)
+    left, right = np.split(x + bias, 2, -1)
+    (want,) = run("Gelu", right)
+    np.testing.assert_allclose(run("BiasSplitGelu", x, bias)[0], left * want, rtol=1e-5)
+
+
+def test_products_with_an_activation():
+    a, b, bias = f(3, 4), f(4, 5, seed=1), f(5, seed=2)
+    (got,) = run("FusedMatMulActivation", a, b, activation="Relu", alpha=0.5)
+    np.testing.assert_allclose(got, np.maximum(a @ b * 0.5, 0), rtol=1e-4, atol=1e-6)
+    (want,) = run("FastGelu", a @ b, bias)
+    np.testing.assert_allclose(run("GemmFastGelu", a, b, bias)[0], want, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("last", [0, 1])
+def test_group_norm(last, dtype):
+    """Of data channels first or last; with a skip connection; with SiLU."""
+    x = f(2, 6, 4, 5)
+    gamma, beta, skip, bias = f(6, seed=1), f(6, seed=2), f(2, 6, seed=3), f(6, seed=4)
+
+    def norm(x):
+        groups = x.reshape(2, 3, 2, 4, 5)
+        axes = (2, 3, 4)
+        mean, variance = groups.mean(axes, keepdims=True), groups.var(axes, keepdims=True)
+        y = ((groups - mean) / np.sqrt(variance + 1e-5)).reshape(x.shape)
+        return y * gamma[:, None, None] + beta[:, None, None]
+
+    def place(x):
+        return x.transpose(0, 2, 3, 1) if last else x
+
+    close = {"rtol": 2e-2, "atol": 2e-2} if dtype == np.float16 else {"rtol": 1e-4, "atol": 1e-5}
+    given = place(x).astype(dtype)
+    attrs = {"channels_last": last, "groups": 3}
+    (got,) = run("GroupNorm", given, gamma, beta, activation=1, **attrs)
+    assert got.dtype == dtype
+    np.testing.assert_allclose(got, place(silu(norm(x))), **close)
+    total = x + skip[:, :, None, None] + bias[:, None, None]
+    more = skip.astype(dtype), bias.astype(dtype)
+    y, s = run("SkipGroupNorm", given, gamma, beta, *more, outputs=2, activation=0, **attrs)
+    np.testing.assert_allclose(s, place(total), **close)
+    np.testing.assert_allclose(y, place(norm(total)), **close)
+
+
+@pytest.mark.parametrize("op", ["NhwcFusedConv", "NhwcConv"])
+def test_convolutions_channels_last(op):
+    (want,) = run("FusedConv", IMAGE, TAPS, f(8), pads=[1, 0, 1, 0], strides=[2, 1])
+    last = np.ascontiguousarray(IMAGE.transpose(0, 2, 3, 1))
+    (got,) = run(op, last, TAPS, f(8), pads=[1, 0, 1, 0], strides=[2, 1])
+    np.testing.assert_allclose(got, want.transpose(0, 2, 3, 1), rtol=1e-4, atol=1e-6)
+    if op == "NhwcFusedConv":
+        z = f(*got.shape, seed=5)
+        (fused,) = run(
+            op, last, TAPS, f(8), z, pads=[1, 0, 1, 0], strides=[2, 1], activation="Relu"
+        )
+        np.testing.assert_allclose(fused, np.maximum(got + z, 0), rtol=1e-4, atol=1e-6)
+
+
+def test_statistics_of_a_sum():
+    """The mean and 1 / deviation, which ONNX Runtime leaves out on CPUs."""
+    total = X + SKIP
+    _, mean, inverse, _ = run(
+        "SkipLayerNormalization", X, SKIP, GAMMA, BETA, outputs=4, epsilon=0.1
+    )
+    np.testing.assert_allclose(mean, total.mean(-1, keepdims=True), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(inverse, 1 / np.sqrt(total.var(-1, keepdims=True) + 0.1), rtol=1e-5)
+    names = ["y", "", "inverse", ""]
+    (_, inverse) = run("SkipSimplifiedLayerNormalization", X, SKIP, GAMMA, outputs=names)
+    want = 1 / np.sqrt((total**2).mean(-1, keepdims=True) + 1e-12)
+    np.testing.assert_allclose(inverse, want, rtol=1e-5)
+
+
+def test_an_activation_that_is_not_known_is_named():
+    model = model_of("FusedConv", [IMAGE, TAPS], activation="Wavy")
+    with pytest.raises(UnsupportedError, match=r"expected: *Relu or[\s\S]*'Wavy'"):
+        tessel.compile(model)

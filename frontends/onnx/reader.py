@@ -23,6 +23,7 @@ from . import proto as pb
 from .call import Call
 from .findings import Findings
 from .needs import known_input
+from .order import in_order
 from .scope import FAILED, UNDEFINED, Scope, Sequence
 from .table import BEYOND, LAYOUTS, TABLE
 from .values import Known, KnownBuilder
@@ -184,8 +185,9 @@ class Reader:
         for sparse in getattr(graph, "sparse_initializer", ()):
             name = sparse.values.name
             self._initializer(scope, name, lambda s=sparse, n=name: pb.densify(s, self.folder, n))
-        later = {o: i for i, n in enumerate(graph.node) for o in n.output if o}
-        for i, node in enumerate(graph.node):
+        nodes = in_order(graph.node)
+        later = {o: i for i, n in enumerate(nodes) for o in n.output if o}
+        for i, node in enumerate(nodes):
             self._node(node, i, scope, later)
 
     def _array(self, tensor, raw):
@@ -248,7 +250,7 @@ class Reader:
         if value is UNDEFINED:
             ordered = later.get(name, -1) >= index
             raise ModelError(
-                f"{name!r} is used before it is made (a cycle, or nodes out of order)"
+                f"{name!r} is used before it is made: nodes form a cycle"
                 if ordered
                 else f"nothing makes the value {name!r}",
                 where=where,

@@ -2,10 +2,12 @@
 
 import numpy as np
 
+from ...compiler.ops.common import dynamic_quantize
 from ...compiler.types import DTYPES, F32, I32, normalize_axis
 from .call import Call
 from .table_microsoft_norm import wide
 from .table_microsoft_quant import requantized, scalar
+from .table_recurrent import lstm_attributes
 
 U8 = DTYPES["u8"]
 
@@ -18,26 +20,9 @@ def flat(t):
     return t.reshape(()) if t is not None and t.shape == (1,) else t
 
 
-def dynamic_quantize(c: Call, x):
-    """x as bytes in the range that it has, 0 included: (q, scale, zero)."""
-    b = c.b
-    nothing = b.scalar(0, F32)
-    high, low = (
-        b.emit("maximum", x.max(), nothing),
-        b.emit(
-            "minimum", b.emit("reduce_min", x, axes=tuple(range(x.rank)), keepdims=False), nothing
-        ),
-    )
-    scale = (high - low) / 255.0
-    scale = b.emit("where", b.emit("equal", high, low), b.scalar(1, F32), scale)
-    zero = b.emit("clip", b.emit("round", (nothing - low) / scale), nothing, b.scalar(255, F32))
-    zero = zero.cast(U8)
-    return b.emit("quantize_linear", x, scale, zero, axis=0, dtype=U8), scale, zero
-
-
 def dynamic_quantize_matmul(c: Call):
     """a is quantised as a whole; the product of integers is scaled."""
-    a, scale, zero = dynamic_quantize(c, c.x(0))
+    a, scale, zero = dynamic_quantize(c.x(0))
     total = c.b.emit("matmul_integer", a, c.x(1), zero, flat(c[3])).cast(F32)
     y = total * (scale * flat(c.x(2)))
     return y if c[4] is None else y + c.x(4)
@@ -214,19 +199,14 @@ def matmul_bnb4(c: Call):
 
 
 def dynamic_quantize_lstm(c: Call):
-    """LSTM of dequantised weights. ONNX Runtime also quantises inputs and states as it goes; here
-    they stay floats, which is more exact than what it computes."""
-    from .table_recurrent import recurrent
-
-    def weights(i: int, scale: int):
-        q, s, z = c.x(i), c.x(scale), c.x(scale + 1)
-        shape = (s.shape[0], 1, 1 if s.rank == 1 else s.shape[1])
-        w = (q.cast(F32) - z.cast(F32).reshape(shape)) * s.reshape(shape)
-        return w.transpose((0, 2, 1))
-
-    c.inputs = [c[0], weights(1, 8), weights(2, 10), *(c[i] for i in range(3, 8))]
-    c.attrs = {"hidden_size": c.x(2).shape[-1]} | c.attrs
-    return recurrent("lstm")(c)
+    """LSTM of integer weights that quantises its inputs and states as it goes."""
+    return c.b.emit(
+        "dynamic_quantize_lstm",
+        *(c.x(i) for i in range(3)),
+        *(c.x(i) for i in range(8, 12)),
+        *(c[i] for i in range(3, 8)),
+        **lstm_attributes(c, c.x(2).shape[1]),
+    )
 
 
 TABLE = {

@@ -96,7 +96,6 @@ REFUSED = [
     ("BeamSearch", "com.microsoft", "export the decoder by itself"),
     ("Sampling", "com.microsoft", "call it from your own loop"),
     ("PackedAttention", "com.microsoft", "export with padding"),
-    ("QMoE", "com.microsoft", "export the experts as MatMul and TopK"),
     ("Conv", "com.microsoft.nchwc", "ORT_ENABLE_EXTENDED instead"),
     ("ReorderOutput", "com.microsoft.nchwc", "ORT_ENABLE_EXTENDED instead"),
     ("Conv", "com.ms.internal.nhwc", "for the CPUExecutionProvider instead"),

@@ -4,6 +4,7 @@ that tessel refuses."""
 from . import (
     table_microsoft_attention,
     table_microsoft_cache,
+    table_microsoft_experts,
     table_microsoft_matmul,
     table_microsoft_norm,
     table_microsoft_quant,
@@ -28,10 +29,6 @@ _RAGGED = refused(
     "packs sequences of several lengths into one, by counts known at run time only",
     "export with padding, as Attention or MultiHeadAttention",
 )
-_EXPERTS = refused(
-    "sends every row to experts that data choose", "export the experts as MatMul and TopK"
-)
-
 TABLE = {
     **table_microsoft_matmul.TABLE,
     **table_microsoft_norm.TABLE,
@@ -40,6 +37,7 @@ TABLE = {
     **table_microsoft_quant.TABLE,
     **table_microsoft_weights.TABLE,
     **table_microsoft_tensor.TABLE,
+    **table_microsoft_experts.TABLE,
     "BeamSearch": _SEARCH,
     "WhisperBeamSearch": _SEARCH,
     "GreedySearch": _SEARCH,
@@ -49,8 +47,6 @@ TABLE = {
     "RemovePadding": _RAGGED,
     "RestorePadding": _RAGGED,
     "PagedAttention": _RAGGED,
-    "MoE": _EXPERTS,
-    "QMoE": _EXPERTS,
 }
 
 # Domains of one machine's layouts: what may be done instead.

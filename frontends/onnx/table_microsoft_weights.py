@@ -148,11 +148,11 @@ def gather_block_quantized(c: Call):
     moved = along if along < axis else along + indices.rank - 1
     q = taken(data).cast(F32)
     if zero is not None:
-        q = q - _repeated(taken(zero).cast(F32), moved, block, q.shape[moved])
+        q = q - repeated(taken(zero).cast(F32), moved, block, q.shape[moved])
     elif default:
         q = q - float(default)
     scale = wide(taken(c.x(2)))
-    y = q * _repeated(scale, moved, block, q.shape[moved])
+    y = q * repeated(scale, moved, block, q.shape[moved])
     size = data.shape[axis]
     inside = b.emit(
         "and",
@@ -163,7 +163,7 @@ def gather_block_quantized(c: Call):
     return b.emit("where", inside, y, b.scalar(0, F32)).cast(c.x(2).dtype)
 
 
-def _repeated(t, axis: int, block: int, size):
+def repeated(t, axis: int, block: int, size):
     """Each element `block` times along the axis, cut to `size`."""
     before, n, after = t.shape[:axis], t.shape[axis], t.shape[axis + 1 :]
     t = t.reshape((*before, n, 1, *after)).expand((*before, n, block, *after))

@@ -79,7 +79,7 @@ def _along_row(t, block: int, size: int):
 
 def _mixture(c: Call, weights, given, bias, routed):
     """`weights(n, chosen)` are those of product n of the chosen experts, [R,k,N,K] in f32."""
-    b, x = c.b, wide(c.x(0))
+    x = wide(c.x(0))
     rows = x.reshape((-1, 1, 1, x.shape[-1]))
     shares, chosen = routed
 

@@ -113,6 +113,17 @@ ROTARY = [
     case("RotaryEmbedding", *half(f(2, 3, 16), AT, *ANGLES), name="f16"),
 ]  # fmt: skip
 
+THREE = np.random.default_rng(3).integers(0, 16, (3, 2, 3))
+SECTIONS = {"mrope_section": [2, 1, 1]}
+MULTIMODAL = [
+    case("MRotaryEmbedding", f(2, 3, 16), THREE, *ANGLES, **SECTIONS, num_heads=2),
+    case("MRotaryEmbedding", f(2, 3, 16), THREE, *ANGLES, **SECTIONS, num_heads=2, interleaved=1),
+    case("MRotaryEmbedding", f(2, 2, 3, 8), THREE, *ANGLES, **SECTIONS, mrope_layout=1),
+    case("MRotaryEmbedding", f(2, 2, 3, 8), THREE, *ANGLES, mrope_section=[4, 0, 0]),
+    case("MRotaryEmbedding", f(2, 3, 24), THREE, *ANGLES, **SECTIONS, num_heads=2,
+         rotary_embedding_dim=8),
+]  # fmt: skip
+
 WIDE = np.cos(f(16, 8)), np.sin(f(16, 8))
 TOKENS = f(2, 3, 64), f(2, 3, 32, seed=1), f(2, 3, 32, seed=2)  # 4 heads and 2 of 16 numbers
 ONE = f(2, 1, 64), f(2, 1, 32, seed=1), f(2, 1, 32, seed=2)
@@ -156,7 +167,7 @@ GROUPED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("row", ATTENTION + MULTI_HEAD + INTEGERS + ROTARY + GROUPED)
+@pytest.mark.parametrize("row", ATTENTION + MULTI_HEAD + INTEGERS + ROTARY + MULTIMODAL + GROUPED)
 def test_results_are_onnxruntimes(row):
     check(*row)
 

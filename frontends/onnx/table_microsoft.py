@@ -8,6 +8,7 @@ from . import (
     table_microsoft_matmul,
     table_microsoft_norm,
     table_microsoft_quant,
+    table_microsoft_states,
     table_microsoft_tensor,
     table_microsoft_weights,
 )
@@ -38,6 +39,7 @@ TABLE = {
     **table_microsoft_weights.TABLE,
     **table_microsoft_tensor.TABLE,
     **table_microsoft_experts.TABLE,
+    **table_microsoft_states.TABLE,
     "BeamSearch": _SEARCH,
     "WhisperBeamSearch": _SEARCH,
     "GreedySearch": _SEARCH,

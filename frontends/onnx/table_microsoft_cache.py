@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+
 from ...compiler.types import F32, I64
 from .call import Call
 from .table_microsoft_attention import NEVER, heads_of, merged, number, positions
@@ -41,24 +43,50 @@ def angles(c: Call, table, at):
 def rotary_embedding(c: Call):
     """Rotary positions of x [B,S,N·D] or [B,N,S,D]; positions are one offset or [B,S]."""
     x, at, cos, sin = c.tensors
-    c.only("is_packed_batching", 0)
-    scale = c.attr("scale", 1.0)
-    if scale != 1.0:
-        raise c.unsupported("RotaryEmbedding with a scale", received=scale)
-    heads, width = c.attr("num_heads", 0), c.attr("rotary_embedding_dim", 0)
-    flat = x.rank == 3
-    if flat:
-        each = x.shape[2] // heads if heads else 2 * cos.shape[1]
-        if width and not heads:
-            raise c.unsupported("rotary_embedding_dim without num_heads")
-        x = heads_of(x, x.shape[2] // each)
-    batch, rows = x.shape[0], x.shape[2]
     if at.rank == 1:
+        batch, rows = x.shape[0], x.shape[1 if x.rank == 3 else 2]
         at = positions(c.b, rows, 1, rank=2) + at.reshape(())
         at = c.b.emit("expand", at, shape=(batch, rows))
-    cos, sin = angles(c, cos, at), angles(c, sin, at)
-    y = rotated(x, cos, sin, interleaved=bool(c.attr("interleaved", 0)))
-    return merged(y) if flat else y
+    return _embedded(c, *(angles(c, table, at) for table in (cos, sin)))
+
+
+def _embedded(c: Call, cos, sin):
+    """x turned by angles [B,1,S,R/2]."""
+    x = c.x(0)
+    c.only("is_packed_batching", 0)
+    c.only("scale", 1.0)
+    heads, width = c.attr("num_heads", 0), c.attr("rotary_embedding_dim", 0)
+    interleaved = bool(c.attr("interleaved", 0))
+    if x.rank != 3:
+        return rotated(x, cos, sin, interleaved=interleaved)
+    if width and not heads:
+        raise c.unsupported("rotary_embedding_dim without num_heads")
+    each = x.shape[2] // heads if heads else 2 * cos.shape[-1]
+    return merged(rotated(heads_of(x, x.shape[2] // each), cos, sin, interleaved=interleaved))
+
+
+def multimodal_rotary_embedding(c: Call):
+    """Rotary positions by time, height and width, positions [3,B,S]: each turns a share of pairs.
+
+    The shares lie one after the other, or height and width take every third pair.
+    """
+    b, at = c.b, c.x(1)
+    sections, half = c.attr("mrope_section"), c.x(2).shape[1]
+    if c.attr("mrope_layout", 0):
+        axis = np.zeros(half, np.int64)
+        for i in (1, 2):
+            axis[i : 3 * sections[i] : 3] = i
+    else:
+        axis = np.repeat(np.arange(3), sections)
+
+    def chosen(table):
+        by_axis = [angles(c, table, at[i]) for i in range(3)]
+        turned = by_axis[0]
+        for i in (1, 2):
+            turned = b.emit("where", b.constant(axis == i), by_axis[i], turned)
+        return turned
+
+    return _embedded(c, chosen(c.x(2)), chosen(c.x(3)))
 
 
 # -- grouped queries -----------------------------------------------------------------------
@@ -177,5 +205,6 @@ def _softmax(b, scores, sink):
 
 TABLE = {
     "RotaryEmbedding": rotary_embedding,
+    "MRotaryEmbedding": multimodal_rotary_embedding,
     "GroupQueryAttention": group_query_attention,
 }

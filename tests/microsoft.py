@@ -100,8 +100,7 @@ def check(op, inputs, outputs, options):
     steps, rtol, atol = (options.pop(k, 0) for k in ("_steps", "_rtol", "_atol"))
     keep = options.pop("_keep", None)
     model = model_of(op, inputs, outputs, **options)
-    given = {v.name for v in model.graph.input}
-    feeds = {f"x{i}": x for i, x in enumerate(inputs) if f"x{i}" in given}
+    feeds = feeds_of(model, inputs)
     want = onnxruntime_of(model, feeds)
     got = tessel.compile(model, threads=1).run(feeds)
     compare(list(got.values()), want, steps, rtol, atol, keep)
@@ -127,5 +126,10 @@ def compare(got, want, steps=0, rtol=0.0, atol=0.0, keep=None):
 def run(op, *inputs, outputs=1, **options) -> list[np.ndarray]:
     """The compiled node's results."""
     model = model_of(op, inputs, outputs, **options)
-    feeds = {f"x{i}": x for i, x in enumerate(inputs) if x is not None}
-    return list(tessel.compile(model, threads=1).run(feeds).values())
+    return list(tessel.compile(model, threads=1).run(feeds_of(model, inputs)).values())
+
+
+def feeds_of(model: onnx.ModelProto, inputs) -> dict[str, np.ndarray]:
+    """What of `inputs` is not a weight of the model, by name."""
+    given = {v.name for v in model.graph.input}
+    return {f"x{i}": x for i, x in enumerate(inputs) if f"x{i}" in given}

@@ -121,6 +121,39 @@ def test_a_language_model_writes_word_after_word():
         cache = {f"past_{k}": got[f"present_{k}"] for k in ("key", "value")}
 
 
+def test_attention_of_open_sizes():
+    """A GPT-2's step: the numbers of sentences, tokens and cached tokens are open, and the mask's
+    length has a name of its own."""
+    weights = numpy_helper.from_array(f(8, 24, scale=0.4), "w")
+    node = helper.make_node(
+        "Attention",
+        ["x", "w", "", "mask", "past"],
+        ["y", "present"],
+        domain=MICROSOFT,
+        num_heads=4,
+        unidirectional=1,
+    )
+    graph = helper.make_graph(
+        [node],
+        "step",
+        [
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", "sequence", 8]),
+            helper.make_tensor_value_info("mask", TensorProto.INT32, ["batch", "total"]),
+            helper.make_tensor_value_info("past", TensorProto.FLOAT, [2, "batch", 4, "past", 2]),
+        ],
+        [helper.make_empty_tensor_value_info(y) for y in ("y", "present")],
+        [weights],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid(MICROSOFT, 1)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    exe = tessel.compile(model, threads=1)
+    for batch, sequence, past in [(2, 3, 0), (2, 1, 3), (1, 2, 4)]:
+        mask = np.ones((batch, past + sequence), np.int32)
+        mask[:, 0] = 0
+        feeds = {"x": f(batch, sequence, 8), "mask": mask, "past": f(2, batch, 4, past, 2)}
+        compare(list(exe.run(feeds).values()), onnxruntime_of(model, feeds))
+
+
 # -- files of the graph optimiser ------------------------------------------------------------
 
 

@@ -111,7 +111,20 @@ PRODUCTS = [
 ]  # fmt: skip
 
 
-def nbits(k, n, block, bits, *, zeros=None, rows=(2, 3), dtype=np.float32, g=None, bias=None, **o):
+def nbits(
+    k,
+    n,
+    block,
+    bits,
+    *,
+    zeros=None,
+    rows=(2, 3),
+    dtype=np.float32,
+    g=None,
+    bias=None,
+    flat=False,
+    **o,
+):
     blocks = -(-k // block)
     packed = q(n, blocks, block * bits // 8, seed=1)
     scales = np.random.default_rng(2).uniform(0.01, 0.02, (n, blocks)).astype(dtype)
@@ -119,6 +132,8 @@ def nbits(k, n, block, bits, *, zeros=None, rows=(2, 3), dtype=np.float32, g=Non
         zeros = q(n, -(-blocks * bits // 8), seed=3)
     elif zeros == "floats":
         zeros = np.random.default_rng(3).uniform(3, 9, (n, blocks)).astype(dtype)
+    if flat:  # as older files have them
+        scales, zeros = scales.reshape(-1), zeros.reshape(-1)
     inputs = [f(*rows, k, dtype=dtype), packed, scales, zeros, g, bias]
     while inputs[-1] is None:
         inputs.pop()
@@ -140,6 +155,7 @@ def gathered(data, indices, scales, zeros=None, **options):
 FEW_BITS = [
     nbits(64, 8, 32, 4, name="4"),
     nbits(64, 8, 32, 4, zeros="packed", name="4-zeros"),
+    nbits(64, 8, 32, 4, zeros="packed", flat=True, name="4-flat"),
     nbits(96, 8, 32, 4, zeros="packed", name="4-odd-blocks"),
     nbits(64, 8, 16, 4, zeros="floats", name="4-float-zeros"),
     nbits(80, 8, 32, 4, name="4-part-of-a-block"),

@@ -160,6 +160,7 @@ GROUPED = [
     grouped(*TOKENS, None, None, mask(2, 2), total(3), smooth_softmax=1),
     grouped(*ONE, *GONE, mask(5, 5), total(6), None, None, None, f(2, 4, 1, 6), name="bias"),
     grouped(*ONE, *GONE, mask(5, 5), total(6), None, None, None, f(1, 1, 1, 6), name="bias-1"),
+    grouped(*ONE, *GONE, mask(3, 2), total(4), None, None, None, f(1, 4, 1, 4), name="bias-short"),
     grouped(*ONE, *GONE, mask(5, 5), total(6), None, None, None, None, f(4), name="sinks"),
     grouped(*LONG[:3], f(1, 2, 4, 16), f(1, 2, 4, 16, seed=1), mask(8), total(9), *WIDE,
             do_rotary=1, name="several-tokens"),

@@ -173,7 +173,7 @@ def _grouped_attention(c: Call, q, k, v, before):
         seen = b.emit("less", at, before + number(b, rows))
     mask = b.emit("where", seen, b.scalar(0, F32), b.scalar(NEVER, F32))
     if c[10] is not None:
-        mask = b.emit("maximum", mask + wide(c.x(10)), b.scalar(NEVER, F32))
+        mask = b.emit("maximum", mask + _widened(wide(c.x(10)), keys), b.scalar(NEVER, F32))
     each = heads // groups
     q = wide(q).reshape((batch, groups, each, rows, width))
     k, v = (wide(t).reshape((batch, groups, 1, keys, width)) for t in (k, v))
@@ -192,6 +192,13 @@ def _grouped_attention(c: Call, q, k, v, before):
             sink = b.scalar(0, F32)
         y = b.emit("matmul", _softmax(b, scores + mask, sink), v)
     return merged(y.reshape((batch, heads, rows, width))).cast(c.x(0).dtype)
+
+
+def _widened(bias, keys):
+    """A bias of the first keys, 0 for the places of a larger cache, which nobody sees."""
+    if bias.shape[-1] == keys:
+        return bias
+    return bias.b.emit("pad", bias, pads=(0,) * 7 + (keys - bias.shape[-1],))
 
 
 def _softmax(b, scores, sink):

@@ -16,7 +16,19 @@ def ints(*values):
     return np.array(values, np.int64)
 
 
+BOXES = np.array([[0.1, 0.2, 0.8, 0.9], [-0.2, 0, 0.5, 1.1], [0.5, 0.5, 0.2, 0.1]], np.float32)
+CROP = f(2, 3, 6, 7), BOXES, np.array([0, 1, 1], np.int32)
+
+
+def crop(height, width, **options):
+    sizes = np.array([height, width], np.int32)
+    return case("CropAndResize", *CROP, sizes, _weights=(3,), **options)
+
+
 ROWS = [
+    crop(4, 5),
+    crop(4, 5, mode="nearest", extrapolation_value=7.0),
+    crop(1, 3, extrapolation_value=-1.0),
     case("Pad", f(2, 3), ints(0, 2, 1, 0), _weights=(1,)),
     case("Pad", f(2, 3), ints([0, 2, 1, 0]), np.array([7], np.float32), _weights=(1,), name="2-D"),
     case("Pad", f(4, 5), ints(1, 2, 1, 0), mode="reflect", _weights=(1,)),

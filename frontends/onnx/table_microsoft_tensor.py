@@ -88,6 +88,57 @@ def is_all_finite(c: Call):
     return total
 
 
+def crop_and_resize(c: Call):
+    """Boxes [R,4] of images [N,C,H,W], each resized to `crop_size`; corners meet corners.
+
+    A box is (y, x) of two corners, 0 to 1 across the image; what lies outside is a given number.
+    """
+    b, x, boxes = c.b, c.x(0), c.x(1)
+    mode = c.attr("mode", "bilinear")
+    outside = c.scalar(c.attr("extrapolation_value", 0.0), x.dtype)
+    sizes = c.ints(3, "crop_size")
+    count = boxes.shape[0]
+    ys, xs = (_along_box(boxes[:, i], boxes[:, i + 2], x.shape[2 + i], sizes[i]) for i in range(2))
+    ys, xs = ys.reshape((count, sizes[0], 1)), xs.reshape((count, 1, sizes[1]))
+    image = c.x(2).cast(I64).reshape((count, 1, 1))
+    places = (count, *sizes)
+    channels_last = x.transpose((0, 2, 3, 1))
+
+    def pixel(y, x):
+        at = [b.emit("expand", i, shape=places).reshape((*places, 1)) for i in (image, y, x)]
+        return b.emit("gather_nd", channels_last, b.emit("concat", *at, axis=-1))
+
+    def whole(op: str, t):
+        return b.emit(op, t).cast(I64)
+
+    if mode == "nearest":
+        y = pixel(whole("floor", ys + 0.5), whole("floor", xs + 0.5))
+    else:
+        rows, columns = ([whole(op, t) for op in ("floor", "ceil")] for t in (ys, xs))
+        dy, dx = ((t - b.emit("floor", t)).reshape((*t.shape, 1)) for t in (ys, xs))
+        top, bottom = (
+            pixel(row, columns[0]) * (1 - dx) + pixel(row, columns[1]) * dx for row in rows
+        )
+        y = top * (1 - dy) + bottom * dy
+    inside = None
+    for t, size in [(ys, x.shape[2]), (xs, x.shape[3])]:
+        for op, bound in [("greater_equal", 0), ("less_equal", size - 1)]:
+            fits = b.emit(op, t, c.scalar(bound, t.dtype))
+            inside = fits if inside is None else b.emit("and", inside, fits)
+    y = b.emit("where", inside.reshape((*places, 1)), y, outside)
+    return y.transpose((0, 3, 1, 2))
+
+
+def _along_box(low, high, size: int, count: int):
+    """Where `count` points from low to high [R] lie on an axis of `size` pixels, [R,count]."""
+    b, last = low.b, size - 1
+    if count == 1:
+        return ((low + high) * (0.5 * last)).reshape((-1, 1))
+    steps = b.constant(np.arange(count).reshape(1, count), low.dtype)
+    low, high = low.reshape((-1, 1)), high.reshape((-1, 1))
+    return low * last + steps * ((high - low) * last / (count - 1))
+
+
 MAX_INVERSE = 16  # rows of a matrix whose elimination is written out step by step
 
 
@@ -221,6 +272,7 @@ TABLE = {
     "TorchEmbedding": torch_embedding,
     "UnfoldTensor": unfold_tensor,
     "CDist": cdist,
+    "CropAndResize": crop_and_resize,
     "Inverse": inverse,
     "IsAllFinite": is_all_finite,
     "Rfft": rfft,

@@ -172,6 +172,7 @@ FEW_BITS = [
              name="u4-zeros"),
     gathered((q(6, 32) % 16 - 8).astype(I4), np.array([1, -2]), f(6, 1), block_size=32,
              name="i4"),
+    gathered(q(6, 16), np.array([5, 6, -7, -6]), f(6, 2), block_size=16, name="outside"),
     gathered(q(6, 16), IDS, f(6, 2), q(6, 1), block_size=16, name="bytes"),
     gathered(q(6, 32), IDS, f(6, 2), q(6, 2), block_size=16, bits=8),
 ]  # fmt: skip

@@ -16,7 +16,7 @@ def ints(*values):
     return np.array(values, np.int64)
 
 
-BOXES = np.array([[0.1, 0.2, 0.8, 0.9], [-0.2, 0, 0.5, 1.1], [0.5, 0.5, 0.2, 0.1]], np.float32)
+BOXES = np.array([[0.1, 0.2, 0.8, 0.9], [-0.2, 0, 0.5, 1.1], [0.52, 0.51, 0.2, 0.1]], np.float32)
 CROP = f(2, 3, 6, 7), BOXES, np.array([0, 1, 1], np.int32)
 
 

@@ -42,6 +42,12 @@ def number(b, dim):
     return b.dims([dim]).reshape(())
 
 
+def element(t, i: int):
+    """t[i], also where the number of elements is open."""
+    one = t.b.emit("slice", t, axes=(0,), starts=(i,), steps=(1,), sizes=(1,))
+    return one.reshape(t.shape[1:])
+
+
 def keys_that_count(c: Call, mask, batch, rows, keys):
     """A mask_index as bools [B, 1, S or 1, T].
 
@@ -121,7 +127,7 @@ def _with_past(c: Call, past, new):
 
 def _halves(past):
     """[2,B,H,P,D] as keys and values."""
-    return (None, None) if past is None else (past[0], past[1])
+    return (None, None) if past is None else (element(past, 0), element(past, 1))
 
 
 def _self_attention(c: Call, q, k, v, *, mask, past, bias):

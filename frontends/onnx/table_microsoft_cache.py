@@ -6,7 +6,7 @@ import numpy as np
 
 from ...compiler.types import F32, I64
 from .call import Call
-from .table_microsoft_attention import NEVER, heads_of, merged, number, positions
+from .table_microsoft_attention import NEVER, element, heads_of, merged, number, positions
 from .table_microsoft_norm import wide
 
 
@@ -80,7 +80,7 @@ def multimodal_rotary_embedding(c: Call):
         axis = np.repeat(np.arange(3), sections)
 
     def chosen(table):
-        by_axis = [angles(c, table, at[i]) for i in range(3)]
+        by_axis = [angles(c, table, element(at, i)) for i in range(3)]
         turned = by_axis[0]
         for i in (1, 2):
             turned = b.emit("where", b.constant(axis == i), by_axis[i], turned)

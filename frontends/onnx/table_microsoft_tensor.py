@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ...compiler.ops.common import scalar_of_dim
 from ...compiler.types import BOOL, F32, I64, normalize_axis
 from .call import Call
 from .table_microsoft_norm import wide
@@ -102,9 +103,10 @@ def crop_and_resize(c: Call):
     ys, xs = ys.reshape((count, sizes[0], 1)), xs.reshape((count, 1, sizes[1]))
     image = c.x(2).cast(I64).reshape((count, 1, 1))
     places = (count, *sizes)
-    channels_last = x.transpose((0, 2, 3, 1))
+    channels_last, sides = x.transpose((0, 2, 3, 1)), x.shape[2:]
 
     def pixel(y, x):
+        y, x = (_within(i, size) for i, size in zip((y, x), sides))
         at = [b.emit("expand", i, shape=places).reshape((*places, 1)) for i in (image, y, x)]
         return b.emit("gather_nd", channels_last, b.emit("concat", *at, axis=-1))
 
@@ -123,17 +125,23 @@ def crop_and_resize(c: Call):
     inside = None
     for t, size in [(ys, x.shape[2]), (xs, x.shape[3])]:
         for op, bound in [("greater_equal", 0), ("less_equal", size - 1)]:
-            fits = b.emit(op, t, c.scalar(bound, t.dtype))
+            fits = b.emit(op, t, scalar_of_dim(b, bound, t.dtype))
             inside = fits if inside is None else b.emit("and", inside, fits)
     y = b.emit("where", inside.reshape((*places, 1)), y, outside)
     return y.transpose((0, 3, 1, 2))
 
 
+def _within(index, size: int):
+    """An index, or the nearest one inside of an axis."""
+    b = index.b
+    return b.emit("clip", index, b.scalar(0, I64), scalar_of_dim(b, size - 1, I64))
+
+
 def _along_box(low, high, size: int, count: int):
     """Where `count` points from low to high [R] lie on an axis of `size` pixels, [R,count]."""
-    b, last = low.b, size - 1
+    b, last = low.b, scalar_of_dim(low.b, size - 1, low.dtype)
     if count == 1:
-        return ((low + high) * (0.5 * last)).reshape((-1, 1))
+        return ((low + high) * (last * 0.5)).reshape((-1, 1))
     steps = b.constant(np.arange(count).reshape(1, count), low.dtype)
     low, high = low.reshape((-1, 1)), high.reshape((-1, 1))
     return low * last + steps * ((high - low) * last / (count - 1))

@@ -142,8 +142,16 @@ def gather_block_quantized(c: Call):
     if zero is not None and zero.dtype == U8:
         zero = _first(unpacked(zero, bits), along, c.x(2).shape[along])
 
+    size = data.shape[axis]
+    inside = b.emit(
+        "and",
+        b.emit("less", indices, b.scalar(size, indices.dtype)),
+        b.emit("greater_equal", indices, b.scalar(-size, indices.dtype)),
+    )
+    safe = b.emit("where", inside, indices, b.scalar(0, indices.dtype))
+
     def taken(t):
-        return b.emit("gather", t, indices, axis=axis)
+        return b.emit("gather", t, safe, axis=axis)
 
     moved = along if along < axis else along + indices.rank - 1
     q = taken(data).cast(F32)
@@ -153,12 +161,6 @@ def gather_block_quantized(c: Call):
         q = q - float(default)
     scale = wide(taken(c.x(2)))
     y = q * repeated(scale, moved, block, q.shape[moved])
-    size = data.shape[axis]
-    inside = b.emit(
-        "and",
-        b.emit("less", indices, b.scalar(size, indices.dtype)),
-        b.emit("greater_equal", indices, b.scalar(-size, indices.dtype)),
-    )
     inside = inside.reshape((*inside.shape, *(1,) * (data.rank - 1 - axis)))
     return b.emit("where", inside, y, b.scalar(0, F32)).cast(c.x(2).dtype)
 

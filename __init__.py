@@ -35,8 +35,9 @@ def compile(
 
     target      "cpu" (this machine), "cpu:x86-64-v3", …, "cuda", "cuda:sm_90", "numpy"
     shapes      sizes of dims that the model leaves open, by input: {"x": (1, 3, 224, 224)};
-                dims that stay open are compiled when inputs arrive, and so are models with
-                inputs that decide shapes (Reshape to an input): for each of their values
+                dims that stay open are arguments of the code, which serves all sizes; models
+                with inputs that decide shapes (Reshape to an input) are compiled when inputs
+                arrive, for each of their values
     opt_level   0 nothing is rewritten … 2 the default, 3 the most
     threads     how many cores a run may use; None: those that this process may use
     strict      refuse models of which a part would run outside compiled code, and keep the order

@@ -203,8 +203,18 @@ def wide(x):
     return x.cast(x.dtype.compute)
 
 
+def dynamic_quantize(x):
+    """f32 as bytes in the range that it has, 0 included: (q, scale, zero point)."""
+    b, nothing = x.b, x.b.scalar(0, F32)
+    low = b.emit("reduce_min", x, axes=tuple(range(x.rank)), keepdims=False)
+    high, low = b.maximum(x.max(), nothing), b.minimum(low, nothing)
+    scale = b.where(b.equal(high, low), b.scalar(1, F32), (high - low) / 255.0)
+    zero = b.clip(b.round((nothing - low) / scale), nothing, b.scalar(255, F32)).cast("u8")
+    return b.quantize_linear(x, scale, zero, axis=0, dtype="u8"), scale, zero
+
+
 __all__ = [
-    "FLOAT_SAMPLES", "STEP", "array", "bools", "broadcast_shape", "case",
+    "FLOAT_SAMPLES", "STEP", "array", "bools", "broadcast_shape", "case", "dynamic_quantize",
     "elementwise_on_dims", "floats", "ints", "is_dims", "keep", "known", "less_dims", "reference",
     "same_shape", "scalar_of_dim", "settle", "spaced", "sum_to", "through_expansion", "wide",
 ]  # fmt: skip

@@ -322,20 +322,24 @@ def qlinear_add_ref(a, a_scale, a_zero, b, b_scale, b_zero, c_scale, c_zero=None
         q = q.astype(np.int32)
         return (q if zero is None else q - zero.astype(np.int32)).astype(np.float32) * scale
 
-    total = value(a, a_scale, a_zero) + value(b, b_scale, b_zero)
-    return _requantize_ref(total / c_scale, c_zero, dtype_of(a))
+    total = (value(a, a_scale, a_zero) + value(b, b_scale, b_zero)) / c_scale
+    if c_zero is not None:
+        total = total + c_zero.astype(np.float32)
+    return _requantize_ref(total, None, dtype_of(a))
 
 
 def _qlinear_add(b, x, a_scale, a_zero, y, b_scale, b_zero, c_scale, c_zero=None):
     total = b.dequantize_linear(x, a_scale, a_zero) + b.dequantize_linear(y, b_scale, b_zero)
-    return _requantize(b, total / c_scale, c_zero, x.dtype)
+    total = total / c_scale if c_zero is None else total / c_scale + c_zero.cast(F32)
+    return _requantize(b, total, None, x.dtype)
 
 
 register(
     "qlinear_add",
     """a: T, a_scale: f32, a_zero: T?, b: T, b_scale: f32, b_zero: T?, c_scale: f32,
     c_zero: T? -> T""",
-    "The sum of two quantized tensors, quantized (com.microsoft.QLinearAdd).",
+    """The sum of two quantized tensors, quantized (com.microsoft.QLinearAdd): rounded after the
+    zero point is added, as ONNX Runtime does it, so that ties fall alike.""",
     shape=qlinear_add_shape,
     ref=qlinear_add_ref,
     grad=NO_GRADIENT,

@@ -22,6 +22,7 @@ from . import (  # noqa: F401
     pool_average,
     quant,
     recurrent,
+    recurrent_quant,
     reduce,
     region,
     resize,

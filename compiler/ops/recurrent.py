@@ -17,7 +17,7 @@ from .activations import apply_activation, choose_activations
 from .common import array, case, floats, reference, through_expansion, wide
 from .registry import Attr, Expand, register
 
-_REVERSED = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
+REVERSED = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
 DEFAULTS = {
     "rnn": ("Tanh",),
     "gru": ("Sigmoid", "Tanh"),
@@ -26,9 +26,9 @@ DEFAULTS = {
 GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 
 
-def _activations(name, attrs):
+def activations(name, attrs):
     """For each direction its activations: (name, alpha, beta)."""
-    directions = len(_REVERSED[attrs["direction"]])
+    directions = len(REVERSED[attrs["direction"]])
     names = attrs["activations"] or DEFAULTS[name] * directions
     n = len(DEFAULTS[name])
     if len(names) != n * directions:
@@ -39,7 +39,7 @@ def _activations(name, attrs):
     return [chosen[n * d : n * d + n] for d in range(directions)]
 
 
-def _shapes(name):
+def shapes(name):
     """The shape rule of `name`: y, then one shape per state."""
 
     def fits(t, shape):
@@ -49,17 +49,17 @@ def _shapes(name):
         )
 
     def shape(x, w, r, b=None, lens=None, h=None, c=None, p=None, **attrs):
-        if attrs["direction"] not in _REVERSED:
+        if attrs["direction"] not in REVERSED:
             raise TypeMismatch(
                 f"{name}: no such direction",
-                expected=" or ".join(_REVERSED),
+                expected=" or ".join(REVERSED),
                 received=attrs["direction"],
             )
-        _activations(name, attrs)
+        activations(name, attrs)
         if x.rank != 3:
             raise TypeMismatch(f"{name}: x has the wrong rank", expected="[T,B,I]", received=x)
         (steps, batch, inputs), hidden = x.shape, attrs["hidden_size"]
-        n, gates = len(_REVERSED[attrs["direction"]]), GATES[name] * hidden
+        n, gates = len(REVERSED[attrs["direction"]]), GATES[name] * hidden
         state = (n, batch, hidden)
         for label, t, wanted in [
             ("w", w, (n, gates, inputs)),
@@ -84,7 +84,7 @@ def _shapes(name):
 # -- the expansion ---------------------------------------------------------------------------
 
 
-def _part(t, d):
+def part(t, d):
     """t[d] without a slice where there is only one direction."""
     return t.reshape(t.shape[1:]) if t.shape[0] == 1 else t[d]
 
@@ -108,11 +108,16 @@ def _valid_steps(b, x, lens):
     return t < lens.cast("i64").reshape((1, batch, 1))
 
 
-def _layer(b, name, x, w, r, bias, lens, initial, attrs, weights, step):
+turned = lambda t, d: wide(part(t, d)).transpose(1, 0)
+products = lambda w: lambda flat, d: flat @ turned(w, d)
+
+
+def layer(b, name, x, multiply, bias, lens, initial, attrs, weights, step):
     """All directions: y and the final states.
 
-    `weights(d, rt, rb)` are the tensors that a step uses besides its inputs, rt being r[d]ᵀ;
-    `step(body, gates, states, weights, activate)` returns the next states, the first being h.
+    `multiply(flat, d)` is the product of all inputs [T*B,I] with w[d]; `weights(d, rb)` are the
+    tensors that a step uses besides its inputs; `step(body, gates, states, weights, activate)`
+    returns the next states, the first being h.
     """
     steps, batch, inputs = x.shape
     hidden, kind = attrs["hidden_size"], x.dtype
@@ -121,20 +126,20 @@ def _layer(b, name, x, w, r, bias, lens, initial, attrs, weights, step):
     valid = None if lens is None else _valid_steps(b, x, lens)
     ys, finals = [], []
     for d, (reverse, chosen) in enumerate(
-        zip(_REVERSED[attrs["direction"]], _activations(name, attrs))
+        zip(REVERSED[attrs["direction"]], activations(name, attrs))
     ):
-        pre = b.matmul(flat, wide(_part(w, d)).transpose(1, 0))
+        pre = multiply(flat, d)
         rb = None
         if bias is not None:
-            both = wide(_part(bias, d))
+            both = wide(part(bias, d))
             pre = pre + both[:gates]
             rb = both[gates:]
             if not attrs.get("linear_before_reset", False):
                 pre, rb = pre + rb, None
         pre = pre.reshape((steps, batch, gates))
         zero = b.scalar(0, pre.dtype).expand((batch, hidden))
-        start = [zero if s is None else wide(_part(s, d)) for s in initial]
-        used = weights(d, wide(_part(r, d)).transpose(1, 0), rb)
+        start = [zero if s is None else wide(part(s, d)) for s in initial]
+        used = weights(d, rb)
         scanned = [pre] if valid is None else [pre, valid]
         body = _body(b, name, start, scanned, used, chosen, attrs["clip"], step)
         *last, y = b.emit(
@@ -179,13 +184,15 @@ def _rnn(b, x, w, r, bias=None, lens=None, h0=None, **attrs):
     def step(body, gates, states, weights, activate):
         return [activate(0, gates + body.matmul(states[0], weights[0]))]
 
-    return _layer(b, "rnn", x, w, r, bias, lens, [h0], attrs, lambda d, rt, rb: [rt], step)
+    weights = lambda d, rb: [turned(r, d)]
+    return layer(b, "rnn", x, products(w), bias, lens, [h0], attrs, weights, step)
 
 
 def _gru(b, x, w, r, bias=None, lens=None, h0=None, **attrs):
     hidden, before = attrs["hidden_size"], attrs["linear_before_reset"]
 
-    def weights(d, rt, rb):
+    def weights(d, rb):
+        rt = turned(r, d)
         if before:
             return [rt] if rb is None else [rt, rb]
         return [_columns(rt, 0, hidden, 2), _columns(rt, 2, hidden)]
@@ -201,29 +208,33 @@ def _gru(b, x, w, r, bias=None, lens=None, h0=None, **attrs):
         n = activate(1, column(gates, 2) + inner)
         return [(1 - z) * n + z * h]
 
-    return _layer(b, "gru", x, w, r, bias, lens, [h0], attrs, weights, step)
+    return layer(b, "gru", x, products(w), bias, lens, [h0], attrs, weights, step)
 
 
 def _lstm(b, x, w, r, bias=None, lens=None, h0=None, c0=None, p=None, **attrs):
-    hidden = attrs["hidden_size"]
-
-    def weights(d, rt, rb):
-        return [rt] if p is None else [rt, wide(_part(p, d))]
+    def weights(d, rb):
+        return [turned(r, d)] if p is None else [turned(r, d), wide(part(p, d))]
 
     def step(body, gates, states, weights, activate):
         h, c = states
-        peephole = lambda k, c: _columns(weights[1], k, hidden) * c
         gates = gates + body.matmul(h, weights[0])
-        i, o, f, g = (_columns(gates, k, hidden) for k in range(4))
-        if p is not None:
-            i, f = i + peephole(0, c), f + peephole(2, c)
-        i = activate(0, i)
-        f = 1 - i if attrs["input_forget"] else activate(0, f)
-        c = f * c + i * activate(1, g)
-        o = activate(0, o if p is None else o + peephole(1, c))
-        return [o * activate(2, c, clip=None), c]
+        return lstm_cell(gates, c, weights[1] if len(weights) == 2 else None, activate, attrs)
 
-    return _layer(b, "lstm", x, w, r, bias, lens, [h0, c0], attrs, weights, step)
+    return layer(b, "lstm", x, products(w), bias, lens, [h0, c0], attrs, weights, step)
+
+
+def lstm_cell(gates, c, p, activate, attrs):
+    """The next h and c from the sums of all gates [B,4*H], c [B,H] and peepholes [3*H] or None."""
+    hidden = attrs["hidden_size"]
+    peephole = lambda k, c: _columns(p, k, hidden) * c
+    i, o, f, g = (_columns(gates, k, hidden) for k in range(4))
+    if p is not None:
+        i, f = i + peephole(0, c), f + peephole(2, c)
+    i = activate(0, i)
+    f = 1 - i if attrs["input_forget"] else activate(0, f)
+    c = f * c + i * activate(1, g)
+    o = activate(0, o if p is None else o + peephole(1, c))
+    return [o * activate(2, c, clip=None), c]
 
 
 # -- the references: one sequence after the other, one step after the other ------------------------
@@ -243,8 +254,8 @@ def _reference(name, step):
             np.zeros((n, batch, hidden), x.dtype) if s is None else s.copy() for s in (h0, c0)
         )
         clip = np.inf if attrs["clip"] is None else attrs["clip"]
-        per_direction = _activations(name, attrs)
-        for d, reverse in enumerate(_REVERSED[attrs["direction"]]):
+        per_direction = activations(name, attrs)
+        for d, reverse in enumerate(REVERSED[attrs["direction"]]):
 
             def act(i, v, clip=clip, chosen=per_direction[d]):
                 return apply_activation(None, chosen[i], np.clip(v, -clip, clip))
@@ -276,7 +287,7 @@ def _gru_step(x, h, c, r, rb, p, act, attrs):
     return (1 - z) * n + z * h, c
 
 
-def _lstm_step(x, h, c, r, rb, p, act, attrs):
+def lstm_step(x, h, c, r, rb, p, act, attrs):
     i, o, f, g = np.split(x + r @ h + rb, 4)
     pi, po, pf = np.split(p, 3)
     i = act(0, i + pi * c)
@@ -290,7 +301,7 @@ def _lstm_step(x, h, c, r, rb, p, act, attrs):
 
 def _operands(name, direction, dtype="f32", batch=2, lens=None, states=True, seed=1):
     """x, w, r, b, sequence_lens, states of T=4, I=3, H=2."""
-    n, gates = len(_REVERSED[direction]), GATES[name] * 2
+    n, gates = len(REVERSED[direction]), GATES[name] * 2
     state = (n, batch, 2)
     made = [
         floats((4, batch, 3), seed, -1, 1, dtype),
@@ -306,7 +317,7 @@ def _operands(name, direction, dtype="f32", batch=2, lens=None, states=True, see
 
 
 def _samples(name):
-    for direction in _REVERSED:
+    for direction in REVERSED:
         attrs = {"hidden_size": 2, "direction": direction}
         yield case(*_operands(name, direction), **attrs)
         yield case(*_operands(name, direction, batch=3, lens=[4, 2, 1]), **attrs)
@@ -323,7 +334,7 @@ def _samples(name):
         x, w, r, b, **forward, activations=others, activation_alpha=alpha, activation_beta=(0.4,)
     )
     if name == "gru":
-        for direction in _REVERSED:
+        for direction in REVERSED:
             yield case(
                 *_operands(name, direction, batch=3, lens=[4, 2, 1]),
                 hidden_size=2, direction=direction, linear_before_reset=True,
@@ -369,7 +380,7 @@ for _name, _signature, _doc, _step, _rule, _attrs in [
         f"{_FIRST}, initial_c: T?, p: T? -> T, T, T",
         "i, o, f = sigmoid(W x + R h + p * c + b); c' = f * c + i * g(…); h' = o * h(c') over "
         "time; gives every h, the last h and the last c. p are peepholes in the order i, o, f.",
-        _lstm_step,
+        lstm_step,
         _lstm,
         {"input_forget": Attr("bool", False, "f = 1 - i")},
     ),
@@ -379,7 +390,7 @@ for _name, _signature, _doc, _step, _rule, _attrs in [
         _signature,
         _doc,
         T="float",
-        shape=_shapes(_name),
+        shape=shapes(_name),
         attrs=COMMON | _attrs,
         ref=_reference(_name, _step),
         grad=through_expansion,

@@ -20,9 +20,10 @@ from . import proto as pb
 from .call import Call
 from .findings import Findings
 from .inputs import declared_type, read_inputs
+from .order import in_order
 from .scope import EMPTY, FAILED, UNDEFINED, Scope, Sequence
 from .survey import survey
-from .table import TABLE
+from .table import BEYOND, LAYOUTS, TABLE
 from .values import Known, KnownBuilder
 
 _DAMAGE = (ValueError, IndexError, KeyError, OverflowError, ZeroDivisionError, AttributeError)
@@ -116,8 +117,9 @@ class Reader:
         for sparse in getattr(graph, "sparse_initializer", ()):
             name = sparse.values.name
             self._initializer(scope, name, lambda s=sparse, n=name: pb.densify(s, self.folder, n))
-        later = {o: i for i, n in enumerate(graph.node) for o in n.output if o}
-        for i, node in enumerate(graph.node):
+        nodes = in_order(graph.node)
+        later = {o: i for i, n in enumerate(nodes) for o in n.output if o}
+        for i, node in enumerate(nodes):
             self._node(node, i, scope, later)
 
     def _array(self, tensor, raw):
@@ -183,7 +185,7 @@ class Reader:
         if value is UNDEFINED:
             ordered = later.get(name, -1) >= index
             raise ModelError(
-                f"{name!r} is used before it is made (a cycle, or nodes out of order)"
+                f"{name!r} is used before it is made: nodes form a cycle"
                 if ordered
                 else f"nothing makes the value {name!r}",
                 where=where,
@@ -202,13 +204,15 @@ class Reader:
         schema = _schema(domain, node.op_type, version)
         if schema is not None:
             _check(node, schema, where)
+        elif domain == "" and node.op_type in BEYOND:
+            return BEYOND[node.op_type]
         elif domain == "":
             raise UnsupportedError(f"opset {version} of ONNX has no such operator", where=where)
         if (domain, node.op_type) in TABLE:
             return TABLE[domain, node.op_type]
         if schema is not None and schema.functional:
             return lambda c: functions.inline_standard(c, schema.record)
-        raise UnsupportedError("unsupported operator", where=where)
+        raise UnsupportedError("unsupported operator", where=where, fix=LAYOUTS.get(domain))
 
     def _call(self, node, entry, operands, context, where, scope: Scope) -> list:
         op_type, domain, version = context

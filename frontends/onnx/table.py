@@ -11,6 +11,7 @@ from . import (
     table_contract,
     table_data,
     table_elementwise,
+    table_experimental,
     table_microsoft,
     table_ml,
     table_move,
@@ -48,3 +49,6 @@ TABLE |= {("ai.onnx.ml", name): entry for name, entry in table_ml.TABLE.items()}
 TABLE |= {("com.microsoft", name): entry for name, entry in table_microsoft.TABLE.items()}
 TRAINING = "ai.onnx.preview.training"
 TABLE |= {(TRAINING, name): entry for name, entry in table_training.TABLE.items()}
+# ONNX's own domain, where the standard of the model's opset has no such operator.
+BEYOND = table_experimental.TABLE
+LAYOUTS = table_microsoft.LAYOUTS

@@ -1,67 +1,60 @@
-"""The com.microsoft domain: what ONNX Runtime's tools leave in files."""
+"""The com.microsoft domain: what ONNX Runtime's tools leave in files, and what they put into them
+that tessel refuses."""
 
+from . import (
+    table_microsoft_attention,
+    table_microsoft_cache,
+    table_microsoft_experts,
+    table_microsoft_matmul,
+    table_microsoft_norm,
+    table_microsoft_quant,
+    table_microsoft_states,
+    table_microsoft_tensor,
+    table_microsoft_weights,
+)
 from .call import Call
 
 
-def qlinear_add(c: Call):
-    return c.b.emit("qlinear_add", *[c[i] for i in range(8)])
+def refused(why: str, fix: str):
+    def entry(c: Call):
+        raise c.unsupported(f"{c.op_type} {why}", fix=fix)
+
+    return entry
 
 
-def gelu(c: Call):
-    return c.b.emit("gelu", c.x(0))
-
-
-def fast_gelu(c: Call):
-    x = c.x(0) if c[1] is None else c.x(0) + c.x(1)
-    return c.b.emit("gelu", x, approximate="tanh")
-
-
-def bias_gelu(c: Call):
-    return c.b.emit("gelu", c.x(0) + c.x(1))
-
-
-def quick_gelu(c: Call):
-    x = c.x(0)
-    return x * c.b.emit("sigmoid", x * c.attr("alpha", 1.702))
-
-
-def fused_matmul(c: Call):
-    """alpha · a' b', the last two axes swapped where transA or transB."""
-    c.only("transBatchA", 0)
-    c.only("transBatchB", 0)
-    a, b = c.x(0), c.x(1)
-    alpha = c.attr("alpha", 1.0)
-    if c.attr("transA", 0):
-        a = _swapped(a)
-    if c.attr("transB", 0):
-        b = _swapped(b)
-    y = c.b.emit("matmul", a, b)
-    return y if alpha == 1 else y * alpha
-
-
-def _swapped(x):
-    order = list(range(x.rank))
-    order[-2:] = order[:-3:-1]
-    return x.transpose(order)
-
-
-def skip_layer_norm(c: Call):
-    """layer_norm(x + skip + bias); the sum is the fourth output."""
-    if c.wants(1) or c.wants(2):
-        raise c.unsupported("the mean and deviation of SkipLayerNormalization")
-    total = c.x(0) + c.x(1)
-    if c[4] is not None:
-        total = total + c.x(4)
-    y = c.b.emit("layer_norm", total, c[2], c[3], axis=-1, epsilon=c.attr("epsilon", 1e-12))
-    return [y, None, None, total]
-
-
+_SEARCH = refused(
+    "runs whole models in a loop that chooses words",
+    "export the decoder by itself and call it from your own loop",
+)
+_RAGGED = refused(
+    "packs sequences of several lengths into one, by counts known at run time only",
+    "export with padding, as Attention or MultiHeadAttention",
+)
 TABLE = {
-    "QLinearAdd": qlinear_add,
-    "Gelu": gelu,
-    "FastGelu": fast_gelu,
-    "BiasGelu": bias_gelu,
-    "QuickGelu": quick_gelu,
-    "FusedMatMul": fused_matmul,
-    "SkipLayerNormalization": skip_layer_norm,
+    **table_microsoft_matmul.TABLE,
+    **table_microsoft_norm.TABLE,
+    **table_microsoft_attention.TABLE,
+    **table_microsoft_cache.TABLE,
+    **table_microsoft_quant.TABLE,
+    **table_microsoft_weights.TABLE,
+    **table_microsoft_tensor.TABLE,
+    **table_microsoft_experts.TABLE,
+    **table_microsoft_states.TABLE,
+    "BeamSearch": _SEARCH,
+    "WhisperBeamSearch": _SEARCH,
+    "GreedySearch": _SEARCH,
+    "Sampling": _SEARCH,
+    "PackedAttention": _RAGGED,
+    "PackedMultiHeadAttention": _RAGGED,
+    "RemovePadding": _RAGGED,
+    "RestorePadding": _RAGGED,
+    "PagedAttention": _RAGGED,
+}
+
+# Domains of one machine's layouts: what may be done instead.
+LAYOUTS = {
+    "com.microsoft.nchwc": "this file is for the kind of machine that wrote it: its weights lie in "
+    "blocks as wide as that machine's vectors. Optimise the model with ORT_ENABLE_EXTENDED instead",
+    "com.ms.internal.nhwc": "this file was written for one execution provider. Optimise the model "
+    "for the CPUExecutionProvider instead",
 }

@@ -236,6 +236,38 @@ def test_stacks_without_a_bound_are_refused():
         read(proto)
 
 
+@pytest.mark.parametrize("target", ["cpu", "numpy"])
+def test_stacks_have_the_rows_of_the_turns(target):
+    body = NEWTON.replace("y, n =", "y, n, rows =").replace("int64 k2)", "int64 k2, float e)")
+    limit = "m = Constant<value_int=40>()"
+    proto = model(CONSTANTS + limit + body, inputs="float[3] x",
+                  outputs="float[3] y, int64 n, float[k] rows")  # fmt: skip
+    exe = check(proto, np.float32([2, 9, 100]), target=target)
+    assert exe(np.float32([1, 1, 1]))[2].shape == (1,)
+    assert exe(np.float32([2, 9, 1e6]))[2].shape[0] > 10
+
+
+def test_branches_of_other_sizes_that_data_chooses():
+    proto = model(
+        """
+        s = ReduceSum<keepdims=0>(x)
+        zero = Constant<value_float=0.0>()
+        c = Greater(s, zero)
+        y, k = If(c) <
+            then_branch = t () => (float[?,3] v, int64[2] l) { v = Neg(x) l = Shape(v) },
+            else_branch = e () => (float[?,3] v, int64[2] l) {
+                v = Concat<axis=0>(x, x) l = Shape(v) }
+        >
+        z = Abs(y)
+        """,
+        inputs="float[2,3] x",
+        outputs="float[?,3] z, int64[2] k",
+    )
+    x = np.abs(rand(2, 3))
+    check(proto, x)
+    check(proto, -x)
+
+
 def test_a_while_has_no_gradient():
     loss = "loss = ReduceSum<keepdims=0>(y)"
     proto = model(CONSTANTS + NEWTON + loss, inputs="float[3] x, int64 m", outputs="float loss")

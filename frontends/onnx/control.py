@@ -8,6 +8,8 @@ from .call import Call
 from .needs import ValueNeeded
 from .region import Region, inline_graph
 from .scope import flatten, regroup, types_of
+from .sizes import bind
+from .values import larger
 
 
 def if_(c: Call):
@@ -26,6 +28,8 @@ def if_(c: Call):
         what = "the branches give different types, and the condition"
         if known is None and isinstance(error := c.must_be_known(0, what), ValueNeeded):
             raise error
+        if known is None and _differ_in_sizes(then, other):
+            return _padded(c, condition, regions)
         raise UnsupportedError(
             "the branches give different types, and the condition is not known while reading",
             where=c.where,
@@ -33,17 +37,59 @@ def if_(c: Call):
             received=_shown(other),
             fix="pass --shapes for all inputs if the condition depends on a shape",
         )
+    results = _emit(c, condition, regions, [flatten(r.results) for r in regions])
+    return regroup(regions[0].results, results)
+
+
+def _emit(c: Call, condition: Tensor, regions: list["Region"], results: list) -> list[Tensor]:
     captured = list(dict.fromkeys(v for r in regions for v in r.scope.captured))
-    graphs = [r.close(captured, flatten(r.results)) for r in regions]
-    results = c.b.emit(
+    graphs = [r.close(captured, values) for r, values in zip(regions, results)]
+    out = c.b.emit(
         "if",
         condition.reshape(()),
         *[Tensor(c.b, v) for v in captured],
         then_graph=graphs[0],
         else_graph=graphs[1],
     )
-    results = list(results) if isinstance(results, tuple) else [results]
-    return regroup(regions[0].results, results)
+    return list(out) if isinstance(out, tuple) else [out]
+
+
+def _differ_in_sizes(then: list, other: list) -> bool:
+    """Whether both give numbers of the same dtypes and ranks."""
+    return len(then) == len(other) and all(
+        isinstance(a, TensorType) and isinstance(b, TensorType)
+        and a.dtype == b.dtype and a.rank == b.rank and a.dtype.kind != "s"
+        for a, b in zip(then, other)
+    )  # fmt: skip
+
+
+def _padded(c: Call, condition: Tensor, regions: list["Region"]) -> list[Tensor]:
+    """Results of branches that differ in sizes: each branch fills up to the larger sizes and says
+    its own; a slice behind the `if` cuts the rest off."""
+    pairs = list(zip(*(r.results for r in regions)))
+    open_axes = [[i for i, (d, e) in enumerate(zip(x.shape, y.shape)) if d != e] for x, y in pairs]
+    filled = []
+    for k, region in enumerate(regions):
+        b, values, sizes = region.builder, [], []
+        for pair, axes in zip(pairs, open_axes):
+            x, shape = pair[k], [larger(d, e) for d, e in zip(pair[0].shape, pair[1].shape)]
+            pads = [0] * x.rank + [most - d for most, d in zip(shape, x.shape)]
+            values.append(b.emit("pad", x, pads=tuple(pads)) if any(pads) else x)
+            sizes += [x.shape[i] for i in axes]
+        filled.append([*values, b.dims(sizes)])
+    *results, sizes = _emit(c, condition, regions, filled)
+    count = sum(map(len, open_axes))
+    found = [c.b.emit("slice", sizes, axes=(0,), starts=(i,), steps=(1,), sizes=(1,))
+             for i in range(count)]  # fmt: skip
+    symbols = iter(bind(c, found, "branch"))
+    cut = []
+    for x, axes in zip(results, open_axes):
+        own = tuple(next(symbols) for _ in axes)
+        zeros, ones = (0,) * len(axes), (1,) * len(axes)
+        if axes:
+            x = c.b.emit("slice", x, axes=tuple(axes), starts=zeros, steps=ones, sizes=own)
+        cut.append(x)
+    return cut
 
 
 def _shown(types: list) -> str:

@@ -17,6 +17,7 @@ from ...compiler.types import BOOL, I64, TensorType
 from .call import Call
 from .region import Region, inline_graph
 from .scope import Scope, types_of
+from .sizes import bind
 from .values import Known, as_symbols
 
 UNROLLED = 64  # turns that are written out at most, where no region says what a body does
@@ -230,10 +231,8 @@ def _while(c: Call, region: Region, states: list, turns, stacked: int):
 
 def _cut(c: Call, rows: Tensor, count: Tensor) -> Tensor:
     """The first `count` rows."""
-    raise c.unsupported(
-        "a Loop whose condition decides how many rows its stacked outputs have",
-        expected="a condition that follows from shapes, or no stacked outputs",
-    )
+    sizes = bind(c, [count], "turns")
+    return c.b.emit("slice", rows, axes=(0,), starts=(0,), steps=(1,), sizes=tuple(sizes))
 
 
 # -- scan -----------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from . import (
     table_recurrent,
     table_reduce,
     table_resize,
+    table_sample,
     table_sequence,
     table_shape,
     table_window,
@@ -34,6 +35,7 @@ TABLE = {
         table_recurrent.TABLE,
         table_quant.TABLE,
         table_resize.TABLE,
+        table_sample.TABLE,
         table_sequence.TABLE,
         {"If": control.if_, "Loop": control.loop, "Scan": control.scan},
     )

@@ -1,0 +1,19 @@
+"""Reads at computed places: GridSample, RoiAlign, MaxRoiPool, DeformConv, Col2Im."""
+
+from .call import Call
+
+
+def grid_sample(c: Call):
+    """Before opset 20 the modes are called bilinear and bicubic."""
+    mode = c.attr("mode", "linear" if c.version >= 20 else "bilinear")
+    return c.b.emit(
+        "grid_sample",
+        c.x(0),
+        c.x(1),
+        mode={"bilinear": "linear", "bicubic": "cubic"}.get(mode, mode),
+        padding=c.attr("padding_mode", "zeros"),
+        align_corners=bool(c.attr("align_corners", 0)),
+    )
+
+
+TABLE = {"GridSample": grid_sample}

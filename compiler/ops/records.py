@@ -8,6 +8,7 @@ from . import (  # noqa: F401
     conv,
     conv_transpose,
     custom,
+    dft,
     einsum,
     elementwise,
     gather,

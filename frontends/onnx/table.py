@@ -19,6 +19,7 @@ from . import (
     table_sample,
     table_sequence,
     table_shape,
+    table_signal,
     table_window,
 )
 
@@ -36,6 +37,7 @@ TABLE = {
         table_quant.TABLE,
         table_resize.TABLE,
         table_sample.TABLE,
+        table_signal.TABLE,
         table_sequence.TABLE,
         {"If": control.if_, "Loop": control.loop, "Scan": control.scan},
     )

@@ -11,6 +11,7 @@ from . import (  # noqa: F401
     dft,
     einsum,
     elementwise,
+    fold,
     gather,
     grid_sample,
     matrix,

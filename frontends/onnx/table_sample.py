@@ -16,4 +16,17 @@ def grid_sample(c: Call):
     )
 
 
-TABLE = {"GridSample": grid_sample}
+def col2im(c: Call):
+    sizes, kernel = c.symbols(1, "image_shape"), c.ints(2, "block_shape")
+    return c.b.emit(
+        "fold",
+        c.x(0),
+        sizes=tuple(sizes),
+        kernel=tuple(kernel),
+        strides=tuple(c.attr("strides", ())),
+        pads=tuple(c.attr("pads", ())),
+        dilations=tuple(c.attr("dilations", ())),
+    )
+
+
+TABLE = {"GridSample": grid_sample, "Col2Im": col2im}

@@ -12,8 +12,6 @@ Lengths with a large prime factor are a convolution with a chirp, by transforms 
 power of two (Bluestein 1970): nk = (n² + k² - (k-n)²) / 2.
 """
 
-import math
-
 import numpy as np
 
 from ..errors import TypeMismatch

@@ -153,7 +153,7 @@ def interpolate(
     own = axes[len(outer) :]
     others = x.rank - len(axes)
     choices = []
-    for place, axis in zip(places, own):
+    for place in places:
         low = b.floor(place)
         choices.append([(low + step, weight) for step, weight in taps(place - low)])
     terms = []

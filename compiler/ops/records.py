@@ -27,6 +27,7 @@ from . import (  # noqa: F401
     reduce,
     region,
     resize,
+    running,
     scatter,
     sort,
     tile,

@@ -38,15 +38,20 @@ def arg(op: str):
     return entry
 
 
-def cumsum(c: Call):
-    (axis,) = c.ints(1, "axis")
-    return c.b.emit(
-        "cumsum",
-        c.x(0),
-        axis=normalize_axis(axis, c.x(0).rank),
-        exclusive=bool(c.attr("exclusive", 0)),
-        reverse=bool(c.attr("reverse", 0)),
-    )
+def running(op: str):
+    """A running sum or product along an axis that is an operand."""
+
+    def entry(c: Call):
+        (axis,) = c.ints(1, "axis")
+        return c.b.emit(
+            op,
+            c.x(0),
+            axis=normalize_axis(axis, c.x(0).rank),
+            exclusive=bool(c.attr("exclusive", 0)),
+            reverse=bool(c.attr("reverse", 0)),
+        )
+
+    return entry
 
 
 def softmax(op: str):
@@ -106,7 +111,8 @@ TABLE = {
     "ReduceSumSquare": reduce("reduce_sum_square", 18),
     "ArgMax": arg("arg_max"),
     "ArgMin": arg("arg_min"),
-    "CumSum": cumsum,
+    "CumSum": running("cumsum"),
+    "CumProd": running("cumprod"),
     "Softmax": softmax("softmax"),
     "LogSoftmax": softmax("log_softmax"),
     "Hardmax": softmax("hardmax"),

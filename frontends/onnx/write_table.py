@@ -61,15 +61,18 @@ def reduce(op_type: str):
     return entry
 
 
-def cumsum(w: Writer, node: Node):
-    a = node.attrs
-    w.op(
-        "CumSum",
-        [*operands(w, node), w.constant(np.int64(a["axis"]))],
-        results(w, node),
-        exclusive=int(a["exclusive"]),
-        reverse=int(a["reverse"]),
-    )
+def running(op_type: str):
+    def entry(w: Writer, node: Node):
+        a = node.attrs
+        w.op(
+            op_type,
+            [*operands(w, node), w.constant(np.int64(a["axis"]))],
+            results(w, node),
+            exclusive=int(a["exclusive"]),
+            reverse=int(a["reverse"]),
+        )
+
+    return entry
 
 
 def top_k(w: Writer, node: Node):
@@ -138,7 +141,7 @@ TABLE = {name: simple(name.capitalize()) for name in _SAME.split()} | {
     "arg_min": simple(
         "ArgMin", axis="axis", keepdims="keepdims", select_last_index="select_last_index"
     ),
-    "cumsum": cumsum,
+    "cumsum": running("CumSum"),
     "top_k": top_k,
     "softmax": simple("Softmax", axis="axis"),
     "log_softmax": simple("LogSoftmax", axis="axis"),

@@ -8,6 +8,7 @@ from . import (  # noqa: F401
     conv,
     conv_transpose,
     custom,
+    deform,
     dft,
     einsum,
     elementwise,

@@ -1,6 +1,7 @@
 """Reads at computed places: GridSample, RoiAlign, MaxRoiPool, DeformConv, Col2Im."""
 
 from .call import Call
+from .table_window import window
 
 
 def grid_sample(c: Call):
@@ -29,4 +30,18 @@ def col2im(c: Call):
     )
 
 
-TABLE = {"GridSample": grid_sample, "Col2Im": col2im}
+def deform_conv(c: Call):
+    x, w = c.x(0), c.x(1)
+    kernel = c.attr("kernel_shape", list(w.shape[2:]))
+    if tuple(kernel) != tuple(w.shape[2:]):
+        raise ValueError(f"kernel_shape {kernel} does not fit the weights {w.type}")
+    return c.b.emit(
+        "deform_conv",
+        *(c[i] for i in range(5)),
+        group=c.attr("group", 1),
+        offset_group=c.attr("offset_group", 1),
+        **window(c, x, kernel),
+    )
+
+
+TABLE = {"GridSample": grid_sample, "Col2Im": col2im, "DeformConv": deform_conv}

@@ -28,6 +28,7 @@ from . import (  # noqa: F401
     reduce,
     region,
     resize,
+    roi,
     running,
     scatter,
     sort,

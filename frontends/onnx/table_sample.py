@@ -44,4 +44,33 @@ def deform_conv(c: Call):
     )
 
 
-TABLE = {"GridSample": grid_sample, "Col2Im": col2im, "DeformConv": deform_conv}
+def roi_align(c: Call):
+    """Before opset 16 coordinates are not moved by half a pixel."""
+    half = "half_pixel" if c.version >= 16 else "output_half_pixel"
+    coordinates = c.attr("coordinate_transformation_mode", half)
+    return c.b.emit(
+        "roi_align",
+        c.x(0),
+        c.x(1),
+        c.x(2),
+        size=(c.attr("output_height", 1), c.attr("output_width", 1)),
+        scale=c.attr("spatial_scale", 1.0),
+        sampling=c.attr("sampling_ratio", 0),
+        mode=c.attr("mode", "avg").lower(),
+        half_pixel=coordinates == "half_pixel",
+    )
+
+
+def max_roi_pool(c: Call):
+    size = tuple(c.attr("pooled_shape"))
+    scale = c.attr("spatial_scale", 1.0)
+    return c.b.emit("roi_max_pool", c.x(0), c.x(1), size=size, scale=scale)
+
+
+TABLE = {
+    "GridSample": grid_sample,
+    "Col2Im": col2im,
+    "DeformConv": deform_conv,
+    "RoiAlign": roi_align,
+    "MaxRoiPool": max_roi_pool,
+}

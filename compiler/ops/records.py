@@ -3,6 +3,7 @@
 from . import (  # noqa: F401
     along,
     binary,
+    cache,
     composite,
     control,
     conv,

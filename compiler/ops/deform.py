@@ -1,10 +1,11 @@
 """deform_conv: a convolution whose taps are moved by offsets that are data.
 
-    y[n, o, p] = b[o] + sum_{c, k} w[o, c, k] m[n, g, k, p] x[n, c, p stride - begin + k dilation + d]
+    y[n, o, p] = b[o] + sum_{c, k} w[o, c, k] m[n, g, k, p] x[n, c, q + d]
 
-with d = offset[n, g, k, :, p], x read by linear interpolation and 0 outside, m the mask (1 without
-one). The channels c of one offset group g share offsets and mask. Sources: Dai et al., Deformable
-Convolutional Networks (2017); Zhu et al., Deformable ConvNets v2 (2019).
+with q = p stride - begin + k dilation, d = offset[n, g, k, :, p], x read by linear interpolation
+and 0 outside, m the mask (1 without one). The channels c of one offset group g share offsets and
+mask. Sources: Dai et al., Deformable Convolutional Networks (2017); Zhu et al., Deformable ConvNets
+v2 (2019).
 """
 
 import itertools

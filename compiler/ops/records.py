@@ -25,6 +25,7 @@ from . import (  # noqa: F401
     pool,
     pool_average,
     quant,
+    random,
     recurrent,
     reduce,
     region,

@@ -65,9 +65,7 @@ def _axis_ref(low, high, length, bins, sampling, half_pixel):
 def roi_align_ref(x, rois, batch, *, size, scale, sampling, mode, half_pixel):
     rois = rois * rois.dtype.type(scale) - rois.dtype.type(0.5 if half_pixel else 0)
     ends = [(rois[:, 1], rois[:, 3]), (rois[:, 0], rois[:, 2])]
-    axes = [
-        _axis_ref(*e, d, n, sampling, half_pixel) for e, d, n in zip(ends, x.shape[2:], size)
-    ]
+    axes = [_axis_ref(*e, d, n, sampling, half_pixel) for e, d, n in zip(ends, x.shape[2:], size)]
     (py, cy), (px, cx) = axes
     py, px = py[:, :, None, :, None], px[:, None, :, None, :]
     counts = cy[:, :, None, :, None] & cx[:, None, :, None, :]

@@ -107,23 +107,6 @@ def cast_like(c: Call):
     return _cast(c, c.x(0), c.x(1).dtype)
 
 
-def dropout(c: Call):
-    """Inference: the identity and a mask of ones."""
-    c.ignore("is_test", "ratio", "seed")
-    x = c.x(0)
-    if c.version >= 12 and c[2] is not None:
-        training = c.known(2)
-        if training is None:
-            raise c.must_be_known(2, "training_mode")
-        rate = c.floats(1, "ratio") or [0.5]
-        if bool(training.reshape(())) and rate[0] != 0:
-            raise c.unsupported("Dropout in training mode draws random numbers")
-    if not c.wants(1):
-        return x
-    dtype = BOOL if c.version >= 10 else x.dtype
-    return x, c.b.emit("expand", c.scalar(1, dtype), shape=x.shape)
-
-
 def isinf(c: Call):
     x = c.x(0)
     negative, positive = c.attr("detect_negative", 1), c.attr("detect_positive", 1)
@@ -215,5 +198,4 @@ TABLE = {name: unary(name.lower()) for name in _UNARY.split()} | {
     "Clip": clip,
     "Cast": cast,
     "CastLike": cast_like,
-    "Dropout": dropout,
 }

@@ -1,6 +1,7 @@
 """Operators that draw random numbers. They do so by `compiler/ops/random.py`: from a seed.
 
-ONNX's `seed` is a float; ours is the 32 bits of it. Nodes with the same seed draw the same numbers.
+ONNX's `seed` is a float (of Dropout an int); ours is the 32 bits of it (the int itself). Nodes with
+the same seed draw the same numbers.
 A node without a seed has one of its own, made from its name (or place) in the model: what it draws
 is independent of what other nodes draw, and the same in every run.
 """
@@ -21,6 +22,8 @@ def seed_of(c: Call):
     given = c.attr("seed", None)
     if given is None:
         value = zlib.crc32(c.where.encode()) | 1 << 32
+    elif isinstance(given, int):
+        value = given
     else:
         (value,) = struct.unpack("<I", struct.pack("<f", given))
     return c.b.constant(np.int64(value))

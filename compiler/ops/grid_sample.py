@@ -19,7 +19,7 @@ from ..types import BOOL, FLOATS, I32, NUMERIC
 from .common import case, floats, ints, reference, through_expansion
 from .points import beside, cubic_taps, index, inside, interpolate, linear_taps
 from .registry import Attr, Expand, register
-from .resize import cubic_weights
+from .resize_taps import cubic_weights
 
 MODES = ("nearest", "linear", "cubic")
 PADDING = ("zeros", "border", "reflection")

@@ -17,6 +17,7 @@ from ..types import I32, I64, broadcast, normalize_axes
 from .common import array, case, floats, ints
 from .gather import INDICES
 from .registry import Attr, Pull, register
+from .resize_taps import cubic_weights
 
 
 def _rest(rank: int, axes) -> list[int]:
@@ -119,8 +120,6 @@ def linear_taps(t) -> list[tuple[int, object]]:
 
 def cubic_taps(t) -> list[tuple[int, object]]:
     """The same for the cubic of Keys (1981) with a = -3/4."""
-    from .resize import cubic_weights
-
     return list(zip(range(-1, 3), cubic_weights(t, -0.75)))
 
 

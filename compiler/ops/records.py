@@ -10,6 +10,7 @@ from . import (  # noqa: F401
     conv_transpose,
     custom,
     deform,
+    det,
     dft,
     einsum,
     elementwise,

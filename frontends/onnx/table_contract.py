@@ -53,4 +53,8 @@ def attention(c: Call):
     )
 
 
-TABLE = {"MatMul": matmul, "Gemm": gemm, "Einsum": einsum, "Attention": attention}
+def det(c: Call):
+    return c.b.emit("det", c.x(0))
+
+
+TABLE = {"MatMul": matmul, "Gemm": gemm, "Einsum": einsum, "Attention": attention, "Det": det}

@@ -1,7 +1,7 @@
 """Elementwise operators: unary, binary (with the broadcasting of opset < 7), n-ary, choices."""
 
 from ...compiler.builder import Tensor
-from ...compiler.types import BOOL, DTYPES, DType
+from ...compiler.types import DTYPES, DType
 from .call import Call
 from .proto import dtype_of_element
 from .values import Known

@@ -1,8 +1,11 @@
 """Signals: DFT, STFT, MelWeightMatrix. The windows are functions of the standard."""
 
+import math
+
 from ...compiler.dims import Sym
-from ...compiler.types import I64, normalize_axis
+from ...compiler.types import F64, I64, normalize_axis
 from .call import Call
+from .proto import dtype_of_element
 
 
 def dft(c: Call):
@@ -41,4 +44,28 @@ def stft(c: Call):
     return b.emit("dft", framed, axis=2, length=length, onesided=onesided and x.shape[-1] == 1)
 
 
-TABLE = {"DFT": dft, "STFT": stft}
+def mel_weight_matrix(c: Call):
+    """[dft_length // 2 + 1, bins]: triangles over the spectrum, their corners equally far apart on
+    the mel scale, 2595 log10(1 + hertz / 700)."""
+    b = c.b
+    (bins,), (length,) = c.ints(0, "num_mel_bins"), c.ints(1, "dft_length")
+    rate, low, high = (c.x(i).cast(F64).reshape(()) for i in (2, 3, 4))
+    scale = 2595 / math.log(10)
+    low, high = (b.emit("log", hertz / 700.0 + 1.0) * scale for hertz in (low, high))
+    mel = b.emit("iota", shape=(bins + 2,), axis=0, dtype=F64) * ((high - low) / (bins + 2.0)) + low
+    hertz = (b.emit("exp", mel * (1 / scale)) - 1.0) * 700.0
+    corners = b.emit("floor", hertz * (length + 1.0) / rate).reshape((1, bins + 2))
+    left, middle, right = (
+        b.emit("slice", corners, axes=(1,), starts=(i,), steps=(1,), sizes=(bins,))
+        for i in range(3)
+    )
+    place = b.emit("iota", shape=(length // 2 + 1, 1), axis=0, dtype=F64)
+    rising, falling = (place - left) / (middle - left), (right - place) / (right - middle)
+    weights = b.emit("where", b.emit("less", place, middle), rising, falling)
+    outside = b.emit("or", b.emit("less", place, left), b.emit("greater_equal", place, right))
+    weights = b.emit("where", outside, c.scalar(0, F64), weights)
+    weights = b.emit("where", b.emit("equal", place, middle), c.scalar(1, F64), weights)
+    return weights.cast(dtype_of_element(c.attr("output_datatype", 1), c.where))
+
+
+TABLE = {"DFT": dft, "STFT": stft, "MelWeightMatrix": mel_weight_matrix}

@@ -7,6 +7,9 @@ GridSample states them.
     zeros                    a tap outside of the image is 0
     border                   the place is limited to the image
     reflection               the place is mirrored at the image's border until it is inside
+
+For cubic interpolation that is done with each tap, not with the place, as PyTorch and ONNX Runtime
+do; onnx's reference does both.
 """
 
 import itertools
@@ -69,7 +72,7 @@ def grid_sample_ref(x, grid, *, mode, padding, align_corners):
     for size, g in zip(sizes, np.moveaxis(grid, -1, 0)[::-1]):
         place = (g + 1) / 2 * (size - 1) if align_corners else ((g + 1) * size - 1) / 2
         place = np.round(place) if mode == "nearest" else place
-        places.append(_fold(place, size, padding, align_corners))
+        places.append(place if mode == "cubic" else _fold(place, size, padding, align_corners))
     taps = []
     for place in places:
         low = np.floor(place)
@@ -119,7 +122,7 @@ def _grid_sample(b, x, grid, *, mode, padding, align_corners):
         g, size = grid[..., r + 1 - axis], x.shape[axis]
         place = (g + 1) * ((size - 1) / 2) if align_corners else ((g + 1) * size - 1) * 0.5
         place = b.round(place) if mode == "nearest" else place
-        places.append(place if padding == "zeros" else fold(place, axis))
+        places.append(place if padding == "zeros" or mode == "cubic" else fold(place, axis))
     batch = b.iota(shape=(x.shape[0], *[1] * r), axis=0, dtype=I32)
     axes = (0, *range(2, r + 2))
     if mode != "nearest":

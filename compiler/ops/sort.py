@@ -1,12 +1,20 @@
-"""Order and choice: top_k, one_hot."""
+"""Order and choice: top_k, one_hot.
+
+ranked      on a short axis: an element's place is its rank, how many others come before it
+top_k       short axes: ranked. Few of many: the best of each block, then the best of those.
+            Many of many: Batcher's bitonic sort (1968), a loop over its stages, each of which
+            compares all elements with a partner
+"""
+
+import math
 
 import numpy as np
 
 from ..errors import TypeMismatch
 from ..loops import expr as s
-from ..types import I64, NUMERIC, normalize_axis
+from ..types import I64, NUMERIC, TensorType, normalize_axis
 from .common import array, case, ints, spaced
-from .registry import Attr, Kernels, Pull, register
+from .registry import Attr, Expand, Kernels, Pull, register
 
 
 def top_k_shape(x, *, k, axis, **_):
@@ -27,7 +35,7 @@ def top_k_ref(x, *, k, axis, largest, sorted):
     return np.take_along_axis(x, order, axis), order
 
 
-def _top_k(kernels, out, x, *, k, axis, largest, sorted):
+def _ranked(kernels, out, x, *, k, axis, largest):
     """The place of an element is its rank: how many others come before it.
 
     x[j] comes before x[i] if it is larger, or equal and j < i.
@@ -77,6 +85,118 @@ def top_k_grad(c, dvalues, _):
     ]
 
 
+def _with_nan(x):
+    return np.where(np.arange(x.size) % 2, x, np.nan).astype(x.dtype)
+
+
+RANKED = {
+    "k": Attr("dim"),
+    "axis": Attr("int", -1),
+    "largest": Attr("bool", True),
+}
+
+register(
+    "ranked",
+    "x: T -> T, i64",
+    "`top_k` of a short axis, by comparing each element with all others.",
+    attrs=RANKED,
+    shape=top_k_shape,
+    ref=lambda x, **attrs: top_k_ref(x, **attrs, sorted=True),
+    grad=top_k_grad,
+    loops=Kernels(_ranked),
+    samples=lambda: [
+        case(spaced((3, 5)), k=2),
+        case(spaced((4, 3)), k=3, axis=0, largest=False),
+        case(array([2.0, np.nan, 1.0, 2.0]), k=3, largest=False, grad=False),
+    ],
+    family="sort",
+    T=NUMERIC,
+)
+
+# -- long axes -----------------------------------------------------------------------------------
+
+SHORT = 1024  # axes up to here are ranked
+FEW = 256  # so many of a longer axis are chosen block by block
+
+
+def _top_k(b, x, *, k, axis, largest, sorted):
+    axis = normalize_axis(axis, x.rank)
+    n, way = x.shape[axis], {"k": k, "largest": largest}
+    if not (isinstance(n, int) and isinstance(k, int)) or n <= SHORT or k == 0:
+        return b.ranked(x, axis=axis, **way)
+    order = [*range(axis), *range(axis + 1, x.rank), axis]
+    rows = x.transpose(order)
+    lead = rows.shape[:-1]
+    rows = rows.reshape(math.prod(lead), n)
+    found = _of_blocks(b, rows, **way) if k <= FEW else _bitonic(b, rows, **way)
+    back = np.argsort(order).tolist()
+    return tuple(y.reshape(*lead, k).transpose(back) for y in found)
+
+
+def _filled(b, x, size: int, largest: bool):
+    """[M, n] with elements appended that come last."""
+    n, d = x.shape[1], x.dtype
+    if d.is_float:
+        last = -np.inf if largest else np.nan
+    else:
+        low = -(1 << d.bits - 1) if d.kind == "i" else 0
+        last = low if largest else low + (1 << d.bits) - 1
+    return x if n == size else b.pad(x, b.scalar(last, d), pads=(0, 0, 0, size - n))
+
+
+def _of_blocks(b, x, *, k, largest):
+    """The k best of each block, in the order of the blocks, so that of equals the first stays."""
+    m, n = x.shape
+    if n <= SHORT:
+        return b.ranked(x, k=k, largest=largest)
+    size = max(128, 4 * k)
+    count = -(-n // size)
+    blocks = _filled(b, x, count * size, largest).reshape(m, count, size)
+    values, places = b.ranked(blocks, k=k, largest=largest)
+    places = places + b.iota(shape=(1, count, 1), axis=1, dtype=I64) * size
+    values, chosen = _of_blocks(b, values.reshape(m, count * k), k=k, largest=largest)
+    return values, b.gather_elements(places.reshape(m, count * k), chosen, axis=1)
+
+
+def _bitonic(b, x, *, k, largest):
+    m, n = x.shape
+    size = 1 << (n - 1).bit_length()
+    stages = [(2 << i, 1 << j) for i in range(size.bit_length() - 1) for j in range(i, -1, -1)]
+    runs, steps = (b.constant(np.array(v, np.int64)) for v in zip(*stages))
+    places = b.iota(shape=(m, size), axis=1, dtype=I64)
+    body = _stage(m, size, x.dtype, largest)
+    found = b.scan(_filled(b, x, size, largest), places, runs, steps, body=body, states=2, scans=2)
+    return tuple(b.slice(y, axes=[1], starts=[0], steps=[1], sizes=[k]) for y in found[:2])
+
+
+def _stage(m: int, size: int, dtype, largest: bool):
+    """(values, places [M, size]; run, step) → each pair i, i ^ step put in order: upwards where
+    run's bit of i is 0. Places break ties, so that the order is total and the sort stable."""
+    from ..builder import Builder
+
+    b = Builder(name="stage")
+    values = b.input("values", TensorType(dtype, (m, size)))
+    places = b.input("places", TensorType(I64, (m, size)))
+    run, step = (b.input(name, TensorType(I64, ())) for name in ("run", "step"))
+    i = b.iota(shape=(size,), axis=0, dtype=I64)
+    partner = b.bitwise_xor(i, step)
+    other, at = b.gather(values, partner, axis=1), b.gather(places, partner, axis=1)
+    mine, theirs = (v.cast(dtype.compute) for v in (values, other))
+    ahead = b.emit("greater" if largest else "less", mine, theirs)
+    level = b.equal(mine, theirs)
+    if dtype.is_float:
+        nan, other_nan = b.isnan(mine), b.isnan(theirs)
+        ahead = ahead | (nan & ~other_nan if largest else other_nan & ~nan)
+        level = level | (nan & other_nan)
+    ahead = ahead | (level & (places < at))
+    zero = b.scalar(0, I64)
+    low, up = (b.equal(b.bitwise_and(i, mask), zero) for mask in (step, run))
+    stay = b.equal(ahead, b.equal(low, up))
+    b.output("values", b.where(stay, values, other))
+    b.output("places", b.where(stay, places, at))
+    return b.graph
+
+
 register(
     "top_k",
     "x: T -> T, i64",
@@ -85,16 +205,11 @@ register(
     Of equal elements the first comes first. NaN counts as larger than every number. The result
     is in order also where `sorted` does not ask for it.
     """,
-    attrs={
-        "k": Attr("dim"),
-        "axis": Attr("int", -1),
-        "largest": Attr("bool", True),
-        "sorted": Attr("bool", True),
-    },
+    attrs={**RANKED, "sorted": Attr("bool", True)},
     shape=top_k_shape,
     ref=top_k_ref,
     grad=top_k_grad,
-    loops=Kernels(_top_k),
+    loops=Expand(_top_k),
     samples=lambda: [
         case(spaced((3, 5)), k=2),
         case(spaced((4, 3)), k=3, axis=0, largest=False),
@@ -104,6 +219,12 @@ register(
         case(ints((2, 6), low=-3, high=3), k=6),
         case(ints((4,), high=200, dtype="u8"), k=1),
         case(spaced((2, 4), dtype="f16"), k=2),
+        case(ints((2, 1100), low=-3, high=3), k=5),
+        case(ints((3000, 2), 1, -99, 99, "f32"), k=40, axis=0, largest=False, grad=False),
+        case(_with_nan(ints((1100,), 2, -99, 99, "f32")), k=300, grad=False),
+        case(_with_nan(ints((1100,), 2, -99, 99, "f32")), k=1100, largest=False, grad=False),
+        case(_with_nan(ints((1100,), 2, -99, 99, "f32")), k=20, largest=False, grad=False),
+        case(ints((2, 1030), 3, 0, 255, "u8"), k=1030),
     ],
     family="sort",
     T=NUMERIC,

@@ -56,7 +56,7 @@ def kept(build, types, why, op=None):
     ("name", "kind"),
     [("exp", "map"), ("transpose", "move"), ("reshape", "alias"), ("reduce_sum", "reduce"),
      ("softmax", "row"), ("layer_norm", "row"), ("gelu", "map"), ("matmul", "contract"),
-     ("conv", "contract"), ("max_pool", "window"), ("concat", "kernels"), ("ranked", "kernels"),
+     ("conv", "contract"), ("max_pool", "window"), ("concat", "kernels"), ("place", "kernels"),
      ("constant", "constant"), ("lstm", "other"), ("attention", "other"), ("zip_map", "other")],
 )  # fmt: skip
 def test_kinds(name, kind):
@@ -88,7 +88,7 @@ EXAMPLES = {
     "conv": example("conv", "f32[1,2,5,5]", "f32[3,2,3,3]", **CONV),
     "max_pool": example("max_pool", "f32[1,2,6,6]", **POOL),
     "concat": example("concat", "f32[4]", "f32[5]", axis=0),
-    "ranked": example("ranked", "f32[4]", k=2, axis=0),
+    "place": example("place", "f32[4]", "i32[4]", k=2, axis=0),
     "constant": constant_node,
     "lstm": example("lstm", "f32[5,2,3]", "f32[1,16,3]", "f32[1,16,4]", hidden_size=4),
     "attention": example("attention", *["f32[1,2,3,4]"] * 3, scale=1.0),

@@ -79,7 +79,7 @@ def reads_places(node: Node) -> bool:
     """Whether operand 0 is read at places that are data, so that it must be in memory."""
     if isinstance(node.op.loops, Expand):
         return any(n.op.name.startswith("gather") for n in expansion(node).nodes)
-    return node.op.name.startswith(("gather", "scatter", "ranked"))
+    return node.op.name.startswith(("gather", "scatter", "merge_rank"))
 
 
 def stores_whole(node: Node) -> bool:

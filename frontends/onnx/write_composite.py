@@ -114,6 +114,7 @@ def resize(w: Writer, node: Node):
         cubic_coeff_a=a["cubic_coeff"],
         exclude_outside=int(a["exclude_outside"]),
         extrapolation_value=a["extrapolation_value"],
+        **({"antialias": 1} if a["antialias"] else {}),
     )
 
 

@@ -1,7 +1,7 @@
 """Elementwise operators: unary, binary (with the broadcasting of opset < 7), n-ary, choices."""
 
 from ...compiler.builder import Tensor
-from ...compiler.types import DTYPES, DType
+from ...compiler.types import DTYPES, F64, DType
 from .call import Call
 from .proto import dtype_of_element
 from .values import Known
@@ -140,6 +140,14 @@ def prelu(c: Call):
     return c.b.emit("prelu", x, slope)
 
 
+def shrink(c: Call):
+    """x + bias below -lambd, x - bias above lambd, else 0. Of ints in f64, truncated."""
+    x, bias, lambd = c.x(0), c.attr("bias", 0.0), c.attr("lambd", 0.5)
+    h = x if x.dtype.is_float else x.cast(F64)
+    above = c.b.emit("where", h > lambd, h - bias, c.scalar(0, h.dtype))
+    return c.b.emit("where", h < -lambd, h + bias, above).cast(x.dtype)
+
+
 def gelu(c: Call):
     return c.b.emit("gelu", c.x(0), approximate=c.attr("approximate", "none"))
 
@@ -190,6 +198,7 @@ TABLE = {name: unary(name.lower()) for name in _UNARY.split()} | {
     "BitwiseOr": binary("bitwise_or"),
     "BitwiseXor": binary("bitwise_xor"),
     "BitShift": bit_shift,
+    "Shrink": shrink,
     "Where": where,
     "Max": nary("maximum"),
     "Min": nary("minimum"),

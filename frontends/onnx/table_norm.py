@@ -1,6 +1,6 @@
 """Normalisations. Statistics of lower or higher precision than the data are cast centrally."""
 
-from ...compiler.types import F32, F64, normalize_axis
+from ...compiler.types import F32, F64, normalize_axes, normalize_axis
 from .call import Call
 from .control import inline_standard
 
@@ -76,10 +76,24 @@ def layer_norm(c: Call):
 
 
 def rms_norm(c: Call):
-    x = c.x(0)
+    """The result has the dtype of the scale, which may be another one than x's."""
+    x, scale = c.x(0), c.x(1)
     c.ignore("stash_type")
     axis = normalize_axis(c.attr("axis", -1), x.rank)
-    return c.b.emit("rms_norm", x, c[1], axis=axis, epsilon=c.attr("epsilon", 1e-5))
+    attrs = {"axis": axis, "epsilon": c.attr("epsilon", 1e-5)}
+    if x.dtype == scale.dtype:
+        return c.b.emit("rms_norm", x, scale, **attrs)
+    common = F64 if F64 in (x.dtype, scale.dtype) else F32
+    return c.b.emit("rms_norm", x.cast(common), scale.cast(common), **attrs).cast(scale.dtype)
+
+
+def mean_variance_norm(c: Call):
+    """(x - mean) / (deviation + 1e-9)"""
+    x = c.x(0)
+    axes = normalize_axes(c.attr("axes", [0, 2, 3]), x.rank)
+    h = x.cast(x.dtype.compute)
+    mean, variance = _moments(c, h, axes)
+    return ((h - mean) / (c.b.emit("sqrt", variance) + 1e-9)).cast(x.dtype)
 
 
 def lrn(c: Call):
@@ -99,5 +113,6 @@ TABLE = {
     "GroupNormalization": group_norm,
     "LayerNormalization": layer_norm,
     "RMSNormalization": rms_norm,
+    "MeanVarianceNormalization": mean_variance_norm,
     "LRN": lrn,
 }

@@ -7,10 +7,9 @@
 Source: Golub & Van Loan, Matrix Computations, 3.4. Up to three rows the products are written out.
 """
 
-import math
-
 import numpy as np
 
+from .. import dims
 from ..errors import TypeMismatch
 from ..types import I64, TensorType
 from .common import FLOAT_SAMPLES, array, case, floats, reference, through_expansion, wide
@@ -18,7 +17,8 @@ from .registry import Expand, register
 
 
 def det_shape(x):
-    if x.rank < 2 or x.shape[-1] != x.shape[-2] or not isinstance(x.shape[-1], int):
+    sides = x.shape[-2:]
+    if x.rank < 2 or (sides[0] != sides[1] and dims.is_static(sides)):
         raise TypeMismatch("det takes square matrices", expected="[…,n,n]", received=x)
     return x.shape[:-2]
 
@@ -71,11 +71,11 @@ def _step(m: int, n: int, dtype):
 def _det(b, x):
     given, n, lead = x.dtype, x.shape[-1], x.shape[:-2]
     x = wide(x)
-    if n == 0:
+    if isinstance(n, int) and n == 0:
         return b.scalar(1, given).expand(lead)
-    if n <= 3:
+    if isinstance(n, int) and n <= 3:
         return _small(b, x, n).cast(given)
-    m = math.prod(lead)
+    m = dims.prod(lead)
     a = x.reshape(m, n, n)
     ones = b.scalar(1, x.dtype).expand((m,))
     steps = b.iota(shape=(n,), axis=0, dtype=I64)

@@ -20,7 +20,7 @@ from .points import beside, index, interpolate, linear_taps
 from .registry import Attr, Expand, NotDifferentiable, register
 
 
-def _check(x, rois, columns: int, *more):
+def _check(x, rois, columns: int):
     if x.rank != 4 or rois.rank != 2 or rois.shape[1] != columns:
         raise TypeMismatch(
             "regions need x [N,C,H,W] and a row of numbers for each region",
@@ -40,22 +40,25 @@ def roi_align_shape(x, rois, batch, *, size, mode, sampling, **_):
     return (rois.shape[0], x.shape[1], *size)
 
 
-def grid_limit(length, bins: int, sampling: int) -> int:
-    """Samples of a bin along an axis, at most. Without `sampling` it is what a region as long as
-    the image and a pixel per bin more would have."""
-    return sampling or math.ceil(length / bins) + 1
+def usual_limit(length, bins: int) -> int:
+    """Samples per bin and axis of a region as long as the image, and a pixel per bin more."""
+    return math.ceil(length / bins) + 1
+
+
+def inside_limit(length) -> int:
+    """Samples per bin that can lie in the image at all: they are more than half a pixel apart."""
+    return 2 * (length + 2) + 1
 
 
 # -- roi_align: numpy ------------------------------------------------------------------------
 
 
-def _axis_ref(low, high, length, bins, sampling, half_pixel):
+def _axis_ref(low, high, bins, sampling, half_pixel):
     """Places [R, bins, S] of the samples along an axis, and which of them count."""
     extent = high - low if half_pixel else np.maximum(high - low, 1)
-    limit = grid_limit(length, bins, sampling)
     count = np.full_like(extent, sampling) if sampling else np.ceil(extent / bins)
-    count = np.minimum(count, limit)[:, None, None]
-    each = (extent / bins)[:, None, None]
+    limit = int(count.max(initial=1))
+    count, each = count[:, None, None], (extent / bins)[:, None, None]
     k = np.arange(limit, dtype=low.dtype)
     place = low[:, None, None] + np.arange(bins, dtype=low.dtype)[:, None] * each
     place = place + (k + 0.5) * each / np.maximum(count, 1)
@@ -65,8 +68,7 @@ def _axis_ref(low, high, length, bins, sampling, half_pixel):
 def roi_align_ref(x, rois, batch, *, size, scale, sampling, mode, half_pixel):
     rois = rois * rois.dtype.type(scale) - rois.dtype.type(0.5 if half_pixel else 0)
     ends = [(rois[:, 1], rois[:, 3]), (rois[:, 0], rois[:, 2])]
-    axes = [_axis_ref(*e, d, n, sampling, half_pixel) for e, d, n in zip(ends, x.shape[2:], size)]
-    (py, cy), (px, cx) = axes
+    (py, cy), (px, cx) = [_axis_ref(*e, n, sampling, half_pixel) for e, n in zip(ends, size)]
     py, px = py[:, :, None, :, None], px[:, None, :, None, :]
     counts = cy[:, :, None, :, None] & cx[:, None, :, None, :]
     h, w = x.shape[2:]
@@ -92,57 +94,93 @@ def roi_align_ref(x, rois, batch, *, size, scale, sampling, mode, half_pixel):
 # -- roi_align: other ops ----------------------------------------------------------------------
 
 
-def _axis(b, low, high, length, bins, sampling, half_pixel):
-    """As `_axis_ref`."""
-    one = b.scalar(1, low.dtype)
-    extent = high - low if half_pixel else b.maximum(high - low, one)
-    limit = grid_limit(length, bins, sampling)
-    each = (extent * (1 / bins)).reshape(-1, 1, 1)
+def _axis(b, low, high, length, bins, sampling, half_pixel, everything):
+    """Places [R, bins, S] of samples along an axis, which of them count, and how many there are.
+
+    Samples are counted from the first one on, or, where `everything` must be exact, from the first
+    one that lies in the image.
+    """
+    zero, one = b.scalar(0, low.dtype), b.scalar(1, low.dtype)
+    each = _bin_size(b, low, high, bins, half_pixel)
+    low = low.reshape(-1, 1, 1) + b.iota(shape=(1, bins, 1), axis=1, dtype=low.dtype) * each
     if sampling:
         count = b.scalar(sampling, low.dtype).expand((low.shape[0], 1, 1))
     else:
-        count = b.minimum(b.ceil(each), b.scalar(limit, low.dtype))
-    k = b.iota(shape=(1, 1, limit), axis=2, dtype=low.dtype)
-    bin_ = b.iota(shape=(1, bins, 1), axis=1, dtype=low.dtype)
-    place = low.reshape(-1, 1, 1) + bin_ * each + (k + 0.5) * each / b.maximum(count, one)
-    return place, k < count
+        count = b.ceil(each)
+    step = each / b.maximum(count, one)
+    limit = inside_limit(length) if everything else usual_limit(length, bins)
+    k = b.iota(shape=(1, 1, sampling or limit), axis=2, dtype=low.dtype)
+    if everything:
+        k = k + b.maximum(b.ceil((-1.0 - low) / step - 0.5), zero)
+    return low + (k + 0.5) * step, k < count, b.maximum(count, zero)
 
 
-def _roi_align(b, x, rois, batch, *, size, scale, sampling, mode, half_pixel):
-    given, lengths = x.dtype, x.shape[2:]
-    x, rois = wide(x), wide(rois) * scale - (0.5 if half_pixel else 0.0)
-    count, bins = rois.shape[0], size
-    places, counted = [], []
-    for d, (length, n) in enumerate(zip(lengths, bins)):
-        low, high = rois[:, 1 - d], rois[:, 3 - d]
-        place, counts = _axis(b, low, high, length, n, sampling, half_pixel)
-        limit = place.shape[2]
-        spread = (count, n, 1, limit, 1) if d == 0 else (count, 1, n, 1, limit)
-        places.append(place.reshape(*spread))
-        flat = (counts.shape[0], 1, 1, limit, 1) if d == 0 else (counts.shape[0], 1, 1, 1, limit)
-        counted.append(counts.reshape(*flat))
-    counts = b.emit("and", *counted)
+def _bin_size(b, low, high, bins, half_pixel):
+    extent = high - low if half_pixel else b.maximum(high - low, b.scalar(1, low.dtype))
+    return (extent * (1 / bins)).reshape(-1, 1, 1)
+
+
+def _roi_align(b, x, rois, batch, *, size, sampling, half_pixel, scale, mode):
+    """A region whose bins have more samples than usual makes the exact, long way be taken."""
+    attrs = {"size": size, "sampling": sampling, "mode": mode, "half_pixel": half_pixel}
+    given, x = x.dtype, wide(x)
+    rois = wide(rois) * scale - (0.5 if half_pixel else 0.0)
+    batch = batch.cast(I32)
+    if sampling:
+        return _sampled(b, x, rois, batch, **attrs).cast(given)
+    many = None
+    for d, (length, n) in enumerate(zip(x.shape[2:], size)):
+        each = _bin_size(b, rois[:, 1 - d], rois[:, 3 - d], n, half_pixel)
+        beyond = each > usual_limit(length, n)
+        many = beyond if many is None else b.emit("or", many, beyond)
+    condition = b.greater(many.cast(I32).sum(), b.scalar(0, I32))
+    ways = [_way((x, rois, batch), everything=e, **attrs) for e in (True, False)]
+    y = b.emit("if", condition, x, rois, batch, then_graph=ways[0], else_graph=ways[1])
+    return y.cast(given)
+
+
+def _way(operands, **attrs):
+    """The sampling as a graph of its own, a branch."""
+    from ..builder import Builder
+
+    b = Builder(name="everything" if attrs["everything"] else "usual")
+    inputs = [b.input(name, t.type) for name, t in zip(("x", "rois", "batch"), operands)]
+    b.output("y", _sampled(b, *inputs, **attrs))
+    return b.graph
+
+
+def _sampled(b, x, rois, batch, *, size, sampling, mode, half_pixel, everything=False):
+    lengths, regions = x.shape[2:], rois.shape[0]
+    places, counted, counts = [], [], []
+    for d, (length, n) in enumerate(zip(lengths, size)):
+        place, counts_, count = _axis(
+            b, rois[:, 1 - d], rois[:, 3 - d], length, n, sampling, half_pixel, everything
+        )
+        s = place.shape[2]
+        places.append(place.reshape(*((regions, n, 1, s, 1) if d == 0 else (regions, 1, n, 1, s))))
+        rows = counts_.shape[1]
+        counted.append(counts_.reshape(*((-1, rows, 1, s, 1) if d == 0 else (-1, 1, rows, 1, s))))
+        counts.append(count.reshape(-1, 1, 1, 1))
     near = [b.emit("and", p >= -1, p <= n) for p, n in zip(places, lengths)]
-    near = beside(b.emit("and", *near), 1, 1)
-    image = batch.cast(I32).reshape(-1, 1, 1, 1, 1)
+    seen = b.emit("and", b.emit("and", *near), b.emit("and", *counted))  # [R, PH, PW, S, S]
+    image, total = batch.reshape(-1, 1, 1, 1, 1), counts[0] * counts[1]
 
     def fold(place, axis):
         last = x.shape[axis] - 1
         return b.clip(place, b.scalar(0, place.dtype), b.scalar(last, place.dtype))
 
-    places = [fold(p, d + 2) for d, p in enumerate(places)]
-    kept = beside(counts, 1, 1)
+    places, zero = [fold(p, d + 2) for d, p in enumerate(places)], b.scalar(0, x.dtype)
     if mode == "max":
         y = _largest(b, x, image, places, fold)
-        y = b.where(near, y, b.scalar(0, y.dtype))
-        y = b.where(kept, y, b.scalar(-math.inf, y.dtype)).max(axes=(4, 5))
-        return b.where(y > -math.inf, y, b.scalar(0, y.dtype)).cast(given)
+        y = b.where(beside(seen, 1, 1), y, b.scalar(-math.inf, y.dtype)).max(axes=(4, 5))
+        found = seen.cast(x.dtype).sum(axes=(3, 4)).reshape(regions, 1, *size)
+        y = b.where(found < total, b.maximum(y, zero), y)  # the others are 0
+        return b.where(total > 0, y, zero)
     y = interpolate(
         b, x, [image], places, axes=(0, 2, 3), lead=1, taps=linear_taps, fold=fold
     )  # [R, C, PH, PW, S, S]
-    y = b.where(b.emit("and", near, kept), y, b.scalar(0, y.dtype)).sum(axes=(4, 5))
-    total = counts.cast(y.dtype).sum(axes=(3, 4)).reshape(-1, 1, 1, 1)
-    return (y / b.maximum(total, b.scalar(1, y.dtype))).cast(given)
+    y = b.where(beside(seen, 1, 1), y, zero).sum(axes=(4, 5))
+    return y / b.maximum(total, b.scalar(1, y.dtype))
 
 
 def _largest(b, x, image, places, fold):
@@ -168,6 +206,9 @@ def _align_samples():
             more = {"size": (2, 3), "half_pixel": half_pixel, "sampling": sampling}
             yield case(x, rois, batch, rtol=1e-4, **more)
             yield case(x, rois, batch, mode="max", scale=0.7, grad=False, rtol=1e-4, **more)
+    for mode in ("avg", "max"):  # regions far larger than the image
+        yield case(x, array([[-7.1, -30.3, 40.2, 60.7], [1.1, -2.3, 2.2, 90.4]]), batch[:2],
+                   size=(2, 3), mode=mode, grad=mode == "avg", rtol=1e-4)  # fmt: skip
     yield case(floats((1, 1, 4, 4), dtype="f64"), array([[0, 0, 3, 2]], "f64"),
                array([0], "i32"), size=(2, 2), sampling=1, grad=False)  # fmt: skip
     yield case(floats((1, 2, 4, 4), dtype="f16"), array(ROIS, "f16"), array([0, 0, 0], "i64"),
@@ -180,8 +221,7 @@ register(
     """Regions [R,4] (x1, y1, x2, y2) of the images x [N,C,H,W] that `batch` [R] names, resampled
     to [R,C,*size].
 
-    `sampling` samples per bin and axis; with 0 as many as the bin has pixels, rounded up, but not
-    more than a region of the image's own size would have.
+    `sampling` samples per bin and axis; with 0 as many as the bin has pixels, rounded up.
     """,
     attrs={
         "size": Attr("ints", doc="rows and columns of the result"),

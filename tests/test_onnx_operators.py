@@ -166,6 +166,25 @@ def test_deform_conv_with_groups(group, offset_group):
               version=version, rtol=1e-3, **attrs)  # fmt: skip
 
 
+@pytest.mark.parametrize("p", [1, 2, 3])
+def test_global_lp_pool_of_all_versions(p):
+    x = floats((2, 3, 4, 5))
+    wanted = (np.abs(x.astype(np.float64)) ** p).sum((2, 3), keepdims=True) ** (1 / p)
+    for version, power in ((1, float(p)), (2, p), (22, p)):
+        (y,) = ours(model_of("GlobalLpPool", [x], version=version, p=power), [x])
+        np.testing.assert_allclose(y, wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["f16", "bf16", "f64"])
+def test_global_lp_pool_of_halves_and_doubles(dtype):
+    x = floats((1, 2, 8, 8), dtype=dtype)
+    (y,) = ours(model_of("GlobalLpPool", [x], p=3), [x])
+    assert y.dtype == x.dtype
+    wanted = (np.abs(x.astype(np.float64)) ** 3).sum((2, 3), keepdims=True) ** (1 / 3)
+    rtol = {"f16": 2e-3, "bf16": 2e-2, "f64": 1e-9}[dtype]
+    np.testing.assert_allclose(y.astype(np.float64), wanted, rtol=rtol)
+
+
 # -- regions --------------------------------------------------------------------------------------
 
 REGIONS = array([[0.4, 0.7, 6.1, 5.2], [-2.0, 1.0, 3.0, 9.0], [3.0, 3.0, 3.5, 4.25]])

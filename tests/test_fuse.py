@@ -56,7 +56,8 @@ def kept(build, types, why, op=None):
     ("name", "kind"),
     [("exp", "map"), ("transpose", "move"), ("reshape", "alias"), ("reduce_sum", "reduce"),
      ("softmax", "row"), ("layer_norm", "row"), ("gelu", "map"), ("matmul", "contract"),
-     ("conv", "contract"), ("max_pool", "window"), ("concat", "kernels"), ("top_k", "kernels"),
+     ("conv", "contract"), ("max_pool", "window"), ("concat", "kernels"), ("place", "kernels"),
+     ("grid_sample", "move"),
      ("constant", "constant"), ("lstm", "other"), ("attention", "other"), ("zip_map", "other")],
 )  # fmt: skip
 def test_kinds(name, kind):
@@ -88,7 +89,8 @@ EXAMPLES = {
     "conv": example("conv", "f32[1,2,5,5]", "f32[3,2,3,3]", **CONV),
     "max_pool": example("max_pool", "f32[1,2,6,6]", **POOL),
     "concat": example("concat", "f32[4]", "f32[5]", axis=0),
-    "top_k": example("top_k", "f32[4]", k=2, axis=0),
+    "place": example("place", "f32[4]", "i32[4]", k=2, axis=0),
+    "grid_sample": example("grid_sample", "f32[1,2,5,5]", "f32[1,3,3,2]"),
     "constant": constant_node,
     "lstm": example("lstm", "f32[5,2,3]", "f32[1,16,3]", "f32[1,16,4]", hidden_size=4),
     "attention": example("attention", *["f32[1,2,3,4]"] * 3, scale=1.0),
@@ -145,6 +147,12 @@ def test_dear_work_is_not_done_again_for_each_element_of_a_larger_reader():
 def test_a_gather_reads_its_table_from_memory():
     kept(lambda b, x, i: b.gather(b.exp(x), i, axis=0), ["f32[80,80]", "i64[5]"],
          "gather reads it at computed places")  # fmt: skip
+
+
+def test_a_composite_that_gathers_reads_its_table_from_memory():
+    types = ["f32[1,2,9,9]", "f32[1,3,3,2]"]
+    kept(lambda b, x, g: b.grid_sample(b.exp(x), g), types,
+         "grid_sample reads it at computed places")  # fmt: skip
     one_kernel(lambda b, x, i: b.gather(x, i + i, axis=0), "f32[80,80]", "i64[5]")
 
 

@@ -24,8 +24,8 @@ from .onnx_models import graph_of, model, rand, run
 def test_everything_unreadable_is_listed_once():
     proto = model(
         """
-        a = Det(x)
-        b = Det(x)
+        a = com.acme.Whirl(x)
+        b = com.acme.Whirl(x)
         t = com.acme.Swirl(x)
         u = Relu(t)
         v = Add(x, w)
@@ -38,12 +38,12 @@ def test_everything_unreadable_is_listed_once():
         read(proto)
     lines = [f.message for f in caught.value.findings]
     assert lines == [
-        "Det (opset 21) of f32[2,2], 2 times: unsupported operator",
+        "com.acme:Whirl (opset 3) of f32[2,2], 2 times: unsupported operator",
         "com.acme:Swirl (opset 3) of f32[2,2]: unsupported operator",
         "Add (opset 21) of f32[2,2], f32[3]: shapes do not broadcast",
         "Frobnicate (opset 21) of ?: opset 21 of ONNX has no such operator",
     ]
-    assert caught.value.findings[0].where == "Det#0, Det#1"
+    assert caught.value.findings[0].where == "Whirl#0, Whirl#1"
     assert "5 problems" in caught.value.message
 
 

@@ -233,8 +233,13 @@ def test_an_input_whose_size_was_open_may_be_too_large():
 
 
 def test_what_else_is_wrong_is_said_at_once():
+    proto = model(
+        "r = Reshape(x, shape) y = com.acme.Whirl(r)",
+        inputs="float[2,6] x, int64[2] shape",
+        extra=', "com.acme": 3',
+    )
     with pytest.raises(UnsupportedError, match="unsupported operator"):
-        compiled("r = Reshape(x, shape) y = Det(r)", "float[2,6] x, int64[2] shape")
+        tessel.compile(proto, target="numpy")
 
 
 # -- graphs and packages --------------------------------------------------------------------

@@ -49,7 +49,9 @@ def kind_of(node: Node) -> str:
             return "kernels"
         case Expand() if is_pullable(op, node):
             inner = {kind_of(n) for n in expansion(node).nodes}
-            return "row" if inner & {"reduce", "row"} else "map"
+            if inner & {"reduce", "row"}:
+                return "row"
+            return "move" if reads_places(node) else "map"
     return "other"
 
 
@@ -73,6 +75,13 @@ def is_border(node: Node) -> bool:
         and node.attrs["mode"] == "constant"
         and all(p >= 0 for p in node.attrs["pads"])
     )
+
+
+def reads_places(node: Node) -> bool:
+    """Whether operand 0 is read at places that are data, so that it must be in memory."""
+    if isinstance(node.op.loops, Expand):
+        return any(n.op.name.startswith("gather") for n in expansion(node).nodes)
+    return node.op.name.startswith(("gather", "scatter", "merge_rank"))
 
 
 def stores_whole(node: Node) -> bool:
@@ -194,7 +203,7 @@ class _Planner:
             if node.op.name in ("transpose", "reshape", "slice", "split") or _is_weight_side(node):
                 return None
             return f"{again} reads it more than once"
-        if reader.op.name.startswith(("gather", "scatter", "top_k")) and position == 0:
+        if position == 0 and reads_places(reader):
             return f"{reader.op.name} reads it at computed places"
         once = self.kinds[reader] in PIECES and stores_whole(reader)
         if kind == "map" and not once and _is_expensive(node) and _grows(value, reader):

@@ -1,10 +1,9 @@
-"""Ops along one axis: arg_max, arg_min and the running sum."""
+"""Where along an axis the extreme lies: arg_max, arg_min."""
 
 import numpy as np
 
 from ..loops import expr as s
-from ..types import normalize_axis
-from .common import FLOAT_SAMPLES, array, case, floats, ints, reference
+from .common import array, case, floats, ints
 from .reduce import kept_shape, reduced
 from .registry import Attr, NotDifferentiable, Pull, register
 
@@ -89,71 +88,3 @@ for _name, _doc, _ref, _combiner in [
         samples=_arg_samples,
         family="reduce",
     )
-
-
-# -- cumsum ------------------------------------------------------------------------------------
-
-
-def _cumsum_shape(x, axis, exclusive, reverse):
-    normalize_axis(axis, x.rank)
-    return x.shape
-
-
-def _cumsum_ref(x, axis, exclusive, reverse):
-    x = np.flip(x, axis) if reverse else x
-    y = np.cumsum(x, axis=axis, dtype=x.dtype)
-    if exclusive:
-        y = np.roll(y, 1, axis)
-        y[(slice(None),) * (axis % x.ndim) + (slice(0, 1),)] = 0
-    return np.flip(y, axis) if reverse else y
-
-
-def _cumsum(out, x, *, axis, exclusive, reverse):
-    axis = normalize_axis(axis, len(x.shape))
-
-    def at(*i):
-        def term(k):
-            low, high = (i[axis], k) if reverse else (k, i[axis])
-            here = low < high if exclusive else low <= high
-            value = s.cast(x[(*i[:axis], k, *i[axis + 1 :])], x.dtype.compute)
-            return s.select(here, value, 0)
-
-        return s.reduce_sum([x.shape[axis]], term)
-
-    return at
-
-
-def _cumsum_gradient(c, g):
-    """Who adds x[k] is everyone after k: the same sum from the other end."""
-    return (c.b.cumsum(g, **(c.attrs | {"reverse": not c.attrs["reverse"]})),)
-
-
-def _cumsum_samples():
-    for exclusive in (False, True):
-        for reverse in (False, True):
-            yield case(floats((3, 5)), axis=1, exclusive=exclusive, reverse=reverse)
-            yield case(ints((4, 3)), axis=0, exclusive=exclusive, reverse=reverse)
-    for dtype in FLOAT_SAMPLES:
-        yield case(floats((2, 7, 3), 1, 0, 1, dtype), axis=-2)
-    yield case(floats((0, 3)), axis=0)
-    yield case(floats((1,)), axis=0, exclusive=True)
-
-
-register(
-    "cumsum",
-    "x: T -> T",
-    "The running sum along `axis`; `exclusive` leaves out the element itself, `reverse` starts at "
-    "the end.",
-    T="numeric",
-    shape=_cumsum_shape,
-    attrs={
-        "axis": Attr("int"),
-        "exclusive": Attr("bool", False),
-        "reverse": Attr("bool", False),
-    },
-    ref=reference(_cumsum_ref),
-    grad=_cumsum_gradient,
-    loops=Pull(_cumsum),
-    samples=_cumsum_samples,
-    family="reduce",
-)

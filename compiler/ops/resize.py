@@ -8,70 +8,35 @@ index simplifier understands, and ties round the same way everywhere.
     pytorch_half_pixel    the same, but 0 where the output has one element
     half_pixel_symmetric  half_pixel, centred when the output size was rounded
     asymmetric            i / scale
-    align_corners         i * (size - 1) / (out - 1)
+    align_corners         i * (size - 1) / (size * scale - 1)
     tf_crop_and_resize    align_corners inside the region `roi` (relative: start…, end…)
+
+With `antialias` the filter of an axis that shrinks is stretched by 1 / scale, so that every input
+element has its part, and its weights are divided by their sum.
 """
 
 import itertools
-import math
-from fractions import Fraction
 
 import numpy as np
 
 from ..errors import TypeMismatch
 from ..loops import expr as s
-from ..types import F32, FLOATS, I8, I32, U8
+from ..types import BOOL, F32, F64, NUMERIC
 from .common import case, floats, ints, reference
 from .registry import Attr, Pull, register
+from .resize_taps import (
+    COORDINATES,
+    MODES,
+    ROUNDING,
+    Expressions,
+    axis_matrix,
+    cubic_weights,
+    filter_weight,
+    lines,
+    nearest,
+    stretched,
+)
 from .windows import accumulator
-
-MODES = ("nearest", "linear", "cubic")
-COORDINATES = ("half_pixel", "pytorch_half_pixel", "half_pixel_symmetric", "asymmetric",
-               "align_corners", "tf_crop_and_resize")  # fmt: skip
-ROUNDING = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
-
-
-def fraction(x: float) -> Fraction:
-    """The simple fraction that a scale such as f32 0.33333334 was meant to be."""
-    simple = Fraction(x).limit_denominator(10_000)
-    return simple if abs(float(simple) - x) <= 1e-6 * abs(x) else Fraction(x)
-
-
-def line(size: int, out: int, scale, mode: str, start=0.0, end=1.0) -> tuple[int, int, int]:
-    """(a, b, c): output i reads the source at (a*i + b) / c."""
-    scale = fraction(scale) if scale is not None else Fraction(out, max(size, 1))
-    slope, offset = 1 / scale if scale else Fraction(0), Fraction(0)
-    half = Fraction(1, 2)
-    match mode:
-        case "half_pixel":
-            offset = half * slope - half
-        case "pytorch_half_pixel":
-            offset = half * slope - half
-            if out == 1:
-                slope = offset = Fraction(0)
-        case "half_pixel_symmetric":
-            centre = Fraction(size, 2) * (1 - Fraction(out) / (scale * size))
-            offset = centre + half * slope - half
-        case "align_corners":
-            slope = Fraction(size - 1, out - 1) if out > 1 else Fraction(0)
-        case "tf_crop_and_resize":
-            first, last = fraction(start) * (size - 1), fraction(end) * (size - 1)
-            slope = (last - first) / (out - 1) if out > 1 else Fraction(0)
-            offset = first if out > 1 else (first + last) / 2
-    c = math.lcm(slope.denominator, offset.denominator)
-    return int(slope * c), int(offset * c), c
-
-
-def lines(shape, sizes, scales, coordinate_mode, roi) -> dict[int, tuple[int, int, int]]:
-    """The line of each axis that changes."""
-    n, result = len(shape), {}
-    for axis, (size, out) in enumerate(zip(shape, sizes)):
-        scale = scales[axis] if scales else None
-        start, end = (roi[axis], roi[n + axis]) if roi else (0.0, 1.0)
-        a, b, c = line(size, out, scale, coordinate_mode, start, end)
-        if (a, b) != (c, 0) or size != out:
-            result[axis] = (a, b, c)
-    return result
 
 
 def resize_shape(x, *, sizes, mode, coordinate_mode, nearest_mode, scales, roi, **_):
@@ -87,67 +52,33 @@ def resize_shape(x, *, sizes, mode, coordinate_mode, nearest_mode, scales, roi, 
             expected=x.rank,
             received=f"sizes={list(sizes)}, scales={list(scales)}, roi={list(roi)}",
         )
+    if x.dtype == BOOL and mode != "nearest":
+        raise TypeMismatch("bools cannot be interpolated", expected="mode nearest", received=mode)
     return sizes
-
-
-# -- taps: for numpy ints and for Expr alike -------------------------------------------------
-
-
-def nearest(number, c: int, nearest_mode: str):
-    """The index next to number / c."""
-    match nearest_mode:
-        case "floor":
-            return number // c
-        case "ceil":
-            return (number + (c - 1)) // c
-        case "round_prefer_ceil":
-            return (number * 2 + c) // (2 * c)
-    return (number * 2 + (c - 1)) // (2 * c)  # ceil(source - 1/2)
-
-
-def cubic_weights(t, a: float) -> list:
-    """Keys' cubic at the four taps around a point `t` after the second."""
-
-    def near(d):
-        return ((a + 2) * d - (a + 3)) * d * d + 1
-
-    def far(d):
-        return ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
-
-    return [far(t + 1), near(t), near(1 - t), far(2 - t)]
 
 
 # -- numpy ---------------------------------------------------------------------------------
 
 
-def axis_matrix(size, out, abc, mode, nearest_mode, cubic_coeff, exclude_outside) -> np.ndarray:
-    """[out, size]: the weight of each input element in each output element (f64)."""
-    a, b, c = abc
-    weights = np.zeros((out, size))
-    for i in range(out):
-        number = a * i + b
-        low, t = number // c, (number % c) / c
-        if mode == "nearest":
-            taps = [(nearest(number, c, nearest_mode), 1.0)]
-        elif mode == "linear":
-            taps = [(low, 1 - t), (low + 1, t)]
-        else:
-            taps = list(zip(range(low - 1, low + 3), cubic_weights(t, cubic_coeff)))
-            if exclude_outside:
-                taps = [(p, w) for p, w in taps if 0 <= p < size]
-                total = sum(w for _, w in taps)
-                taps = [(p, w / total) for p, w in taps]
-        for place, weight in taps:
-            weights[i, min(max(place, 0), size - 1)] += weight
-    return weights
-
-
 def _matrices(shape, a):
     places = lines(shape, a["sizes"], a["scales"], a["coordinate_mode"], a["roi"])
     names = ("mode", "nearest_mode", "cubic_coeff", "exclude_outside")
+    filters = _filters(places, shape, a["sizes"], a["scales"], a["mode"], a["antialias"])
     return {
-        axis: axis_matrix(shape[axis], a["sizes"][axis], abc, **{k: a[k] for k in names})
+        axis: axis_matrix(
+            shape[axis], a["sizes"][axis], abc, **{k: a[k] for k in names}, antialias=filters[axis]
+        )
         for axis, abc in places.items()
+    }
+
+
+def _filters(places, shape, sizes, scales, mode, antialias) -> dict:
+    """The antialiasing filter of each axis in `places`; None where there is none."""
+    return {
+        axis: stretched(mode, shape[axis], sizes[axis], scales[axis] if scales else None)
+        if antialias and mode != "nearest"
+        else None
+        for axis in places
     }
 
 
@@ -172,6 +103,9 @@ def resize_ref(x, **a):
         else:
             y = np.moveaxis(np.tensordot(y.astype(np.float64), weights, (axis, 1)), -1, axis)
     y = np.where(_outside(x.shape, a), a["extrapolation_value"], y)
+    if x.dtype.kind in "iu" and a["mode"] != "nearest":
+        limits = np.iinfo(x.dtype)
+        y = np.clip(np.round(y), limits.min, limits.max)
     return y.astype(x.dtype)
 
 
@@ -217,25 +151,60 @@ def _taps(i, size, abc, acc, mode, nearest_mode, cubic_coeff, exclude_outside):
     low = number // c
     t = s.cast(number % c, acc) / float(c)
     if mode == "linear":
-        return [(inside(low), 1.0 - t), (inside(low + 1), t)]
-    places = [low - 1, low, low + 1, low + 2]
-    weights = cubic_weights(t, cubic_coeff)
+        places, weights = [low, low + 1], [1.0 - t, t]
+    else:
+        places = [low - 1, low, low + 1, low + 2]
+        weights = cubic_weights(t, cubic_coeff)
     if exclude_outside:
         zero = s.const(0, acc)
         weights = [s.select((p >= 0) & (p < size), w, zero) for p, w in zip(places, weights)]
-        total = weights[0] + weights[1] + weights[2] + weights[3]
+        total = sum(weights[1:], weights[0])
         weights = [w / total for w in weights]
     return [(inside(p), w) for p, w in zip(places, weights)]
 
 
-def _resize(out, x, *, sizes, mode, coordinate_mode, nearest_mode, scales, roi, cubic_coeff,
-            exclude_outside, extrapolation_value):  # fmt: skip
-    places = lines(x.shape, sizes, scales, coordinate_mode, roi)
-    acc = x.dtype if mode == "nearest" else (
-        accumulator(x.dtype) if x.dtype.is_float else F32
-    )  # fmt: skip
+def _filtered(x, i, places, filters, acc, mode, cubic_coeff, exclude_outside):
+    """The sum over the taps of antialiasing filters, divided by that of their weights."""
 
-    def at(*i):
+    def weight(d, k):
+        a, b, c = places[d]
+        scale, steps = filters[d]
+        number = i[d] * a + b
+        t = s.cast(number % c, acc) / float(c)
+        distance = s.abs(s.cast(k + steps.start, acc) - t) * float(scale)
+        w = filter_weight(Expressions, mode, distance, cubic_coeff)
+        if exclude_outside:
+            at = number // c + k + steps.start
+            w = s.select((at >= 0) & (at < x.shape[d]), w, s.const(0, acc))
+        return w
+
+    def term(*k):
+        at, product = list(i), None
+        for d, tap in zip(places, k):
+            a, b, c = places[d]
+            place = (i[d] * a + b) // c + tap + filters[d][1].start
+            at[d] = s.minimum(s.maximum(place, 0), x.shape[d] - 1)
+            w = weight(d, tap)
+            product = w if product is None else product * w
+        return s.cast(x[tuple(at)], acc) * product
+
+    total = s.reduce_sum([len(filters[d][1]) for d in places], term)
+    for d in places:
+        total = total / s.reduce_sum([len(filters[d][1])], lambda k, d=d: weight(d, k))
+    return total
+
+
+def _resize(out, x, *, sizes, mode, coordinate_mode, nearest_mode, scales, roi, cubic_coeff,
+            exclude_outside, extrapolation_value, antialias):  # fmt: skip
+    places = lines(x.shape, sizes, scales, coordinate_mode, roi)
+    filters = _filters(places, x.shape, sizes, scales, mode, antialias)
+    whole = x.dtype.is_int and mode != "nearest"
+    wide = F64 if x.dtype.bits > 16 else F32
+    acc = x.dtype if mode == "nearest" else wide if whole else accumulator(x.dtype)
+
+    def interpolated(*i):
+        if places and antialias and mode != "nearest":
+            return _filtered(x, i, places, filters, acc, mode, cubic_coeff, exclude_outside)
         taps = [
             _taps(i[d], x.shape[d], places[d], acc, mode, nearest_mode, cubic_coeff,
                   exclude_outside)
@@ -248,15 +217,26 @@ def _resize(out, x, *, sizes, mode, coordinate_mode, nearest_mode, scales, roi, 
             for _, weight in combination:
                 value = value if weight is None else value * weight
             total = value if total is None else total + value
+        return total
+
+    def at(*i):
+        total = interpolated(*i)
         if coordinate_mode == "tf_crop_and_resize":
             inside = s.const(True, "bool")
             for d, (a, b, c) in places.items():
                 number = i[d] * a + b
                 inside = inside & (number >= 0) & (number <= (x.shape[d] - 1) * c)
             total = s.select(inside, total, s.const(extrapolation_value, acc))
-        return total
+        return _nearest_int(total, x.dtype) if whole else total
 
     return at
+
+
+def _nearest_int(value, dtype):
+    """Rounded, within the limits of an integer type."""
+    low = -(1 << dtype.bits - 1) if dtype.kind == "i" else 0
+    high = low + (1 << dtype.bits) - 1
+    return s.minimum(s.maximum(s.round(value), float(low)), float(high))
 
 
 def _samples():
@@ -276,7 +256,19 @@ def _samples():
     yield case(floats((1, 1, 4, 4)), sizes=(1, 1, 3, 3), mode="linear",
                coordinate_mode="tf_crop_and_resize", roi=(0, 0, 0.4, 0.6, 1, 1, 1.2, 0.9),
                extrapolation_value=10.0)  # fmt: skip
+    yield case(floats((1, 4, 4)), sizes=(1, 7, 6), mode="linear", exclude_outside=True)
     yield case(ints((1, 1, 3), dtype="u8"), sizes=(1, 1, 6))
+    yield case(ints((1, 1, 5), 1, 0, 255, dtype="u8"), sizes=(1, 1, 7), mode="cubic")
+    yield case(ints((1, 1, 4)), sizes=(1, 1, 9), mode="linear")
+    yield case(floats((1, 1, 5, 5)), sizes=(1, 1, 3, 4), scales=(1, 1, 0.7, 0.9), mode="linear",
+               coordinate_mode="align_corners")  # fmt: skip
+    for mode in ("linear", "cubic"):
+        for sizes in ((1, 2, 3, 2), (1, 2, 9, 3)):
+            yield case(floats((1, 2, 7, 8)), sizes=sizes, mode=mode, antialias=True)
+        yield case(floats((1, 1, 9)), sizes=(1, 1, 4), scales=(1, 1, 0.5), mode=mode,
+                   antialias=True, exclude_outside=True)  # fmt: skip
+    yield case(ints((1, 1, 9), 1, 0, 255, dtype="u8"), sizes=(1, 1, 4), mode="linear",
+               antialias=True)  # fmt: skip
     yield case(floats((1, 1, 3), dtype="f16"), sizes=(1, 1, 6), mode="linear")
 
 
@@ -285,7 +277,8 @@ register(
     "x: T -> T",
     """x interpolated to `sizes`.
 
-    `scales` (one per axis, or none) are used for the coordinates in place of size ratios.
+    `scales` (one per axis, or none) are used for the coordinates in place of size ratios. Integers
+    are interpolated in floats and rounded.
     """,
     attrs={
         "sizes": Attr("dims"),
@@ -297,6 +290,7 @@ register(
         "cubic_coeff": Attr("float", -0.75),
         "exclude_outside": Attr("bool", False),
         "extrapolation_value": Attr("float", 0.0),
+        "antialias": Attr("bool", False, "stretch the filters of axes that shrink"),
     },
     shape=resize_shape,
     ref=reference(resize_ref),
@@ -304,5 +298,5 @@ register(
     loops=Pull(_resize),
     samples=_samples,
     family="move",
-    T=FLOATS | {U8, I8, I32},
+    T=NUMERIC | {BOOL},
 )

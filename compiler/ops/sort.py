@@ -1,12 +1,23 @@
-"""Order and choice: top_k, one_hot."""
+"""Order and choice: top_k, one_hot.
+
+An element's place in the order is its rank: how many others come before it.
+
+    rank         on a short axis, by comparing each element with all others
+    merge_rank   where two sorted runs become one, by binary search in the other run
+    place        elements put where their ranks say
+    top_k        short axes: rank and place. Few of many: the best of each block, then the best of
+                 those. Many of many: blocks in order, then runs merged, twice as long each time
+"""
+
+import math
 
 import numpy as np
 
 from ..errors import TypeMismatch
 from ..loops import expr as s
-from ..types import I64, NUMERIC, normalize_axis
-from .common import array, case, ints, spaced
-from .registry import Attr, Kernels, Pull, register
+from ..types import I32, I64, NUMERIC, dtype_of, normalize_axis
+from .common import array, case, floats, ints, spaced
+from .registry import Attr, Expand, Kernels, NotDifferentiable, Pull, register
 
 
 def top_k_shape(x, *, k, axis, **_):
@@ -19,54 +30,14 @@ def top_k_shape(x, *, k, axis, **_):
 
 def top_k_ref(x, *, k, axis, largest, sorted):
     """By a stable sort; NaN is larger than every number, as in numpy's sort."""
-    keys = np.flip(x, axis) if largest else x
+    d = dtype_of(x)
+    keys = x.astype(d.compute.numpy if d.is_float else x.dtype)
+    keys = np.flip(keys, axis) if largest else keys
     order = np.argsort(keys, axis, kind="stable")
     if largest:
         order = x.shape[axis] - 1 - np.flip(order, axis)
     order = np.take(order, range(k), axis).astype(np.int64)
     return np.take_along_axis(x, order, axis), order
-
-
-def _top_k(kernels, out, x, *, k, axis, largest, sorted):
-    """The place of an element is its rank: how many others come before it.
-
-    x[j] comes before x[i] if it is larger, or equal and j < i.
-    """
-    axis = normalize_axis(axis, len(x.shape))
-    size = x.shape[axis]
-
-    def place(*i):
-        def value(at):
-            v = x[(*i[:axis], at, *i[axis + 1 :])]
-            return s.cast(v, v.dtype.compute)
-
-        mine = value(i[axis])
-
-        def before(j):
-            other = value(j)
-            ahead = other > mine if largest else other < mine
-            level = s.eq(other, mine)
-            if x.dtype.is_float:
-                nan, other_nan = s.isnan(mine), s.isnan(other)
-                ahead = ahead | (other_nan & ~nan if largest else nan & ~other_nan)
-                level = level | (nan & other_nan)
-            return s.cast(ahead | (level & (j < i[axis])), I64)
-
-        rank = s.reduce("sum", [size], before, I64)
-        # Inside memory also where the store is masked out.
-        at = (*i[:axis], s.minimum(rank, max(k - 1, 0)), *i[axis + 1 :])
-        return at, rank < k
-
-    def values(*i):
-        at, where = place(*i)
-        return at, x[i], where
-
-    def indices(*i):
-        at, where = place(*i)
-        return at, i[axis], where
-
-    kernels.store(x.shape, values, output=0)
-    kernels.store(x.shape, indices, output=1)
 
 
 def top_k_grad(c, dvalues, _):
@@ -75,6 +46,253 @@ def top_k_grad(c, dvalues, _):
     return [
         c.b.scatter_elements(zeros, c.outputs[1], dvalues, axis=c.attrs["axis"], reduction="add")
     ]
+
+
+# -- ranks ---------------------------------------------------------------------------------------
+
+
+def _ahead(x, y, largest: bool):
+    """Does x come before y? NaN is larger than every number and equal to itself."""
+    if not x.dtype.is_float:
+        return x > y if largest else x < y
+    if largest:
+        return ~(x <= y) & ~s.isnan(y)
+    return ~(y <= x) & ~s.isnan(x)
+
+
+def _compared(x):
+    return lambda *i: s.cast(x[i], x.dtype.compute)
+
+
+def _rank(out, x, *, axis, largest):
+    axis, read = normalize_axis(axis, len(x.shape)), _compared(x)
+
+    def at(*i):
+        mine = read(*i)
+
+        def before(j):
+            other = read(*i[:axis], j, *i[axis + 1 :])
+            earlier = ~_ahead(mine, other, largest)  # equals count where they come first
+            return s.cast(s.select(j < i[axis], earlier, _ahead(other, mine, largest)), I32)
+
+        return s.reduce("sum", [x.shape[axis]], before, I32)
+
+    return at
+
+
+def rank_ref(x, *, axis, largest):
+    _, order = top_k_ref(x, k=x.shape[axis], axis=axis, largest=largest, sorted=True)
+    return np.argsort(order, axis, kind="stable").astype(np.int32)
+
+
+STEP = NotDifferentiable("a rank is piecewise constant", zero=True)
+
+register(
+    "rank",
+    "x: T -> i32",
+    "How many elements on `axis` come before each one; of equals the first comes first.",
+    attrs={"axis": Attr("int", -1), "largest": Attr("bool", True)},
+    shape=lambda x, *, axis, largest: (normalize_axis(axis, x.rank), x.shape)[1],
+    ref=rank_ref,
+    grad=STEP,
+    loops=Pull(_rank),
+    samples=lambda: [
+        case(spaced((3, 5))),
+        case(ints((4, 3), low=-2, high=2), axis=0, largest=False),
+        case(array([2.0, np.nan, 1.0, 2.0, np.nan, np.inf])),
+        case(array([2.0, np.nan, 1.0, 2.0, np.nan, np.inf], "bf16"), largest=False),
+    ],
+    family="pool",
+    T=NUMERIC,
+)
+
+
+def merge_rank_shape(x, *, largest):
+    size = x.shape[2] if x.rank == 3 else None
+    if not isinstance(size, int) or size < 1 or size & (size - 1) or x.shape[1] % 2:
+        raise TypeMismatch(
+            "merge_rank takes [M,R,L]: an even number of runs, their length a power of two",
+            received=x,
+        )
+    return x.shape
+
+
+def _merge_rank(out, x, *, largest):
+    size, read = x.shape[2], _compared(x)
+
+    def at(m, run, i):
+        mine, second = read(m, run, i), s.eq(run % 2, 1)
+        other = run + 1 - (run % 2) * 2
+
+        def before(place):
+            """Of equals those of the first run come first."""
+            there = read(m, other, place)
+            return s.select(second, ~_ahead(mine, there, largest), _ahead(there, mine, largest))
+
+        count, step = s.const(0), size // 2
+        while step:
+            found = before(s.minimum(count + (step - 1), size - 1))
+            count = s.select(found, count + step, count)
+            step //= 2
+        last = before(s.minimum(count, size - 1))
+        return s.cast(s.select(last & (count < size), count + 1, count) + i, I32)
+
+    return at
+
+
+def merge_rank_ref(x, *, largest):
+    m, runs, size = x.shape
+    pairs = rank_ref(x.reshape(m, runs // 2, 2 * size), axis=-1, largest=largest)
+    return pairs.reshape(x.shape)
+
+
+def _runs(x, largest):
+    return case(top_k_ref(x, k=x.shape[-1], axis=-1, largest=largest, sorted=True)[0],
+                largest=largest)  # fmt: skip
+
+
+register(
+    "merge_rank",
+    "x: T -> i32",
+    "Runs [M,R,L] in order: each element's place in the run that its own and the next make.",
+    attrs={"largest": Attr("bool", True)},
+    shape=merge_rank_shape,
+    ref=merge_rank_ref,
+    grad=STEP,
+    loops=Pull(_merge_rank),
+    samples=lambda: [
+        *(_runs(ints((2, 4, n), n, -9, 9, "f32"), n > 2) for n in (1, 2, 8)),
+        _runs(_with_nan(ints((64,), 1, -9, 9, "f32")).reshape(2, 2, 16), True),
+        _runs(_with_nan(ints((64,), 1, -9, 9, "f16")).reshape(2, 2, 16), False),
+    ],
+    family="move",
+    T=NUMERIC,
+)
+
+
+def _place(kernels, out, x, rank, *, axis, k):
+    axis = normalize_axis(axis, len(x.shape))
+
+    def value(*i):
+        at = s.cast(rank[i], I64)
+        # Inside memory also where the store is masked out.
+        near = s.minimum(s.maximum(at, 0), max(k - 1, 0))
+        return (*i[:axis], near, *i[axis + 1 :]), x[i], at < k
+
+    kernels.store(x.shape, value)
+
+
+def place_shape(x, rank, *, axis, k):
+    axis = normalize_axis(axis, x.rank)
+    if x.shape != rank.shape:
+        raise TypeMismatch("place needs a rank for each element", expected=x.shape, received=rank)
+    return (*x.shape[:axis], k, *x.shape[axis + 1 :])
+
+
+def place_ref(x, rank, *, axis, k):
+    y = np.empty_like(x)
+    np.put_along_axis(y, rank.astype(np.int64), x, axis)
+    return np.take(y, range(k), axis)
+
+
+register(
+    "place",
+    "x: T, rank: i32 -> T",
+    "out[rank[i]] = x[i] on `axis`, for ranks below k. The ranks are a permutation.",
+    attrs={"axis": Attr("int", -1), "k": Attr("dim")},
+    shape=place_shape,
+    ref=place_ref,
+    grad=lambda c, dy: (
+        _unplaced(c.b, dy, c.inputs[1], c.inputs[0].shape, c.attrs["axis"]),
+        None,
+    ),
+    loops=Kernels(_place),
+    samples=lambda: [
+        case(floats((2, 3)), array([[2, 0, 1], [0, 1, 2]], "i32"), k=2),
+        case(ints((3, 2)), array([[1, 1], [0, 2], [2, 0]], "i32"), k=3, axis=0),
+    ],
+    family="sort",
+    T="any",
+)
+
+
+def _unplaced(b, dy, rank, shape, axis):
+    """dy[rank[i]], and 0 for what was left out."""
+    axis = normalize_axis(axis, len(shape))
+    pads = [0] * (2 * len(shape))
+    pads[len(shape) + axis] = shape[axis] - dy.shape[axis]
+    return b.gather_elements(b.pad(dy, pads=tuple(pads)), rank, axis=axis)
+
+
+# -- top_k ---------------------------------------------------------------------------------------
+
+SHORT = 512  # axes up to here are ranked
+FEW = 128  # so many of a longer axis are chosen block by block
+
+
+def _top_k(b, x, *, k, axis, largest, sorted):
+    axis = normalize_axis(axis, x.rank)
+    n = x.shape[axis]
+    if not (isinstance(n, int) and isinstance(k, int)) or n <= SHORT or k == 0:
+        return _ranked(b, x, axis, k, largest)
+    order = [*range(axis), *range(axis + 1, x.rank), axis]
+    rows = x.transpose(order)
+    lead = rows.shape[:-1]
+    rows = rows.reshape(math.prod(lead), n)
+    found = (_of_blocks if k <= FEW else _merged)(b, rows, k, largest)
+    back = np.argsort(order).tolist()
+    return tuple(y.reshape(*lead, k).transpose(back) for y in found)
+
+
+def _ranked(b, x, axis: int, k, largest: bool):
+    rank = b.rank(x, axis=axis, largest=largest)
+    places = b.iota(shape=x.shape, axis=axis, dtype=I64)
+    return tuple(b.place(v, rank, axis=axis, k=k) for v in (x, places))
+
+
+def _filled(b, x, size: int, largest: bool):
+    """[M, n] with elements appended that come last."""
+    n, d = x.shape[1], x.dtype
+    if d.is_float:
+        last = -np.inf if largest else np.nan
+    else:
+        low = -(1 << d.bits - 1) if d.kind == "i" else 0
+        last = low if largest else low + (1 << d.bits) - 1
+    return x if n == size else b.pad(x, b.scalar(last, d), pads=(0, 0, 0, size - n))
+
+
+def _of_blocks(b, x, k: int, largest: bool):
+    """The k best of each block, in the order of the blocks, so that of equals the first stays."""
+    m, n = x.shape
+    if n <= SHORT:
+        return _ranked(b, x, 1, k, largest)
+    size = max(64, 1 << (2 * k - 1).bit_length())
+    count = -(-n // size)
+    blocks = _filled(b, x, count * size, largest).reshape(m, count, size)
+    values, places = _ranked(b, blocks, 2, k, largest)
+    places = places + b.iota(shape=(1, count, 1), axis=1, dtype=I64) * size
+    values, chosen = _of_blocks(b, values.reshape(m, count * k), k, largest)
+    return values, b.gather_elements(places.reshape(m, count * k), chosen, axis=1)
+
+
+def _merged(b, x, k: int, largest: bool):
+    """Blocks of 64 in order, then runs merged by twos."""
+    m, n = x.shape
+    size, run = 1 << (n - 1).bit_length(), 64
+    values = _filled(b, x, size, largest).reshape(m, size // run, run)
+    values, places = _ranked(b, values, 2, run, largest)
+    places = places + b.iota(shape=(1, size // run, 1), axis=1, dtype=I64) * run
+    while run < size:
+        rank = b.merge_rank(values, largest=largest)
+        run *= 2
+        rank, values, places = (t.reshape(m, size // run, run) for t in (rank, values, places))
+        values, places = (b.place(t, rank, axis=2, k=run) for t in (values, places))
+    values, places = (t.reshape(m, size) for t in (values, places))
+    return tuple(t if k == size else t[:, :k] for t in (values, places))
+
+
+def _with_nan(x):
+    return np.where(np.arange(x.size) % 2, x, np.nan).astype(x.dtype)
 
 
 register(
@@ -94,7 +312,7 @@ register(
     shape=top_k_shape,
     ref=top_k_ref,
     grad=top_k_grad,
-    loops=Kernels(_top_k),
+    loops=Expand(_top_k),
     samples=lambda: [
         case(spaced((3, 5)), k=2),
         case(spaced((4, 3)), k=3, axis=0, largest=False),
@@ -104,6 +322,12 @@ register(
         case(ints((2, 6), low=-3, high=3), k=6),
         case(ints((4,), high=200, dtype="u8"), k=1),
         case(spaced((2, 4), dtype="f16"), k=2),
+        case(ints((2, 1100), low=-3, high=3), k=5),
+        case(ints((3000, 2), 1, -99, 99, "f32"), k=40, axis=0, largest=False, grad=False),
+        case(_with_nan(ints((1100,), 2, -99, 99, "f32")), k=300, grad=False),
+        case(_with_nan(ints((1100,), 2, -99, 99, "f32")), k=1100, largest=False, grad=False),
+        case(_with_nan(ints((1100,), 2, -99, 99, "f32")), k=20, largest=False, grad=False),
+        case(ints((2, 1030), 3, 0, 255, "u8"), k=1030),
     ],
     family="sort",
     T=NUMERIC,

@@ -18,8 +18,8 @@ from ..ops import registry
 from ..types import TensorType
 
 LARGEST = 16 << 20  # bytes of a result much larger than its operands
-LARGEST_COPY = 64 << 10  # the same for ops that only repeat their operand
-_REPEATS = ("expand", "tile", "iota")
+LARGEST_COPY = 64 << 10  # the same for ops that make any number of elements out of one
+_REPEATS = ("expand", "tile", "iota", "random_bits", "random_uniform", "random_normal")
 _KEPT = ("constant", "dequantize_linear")
 
 

@@ -308,7 +308,9 @@ AGNOSTIC: dict[str, Callable[[_Walk, Node], bool]] = {
     "concat": _Walk.concat,
     "pad": _Walk.pad,
     "qlinear_add": _Walk.quantized_add,
-    **dict.fromkeys(("softmax", "log_softmax", "hardmax", "split", "cumsum"), _Walk.along_axis),
+    **dict.fromkeys(
+        ("softmax", "log_softmax", "hardmax", "split", "cumsum", "cumprod"), _Walk.along_axis
+    ),
     **dict.fromkeys(("quantize_linear", "dequantize_linear"), _Walk.along_axis),
     **dict.fromkeys(("slice", "reverse"), _Walk.along_axes),
     **dict.fromkeys(("expand", "tile", "resize"), _Walk.per_axis),

@@ -2,6 +2,7 @@
 
 import math
 
+from ...compiler.types import I32, U32
 from .call import Call
 from .functions import inline_standard
 
@@ -26,7 +27,11 @@ def gemm(c: Call):
 
 
 def einsum(c: Call):
-    return c.b.emit("einsum", *c.tensors, equation=c.attr("equation"))
+    """Sums of 8 and 16 bits are kept in 32 bits, and wrap at the end."""
+    tensors, dtype = c.tensors, c.x(0).dtype
+    if dtype.is_int and dtype.bits < 32:
+        tensors = [t.cast(I32 if dtype.kind == "i" else U32) for t in tensors]
+    return c.b.emit("einsum", *tensors, equation=c.attr("equation")).cast(dtype)
 
 
 def attention(c: Call):
@@ -53,4 +58,8 @@ def attention(c: Call):
     )
 
 
-TABLE = {"MatMul": matmul, "Gemm": gemm, "Einsum": einsum, "Attention": attention}
+def det(c: Call):
+    return c.b.emit("det", c.x(0))
+
+
+TABLE = {"MatMul": matmul, "Gemm": gemm, "Einsum": einsum, "Attention": attention, "Det": det}

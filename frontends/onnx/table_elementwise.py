@@ -1,7 +1,7 @@
 """Elementwise operators: unary, binary (with the broadcasting of opset < 7), n-ary, choices."""
 
 from ...compiler.builder import Tensor
-from ...compiler.types import BOOL, DTYPES, DType
+from ...compiler.types import DTYPES, F64, DType
 from .call import Call
 from .proto import dtype_of_element
 from .values import Known
@@ -107,23 +107,6 @@ def cast_like(c: Call):
     return _cast(c, c.x(0), c.x(1).dtype)
 
 
-def dropout(c: Call):
-    """Inference: the identity and a mask of ones."""
-    c.ignore("is_test", "ratio", "seed")
-    x = c.x(0)
-    if c.version >= 12 and c[2] is not None:
-        training = c.known(2)
-        if training is None:
-            raise c.must_be_known(2, "training_mode")
-        rate = c.floats(1, "ratio") or [0.5]
-        if bool(training.reshape(())) and rate[0] != 0:
-            raise c.unsupported("Dropout in training mode draws random numbers")
-    if not c.wants(1):
-        return x
-    dtype = BOOL if c.version >= 10 else x.dtype
-    return x, c.b.emit("expand", c.scalar(1, dtype), shape=x.shape)
-
-
 def isinf(c: Call):
     x = c.x(0)
     negative, positive = c.attr("detect_negative", 1), c.attr("detect_positive", 1)
@@ -155,6 +138,14 @@ def prelu(c: Call):
     if c.version < 7 and slope.rank == 1 and x.rank > 2:
         slope = slope.reshape(slope.shape + (1,) * (x.rank - 2))
     return c.b.emit("prelu", x, slope)
+
+
+def shrink(c: Call):
+    """x + bias below -lambd, x - bias above lambd, else 0. Of ints in f64, truncated."""
+    x, bias, lambd = c.x(0), c.attr("bias", 0.0), c.attr("lambd", 0.5)
+    h = x if x.dtype.is_float else x.cast(F64)
+    above = c.b.emit("where", h > lambd, h - bias, c.scalar(0, h.dtype))
+    return c.b.emit("where", h < -lambd, h + bias, above).cast(x.dtype)
 
 
 def gelu(c: Call):
@@ -207,6 +198,7 @@ TABLE = {name: unary(name.lower()) for name in _UNARY.split()} | {
     "BitwiseOr": binary("bitwise_or"),
     "BitwiseXor": binary("bitwise_xor"),
     "BitShift": bit_shift,
+    "Shrink": shrink,
     "Where": where,
     "Max": nary("maximum"),
     "Min": nary("minimum"),
@@ -215,5 +207,4 @@ TABLE = {name: unary(name.lower()) for name in _UNARY.split()} | {
     "Clip": clip,
     "Cast": cast,
     "CastLike": cast_like,
-    "Dropout": dropout,
 }

@@ -212,6 +212,19 @@ def reversed_within(c: Call, x: Tensor, lengths: Tensor, batch: int, time: int) 
     return c.b.emit("gather_elements", x, index, axis=time)
 
 
+def tensor_scatter(c: Call):
+    mode = c.attr("mode", "linear")
+    c.only("mode", "linear", "circular")
+    return c.b.emit(
+        "cache_update",
+        c.x(0),
+        c.x(1),
+        c[2],
+        axis=c.attr("axis", -2),
+        circular=mode == "circular",
+    )
+
+
 TABLE = {
     "Transpose": transpose,
     "Slice": slice_,
@@ -223,6 +236,7 @@ TABLE = {
     "Scatter": scatter_elements,
     "ScatterElements": scatter_elements,
     "ScatterND": scatter_nd,
+    "TensorScatter": tensor_scatter,
     "Tile": tile,
     "Pad": pad,
     "OneHot": one_hot,

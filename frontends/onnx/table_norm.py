@@ -1,35 +1,49 @@
 """Normalisations. Statistics of lower or higher precision than the data are cast centrally."""
 
-from ...compiler.types import F32, normalize_axis
+from ...compiler.types import F32, F64, normalize_axes, normalize_axis
 from .call import Call
 from .functions import inline_standard
 
 
 def batch_norm(c: Call):
-    x, scale, bias, mean, variance = c.tensors[:5]
-    epsilon = c.attr("epsilon", 1e-5)
-    momentum = c.attr("momentum", 0.9)
+    """In training the batch's own statistics, and the running ones moved towards them.
+
+    `training_mode` says so, before opset 14 that the statistics are asked for. Without `spatial`
+    (before opset 9) they are of each element over the batch, else of each channel.
+    """
+    given = c.tensors[:5]
+    dtype, epsilon, momentum = c.x(0).dtype, c.attr("epsilon", 1e-5), c.attr("momentum", 0.9)
     c.ignore("is_test")
-    b = c.b
-    dtype = x.dtype
-    if c.version < 9 and not c.attr("spatial", 1):
-        shifted = (x - mean) * b.emit("rsqrt", variance + epsilon)
-        return shifted * scale + bias
-    if len({t.dtype for t in c.tensors}) > 1:
-        x, scale, bias, mean, variance = (t.cast(F32) for t in c.tensors[:5])
+    spatial = c.version >= 9 or bool(c.attr("spatial", 1))
+    if c.version >= 14:
+        training = bool(c.attr("training_mode", 0))
+    else:
+        training = any(c.wants(i) for i in range(1, 5))
+    if len({t.dtype for t in given}) > 1:
+        common = F64 if any(t.dtype == F64 for t in given) else F32
+        given = [t.cast(common) for t in given]
+    x, scale, bias, mean, variance = given
     statistics = []
-    if c.version >= 14 and c.attr("training_mode", 0):
-        old_mean, old_variance = mean, variance
-        axes = (0, *range(2, x.rank))
-        mean = b.emit("reduce_mean", x, axes=axes, keepdims=False)
-        centred = x - mean.reshape((mean.shape[0],) + (1,) * (x.rank - 2))
-        variance = b.emit("reduce_mean", centred * centred, axes=axes, keepdims=False)
-        statistics = [
-            (old * momentum + new * (1 - momentum)).cast(given.dtype)
-            for old, new, given in [(old_mean, mean, c.x(3)), (old_variance, variance, c.x(4))]
-        ]
-    y = b.emit("batch_norm", x, scale, bias, mean, variance, epsilon=epsilon).cast(dtype)
-    return [y, *statistics]
+    if training:
+        old = (mean, variance)
+        mean, variance = _moments(c, x, (0, *range(2, x.rank)) if spatial else (0,))
+        new = (mean.reshape(old[0].shape), variance.reshape(old[1].shape))
+        moved = [was * momentum + now * (1 - momentum) for was, now in zip(old, new)]
+        statistics = [*moved, *new] if c.version < 14 else moved
+        statistics = [t.cast(c.x(3 + i % 2).dtype) for i, t in enumerate(statistics)]
+        mean, variance = new
+    if not spatial:
+        y = (x - mean) * c.b.emit("rsqrt", variance + epsilon) * scale + bias
+    else:
+        y = c.b.emit("batch_norm", x, scale, bias, mean, variance, epsilon=epsilon)
+    return [y.cast(dtype), *statistics]
+
+
+def _moments(c: Call, x, axes):
+    """Mean and variance over axes, which stay with size 1."""
+    mean = c.b.emit("reduce_mean", x, axes=axes, keepdims=True)
+    centred = x - mean
+    return mean, c.b.emit("reduce_mean", centred * centred, axes=axes, keepdims=True)
 
 
 def instance_norm(c: Call):
@@ -62,10 +76,24 @@ def layer_norm(c: Call):
 
 
 def rms_norm(c: Call):
-    x = c.x(0)
+    """The result has the dtype of the scale, which may be another one than x's."""
+    x, scale = c.x(0), c.x(1)
     c.ignore("stash_type")
     axis = normalize_axis(c.attr("axis", -1), x.rank)
-    return c.b.emit("rms_norm", x, c[1], axis=axis, epsilon=c.attr("epsilon", 1e-5))
+    attrs = {"axis": axis, "epsilon": c.attr("epsilon", 1e-5)}
+    if x.dtype == scale.dtype:
+        return c.b.emit("rms_norm", x, scale, **attrs)
+    common = F64 if F64 in (x.dtype, scale.dtype) else F32
+    return c.b.emit("rms_norm", x.cast(common), scale.cast(common), **attrs).cast(scale.dtype)
+
+
+def mean_variance_norm(c: Call):
+    """(x - mean) / (deviation + 1e-9)"""
+    x = c.x(0)
+    axes = normalize_axes(c.attr("axes", [0, 2, 3]), x.rank)
+    h = x.cast(x.dtype.compute)
+    mean, variance = _moments(c, h, axes)
+    return ((h - mean) / (c.b.emit("sqrt", variance) + 1e-9)).cast(x.dtype)
 
 
 def lrn(c: Call):
@@ -85,5 +113,6 @@ TABLE = {
     "GroupNormalization": group_norm,
     "LayerNormalization": layer_norm,
     "RMSNormalization": rms_norm,
+    "MeanVarianceNormalization": mean_variance_norm,
     "LRN": lrn,
 }

@@ -1,7 +1,7 @@
 """Reductions, argmax, cumulative sums, softmax and its kin, top-k."""
 
 from ...compiler import dims
-from ...compiler.types import BOOL, normalize_axes, normalize_axis
+from ...compiler.types import BOOL, F64, normalize_axes, normalize_axis
 from .call import Call
 
 
@@ -20,9 +20,15 @@ def reduce(op: str, since: int):
             return x
         if x.dtype == BOOL:
             return c.b.emit(op, x.cast("u8"), axes=axes, keepdims=keepdims).cast(BOOL)
+        if x.dtype.is_int and op in _ROOTS:
+            wide = c.b.emit(op, x.cast(F64), axes=axes, keepdims=keepdims)
+            return wide.cast(x.dtype)
         return c.b.emit(op, x, axes=axes, keepdims=keepdims)
 
     return entry
+
+
+_ROOTS = ("reduce_l2", "reduce_log_sum", "reduce_log_sum_exp")  # of ints by way of f64
 
 
 def arg(op: str):
@@ -38,15 +44,20 @@ def arg(op: str):
     return entry
 
 
-def cumsum(c: Call):
-    (axis,) = c.ints(1, "axis")
-    return c.b.emit(
-        "cumsum",
-        c.x(0),
-        axis=normalize_axis(axis, c.x(0).rank),
-        exclusive=bool(c.attr("exclusive", 0)),
-        reverse=bool(c.attr("reverse", 0)),
-    )
+def running(op: str):
+    """A running sum or product along an axis that is an operand."""
+
+    def entry(c: Call):
+        (axis,) = c.ints(1, "axis")
+        return c.b.emit(
+            op,
+            c.x(0),
+            axis=normalize_axis(axis, c.x(0).rank),
+            exclusive=bool(c.attr("exclusive", 0)),
+            reverse=bool(c.attr("reverse", 0)),
+        )
+
+    return entry
 
 
 def softmax(op: str):
@@ -106,7 +117,8 @@ TABLE = {
     "ReduceSumSquare": reduce("reduce_sum_square", 18),
     "ArgMax": arg("arg_max"),
     "ArgMin": arg("arg_min"),
-    "CumSum": cumsum,
+    "CumSum": running("cumsum"),
+    "CumProd": running("cumprod"),
     "Softmax": softmax("softmax"),
     "LogSoftmax": softmax("log_softmax"),
     "Hardmax": softmax("hardmax"),

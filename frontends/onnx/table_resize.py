@@ -13,7 +13,7 @@ def resize(c: Call):
     x = c.x(0)
     if c.version < 11:
         return _legacy(c, c.floats(1, "scales"))
-    c.only("antialias", 0)
+    antialias = bool(c.attr("antialias", 0))
     axes = normalize_axes(c.attr("axes", range(x.rank)), x.rank)
     mode = c.attr("coordinate_transformation_mode", "half_pixel")
     roi = c.floats(1, "roi") if mode == "tf_crop_and_resize" else None
@@ -46,6 +46,7 @@ def resize(c: Call):
         cubic_coeff=c.attr("cubic_coeff_a", -0.75),
         exclude_outside=bool(c.attr("exclude_outside", 0)),
         extrapolation_value=c.attr("extrapolation_value", 0.0),
+        antialias=antialias,
     )
 
 

@@ -35,8 +35,12 @@ class Unit:
 
     @property
     def key(self) -> str:
-        """Name and content hash: the same for the same code, on any machine."""
-        parts = (self.source.text, self.source.num_warps, self.source.num_stages, self.aligned)
+        """Name and content hash: the same for the same code, on any machine.
+
+        The pointers' types are not in the text: a copy of floats and one of ints read alike.
+        """
+        s = self.source
+        parts = (s.text, s.pointers, s.num_warps, s.num_stages, self.aligned)
         return f"{self.source.name}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}"
 
 

@@ -135,7 +135,10 @@ def test_written_ops_read_back(name):
     op, tried = OPS[name], 0
     for sample in op.samples():
         arrays = [np.asarray(x) for x in sample.inputs if x is not None]
-        if any(a.dtype.name.startswith(("float8", "int4", "uint4")) for a in arrays):
+        if any(
+            a.dtype.name.startswith(("float8", "float4", "int4", "uint4", "int2", "uint2"))
+            for a in arrays
+        ):
             continue
         graph = _sample_graph(op, sample)
         try:

@@ -4,7 +4,8 @@
     dequantize    x = scale * (q - zero)
     qlinear_*     integers in, sums in i32, one float factor, integers out
 
-Scales and zero points are scalars or one per index of `axis` (per channel).
+Scales and zero points are scalars, one per index of `axis` (per channel), or one per element (what
+blocks of elements share is repeated before).
 """
 
 import ml_dtypes
@@ -30,8 +31,9 @@ from .conv import CONV_ATTRS, conv_integer_ref, conv_shape
 from .matrix import matmul_integer_ref, matmul_shape
 from .registry import Attr, Expand, NotDifferentiable, register
 
-FLOAT8 = frozenset(d for d in FLOATS if d.bits == 8)
-QUANTIZED = FLOAT8 | {I8, U8, I16, U16, DTYPES["i4"], DTYPES["u4"]}
+POWER = DTYPES["f8e8m0"]  # a scale's dtype, never a quantized one
+NARROW = frozenset(d for d in FLOATS if d.bits <= 8 and d != POWER)
+QUANTIZED = NARROW | {I8, U8, I16, U16} | {DTYPES[n] for n in ("i4", "u4", "i2", "u2")}
 BYTES = {I8, U8}
 
 
@@ -62,7 +64,12 @@ def _channel(t, rank: int, axis: int):
 
 def _check_scale(x, scale, axis):
     if scale.rank > 1:
-        raise TypeMismatch("a scale is a scalar or a vector along one axis", received=scale)
+        if scale.shape != x.shape:
+            raise TypeMismatch(
+                "a scale is a scalar, a vector along one axis, or as large as x",
+                expected=x, received=scale,
+            )  # fmt: skip
+        return
     if scale.rank == 1 and scale.shape != (1,):
         size = x.shape[normalize_axis(axis, x.rank)]
         if isinstance(size, int) and isinstance(scale.shape[0], int) and size != scale.shape[0]:
@@ -73,27 +80,37 @@ def _check_scale(x, scale, axis):
             )
 
 
-def _requantize(b, x, zero, dtype):
+def _requantize(b, x, zero, dtype, saturate=True):
     """f32 to a quantized type: round half to even, shift, saturate."""
-    low, high = limits(dtype)
     if not dtype.is_float:
         x = b.round(x)
-        if zero is not None:
-            x = x + zero.cast(F32)
+    if zero is not None:
+        x = x + zero.cast(F32)
+    if not saturate and dtype.is_float:
+        return x.cast(dtype, saturate=False)
+    low, high = limits(dtype)
     return b.clip(x, b.scalar(low, F32), b.scalar(high, F32)).cast(dtype)
 
 
-def _requantize_ref(x: np.ndarray, zero, dtype: DType) -> np.ndarray:
-    low, high = limits(dtype)
+def _requantize_ref(x: np.ndarray, zero, dtype: DType, saturate=True) -> np.ndarray:
     if not dtype.is_float:
         x = np.rint(x)
-        if zero is not None:
-            x = x + np.asarray(zero).astype(np.float32)
-    x = np.clip(x, np.float32(low), np.float32(high))
+    if zero is not None:
+        x = x + np.asarray(zero).astype(np.float32)
+    if saturate or not dtype.is_float:
+        low, high = limits(dtype)
+        x = np.clip(x, np.float32(low), np.float32(high))
     return x.astype(np.float32 if dtype.is_float else np.int32).astype(dtype.numpy)
 
 
-def quantize_shape(x, scale, zero=None, *, axis, dtype):
+def quotient_dtype(scale: DType, precision: DType | None) -> DType:
+    """What x / scale is computed in: `precision`, else the scale's type unless that is narrow."""
+    if precision is not None:
+        return precision
+    return F32 if scale.is_int or scale.bits < 16 else scale
+
+
+def quantize_shape(x, scale, zero=None, *, axis, dtype, saturate, precision):
     _check_scale(x, scale, axis)
     if dtype not in QUANTIZED or (zero is not None and zero.dtype != dtype):
         raise TypeMismatch(
@@ -104,22 +121,36 @@ def quantize_shape(x, scale, zero=None, *, axis, dtype):
     return x.shape
 
 
-def quantize_ref(x, scale, zero=None, *, axis, dtype):
-    scale = _channel(np.asarray(scale), x.ndim, axis).astype(np.float32)
+def quantize_ref(x, scale, zero=None, *, axis, dtype, saturate=True, precision=None):
+    kind = quotient_dtype(dtype_of(scale), precision)
+    x, scale = (np.asarray(t).astype(kind.numpy) for t in (x, scale))
+    wide = kind.compute.numpy
+    quotient = x.astype(wide) / _channel(scale, x.ndim, axis).astype(wide)
+    quotient = np.asarray(quotient).astype(kind.numpy).astype(np.float32)
     zero = _channel(None if zero is None else np.asarray(zero), x.ndim, axis)
-    return np.asarray(_requantize_ref(x.astype(np.float32) / scale, zero, dtype))
+    return np.asarray(_requantize_ref(quotient, zero, dtype, saturate))
 
 
-def _quantize(b, x, scale, zero=None, *, axis, dtype):
+def _quantize(b, x, scale, zero=None, *, axis, dtype, saturate, precision):
+    kind = quotient_dtype(scale.dtype, precision)
     scale, zero = _channel(scale, x.rank, axis), _channel(zero, x.rank, axis)
-    return _requantize(b, x.cast(F32) / scale.cast(F32), zero, dtype)
+    quotient = (x.cast(kind) / scale.cast(kind)).cast(F32)
+    return _requantize(b, quotient, zero, dtype, saturate)
 
 
 register(
     "quantize_linear",
     "x: T, scale: S, zero_point: Z? -> @dtype",
-    "saturate(round_half_even(x / scale) + zero_point), in `dtype`.",
-    attrs={"axis": Attr("int", 1), "dtype": Attr("dtype", U8)},
+    """saturate(round_half_even(x / scale) + zero_point), in `dtype`; float8 need not saturate.
+
+    The quotient is computed in `precision`, by default the scale's dtype (f32 for narrow ones).
+    """,
+    attrs={
+        "axis": Attr("int", 1),
+        "dtype": Attr("dtype", U8),
+        "saturate": Attr("bool", True),
+        "precision": Attr("dtype", None),
+    },
     shape=quantize_shape,
     ref=quantize_ref,
     grad=STEP,
@@ -132,11 +163,19 @@ register(
         case(floats((2, 3), low=-1e4, high=1e4), array(0.3), array(-7, "i16"), dtype="i16"),
         case(floats((3, 2)), array([1.0, 0.5, 0.25]), axis=0, dtype="f8e4m3fn", atol=0.3),
         case(floats((4,)), array(0.3), array(1, "i4"), axis=0, dtype="i4"),
+        case(floats((9,)), array(0.7), array(-1, "i2"), axis=0, dtype="i2"),
+        case(floats((9,)), array(0.7), array(1, "u2"), axis=0, dtype="u2"),
+        case(floats((9,), low=-9, high=9), array(1.0), axis=0, dtype="f4e2m1"),
+        case(array([1.0, 500.0, -500.0]), array(1.0), axis=0, dtype="f8e4m3fn", saturate=False),
+        case(floats((2, 4)), floats((2, 4), 1, 0.01, 0.1), dtype="i8"),
+        case(floats((2, 2)), array(0.125, "f8e8m0"), dtype="i8"),
+        case(floats((5, 5), low=-9, high=9), array(0.3), dtype="i8", precision="f16"),
+        case(ints((5,), low=-900, high=900, dtype="i32"), array(7, "i32"), axis=0, dtype="i8"),
         case(floats((2, 2), dtype="f16"), array(0.1, "f16"), array(9, "u8")),
     ],
     family="quant",
     T=FLOATS | {I32},
-    S="float",
+    S=FLOATS | {I32},
     Z=QUANTIZED,
 )
 
@@ -185,6 +224,11 @@ register(
             grad=False,
         ),
         case(floats((3,), dtype="f8e5m2"), array(0.5), axis=0, grad=False),
+        case(array([-2, -1, 0, 1], "i2"), array(0.5), array(1, "i2"), axis=0, grad=False),
+        case(array([0, 1, 2, 3], "u2"), array(0.5), array(1, "u2"), axis=0, grad=False),
+        case(floats((5,), dtype="f4e2m1"), array(0.5), array(1, "f4e2m1"), axis=0, grad=False),
+        case(ints((3, 2), dtype="i8"), array([0.5, 2.0, 4.0], "f8e8m0"), axis=0, grad=False),
+        case(ints((3, 2), dtype="i8"), floats((3, 2), 1, 0.1, 1.0), grad=False),
     ],
     family="quant",
     T=QUANTIZED | {I32},

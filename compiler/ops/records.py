@@ -3,6 +3,7 @@
 from . import (  # noqa: F401
     along,
     binary,
+    cast,
     composite,
     control,
     conv,

@@ -11,27 +11,28 @@ from onnx import TensorProto, helper
 
 from ...compiler.errors import GraphError
 from ...compiler.types import dtype_of
-from .proto import ELEMENT_TYPE_OF
+from .proto import ELEMENT_TYPE_OF, is_packed
 
 
 def tensor(name: str, array: np.ndarray) -> TensorProto:
-    """An initializer; 4-bit and narrow float types through onnx's helper, text as strings."""
+    """An initializer; text as strings, types below 8 bits packed."""
     dtype = dtype_of(array)
     kind = ELEMENT_TYPE_OF[dtype]
     if dtype.kind == "s":
         return helper.make_tensor(name, kind, array.shape, [str(e).encode() for e in array.flat])
-    if dtype.bits == 4:
-        packed = _pack_nibbles(array)
+    if is_packed(dtype):
+        packed = _pack(array, dtype.bits)
         return helper.make_tensor(name, kind, array.shape, packed, raw=True)
     little = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False)
     return helper.make_tensor(name, kind, array.shape, little.tobytes(), raw=True)
 
 
-def _pack_nibbles(array: np.ndarray) -> bytes:
-    flat = (array.astype(np.int8).reshape(-1) & 15).astype(np.uint8)
-    if flat.size % 2:
-        flat = np.append(flat, np.uint8(0))
-    return (flat[::2] | flat[1::2] << 4).tobytes()
+def _pack(array: np.ndarray, bits: int) -> bytes:
+    """Elements of `bits` bits, the first in the lowest bits of its byte; zeros fill the last."""
+    codes = np.ascontiguousarray(array).reshape(-1).view(np.uint8) & ((1 << bits) - 1)
+    codes = np.append(codes, np.zeros(-codes.size % (8 // bits), np.uint8))
+    shifts = np.arange(0, 8, bits, dtype=np.uint8)
+    return np.bitwise_or.reduce(codes.reshape(-1, 8 // bits) << shifts, axis=1).tobytes()
 
 
 def check(model: onnx.ModelProto) -> None:

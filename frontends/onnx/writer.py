@@ -336,6 +336,8 @@ def _type_text(dtype: DType) -> str:
 
 def _wider(op: str, dtype: DType) -> DType | None:
     """A dtype in which `op` gives the same result, cast back."""
+    if op in ("cast", "bit_cast", "quantize_linear", "dequantize_linear"):
+        return None
     if op == "shift_left":
         return {"i": DTYPES.get(f"u{dtype.bits}")}.get(dtype.kind)
     if dtype.is_float and dtype.bits < 32:

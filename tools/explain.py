@@ -208,7 +208,7 @@ def print_externs(built: Built, out: Console) -> None:
     heading(out, "Outside compiled code")
     found = [s for s in walk(built.program.steps) if isinstance(s, ExternCall)]
     for step in found:
-        out.print(f"  {step.op}   {step.origin}   {extern_reason(step.op)}")
+        out.print(f"  {step.op}   {step.origin}   {extern_reason(step.op)}".rstrip())
     if not found:
         out.print("  nothing")
 
@@ -216,7 +216,7 @@ def print_externs(built: Built, out: Console) -> None:
 def extern_reason(op: str) -> str:
     from ..compiler.ops import registry
 
-    return getattr(registry.get(op).loops, "reason", "")
+    return getattr(registry.get(op).loops, "reason", registry.STRINGS)
 
 
 def walk(steps):

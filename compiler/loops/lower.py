@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from ..errors import UnsupportedError
 from ..ir import Graph, Node, Value
-from ..ops.registry import Control, Extern, Kernels
+from ..ops.registry import Control, Kernels, extern_of
 from ..types import TensorType
 from . import expr as s
 from .blocks import blocked_stores
@@ -150,6 +150,10 @@ class _Scope:
     def _node(self, node: Node) -> None:
         if node.op.name == "constant" or all(v in self.fusion.inlined for v in node.outputs):
             return
+        python = extern_of(node)
+        if python is not None:
+            self._extern(node, python.kernel)
+            return
         match node.op.loops:
             case Kernels(emit=emit):
                 self._kernels(node, emit)
@@ -159,8 +163,6 @@ class _Scope:
                 self._if(node)
             case Control(kind="scan"):
                 self._scan(node)
-            case Extern(kernel=function):
-                self._extern(node, function)
             case _ if kind_of(node) == "alias" and node.inputs[0] not in self.fusion.inlined:
                 self.places[node.outputs[0]] = self._place(node.inputs[0])
             case _:

@@ -16,7 +16,7 @@ The meaning as loops is one of
     Pull(rule)          out[i] = rule(t, x, y, …)(i…)      an index map, a reduction, a contraction
     Kernels(emit)       several kernels, or stores whose place depends on data (scatter)
     Expand(rule)        a composite: other ops
-    Extern(kernel)      a kernel written by hand, with the reason why
+    Extern(kernel)      a kernel in Python, with the reason why; every op on strings is one, too
     Control(kind)       regions: if, scan
     Alias()             the same bytes under another shape: nothing to run
 """
@@ -71,6 +71,27 @@ class Alias:
 
 
 Meaning = Elementwise | Pull | Kernels | Expand | Extern | Control | Alias
+
+
+STRINGS = "strings are Python objects: no machine code reads them"
+
+
+def extern_of(node) -> Extern | None:
+    """The Python kernel that runs a node, if one does: what its record names, or on strings its
+    reference. (A composite that only makes strings is expanded before.)"""
+    loops = node.op.loops
+    if isinstance(loops, Extern):
+        return loops
+    if isinstance(loops, Control) or node.op.name == "constant":
+        return None
+    values = node.inputs if isinstance(loops, Expand) else (*node.inputs, *node.outputs)
+    if any(v is not None and _is_text(v.type) for v in values):
+        return Extern(node.op.ref, STRINGS)
+    return None
+
+
+def _is_text(type: Type) -> bool:
+    return isinstance(type, TensorType) and type.dtype.kind == "s"
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from . import (
     table_resize,
     table_sequence,
     table_shape,
+    table_text,
     table_window,
 )
 
@@ -35,6 +36,7 @@ TABLE = {
         table_quant.TABLE,
         table_resize.TABLE,
         table_sequence.TABLE,
+        table_text.TABLE,
         {"If": control.if_, "Loop": control.loop, "Scan": control.scan},
     )
     for name, entry in table.items()

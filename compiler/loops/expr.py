@@ -259,7 +259,7 @@ __all__ = [
     "apply", "axis", "bitcast", "bounds", "cast", "ceil", "compare", "const", "cos", "eq", "erf",
     "exp", "flatten", "floor", "floordiv", "from_linear", "isinf", "isnan", "lift", "linear",
     "load", "log", "logical_and", "logical_not", "logical_or", "make", "maximum", "minimum", "mod",
-    "mul", "ne", "neg", "power", "rebuild", "reduce", "reduce_sum", "round", "rsqrt", "select", "show",
-    "sigmoid", "sign", "sin", "sqrt", "strides_of", "sub", "substitute", "tanh", "transform",
-    "unflatten", "walk",
+    "mul", "ne", "neg", "power", "rebuild", "reduce", "reduce_sum", "round", "rsqrt", "select",
+    "show", "sigmoid", "sign", "sin", "sqrt", "strides_of", "sub", "substitute", "tanh",
+    "transform", "unflatten", "walk",
 ]  # fmt: skip

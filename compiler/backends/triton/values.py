@@ -33,6 +33,7 @@ def _wrapped(text: str, dtype: DType) -> str:
     """A byte as the integer of 2 or 4 bits that its low bits are."""
     if dtype.bits >= 8 or not dtype.is_int:
         return text
+    # What lies in the byte's other bits is not said: zeros or copies of the sign.
     if dtype.kind == "u":
         return f"({text}) & {(1 << dtype.bits) - 1}"
     return f"(({text}) << {8 - dtype.bits}) >> {8 - dtype.bits}"
@@ -154,7 +155,8 @@ class TileEmitter(Tile):
         val = self.let(text, at.dims, type)
         if e.dtype.name == "bool":
             val = self.let(f"{val.text} != 0", val.dims, "int1")
-        return val
+        text = _wrapped(val.text, e.dtype)
+        return val if text == val.text else self.let(text, val.dims, type)
 
     # -- reductions -----------------------------------------------------------------------
 

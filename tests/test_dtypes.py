@@ -9,6 +9,7 @@ import onnx
 import pytest
 import tessel
 from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 from tessel.compiler.types import DTYPES, dtype_of
 from tessel.frontends.onnx.proto import ELEMENT_TYPE_OF, from_bytes, to_array
 from tessel.frontends.onnx.write_file import tensor
@@ -203,3 +204,76 @@ def test_casts_between_all_types(source):
         else:
             want = np.where((number == 0) & (d.name == "f8e8m0"), 2.0**-127, number)
         np.testing.assert_array_equal(got.astype(np.float64), want.astype(np.float64))
+
+
+QUANTIZED = [
+    d for d in ALL if d.kind in "iuf" and d.bits <= 16 and allowed("DequantizeLinear", d)
+]  # fmt: skip
+GRAINS = {
+    "tensor": ((), {}),
+    "axis": ((3,), {"axis": 1}),
+    "blocks": ((2, 3, 2), {"axis": 2, "block_size": 2}),
+}
+
+
+def agrees(op_type, given, opset=OPSET, **attrs):
+    proto = model_of(op_type, given, opset=opset, **attrs)
+    feeds = {f"x{i}": x for i, x in enumerate(given) if x is not None}
+    (want,) = ReferenceEvaluator(proto).run(None, feeds)
+    (got,) = tessel.compile(proto, threads=1).run(feeds).values()
+    assert dtype_of(got) == dtype_of(want)
+    np.testing.assert_array_equal(got.astype(np.float64), want.astype(np.float64))
+
+
+@pytest.mark.parametrize("grain", GRAINS)
+@pytest.mark.parametrize("dtype", QUANTIZED, ids=str)
+def test_quantised_types(dtype, grain):
+    shape, attrs = GRAINS[grain]
+    rng = np.random.default_rng(0)
+    scale = np.asarray(rng.choice(np.float32([0.25, 0.5, 2]), shape))
+    zero = np.asarray(rng.integers(0, 2, shape)).astype(dtype.numpy)
+    if dtype.is_float:
+        zero = np.zeros(shape, dtype.numpy)
+    x = rng.uniform(-300, 300, SHAPE).astype(np.float32)
+    agrees("QuantizeLinear", [x, scale, zero], **attrs)
+    q = values(dtype)
+    for kind in (np.float32, np.float16):
+        agrees("DequantizeLinear", [q, scale.astype(kind), zero], **attrs)
+    powers = scale.astype(DTYPES["f8e8m0"].numpy)
+    agrees("DequantizeLinear", [q, powers, zero], output_dtype=TensorProto.FLOAT, **attrs)
+
+
+@pytest.mark.parametrize("dtype", [d for d in QUANTIZED if d.is_float and d.bits == 8], ids=str)
+def test_float8_that_does_not_saturate(dtype):
+    x = np.float32([1, 300, -500, 1e6, np.inf, -np.inf, np.nan, 0])
+    zero = np.zeros((), dtype.numpy)
+    for saturate in (0, 1):
+        agrees("QuantizeLinear", [x, np.array(1, np.float32), zero], saturate=saturate)
+
+
+def test_the_precision_of_the_quotient():
+    """f16 has no number between 2048 and 2050."""
+    x, one = np.float32([2049, 2051]), np.array(1, np.float32)
+    attrs = {"output_dtype": TensorProto.INT16}
+    assert run("QuantizeLinear", [x, one, None], **attrs)[0].tolist() == [2049, 2051]
+    half = run("QuantizeLinear", [x, one, None], precision=TensorProto.FLOAT16, **attrs)
+    assert half[0].tolist() == [2048, 2052]
+
+
+def test_a_scale_of_powers_says_no_type():
+    q, scale = values(DTYPES["i8"]), np.ones((), DTYPES["f8e8m0"].numpy)
+    with pytest.raises(tessel.TesselError, match=r"(?s)needs output_dtype.*FLOAT, FLOAT16"):
+        run("DequantizeLinear", [q, scale])
+
+
+def test_quantising_and_back_in_one_kernel_rounds():
+    """Narrow types are meant to round: nothing is kept in wider ones, as halves are."""
+    body = "q = Cast<to=17>(x) h = Mul(two, x) y = Cast<to=1>(q) z = Add(y, h)"
+    proto = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["" : 21]> g (float[4] x) => (float[4] z) '
+        f"<float two = {{2.0}}> {{ {body} }}"
+    )
+    x = np.float32([1.03, 2.4, 700, -0.3])
+    f8 = DTYPES["f8e4m3fn"].numpy
+    want = np.clip(x, -448, 448).astype(f8).astype(np.float32) + 2 * x
+    np.testing.assert_array_equal(tessel.compile(proto).run({"x": x})["z"], want)

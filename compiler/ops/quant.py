@@ -131,10 +131,19 @@ def quantize_ref(x, scale, zero=None, *, axis, dtype, saturate=True, precision=N
     return np.asarray(_requantize_ref(quotient, zero, dtype, saturate))
 
 
+def _halves(x):
+    return x.b.bit_cast(x.b.bit_cast(x, dtype=U16), dtype=x.dtype)
+
+
 def _quantize(b, x, scale, zero=None, *, axis, dtype, saturate, precision):
     kind = quotient_dtype(scale.dtype, precision)
     scale, zero = _channel(scale, x.rank, axis), _channel(zero, x.rank, axis)
-    quotient = (x.cast(kind) / scale.cast(kind)).cast(F32)
+    if precision is None or kind.bits > 16:
+        quotient = x.cast(kind) / scale.cast(kind)
+    else:  # halves as such: looked at as bits, kernels do not keep them in f32
+        x, scale = (_halves(t.cast(kind)) for t in (x, scale))
+        quotient = _halves(x / scale)
+    quotient = quotient.cast(F32)
     return _requantize(b, quotient, zero, dtype, saturate)
 
 

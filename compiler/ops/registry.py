@@ -78,7 +78,7 @@ STRINGS = "strings are Python objects: no machine code reads them"
 
 def extern_of(node) -> Extern | None:
     """The Python kernel that runs a node, if one does: what its record names, or on strings its
-    reference. (A composite that only makes strings is expanded before.)"""
+    reference. (A composite that only makes strings is expanded instead.)"""
     loops = node.op.loops
     if isinstance(loops, Extern):
         return loops

@@ -12,6 +12,7 @@ from tessel.compiler.errors import InputError, ModelError, UnsupportedError
 from tessel.compiler.ops.image import png
 from tessel.compiler.ops.registry import OPS
 from tessel.compiler.ops.text import expression, lower, texts, upper
+from tessel.frontends.onnx import table_ngram
 
 from .onnx_models import graph_of, model, ops
 from .test_dtypes import model_of, run
@@ -211,6 +212,14 @@ def tfidf(x, low, high, skips, mode, weights, pool):
     return got
 
 
+@pytest.fixture(params=[True, False], ids=["few", "many"])
+def few(request, monkeypatch):
+    """Both ways to count."""
+    if not request.param:
+        monkeypatch.setattr(table_ngram, "FEW", 0)
+
+
+@pytest.mark.usefixtures("few")
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("grams", [(1, 1, 3), (1, 2, 0), (2, 3, 2), (1, 3, 1), (3, 3, 4)])
 def test_ngrams_are_counted_as_the_reference_counts_them(grams, mode):
@@ -220,6 +229,7 @@ def test_ngrams_are_counted_as_the_reference_counts_them(grams, mode):
     tfidf(x[0].astype(np.int32), *grams, *mode, POOL)
 
 
+@pytest.mark.usefixtures("few")
 def test_ngrams_of_words():
     names = ["none", "one", "two", "three"]
     pool = dict(POOL, pool_strings=[names[i] for i in POOL["pool_int64s"]])
@@ -230,10 +240,31 @@ def test_ngrams_of_words():
     np.testing.assert_array_equal(got, tfidf(x, 1, 3, 1, "TF", None, POOL))
 
 
+@pytest.mark.usefixtures("few")
 def test_ngrams_of_one_column_are_added_up():
     pool = {"pool_int64s": [1, 2, 3], "ngram_counts": [0], "ngram_indexes": [1, 1, 2]}
     got = tfidf(np.array([[1, 2, 3, 3], [0, 0, 2, 1]]), 1, 1, 0, "TF", None, pool)
     assert got.tolist() == [[0, 2, 2], [0, 2, 0]]
+
+
+@pytest.mark.usefixtures("few")
+def test_ngrams_of_rows_of_any_length():
+    attrs = dict(POOL, min_gram_length=1, max_gram_length=3, max_skip_count=2, mode="TF")
+    proto = model_of("TfIdfVectorizer", [np.zeros((2, 5), np.int64)], opset=9, **attrs)
+    for d in proto.graph.input[0].type.tensor_type.shape.dim:
+        d.dim_param = f"d{d.dim_value}"
+    exe = compiled(proto)
+    for rows, length in ((2, 7), (3, 1), (1, 4)):
+        x = np.random.default_rng(length).integers(0, 4, (rows, length))
+        (want,) = ReferenceEvaluator(proto).run(None, {"x0": x})
+        np.testing.assert_array_equal(exe.run({"x0": x})["y0"], want)
+
+
+def test_the_last_of_equal_ngrams_counts(few):
+    pool = {"pool_int64s": [1, 1, 1, 2, 1, 2], "ngram_counts": [0, 2],
+            "ngram_indexes": [0, 1, 2, 3]}  # fmt: skip
+    got = tfidf(np.array([[1, 2, 1, 2]]), 1, 2, 0, "TF", None, pool)
+    assert got.tolist() == [[0, 2, 0, 2]]
 
 
 def test_weights_may_be_missing():

@@ -1,12 +1,12 @@
-"""`ngram_counts`: how often given sequences occur in rows (what TfIdfVectorizer counts)."""
+"""What TfIdfVectorizer needs: `ngram_counts` counts few sequences, `find_sorted` looks up many."""
 
 import numpy as np
 
 from ..errors import TypeMismatch
 from ..loops import expr as s
 from ..types import I32, I64
-from .common import array, case, ints
-from .registry import Attr, NotDifferentiable, Pull, register
+from .common import STEP, array, case, ints
+from .registry import Attr, Expand, NotDifferentiable, Pull, register
 
 
 def _steps(length: int, skips: int) -> range:
@@ -80,5 +80,52 @@ register(
         case(ints((0, 5), 4, 0, 2), array([[1, 0]], "i64")),
     ],
     family="reduce",
+    T={I32, I64},
+)
+
+
+def _found_shape(x, table):
+    if table.rank != 1 or not isinstance(table.shape[0], int):
+        raise TypeMismatch("find_sorted looks into a vector of known size", received=table)
+    return x.shape
+
+
+def found_ref(x, table):
+    if not len(table):
+        return np.full(x.shape, -1, np.int64)
+    at = np.minimum(np.searchsorted(table, x), len(table) - 1)
+    return np.where(table[at] == x, at, -1).astype(np.int64)
+
+
+def _found(b, x, table):
+    """Halves what is left of the table until one entry is: the last one that is not above x."""
+    left, zero, none = table.shape[0], b.scalar(0, I64), b.scalar(-1, I64)
+    if not left:
+        return b.expand(none, shape=x.shape)
+    at = b.expand(zero, shape=x.shape)
+    while left > 1:
+        half = left // 2
+        middle = at + half
+        at = b.where(b.gather(table, middle, axis=0) <= x, middle, at)
+        left -= half
+    return b.where(b.equal(b.gather(table, at, axis=0), x), at, none)
+
+
+register(
+    "find_sorted",
+    "x: T, table: T -> i64",
+    "Where each element of x stands in an ascending `table` without repetitions, or -1.",
+    shape=_found_shape,
+    ref=found_ref,
+    grad=STEP,
+    loops=Expand(_found),
+    samples=lambda: [
+        case(ints((3, 9), 1, -3, 12), array([-1, 0, 3, 4, 9], "i64")),
+        case(ints((9,), 2, 0, 3, "i32"), array([1], "i32")),
+        case(ints((), 3), array([-5, 7], "i64")),
+        case(ints((40,), 4, 0, 300), np.arange(0, 300, 3)),
+        case(ints((2,), 5), array([], "i64")),
+    ],
+    family="move",
     T={I32, I64},
 )

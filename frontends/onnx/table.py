@@ -11,6 +11,7 @@ from . import (
     table_microsoft,
     table_ml,
     table_move,
+    table_ngram,
     table_norm,
     table_quant,
     table_recurrent,
@@ -37,6 +38,7 @@ TABLE = {
         table_resize.TABLE,
         table_sequence.TABLE,
         table_text.TABLE,
+        table_ngram.TABLE,
         {"If": control.if_, "Loop": control.loop, "Scan": control.scan},
     )
     for name, entry in table.items()

@@ -11,7 +11,6 @@ from ...compiler.errors import ModelError
 from ...compiler.ops import registry
 from ...compiler.ops.image import pillow
 from ...compiler.ops.text import expression
-from ...compiler.types import F32, I32, I64, STR
 from .call import Call
 from .values import Known
 
@@ -64,81 +63,6 @@ def regex_full_match(c: Call):
     return c.b.emit("regex_full_match", c.x(0), pattern=pattern)
 
 
-def tfidf_vectorizer(c: Call):
-    """Counts of n-grams, each in its column.
-
-    Weights belong to columns, as ONNX Runtime and the reference of ONNX have it, not to n-grams.
-    """
-    x, pool = _tokens(c)
-    starts, columns = c.attr("ngram_counts"), c.attr("ngram_indexes")
-    low, high = c.attr("min_gram_length"), c.attr("max_gram_length")
-    skips, mode = c.attr("max_skip_count"), c.attr("mode")
-    weights = c.attr("weights", None)
-    counts, at, gram = [], [], 0
-    for n, (start, end) in enumerate(zip(starts, [*starts[1:], len(pool)]), 1):
-        grams = pool[start:end][: (end - start) // n * n].reshape(-1, n)
-        if low <= n <= high and len(grams):
-            counts.append(c.b.emit("ngram_counts", x, c.b.constant(grams), skips=skips))
-            at += columns[gram : gram + len(grams)]
-        gram += len(grams)
-    if gram != len(columns):
-        raise ModelError("ngram_indexes has one entry for each n-gram", where=c.where,
-                         expected=gram, received=len(columns))  # fmt: skip
-    size = max(columns, default=-1) + 1
-    total = _placed(c, x, counts, at, size).cast(F32)
-    if mode not in ("TF", "IDF", "TFIDF"):
-        raise ModelError("unknown mode", where=c.where, expected="TF, IDF or TFIDF", received=mode)
-    if mode == "IDF":
-        total = c.b.emit("minimum", total, c.scalar(1, F32))
-    if mode == "TF" or not weights:
-        return total
-    if len(weights) < size:
-        raise ModelError("weights has one entry for each column", where=c.where, expected=size,
-                         received=len(weights))  # fmt: skip
-    return total * c.b.constant(np.asarray(weights[:size], np.float32))
-
-
-def _tokens(c: Call):
-    """The input and the pool of n-grams as ints of one type; strings by their place in it."""
-    x, words, pool = c.x(0), c.attr("pool_strings", None), c.attr("pool_int64s", None)
-    if x.rank == 0:
-        x = x.reshape((1,))
-    if (words is None) == (pool is None) or (x.dtype == STR) == (words is None):
-        raise ModelError(
-            "a TfIdfVectorizer has one pool, of its input's type", where=c.where,
-            expected="pool_strings for strings, else pool_int64s", received=x.type,
-        )  # fmt: skip
-    if words is not None:
-        vocabulary = tuple(dict.fromkeys(words))
-        place = {word: i for i, word in enumerate(vocabulary)}
-        x = c.b.emit("find_string", x, vocabulary=vocabulary)
-        return x, np.array([place[w] for w in words], np.int64)
-    pool = np.array(pool, np.int64)
-    if x.dtype == I32 and (pool == pool.astype(np.int32)).all():
-        return x, pool.astype(np.int32)
-    return x.cast(I64), pool
-
-
-def _placed(c: Call, x, counts: list, columns: list[int], size: int):
-    """Counts of n-grams, in columns of their own or added up; columns without any are zero."""
-    b, rows, zero = c.b, x.shape[:-1], c.scalar(0, I64)
-    if not counts:
-        return b.emit("expand", zero, shape=(*rows, size))
-    axis = len(rows)
-    found = counts[0] if len(counts) == 1 else b.emit("concat", *counts, axis=axis)
-    if len(set(columns)) < len(columns):
-        empty = b.emit("expand", zero, shape=(*rows, size))
-        index = b.emit("expand", b.constant(np.array(columns, np.int64)), shape=found.shape)
-        return b.emit("scatter_elements", empty, index, found, axis=axis, reduction="add")
-    if columns == list(range(size)):
-        return found
-    source = np.full(size, len(columns), np.int64)
-    source[columns] = np.arange(len(columns))
-    if len(columns) < size:
-        found = b.emit("concat", found, b.emit("expand", zero, shape=(*rows, 1)), axis=axis)
-    return b.emit("gather", found, b.constant(source), axis=axis)
-
-
 def image_decoder(c: Call):
     pillow()
     pixel_format = c.attr("pixel_format", "RGB")
@@ -151,6 +75,5 @@ TABLE = {
     "StringSplit": string_split,
     "StringNormalizer": string_normalizer,
     "RegexFullMatch": regex_full_match,
-    "TfIdfVectorizer": tfidf_vectorizer,
     "ImageDecoder": image_decoder,
 }

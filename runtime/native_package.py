@@ -87,7 +87,7 @@ def _dump_extern(step: "ExternCall") -> dict:
 
 def _load_extern(entry: Mapping) -> "ExternCall":
     from ..compiler.loops.nest import ExternCall
-    from ..compiler.ops.registry import extern_of
+    from ..compiler.ops.python import extern_of
     from ..compiler.text import parse_graph
 
     arrays = {n: np.array(v, d).reshape(s) for n, (d, s, v) in entry["arrays"].items()}

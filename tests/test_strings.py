@@ -107,6 +107,36 @@ def test_branches_of_strings():
     assert exe.run({"c": np.array(False), "x": x})["y"].tolist() == ["a", "b"]
 
 
+def test_loops_carry_strings():
+    body = """
+    z = Loop (n, go, x) <body = b (int64 i, bool c, string[2] s) => (bool c2, string[2] s2) {
+      c2 = Identity(c) k = Constant<value_strings = ["!"]>() s2 = StringConcat(s, k)
+    }>
+    """
+    proto = model(body, inputs="string[2] x", outputs="string[2] z", opset=20)
+    proto.graph.initializer.append(helper.make_tensor("n", 7, [], [3]))
+    proto.graph.initializer.append(helper.make_tensor("go", 9, [], [True]))
+    assert compiled(proto).run({"x": texts(["a", ""])})["z"].tolist() == ["a!!!", "!!!"]
+
+
+def test_loops_do_not_take_strings_apart():
+    body = """
+    z = Scan (x) <num_scan_inputs = 1, body = b (string[2] s) => (string[2] t) {
+      t = StringConcat(s, s)
+    }>
+    """
+    proto = model(body, inputs="string[3,2] x", outputs="string[3,2] z", opset=20)
+    with pytest.raises(UnsupportedError, match=r"(?s)take strings apart.*Scan#0/StringConcat#0"):
+        compiled(proto)
+
+
+def test_composites_of_strings_run_whole():
+    x = texts(list("abcdefgh")).reshape(1, 4, 1, 2)
+    numbers = np.arange(8).reshape(1, 4, 1, 2)
+    y, order = (run("DepthToSpace", [t], blocksize=2)[0] for t in (x, numbers))
+    assert y.tolist() == x.ravel()[order].tolist()
+
+
 def test_constants_are_worked_out_while_compiling():
     body = """
     words = Constant<value_strings = ["a b", "c"]>()

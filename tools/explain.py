@@ -215,8 +215,9 @@ def print_externs(built: Built, out: Console) -> None:
 
 def extern_reason(op: str) -> str:
     from ..compiler.ops import registry
+    from ..compiler.ops.python import STRINGS
 
-    return getattr(registry.get(op).loops, "reason", registry.STRINGS)
+    return getattr(registry.get(op).loops, "reason", STRINGS)
 
 
 def walk(steps):

@@ -2,7 +2,8 @@
 
 from ..builder import Builder
 from ..ir import Graph, Node, Value
-from ..ops.registry import Expand, extern_of
+from ..ops.python import extern_of
+from ..ops.registry import Expand
 from .pull import expansion, is_pullable
 
 

@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 
 from ..dims import prod
 from ..ir import Graph, Node, Value
-from ..ops.registry import Alias, Elementwise, Expand, Kernels, Pull, extern_of
+from ..ops.python import extern_of
+from ..ops.registry import Alias, Elementwise, Expand, Kernels, Pull
 from ..types import STR, TensorType
 from .pull import expansion, is_pullable
 

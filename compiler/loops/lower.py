@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 from ..errors import UnsupportedError
 from ..ir import Graph, Node, Value
-from ..ops.registry import Control, Kernels, extern_of
+from ..ops.python import extern_of, is_text
+from ..ops.registry import Control, Kernels
 from ..types import TensorType
 from . import expr as s
 from .blocks import blocked_stores
@@ -229,6 +230,12 @@ class _Scope:
     def _extern(self, node: Node, function) -> None:
         inputs = tuple(None if v is None else self._place(v) for v in node.inputs)
         outputs = tuple(self._new(v) for v in node.outputs)
+        for v, place in zip((*node.inputs, *node.outputs), (*inputs, *outputs)):
+            if place is not None and place.steps and is_text(v.type):
+                raise UnsupportedError(
+                    "a loop cannot take strings apart or put them together, turn by turn",
+                    where=node.where, received=v.type,
+                )  # fmt: skip
         self.steps.append(
             ExternCall(
                 node.op.name,

@@ -5,10 +5,11 @@ import numpy as np
 from ..errors import TypeMismatch
 from ..types import F32, F64, I32, I64, STR, MapType, SequenceType, TensorType
 from .common import array, case, floats, ints, through_expansion
-from .registry import STRINGS, Attr, Expand, Extern, NotDifferentiable, register
+from .registry import Attr, Expand, Extern, NotDifferentiable, register
 
 NUMBERS = {F32, F64, I64, I32}
 TRANSFORMS = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
+STRINGS = "strings and maps live in Python: they appear at the model's boundary only"
 BOUNDARY = NotDifferentiable("labels have no gradient")
 
 
@@ -260,7 +261,7 @@ register(
     infer=zip_map_infer,
     ref=zip_map_ref,
     grad=BOUNDARY,
-    loops=Extern(zip_map_ref, "maps are Python objects: no machine code makes them"),
+    loops=Extern(zip_map_ref, STRINGS),
     samples=lambda: [
         case(floats((2, 3)), labels=("a", "b", "c"), grad=False),
         case(floats((2, 2)), labels=(0, 1), grad=False),

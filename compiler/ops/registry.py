@@ -73,27 +73,6 @@ class Alias:
 Meaning = Elementwise | Pull | Kernels | Expand | Extern | Control | Alias
 
 
-STRINGS = "strings are Python objects: no machine code reads them"
-
-
-def extern_of(node) -> Extern | None:
-    """The Python kernel that runs a node, if one does: what its record names, or on strings its
-    reference. (A composite that only makes strings is expanded instead.)"""
-    loops = node.op.loops
-    if isinstance(loops, Extern):
-        return loops
-    if isinstance(loops, Control) or node.op.name == "constant":
-        return None
-    values = node.inputs if isinstance(loops, Expand) else (*node.inputs, *node.outputs)
-    if any(v is not None and _is_text(v.type) for v in values):
-        return Extern(node.op.ref, STRINGS)
-    return None
-
-
-def _is_text(type: Type) -> bool:
-    return isinstance(type, TensorType) and type.dtype.kind == "s"
-
-
 @dataclass(frozen=True)
 class NotDifferentiable:
     """Why an op has no gradient. `zero` ones pass zero (piecewise constant), others refuse."""

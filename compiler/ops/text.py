@@ -11,7 +11,8 @@ import numpy as np
 
 from ..errors import ModelError, TypeMismatch, UnsupportedError
 from .common import broadcast_shape
-from .registry import STRINGS, Attr, Extern, NotDifferentiable, Sample, register
+from .python import STRINGS
+from .registry import Attr, Extern, NotDifferentiable, Sample, register
 
 NOT_NUMBERS = NotDifferentiable("strings have no gradient")
 

@@ -16,7 +16,7 @@ The meaning as loops is one of
     Pull(rule)          out[i] = rule(t, x, y, …)(i…)      an index map, a reduction, a contraction
     Kernels(emit)       several kernels, or stores whose place depends on data (scatter)
     Expand(rule)        a composite: other ops
-    Extern(kernel)      a kernel in Python, with the reason why; every op on strings is one, too
+    Extern(kernel)      a kernel written by hand, with the reason why
     Control(kind)       regions: if, scan
     Alias()             the same bytes under another shape: nothing to run
 """

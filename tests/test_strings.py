@@ -152,6 +152,20 @@ def test_constants_are_worked_out_while_compiling():
     assert out["y"].tolist() == [2, 2]
 
 
+def test_strings_come_as_any_array_of_text():
+    exe = compiled(model("y = Identity(x)", inputs="string[N] x", outputs="string[N] y"))
+    for x in (["é", "b"], np.array(["é", "b"]), np.array(["é".encode(), b"b"]), texts(["é", "b"])):
+        (y,) = exe.run({"x": x}).values()
+        assert y.tolist() == ["é", "b"]
+        assert all(type(v) is str for v in y)
+    with pytest.raises(InputError, match=r"(?s)no string.*'?1.5'?.*astype\(str\)"):
+        exe.run({"x": texts(["a", 1.5])})
+    with pytest.raises(InputError, match=r"(?s)wrong dtype.*astype\(str\)"):
+        exe.run({"x": np.array([1.5])})
+    with pytest.raises(InputError, match="no text"):
+        exe.run({"x": np.array([b"\xff"])})
+
+
 # -- casts --------------------------------------------------------------------------------------
 
 

@@ -24,7 +24,7 @@ class DType:
 
     @property
     def bytes(self) -> int:
-        """Bytes of one element in memory (types of 2 and 4 bits are stored one per byte)."""
+        """Bytes of one element in memory (types below 8 bits are stored one per byte)."""
         return max(1, self.bits // 8)
 
     @property
@@ -57,6 +57,8 @@ DTYPES = {
         _dtype("f8e5m2", "f", 8, ml_dtypes.float8_e5m2),
         _dtype("f8e5m2fnuz", "f", 8, ml_dtypes.float8_e5m2fnuz),
         _dtype("f8e8m0", "f", 8, ml_dtypes.float8_e8m0fnu),
+        _dtype("f6e2m3", "f", 6, ml_dtypes.float6_e2m3fn),
+        _dtype("f6e3m2", "f", 6, ml_dtypes.float6_e3m2fn),
         _dtype("f4e2m1", "f", 4, ml_dtypes.float4_e2m1fn),
         _dtype("i64", "i", 64, np.int64),
         _dtype("i32", "i", 32, np.int32),

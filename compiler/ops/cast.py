@@ -170,6 +170,9 @@ def _cast_samples():
     quarter = array([-9.0, -0.25, 0.25, 0.75, 1.25, 2.5, 5.0, math.inf, math.nan])
     yield Sample((quarter,), {"dtype": "f4e2m1"}, grad=False)
     yield Sample((array([-6.0, 0.5, 1.5, 4.0], "f4e2m1"),), {"dtype": "f32"}, grad=False)
+    for dtype in ("f6e2m3", "f6e3m2"):
+        yield Sample((quarter * 3,), {"dtype": dtype}, grad=False)
+        yield Sample((array([-6.0, 0.25, 1.5, 4.0], dtype),), {"dtype": "f16"}, grad=False)
     powers = array([0.0, 1e-45, 2.0**-127, 2.0**-126, 1.5 * 2.0**-127, 0.124, 1.0, 1.5, 6.1,
                     2.0**127, 3e38, math.inf, math.nan])  # fmt: skip
     for mode in _ROUND:

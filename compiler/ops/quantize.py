@@ -158,6 +158,7 @@ register(
         case(floats((9,)), array(0.7), array(-1, "i2"), axis=0, dtype="i2"),
         case(floats((9,)), array(0.7), array(1, "u2"), axis=0, dtype="u2"),
         case(floats((9,), low=-9, high=9), array(1.0), axis=0, dtype="f4e2m1"),
+        case(floats((9,), low=-9, high=9), array(1.0), axis=0, dtype="f6e2m3"),
         case(array([1.0, 500.0, -500.0]), array(1.0), axis=0, dtype="f8e4m3fn", saturate=False),
         case(floats((2, 4)), floats((2, 4), 1, 0.01, 0.1), dtype="i8"),
         case(floats((2, 2)), array(0.125, "f8e8m0"), dtype="i8"),

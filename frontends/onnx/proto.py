@@ -26,6 +26,8 @@ _ELEMENT_TYPES = {
     TensorProto.FLOAT8E5M2: "f8e5m2",
     TensorProto.FLOAT8E5M2FNUZ: "f8e5m2fnuz",
     TensorProto.FLOAT8E8M0: "f8e8m0",
+    TensorProto.FLOAT6E2M3: "f6e2m3",
+    TensorProto.FLOAT6E3M2: "f6e3m2",
     TensorProto.FLOAT4E2M1: "f4e2m1",
     TensorProto.INT64: "i64",
     TensorProto.INT32: "i32",
@@ -194,7 +196,7 @@ def to_array(tensor: TensorProto, folder: Path | None, where: str, raw=None) -> 
 
 
 def is_packed(dtype: DType) -> bool:
-    """Whether a file keeps several elements in a byte, the first in its lowest bits."""
+    """Whether a file keeps elements without gaps, the first in the lowest bits."""
     return dtype.bits < 8 and dtype.kind != "b"
 
 
@@ -215,9 +217,10 @@ def from_bytes(data, dtype: DType, shape: tuple, where: str) -> np.ndarray:
             received=f"{len(data)} bytes",
         )
     if is_packed(dtype):
-        shifts = np.arange(0, 8, dtype.bits, dtype=np.uint8)
-        parts = np.frombuffer(data, np.uint8)[:, None] >> shifts & ((1 << dtype.bits) - 1)
-        return parts.reshape(-1)[:count].view(dtype.numpy).reshape(shape)
+        bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")
+        bits = bits[: count * dtype.bits].reshape(count, dtype.bits)
+        codes = np.packbits(bits, axis=1, bitorder="little")
+        return codes.reshape(shape).view(dtype.numpy)
     return np.frombuffer(data, dtype.numpy.newbyteorder("<")).reshape(shape)
 
 

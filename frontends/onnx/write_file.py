@@ -28,11 +28,10 @@ def tensor(name: str, array: np.ndarray) -> TensorProto:
 
 
 def _pack(array: np.ndarray, bits: int) -> bytes:
-    """Elements of `bits` bits, the first in the lowest bits of its byte; zeros fill the last."""
-    codes = np.ascontiguousarray(array).reshape(-1).view(np.uint8) & ((1 << bits) - 1)
-    codes = np.append(codes, np.zeros(-codes.size % (8 // bits), np.uint8))
-    shifts = np.arange(0, 8, bits, dtype=np.uint8)
-    return np.bitwise_or.reduce(codes.reshape(-1, 8 // bits) << shifts, axis=1).tobytes()
+    """Elements of `bits` bits, the first in the lowest ones; zeros fill the last byte."""
+    codes = np.ascontiguousarray(array).reshape(-1, 1).view(np.uint8)
+    each = np.unpackbits(codes, axis=1, bitorder="little")[:, :bits]
+    return np.packbits(each.reshape(-1), bitorder="little").tobytes()
 
 
 def check(model: onnx.ModelProto) -> None:

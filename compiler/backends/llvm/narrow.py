@@ -1,5 +1,5 @@
-"""Narrow floats as LLVM IR: bf16, float8 and float4 are bits in a register, converted to and from
-f32.
+"""Narrow floats as LLVM IR: bf16, float8, float6 and float4 are bits in a register, converted to
+and from f32.
 So is f16 on machines that do not convert it themselves, where LLVM would call a library.
 
 A `Format` says how the bits are read. Widening is exact: the magnitude's bits are moved to where
@@ -25,7 +25,8 @@ class Format:
 
     `largest` is the code of the largest finite magnitude, `beyond` what larger ones become.
     `nan` is NaN's code, and `signed` whether NaN and zero come in two signs (the fnuz formats have
-    one of each). float4 has no NaN: it becomes a zero of the other sign, as in ml_dtypes.
+    one of each). float6 and float4 have no NaN: it becomes a zero of the other sign, as in
+    ml_dtypes.
     """
 
     bits: int
@@ -44,6 +45,8 @@ FORMATS = {
     "f8e4m3fnuz": Format(8, 3, 8, 0x7F, 0x80, 0x80, signed=False),
     "f8e5m2": Format(8, 2, 15, 0x7B, 0x7C, 0x7E),
     "f8e5m2fnuz": Format(8, 2, 16, 0x7F, 0x80, 0x80, signed=False),
+    "f6e2m3": Format(6, 3, 1, 0x1F, 0x1F, 0x20),
+    "f6e3m2": Format(6, 2, 3, 0x1F, 0x1F, 0x20),
     "f4e2m1": Format(4, 1, 1, 0x7, 0x7, 0x8),
 }
 POWER = "f8e8m0"  # 2 ** (code - 127); 255 is NaN
@@ -132,7 +135,8 @@ def narrow(b: ir.IRBuilder, x: ir.Value, target: DType) -> ir.Value:
     sign = b.and_(b.lshr(raw, w(32 - form.bits)), w(1 << (form.bits - 1)))
     if not form.signed:
         sign = b.select(b.icmp_unsigned("==", code, w(0)), w(0), sign)
-    signed = (b.xor if form.nan == 8 else b.or_)(code, sign)
+    no_nan = form.signed and form.nan == 1 << (form.bits - 1)
+    signed = (b.xor if no_nan else b.or_)(code, sign)
     return b.trunc(signed, vector(ir.IntType(form.bits), w.lanes))
 
 

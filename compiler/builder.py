@@ -72,9 +72,12 @@ class Tensor:
     def __getitem__(self, key):
         return _index(self, key)
 
-    def cast(self, dtype) -> "Tensor":
+    def cast(self, dtype, **rounding) -> "Tensor":
+        """Converted; `rounding` are the op's other attributes (saturate, round_mode)."""
         dtype = dtype_of(dtype)
-        return self if dtype == self.dtype else self.b.emit("cast", self, dtype=dtype)
+        if dtype == self.dtype:
+            return self
+        return self.b.emit("cast", self, dtype=dtype, **rounding)
 
     def reshape(self, *shape) -> "Tensor":
         shape = shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape

@@ -24,7 +24,7 @@ class DType:
 
     @property
     def bytes(self) -> int:
-        """Bytes of one element in memory (4-bit types are stored one per byte)."""
+        """Bytes of one element in memory (types below 8 bits are stored one per byte)."""
         return max(1, self.bits // 8)
 
     @property
@@ -56,16 +56,22 @@ DTYPES = {
         _dtype("f8e4m3fnuz", "f", 8, ml_dtypes.float8_e4m3fnuz),
         _dtype("f8e5m2", "f", 8, ml_dtypes.float8_e5m2),
         _dtype("f8e5m2fnuz", "f", 8, ml_dtypes.float8_e5m2fnuz),
+        _dtype("f8e8m0", "f", 8, ml_dtypes.float8_e8m0fnu),
+        _dtype("f6e2m3", "f", 6, ml_dtypes.float6_e2m3fn),
+        _dtype("f6e3m2", "f", 6, ml_dtypes.float6_e3m2fn),
+        _dtype("f4e2m1", "f", 4, ml_dtypes.float4_e2m1fn),
         _dtype("i64", "i", 64, np.int64),
         _dtype("i32", "i", 32, np.int32),
         _dtype("i16", "i", 16, np.int16),
         _dtype("i8", "i", 8, np.int8),
         _dtype("i4", "i", 4, ml_dtypes.int4),
+        _dtype("i2", "i", 2, ml_dtypes.int2),
         _dtype("u64", "u", 64, np.uint64),
         _dtype("u32", "u", 32, np.uint32),
         _dtype("u16", "u", 16, np.uint16),
         _dtype("u8", "u", 8, np.uint8),
         _dtype("u4", "u", 4, ml_dtypes.uint4),
+        _dtype("u2", "u", 2, ml_dtypes.uint2),
         _dtype("bool", "b", 1, np.bool_),
         _dtype("str", "s", 64, object),
     ]
@@ -107,6 +113,16 @@ def dtype_of(x) -> DType:
         raise TypeMismatch(
             f"no tessel dtype for {x!r}", expected=f"one of {', '.join(DTYPES)}"
         ) from None
+
+
+def view_bits(x: np.ndarray, dtype: DType) -> np.ndarray:
+    """The same bits as another dtype of that width; those below 8 are the low bits of a byte, and
+    a bool is a byte that is true if it is not zero."""
+    x, source = np.asarray(x), dtype_of(x)
+    if BOOL in (source, dtype) or source.bits < 8:
+        mask = (1 << (8 if source == BOOL else source.bits)) - 1
+        x = x.view(np.uint8) & np.uint8(mask)
+    return np.asarray(x != 0) if dtype == BOOL else np.asarray(x).view(dtype.numpy)
 
 
 @dataclass(frozen=True)

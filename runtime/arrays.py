@@ -93,16 +93,21 @@ class Packed:
     """The weights that code reads: a name in the graph's table, or a place in its own section."""
 
     def __init__(self, table: Mapping[str, np.ndarray]):
-        self._known = {_identity(a): name for name, a in table.items() if dtype_of(a) != STR}
+        self._known = {_identity(a): name for name, a in table.items()}
         self._arrays: list[np.ndarray] = []
         self._size = 0
-        self.places: list[list] = []  # [offset, bytes, dtype, shape] of each packed array
+        # [offset, bytes, dtype, shape] of each packed array; strings have their texts there too
+        self.places: list[list] = []
 
     def add(self, array: np.ndarray) -> str | int:
         """Where the loader finds `array`: the graph's name, or a number in `places`."""
         key = _identity(array)
         if key not in self._known:
             self._known[key] = len(self.places)
+            if dtype_of(array) == STR:
+                texts = [str(x) for x in array.reshape(-1)]
+                self.places.append([0, 0, STR.name, list(array.shape), texts])
+                return self._known[key]
             self.places.append([self._size, array.nbytes, dtype_of(array).name, list(array.shape)])
             self._arrays.append(array)
             self._size += -(-array.nbytes // ALIGNMENT) * ALIGNMENT
@@ -121,5 +126,7 @@ def _identity(a: np.ndarray) -> tuple:
 
 def packed_array(places, section: np.ndarray, number: int) -> np.ndarray:
     """One packed array, as a view of its section."""
-    offset, nbytes, dtype, shape = places[number]
+    offset, nbytes, dtype, shape, *texts = places[number]
+    if dtype == STR.name:
+        return np.array(*texts, object).reshape(shape)
     return section[offset : offset + nbytes].view(DTYPES[dtype].numpy).reshape(shape)

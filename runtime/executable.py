@@ -58,7 +58,8 @@ class Executable:
         self.report: Report | None = None
         self._kept = kept
         self._names = self.signature.names
-        self._dtypes = [p.dtype for p in self.inputs]
+        # No array is of the dtype that stands for strings: each has to be looked at.
+        self._dtypes = [np.dtype("V") if p.dtype == object else p.dtype for p in self.inputs]
         self._output_names = [p.name for p in self.outputs]
         self._built: OrderedDict[tuple, Built] = OrderedDict()  # by the inputs' shapes, and values
         self._open: Built | None = None  # the code for all sizes

@@ -27,16 +27,20 @@ _CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.POINTER(ctypes.c_void_
 
 @dataclass(frozen=True)
 class _Operand:
-    """A value: entry `number` of the list `kind`; with a type, these bytes of that entry."""
+    """A value: entry `number` of the list `kind`; with a type, these bytes of that entry. `shape`
+    is that of strings."""
 
     kind: str
     number: int
     offset: int = 0
     type: TensorType | None = None
+    shape: tuple | None = None
 
     def get(self, memory: Mapping[str, Sequence]):
         x = memory[self.kind][self.number]
-        return x if self.type is None else view(x, self.offset, self.type)
+        if self.type is not None:
+            return view(x, self.offset, self.type)
+        return x if self.shape is None else x.reshape(self.shape)
 
 
 class Externs:
@@ -78,9 +82,10 @@ class Externs:
     def _operand(self, ref: "Ref", type, pointer: int | None) -> _Operand:
         kind, index = ref.slot.kind, ref.slot.index
         if not has_bytes(type):
+            shape = type.shape if isinstance(type, TensorType) else None
             if kind == "arena":
                 return _Operand("object", self._objects.setdefault(ref, len(self._objects)))
-            return _Operand(kind, index)
+            return _Operand(kind, index, shape=shape)
         if pointer is not None:
             return _Operand("pointer", pointer)
         if kind == "arena":
@@ -128,7 +133,8 @@ def _run(step: tuple, memory: dict) -> None:
         if o.kind in ("pointer", "arena") or o.type is not None:
             o.get(memory)[...] = result
         else:
-            memory[o.kind][o.number] = result
+            is_view = o.kind == "output" and isinstance(result, np.ndarray)
+            memory[o.kind][o.number] = result.copy() if is_view else result
 
 
 def view(memory: np.ndarray, offset: int, type: TensorType) -> np.ndarray:

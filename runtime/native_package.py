@@ -97,16 +97,17 @@ def _dump_extern(step: "ExternCall") -> dict:
 
 def _load_extern(entry: Mapping) -> "ExternCall":
     from ..compiler.loops.nest import ExternCall
-    from ..compiler.ops.registry import Extern
+    from ..compiler.ops.python import extern_of
     from ..compiler.text import parse_graph
 
     arrays = {n: np.array(v, d).reshape(s) for n, (d, s, v) in entry["arrays"].items()}
     (node,) = parse_graph(entry["graph"], arrays).nodes
-    if not isinstance(node.op.loops, Extern):
+    python = extern_of(node)
+    if python is None:
         raise TesselError(f"{node.op.name} is compiled here, and was not when the package was made")
     return ExternCall(
         node.op.name,
-        node.op.loops.kernel,
+        python.kernel,
         node.attrs,
         tuple(None if r is None else _load_ref(r) for r in entry["inputs"]),
         tuple(None if v is None else v.type for v in node.inputs),

@@ -160,7 +160,7 @@ def receive(port: Port, x) -> np.ndarray:
             received=f"{array.ndim}: shape {list(array.shape)}",
         )  # fmt: skip
     if array.dtype == object or array.dtype.kind in "US":
-        return np.ascontiguousarray(array, object).reshape(array.shape)
+        return _strings(array, where)
     return np.require(array, expected.numpy, "CA")
 
 
@@ -197,6 +197,20 @@ def _kind(x) -> str:
     return "none" if x is None else x.__class__.__name__
 
 
+def _strings(array: np.ndarray, where: str) -> np.ndarray:
+    """As Python strings; bytes are UTF-8, as in ONNX."""
+    try:
+        array = np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array
+    except UnicodeDecodeError as error:
+        raise InputError(f"these bytes are no text: {error}", where=where) from None
+    array = np.ascontiguousarray(array, object).reshape(array.shape)
+    for v in array.flat:
+        if not isinstance(v, str):
+            raise InputError("an element is no string", where=where, expected="str",
+                             received=repr(v), fix="convert it: x.astype(str)")  # fmt: skip
+    return array
+
+
 def _dtype(array: np.ndarray) -> DType | None:
     try:
         return dtype_of(array)
@@ -206,6 +220,8 @@ def _dtype(array: np.ndarray) -> DType | None:
 
 def _numpy_name(dtype: DType) -> str:
     name = dtype.numpy.name
+    if name == "object":
+        return "str"
     return f"np.{name}" if hasattr(np, name) else f"ml_dtypes.{name}"
 
 

@@ -38,6 +38,8 @@ THIRD_PARTY = {
     "triton": ("compiler/backends/triton/", "runtime/device"),
     "cuda": ("compiler/backends/triton/", "runtime/device"),
     "matplotlib": ("tools/roofline.py",),
+    "PIL": ("compiler/ops/image.py",),
+    "re2": ("compiler/ops/text.py",),
     # Engines that the benchmark measures; nothing is computed with them.
     "onnxruntime": ("tools/bench_worker.py", "tools/demo.py"),
     "openvino": ("tools/bench_worker.py",),

@@ -124,6 +124,13 @@ def test_float8_of_amd_is_refused_on_nvidia():
         compiled(call.kernel, SM90)
 
 
+def test_strings_are_refused():
+    b = Builder()
+    b.output("y", b.string_concat(b.input("x", "str[2]"), b.input("z", "str[2]")))
+    with pytest.raises(UnsupportedError, match=r"(?s)no strings: string_concat.*target='cpu'"):
+        compile_program(lower(b.graph), "cuda:sm_90")
+
+
 def test_a_parser_that_stumbles_over_threads_is_asked_again():
     answers = iter([SystemError("AST constructor recursion depth mismatch"), "compiled"])
 

@@ -123,9 +123,30 @@ def test_integer_primitives(op, dtype):
 
 
 def test_every_primitive_has_a_meaning():
-    assert set(s.PRIMITIVES) - set(primitives.TABLE) == {"cast"}
+    assert set(s.PRIMITIVES) - set(primitives.TABLE) == {"cast", "bitcast"}
     assert set(primitives.TABLE) <= set(s.PRIMITIVES) | {"cast"}
     assert set(NUMPY) == set(primitives.TABLE)
+
+
+BITS = [("f32", "i32"), ("i64", "f64"), ("f16", "u16"), ("bf16", "i16"), ("i8", "u8"),
+        ("bool", "u8"), ("u8", "bool"), ("i4", "u4"), ("u4", "i4"), ("i2", "u2"),
+        ("u2", "i2")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("source", "target"), BITS)
+def test_the_same_bits_as_another_type(source, target):
+    values = np.array([0, 1, 3, -1, 2, -2, 1])
+    x = s.Buffer("x", TensorType(source, values.shape))
+    array = values.astype(x.dtype.numpy)
+    axis = s.Axis("i", len(values))
+    out = s.Buffer("y", TensorType(target, values.shape))
+    value = s.bitcast(x[s.axis(axis)], target)
+    kernel = Kernel("bits", (axis,), (Store(out, (s.axis(axis),), value),))
+    got, want = (np.zeros(values.shape, out.dtype.numpy) for _ in range(2))
+    run_kernel(kernel, [array, want])
+    unit = emit(kernel, choose(kernel, SM90))
+    interpreter.run(load_function(unit.text, unit.name), unit.programs, array, got)
+    np.testing.assert_array_equal(got.astype(np.float64), want.astype(np.float64))
 
 
 CASTS = [("f32", d) for d in ("i8", "u8", "i32", "i64", "u32", "f16", "bf16", "bool", "f64")] + [

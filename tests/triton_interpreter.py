@@ -22,7 +22,7 @@ Handle, Machine = interpreter.TensorHandle, interpreter.InterpreterBuilder
 TYPES = {
     "float64": tl.float64, "float32": tl.float32, "float16": tl.float16, "bfloat16": BF16,
     "bool": tl.int8, "float8_e4m3fn": tl.float8e4nv, "float8_e5m2": tl.float8e5,
-    "int4": tl.int8, "uint4": tl.uint8,
+    "int4": tl.int8, "uint4": tl.uint8, "int2": tl.int8, "uint2": tl.uint8,
     **{f"{sign}int{bits}": getattr(tl, f"{sign}int{bits}")
        for sign in ("", "u") for bits in (8, 16, 32, 64)},
 }  # fmt: skip

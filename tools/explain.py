@@ -220,15 +220,16 @@ def print_externs(built: Built, out: Console) -> None:
     heading(out, "Outside compiled code")
     found = [s for s in walk(built.program.steps) if isinstance(s, ExternCall)]
     for step in found:
-        out.print(f"  {step.op}   {step.origin}   {extern_reason(step.op)}")
+        out.print(f"  {step.op}   {step.origin}   {extern_reason(step.op)}".rstrip())
     if not found:
         out.print("  nothing")
 
 
 def extern_reason(op: str) -> str:
     from ..compiler.ops import registry
+    from ..compiler.ops.python import STRINGS
 
-    return getattr(registry.get(op).loops, "reason", "")
+    return getattr(registry.get(op).loops, "reason", STRINGS)
 
 
 def walk(steps):

@@ -5,7 +5,7 @@ for symbolic dims, names): an executable's `inputs`, or `read_signature(path)`.
 
 Values are plausible rather than realistic; real ones come from `--inputs FILE.npz`.
 
-    floats              standard normal
+    floats              standard normal; their magnitudes for the type that has no signs
     bool                true or false
     integers            0 … 99, except where the name tells more:
       *mask*, *len*       1      (nothing masked out; a length that fits every dim)
@@ -219,7 +219,10 @@ def _values(rng, name: str, dtype: np.dtype, shape: list[int], high: int) -> np.
     try:
         largest = int(ml_dtypes.iinfo(dtype).max)
     except ValueError:
-        return np.asarray(rng.standard_normal(shape)).astype(dtype)
+        values = np.asarray(rng.standard_normal(shape), np.float32)
+        if dtype.name == "float8_e8m0fnu":  # has powers of two only
+            values = np.abs(values)
+        return values.astype(dtype)
     if "mask" in name or "len" in name:
         return np.ones(shape, dtype)
     if "type" in name or "segment" in name:

@@ -13,7 +13,7 @@ import numpy as np
 from ..loops import expr as s
 from ..loops.expr import Axis, Expr
 from ..loops.nest import Call, ExternCall, For, If, Kernel, Program, Ref, Slot, Store
-from ..types import BOOL, DType, TensorType, dtype_of
+from ..types import BOOL, DType, TensorType, dtype_of, view_bits
 from .base import has_bytes
 
 LIMIT = 1 << 24  # elements that one evaluation may hold
@@ -78,7 +78,7 @@ def cast_array(x: np.ndarray, dtype: DType) -> np.ndarray:
         return x
     if dtype == BOOL:
         return x != 0
-    if dtype_of(x).bits == 4:  # ml_dtypes does not convert between its 4-bit types
+    if dtype_of(x).bits < 8 and dtype_of(x).is_int:  # ml_dtypes converts them to bytes and floats
         x = x.astype(np.int8)
     if dtype_of(x).is_float and dtype.is_int:
         wide = np.nan_to_num(x.astype(np.float64), nan=0.0, posinf=np.inf, neginf=-np.inf)
@@ -86,6 +86,11 @@ def cast_array(x: np.ndarray, dtype: DType) -> np.ndarray:
         inside = np.clip(np.trunc(wide), float(low), float(np.nextafter(float(high), 0)))
         result = inside.astype(dtype.numpy)
         return np.where(wide >= float(high), dtype.numpy.type(high), result)
+    if dtype.is_float and dtype.bits <= 8 and dtype_of(x).bits < 32:
+        x = x.astype(np.float32)  # ml_dtypes has few conversions between its narrow types
+    if dtype.name == "f8e8m0":  # nor is it right below f32's normal numbers
+        x = x.astype(np.float32)
+        x = np.where((x > 0) & (x < np.float32(1.5 * 2.0**-127)), np.float32(2.0**-127), x)
     return x.astype(dtype.numpy)
 
 
@@ -134,6 +139,8 @@ class _Evaluator:
                 return flat[self._offset(e)]
             case "cast":
                 return cast_array(self(e.args[0]), e.dtype)
+            case "bitcast":
+                return view_bits(self(e.args[0]), e.dtype)
             case "reduce":
                 return self._reduce(e)
         values = [self(a) for a in e.args]

@@ -9,6 +9,8 @@ and copied at the end.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from ..errors import UnsupportedError
 from ..types import STR, TensorType
 from . import expr as s
@@ -18,11 +20,18 @@ from .nest import Call, ExternCall, For, If, Kernel, Store
 from .simplify import merge_axes
 
 
-def copy_steps(source: Place, target: Place, type) -> list[Call]:
-    """The step that copies a tensor; none if it is empty. Raises UnsupportedError for strings."""
-    if not isinstance(type, TensorType) or type.dtype == STR:
+def copy_steps(source: Place, target: Place, type) -> list[Call | ExternCall]:
+    """The step that copies a tensor; none if it is empty.
+
+    Raises UnsupportedError for sequences and maps.
+    """
+    if isinstance(type, TensorType) and type.dtype == STR:
+        if source.steps or target.steps:
+            raise UnsupportedError("a loop cannot carry strings from turn to turn", received=type)
+        return [ExternCall("identity", np.array, {}, (source,), (type,), (target,), (type,))]
+    if not isinstance(type, TensorType):
         raise UnsupportedError(
-            "strings, sequences and maps cannot be copied from one output to another",
+            "sequences and maps cannot be copied from one output to another",
             received=type, fix="return what an op makes of them, once",
         )  # fmt: skip
     x, y = Buffer("x", type), Buffer("y", type)

@@ -53,7 +53,8 @@ PRIMITIVES: dict[str, tuple[int, str]] = (
         (1, "same"),
     )
     | dict.fromkeys(["not", "isnan", "isinf"], (1, "bool"))
-    | {"select": (3, "second"), "cast": (1, "given"), "fma": (3, "same")}
+    | {"select": (3, "second"), "cast": (1, "given"), "bitcast": (1, "given"),
+       "fma": (3, "same")}
 )  # fmt: skip
 
 COMBINERS = {"sum": "add", "prod": "mul", "max": "max", "min": "min", "or": "or", "and": "and"}

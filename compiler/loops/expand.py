@@ -2,12 +2,15 @@
 
 from ..builder import Builder
 from ..ir import Graph, Node, Value
+from ..ops.python import extern_of
 from ..ops.registry import Expand
 from .pull import expansion, is_pullable
 
 
 def needs_expansion(node: Node) -> bool:
-    return isinstance(node.op.loops, Expand) and not is_pullable(node.op, node)
+    if not isinstance(node.op.loops, Expand) or extern_of(node) is not None:
+        return False
+    return not is_pullable(node.op, node)
 
 
 def expand_composites(graph: Graph) -> Graph:

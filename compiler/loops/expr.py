@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from ..sizes import above, at_least
-from ..types import BOOL, F32, I64, dtype_of
+from ..types import BF16, BOOL, F16, F32, I64, dtype_of
 from .core import COMBINERS, PRIMITIVES, Axis, Buffer, Expr, axis, const, lift, load, make
 from .index import (
     add,
@@ -32,6 +32,8 @@ from .index import (
     unflatten,
 )
 from .show import show
+
+HALVES = (F16, BF16)
 
 
 def _unary(name: str) -> Callable:
@@ -70,7 +72,8 @@ def cast(x: Expr, dtype) -> Expr:
     """Convert: float to int truncates; to bool is `!= 0`.
 
     Narrowing to a half type and widening again inside one kernel is dropped: the value stays in
-    the wider type, which is more precise than the graph asks for.
+    the wider type, which is more precise than the graph asks for. (Narrower types than halves are
+    meant to round.)
     """
     dtype = dtype_of(dtype)
     if x.dtype == dtype:
@@ -82,11 +85,17 @@ def cast(x: Expr, dtype) -> Expr:
             else make("cast", (x,), None, dtype)
         )
     inner = x.args[0] if x.op == "cast" else None
-    if inner is not None and inner.dtype == dtype == F32 == x.dtype.compute:
+    if inner is not None and inner.dtype == dtype == F32 and x.dtype in HALVES:
         return inner
     if dtype == BOOL:
         return compare("ne", cast(x, x.dtype.compute), 0)
     return make("cast", (x,), None, dtype)
+
+
+def bitcast(x: Expr, dtype) -> Expr:
+    """The same bits, read as another dtype of as many; a bool is a byte, true if not zero."""
+    dtype = dtype_of(dtype)
+    return x if x.dtype == dtype else make("bitcast", (x,), None, dtype)
 
 
 def _const_cast_is_exact(value, dtype) -> bool:
@@ -184,6 +193,8 @@ def rebuild(e: Expr, args: Sequence[Expr]) -> Expr:
             return reduce(e.data[0], e.data[1], args[0], e.dtype)
         case "cast":
             return cast(args[0], e.dtype)
+        case "bitcast":
+            return bitcast(args[0], e.dtype)
         case "select":
             return select(*args)
     return _REBUILD[e.op](*args) if e.op in _REBUILD else apply(e.op, *args)
@@ -248,10 +259,10 @@ Expr.__invert__ = lambda self: logical_not(self)
 
 __all__ = [
     "BOOL", "COMBINERS", "F32", "I64", "PRIMITIVES", "Axis", "Buffer", "Expr", "abs", "add",
-    "apply", "axis", "bounds", "cast", "ceil", "compare", "const", "cos", "eq", "erf", "exp",
-    "flatten", "floor", "floordiv", "from_linear", "isinf", "isnan", "lift", "linear", "load",
-    "log", "logical_and", "logical_not", "logical_or", "make", "maximum", "minimum", "mod", "mul",
-    "ne", "neg", "power", "rebuild", "reduce", "reduce_sum", "round", "rsqrt", "select", "show",
-    "sigmoid", "sign", "sin", "sqrt", "strides_of", "sub", "substitute", "tanh", "transform",
-    "unflatten", "walk",
+    "apply", "axis", "bitcast", "bounds", "cast", "ceil", "compare", "const", "cos", "eq", "erf",
+    "exp", "flatten", "floor", "floordiv", "from_linear", "isinf", "isnan", "lift", "linear",
+    "load", "log", "logical_and", "logical_not", "logical_or", "make", "maximum", "minimum", "mod",
+    "mul", "ne", "neg", "power", "rebuild", "reduce", "reduce_sum", "round", "rsqrt", "select",
+    "show", "sigmoid", "sign", "sin", "sqrt", "strides_of", "sub", "substitute", "tanh",
+    "transform", "unflatten", "walk",
 ]  # fmt: skip

@@ -17,9 +17,10 @@ from dataclasses import dataclass, field
 
 from ..dims import prod
 from ..ir import Graph, Node, Value
+from ..ops.python import extern_of
 from ..ops.registry import Alias, Elementwise, Expand, Kernels, Pull
 from ..sizes import typical
-from ..types import TensorType
+from ..types import STR, TensorType
 from .pull import expansion, is_pullable
 
 ROW_LIMIT = 1 << 16  # elements of a row that a kernel may walk several times
@@ -38,6 +39,8 @@ def kind_of(node: Node) -> str:
     op = node.op
     if op.name == "constant":
         return "constant"
+    if extern_of(node) is not None:
+        return "other"
     match op.loops:
         case Alias():
             return "alias"
@@ -72,6 +75,7 @@ def is_border(node: Node) -> bool:
     """A pad that only adds a constant border: its inside may be stored by whatever computes it."""
     return (
         node.op.name == "pad"
+        and node.inputs[0].dtype != STR
         and node.attrs["mode"] == "constant"
         and all(p >= 0 for p in node.attrs["pads"])
     )

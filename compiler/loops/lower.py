@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 from ..errors import UnsupportedError
 from ..ir import Graph, Node, Value
-from ..ops.registry import Control, Extern, Kernels
+from ..ops.python import extern_of, is_text
+from ..ops.registry import Control, Kernels
 from ..sizes import OpenSize, assuming
 from ..types import TensorType
 from . import expr as s
@@ -163,6 +164,10 @@ class _Scope:
     def _node(self, node: Node) -> None:
         if node.op.name == "constant" or all(v in self.fusion.inlined for v in node.outputs):
             return
+        python = extern_of(node)
+        if python is not None:
+            self._extern(node, python.kernel)
+            return
         match node.op.loops:
             case Kernels(emit=emit):
                 self._kernels(node, emit)
@@ -174,8 +179,6 @@ class _Scope:
                 self._scan(node)
             case Control(kind="while"):
                 self._while(node)
-            case Extern(kernel=function):
-                self._extern(node, function)
             case _ if kind_of(node) == "alias" and node.inputs[0] not in self.fusion.inlined:
                 self.places[node.outputs[0]] = self._place(node.inputs[0])
             case _:
@@ -243,6 +246,12 @@ class _Scope:
         _refuse_open(node)
         inputs = tuple(None if v is None else self._place(v) for v in node.inputs)
         outputs = tuple(self._new(v) for v in node.outputs)
+        for v, place in zip((*node.inputs, *node.outputs), (*inputs, *outputs)):
+            if place is not None and place.steps and is_text(v.type):
+                raise UnsupportedError(
+                    "a loop cannot take strings apart or put them together, turn by turn",
+                    where=node.where, received=v.type,
+                )  # fmt: skip
         self.steps.append(
             ExternCall(
                 node.op.name,

@@ -30,6 +30,8 @@ def show(e: Expr, names: dict | None = None) -> str:
             return f"{e.data[0]}:{e.dtype}({axes}; {show(e.args[0], names)})"
         case "cast":
             return f"{e.dtype}({show(e.args[0], names)})"
+        case "bitcast":
+            return f"bits:{e.dtype}({show(e.args[0], names)})"
         case op if op in _INFIX:
             return f"({f' {_INFIX[op]} '.join(show(a, names) for a in e.args)})"
     return f"{e.op}({', '.join(show(a, names) for a in e.args)})"

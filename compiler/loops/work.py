@@ -17,7 +17,9 @@ from .expr import Axis, Buffer, Expr
 from .nest import Kernel, Store
 
 # Primitives that move or choose values, or look at them, but calculate nothing.
-FREE = frozenset(["const", "axis", "load", "cast", "select", "copysign", "isnan", "isinf"])
+FREE = frozenset(
+    ["const", "axis", "load", "cast", "bitcast", "select", "copysign", "isnan", "isinf"]
+)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ import math
 
 import numpy as np
 
-from ..types import BOOL, DTYPES, STR, dtype_of
 from .common import (
     FLOAT_SAMPLES,
     STEP,
@@ -19,15 +18,12 @@ from .common import (
     case,
     floats,
     ints,
-    is_dims,
     keep,
-    known,
     less_dims,
     reference,
     same_shape,
-    settle,
 )
-from .registry import Attr, Elementwise, Sample, register
+from .registry import Attr, Elementwise, register
 
 SPECIAL = [math.nan, math.inf, -math.inf, 0.0, -0.0, 1.0, -1.0]
 _SQRT2, _SQRT_2_PI = math.sqrt(2), math.sqrt(2 / math.pi)
@@ -302,97 +298,5 @@ register(
     grad=lambda c, g: (g,),
     loops=Elementwise(lambda s, x: x),
     samples=lambda: [case(floats((2, 3))), case(bools(())), case(ints((0, 2), dtype="u8"))],
-    family="elementwise",
-)
-
-
-def _cast_ref(x, dtype):
-    x = np.asarray(x)
-    if is_dims(x) and dtype.is_int:
-        x = settle(x)
-        return x if x.dtype == object else x.astype(dtype.numpy)
-    x = known(x)
-    if x.dtype == object:
-        return _parse_strings(x, dtype)
-    if dtype == STR:
-        return np.array([_text(v) for v in x.flat], object).reshape(x.shape)
-    if dtype_of(x).is_float and dtype_of(x).bits < 32:
-        x = x.astype(np.float32)
-    elif dtype_of(x).bits == 4:  # ml_dtypes does not convert between its 4-bit types
-        x = x.astype(np.int8)
-    with np.errstate(all="ignore"):
-        if dtype == BOOL:
-            return np.asarray(x != 0)
-        if dtype.is_float and dtype.bits == 8:
-            x = np.clip(x, -_largest(dtype), _largest(dtype))
-        return np.asarray(x).astype(dtype.numpy)
-
-
-def _parse_strings(x, dtype):
-    if dtype == STR:
-        return x
-    values = [float(v) if dtype.is_float or dtype == BOOL else int(v) for v in x.flat]
-    wide = np.float64 if dtype.is_float or dtype == BOOL else np.int64
-    return np.array(values, wide).reshape(x.shape).astype(dtype.numpy)
-
-
-def _text(v) -> str:
-    if isinstance(v, (float, np.floating)) and not math.isfinite(v):
-        return "NaN" if math.isnan(v) else ("INF" if v > 0 else "-INF")
-    return str(v)
-
-
-def _largest(dtype) -> float:
-    import ml_dtypes
-
-    return float(ml_dtypes.finfo(dtype.numpy).max)
-
-
-def _cast_body(s, x, dtype):
-    if dtype.is_float and dtype.bits == 8:  # narrowing to float8 saturates, as ONNX's Cast
-        x = s.cast(x, x.dtype if x.dtype.is_float else DTYPES["f32"])
-        x = s.minimum(s.maximum(x, -_largest(dtype)), _largest(dtype))
-    elif dtype.is_int and dtype.bits == 4 and x.dtype.is_float:  # wraps, as ONNX's Cast does
-        x = s.cast(x, DTYPES["i32"])
-    return s.cast(x, dtype)
-
-
-def _cast_gradient(c, g):
-    (x,) = c.inputs
-    return (g.cast(x.dtype) if x.dtype.is_float and c.attrs["dtype"].is_float else None,)
-
-
-def _cast_samples():
-    x = floats((3, 4), 1, 0, 9)
-    for dtype in ("f64", "f16", "bf16", "i64", "i32", "i8", "u8", "bool", "f32"):
-        yield case(x, dtype=dtype, grad=dtype == "f64", rtol=1e-7)
-    for dtype in ("f16", "bf16"):
-        yield case(x.astype(DTYPES[dtype].numpy), dtype="f32")
-        yield case(x.astype(DTYPES[dtype].numpy), dtype="i32")
-    yield Sample((array([-2.7, -0.5, 0.0, 0.5, 2.7]),), {"dtype": "i32"}, grad=False)
-    yield Sample((array([math.nan, 0.0, -0.0, 1e-30, 3.0]),), {"dtype": "bool"}, grad=False)
-    yield Sample((array([300, -1, 127, 128], "i64"),), {"dtype": "u8"})
-    yield Sample((array([300, -1, 127, 128], "i64"),), {"dtype": "i8"})
-    for dtype in ("i4", "u4"):
-        yield Sample((array([-9.5, -1, 0.9, 7.9, 8, 15, 100]),), {"dtype": dtype}, grad=False)
-    yield Sample((bools((5,)),), {"dtype": "f32"})
-    yield Sample((bools((5,)),), {"dtype": "i64"})
-    yield Sample((array([1e9, -1e9, 0.3, 448.0]),), {"dtype": "f8e4m3fn"}, grad=False)
-    yield Sample((ints((0, 3)),), {"dtype": "f32"})
-
-
-register(
-    "cast",
-    "x: S -> @dtype",
-    """Converted to another dtype: float to int truncates towards zero (to 4 bits it wraps), int to
-    int wraps, anything but zero is true, float8 saturates. To and from strings only as
-    constants.""",
-    S="any",
-    shape=same_shape,
-    attrs={"dtype": Attr("dtype")},
-    ref=_cast_ref,
-    grad=_cast_gradient,
-    loops=Elementwise(_cast_body),
-    samples=_cast_samples,
     family="elementwise",
 )

@@ -1,196 +1,24 @@
 """Quantized ops: 8-bit integers q that stand for scale * (q - zero).
 
-    quantize      q = saturate(round_half_even(x / scale) + zero)
-    dequantize    x = scale * (q - zero)
     qlinear_*     integers in, sums in i32, one float factor, integers out
 
-Scales and zero points are scalars or one per index of `axis` (per channel).
+Scales and zero points are scalars or one per index of an axis (per channel); `quantize.py` has the
+ops that make such integers.
 """
 
-import ml_dtypes
 import numpy as np
 
 from ..errors import TypeMismatch
-from ..types import (
-    DTYPES,
-    F32,
-    FLOATS,
-    I8,
-    I16,
-    I32,
-    U8,
-    U16,
-    DType,
-    broadcast,
-    dtype_of,
-    normalize_axis,
-)
-from .common import STEP, array, case, floats, ints, through_expansion
+from ..types import F32, I8, U8, broadcast, dtype_of
+from .common import array, case, floats, ints
 from .conv import CONV_ATTRS, conv_integer_ref, conv_shape
 from .matrix import matmul_integer_ref, matmul_shape
-from .registry import Attr, Expand, NotDifferentiable, register
+from .quantize import channel as _channel
+from .quantize import requantize as _requantize
+from .quantize import requantize_ref as _requantize_ref
+from .registry import Expand, NotDifferentiable, register
 
-FLOAT8 = frozenset(d for d in FLOATS if d.bits == 8)
-QUANTIZED = FLOAT8 | {I8, U8, I16, U16, DTYPES["i4"], DTYPES["u4"]}
 BYTES = {I8, U8}
-
-
-def limits(dtype: DType) -> tuple[float, float]:
-    """The least and largest value of a quantized type."""
-    if dtype.is_float:
-        top = float(ml_dtypes.finfo(dtype.numpy).max)
-        return -top, top
-    if dtype.kind == "u":
-        return 0, 2**dtype.bits - 1
-    return -(2 ** (dtype.bits - 1)), 2 ** (dtype.bits - 1) - 1
-
-
-def _channel_shape(shape, rank: int, axis: int) -> tuple | None:
-    """The shape in which [C] broadcasts along `axis`; None where nothing has to be done."""
-    if len(shape) != 1:
-        return None
-    if isinstance(shape[0], int) and shape[0] == 1:
-        return ()
-    after = rank - 1 - normalize_axis(axis, rank)
-    return (shape[0], *[1] * after)
-
-
-def _channel(t, rank: int, axis: int):
-    shape = None if t is None else _channel_shape(t.shape, rank, axis)
-    return t if shape is None else t.reshape(shape)
-
-
-def _check_scale(x, scale, axis):
-    if scale.rank > 1:
-        raise TypeMismatch("a scale is a scalar or a vector along one axis", received=scale)
-    if scale.rank == 1 and scale.shape != (1,):
-        size = x.shape[normalize_axis(axis, x.rank)]
-        if isinstance(size, int) and isinstance(scale.shape[0], int) and size != scale.shape[0]:
-            raise TypeMismatch(
-                "the scale does not fit its axis",
-                expected=f"{size} on axis {axis} of {x}",
-                received=scale,
-            )
-
-
-def _requantize(b, x, zero, dtype):
-    """f32 to a quantized type: round half to even, shift, saturate."""
-    low, high = limits(dtype)
-    if not dtype.is_float:
-        x = b.round(x)
-        if zero is not None:
-            x = x + zero.cast(F32)
-    return b.clip(x, b.scalar(low, F32), b.scalar(high, F32)).cast(dtype)
-
-
-def _requantize_ref(x: np.ndarray, zero, dtype: DType) -> np.ndarray:
-    low, high = limits(dtype)
-    if not dtype.is_float:
-        x = np.rint(x)
-        if zero is not None:
-            x = x + np.asarray(zero).astype(np.float32)
-    x = np.clip(x, np.float32(low), np.float32(high))
-    return x.astype(np.float32 if dtype.is_float else np.int32).astype(dtype.numpy)
-
-
-def quantize_shape(x, scale, zero=None, *, axis, dtype):
-    _check_scale(x, scale, axis)
-    if dtype not in QUANTIZED or (zero is not None and zero.dtype != dtype):
-        raise TypeMismatch(
-            "quantize_linear to a wrong type",
-            expected=f"the zero point's type {zero.dtype}" if zero is not None else "8-bit ints",
-            received=dtype,
-        )
-    return x.shape
-
-
-def quantize_ref(x, scale, zero=None, *, axis, dtype):
-    scale = _channel(np.asarray(scale), x.ndim, axis).astype(np.float32)
-    zero = _channel(None if zero is None else np.asarray(zero), x.ndim, axis)
-    return np.asarray(_requantize_ref(x.astype(np.float32) / scale, zero, dtype))
-
-
-def _quantize(b, x, scale, zero=None, *, axis, dtype):
-    scale, zero = _channel(scale, x.rank, axis), _channel(zero, x.rank, axis)
-    return _requantize(b, x.cast(F32) / scale.cast(F32), zero, dtype)
-
-
-register(
-    "quantize_linear",
-    "x: T, scale: S, zero_point: Z? -> @dtype",
-    "saturate(round_half_even(x / scale) + zero_point), in `dtype`.",
-    attrs={"axis": Attr("int", 1), "dtype": Attr("dtype", U8)},
-    shape=quantize_shape,
-    ref=quantize_ref,
-    grad=STEP,
-    loops=Expand(_quantize),
-    samples=lambda: [
-        case(floats((3, 4)), array(0.02), array(128, "u8")),
-        case(floats((2, 3, 2)), array([0.01, 0.1, 1.0]), array([0, 3, -3], "i8"), dtype="i8"),
-        case(floats((2, 3)), array([0.1]), dtype="u8"),
-        case(array([0.5, 1.5, 2.5, -0.5, -1.5]), array(1.0), array(0, "i8"), dtype="i8"),
-        case(floats((2, 3), low=-1e4, high=1e4), array(0.3), array(-7, "i16"), dtype="i16"),
-        case(floats((3, 2)), array([1.0, 0.5, 0.25]), axis=0, dtype="f8e4m3fn", atol=0.3),
-        case(floats((4,)), array(0.3), array(1, "i4"), axis=0, dtype="i4"),
-        case(floats((2, 2), dtype="f16"), array(0.1, "f16"), array(9, "u8")),
-    ],
-    family="quant",
-    T=FLOATS | {I32},
-    S="float",
-    Z=QUANTIZED,
-)
-
-
-def dequantize_shape(x, scale, zero=None, *, axis, dtype):
-    _check_scale(x, scale, axis)
-    return x.shape
-
-
-def dequantize_ref(x, scale, zero=None, *, axis, dtype):
-    whole = dtype_of(x).is_int
-    scale = _channel(np.asarray(scale), x.ndim, axis).astype(np.float32)
-    x = x.astype(np.int32 if whole else np.float32)
-    if zero is not None:
-        x = x - _channel(np.asarray(zero), x.ndim, axis).astype(x.dtype)
-    return np.asarray(x.astype(np.float32) * scale).astype(dtype.numpy)
-
-
-def _dequantize(b, x, scale, zero=None, *, axis, dtype):
-    wide = I32 if x.dtype.is_int else F32
-    scale, zero = _channel(scale, x.rank, axis), _channel(zero, x.rank, axis)
-    x = x.cast(wide)
-    if zero is not None:
-        x = x - zero.cast(wide)
-    return (x.cast(F32) * scale.cast(F32)).cast(dtype)
-
-
-register(
-    "dequantize_linear",
-    "x: T, scale: S, zero_point: T? -> @dtype",
-    "(x - zero_point) * scale, in `dtype`.",
-    attrs={"axis": Attr("int", 1), "dtype": Attr("dtype", F32)},
-    shape=dequantize_shape,
-    ref=dequantize_ref,
-    grad=through_expansion,
-    loops=Expand(_dequantize),
-    samples=lambda: [
-        case(ints((3, 4), high=255, dtype="u8"), array(0.02), array(128, "u8"), grad=False),
-        case(
-            ints((2, 3, 2), low=-128, high=127, dtype="i8"), array([0.01, 0.1, 1.0]),
-            array([0, 3, -3], "i8"), grad=False,
-        ),
-        case(ints((2, 2), low=-(10**6), high=10**6, dtype="i32"), array(0.001), grad=False),
-        case(
-            ints((3, 2), dtype="i8"), array([1.0, 2.0, 3.0], "f16"), axis=0, dtype="f16",
-            grad=False,
-        ),
-        case(floats((3,), dtype="f8e5m2"), array(0.5), axis=0, grad=False),
-    ],
-    family="quant",
-    T=QUANTIZED | {I32},
-    S="float",
-)  # fmt: skip
-
 NO_GRADIENT = NotDifferentiable("integers have no gradient: train in floats, then quantize")
 
 

@@ -54,6 +54,13 @@ def _trilu(out, x, *, k, upper):
     return at
 
 
+def trilu_ref(x, *, k, upper):
+    if x.dtype == object and x.size and isinstance(x.flat[0], str):
+        kept = np.tri(*x.shape[-2:], k - 1 if upper else k, bool) ^ upper
+        return np.where(kept, x, "")
+    return (np.triu if upper else np.tril)(x, k)
+
+
 def trilu_shape(x, *, k, upper):
     if x.rank < 2:
         raise TypeMismatch("trilu needs matrices", received=x)
@@ -63,10 +70,11 @@ def trilu_shape(x, *, k, upper):
 register(
     "trilu",
     "x: T -> T",
-    "The upper (or lower) triangle of matrices, from diagonal k on; zero elsewhere.",
+    """The upper (or lower) triangle of matrices, from diagonal k on; zero elsewhere (the empty
+    string).""",
     attrs={"k": Attr("int", 0), "upper": Attr("bool", True)},
     shape=trilu_shape,
-    ref=lambda x, *, k, upper: (np.triu if upper else np.tril)(x, k),
+    ref=trilu_ref,
     grad=lambda c, dy: [c.b.trilu(dy, **c.attrs)],
     loops=Pull(_trilu),
     samples=lambda: [

@@ -15,12 +15,12 @@ def read(tensor, dtype: DType, shape: tuple, folder: Path | None, where: str) ->
     Raises ModelError if the location leaves `folder` (after symlinks are resolved), or if offset
     and length do not fit the file and the dtype and dims.
     """
-    from .proto import from_bytes
+    from .proto import file_bytes, from_bytes
 
     entries = {e.key: e.value for e in tensor.external_data}
     path = _locate(entries.get("location", ""), folder, where)
     count = math.prod(shape)
-    expected = (count + 1) // 2 if dtype.bits == 4 else count * dtype.bytes
+    expected = file_bytes(count, dtype)
     offset = _number(entries, "offset", 0, where)
     length = _number(entries, "length", expected, where)
     size = path.stat().st_size

@@ -25,16 +25,22 @@ _ELEMENT_TYPES = {
     TensorProto.FLOAT8E4M3FNUZ: "f8e4m3fnuz",
     TensorProto.FLOAT8E5M2: "f8e5m2",
     TensorProto.FLOAT8E5M2FNUZ: "f8e5m2fnuz",
+    TensorProto.FLOAT8E8M0: "f8e8m0",
+    TensorProto.FLOAT6E2M3: "f6e2m3",
+    TensorProto.FLOAT6E3M2: "f6e3m2",
+    TensorProto.FLOAT4E2M1: "f4e2m1",
     TensorProto.INT64: "i64",
     TensorProto.INT32: "i32",
     TensorProto.INT16: "i16",
     TensorProto.INT8: "i8",
     TensorProto.INT4: "i4",
+    TensorProto.INT2: "i2",
     TensorProto.UINT64: "u64",
     TensorProto.UINT32: "u32",
     TensorProto.UINT16: "u16",
     TensorProto.UINT8: "u8",
     TensorProto.UINT4: "u4",
+    TensorProto.UINT2: "u2",
     TensorProto.BOOL: "bool",
     TensorProto.STRING: "str",
 }
@@ -181,13 +187,20 @@ def to_array(tensor: TensorProto, folder: Path | None, where: str, raw=None) -> 
     return array.astype(dtype.numpy, copy=False)
 
 
+def is_packed(dtype: DType) -> bool:
+    """Whether a file keeps elements without gaps, the first in the lowest bits."""
+    return dtype.bits < 8 and dtype.kind != "b"
+
+
+def file_bytes(count: int, dtype: DType) -> int:
+    """Bytes of `count` elements in a file."""
+    return -(-count * dtype.bits // 8) if is_packed(dtype) else count * dtype.bytes
+
+
 def from_bytes(data, dtype: DType, shape: tuple, where: str) -> np.ndarray:
     """`data` (little-endian) seen as an array. Raises ModelError if the lengths differ."""
     count = math.prod(shape)
-    if dtype.bits == 4:
-        expected = (count + 1) // 2
-    else:
-        expected = count * dtype.bytes
+    expected = file_bytes(count, dtype)
     if len(data) != expected:
         raise ModelError(
             "a tensor's data are truncated or too long",
@@ -195,12 +208,11 @@ def from_bytes(data, dtype: DType, shape: tuple, where: str) -> np.ndarray:
             expected=f"{expected} bytes for {dtype}[{','.join(map(str, shape))}]",
             received=f"{len(data)} bytes",
         )
-    if dtype.bits == 4:
-        packed = np.frombuffer(data, np.uint8)
-        nibbles = np.stack([packed & 15, packed >> 4], axis=-1).reshape(-1)[:count]
-        if dtype.kind == "i":
-            nibbles = ((nibbles ^ 8).astype(np.int8) - 8).astype(dtype.numpy)
-        return nibbles.astype(dtype.numpy).reshape(shape)
+    if is_packed(dtype):
+        bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")
+        bits = bits[: count * dtype.bits].reshape(count, dtype.bits)
+        codes = np.packbits(bits, axis=1, bitorder="little")
+        return codes.reshape(shape).view(dtype.numpy)
     return np.frombuffer(data, dtype.numpy.newbyteorder("<")).reshape(shape)
 
 

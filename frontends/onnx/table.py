@@ -15,6 +15,7 @@ from . import (
     table_microsoft,
     table_ml,
     table_move,
+    table_ngram,
     table_norm,
     table_quant,
     table_random,
@@ -25,6 +26,7 @@ from . import (
     table_sequence,
     table_shape,
     table_signal,
+    table_text,
     table_training,
     table_window,
 )
@@ -48,6 +50,8 @@ TABLE = {
         table_signal.TABLE,
         table_sequence.TABLE,
         {"If": control.if_, "Loop": loops.loop, "Scan": scans.scan},
+        table_text.TABLE,
+        table_ngram.TABLE,
     )
     for name, entry in table.items()
 }

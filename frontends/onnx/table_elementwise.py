@@ -83,7 +83,6 @@ def clip(c: Call):
 
 def cast(c: Call):
     x = c.x(0)
-    c.ignore("round_mode")
     to = c.attr("to")
     dtype = DTYPES[_OLD_NAMES[to]] if isinstance(to, str) else dtype_of_element(to, c.where)
     return _cast(c, x, dtype)
@@ -97,14 +96,20 @@ _OLD_NAMES = {
 
 
 def _cast(c: Call, x: Tensor, dtype: DType):
-    saturate = c.attr("saturate", 1)
-    if not saturate and dtype.bits == 8 and dtype.is_float:
-        raise c.unsupported("a cast to an 8-bit float that does not saturate")
-    return x.cast(dtype)
+    """`saturate` and `round_mode` say something about 8-bit floats only."""
+    saturate, mode = bool(c.attr("saturate", 1)), c.attr("round_mode", "up")
+    if not (dtype.is_float and dtype.bits == 8):
+        return x.cast(dtype)
+    return x.cast(dtype, saturate=saturate, round_mode=mode if dtype.name == "f8e8m0" else "up")
 
 
 def cast_like(c: Call):
     return _cast(c, c.x(0), c.x(1).dtype)
+
+
+def bit_cast(c: Call):
+    dtype = dtype_of_element(c.attr("to"), c.where)
+    return c.b.emit("bit_cast", c.x(0), dtype=dtype)
 
 
 def isinf(c: Call):
@@ -207,4 +212,5 @@ TABLE = {name: unary(name.lower()) for name in _UNARY.split()} | {
     "Clip": clip,
     "Cast": cast,
     "CastLike": cast_like,
+    "BitCast": bit_cast,
 }

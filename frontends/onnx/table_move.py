@@ -1,13 +1,17 @@
 """Operators that move elements: slices, concatenation, gathers, scatters, padding."""
 
+import numpy as np
+
 from ...compiler import dims
 from ...compiler.builder import Tensor
 from ...compiler.dims import Sym
-from ...compiler.types import I64, STR, normalize_axes, normalize_axis
+from ...compiler.types import DTYPES, I64, STR, normalize_axes, normalize_axis
 from .call import Call
 from .sizes import slice_axis
 from .values import larger, smaller
 
+# What pads where nothing is said, for types without a zero: the empty string, the least number.
+_FILLS = {"str": np.array("", object), "f8e8m0": np.zeros((), DTYPES["f8e8m0"].numpy)}
 _FAR = 1 << 31  # ends beyond mean "to the end"
 
 
@@ -165,6 +169,8 @@ def pad(c: Call):
         pads = [p[0] for p in both] + [p[1] for p in both]
     if all(not isinstance(p, Sym) and p == 0 for p in pads):
         return x
+    if value is None and x.dtype.name in _FILLS:
+        value = c.b.constant(_FILLS[x.dtype.name])
     return c.b.emit("pad", x, value if mode == "constant" else None, pads=tuple(pads), mode=mode)
 
 

@@ -8,21 +8,16 @@ from .table_window import window
 
 def quantize(c: Call):
     x, scale, zero = c.x(0), c.x(1), c[2]
-    c.ignore("saturate", "precision")
+    saturate, precision = bool(c.attr("saturate", 1)), c.attr("precision", 0)
+    precision = dtype_of_element(precision, c.where) if precision else None
     dtype = DTYPES["u8"] if zero is None else zero.dtype
     if c.attr("output_dtype", 0):
         dtype = dtype_of_element(c.attr("output_dtype"), c.where)
     scale, zero, axis = _parameters(c, x, scale, zero)
-    if not c.attr("block_size", 0):
-        return c.b.emit("quantize_linear", x, scale, zero, axis=axis, dtype=dtype)
-    if not dtype.is_int:
-        raise c.unsupported("blocked quantisation to floats")
-    scaled = c.b.emit("round", c.b.emit("div", x.cast(F32), scale.cast(F32)))
-    if zero is not None:
-        scaled = scaled + zero.cast(F32)
-    low = -(1 << dtype.bits - 1) if dtype.kind == "i" else 0
-    bounds = [c.scalar(v, F32) for v in (low, low + (1 << dtype.bits) - 1)]
-    return c.b.emit("clip", scaled, *bounds).cast(dtype)
+    return c.b.emit(
+        "quantize_linear", x, scale, zero, axis=axis, dtype=dtype, saturate=saturate,
+        precision=precision,
+    )  # fmt: skip
 
 
 def dequantize(c: Call):
@@ -30,11 +25,13 @@ def dequantize(c: Call):
     dtype = scale.dtype
     if c.attr("output_dtype", 0):
         dtype = dtype_of_element(c.attr("output_dtype"), c.where)
+    elif dtype.bits < 16:
+        raise c.unsupported(
+            "DequantizeLinear needs output_dtype where the scale is no type of its results",
+            expected="FLOAT, FLOAT16 or BFLOAT16", received=dtype,
+        )  # fmt: skip
     scale, zero, axis = _parameters(c, x, scale, zero)
-    if not c.attr("block_size", 0):
-        return c.b.emit("dequantize_linear", x, scale, zero, axis=axis, dtype=dtype)
-    shifted = x.cast(F32) if zero is None else x.cast(F32) - zero.cast(F32)
-    return (shifted * scale.cast(F32)).cast(dtype)
+    return c.b.emit("dequantize_linear", x, scale, zero, axis=axis, dtype=dtype)
 
 
 def _parameters(c: Call, x, scale, zero):

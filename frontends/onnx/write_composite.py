@@ -86,13 +86,37 @@ def quantize(op_type: str):
     """Without a zero point the dtype is said by `output_dtype`."""
 
     def entry(w: Writer, node: Node):
+        plain = _plain_rule(op_type, node)
+        if plain is not None:
+            w.inline(node, plain)
+            return
         inputs = [*operands(w, node), ""][:3]
         attrs = {"axis": node.attrs["axis"]} if node.inputs[1].rank else {}
+        if node.inputs[1].rank > 1:
+            attrs["block_size"] = 1
         if op_type == "QuantizeLinear" and inputs[2] == "":
             attrs["output_dtype"] = ELEMENT_TYPE_OF[node.attrs["dtype"]]
+        if op_type == "QuantizeLinear" and not node.attrs["saturate"]:
+            attrs["saturate"] = 0
         w.op(op_type, inputs, results(w, node), **attrs)
 
     return entry
+
+
+def _plain_rule(op_type: str, node: Node):
+    """The same by casts, where the scale's dtype is not that of the quotient or product: what
+    says so in ONNX (`precision`, `output_dtype`) is newer than the operators."""
+    if op_type == "QuantizeLinear":
+        kind = node.attrs["precision"]
+        return None if kind is None else (
+            lambda b, x, scale, zero, **attrs: b.quantize_linear(
+                x.cast(kind), scale.cast(kind), zero, **attrs | {"precision": None})
+        )  # fmt: skip
+    kind = node.attrs["dtype"]
+    return None if kind == node.inputs[1].dtype else (
+        lambda b, x, scale, zero, **attrs: b.dequantize_linear(
+            x, scale.cast("f32"), zero, **attrs | {"dtype": "f32"}).cast(kind)
+    )  # fmt: skip
 
 
 def qlinear_add(w: Writer, node: Node):

@@ -11,30 +11,30 @@ from onnx import TensorProto, helper
 
 from ...compiler.errors import GraphError
 from ...compiler.types import dtype_of
-from .proto import ELEMENT_TYPE_OF
+from .proto import ELEMENT_TYPE_OF, is_packed
 
 SMALL = 1024  # bytes of weights up to which they stay in the model
 ALIGNMENT = 4096  # of weights in a file, so that it can be mapped
 
 
 def tensor(name: str, array: np.ndarray) -> TensorProto:
-    """An initializer; 4-bit and narrow float types through onnx's helper, text as strings."""
+    """An initializer; text as strings, types below 8 bits packed."""
     dtype = dtype_of(array)
     kind = ELEMENT_TYPE_OF[dtype]
     if dtype.kind == "s":
         return helper.make_tensor(name, kind, array.shape, [str(e).encode() for e in array.flat])
-    if dtype.bits == 4:
-        packed = _pack_nibbles(array)
+    if is_packed(dtype):
+        packed = _pack(array, dtype.bits)
         return helper.make_tensor(name, kind, array.shape, packed, raw=True)
     little = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False)
     return helper.make_tensor(name, kind, array.shape, little.tobytes(), raw=True)
 
 
-def _pack_nibbles(array: np.ndarray) -> bytes:
-    flat = (array.astype(np.int8).reshape(-1) & 15).astype(np.uint8)
-    if flat.size % 2:
-        flat = np.append(flat, np.uint8(0))
-    return (flat[::2] | flat[1::2] << 4).tobytes()
+def _pack(array: np.ndarray, bits: int) -> bytes:
+    """Elements of `bits` bits, the first in the lowest ones; zeros fill the last byte."""
+    codes = np.ascontiguousarray(array).reshape(-1, 1).view(np.uint8)
+    each = np.unpackbits(codes, axis=1, bitorder="little")[:, :bits]
+    return np.packbits(each.reshape(-1), bitorder="little").tobytes()
 
 
 def check(model: onnx.ModelProto, arrays: Mapping[str, np.ndarray]) -> None:

@@ -71,7 +71,11 @@ def mod(w: Writer, node: Node):
 
 
 def cast(w: Writer, node: Node):
-    w.op("Cast", operands(w, node), results(w, node), to=ELEMENT_TYPE_OF[node.attrs["dtype"]])
+    a = node.attrs
+    attrs = {} if a["saturate"] else {"saturate": 0}
+    if a["dtype"].name == "f8e8m0":
+        attrs["round_mode"] = a["round_mode"]
+    w.op("Cast", operands(w, node), results(w, node), to=ELEMENT_TYPE_OF[a["dtype"]], **attrs)
 
 
 # -- reductions ---------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from ...loops import expr as s
 from ...loops.expr import Axis, Buffer, Expr
 from ...types import BOOL, I64
 from ..base import CpuTarget
-from .scalar import PRIMITIVE, emit_cast, intrinsic, lanes_of, splat
+from .scalar import PRIMITIVE, emit_bitcast, emit_cast, intrinsic, lanes_of, splat
 from .sizes import Sizes
 from .types import I1, PTR, Splat, constant, i64, memory_type, register_type, suffix, vector
 from .types import I64 as WORD
@@ -158,6 +158,8 @@ class Emitter:
                 return emit_reduction(self, e)
             case "cast":
                 return emit_cast(self.b, self.emit(e.args[0]), e.args[0].dtype, e.dtype)
+            case "bitcast":
+                return emit_bitcast(self.b, self.emit(e.args[0]), e.args[0].dtype, e.dtype)
         if e.dtype == I64 and e.op in ("add", "mul") and not self.is_vector(e):
             terms, base = s.linear(e)
             if e not in terms:

@@ -1,11 +1,13 @@
-"""Narrow floats as LLVM IR: float8 and bf16 are bits in a register, converted to and from f32.
+"""Narrow floats as LLVM IR: bf16, float8, float6 and float4 are bits in a register, converted to
+and from f32.
 So is f16 on machines that do not convert it themselves, where LLVM would call a library.
 
 A `Format` says how the bits are read. Widening is exact: the magnitude's bits are moved to where
 f32 has its own, and one multiplication puts the exponent right, also for subnormals. Narrowing
 rounds to nearest even as ml_dtypes does: normal results by an integer addition that carries into
 the exponent, subnormal ones by adding a power of two whose last place is theirs. Values that round
-past the largest become infinity where the format has one, else NaN (ONNX's Cast saturates first).
+past the largest become infinity where the format has one, else NaN (ONNX's Cast saturates first),
+else the largest. f8e8m0 is an exponent and nothing else: `POWER`.
 """
 
 from dataclasses import dataclass
@@ -23,7 +25,8 @@ class Format:
 
     `largest` is the code of the largest finite magnitude, `beyond` what larger ones become.
     `nan` is NaN's code, and `signed` whether NaN and zero come in two signs (the fnuz formats have
-    one of each).
+    one of each). float6 and float4 have no NaN: it becomes a zero of the other sign, as in
+    ml_dtypes.
     """
 
     bits: int
@@ -42,7 +45,11 @@ FORMATS = {
     "f8e4m3fnuz": Format(8, 3, 8, 0x7F, 0x80, 0x80, signed=False),
     "f8e5m2": Format(8, 2, 15, 0x7B, 0x7C, 0x7E),
     "f8e5m2fnuz": Format(8, 2, 16, 0x7F, 0x80, 0x80, signed=False),
+    "f6e2m3": Format(6, 3, 1, 0x1F, 0x1F, 0x20),
+    "f6e3m2": Format(6, 2, 3, 0x1F, 0x1F, 0x20),
+    "f4e2m1": Format(4, 1, 1, 0x7, 0x7, 0x8),
 }
+POWER = "f8e8m0"  # 2 ** (code - 127); 255 is NaN
 
 
 SOFT_HALF = "tessel.soft_half"  # marks modules for machines without conversions of f16
@@ -58,7 +65,7 @@ def is_narrow(dtype: DType, module: ir.Module) -> bool:
     """Whether values of the type are converted here, by arithmetic on their bits."""
     if dtype.name == "f16":
         return SOFT_HALF in module.namedmetadata
-    return dtype.name in FORMATS
+    return dtype.name in FORMATS or dtype.name == POWER
 
 
 class _Words:
@@ -83,6 +90,8 @@ class _Words:
 
 def widen(b: ir.IRBuilder, x: ir.Value, source: DType) -> ir.Value:
     """The f32 value of a code. Exact."""
+    if source.name == POWER:
+        return _widen_power(b, x)
     form, w = FORMATS[source.name], _Words(x)
     code = b.zext(x, w.word)
     if form.bias == 127:
@@ -97,7 +106,7 @@ def widen(b: ir.IRBuilder, x: ir.Value, source: DType) -> ir.Value:
         is_nan = b.icmp_unsigned("==", code, w(form.nan))
     else:
         is_nan = b.icmp_unsigned(">", size, w(max(form.largest, form.nan - 1)))
-    if form.beyond != form.nan:
+    if form.largest < form.beyond != form.nan:
         infinite = b.icmp_unsigned("==", size, w(form.beyond))
         value = b.select(infinite, b.or_(sign, w(0x7F800000)), value)
         is_nan = b.icmp_unsigned(">", size, w(form.beyond))
@@ -106,6 +115,8 @@ def widen(b: ir.IRBuilder, x: ir.Value, source: DType) -> ir.Value:
 
 def narrow(b: ir.IRBuilder, x: ir.Value, target: DType) -> ir.Value:
     """The code of an f32 value."""
+    if target.name == POWER:
+        return _narrow_power(b, x)
     form, w = FORMATS[target.name], _Words(x)
     raw = b.bitcast(x, w.word)
     size = b.and_(raw, w(0x7FFFFFFF))
@@ -124,7 +135,29 @@ def narrow(b: ir.IRBuilder, x: ir.Value, target: DType) -> ir.Value:
     sign = b.and_(b.lshr(raw, w(32 - form.bits)), w(1 << (form.bits - 1)))
     if not form.signed:
         sign = b.select(b.icmp_unsigned("==", code, w(0)), w(0), sign)
-    return b.trunc(b.or_(code, sign), vector(ir.IntType(form.bits), w.lanes))
+    no_nan = form.signed and form.nan == 1 << (form.bits - 1)
+    signed = (b.xor if no_nan else b.or_)(code, sign)
+    return b.trunc(signed, vector(ir.IntType(form.bits), w.lanes))
+
+
+def _widen_power(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
+    """Its bits are f32's exponent, but for the least, which is subnormal there, and NaN."""
+    w = _Words(x)
+    code = b.zext(x, w.word)
+    value = b.shl(code, w(23))
+    value = b.select(b.icmp_unsigned("==", code, w(0)), w(1 << 22), value)
+    value = b.select(b.icmp_unsigned("==", code, w(255)), w(0x7FC00000), value)
+    return b.bitcast(value, w.float)
+
+
+def _narrow_power(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
+    """The nearest power of two, the larger of two equally near; what is not above 0 is NaN."""
+    w = _Words(x)
+    raw = b.bitcast(x, w.word)
+    code = b.lshr(b.add(raw, w(1 << 22)), w(23))
+    code = b.select(b.icmp_unsigned("<", raw, w(0x00600000)), w(0), code)  # below 0.75 * 2^-126
+    bad = b.or_(b.icmp_signed("<=", raw, w(0)), b.icmp_unsigned(">", code, w(255)))
+    return b.trunc(b.select(bad, w(255), code), vector(ir.IntType(8), w.lanes))
 
 
 def to_odd(b: ir.IRBuilder, x: ir.Value) -> ir.Value:

@@ -9,10 +9,10 @@ from collections.abc import Callable
 import llvmlite.ir as ir
 
 from ...loops.expr import PRIMITIVES
-from ...types import BOOL, F16, F32, F64, I32, DType
+from ...types import BOOL, DTYPES, F16, F32, F64, I32, DType
 from . import vmath
 from .narrow import is_narrow, narrow, to_odd, widen
-from .types import I1, Splat, constant, register_type, suffix, vector
+from .types import I1, I8, Splat, constant, register_type, suffix, vector
 
 
 def intrinsic(module: ir.Module, name: str, result: ir.Type, args: list[ir.Type]) -> ir.Function:
@@ -247,7 +247,7 @@ PRIMITIVE: dict[str, Callable] = {
                  "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh",
                  "erf", "sigmoid", "floor", "ceil", "trunc"]
 }  # fmt: skip
-assert set(PRIMITIVE) == set(PRIMITIVES) - {"cast"}
+assert set(PRIMITIVE) == set(PRIMITIVES) - {"cast", "bitcast"}
 
 
 def emit_cast(b: ir.IRBuilder, x: ir.Value, source: DType, target: DType) -> ir.Value:
@@ -283,6 +283,17 @@ def emit_cast(b: ir.IRBuilder, x: ir.Value, source: DType, target: DType) -> ir.
     if target.bits > source.bits:
         return (b.sext if source.kind == "i" else b.zext)(x, type)
     return x if target.bits == source.bits else b.trunc(x, type)
+
+
+def emit_bitcast(b: ir.IRBuilder, x: ir.Value, source: DType, target: DType) -> ir.Value:
+    """The same bits as another type of as many; a bool is a byte."""
+    lanes = lanes_of(x)
+    if source == BOOL:
+        x, source = b.zext(x, vector(I8, lanes)), DTYPES["u8"]
+    if target == BOOL:
+        return b.icmp_unsigned("!=", b.bitcast(x, vector(I8, lanes)), _like(x, DTYPES["u8"], 0))
+    soft = is_narrow(target, b.module)
+    return b.bitcast(x, vector(register_type(target, soft), lanes))
 
 
 # Machines whose instructions saturate where they convert floats to ints.
@@ -323,4 +334,13 @@ def _saturated(b: ir.IRBuilder, x: ir.Value, target: DType, low: int, high: int)
     return b.trunc(y, vector(register_type(target), lanes_of(x)))
 
 
-__all__ = ["I1", "PRIMITIVE", "emit_cast", "intrinsic", "lanes_of", "multiply_add", "splat"]
+__all__ = [
+    "I1",
+    "PRIMITIVE",
+    "emit_bitcast",
+    "emit_cast",
+    "intrinsic",
+    "lanes_of",
+    "multiply_add",
+    "splat",
+]

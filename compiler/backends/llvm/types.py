@@ -1,9 +1,9 @@
 """LLVM types of dtypes: in registers, and in memory.
 
-Bools are i1 in registers and bytes in memory, 4-bit integers i4 in registers and one per byte in
-memory. bf16 and float8 are i16 and i8 that are only loaded, stored and cast, and so is f16 on
-machines without its conversions (`soft_half`), where LLVM calls a library for whatever it finds to
-do with a `half`; signedness lives in the instructions, not in the type.
+Bools are i1 in registers and bytes in memory; types of 2, 4 and 6 bits are i2 to i6 in registers
+and one per byte in memory. bf16 and narrower floats are integers that are only loaded, stored and
+cast, and so is f16 on machines without its conversions (`soft_half`), where LLVM calls a library
+for whatever it finds to do with a `half`; signedness lives in the instructions, not in the type.
 """
 
 import llvmlite.ir as ir

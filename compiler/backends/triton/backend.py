@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ...errors import UnsupportedError, UsageError
 from ...loops.nest import Call, ExternCall, For, If, Kernel, Program, Ref
-from ...types import TensorType
+from ...types import STR, TensorType
 from .emit import Source, emit
 from .jit import Binary, compile_all
 from .schedule import choose
@@ -141,6 +141,14 @@ def _check_types(program: Program) -> None:
                     f"the GPU backend takes tensors only: input {i}", received=t,
                     fix="compile with target='cpu'",
                 )  # fmt: skip
+    for step in _walk(program.steps):
+        if isinstance(step, ExternCall):
+            for t in (*step.input_types, *step.output_types):
+                if isinstance(t, TensorType) and t.dtype == STR:
+                    raise UnsupportedError(
+                        f"the GPU backend has no strings: {step.op}", where=step.origin or None,
+                        received=t, fix="compile with target='cpu'",
+                    )  # fmt: skip
 
 
 class _ModuleBuilder:

@@ -25,11 +25,13 @@ TYPES = {
     "i16": ("int16", "int16", "i16"),
     "i8": ("int8", "int8", "i8"),
     "i4": ("int8", "int8", "i8"),
+    "i2": ("int8", "int8", "i8"),
     "u64": ("uint64", "uint64", "u64"),
     "u32": ("uint32", "uint32", "u32"),
     "u16": ("uint16", "uint16", "u16"),
     "u8": ("uint8", "uint8", "u8"),
     "u4": ("uint8", "uint8", "u8"),
+    "u2": ("uint8", "uint8", "u8"),
     "bool": ("int1", "int8", "i8"),
 }
 

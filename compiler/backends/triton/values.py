@@ -5,7 +5,7 @@ import re
 
 from ...loops import expr as s
 from ...loops.expr import Axis, Expr
-from ...types import I64
+from ...types import BOOL, I64, DType
 from . import library
 from .primitives import (
     COMBINE,
@@ -27,6 +27,16 @@ SMALL_INTS = ("int1", "int8", "uint8", "int16", "uint16", "int32")
 def fits_int32(e: Expr) -> bool:
     low, high = s.bounds(e)
     return low >= INT32[0] and high <= INT32[1]
+
+
+def _wrapped(text: str, dtype: DType) -> str:
+    """A byte as the integer of 2 or 4 bits that its low bits are."""
+    if dtype.bits >= 8 or not dtype.is_int:
+        return text
+    # What lies in the byte's other bits is not said: zeros or copies of the sign.
+    if dtype.kind == "u":
+        return f"({text}) & {(1 << dtype.bits) - 1}"
+    return f"(({text}) << {8 - dtype.bits}) >> {8 - dtype.bits}"
 
 
 class TileEmitter(Tile):
@@ -60,6 +70,8 @@ class TileEmitter(Tile):
                 return self._load(e)
             case "cast":
                 return self._cast(e)
+            case "bitcast":
+                return self._bitcast(e)
             case "reduce":
                 return self._reduce(e)
         if e.dtype == I64 or e.args[-1].dtype == I64:
@@ -111,9 +123,18 @@ class TileEmitter(Tile):
         if e.dtype == I64 and x.type in SMALL_INTS:
             target = "int32"
         text = cast_text(x.text, x.type, target)
-        if e.dtype.bits == 4:
-            text = f"({text}) & 15" if e.dtype.kind == "u" else f"(({text}) << 4) >> 4"
+        text = _wrapped(text, e.dtype)
         return x if text == x.text else self.let(text, x.dims, target)
+
+    def _bitcast(self, e: Expr) -> Val:
+        """The same bits as another type; a bool is a byte."""
+        x, target = self.tensor(self.value(e.args[0])), type_name(e.dtype)
+        if e.dtype == BOOL:
+            return self.let(f"{x.text}.to(tl.uint8, bitcast=True) != 0", x.dims, target)
+        if e.args[0].dtype == BOOL:
+            return self.let(f"{x.text}.to(tl.{target})", x.dims, target)
+        text = _wrapped(f"{x.text}.to(tl.{target}, bitcast=True)", e.dtype)
+        return self.let(text, x.dims, target)
 
     def _load(self, e: Expr) -> Val:
         """A load, masked by the domain and, where the index may lie outside, by its range."""
@@ -134,7 +155,8 @@ class TileEmitter(Tile):
         val = self.let(text, at.dims, type)
         if e.dtype.name == "bool":
             val = self.let(f"{val.text} != 0", val.dims, "int1")
-        return val
+        text = _wrapped(val.text, e.dtype)
+        return val if text == val.text else self.let(text, val.dims, type)
 
     # -- reductions -----------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ GPU := $(VENV)/.installed-gpu
 
 HAS_GPU = $(PYTHON) -c "import ctypes; raise SystemExit(ctypes.CDLL('libcuda.so.1').cuInit(0))" 2>/dev/null
 
-.PHONY: help demo test bench gpu format clean
+.PHONY: help demo test bench gpu conformance format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -21,6 +21,7 @@ help:
 	@echo "make test    set up .venv, then lint, format check and tests"
 	@echo "make bench   time the backends side by side (MODELS=\"a.onnx b.onnx\" chooses the models)"
 	@echo "make gpu     the tests and the benchmark that need an NVIDIA GPU"
+	@echo "make conformance  run ONNX's cases; rewrite the list of those that fail, and its page"
 	@echo "make format  rewrite the sources as ruff formats them"
 	@echo "make clean   remove .venv and everything that was built"
 
@@ -46,6 +47,9 @@ gpu:
 gpu-run: $(GPU)
 	@$(BIN)/python -m pytest -m gpu </dev/null
 	@$(BIN)/tessel bench $(MODELS) --backends tessel-cuda,tessel,onnxruntime
+
+conformance: $(BASE)
+	@$(BIN)/python -m tests.conformance --write
 
 format: $(BASE)
 	@$(BIN)/ruff check --fix .

@@ -1,10 +1,12 @@
 """The child process of test_fuzz: opens damaged files, one a line on stdin, and says what came.
 
-Answers `ok`, the kind of a TesselError, or `BUG` and a traceback. A crash ends the process.
+Answers `ok`, the kind of a TesselError, or `BUG` and a traceback. A crash ends the process, and so
+does what needs more than `MEMORY` and is not told so.
 """
 
 import resource
 import sys
+import time
 import traceback
 import warnings
 
@@ -13,6 +15,8 @@ import tessel
 from tessel.tools.feeds import random_feeds
 
 LIMIT = 1 << 22  # elements of an input that are worth running
+SECONDS = 10.0  # of CPU time, for one file
+MEMORY = 4 << 30
 
 
 def attempt(path: str, native: bool) -> str:
@@ -33,11 +37,14 @@ def attempt(path: str, native: bool) -> str:
 
 
 def main() -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     warnings.simplefilter("ignore")  # numpy's, about what damaged weights hold
     for line in sys.stdin:
         path, native = line.rstrip("\n").split("\t")
-        print(attempt(path, native == "native"), flush=True)
+        start = time.process_time()
+        answer = attempt(path, native == "native")
+        seconds = time.process_time() - start
+        print(answer if seconds < SECONDS else f"BUG {seconds:.1f} s: {answer}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""Damaged files give a TesselError or a result: no traceback of ours, no crash, no hang.
+"""Damaged files give a TesselError or a result: no traceback of ours, no crash, no hang, and no
+more than ten seconds or 4 GiB (`fuzz_worker.py`).
 
 The files are opened in a child process, so that a crash fails one test and not the session.
 """
@@ -8,13 +9,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import onnx
 import pytest
 import tessel
 
 from . import damage
+from .conformance.cases import load_cases
 
 SECONDS = 60  # for one file; a slow machine under load included
 COUNT = 100  # of each kind
+SUITE = 500  # of ONNX's cases
 BATCH = 25
 
 
@@ -90,6 +94,28 @@ def test_damaged_models(worker, model, tmp_path, start):
                 path.write_bytes(damage.damage_model(model, rng).SerializeToString())
             else:
                 path.write_bytes(damage.damage_bytes(model.SerializeToString(), rng))
+            yield path
+
+    assert any(r != "ok" for r in outcomes(worker, files()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", range(0, SUITE, 2 * BATCH))
+def test_damaged_models_of_the_suite(worker, tmp_path, start):
+    """Every operator that ONNX's cases have: attributes, ranks, dims, weights, types, opsets
+    that do not fit, cycles, deep nesting."""
+    cases = [c for c in load_cases() if len(c.model) < 1 << 20]
+
+    def files():
+        for i in range(start, start + 2 * BATCH):
+            rng = damage.seed("suite", i)
+            data = rng.choice(cases).model
+            path = tmp_path / f"suite_{i}.onnx"
+            if i % 5:
+                model = damage.damage_model(onnx.ModelProto.FromString(data), rng)
+                path.write_bytes(model.SerializeToString())
+            else:
+                path.write_bytes(damage.damage_bytes(data, rng))
             yield path
 
     assert any(r != "ok" for r in outcomes(worker, files()))

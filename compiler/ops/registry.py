@@ -212,14 +212,19 @@ class Op:
         binding = self._check(types, attrs)
         if self.infer_types is not None:
             result = self.infer_types(*types, **attrs)
-            return result if isinstance(result, tuple) else (result,)
-        shapes = self.shape(*types, **attrs)
-        if len(self.outputs) == 1 and not isinstance(shapes, list):
-            shapes = [shapes]
-        return tuple(
-            TensorType(self._output_dtype(o, binding, attrs), s)
-            for o, s in zip(self.outputs, shapes)
-        )
+            result = result if isinstance(result, tuple) else (result,)
+        else:
+            shapes = self.shape(*types, **attrs)
+            if len(self.outputs) == 1 and not isinstance(shapes, list):
+                shapes = [shapes]
+            result = tuple(
+                TensorType(self._output_dtype(o, binding, attrs), s)
+                for o, s in zip(self.outputs, shapes)
+            )
+        for t in result:
+            if isinstance(t, TensorType) and any(isinstance(d, int) and d < 0 for d in t.shape):
+                raise TypeMismatch(f"{self.name}: a dim of the result is negative", received=t)
+        return result
 
     def _output_dtype(self, text, binding, attrs) -> DType:
         if text.startswith("@"):

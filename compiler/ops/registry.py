@@ -22,6 +22,7 @@ The meaning as loops is one of
 """
 
 import inspect
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -82,6 +83,7 @@ class NotDifferentiable:
 
 
 REQUIRED = object()
+MAX_ELEMENTS = 1 << 48  # of a tensor; places within it must fit into 64 bits
 
 
 @dataclass(frozen=True)
@@ -222,8 +224,12 @@ class Op:
                 for o, s in zip(self.outputs, shapes)
             )
         for t in result:
-            if isinstance(t, TensorType) and any(isinstance(d, int) and d < 0 for d in t.shape):
-                raise TypeMismatch(f"{self.name}: a dim of the result is negative", received=t)
+            if isinstance(t, TensorType):
+                sizes = [d for d in t.shape if isinstance(d, int)]
+                if min(sizes, default=0) < 0:
+                    raise TypeMismatch(f"{self.name}: a dim of the result is negative", received=t)
+                if math.prod(sizes) > MAX_ELEMENTS:
+                    raise TypeMismatch(f"{self.name}: the result is absurdly large", received=t)
         return result
 
     def _output_dtype(self, text, binding, attrs) -> DType:

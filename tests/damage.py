@@ -251,8 +251,10 @@ def nest(graph, model, rng):
         infos = [helper.make_tensor_value_info(o, rng.choice([1, 7]), None) for o in node.output]
         branch = helper.make_graph([node], "branch", [], infos)
         node = helper.make_node("If", ["truth"], list(node.output))
-        node.attribute.extend(helper.make_attribute(k, branch)
-                              for k in ("then_branch", "else_branch")[:rng.choice([1, 2, 2, 2])])
+        node.attribute.extend(
+            helper.make_attribute(k, branch)
+            for k in ("then_branch", "else_branch")[: rng.choice([1, 2, 2, 2])]
+        )
         if node.ByteSize() > 1 << 20:  # two branches each time
             break
     graph.initializer.append(condition)

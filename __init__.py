@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .compiler.grad import graph_gradients as gradients
     from .compiler.ir import Graph
     from .frontends import native
+    from .frontends import user as ops
     from .frontends.native import custom_gradient
     from .runtime import optimizers
     from .runtime.executable import Executable
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Executable", "Graph", "TesselError", "Trainer", "compile", "custom_gradient", "grad",
-    "gradients", "jit", "load", "native", "optimizers", "value_and_grad",
+    "gradients", "jit", "load", "native", "ops", "optimizers", "value_and_grad",
 ]  # fmt: skip
 
 
@@ -130,6 +131,10 @@ def _load(name: str):
         from .compiler.grad import graph_gradients as value
     elif name == "native":
         from .frontends import native as value
+    elif name == "ops":
+        from .frontends import user as value
+
+        value.check = value.make_check(compile)
     elif name == "custom_gradient":
         from .frontends.native import custom_gradient as value
     elif name == "optimizers":

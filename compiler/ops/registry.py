@@ -217,7 +217,7 @@ class Op:
             result = result if isinstance(result, tuple) else (result,)
         else:
             shapes = self.shape(*types, **attrs)
-            if len(self.outputs) == 1 and not isinstance(shapes, list):
+            if len(self.outputs) == 1 and not _is_list_of_shapes(shapes):
                 shapes = [shapes]
             result = tuple(
                 TensorType(self._output_dtype(o, binding, attrs), s)
@@ -304,6 +304,10 @@ class _Records(dict):
 
     def get(self, name, default=None):
         return dict.get(self._load(), name, default)
+
+
+def _is_list_of_shapes(x) -> bool:
+    return isinstance(x, list) and len(x) == 1 and isinstance(x[0], (tuple, list))
 
 
 OPS: dict[str, Op] = _Records()

@@ -273,7 +273,8 @@ class Reader:
             return TABLE[domain, node.op_type]
         if schema is not None and schema.functional:
             return lambda c: control.inline_standard(c, schema.record)
-        raise UnsupportedError("unsupported operator", where=where)
+        fix = f"an op of your own can be it: tessel.ops.register(…, onnx='{domain}:{node.op_type}')"
+        raise UnsupportedError("unsupported operator", where=where, fix=fix if domain else None)
 
     def _call(self, node, entry, operands, context, where, scope: Scope) -> list:
         op_type, domain, version = context

@@ -140,7 +140,9 @@ def _element(x, dtype: DType) -> str:
     if not dtype.is_float:
         return str(int(x))
     bits = np.asarray(x, dtype.numpy).tobytes()
-    if np.isnan(x) and bits != np.asarray(np.nan, dtype.numpy).tobytes():
+    with np.errstate(invalid="ignore"):  # of signalling ones
+        is_nan = np.isnan(x)
+    if is_nan and bits != np.asarray(np.nan, dtype.numpy).tobytes():
         return f"nan:{int.from_bytes(bits, 'little'):#x}"  # a sign or payload of its own
     short = str(x)
     if np.asarray(float(short), dtype.numpy).tobytes() != bits:

@@ -19,7 +19,7 @@ def main() -> int:
     add("--engine", choices=ENGINES, default="tessel")
     add("--filter", metavar="REGEX", help="only cases whose id matches")
     add("--jobs", type=int, help="worker processes; as many as cores")
-    add("--timeout", type=float, default=TIMEOUT, help="seconds for one case")
+    add("--timeout", type=float, default=TIMEOUT, help="seconds of CPU time for one case")
     add("--write", action="store_true", help="rewrite the engine's list, and docs/conformance.md")
     add("--page", action="store_true", help="rewrite docs/conformance.md only; run nothing")
     options = parser.parse_args()

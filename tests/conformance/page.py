@@ -13,7 +13,7 @@ STATUSES = {
     "unsupported": "refused, with the reason",
     "error": "any other error",
     "crash": "the process died",
-    "timeout": "no result in a minute",
+    "timeout": "no result in a minute of CPU time",
 }
 
 HEAD = """\

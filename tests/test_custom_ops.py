@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import numpy as np
+import onnx
 import pytest
 import tessel
 from onnx import TensorProto, helper
@@ -23,6 +24,7 @@ from tessel.compiler.errors import (
 from tessel.compiler.ops.registry import OPS
 from tessel.compiler.text import parse_graph, print_graph
 from tessel.runtime.signature import Port
+from tessel.tools.cli import main
 
 DOMAIN = "my.domain"
 
@@ -146,6 +148,23 @@ def test_the_example_runs(root):
     assert done.returncode == 0, done.stderr
     assert "softcap: 12 comparisons agree" in done.stdout
     assert "from Python: 8.11" in done.stdout
+
+
+def test_the_command_line_takes_a_file_of_ops(root, tmp_path, capsys):
+    """`tessel --ops mine.py run model.onnx`, where importing the file registers."""
+    (tmp_path / "mine.py").write_text(
+        (root / "examples" / "custom_ops.py").read_text() + "\n\nregister_softcap()\n"
+    )
+    (tmp_path / "bad.py").write_text("1 / 0")
+    onnx.save(one_node_model("SoftCap", cap=2.0), tmp_path / "m.onnx")
+    try:
+        for file, code, shown in [("mine.py", 0, "softcap"), ("bad.py", 2, "ZeroDivisionError")]:
+            with pytest.raises(SystemExit) as end:
+                main(["--ops", str(tmp_path / file), "explain", str(tmp_path / "m.onnx")])
+            out, err = capsys.readouterr()
+            assert end.value.code == code and shown in out + err
+    finally:
+        ops.unregister("softcap")
 
 
 # -- registering ---------------------------------------------------------------------------

@@ -228,7 +228,7 @@ class Op:
                 sizes = [d for d in t.shape if isinstance(d, int)]
                 if min(sizes, default=0) < 0:
                     raise TypeMismatch(f"{self.name}: a dim of the result is negative", received=t)
-                if math.prod(sizes) > MAX_ELEMENTS:
+                if math.prod(d for d in sizes if d) > MAX_ELEMENTS:  # what numpy looks at, too
                     raise TypeMismatch(f"{self.name}: the result is absurdly large", received=t)
         return result
 

@@ -7,6 +7,7 @@
 This is the face: it joins the frontends, the compiler and the runtime, each loaded when needed.
 """
 
+import functools
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,6 +28,24 @@ __all__ = [
 ]  # fmt: skip
 
 
+def _says_where_memory_ends(f):
+    """`f`, with an OutOfMemoryError in place of Python's own."""
+
+    @functools.wraps(f)
+    def wrapped(*args, **options):
+        try:
+            return f(*args, **options)
+        except MemoryError as error:
+            from .compiler.errors import OutOfMemoryError
+
+            if isinstance(error, OutOfMemoryError):
+                raise
+            raise OutOfMemoryError.of(error) from error
+
+    return wrapped
+
+
+@_says_where_memory_ends
 def compile(
     model, *,
     target="cpu", shapes=None, opt_level=2, precision=None, quantize=None, prune=None,
@@ -49,7 +68,7 @@ def compile(
                 (or a `runtime.tune.Tuning`, which can report its progress)
 
     `precision`, `quantize` and `prune` take None: the model's own weights and dtypes are kept.
-    Raises TesselError: UsageError for options, ModelError, UnsupportedError, ….
+    Raises TesselError: UsageError for options, ModelError, UnsupportedError, OutOfMemoryError, ….
     """
     from .compiler.errors import UnsupportedError
     from .compiler.passes.base import Report

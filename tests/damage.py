@@ -282,6 +282,20 @@ CHANGES = [
 ]  # fmt: skip
 
 
+def extreme(x: np.ndarray, rng: random.Random) -> np.ndarray:
+    """Half of the elements replaced: indices, sizes and numbers that nobody means."""
+    if x.dtype.kind in "iu":
+        info = np.iinfo(x.dtype)
+        values = [0, -1, 5, 100, 1000, info.max, info.min, 1 << 31, 1 << 40, -(1 << 40)]
+        values = [v for v in values if info.min <= v <= info.max]
+    elif x.dtype.kind == "f":
+        values = [0.0, -0.0, np.nan, np.inf, -np.inf, 1e30, -1.5, 3e38]
+    else:
+        return x
+    chosen = [v if rng.random() < 0.5 else rng.choice(values) for v in x.reshape(-1).tolist()]
+    return np.array(chosen, dtype=object).astype(x.dtype).reshape(x.shape)
+
+
 # -- packages ------------------------------------------------------------------------------
 
 

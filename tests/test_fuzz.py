@@ -15,6 +15,7 @@ import tessel
 
 from . import damage
 from .conformance.cases import load_cases
+from .conformance.record import load_record
 
 SECONDS = 60  # for one file; a slow machine under load included
 COUNT = 100  # of each kind
@@ -31,8 +32,7 @@ class Worker:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         )  # fmt: skip
 
-    def ask(self, path: Path, native: bool = True) -> str:
-        mode = "native" if native else "graph"
+    def ask(self, path: Path, mode: str = "native") -> str:
         self.process.stdin.write(f"{path}\t{mode}\n")
         self.process.stdin.flush()
         ready, _, _ = select.select([self.process.stdout], [], [], SECONDS)
@@ -53,11 +53,11 @@ def worker():
     worker.close()
 
 
-def outcomes(worker: Worker, files, native: bool = True) -> list[str]:
+def outcomes(worker: Worker, files, mode: str = "native") -> list[str]:
     """What came of each file; the first that is neither a result nor a TesselError fails."""
     results = []
     for path in files:
-        answer = worker.ask(path, native)
+        answer = worker.ask(path, mode)
         good = answer == "ok" or answer.endswith("Error") or answer == "TypeMismatch"
         assert good, f"{path.name}: " + answer.replace("\\n", "\n")
         results.append(answer)
@@ -122,6 +122,21 @@ def test_damaged_models_of_the_suite(worker, tmp_path, start):
 
 
 @pytest.mark.slow
+def test_extreme_inputs(worker, tmp_path):
+    """Indices far outside, sizes of all kinds, infinities: never a crash."""
+    known = load_record("tessel")["failing"]
+    cases = [c for c in load_cases() if c.category == "node" and c.id not in known]
+
+    def files():
+        for i in range(0, len(cases), 10):
+            path = tmp_path / f"{cases[i].name}.onnx"
+            path.write_bytes(cases[i].model)
+            yield path
+
+    assert "ok" in outcomes(worker, files(), "extreme")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("start", range(0, COUNT // 2, BATCH))
 def test_damaged_packages(worker, package, tmp_path, start):
     """What a disk or a download does is seen by the hashes."""
@@ -149,4 +164,4 @@ def test_packages_with_wrong_contents(worker, package, tmp_path, start):
             damage.damage_manifest(package, path, damage.seed("contents", i))
             yield path
 
-    assert "PackageError" in outcomes(worker, files(), native=False)
+    assert "PackageError" in outcomes(worker, files(), "graph")

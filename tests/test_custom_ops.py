@@ -255,6 +255,33 @@ def test_a_wrong_op_is_found(register, changes, stage):
     assert stage in str(caught.value)
 
 
+# -- stores whose place depends on data ------------------------------------------------------
+
+
+def histogram(k, out, x, *, bins):
+    """out[b] = how many elements of x are b"""
+    k.store([bins], lambda i: ((i,), ops.expr.const(0)))
+
+    def count(i):
+        b = ops.expr.cast(x[i], "i64")
+        return (b,), ops.expr.const(1), (b >= 0) & (b < bins)
+
+    k.store(x.shape, count, mode="add", serial=True)
+
+
+def test_a_histogram(register):
+    x = np.array([3, 1, 1, -1, 7, 3, 3, 99], np.int32)
+    register(
+        signature="x: i32 -> i64", T=None, attrs={"bins": ops.Attr("int")},
+        shape=lambda x, *, bins: (bins,), loops=ops.Kernels(histogram),
+        ref=lambda x, *, bins: np.bincount(x[(x >= 0) & (x < bins)], minlength=bins),
+        grad=ops.NotDifferentiable("it counts"), samples=lambda: [ops.Sample((x,), {"bins": 5})],
+    )  # fmt: skip
+    assert len(ops.check("twice")) == 5
+    f = tessel.jit(lambda x: tessel.native.functional.twice(x, bins=4))
+    assert f(x).tolist() == [0, 2, 0, 3]
+
+
 # -- ONNX ----------------------------------------------------------------------------------
 
 ATTRIBUTES = {"scale": ops.Attr("float", 2.0), "axes": ops.Attr("ints", (0,))}

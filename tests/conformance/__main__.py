@@ -10,6 +10,7 @@ from .cases import load_cases
 from .engines import ENGINES, version_of
 from .page import PAGE, page
 from .pool import TIMEOUT, run_cases
+from .reasons import first_finding
 from .record import changes, load_record, make_record, save_record
 
 
@@ -36,7 +37,8 @@ def main() -> int:
     def report(case, result):
         done[result["status"]] += 1
         if options.filter or result["status"] in ("crash", "timeout"):
-            print(f"{result['status']:12s}{case.id}  {result['message']}".rstrip(), flush=True)
+            text = first_finding(result["message"])
+            print(f"{result['status']:12s}{case.id}  {text}".rstrip(), flush=True)
 
     results = run_cases(cases, options.engine, options.jobs, options.timeout, report)
     print(f"{done['pass']} of {len(cases)} pass in {time.monotonic() - start:.0f} s:", dict(done))

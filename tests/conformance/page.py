@@ -95,7 +95,7 @@ def _failing(own: dict) -> str:
     by_reason: dict[tuple, list[str]] = defaultdict(list)
     for name, f in own["failing"].items():
         by_reason[f["status"], f["reason"]].append(name)
-    lines = [f"## Cases that do not pass\n\n{len(own['failing'])} of {own['cases']}.\n"]
+    lines = [f"## Cases that do not pass\n\n{len(own['failing'])} of {own['cases']}, by reason.\n"]
     for (status, reason), names in sorted(by_reason.items(), key=lambda x: (-len(x[1]), x[0])):
         shown = ", ".join(f"`{n}`" for n in names)
         lines.append(f"- **{status}**: {_plain(reason)}\n  {shown}")

@@ -9,8 +9,8 @@ import re
 _DRAWS = "the expected output is one draw of numpy's random generator, with a seed of its own"
 
 _UNROUNDED = (
-    "the expected output is of an unrounded size (4 * 0.6 = 2.4) in `length_resized - 1`, where the "
-    "standard has the size of the output"
+    "the expected output is of an unrounded size (4 * 0.6 = 2.4) in `length_resized - 1`, where "
+    "the standard has the size of the output"
 )
 
 REASONS: list[tuple[str, str]] = [

@@ -13,7 +13,7 @@ GPU := $(VENV)/.installed-gpu
 
 HAS_GPU = $(PYTHON) -c "import ctypes; raise SystemExit(ctypes.CDLL('libcuda.so.1').cuInit(0))" 2>/dev/null
 
-.PHONY: help demo test bench gpu format clean
+.PHONY: help demo test bench gpu conformance docs format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -21,6 +21,8 @@ help:
 	@echo "make test    set up .venv, then lint, format check and tests"
 	@echo "make bench   time the backends side by side (MODELS=\"a.onnx b.onnx\" chooses the models)"
 	@echo "make gpu     the tests and the benchmark that need an NVIDIA GPU"
+	@echo "make conformance   run the cases of ONNX, rewrite the list of those that fail and its page"
+	@echo "make docs    rewrite the pages that are made from code: docs/ops.md, docs/conformance.md"
 	@echo "make format  rewrite the sources as ruff formats them"
 	@echo "make clean   remove .venv and everything that was built"
 
@@ -46,6 +48,13 @@ gpu:
 gpu-run: $(GPU)
 	@$(BIN)/python -m pytest -m gpu </dev/null
 	@$(BIN)/tessel bench $(MODELS) --backends tessel-cuda,tessel,onnxruntime
+
+conformance: $(BASE)
+	@$(BIN)/python -m tests.conformance --write
+
+docs: $(BASE)
+	@$(BIN)/python -m tessel.tools.ops_page docs/ops.md
+	@$(BIN)/python -m tests.conformance --page
 
 format: $(BASE)
 	@$(BIN)/ruff check --fix .

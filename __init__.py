@@ -7,6 +7,7 @@
 This is the face: it joins the frontends, the compiler and the runtime, each loaded when needed.
 """
 
+import functools
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from .compiler.grad import graph_gradients as gradients
     from .compiler.ir import Graph
     from .frontends import native
+    from .frontends import user as ops
     from .frontends.native import custom_gradient
     from .runtime import optimizers
     from .runtime.executable import Executable
@@ -22,10 +24,29 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Executable", "Graph", "TesselError", "Trainer", "compile", "custom_gradient", "from_onnx",
-    "grad", "gradients", "jit", "load", "native", "optimizers", "to_onnx", "value_and_grad",
+    "grad", "gradients", "jit", "load", "native", "ops", "optimizers", "to_onnx",
+    "value_and_grad",
 ]  # fmt: skip
 
 
+def _says_where_memory_ends(f):
+    """`f`, with an OutOfMemoryError in place of Python's own."""
+
+    @functools.wraps(f)
+    def wrapped(*args, **options):
+        try:
+            return f(*args, **options)
+        except MemoryError as error:
+            from .compiler.errors import OutOfMemoryError
+
+            if isinstance(error, OutOfMemoryError):
+                raise
+            raise OutOfMemoryError.of(error) from error
+
+    return wrapped
+
+
+@_says_where_memory_ends
 def compile(
     model, *,
     target="cpu", shapes=None, opt_level=2, precision=None, quantize=None, prune=None,
@@ -49,7 +70,7 @@ def compile(
                 (or a `runtime.tune.Tuning`, which can report its progress)
 
     `precision`, `quantize` and `prune` take None: the model's own weights and dtypes are kept.
-    Raises TesselError: UsageError for options, ModelError, UnsupportedError, ….
+    Raises TesselError: UsageError for options, ModelError, UnsupportedError, OutOfMemoryError, ….
     """
     from .compiler.errors import UnsupportedError
     from .compiler.passes.base import Report
@@ -165,6 +186,10 @@ def _load(name: str):
         from .compiler.grad import graph_gradients as value
     elif name == "native":
         from .frontends import native as value
+    elif name == "ops":
+        from .frontends import user as value
+
+        value.check = value.make_check(compile)
     elif name == "custom_gradient":
         from .frontends.native import custom_gradient as value
     elif name == "optimizers":

@@ -77,6 +77,18 @@ class UsageError(TesselError):
     """An option or argument is wrong."""
 
 
+class OutOfMemoryError(TesselError, MemoryError):
+    """A model, at the sizes that it is given, needs more memory than there is."""
+
+    @classmethod
+    def of(cls, error: MemoryError) -> "OutOfMemoryError":
+        """The error for one of Python's or numpy's."""
+        return cls(
+            "not enough memory", received=str(error) or None,
+            fix="look at the sizes of inputs and of what follows from them (tessel explain)",
+        )  # fmt: skip
+
+
 class CheckFailed(TesselError):
     """A check ran and its answer is no (`tessel verify`, a benchmark's agreement gate)."""
 

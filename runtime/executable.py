@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..compiler.errors import InputError, TesselError, UsageError
+from ..compiler.errors import InputError, OutOfMemoryError, TesselError, UsageError
 from ..compiler.ir import Graph
 from ..compiler.known_values import IMPOSSIBLE, plain
 from ..compiler.sizes import fits
@@ -89,14 +89,18 @@ class Executable:
     # -- running --------------------------------------------------------------------------
 
     def run(self, inputs: Mapping) -> dict:
-        """The outputs by name, for arrays by name. Raises InputError for inputs that don't fit.
+        """The outputs by name, for arrays by name. Raises InputError for inputs that don't fit,
+        OutOfMemoryError where memory does not hold what follows from them.
 
         The arrays returned belong to the caller.
         """
-        if self._bound or self._updates:
-            return self._run_with_updates(inputs)
-        arrays, built = self._prepare(inputs)
-        return dict(zip(self._output_names, built.module(arrays, self.threads)))
+        try:
+            if self._bound or self._updates:
+                return self._run_with_updates(inputs)
+            arrays, built = self._prepare(inputs)
+            return dict(zip(self._output_names, built.module(arrays, self.threads)))
+        except MemoryError as error:
+            raise OutOfMemoryError.of(error) from error
 
     def __call__(self, *inputs):
         """Positional inputs; the output, or a tuple of them if there are several."""
@@ -108,7 +112,10 @@ class Executable:
             )  # fmt: skip
         built = None if self._bound or self._updates else self._known(inputs)
         if built is not None:
-            outputs = built.module(inputs, self.threads)
+            try:
+                outputs = built.module(inputs, self.threads)
+            except MemoryError as error:
+                raise OutOfMemoryError.of(error) from error
         else:
             outputs = tuple(self.run(dict(zip(names, inputs))).values())
         return outputs[0] if len(outputs) == 1 else tuple(outputs)

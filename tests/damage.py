@@ -98,7 +98,7 @@ def damage_model(model: onnx.ModelProto, rng: random.Random) -> onnx.ModelProto:
 
 
 def _node(graph, rng):
-    return rng.choice(graph.node)
+    return rng.choice(graph.node or [onnx.NodeProto()])
 
 
 def drop_operand(graph, model, rng):
@@ -155,7 +155,11 @@ def damage_attribute(graph, model, rng):
 
 
 def damage_weight(graph, model, rng):
-    tensor = rng.choice(graph.initializer)
+    """Of an initializer, or of a tensor that is an attribute."""
+    attributes = [a.t for n in graph.node for a in n.attribute if a.HasField("t")]
+    if not graph.initializer and not attributes:
+        return
+    tensor = rng.choice([*graph.initializer, *attributes])
     match rng.choice(["dims", "rank", "dtype", "data", "drop", "name"]):
         case "dims" if tensor.dims:
             k = rng.randrange(len(tensor.dims))
@@ -166,7 +170,7 @@ def damage_weight(graph, model, rng):
             tensor.data_type = rng.choice([0, 1, 2, 7, 8, 10, 11, 16, 99])
         case "data":
             tensor.raw_data = tensor.raw_data[: rng.randrange(1 + len(tensor.raw_data))]
-        case "drop":
+        case "drop" if tensor in graph.initializer:
             graph.initializer.remove(tensor)
         case "name":
             tensor.name = rng.choice(["x", "w", "", "elsewhere"])
@@ -174,7 +178,10 @@ def damage_weight(graph, model, rng):
 
 def weight_values(graph, model, rng):
     """Other numbers in place of shapes, indices, axes."""
-    tensor = rng.choice([t for t in graph.initializer if t.data_type == TensorProto.INT64])
+    tensors = [t for t in graph.initializer if t.data_type == TensorProto.INT64]
+    if not tensors:
+        return
+    tensor = rng.choice(tensors)
     array = numpy_helper.to_array(tensor)
     values = rng.choices([0, -1, 3, 1 << 20, -(1 << 40), (1 << 63) - 1], k=array.size)
     fresh = numpy_helper.from_array(np.array(values, np.int64).reshape(array.shape), tensor.name)
@@ -182,7 +189,10 @@ def weight_values(graph, model, rng):
 
 
 def damage_input(graph, model, rng):
-    info = rng.choice(list(graph.input) + list(graph.output))
+    infos = [*graph.input, *graph.output]
+    if not infos:
+        return
+    info = rng.choice(infos)
     tensor = info.type.tensor_type
     match rng.choice(["dtype", "dim", "rank", "type", "name"]):
         case "dtype":
@@ -198,6 +208,8 @@ def damage_input(graph, model, rng):
 
 
 def damage_opset(graph, model, rng):
+    if not model.opset_import:
+        return
     match rng.choice(["none", "old", "new", "domain"]):
         case "none":
             del model.opset_import[:]
@@ -209,10 +221,79 @@ def damage_opset(graph, model, rng):
             model.opset_import[0].domain = "com.nobody"
 
 
+def input_dims(graph, model, rng):
+    """All inputs of another rank, or with dims that only fit by themselves."""
+    for info in graph.input:
+        dims = info.type.tensor_type.shape.dim
+        match rng.choice(["fewer", "large", "open", "zero"]):
+            case "fewer" if dims:
+                del dims[0]
+            case "large" if dims:
+                dims[0].dim_value = rng.choice([1 << 16, 1 << 31, 1 << 40])
+            case "open" if dims:
+                rng.choice(dims).dim_param = rng.choice(["N", "", "N*M+", "2*N", "-3"])
+            case "zero" if dims:
+                dims[-1].dim_value = 0
+
+
+def close_cycle(graph, model, rng):
+    """A node reads what follows from it."""
+    node = _node(graph, rng)
+    if node.input and node.output:
+        node.input[rng.randrange(len(node.input))] = node.output[-1]
+
+
+def nest(graph, model, rng):
+    """A node inside of branches inside of branches, deeper than messages may be or not."""
+    node = _node(graph, rng)
+    condition = helper.make_tensor("truth", TensorProto.BOOL, [], [True])
+    for _ in range(rng.choice([1, 8, 20, 60])):
+        infos = [helper.make_tensor_value_info(o, rng.choice([1, 7]), None) for o in node.output]
+        branch = helper.make_graph([node], "branch", [], infos)
+        node = helper.make_node("If", ["truth"], list(node.output))
+        node.attribute.extend(
+            helper.make_attribute(k, branch)
+            for k in ("then_branch", "else_branch")[: rng.choice([1, 2, 2, 2])]
+        )
+        if node.ByteSize() > 1 << 20:  # two branches each time
+            break
+    graph.initializer.append(condition)
+    graph.node.append(node)
+    for i, name in enumerate(node.output):
+        node.output[i] = f"{name}_nested"
+
+
+def call_itself(graph, model, rng):
+    """Functions of the model that call each other in a circle, or one that calls nothing."""
+    node = _node(graph, rng)
+    names = ["first", "second", "third"][: rng.randrange(1, 4)]
+    for name, other in zip(names, names[1:] + names[: rng.randrange(2)]):
+        body = [helper.make_node(other, ["x"], ["y"], domain="own")]
+        opsets = [helper.make_opsetid("own", 1)]
+        model.functions.append(helper.make_function("own", name, ["x"], ["y"], body, opsets))
+    model.opset_import.append(helper.make_opsetid("own", 1))
+    node.op_type, node.domain = "first", "own"
+
+
 CHANGES = [
     drop_operand, rename_operand, drop_node, swap_nodes, other_operator, damage_attribute,
-    damage_weight, weight_values, damage_input, damage_opset,
+    damage_weight, weight_values, damage_input, damage_opset, input_dims, close_cycle, nest,
+    call_itself,
 ]  # fmt: skip
+
+
+def extreme(x: np.ndarray, rng: random.Random) -> np.ndarray:
+    """Half of the elements replaced: indices, sizes and numbers that nobody means."""
+    if x.dtype.kind in "iu":
+        info = np.iinfo(x.dtype)
+        values = [0, -1, 5, 100, 1000, info.max, info.min, 1 << 31, 1 << 40, -(1 << 40)]
+        values = [v for v in values if info.min <= v <= info.max]
+    elif x.dtype.kind == "f":
+        values = [0.0, -0.0, np.nan, np.inf, -np.inf, 1e30, -1.5, 3e38]
+    else:
+        return x
+    chosen = [v if rng.random() < 0.5 else rng.choice(values) for v in x.reshape(-1).tolist()]
+    return np.array(chosen, dtype=object).astype(x.dtype).reshape(x.shape)
 
 
 # -- packages ------------------------------------------------------------------------------

@@ -6,12 +6,14 @@ traceback; `--debug`, anywhere on the line, shows it.
 
 import importlib
 import os
+import runpy
 import sys
+from pathlib import Path
 
 import click
 
 from .. import __version__
-from ..compiler.errors import TesselError
+from ..compiler.errors import TesselError, UsageError
 
 COMMANDS = {
     "compile": "Compile a model to a package, or print a stage of it.",
@@ -52,8 +54,26 @@ Examples:
 @click.group(cls=Commands, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="tessel")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
-def tessel(debug):
+@click.option(
+    "--ops", "files", metavar="FILE.py", multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Run a Python file first that registers ops of your own (tessel.ops.register).",
+)  # fmt: skip
+def tessel(debug, files):
     """A neural network compiler: ONNX or Python in, native code out."""
+    for file in files:
+        run_user_file(file)
+
+
+def run_user_file(file: Path) -> None:
+    """Run a user's file, which registers ops. Raises UsageError for what it raises."""
+    try:
+        runpy.run_path(str(file), run_name=file.stem)
+    except TesselError:
+        raise
+    except Exception as error:
+        received = f"{type(error).__name__}: {error}"
+        raise UsageError("a file with ops fails", where=str(file), received=received) from error
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -22,6 +22,7 @@ The meaning as loops is one of
 """
 
 import inspect
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -82,6 +83,7 @@ class NotDifferentiable:
 
 
 REQUIRED = object()
+MAX_ELEMENTS = 1 << 48  # of a tensor; places within it must fit into 64 bits
 
 
 @dataclass(frozen=True)
@@ -212,14 +214,23 @@ class Op:
         binding = self._check(types, attrs)
         if self.infer_types is not None:
             result = self.infer_types(*types, **attrs)
-            return result if isinstance(result, tuple) else (result,)
-        shapes = self.shape(*types, **attrs)
-        if len(self.outputs) == 1 and not isinstance(shapes, list):
-            shapes = [shapes]
-        return tuple(
-            TensorType(self._output_dtype(o, binding, attrs), s)
-            for o, s in zip(self.outputs, shapes)
-        )
+            result = result if isinstance(result, tuple) else (result,)
+        else:
+            shapes = self.shape(*types, **attrs)
+            if len(self.outputs) == 1 and not _is_list_of_shapes(shapes):
+                shapes = [shapes]
+            result = tuple(
+                TensorType(self._output_dtype(o, binding, attrs), s)
+                for o, s in zip(self.outputs, shapes)
+            )
+        for t in result:
+            if isinstance(t, TensorType):
+                sizes = [d for d in t.shape if isinstance(d, int)]
+                if min(sizes, default=0) < 0:
+                    raise TypeMismatch(f"{self.name}: a dim of the result is negative", received=t)
+                if math.prod(d for d in sizes if d) > MAX_ELEMENTS:  # what numpy looks at, too
+                    raise TypeMismatch(f"{self.name}: the result is absurdly large", received=t)
+        return result
 
     def _output_dtype(self, text, binding, attrs) -> DType:
         if text.startswith("@"):
@@ -293,6 +304,10 @@ class _Records(dict):
 
     def get(self, name, default=None):
         return dict.get(self._load(), name, default)
+
+
+def _is_list_of_shapes(x) -> bool:
+    return isinstance(x, list) and len(x) == 1 and isinstance(x[0], (tuple, list))
 
 
 OPS: dict[str, Op] = _Records()

@@ -160,6 +160,14 @@ for _name, _op in {
 }.items():  # fmt: skip
     globals()[_name] = _reduction(_name, _op)
 
+
+def __getattr__(name: str) -> Callable:
+    """Ops that users have registered since."""
+    if name.startswith("_") or name not in registry.OPS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _function(registry.get(name), name)
+
+
 __all__ = sorted(
     n for n, f in globals().items()
     if inspect.isfunction(f) and not n.startswith("_") and f.__module__ == __name__

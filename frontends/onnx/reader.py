@@ -7,7 +7,6 @@ shape arithmetic (`values.py`). Everything that cannot be read is collected and 
 """
 
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 
 import onnx
@@ -21,12 +20,13 @@ from .call import Call
 from .findings import Findings
 from .inputs import declared_type, read_inputs
 from .order import in_order
+from .schema import check_node, find_schema
 from .scope import EMPTY, FAILED, UNDEFINED, Scope, Sequence
 from .survey import survey
 from .table import BEYOND, LAYOUTS, TABLE
 from .values import Known, KnownBuilder
 
-_DAMAGE = (ValueError, IndexError, KeyError, OverflowError, ZeroDivisionError, AttributeError)
+_DAMAGE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 _TENSOR = (None, "tensor_type")  # kinds of an output: unsaid, or said
 
 
@@ -201,9 +201,9 @@ class Reader:
             return lambda c: functions.inline_function(c, function)
         if version is None:
             raise ModelError(f"the model imports no opset for domain {domain!r}", where=where)
-        schema = _schema(domain, node.op_type, version)
+        schema = find_schema(domain, node.op_type, version)
         if schema is not None:
-            _check(node, schema, where)
+            check_node(node, schema, where)
         elif domain == "" and node.op_type in BEYOND:
             return BEYOND[node.op_type]
         elif domain == "":
@@ -212,7 +212,9 @@ class Reader:
             return TABLE[domain, node.op_type]
         if schema is not None and schema.functional:
             return lambda c: functions.inline_standard(c, schema.record)
-        raise UnsupportedError("unsupported operator", where=where, fix=LAYOUTS.get(domain))
+        fix = f"an op of your own can be it: tessel.ops.register(…, onnx='{domain}:{node.op_type}')"
+        fix = LAYOUTS.get(domain, fix if domain else None)
+        raise UnsupportedError("unsupported operator", where=where, fix=fix)
 
     def _call(self, node, entry, operands, context, where, scope: Scope) -> list:
         op_type, domain, version = context
@@ -284,50 +286,3 @@ def _rename(value, name: str) -> None:
     """Call a value made for this output by the user's name."""
     if type(value) is Tensor and value.value.node is not None and value.value.name.isdigit():
         value.value.name = value.b._unique(name)
-
-
-class _Schema:
-    """What is checked of a node, taken from ONNX's own record once per operator."""
-
-    def __init__(self, record):
-        self.record = record
-        self.attributes = {k: a.type for k, a in record.attributes.items()}
-        self.required = [k for k, a in record.attributes.items() if a.required]
-        self.inputs = (record.min_input, record.max_input)
-        self.outputs = (record.min_output, record.max_output)
-        self.functional = record.has_function or record.has_context_dependent_function
-
-
-@cache
-def _schema(domain: str, op_type: str, version: int) -> _Schema | None:
-    if not onnx.defs.has(op_type, domain):
-        return None
-    try:
-        return _Schema(onnx.defs.get_schema(op_type, version, domain))
-    except onnx.defs.SchemaError:
-        return None
-
-
-def _check(node, schema: _Schema, where: str) -> None:
-    for label, names, (low, high) in [
-        ("operands", node.input, schema.inputs),
-        ("outputs", node.output, schema.outputs),
-    ]:
-        if not low <= len(names) <= high:
-            expected = f"{low}" if low == high else f"{low} to {high}"
-            raise ModelError(
-                f"wrong number of {label}", where=where, expected=expected, received=len(names)
-            )
-    present = {a.name: a for a in node.attribute}
-    for name in schema.required:
-        if name not in present:
-            raise ModelError(f"attribute {name} is missing", where=where)
-    for name, a in present.items():
-        kind = schema.attributes.get(name)
-        if kind is not None and a.type != kind.value and not a.ref_attr_name:
-            raise ModelError(
-                f"attribute {name} has the wrong type",
-                where=where,
-                expected=kind.name,
-                received=onnx.AttributeProto.AttributeType.Name(a.type),
-            )

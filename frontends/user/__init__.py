@@ -1,0 +1,35 @@
+"""Ops of your own, as `tessel.ops`: `register` one, `check_op` it, read it from ONNX.
+
+    from tessel import ops
+
+    ops.register("softcap", "x: T -> T", "cap * tanh(x / cap)", T="float", …, onnx="mine:SoftCap")
+    ops.check("softcap")
+
+The words that a record is made of are those of `compiler/ops/registry.py`; docs/custom-ops.md shows
+each of them at work.
+"""
+
+from ...compiler.errors import TypeMismatch
+from ...compiler.loops import expr
+from ...compiler.ops.common import broadcast_shape, reference, same_shape, through_expansion
+from ...compiler.ops.registry import (
+    Attr,
+    Elementwise,
+    Expand,
+    Extern,
+    Kernels,
+    NotDifferentiable,
+    Pull,
+    Sample,
+)
+from ...compiler.types import MapType, SequenceType, TensorType
+from .checking import make_check
+from .foreign import CFunction
+from .register import register, unregister
+
+__all__ = [
+    "Attr", "CFunction", "Elementwise", "Expand", "Extern", "Kernels", "MapType",
+    "NotDifferentiable", "Pull", "Sample", "SequenceType", "TensorType", "TypeMismatch",
+    "broadcast_shape", "expr", "make_check", "reference", "register", "same_shape",
+    "through_expansion", "unregister",
+]  # fmt: skip

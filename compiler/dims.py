@@ -158,7 +158,7 @@ def _divide(a: Sym, b):
     """a / b where that is exact, else None."""
     if isinstance(b, Sym):
         if len(b.terms) != 1:
-            return 1 if a == b else None
+            return _divide_long(a, b)
         ((divisor, c),) = b.terms.items()
     else:
         divisor, c = (), int(b)
@@ -173,6 +173,26 @@ def _divide(a: Sym, b):
             return None
         quotient[tuple(rest)] = coefficient // c
     return _make(quotient)
+
+
+def _divide_long(a: Sym, b: Sym):
+    """The same for a divisor of several terms: long division, leading term by leading term."""
+    names = sorted({atom for m in (*a.terms, *b.terms) for atom in m}, key=str)
+
+    def degree(monomial: tuple):
+        return len(monomial), [monomial.count(n) for n in names]
+
+    lead = max(b.terms, key=degree)
+    rest, quotient = a, 0
+    for _ in range(16):
+        top = max(rest.terms, key=degree)
+        factor = _divide(Sym({top: rest.terms[top]}), Sym({lead: b.terms[lead]}))
+        if factor is None:
+            return None
+        quotient, rest = quotient + factor, rest - factor * b
+        if not isinstance(rest, Sym):
+            return quotient if rest == 0 else None
+    return None
 
 
 def _opaque(function: str, a, b) -> Sym:

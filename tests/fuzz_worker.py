@@ -14,7 +14,7 @@ from pathlib import Path
 import damage
 import numpy as np
 import tessel
-from tessel.tools.feeds import random_feeds
+from tessel.tools.models import make_feeds
 
 LIMIT = 1 << 22  # elements of an input that are worth running
 SECONDS = 10.0  # of CPU time, for one file
@@ -28,9 +28,9 @@ def attempt(path: str, mode: str) -> str:
             exe = tessel.load(path, threads=1, native=mode == "native", cache=False)
         else:
             exe = tessel.compile(path, threads=1)
-        sizes = [np.prod([d for d in p.shape if isinstance(d, int)], dtype=float)
+        sizes = [np.prod([d for d in p.shape or () if isinstance(d, int)], dtype=float)
                  for p in exe.inputs]  # fmt: skip
-        feeds = random_feeds(exe.inputs) if sum(sizes) < LIMIT else None
+        feeds = make_feeds(exe.inputs, None, None, {}) if sum(sizes) < LIMIT else None
         if mode == "extreme":
             rng = damage.seed(Path(path).name)
             feeds = {name: damage.extreme(x, rng) for name, x in feeds.items()}

@@ -254,7 +254,7 @@ def test_unknown_targets_and_precisions_are_named():
 def test_strings_are_refused():
     b = Builder()
     b.output("y", b.identity(b.input("x", "str[2]")))
-    with pytest.raises(UnsupportedError, match="the GPU has no str"):
+    with pytest.raises(UnsupportedError, match="the GPU backend has no strings"):
         compile_program(lower(b.graph), "cuda")
 
 

@@ -45,7 +45,7 @@ def test_what_an_entry_says(op, line):
         ("Mean", {"add", "div"}),  # in a function that the entry calls, and in itself
         ("BitShift", {"shift_left", "shift_right"}),  # one of two
         ("Cast", {"cast"}),  # by a tensor's method; nothing else
-        ("Reshape", {"reshape"}),
+        ("Transpose", {"transpose"}),
         ("Where", {"where"}),
     ],
 )

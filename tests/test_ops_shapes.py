@@ -141,7 +141,7 @@ def test_shape_arithmetic(name, inputs, attrs, expected):
         ("resize", ["f32[1,2]"], {"sizes": [3]}, "one size"),
         ("resize", ["f32[2]"], {"sizes": [3], "mode": "area"}, "unknown mode"),
         ("quantize_linear", ["f32[2,3]", "f32[2]"], {}, "scale does not fit"),
-        ("quantize_linear", ["f32[2,3]", "f32[1,3]"], {}, "a scalar or a vector"),
+        ("quantize_linear", ["f32[2,3]", "f32[1,3]"], {}, "a scalar, a vector along one axis"),
         ("quantize_linear", ["f32[2,3]", "f32[]", "i8[]"], {"dtype": "u8"}, "wrong type"),
         ("qlinear_conv", ["u8[1,2,5]", "f32[]", "u8[]", "i8[4,2,3]", "f32[3]", "i8[]", "f32[]",
                           "u8[]"], {}, "per output channel"),

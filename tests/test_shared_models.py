@@ -52,8 +52,8 @@ def test_a_package_computes_the_same(shared_model, tmp_path):
     exe.save(tmp_path / "model.tsl")
 
     loaded = tessel.load(tmp_path / "model.tsl", threads=1)
-    assert len(loaded.specializations) == 1  # its code was used
-    assert loaded.notes == []
+    code = loaded.for_all_sizes is not None or len(loaded.specializations) == 1
+    assert code and set(loaded.notes) <= set(exe.notes)
     again = loaded.run(shared_model.inputs)
     for name, y in outputs.items():
         assert again[name] == y if isinstance(y, list) else np.array_equal(again[name], y)

@@ -54,7 +54,7 @@ def _places(axes, extents, sizes, make):
             yield make(*index), inside
             return
         start = s.mul(s.axis(axes[k]), sizes[k])
-        for j in range(min(sizes[k], extents[k])):
+        for j in range(1 if sizes[k] == 1 else min(sizes[k], extents[k])):
             i = s.add(start, s.const(j))
             here = inside
             if extents[k] % sizes[k] and j >= extents[k] % sizes[k]:

@@ -13,8 +13,8 @@ from ..errors import UnsupportedError
 from ..ir import Graph, Node, Value
 from ..ops.python import extern_of, is_text
 from ..ops.registry import Control, Kernels
-from ..sizes import OpenSize, assuming
-from ..types import TensorType
+from ..sizes import OpenSize, assume_above, assuming
+from ..types import STR, TensorType
 from . import expr as s
 from .blocks import blocked_stores
 from .copies import copy_steps, keep_old_values, zero_steps
@@ -34,7 +34,11 @@ def lower(graph: Graph, *, open_sizes: bool = False) -> Program:
     OpenSize where an op cannot be said without them. Else raises UnsupportedError for them.
     """
     for v in graph.values():
-        if not open_sizes and isinstance(v.type, TensorType) and not v.type.is_static:
+        if not isinstance(v.type, TensorType) or v.type.is_static:
+            continue
+        if open_sizes and v.type.dtype == STR:
+            raise OpenSize(f"%{v.name}: {v.type}")
+        if not open_sizes:
             raise UnsupportedError(
                 "a shape is not known", where=f"%{v.name}", received=v.type,
                 fix="give the sizes of the symbolic dims (--shapes)",
@@ -47,6 +51,8 @@ def lower(graph: Graph, *, open_sizes: bool = False) -> Program:
 
 def _lower(graph: Graph) -> Program:
     graph = expand_composites(graph)
+    for d in {d for v in graph.values() if isinstance(v.type, TensorType) for d in v.shape}:
+        assume_above(d, 0)
     lowering = _Lowering()
     inputs = [Place(Storage.of(v.type, "input", i)) for i, v in enumerate(graph.inputs)]
     outputs = [Place(Storage.of(v.type, "output", i)) for i, v in enumerate(graph.outputs)]

@@ -8,6 +8,7 @@ import numpy as np
 from ...dims import Sym, symbols
 from ...loops.expr import Buffer
 from ...loops.nest import Call, ExternCall, Program, Ref
+from ...sizes import maybe_below
 from ...types import TensorType
 from ..base import ALIGNMENT
 from .balance import balanced, counter_bytes
@@ -109,4 +110,5 @@ def region(ref: Ref, nbytes: int, updates: dict[int, int]) -> tuple:
 
 
 def overlap(x: tuple, y: tuple) -> bool:
-    return x[0] == y[0] and x[1] < y[2] and y[1] < x[2]
+    """Whether two regions may have bytes in common."""
+    return x[0] == y[0] and maybe_below(x[1], y[2]) and maybe_below(y[1], x[2])

@@ -17,10 +17,13 @@ from math import prod
 
 import llvmlite.ir as ir
 
+from ...dims import Sym
 from ...loops import expr as s
 from ...loops.expr import Axis, Expr
+from ...loops.index import divides
 from ...loops.nest import Kernel
 from ...loops.schedule import contiguous_axis
+from ...sizes import maybe_below, typical
 from ..base import CpuTarget
 from .emit import Emitter, minimum
 from .reduction import identity
@@ -48,7 +51,7 @@ class WindowSchedule:
     points: int
 
     @property
-    def units(self) -> int:
+    def units(self):
         return prod(a.extent for a in self.outer)
 
     @property
@@ -78,7 +81,7 @@ def schedule_window(kernel: Kernel, target: CpuTarget) -> WindowSchedule | None:
         if found is not None and w.free <= {lane, *taps} and _along(lane, x, w):
             line, tap = found
             outer = tuple(a for a in kernel.axes if a is not lane and a is not line)
-            points = min(POINTS, line.extent)
+            points = POINTS if isinstance(line.extent, Sym) else min(POINTS, line.extent)
             return WindowSchedule(r, x, w, outer, line, lane, tap, lanes, points)
     return None
 
@@ -102,8 +105,9 @@ def _shared_axes(x: Expr, spatial: list[Axis], taps: tuple[Axis, ...]) -> tuple 
     inner = [a for a in taps if strides.get(a)]
     if not lines or len(inner) != len(taps):
         return None
-    line, tap = (min(axes, key=strides.get) for axes in (lines, inner))
-    return (line, tap) if line.extent >= 2 and strides[line] % strides[tap] == 0 else None
+    line, tap = (min(axes, key=lambda a: typical(strides[a])) for axes in (lines, inner))
+    several = typical(line.extent) >= 2
+    return (line, tap) if several and divides(strides[tap], strides[line]) else None
 
 
 def _outside(e: Expr):
@@ -132,25 +136,36 @@ class WindowEmitter:
             for a in reversed(plan.outer):
                 e.where[a] = e.b.urem(rest, e.size(a.extent))
                 rest = e.b.udiv(rest, e.size(a.extent))
-            self._tiles(
-                plan.line, plan.points, lambda: self._tiles(plan.lane, plan.lanes, self._tile)
-            )
+            if maybe_below(plan.line.extent, plan.points):
+                enough = e.b.icmp_signed(">=", e.size(plan.line.extent), i64(plan.points))
+                with e.b.if_else(enough) as (yes, no):
+                    with yes:
+                        self._line_tiles(plan.points)
+                    with no:
+                        self._line_tiles(1)
+            else:
+                self._line_tiles(plan.points)
             for a in plan.outer:
                 del e.where[a]
+
+    def _line_tiles(self, points: int) -> None:
+        plan = self.plan
+        tile = lambda: self._tile(points)
+        self._tiles(plan.line, points, lambda: self._tiles(plan.lane, plan.lanes, tile))
 
     def _tiles(self, axis: Axis, size: int, run) -> None:
         """The last tile overlaps the one before it."""
         e = self.e
-        with e.loop(i64(0), i64(axis.extent), size, name="tile") as t:
+        with e.loop(i64(0), e.size(axis.extent), size, name="tile") as t:
             if axis.extent % size:
-                t = minimum(e, t, i64(axis.extent - size))
+                t = minimum(e, t, e.size(axis.extent - size))
             with e.at(axis, t):
                 run()
 
-    def _tile(self) -> None:
+    def _tile(self, points: int) -> None:
         e, plan = self.e, self.plan
         zero = identity("sum", plan.reduce.dtype, plan.lanes)
-        sums = [e.variable(self.type, f"acc.{p}") for p in range(plan.points)]
+        sums = [e.variable(self.type, f"acc.{p}") for p in range(points)]
         for acc in sums:
             e.b.store(zero, acc)
         with e.vectorised(plan.lane, plan.lanes):
@@ -166,7 +181,7 @@ class WindowEmitter:
             with e.scope(), e.at(plan.tap, i64(j)):
                 taps.append(e.vector(plan.w))
         uses = defaultdict(list)
-        for p in range(plan.points):
+        for p in range(len(sums)):
             for j in range(plan.tap.extent):
                 uses[p * self.step + j].append((p, j))
         values = [e.b.load(acc) for acc in sums]

@@ -79,6 +79,12 @@ def numbers():
     return np.concatenate(values)
 
 
+def rounded(x: np.ndarray, dtype) -> np.ndarray:
+    """x as ml_dtypes rounds it, but for powers of two, which it rounds wrongly below the normal."""
+    with np.errstate(all="ignore"):
+        return cast_array(x, dtype) if dtype.name == POWER else x.astype(dtype.numpy)
+
+
 @pytest.fixture(params=["host", "x86-64-v2"])
 def target(request):
     target = NAMED.get(request.param, host())
@@ -99,9 +105,7 @@ def test_every_code_of_a_narrow_float_widens_exactly(dtype, target):
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 def test_a_number_is_rounded_as_ml_dtypes_rounds_it(dtype, target):
     x = numbers()
-    with np.errstate(all="ignore"):
-        expected = cast_array(x, dtype) if dtype.name == POWER else x.astype(dtype.numpy)
-        same_bits(convert(x, dtype, target), expected, x)
+    same_bits(convert(x, dtype, target), rounded(x, dtype), x)
 
 
 def test_f64_becomes_f16_in_one_rounding(target):

@@ -52,9 +52,7 @@ def balanced(steps: list, is_shared: Callable) -> Iterator:
         if isinstance(step, If):
             yield from balanced(step.then, is_shared)
             yield from balanced(step.orelse, is_shared)
-        elif hasattr(step, "code") and any(
-            is_shared(c) and piece_of(c) for c in (step.code, *step.code.others)
-        ):
+        elif hasattr(step, "code") and is_shared(step.code) and piece_of(step.code):
             yield step
 
 
@@ -79,12 +77,11 @@ class Balance:
             f = b.module.globals.get(name) or ir.Function(b.module, clear, name)
             b.call(f, [other, ir.Constant(I8, 0), i64(size), ir.Constant(ir.IntType(1), 0)])
 
-    def run(self, step, code, part: Callable, invoke: Callable) -> None:
-        """Share the units of `code`, which runs the step. `part(owner)` gives the first and the
-        last unit of a thread's part."""
+    def run(self, step, piece: ir.Value, part: Callable, invoke: Callable) -> None:
+        """Share the step's units, `piece` at a time. `part(owner)` gives the first and the last
+        unit of a thread's part."""
         b = self.b
         row = b.gep(self.mine, [i64(self.rows[id(step)] * ROW)], source_etype=I8)
-        piece = i64(piece_of(code))
         helps = b.icmp_signed("<=", self.threads, i64(OWNERS))
         rounds = b.select(helps, self.threads, i64(0))
         alone = b.or_(b.icmp_signed("==", self.threads, i64(1)), b.not_(helps))

@@ -39,11 +39,6 @@ def _way(plan: ContractSchedule, tile: Tile) -> str:
     return "pack" if plan.a == "turn" and tile.rows < plan.lanes else plan.a
 
 
-def effort(rows: int) -> int:
-    """What a tile costs, to compare heights: its rows, and what surrounds it."""
-    return 2 * rows + 3
-
-
 def opened(plan: ContractSchedule, c: Contraction, target: CpuTarget) -> ContractSchedule:
     """`plan`, of the typical sizes, for the contraction `c` of any size."""
     several = plan.tile.flat or plan.tile.spread > 1

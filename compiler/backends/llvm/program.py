@@ -8,7 +8,7 @@ a step reads or overwrites what another thread may still be working on. A kernel
 runs on thread 0. Python kernels at the end of the schedule are left to the caller (`Plan.tail`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 import llvmlite.ir as ir
@@ -21,7 +21,7 @@ from ...sizes import largest, typical
 from ..base import CpuTarget
 from .balance import Balance, piece_of
 from .codegen import KernelCode, function_type, schedule_kernel
-from .contract_open import effort
+from .heights import Chosen, choose, dispatcher
 from .native_code import MAIN, Layout
 from .plan import Plan, Scheduled, constant_arrays, is_shared, overlap, region
 from .pool_ir import declare_barrier
@@ -211,7 +211,7 @@ class Main:
 
     def _call(self, step: Scheduled) -> None:
         code = step.code
-        shared = any(map(is_shared, (code, *code.others)))
+        shared = is_shared(code)
         sizes = [b.type.nbytes for b in code.params]
         regions = [region(r, n, self.updates) for r, n in zip(step.refs, sizes)]
         outs = set(code.kernel.outputs)
@@ -220,49 +220,24 @@ class Main:
         if code.kernel.stores[0].mode != "set":
             reads = reads + writes
         self._order(shared, reads, writes, step.call.group)
-        codes = (code, *code.others)
-        efforts = [self._effort(c) for c in codes] if code.others else []
-        self._best(step, codes, efforts)
-
-    def _effort(self, code: KernelCode) -> ir.Value:
-        """What the code's tiles cost for the number of rows that there are."""
-        plan = code.schedule
-        return self.size(ceil_div(plan.m.extent, plan.tile.rows) * effort(plan.tile.rows))
-
-    def _best(self, step: Scheduled, codes: Sequence[KernelCode], efforts: list) -> None:
-        """Run the step by the code of the least effort."""
-        b, (code, *rest) = self.b, codes
-        if not rest:
-            self._share(step, code)
-            return
-        best = None
-        for other in efforts[1:]:
-            here = b.icmp_signed("<=", efforts[0], other)
-            best = here if best is None else b.and_(best, here)
-        with b.if_else(best) as (yes, no):
-            with yes:
-                self._share(step, code)
-            with no:
-                self._best(step, rest, efforts[1:])
-
-    def _share(self, step: Scheduled, code: KernelCode) -> None:
-        """The threads' parts of the step, run by `code`."""
-        units = code.units
-        if is_shared(code):
-            invoke = lambda begin, end: self._invoke(step, code, begin, end)
-            if id(step) in self.plan.balanced and piece_of(code):
-                self.balance.run(step, code, lambda owner: self._part(owner, units), invoke)
-            else:
-                invoke(*self._part(self.tid, units))
-            self._done(step)
-        else:
+        chosen = choose(self.b, self.size, (code, *code.others)) if code.others else None
+        if not shared:
             with self.b.if_then(self.is_first):
-                self._invoke(step, code, i64(0), self.size(units))
+                units = self.size(code.units) if chosen is None else chosen.units
+                self._invoke(step, chosen, i64(0), units)
                 self._done(step)
+            return
+        invoke = lambda begin, end: self._invoke(step, chosen, begin, end)
+        units = self.size(code.units) if chosen is None else chosen.units
+        if id(step) in self.plan.balanced:
+            piece = i64(piece_of(code)) if chosen is None else chosen.piece
+            self.balance.run(step, piece, lambda owner: self._part(owner, units), invoke)
+        else:
+            invoke(*self._part(self.tid, units))
+        self._done(step)
 
-    def _part(self, owner: ir.Value, units) -> tuple[ir.Value, ir.Value]:
+    def _part(self, owner: ir.Value, units: ir.Value) -> tuple[ir.Value, ir.Value]:
         """A thread's part of the units, from and to."""
-        units = self.size(units)
         begin = self.b.sdiv(self.b.mul(owner, units), self.threads)
         after = self.b.add(owner, i64(1))
         return begin, self.b.sdiv(self.b.mul(after, units), self.threads)
@@ -270,16 +245,27 @@ class Main:
     def _done(self, step: Scheduled) -> None:
         """This thread has no more units of the step."""
 
-    def _invoke(self, step: Scheduled, code: KernelCode, begin, end) -> None:
-        if code.name not in self.functions:
-            self.functions[code.name] = ir.Function(self.module, function_type(code), code.name)
+    def _invoke(self, step: Scheduled, chosen: Chosen | None, begin, end) -> None:
+        code = step.code
         null = ir.Constant(PTR, None)
         pointers = [self._address(r) for r in step.refs]
         packed = null if step.packed is None else self._address(step.packed)
         sizes = [self.symbols[n] for n in code.symbols]
-        self.b.call(
-            self.functions[code.name], [*pointers, packed, self.scratch, *sizes, begin, end]
-        )
+        arguments = [*pointers, packed, self.scratch, *sizes, begin, end]
+        if chosen is None:
+            self.b.call(self._function(code), arguments)
+            return
+        if f"any_{code.name}" not in self.functions:
+            codes = (code, *code.others)
+            functions = [self._function(c) for c in codes]
+            self.functions[f"any_{code.name}"] = dispatcher(self.module, codes, functions)
+        self.b.call(self.functions[f"any_{code.name}"], [*arguments, chosen.number])
+
+    def _function(self, code: KernelCode) -> ir.Function:
+        """The kernel's function, which is linked to the entry."""
+        if code.name not in self.functions:
+            self.functions[code.name] = ir.Function(self.module, function_type(code), code.name)
+        return self.functions[code.name]
 
     def _extern(self, step: ExternCall) -> None:
         """The Python kernel runs on thread 0, between barriers."""

@@ -109,8 +109,8 @@ class _Stamped(Main):
         if waits:
             self._stamp(self.waiting)
 
-    def _invoke(self, step: Scheduled, code, begin, end) -> None:
-        super()._invoke(step, code, begin, end)
+    def _invoke(self, step: Scheduled, chosen, begin, end) -> None:
+        super()._invoke(step, chosen, begin, end)
         self._stamp(self.rows[id(step)], rounds=0)
 
     def _done(self, step: Scheduled) -> None:

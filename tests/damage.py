@@ -282,8 +282,10 @@ CHANGES = [
 ]  # fmt: skip
 
 
-def extreme(x: np.ndarray, rng: random.Random) -> np.ndarray:
-    """Half of the elements replaced: indices, sizes and numbers that nobody means."""
+def extreme(x, rng: random.Random):
+    """Half of the elements replaced, in lists too: indices, sizes, numbers that nobody means."""
+    if isinstance(x, list):
+        return [extreme(item, rng) for item in x]
     if x.dtype.kind in "iu":
         info = np.iinfo(x.dtype)
         values = [0, -1, 5, 100, 1000, info.max, info.min, 1 << 31, 1 << 40, -(1 << 40)]

@@ -4,6 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tessel import to_onnx
+from tessel.compiler.builder import Builder
+
 FOLDER = Path(__file__).parent / "benchmarks"
 
 
@@ -13,3 +16,16 @@ def test_the_overhead_of_a_run_is_measured():
     assert (done.returncode, done.stderr) == (0, "")
     names = [line.split(" min ")[0].strip() for line in done.stdout.splitlines()]
     assert names == ["compiled run", "compiled call", "loaded run", "loaded call"]
+
+
+def test_open_sizes_are_compared_with_fixed_ones(tmp_path):
+    b = Builder()
+    b.output("y", b.softmax(b.input("x", "f32[N,S]"), axis=1))
+    to_onnx(b.graph, tmp_path / "m.onnx")
+    command = [sys.executable, FOLDER / "open_sizes.py", tmp_path / "m.onnx", "--rounds", "2"]
+    done = subprocess.run(
+        [*command, "--sizes", "1,5", "2,40"], capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    _, *lines = done.stdout.splitlines()
+    assert [line.split("  ")[0] for line in lines] == ["N=1, S=5", "N=2, S=40"]

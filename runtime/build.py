@@ -71,8 +71,11 @@ class Target(Protocol):
     channels_last: bool
     open_sizes: bool
 
-    def prepare(self, graph: Graph, *, exact: bool = False) -> Graph:
-        """What this target wants done before lowering; `exact` keeps sums as they are."""
+    def prepare(
+        self, graph: Graph, *, exact: bool = False, report: "Report | None" = None
+    ) -> Graph:
+        """What this target wants done before lowering; `exact` keeps sums as they are. `report`
+        hears of it."""
 
     def build(self, graph: Graph, program: "Program") -> tuple[Module, Any]: ...
 
@@ -107,7 +110,10 @@ def optimize(graph: Graph, level: int, target: Target, report: "Report | None" =
     return run_pipeline(graph, pipeline, report=report, **options)
 
 
-def build(graph: Graph, binding: dict[str, int], level: int, target: Target, strict: bool) -> Built:
+def build(
+    graph: Graph, binding: dict[str, int], level: int, target: Target, strict: bool,
+    report: "Report | None" = None,
+) -> Built:  # fmt: skip
     """A specialisation: sizes are put in, what follows from them is folded, code is made.
 
     `graph` has been optimized already; most passes find nothing to do, so this costs little.
@@ -122,14 +128,16 @@ def build(graph: Graph, binding: dict[str, int], level: int, target: Target, str
         from .staged import build_staged
 
         return build_staged(graph, binding, level, target, strict)
-    program = lower(target.prepare(graph, exact=strict or level < 2))
+    program = lower(target.prepare(graph, exact=strict or level < 2, report=report))
     if strict:
         refuse_externs(program)
     module, code = target.build(graph, program)
     return Built(binding, module, code, graph, program)
 
 
-def build_open(graph: Graph, level: int, target: Target, strict: bool) -> Built:
+def build_open(
+    graph: Graph, level: int, target: Target, strict: bool, report: "Report | None" = None
+) -> Built:
     """Code for all sizes of the symbolic dims: `built.module.bound(sizes)` runs it.
 
     Raises TypeError or TesselError where it cannot be made without them.
@@ -143,7 +151,8 @@ def build_open(graph: Graph, level: int, target: Target, strict: bool) -> Built:
 
         return build_staged(graph, {}, level, target, strict, is_open=True)
     with expected(sizes_to_expect(graph)):
-        program = lower(target.prepare(graph, exact=strict or level < 2), open_sizes=True)
+        prepared = target.prepare(graph, exact=strict or level < 2, report=report)
+        program = lower(prepared, open_sizes=True)
         if strict:
             refuse_externs(program)
         module, code = target.build(graph, program)
@@ -224,7 +233,7 @@ class NumpyTarget:
     channels_last = False
     open_sizes = False
 
-    def prepare(self, graph: Graph, *, exact: bool = False) -> Graph:
+    def prepare(self, graph: Graph, *, exact: bool = False, report=None) -> Graph:
         return graph
 
     def build(self, graph: Graph, program: "Program"):
@@ -265,11 +274,11 @@ class CpuTarget:
 
         return parse_target(self.name)
 
-    def prepare(self, graph: Graph, *, exact: bool = False) -> Graph:
+    def prepare(self, graph: Graph, *, exact: bool = False, report=None) -> Graph:
         from ..compiler.passes.base import run_pipeline
         from ..compiler.passes.pipelines import cpu_pipeline
 
-        return run_pipeline(graph, cpu_pipeline(winograd=not exact))
+        return run_pipeline(graph, cpu_pipeline(winograd=not exact), report=report)
 
     def build(self, graph: Graph, program: "Program"):
         from ..compiler.backends.llvm.backend import compile_program

@@ -232,7 +232,7 @@ class CudaTarget:
     open_sizes = False
     channels_last = True  # tensor cores sum over neighbours in memory
 
-    def prepare(self, graph: Graph, *, exact: bool = False) -> Graph:
+    def prepare(self, graph: Graph, *, exact: bool = False, report=None) -> Graph:
         return graph
 
     def __init__(self, name: str, device: CudaDevice | None = None):

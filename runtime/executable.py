@@ -256,7 +256,9 @@ class Executable:
         if built is None and (not self.signature.symbols or not self.target.open_sizes):
             return
         try:
-            self._open = built or build_open(self.graph, self.level, self.target, self.strict)
+            self._open = built or build_open(
+                self.graph, self.level, self.target, self.strict, self.report
+            )
         except (TypeError, TesselError) as reason:
             self.notes.append(f"{_EACH}{reason}")
 
@@ -305,7 +307,8 @@ class Executable:
 
     def _build(self, binding: dict[str, int], inputs: Sequence[np.ndarray] | None) -> Built:
         if self.specialize is None:
-            built = build(self.graph, binding, self.level, self.target, self.strict)
+            report = None if binding else self.report  # it has been told once
+            built = build(self.graph, binding, self.level, self.target, self.strict, report)
             return replace(built, values=self.signature.values)
         named = {} if inputs is None else dict(zip(self._names, inputs))
         graph = optimize(self.specialize(binding, named), self.level, self.target)

@@ -191,3 +191,11 @@ def test_nothing_is_cut_where_nobody_asks():
     axes, made = blocked_stores((3, 6), lambda i, j: (i, j))
     assert [a.extent for a in axes] == [3, 6]
     assert [inside for _, inside in made] == [None]
+
+
+@pytest.mark.parametrize("batch", [1, "N"])
+def test_a_compiled_model_s_report_names_it(batch):
+    """Also where the number of images is open: blocks are counted per image."""
+    exe = tessel.compile(conv_graph(size=28, batch=batch), threads=1, cache=False)
+    assert "conv(x, w) => Winograd F(4, 3)" in [a.rule for a in exe.report.applied]
+    assert batch == 1 or exe.for_all_sizes is not None

@@ -205,7 +205,6 @@ LISTS = {
 
 @pytest.mark.parametrize("case", LISTS)
 def test_lists_are_put_together(case):
-    pytest.importorskip("tessel.compiler.structure", reason="needs lists as outputs")
     body, inputs, outputs = LISTS[case]
     proto = model(f"n = Constant <value_int = 2> () {body}", inputs=inputs, outputs=outputs)
     x = rand(4, 2)
@@ -214,7 +213,6 @@ def test_lists_are_put_together(case):
 
 
 def test_lists_are_taken_apart():
-    pytest.importorskip("tessel.compiler.structure", reason="needs lists as inputs")
     nodes = "i = Constant <value_int = 1> () a = SequenceAt(xs, i) y = Add(a, x)"
     proto = model(nodes, inputs="seq(float[2]) xs, float[2] x", outputs="float[2] y")
     written = write(read(proto, forms={"xs": (1, 1)}))

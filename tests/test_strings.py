@@ -224,7 +224,6 @@ def test_every_word_stays_without_stop_words():
 
 
 def test_splits_of_any_width():
-    pytest.importorskip("tessel.frontends.onnx.sizes", reason="sizes that data decides")
     exe = compiled(model_of("StringSplit", [texts(["", ""])], 2, delimiter=","))
     for words, parts in [
         (["a,b", "c"], [["a", "b"], ["c", ""]]),
@@ -389,7 +388,6 @@ def test_without_pillow(monkeypatch):
 
 def test_images_of_any_size():
     pytest.importorskip("PIL")
-    pytest.importorskip("tessel.frontends.onnx.sizes", reason="sizes that data decides")
     body = "p = ImageDecoder(d) f = Cast<to = 1>(p) y = ReduceMean<keepdims = 0>(f)"
     exe = compiled(model(body, inputs="uint8[N] d", outputs="float y", opset=20))
     for pixels in (PIXELS, PIXELS[:2, :3]):

@@ -10,7 +10,7 @@ from .common import array, case, floats
 from .registry import Attr, Extern, Sample, register
 from .scores import LABELS
 
-STRINGS = "strings and maps live in Python: they appear at the model's boundary only"
+STRINGS = "strings and maps are Python objects: no machine code reads them"
 
 
 # -- lookup, search_strings ------------------------------------------------------------------

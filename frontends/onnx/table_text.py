@@ -12,6 +12,7 @@ from ...compiler.ops import registry
 from ...compiler.ops.image import pillow
 from ...compiler.ops.text import expression
 from .call import Call
+from .sizes import bind
 from .values import Known
 
 
@@ -20,8 +21,6 @@ def _sizes(c: Call, op: str, hint: str, **attrs) -> list[int | Sym]:
     x = c.x(0)
     if isinstance(x, Known):
         return np.atleast_1d(registry.get(op).ref(x.array, **attrs)).tolist()
-    from .sizes import bind
-
     found = c.b.emit(op, x, **attrs)
     parts = [found] if found.rank == 0 else [found[i] for i in range(found.shape[0])]
     return bind(c, parts, hint)

@@ -89,6 +89,12 @@ def _is_number(x) -> bool:
     return not isinstance(x, Sym)
 
 
+def from_zero(d):
+    """A dim in which sizes that data decides, which may be 0, are those of other symbols less 1."""
+    names = [n for n in dims.symbols(d) if dims.may_be_zero(n)]
+    return dims.substitute(d, {n: Sym.named(n) - 1 for n in names}) if names else d
+
+
 def above(a, b) -> bool:
     """Whether a > b surely holds, for dims and infinities."""
     if isinstance(a, float) or isinstance(b, float):
@@ -104,11 +110,11 @@ def maybe_below(a, b) -> bool:
     return not at_least(a, b)
 
 
-def larger(a, b):
-    """max of two dims, without `max(…)` where symbols decide it."""
-    if at_least(a, b):
+def larger(a, b, surely=at_least):
+    """max of two dims, without `max(…)` where symbols decide it; `surely` says that a >= b."""
+    if surely(a, b):
         return a
-    return b if at_least(b, a) else dims.dim_max(a, b)
+    return b if surely(b, a) else dims.dim_max(a, b)
 
 
 def largest(sizes: Iterable):
@@ -120,11 +126,11 @@ def largest(sizes: Iterable):
     return functools.reduce(dims.dim_max, kept) if kept else 0
 
 
-def smaller(a, b):
-    """min of two dims, without `min(…)` where symbols decide it."""
-    if at_least(a, b):
+def smaller(a, b, surely=at_least):
+    """min of two dims, without `min(…)` where symbols decide it; `surely` says that a >= b."""
+    if surely(a, b):
         return b
-    return a if at_least(b, a) else dims.dim_min(a, b)
+    return a if surely(b, a) else dims.dim_min(a, b)
 
 
 # -- assumptions ---------------------------------------------------------------------------

@@ -8,12 +8,15 @@ import pytest
 import tessel
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tessel.compiler.backends.llvm.codegen import schedule_kernel
+from tessel.compiler.backends.llvm.target import host
 from tessel.compiler.builder import Builder
 from tessel.compiler.errors import InputError
 from tessel.compiler.interpret import interpret
 from tessel.compiler.loops.bind import bind
 from tessel.compiler.loops.lower import lower
 from tessel.compiler.passes.specialize import specialize
+from tessel.compiler.sizes import expected
 
 from .graphs import graphs
 
@@ -292,8 +295,24 @@ def test_empty_arrays_are_compiled_by_themselves():
 
 
 def test_a_note_says_where_each_size_is_compiled_by_itself():
-    graph = graph_of(lambda b, x: b.emit("top_k", x, k=2, axis=1)[0], x="f32[N,S]")
+    """Strings live in Python, which is handed arrays of known sizes."""
+    graph = graph_of(lambda b, x: b.emit("transpose", x, perm=(1, 0)), x="str[N,S]")
     exe = tessel.compile(graph, threads=1, cache=False)
-    if exe.for_all_sizes is None:
-        assert any("each combination of sizes" in n for n in exe.notes)
-    check(exe, graph, {"N": 2, "S": 9})
+    assert exe.for_all_sizes is None
+    (note,) = exe.notes
+    assert "each combination of sizes is compiled by itself" in note
+    words = np.array([["a", "b", "c"]], object)
+    assert exe(words).tolist() == [["a"], ["b"], ["c"]]
+
+
+def test_expected_sizes_are_part_of_a_kernel_s_name():
+    """They decide how its reductions are written and whether rows are kept, in scratch memory that
+    the entry sets aside: code of one expectation is none for another."""
+    (call,) = lower(
+        graph_of(lambda b, x: b.softmax(x, axis=1), x="f32[N,S]"), open_sizes=True
+    ).steps
+    names = set()
+    for sizes in ({}, {"S": 1}, {"S": 100_000}):
+        with expected(sizes):
+            names.add(schedule_kernel(call.kernel, host(), frozenset(), False).name)
+    assert len(names) == 3

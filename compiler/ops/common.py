@@ -17,6 +17,7 @@ import numpy as np
 
 from .. import dims
 from ..errors import TypeMismatch
+from ..sizes import above, at_least, from_zero
 from ..types import BF16, F16, F32, F64, TensorType, broadcast, dtype_of
 from .registry import NotDifferentiable, Sample
 
@@ -147,16 +148,12 @@ def known(x) -> np.ndarray:
 
 
 def less_dims(a, b) -> bool:
-    """a < b for dims, symbols being at least 1. Raises TypeMismatch where that leaves it open."""
-    d = b - a
-    if not isinstance(d, dims.Sym):
-        return d > 0
-    named = all(isinstance(atom, str) for monomial in d.terms for atom in monomial)
-    growth = {c > 0 for monomial, c in d.terms.items() if monomial}
-    at_one = sum(d.terms.values())
-    if named and growth == {True} and at_one > 0:
+    """a < b for dims, symbols being at least 1 (those of sizes that data decides 0). Raises
+    TypeMismatch where that leaves it open."""
+    low, high = from_zero(a), from_zero(b)
+    if above(high, low):
         return True
-    if named and growth == {False} and at_one <= 0:
+    if at_least(low, high):
         return False
     raise TypeMismatch(
         "a comparison depends on a symbolic dim",

@@ -15,6 +15,7 @@ from ..errors import TypeMismatch
 from ..loops import expr as s
 from ..types import NUMERIC
 from .common import case, floats, ints, reference
+from .pool import PATCH_ATTRS
 from .registry import Attr, Pull, register
 from .windows import (
     accumulator,
@@ -25,13 +26,6 @@ from .windows import (
     window_index,
     window_sizes,
 )
-
-FOLD_ATTRS = {
-    "kernel": Attr("ints"),
-    "strides": Attr("ints", ()),
-    "pads": Attr("dims", (), "(begin…, end…) of the spatial axes"),
-    "dilations": Attr("ints", ()),
-}
 
 
 def _windows(sizes, kernel, strides, pads, dilations):
@@ -73,7 +67,7 @@ register(
     "unfold",
     "x: T -> T",
     "The windows of x [N,C,*S] as columns [N, C·K, L]; padding is 0.",
-    attrs=FOLD_ATTRS,
+    attrs=PATCH_ATTRS,
     shape=unfold_shape,
     ref=unfold_ref,
     grad=lambda c, dy: (c.b.fold(dy, sizes=c.inputs[0].shape[2:], **c.attrs),),
@@ -147,7 +141,7 @@ register(
     "fold",
     "x: T -> T",
     "The columns [N, C·K, L] of windows summed into the image [N,C,*sizes] that they saw.",
-    attrs={"sizes": Attr("dims", doc="the spatial sizes of the image"), **FOLD_ATTRS},
+    attrs={"sizes": Attr("dims", doc="the spatial sizes of the image"), **PATCH_ATTRS},
     shape=fold_shape,
     ref=reference(fold_ref),
     grad=lambda c, dy: (

@@ -30,11 +30,13 @@ from .windows import (
     window_sizes,
 )
 
-POOL_ATTRS = {
+PATCH_ATTRS = {
     "kernel": Attr("ints"),
     "strides": Attr("ints", ()),
     "pads": Attr("dims", (), "(begin…, end…) of the spatial axes"),
     "dilations": Attr("ints", ()),
+}
+POOL_ATTRS = PATCH_ATTRS | {
     "ceil_mode": Attr("bool", False, "count a last window that is not full"),
     "channels_last": Attr("bool", False),
 }

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ...compiler import dims, sizes
+from ...compiler import sizes
 from ...compiler.builder import Builder, Tensor
 from ...compiler.dims import Sym
 from ...compiler.errors import TypeMismatch
@@ -160,35 +160,25 @@ def _result(b, array, type: TensorType) -> Known:
 # -- arithmetic on dims -------------------------------------------------------------------
 
 
-def _from_zero(d):
-    """A dim in which sizes that data decides, which may be 0, are those of other symbols less 1."""
-    names = [n for n in dims.symbols(d) if dims.may_be_zero(n)]
-    return dims.substitute(d, {n: Sym.named(n) - 1 for n in names}) if names else d
-
-
 def lower_bound(d):
     """A number that `d` cannot be below, symbols being at least 1 (those of sizes that data
     decides 0); None if there is none."""
-    return sizes.lower_bound(_from_zero(d))
+    return sizes.lower_bound(sizes.from_zero(d))
 
 
 def at_least(a, b) -> bool:
     """Whether a >= b surely holds."""
-    return sizes.at_least(_from_zero(a), _from_zero(b))
+    return sizes.at_least(sizes.from_zero(a), sizes.from_zero(b))
 
 
 def larger(a, b):
     """max of two dims, without `max(…)` where symbols decide it."""
-    if at_least(a, b):
-        return a
-    return b if at_least(b, a) else dims.dim_max(a, b)
+    return sizes.larger(a, b, at_least)
 
 
 def smaller(a, b):
     """min of two dims, without `min(…)` where symbols decide it."""
-    if at_least(a, b):
-        return b
-    return a if at_least(b, a) else dims.dim_min(a, b)
+    return sizes.smaller(a, b, at_least)
 
 
 def compare(a, b) -> int:

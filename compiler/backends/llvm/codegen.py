@@ -46,9 +46,12 @@ def generator_version() -> str:
     """A hash of the source that decides a kernel's code: what another generator made is never
     reused."""
     here = Path(__file__).parent
-    loops = [here.parents[1] / "loops" / f"{m}.py" for m in ("core", "expr", "index", "schedule")]
+    compiler = here.parents[1]
+    loops = ("core", "expr", "index", "schedule", "bind")
+    others = [compiler / "loops" / f"{m}.py" for m in loops]
+    others += [compiler / f"{m}.py" for m in ("dims", "sizes")]
     digest = hashlib.sha256(repr(llvm.llvm_version_info).encode())
-    for file in (*sorted(here.glob("*.py")), *loops):
+    for file in (*sorted(here.glob("*.py")), *others):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -140,7 +143,7 @@ def _schedule_open(
         if contraction is None:
             raise OpenSize("a contraction that is one for some sizes only")
         if contraction.m and isinstance(contraction.m[-1].extent, Sym):
-            return _of_many_heights(kernel, contraction, code.cost, target, constants, in_place)
+            return _of_many_heights(kernel, contraction, code, target, constants)
         plan = opened(plan, contraction, target)
     elif isinstance(plan, WindowSchedule):
         plan = schedule_window(kernel, target)
@@ -152,21 +155,22 @@ def _schedule_open(
 
 
 def _of_many_heights(
-    kernel: Kernel, c: Contraction, ns: float, target: CpuTarget, constants: frozenset[Buffer],
-    in_place: bool,
+    kernel: Kernel, c: Contraction, code: KernelCode, target: CpuTarget,
+    constants: frozenset[Buffer],
 ) -> KernelCode:  # fmt: skip
     """Schedules that read B alike, with tiles of different heights: the entry takes the one that
-    fits the number of rows."""
-    rows = c.m[-1].extent
-    more = dict.fromkeys(symbols(rows) if typical(rows) < HIGHEST else (), USUAL)
-    with expected_too(more):
-        twin, _, buffers = typical_twin(kernel)
-        code = schedule_kernel(twin, target, frozenset(buffers[b] for b in constants), in_place)
+    fits the number of rows. `code` is the twin's; where it has few rows, another has many."""
+    rows, few = c.m[-1].extent, code.cost
+    with expected_too(dict.fromkeys(symbols(rows) if typical(rows) < HIGHEST else (), USUAL)):
+        if typical(rows) != code.schedule.m.extent:
+            twin, _, buffers = typical_twin(kernel)
+            known = frozenset(buffers[b] for b in constants)
+            code = schedule_kernel(twin, target, known, code.in_place)
         if not isinstance(code.schedule, ContractSchedule):
             raise OpenSize("a contraction that is one for some sizes only")
         plans = [opened(p, c, target) for p in of_many_heights(code.schedule)]
     first, *others = (
-        _code(kernel, p, target, in_place, ns if p.tile.rows <= LOW else code.cost, None)
+        _code(kernel, p, target, code.in_place, few if p.tile.rows <= LOW else code.cost, None)
         for p in plans
     )
     return replace(first, others=tuple(others))
@@ -175,7 +179,8 @@ def _of_many_heights(
 def _code(
     kernel: Kernel, plan, target: CpuTarget, in_place: bool, ns: float, winner: Winner | None
 ) -> KernelCode:
-    """The kernel with its schedule, and the name that says both."""
+    """The kernel with its schedule, and the name that says both, and the sizes to expect: those
+    decide how reductions of an open size are written, and which rows are kept."""
     params = kernel.params
     if isinstance(plan, WindowSchedule):
         described = f"window {_axes(kernel, [plan.line, plan.lane])} {plan.lanes} {plan.points}"
@@ -186,8 +191,9 @@ def _code(
         if plan.b == "constant":
             params = tuple(b for b in params if b in _buffers_without_b(kernel, plan))
         described = f"contract {plan.tile} {plan.a} {plan.b} {plan.group} {plan.pairs}"
+    expected = [f"{n}: {typical(Sym.named(n))}" for n in symbols_of(kernel)]
     text = "\n".join(
-        [generator_version(), repr(target), described, str(in_place), kernel.text(),
+        [generator_version(), repr(target), described, str(in_place), kernel.text(), *expected,
          ",".join(str(kernel.params.index(b)) for b in params)]
     )  # fmt: skip
     name = "k_" + hashlib.sha256(text.encode()).hexdigest()[:20]

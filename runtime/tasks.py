@@ -8,7 +8,7 @@ import numpy as np
 from ..compiler.backends.base import CpuTarget
 from ..compiler.backends.llvm.choices import key_of, readings, tiles
 from ..compiler.backends.llvm.codegen import KernelCode, schedule_kernel
-from ..compiler.backends.llvm.contract_plan import ContractSchedule
+from ..compiler.backends.llvm.contract_schedule import ContractSchedule
 from ..compiler.backends.llvm.plan import Plan, constant_arrays
 from ..compiler.backends.llvm.predict import predict
 from ..compiler.backends.llvm.program import build_plan

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from tessel.compiler.backends.llvm import vmath
 from tessel.compiler.backends.llvm.backend import compile_program, whole_object
-from tessel.compiler.backends.llvm.contract_plan import ContractSchedule
+from tessel.compiler.backends.llvm.contract_schedule import ContractSchedule
 from tessel.compiler.backends.llvm.nest import NestSchedule
 from tessel.compiler.backends.llvm.target import NAMED
 from tessel.compiler.backends.llvm.window import WindowSchedule

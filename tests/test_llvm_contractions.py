@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tessel.compiler.backends.llvm.contract_plan import ContractSchedule
+from tessel.compiler.backends.llvm.contract_schedule import ContractSchedule
 from tessel.compiler.backends.llvm.target import NAMED, host
 from tessel.compiler.loops import expr as s
 from tessel.compiler.types import DTYPES

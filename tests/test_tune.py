@@ -106,8 +106,8 @@ def dense(rows=24, type=None):
 
 
 X = numbers(24, 40)
-taller = lambda c: 1000 - 10 * c.rows + c.vectors  # more rows, fewer vectors: faster
-shorter = lambda c: 1000 + 10 * c.rows
+taller = lambda c: 1000 / (4 + c.rows) + c.vectors  # more rows, fewer vectors: faster
+shorter = lambda c: 1000 + 100 * c.rows
 
 
 def codes(exe):
@@ -155,7 +155,7 @@ def test_who_wins_in_one_place_only_has_not_won(cache):
             self.sign = 1 if len(stages) % 2 else -1
 
         def enter(self, code):
-            return Entrant(code, lambda: 1000.0 + self.sign * 10 * code.schedule.tile.rows)
+            return Entrant(code, lambda: 1000.0 + self.sign * 50 * code.schedule.tile.rows)
 
     assert winners(tessel.compile(dense(), tune=Tuning(60, stage=Moody))) == []
     assert len(stages) == 4

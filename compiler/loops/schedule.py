@@ -12,6 +12,8 @@ from . import expr as s
 from .expr import Axis, Expr
 from .nest import Kernel
 
+LOAD_CYCLES = 0.9  # of a load, where a multiply-add cannot do it by itself
+
 
 @dataclass(frozen=True)
 class Contraction:
@@ -89,22 +91,22 @@ class Tile:
     flat: bool = False
 
 
-def step_cycles(
-    rows: int, vectors: int, *, streamed: bool = False, embedded: bool = False
-) -> float:
+def step_cycles(rows: int, vectors: int, *, streamed: float = 0.0, embedded: bool = False) -> float:
     """Estimated cycles of a step of k for a tile of `rows` x `vectors`.
 
     rows*vectors multiply-adds on two ports, at least the latency of one (4 cycles), and a slot of
     the pipeline for each instruction: the multiply-adds, a load and a prefetch per vector of B, and
-    a broadcast per row, unless it is `embedded` in the row's only multiply-add. Three slots a cycle
-    are counted on, half of what wide cores have: with another thread on the same core, whoever it
-    belongs to, there are no more. Where B is `streamed` from beyond the first-level cache, a vector
-    of it takes 5 cycles. A cycle of each step is lost to what surrounds it.
+    a broadcast per row. Three slots a cycle are counted on, half of what wide cores have: with
+    another thread on the same core, whoever it belongs to, there are no more. For the same reason
+    little more than one load a cycle is. On a machine where the broadcasts are `embedded` in the
+    multiply-adds of tiles of one vector, neither slots nor loads are short. Where B is `streamed`
+    from beyond the first-level cache, a vector of it takes so many cycles. A cycle of each step is
+    lost to what surrounds it.
     """
     broadcasts = 0 if embedded and vectors == 1 else rows
-    slots = rows * vectors + 2 * vectors + broadcasts
-    bandwidth = 5.0 * vectors if streamed else 0.0
-    return 1 + max(rows * vectors / 2, slots / 3, 4.0, bandwidth)
+    slots = rows * vectors + (2 if embedded or streamed else 1) * vectors + broadcasts
+    loads = 0.0 if embedded else LOAD_CYCLES * (vectors + rows)
+    return 1 + max(rows * vectors / 2, slots / 3, loads, 4.0, streamed * vectors)
 
 
 def fits_registers(rows: int, vectors: int, registers: int) -> bool:
@@ -120,7 +122,7 @@ def choose_tile(
     registers: int,
     *,
     lines: int = 1,
-    streamed: bool = False,
+    streamed: float = 0.0,
     embedded: bool = False,
 ) -> Tile:
     """The tile with the least estimated cycles for an m x n output of `lines` lines of m; edges are

@@ -21,7 +21,7 @@ import llvmlite.ir as ir
 
 from ...loops.nest import If
 from ...sizes import typical
-from .contract_plan import ContractSchedule
+from .contract_schedule import ContractSchedule
 from .types import I8, I64, PTR, VOID, i64
 
 OWNERS = 16  # threads that help each other at most

@@ -15,7 +15,8 @@ from ...loops.expr import Buffer
 from ...loops.nest import Kernel
 from ...loops.schedule import Tile
 from ..base import CpuTarget
-from .contract_plan import ContractSchedule, is_possible, settled
+from .contract_plan import is_possible, settled
+from .contract_schedule import ContractSchedule
 from .cost import cost
 from .winners import Choice, Winner
 

@@ -29,7 +29,8 @@ from .choices import won
 from .contract import ContractEmitter
 from .contract_open import HIGHEST, LOW, of_many_heights, opened
 from .contract_pack import pack_constant
-from .contract_plan import ContractSchedule, schedule_contraction
+from .contract_plan import schedule_contraction
+from .contract_schedule import ContractSchedule
 from .cost import cost, kernel_work
 from .emit import Emitter
 from .narrow import mark

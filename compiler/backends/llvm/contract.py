@@ -13,23 +13,24 @@ Register blocking after Goto & van de Geijn, "Anatomy of High-Performance Matrix
 (2008); k is not blocked: the panels of real layers fit the L2 cache.
 """
 
+from itertools import chain
+from math import ceil
+
 import llvmlite.ir as ir
 
-from ...dims import Sym
 from ...loops import expr as s
-from ...loops.expr import Axis, Buffer, Expr
 from ...loops.nest import Kernel
 from ...loops.schedule import linear_load
-from ...sizes import typical
-from ...types import I16, TensorType
-from .contract_plan import ContractSchedule, merged, row_places, turns_columns
+from .contract_blocks import Block, cut, each_block, fetch
+from .contract_plan import row_places, turns_columns
+from .contract_rows import Rows
+from .contract_schedule import LINE, ContractSchedule
+from .contract_store import Epilogue, columns_left
 from .contract_tile import TileLoop
 from .contract_turn import Turn
-from .emit import Emitter, lanes_below, maximum, minimum
+from .emit import Emitter, maximum, minimum
 from .reduction import identity
-from .types import PTR, constant, i64, memory_type, register_type
-
-INLINE_EPILOGUE = 12  # operations up to which an epilogue is written out per register
+from .types import I8, i64, memory_type, register_type
 
 
 class ContractEmitter:
@@ -41,7 +42,8 @@ class ContractEmitter:
         self.dtype = plan.contraction.reduce.dtype
         self.type = register_type(self.dtype)
         self.vector = ir.VectorType(self.type, plan.lanes)
-        self.first: ir.Value | None = None  # row of a flat tile
+        self.rows = Rows(e, plan, scratch)
+        self.after = Epilogue(e, kernel, plan, self.rows)
 
     def emit(self, begin: ir.Value, end: ir.Value) -> None:
         """Units `begin` to `end`: the panels of one group, then those of the next."""
@@ -66,13 +68,68 @@ class ContractEmitter:
         """Panels `low` to `high` for the tiles `first` to `stop`."""
         e, plan = self.e, self.plan
         if plan.a != "direct":
-            self._tiles(first, stop, self._pack_a)
+            self._tiles(first, stop, self.rows.pack)
+        if plan.cut:
+            self._blocks(first, stop, low, high)
+            return
         with e.loop(low, high, name="panel") as p:
-            column = e.b.mul(p, i64(plan.width))
-            if not plan.ragged and plan.n.extent % plan.width:
-                column = minimum(e, column, e.size(plan.n.extent - plan.width))
+            column = self._column(p)
             panel = self._panel(p, column)
             self._tiles(first, stop, lambda slot: self._tile(panel, column, slot))
+
+    def _column(self, panel: ir.Value) -> ir.Value:
+        """Where a panel begins."""
+        e, plan = self.e, self.plan
+        column = e.b.mul(panel, i64(plan.width))
+        if not plan.ragged and plan.n.extent % plan.width:
+            column = minimum(e, column, e.size(plan.n.extent - plan.width))
+        return column
+
+    def _blocks(self, first, stop, low, high) -> None:
+        """The same in blocks of k, for a bunch of panels at a time."""
+        e, plan = self.e, self.plan
+        blocks = cut(self.rows.loops(), plan.limit)
+        with e.loop(low, high, plan.bunch, name="bunch") as begin:
+            end = minimum(e, e.b.add(begin, i64(plan.bunch)), high)
+            if plan.b == "pack":  # bunches of one
+                packed = self._panel(begin, self._column(begin))
+
+            def block(here: Block) -> None:
+                with e.loop(begin, end, name="panel") as p:
+                    column = self._column(p)
+                    panel = packed if plan.b == "pack" else self._panel(p, column)
+                    number = e.b.sub(p, begin)
+                    self._block(panel, column, number, here, first, stop)
+
+            each_block(e, blocks, block)
+
+    def _block(self, panel, column, number, block: Block, first, stop) -> None:
+        """All tiles of the group for one block of a panel."""
+        e, plan = self.e, self.plan
+        panel = self._step_of(panel, block.b)
+        lines = ceil(block.steps * plan.width * plan.dtype.bytes / LINE)
+        each = ceil(lines / plan.group)
+        following = self._step_of(panel, i64(block.steps if plan.bunch == 1 else plan.steps))
+
+        def tile(slot: ir.Value) -> None:
+            if plan.b == "constant":
+                offset = e.b.mul(slot, i64(each * LINE))
+                fetch(e, e.b.gep(following, [offset], source_etype=I8), each)
+            place = e.b.add(e.b.mul(number, e.size(plan.group)), slot)
+            self._tile(panel, column, slot, block, self._partial(place))
+
+        self._tiles(first, stop, tile)
+
+    def _step_of(self, panel: ir.Value, step: ir.Value) -> ir.Value:
+        offset = self.e.b.mul(step, i64(self.plan.width))
+        return self.e.b.gep(panel, [offset], source_etype=self.type)
+
+    def _partial(self, place: ir.Value) -> ir.Value:
+        """Where sums wait for the next block."""
+        e, plan = self.e, self.plan
+        start = e.size(plan.scratch_elements - plan.partial)
+        offset = e.b.add(e.b.mul(place, i64(plan.tile.rows * plan.width)), start)
+        return e.b.gep(self.scratch, [offset], source_etype=self.type)
 
     def _tiles(self, first: ir.Value, stop: ir.Value, run) -> None:
         """`run(slot)` for each tile, with the m axes in place; `slot` counts within the group. The
@@ -99,8 +156,8 @@ class ContractEmitter:
                 row = minimum(e, row, e.size(extent - size))
                 row = maximum(e, row, i64(0)) if plan.short else row
             if plan.tile.flat:
-                self.first = row
-                e.where |= self._place(row)
+                self.rows.first = row
+                e.where |= self.rows.place(row)
             elif plan.line is not None:
                 e.where |= {plan.line: row, plan.m: i64(0)}
             else:
@@ -108,11 +165,6 @@ class ContractEmitter:
             run(slot)
             for a in plan.contraction.m:
                 del e.where[a]
-
-    def _place(self, row: ir.Value) -> dict[Axis, ir.Value]:
-        """Where a row lies, counted through all lines."""
-        plan, width = self.plan, i64(self.plan.m.extent)
-        return {plan.line: self.e.b.udiv(row, width), plan.m: self.e.b.urem(row, width)}
 
     # -- B --------------------------------------------------------------------------------
 
@@ -145,7 +197,7 @@ class ContractEmitter:
             at = e.b.load(row)
             for v in range(plan.tile.vectors):
                 base = e.b.add(column, i64(v * plan.lanes))
-                mask = self._columns_left(base)
+                mask = columns_left(e, plan, base)
                 with e.scope(), e.at(plan.n, base), e.vectorised(plan.n, plan.lanes, mask):
                     value = e.vector(c.b)
                     if mask is not None:
@@ -173,224 +225,46 @@ class ContractEmitter:
         places = [e.b.mul(minimum(e, j, last), step) for j in columns]
         Turn(e, self.dtype, plan.lanes, places).run(c.k, strides, start, self.scratch)
 
-    # -- A --------------------------------------------------------------------------------
-
-    def _packed_a(self, slot: ir.Value) -> ir.Value:
-        """Where a tile of A is packed."""
-        plan = self.plan
-        e, start = self.e, plan.room * plan.width if plan.b == "pack" else 0
-        offset = e.b.add(e.b.mul(slot, e.size(plan.packed_tile)), e.size(start))
-        return self.e.b.gep(self.scratch, [offset], source_etype=self.type)
-
-    def _k_strides(self) -> dict:
-        """Strides of k in packed A, in elements (not pairs)."""
-        k = self.plan.contraction.k
-        step = self.plan.tile.rows if self.plan.a == "turn" else 1
-        return {a: n * step for a, n in zip(k, s.strides_of([a.extent for a in k]))}
-
-    def _direct_a(self) -> tuple[ir.Value, dict]:
-        """Where the present tile begins in A itself, and the strides of all axes there."""
-        e, c = self.e, self.plan.contraction
-        strides, base = linear_load(c.a)
-        terms = {s.axis(a): k for a, k in strides.items() if a not in c.k and a.extent != 1}
-        type = memory_type(c.a.dtype)
-        start = e.b.gep(e.pointers[c.a.data], [e.offset(terms, base)], source_etype=type)
-        return start, strides
-
-    def _pack_a(self, slot: ir.Value) -> None:
-        """A's tile is evaluated into scratch, then walked like a plain matrix."""
-        e, plan, c = self.e, self.plan, self.plan.contraction
-        if plan.a == "turn":
-            start, strides = self._direct_a()
-            places = self._places(strides)
-            turn = Turn(e, self.dtype, plan.tile.rows, places)
-            turn.run(c.k, strides, start, self._packed_a(slot))
-            return
-        strides = self._k_strides()
-        row = Axis("r", plan.tile.rows)
-        pitch, dtype = (2 * plan.pitch, I16) if plan.pairs else (plan.pitch, self.dtype)
-        start = s.mul(s.axis(row), pitch)
-        index = s.add(start, _sum(strides))
-        out = Buffer("tile", TensorType(dtype, (pitch * plan.tile.rows,)))
-        e.pointers[out] = self._packed_a(slot)
-        value = s.cast(c.a, dtype)
-        if plan.m is not None and plan.tile.rows > 1:
-            value = s.substitute(value, self._row_axes(row))
-        lane = max(c.k, key=lambda a: (strides[a] == 1, typical(a.extent)), default=None)
-        axes = [a for a in (row, *c.k) if a is not lane and a.extent != 1]
-
-        def put():
-            if lane is None or strides[lane] != 1 or typical(lane.extent) < 4:
-                one = lambda: e.store(out, index, e.emit(value), None)
-                e.loops([] if lane is None else [lane], one)
-                return
-            lanes = plan.lanes
-            while lanes > typical(lane.extent):
-                lanes //= 2
-            if isinstance(lane.extent, Sym):
-                self._pack_open(lane, lanes, lambda: e.store(out, index, e.vector(value), None))
-                return
-            with e.loop(i64(0), i64(lane.extent), lanes, name="k") as k:
-                base = minimum(e, k, i64(lane.extent - lanes)) if lane.extent % lanes else k
-                with e.at(lane, base), e.vectorised(lane, lanes):
-                    e.store(out, index, e.vector(value), None)
-
-        with e.scope():
-            e.loops(axes, put)
-        if plan.pairs and plan.depth % 2:
-            last = s.add(start, s.const(plan.depth))
-            with e.scope():
-                zero = constant(0, I16)
-                e.loops([row], lambda: e.store(out, last, zero, None))
-
-    def _pack_open(self, lane: Axis, lanes: int, put) -> None:
-        """`put` for all of k, of which the last vector is masked."""
-        e = self.e
-        with e.loop(i64(0), e.size(lane.extent), lanes, name="k") as k:
-            mask = lanes_below(e, k, e.size(lane.extent), lanes)
-            with e.at(lane, k), e.vectorised(lane, lanes, mask):
-                put()
-
-    def _columns_left(self, base: ir.Value) -> ir.Value | None:
-        """The mask of the columns that there are, where there may be fewer than a panel's."""
-        e, plan = self.e, self.plan
-        if not plan.ragged:
-            return None
-        return lanes_below(e, base, e.size(plan.n.extent), plan.lanes)
-
-    def _places(self, strides: dict) -> list:
-        """Where the rows of a tile begin in A, from its first one."""
-        e, plan = self.e, self.plan
-        if plan.tile.flat:
-            return self._flat_places(strides)
-        if not plan.short:
-            return row_places(plan, strides)
-        first, step = e.where[plan.m], e.size(strides.get(plan.m, 0))
-        rows = [e.b.add(first, i64(r)) for r in range(plan.tile.rows)]
-        last = e.size(plan.m.extent - 1)
-        return [e.b.mul(e.b.sub(minimum(e, row, last), first), step) for row in rows]
-
-    def _flat_places(self, strides: dict[Axis, int]) -> list[ir.Value]:
-        """Where the rows of a flat tile begin in A, from its first one."""
-        e, plan = self.e, self.plan
-
-        def offset(place: dict[Axis, ir.Value]) -> ir.Value:
-            return e.b.add(*(e.b.mul(x, e.size(strides.get(a, 0))) for a, x in place.items()))
-
-        start = offset({a: e.where[a] for a in (plan.line, plan.m)})
-        rows = [e.b.add(self.first, i64(r)) for r in range(plan.tile.rows)]
-        return [e.b.sub(offset(self._place(row)), start) for row in rows]
-
-    def _row_axes(self, row: Axis) -> dict[Axis, Expr]:
-        """The m axes of a tile's row, from those of its first one."""
-        e, plan = self.e, self.plan
-
-        def moved(axis: Axis, by: Expr) -> Expr:
-            first = Axis("m", axis.extent)
-            e.where[first] = e.where[axis]
-            return s.add(s.make("axis", (), first, s.I64), by)
-
-        if plan.short:
-            here = moved(plan.m, s.axis(row))
-            last = s.const(plan.m.extent - 1)
-            return {plan.m: s.make("min", (here, last), None, s.I64)}
-        if plan.line is None:
-            return {plan.m: moved(plan.m, s.axis(row))}
-        width = s.const(plan.m.extent)
-        return {
-            plan.line: moved(plan.line, s.axis(row) // width),
-            plan.m: s.axis(row) % width,
-        }
-
     # -- tiles ----------------------------------------------------------------------------
 
-    def _tile(self, panel: ir.Value, column: ir.Value, slot: ir.Value) -> None:
-        e, plan, c = self.e, self.plan, self.plan.contraction
-        zero = identity("sum", self.dtype, plan.lanes)
+    def _tile(
+        self, panel: ir.Value, column: ir.Value, slot: ir.Value, block: Block | None = None,
+        partial: ir.Value | None = None,
+    ) -> None:  # fmt: skip
+        """A tile's sums over all of k, or over a block of it, with what follows them."""
+        e, plan = self.e, self.plan
         sums = [
             [e.variable(self.vector, f"acc.{r}.{v}") for v in range(plan.tile.vectors)]
             for r in range(plan.tile.rows)
         ]
-        for line in sums:
-            for acc in line:
-                e.b.store(zero, acc)
+        zero = identity("sum", self.dtype, plan.lanes)
+        for acc in chain(*sums):
+            e.b.store(zero, acc)
         if plan.a == "direct":
-            start, strides = self._direct_a()
+            start, strides = self.rows.direct()
             places = row_places(plan, strides)
         else:
-            strides, start = self._k_strides(), self._packed_a(slot)
+            start = self.rows.packed(slot)
             pitch = 1 if plan.a == "turn" else plan.pitch
             places = [r * pitch for r in range(plan.tile.rows)]
-        loops = [(plan.steps, 1)] if plan.pairs else merged(c.k, strides)
         # One row of A streams B once; the hardware foresees that better.
-        fetch = plan.b == "constant" and plan.tile.rows > 1
+        fetch = plan.b == "constant" and plan.tile.rows > 1 and block is None
         loop = TileLoop(e, self.dtype, plan.lanes, plan.tile, places, sums, fetch, plan.pairs)
-        loop.run(loops, start, panel)
-        self._epilogue(column, sums)
-
-    # -- epilogue -------------------------------------------------------------------------
-
-    def _epilogue(self, column: ir.Value, sums) -> None:
-        """Store f(acc): written out per register where f is small, else a loop over rows."""
-        e, plan = self.e, self.plan
-        value = self.kernel.stores[0].value
-        size = sum(1 for x in s.walk(value) if x.op not in ("const", "axis")
-                   and x not in set(s.walk(plan.contraction.reduce)))  # fmt: skip
-        if size <= INLINE_EPILOGUE or plan.tile.rows == 1:
-            for r in range(plan.tile.rows):
-                self._store_row(i64(r), column, [e.b.load(acc) for acc in sums[r]])
+        if block is None:
+            loop.run(self.rows.loops(), start, panel)
+            self.after.run(column, sums)
             return
-        flat = e.variable(ir.ArrayType(self.vector, plan.tile.rows * plan.tile.vectors), "tile")
-        flat.align = 64
-        flat.type = PTR
-        for r, line in enumerate(sums):
-            for v, acc in enumerate(line):
-                place = e.b.gep(flat, [i64(r * plan.tile.vectors + v)], source_etype=self.vector)
-                e.b.store(e.b.load(acc), place)
-        with e.loop(i64(0), i64(plan.tile.rows), name="row") as r:
-            base = e.b.mul(r, i64(plan.tile.vectors))
-            values = [
-                e.b.load(
-                    e.b.gep(flat, [e.b.add(base, i64(v))], source_etype=self.vector),
-                    typ=self.vector,
-                )
-                for v in range(plan.tile.vectors)
-            ]
-            self._store_row(r, column, values)
-
-    def _store_row(self, row: ir.Value, column: ir.Value, values: list[ir.Value]) -> None:
-        e, plan = self.e, self.plan
-        if plan.short:
-            there = e.b.icmp_signed("<", e.b.add(e.where[plan.m], row), e.size(plan.m.extent))
-            with e.b.if_then(there), e.scope():
-                self._store_line(row, column, values)
-            return
-        self._store_line(row, column, values)
-
-    def _store_line(self, row: ir.Value, column: ir.Value, values: list[ir.Value]) -> None:
-        e, plan = self.e, self.plan
-        store = self.kernel.stores[0]
-        saved = dict(e.where)
-        if plan.tile.flat:
-            e.where |= self._place(e.b.add(self.first, row))
-        elif plan.line is not None:
-            width = i64(plan.m.extent)
-            e.where[plan.line] = e.b.add(saved[plan.line], e.b.udiv(row, width))
-            e.where[plan.m] = e.b.urem(row, width)
-        elif plan.m is not None:
-            e.where[plan.m] = e.b.add(saved[plan.m], row)
-        for v, acc in enumerate(values):
-            base = e.b.add(column, i64(v * plan.lanes))
-            mask = self._columns_left(base)
-            with e.scope(), e.at(plan.n, base), e.vectorised(plan.n, plan.lanes, mask):
-                e.remember(plan.contraction.reduce, acc)
-                e.store(store.buffer, store.index[0], e.vector(store.value), None)
-        e.where.clear()
-        e.where.update(saved)
-
-
-def _sum(strides: dict) -> Expr:
-    total = s.const(0)
-    for a, k in strides.items():
-        total = s.add(total, s.mul(s.axis(a), k))
-    return total
+        waiting = [
+            e.b.gep(partial, [i64(i * plan.lanes)], source_etype=self.type)
+            for i in range(plan.tile.rows * plan.tile.vectors)
+        ]
+        with e.b.if_then(e.b.not_(block.first)):
+            for acc, place in zip(chain(*sums), waiting):
+                e.b.store(e.b.load(place, typ=self.vector, align=self.dtype.bytes), acc)
+        loop.run(block.loops, e.b.gep(start, [block.a], source_etype=self.type), panel)
+        with e.b.if_else(block.last) as (then, otherwise):
+            with then, e.scope():
+                self.after.run(column, sums)
+            with otherwise:
+                for acc, place in zip(chain(*sums), waiting):
+                    e.b.store(e.b.load(acc), place, align=self.dtype.bytes)

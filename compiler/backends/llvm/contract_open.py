@@ -15,7 +15,8 @@ from ...loops.expr import Axis
 from ...loops.schedule import Contraction, Tile
 from ...sizes import at_least, typical
 from ..base import CpuTarget
-from .contract_plan import SCRATCH, ContractSchedule, can_be_turned
+from .contract_plan import can_be_turned
+from .contract_schedule import SCRATCH, ContractSchedule
 
 HIGHEST = 30  # rows of a tile at most
 LOW = 8  # rows of a tile for few rows: as many as cost no more than one while B is fetched

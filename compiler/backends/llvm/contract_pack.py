@@ -8,7 +8,7 @@ from ...loops import expr as s
 from ...loops.expr import Axis, Buffer
 from ..base import aligned_empty
 from ..numpy import evaluate
-from .contract_plan import ContractSchedule
+from .contract_schedule import ContractSchedule
 
 PIECE = 16 << 20  # bytes of weights that are packed at a time
 

@@ -1,169 +1,28 @@
-"""How a contraction is tiled, packed and shared: `ContractSchedule`, and the packing of weights."""
+"""Which schedule a contraction gets."""
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import ceil, prod
 
-from ...dims import Sym, ceil_div
 from ...loops import expr as s
 from ...loops.expr import Axis, Buffer, Expr
 from ...loops.nest import Kernel
 from ...loops.schedule import (
     Contraction,
-    Tile,
     choose_tile,
     fits_registers,
     int_bounds,
     linear_load,
     step_cycles,
 )
-from ...sizes import maybe_below, typical
+from ...sizes import typical
 from ...types import I32, DType
 from ..base import CpuTarget
+from .contract_schedule import FEWEST, LINE, PAGE, PARTIAL, SCRATCH, ContractSchedule
 
-SCRATCH = 1 << 20  # bytes that packing may take per thread
-LINE = 64  # bytes of a cache line
 TURN = 16  # panels of B from which turning A pays
-PAGE = 4096  # addresses that differ by a multiple of it share a set of the first-level cache
-
-
-@dataclass(frozen=True)
-class ContractSchedule:
-    """`b`: "constant" (packed while compiling) or "pack". `a`: "direct" (read in place), "pack"
-    (evaluated into scratch, [row][k]) or "turn" (copied to [k][row]).
-
-    `pairs`: sums in i32 of factors that fit i16, packed as pairs of k, of which one instruction
-    multiplies and adds both. What follows counts such a pair as one step of k and one element.
-
-    `group` is how many tiles of A stay in cache while every panel of B passes by: 1 where all of B
-    fits the second-level cache beside one of them, more where it comes from further away.
-
-    Extents may be open sizes, and what is counted from them dims.
-    """
-
-    contraction: Contraction
-    tile: Tile
-    lanes: int
-    a: str
-    b: str
-    group: int = 1
-    pairs: bool = False
-
-    @property
-    def dtype(self) -> DType:
-        return self.contraction.reduce.dtype
-
-    @property
-    def n(self) -> Axis:
-        return self.contraction.n[-1]
-
-    @property
-    def m(self) -> Axis | None:
-        return self.contraction.m[-1] if self.contraction.m else None
-
-    @property
-    def width(self) -> int:
-        """Columns of a panel."""
-        return self.tile.vectors * self.lanes
-
-    @property
-    def panels(self):
-        return ceil_div(self.n.extent, self.width)
-
-    @property
-    def ragged(self) -> bool:
-        """Whether a panel may have columns past the end; else a last one begins early enough."""
-        return maybe_below(self.n.extent, self.width)
-
-    @property
-    def short(self) -> bool:
-        """Whether a tile may have rows past the end, whose sums are not stored."""
-        return self.line is None and self.m is not None and maybe_below(
-            self.m.extent, self.tile.rows)  # fmt: skip
-
-    def first_columns(self) -> list[int]:
-        """Where each panel begins."""
-        last = max(0, self.n.extent - self.width)
-        return [min(p * self.width, last) for p in range(self.panels)]
-
-    @property
-    def depth(self):
-        return prod(a.extent for a in self.contraction.k)
-
-    @property
-    def steps(self):
-        """Steps of k."""
-        return ceil_div(self.depth, 2) if self.pairs else self.depth
-
-    @property
-    def room(self):
-        """Steps of k that there is scratch memory for: an open k is copied by whole vectors."""
-        steps = self.steps
-        return ceil_div(steps, self.lanes) * self.lanes if isinstance(steps, Sym) else steps
-
-    @property
-    def line(self) -> Axis | None:
-        """The outer m axis that a tile covers several lines of."""
-        several = self.tile.spread > 1 or self.tile.flat
-        return self.contraction.m[-2] if several else None
-
-    @property
-    def outer_m(self) -> tuple[Axis, ...]:
-        """Axes of A outside of its tiles."""
-        return self.contraction.m[: -1 if self.line is None else -2]
-
-    @property
-    def line_tiles(self):
-        """Tiles along m (along the lines, for tiles of several)."""
-        if self.m is None:
-            return 1
-        if self.tile.flat:
-            return ceil_div(self.line.extent * self.m.extent, self.tile.rows)
-        if self.line is not None:
-            return ceil_div(self.line.extent, self.tile.spread)
-        return ceil_div(self.m.extent, self.tile.rows)
-
-    @property
-    def tiles(self):
-        """Tiles of A in all, for each of `outer`."""
-        return self.line_tiles * prod(a.extent for a in self.outer_m)
-
-    @property
-    def groups(self):
-        return 1 if self.group == self.tiles else ceil_div(self.tiles, self.group)
-
-    @property
-    def outer(self) -> tuple[Axis, ...]:
-        """Axes of the parallel units outside of the groups."""
-        return (*self.contraction.n[:-1], *self.contraction.batch)
-
-    @property
-    def units(self):
-        """Panels, one after the other for each group of tiles."""
-        return prod(a.extent for a in self.outer) * self.groups * self.panels
-
-    @property
-    def pitch(self):
-        """Elements from one row of packed A to the next: an odd number of cache lines, so that the
-        rows of a tile lie in different sets of the cache."""
-        line = LINE // self.dtype.bytes
-        lines = ceil_div(self.room, line)
-        return (lines + 1 if isinstance(lines, Sym) else lines | 1) * line
-
-    @property
-    def packed_tile(self):
-        """Elements of a packed tile of A."""
-        return self.tile.rows * self.pitch
-
-    @property
-    def scratch(self):
-        """Bytes of scratch memory per thread."""
-        size = self.dtype.bytes
-        total = self.room * self.width if self.b == "pack" else 0
-        if self.a != "direct":
-            total += self.group * self.packed_tile
-        return ceil_div(total * size, LINE) * LINE
+STREAMED = 5 / 64  # cycles per byte of a vector of B from beyond the first-level cache
 
 
 def schedule_contraction(
@@ -180,20 +39,30 @@ def schedule_contraction(
         return None
     depth = prod(x.extent for x in c.k)
     lines = c.m[-2].extent if len(c.m) > 1 and m < 15 and linear_load(c.a) is not None else 1
-    streamed = depth * 2 * lanes * dtype.bytes > target.l1 * 3 // 4
     packed = all(x.data in constants for x in s.walk(c.b) if x.op == "load")
     pairs = packed and _fits_pairs(c, target)
     fast = dtype.is_float or pairs
     registers = _registers(dtype, pairs, target)
     embedded = fast and target.vector_bytes == 64
+    near = 0 if embedded else target.l1 * 5 // 8
+    streamed = 0.0
+    if depth * 2 * lanes * dtype.bytes > target.l1 * 3 // 4 and not (near and _enough(c)):
+        streamed = STREAMED * target.vector_bytes
     tile = choose_tile(m, n, lanes, registers, lines=lines, streamed=streamed, embedded=embedded)
     if not packed and prod(a.extent for a in c.m) < 4:
         return None
-    plan = ContractSchedule(c, tile, lanes, "direct", "constant" if packed else "pack", pairs=pairs)
+    plan = ContractSchedule(
+        c, tile, lanes, "direct", "constant" if packed else "pack", pairs=pairs, near=near
+    )
     if lines > 1 and embedded and not pairs:
         plan = _flattened(plan, lines, streamed, registers)
     plan = settled(plan, target)
     return plan if plan.scratch <= SCRATCH else None
+
+
+def _enough(c: Contraction) -> bool:
+    """Whether there are rows enough for a panel that is cut into blocks."""
+    return prod(a.extent for a in c.m) >= 4 * FEWEST
 
 
 def settled(plan: ContractSchedule, target: CpuTarget) -> ContractSchedule:
@@ -241,7 +110,7 @@ def _fits_pairs(c: Contraction, target: CpuTarget) -> bool:
 
 
 def _flattened(
-    plan: ContractSchedule, lines: int, streamed: bool, registers: int
+    plan: ContractSchedule, lines: int, streamed: float, registers: int
 ) -> ContractSchedule:
     """With tiles that need not end where lines do, if they can be turned and are less work."""
     tile = choose_tile(
@@ -313,6 +182,14 @@ def _group(plan: ContractSchedule, target: CpuTarget) -> int:
     read anew for each tile; else there are as few passes over it as the second-level one allows."""
     size = plan.dtype.bytes
     panel = plan.steps * plan.width * size
+    if replace(plan, group=FEWEST).cut and plan.tiles >= FEWEST:
+        block = plan.tile.rows * plan.limit * size
+        limit = target.l2 * 3 // 8
+        if plan.a != "direct":
+            limit = SCRATCH - PARTIAL - (panel if plan.b == "pack" else 0)
+            block = plan.packed_tile * size
+        passes = ceil(plan.tiles / max(1, limit // block))
+        return ceil(plan.tiles / passes)
     if plan.b == "constant" and plan.panels * panel <= 8 * target.l2:
         return 1
     limit = target.l2 * 3 // 8

@@ -17,10 +17,10 @@ from math import ceil, prod
 from ...loops import expr as s
 from ...loops.expr import Axis, Expr
 from ...loops.nest import Kernel
-from ...loops.schedule import lane_cost
+from ...loops.schedule import LOAD_CYCLES, lane_cost
 from ...loops.work import Work, data_of, extent_of, flops_of, store_axes, touched_bytes
 from ..base import CpuTarget
-from .contract_plan import LINE, PAGE, ContractSchedule
+from .contract_schedule import LINE, PAGE, ContractSchedule
 from .nest import NestSchedule
 from .window import WindowSchedule
 
@@ -157,7 +157,10 @@ def _panels(
     if packed:
         yield packed, max(packed, between or 0)
         yield every * plan.groups - packed, packed
-    if panel > target.l1 * 3 // 4:
+    if plan.cut:
+        block = plan.group * plan.tile.rows * plan.limit * plan.dtype.bytes
+        yield block * plan.groups * plan.panels * ceil(plan.steps / plan.limit), block
+    elif panel > target.l1 * 3 // 4:
         yield every * (plan.tiles - plan.groups), panel
 
 
@@ -185,7 +188,8 @@ def _contraction_cycles(
     embedded = vectors == 1 and target.vector_bytes == 64 and fast
     slots = rows * vectors + 2 * vectors + (0 if embedded else rows)
     each = 1 / core.units if fast else INTEGER
-    step = max(rows * vectors * each, slots / core.slots, LATENCY) + STEP
+    loads = 0.0 if target.vector_bytes == 64 else LOAD_CYCLES * (rows + vectors)
+    step = max(rows * vectors * each, slots / core.slots, loads, LATENCY) + STEP
     after = rows * vectors * _epilogue(kernel, plan.contraction.reduce, plan.n, plan.lanes)
     cycles = outer * plan.tiles * plan.panels * (plan.steps * step + TILE + after)
     if plan.a != "direct":

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .contract_plan import ContractSchedule
+    from .contract_schedule import ContractSchedule
 
 
 @dataclass(frozen=True)

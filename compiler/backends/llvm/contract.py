@@ -22,7 +22,7 @@ from ...loops import expr as s
 from ...loops.nest import Kernel
 from ...loops.schedule import linear_load
 from .contract_blocks import Block, cut, each_block, fetch
-from .contract_plan import row_places, turns_columns
+from .contract_plan import turns_columns
 from .contract_rows import Rows
 from .contract_schedule import LINE, ContractSchedule
 from .contract_store import Epilogue, columns_left
@@ -75,7 +75,13 @@ class ContractEmitter:
         with e.loop(low, high, name="panel") as p:
             column = self._column(p)
             panel = self._panel(p, column)
-            self._tiles(first, stop, lambda slot: self._tile(panel, column, slot))
+
+            def tile(slot: ir.Value) -> None:
+                if plan.passes_by:
+                    self._fetch(self._step_of(panel, e.size(plan.steps)), plan.steps, slot)
+                self._tile(panel, column, slot)
+
+            self._tiles(first, stop, tile)
 
     def _column(self, panel: ir.Value) -> ir.Value:
         """Where a panel begins."""
@@ -107,18 +113,23 @@ class ContractEmitter:
         """All tiles of the group for one block of a panel."""
         e, plan = self.e, self.plan
         panel = self._step_of(panel, block.b)
-        lines = ceil(block.steps * plan.width * plan.dtype.bytes / LINE)
-        each = ceil(lines / plan.group)
         following = self._step_of(panel, i64(block.steps if plan.bunch == 1 else plan.steps))
 
         def tile(slot: ir.Value) -> None:
             if plan.b == "constant":
-                offset = e.b.mul(slot, i64(each * LINE))
-                fetch(e, e.b.gep(following, [offset], source_etype=I8), each)
+                self._fetch(following, block.steps, slot)
             place = e.b.add(e.b.mul(number, e.size(plan.group)), slot)
             self._tile(panel, column, slot, block, self._partial(place))
 
         self._tiles(first, stop, tile)
+
+    def _fetch(self, following: ir.Value, steps: int, slot: ir.Value) -> None:
+        """A tile's share of fetching what comes after the panel that its group reads now."""
+        plan = self.plan
+        lines = ceil(steps * plan.width * plan.dtype.bytes / LINE)
+        each = ceil(lines / plan.group)
+        offset = self.e.b.mul(slot, i64(each * LINE))
+        fetch(self.e, self.e.b.gep(following, [offset], source_etype=I8), each)
 
     def _step_of(self, panel: ir.Value, step: ir.Value) -> ir.Value:
         offset = self.e.b.mul(step, i64(self.plan.width))
@@ -242,13 +253,13 @@ class ContractEmitter:
             e.b.store(zero, acc)
         if plan.a == "direct":
             start, strides = self.rows.direct()
-            places = row_places(plan, strides)
+            places = self.rows.places(strides)
         else:
             start = self.rows.packed(slot)
             pitch = 1 if plan.a == "turn" else plan.pitch
             places = [r * pitch for r in range(plan.tile.rows)]
         # One row of A streams B once; the hardware foresees that better.
-        fetch = plan.b == "constant" and plan.tile.rows > 1 and block is None
+        fetch = plan.b == "constant" and plan.tile.rows > 1 and not plan.passes_by
         loop = TileLoop(e, self.dtype, plan.lanes, plan.tile, places, sums, fetch, plan.pairs)
         if block is None:
             loop.run(self.rows.loops(), start, panel)

@@ -15,7 +15,7 @@ from ...loops.expr import Axis
 from ...loops.schedule import Contraction, Tile
 from ...sizes import at_least, typical
 from ..base import CpuTarget
-from .contract_plan import can_be_turned
+from .contract_plan import APART, can_be_turned
 from .contract_schedule import SCRATCH, ContractSchedule
 
 HIGHEST = 30  # rows of a tile at most
@@ -48,7 +48,8 @@ def opened(plan: ContractSchedule, c: Contraction, target: CpuTarget) -> Contrac
         several = False
         plan = replace(plan, tile=Tile(min(plan.tile.rows, typical(c.m[-1].extent)), 1), a="pack")
     plan = replace(plan, contraction=c)
-    if plan.a == "direct" and (plan.short or isinstance(plan.depth, Sym)) and plan.tile.rows > 1:
+    unknown = plan.short or isinstance(plan.depth, Sym)
+    if plan.a == "direct" and unknown and plan.tile.rows > APART:
         plan = replace(plan, a="turn" if can_be_turned(plan) else "pack")
     return replace(plan, group=_group(plan, expected, target))
 

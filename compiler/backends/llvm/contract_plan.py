@@ -22,6 +22,7 @@ from ..base import CpuTarget
 from .contract_schedule import FEWEST, LINE, PAGE, PARTIAL, SCRATCH, ContractSchedule
 
 TURN = 16  # panels of B from which turning A pays
+APART = 6  # rows whose distances may be known only at run time: each takes a register
 STREAMED = 5 / 64  # cycles per byte of a vector of B from beyond the first-level cache
 
 
@@ -54,8 +55,8 @@ def schedule_contraction(
     plan = ContractSchedule(
         c, tile, lanes, "direct", "constant" if packed else "pack", pairs=pairs, near=near
     )
-    if lines > 1 and embedded and not pairs:
-        plan = _flattened(plan, lines, streamed, registers)
+    if lines > 1 and not pairs:
+        plan = _flattened(plan, lines, streamed, registers, embedded)
     plan = settled(plan, target)
     return plan if plan.scratch <= SCRATCH else None
 
@@ -68,7 +69,7 @@ def _enough(c: Contraction) -> bool:
 def settled(plan: ContractSchedule, target: CpuTarget) -> ContractSchedule:
     """The plan's tile with the way of reading A, and the groups, that are best for it as far as
     is known without measuring."""
-    plan = replace(plan, a="turn" if plan.tile.flat else _way_of_reading(plan, target))
+    plan = replace(plan, a=_way_of_reading(plan, target))
     return replace(plan, group=_group(plan, target))
 
 
@@ -89,7 +90,7 @@ def is_possible(plan: ContractSchedule, target: CpuTarget) -> bool:
         return False
     linear = linear_load(plan.contraction.a) is not None
     reads = {
-        "direct": linear and not plan.pairs and not tile.flat,
+        "direct": linear and not plan.pairs and not (tile.flat and tile.rows > APART),
         "pack": not tile.flat,
         "turn": can_be_turned(plan),
     }
@@ -110,28 +111,31 @@ def _fits_pairs(c: Contraction, target: CpuTarget) -> bool:
 
 
 def _flattened(
-    plan: ContractSchedule, lines: int, streamed: float, registers: int
+    plan: ContractSchedule, lines: int, streamed: float, registers: int, embedded: bool
 ) -> ContractSchedule:
-    """With tiles that need not end where lines do, if they can be turned and are less work."""
+    """With tiles that need not end where lines do, if they can be read and are less work."""
     tile = choose_tile(
         lines * plan.m.extent, plan.n.extent, plan.lanes, registers,
-        streamed=streamed, embedded=True,
+        streamed=streamed, embedded=embedded,
     )  # fmt: skip
     flat = replace(plan, tile=replace(tile, flat=True))
 
     def cycles(p: ContractSchedule) -> float:
-        step = step_cycles(p.tile.rows, p.tile.vectors, streamed=streamed, embedded=True)
+        step = step_cycles(p.tile.rows, p.tile.vectors, streamed=streamed, embedded=embedded)
         return p.tiles * p.panels * step
 
-    return flat if _can_turn(flat) and cycles(flat) < cycles(plan) else plan
+    possible = _can_turn(flat) if embedded else tile.rows <= APART
+    return flat if possible and cycles(flat) < cycles(plan) else plan
 
 
 def _way_of_reading(plan: ContractSchedule, target: CpuTarget) -> str:
     """How the tiles of A are read (`ContractSchedule.a`)."""
     if plan.pairs or linear_load(plan.contraction.a) is None:
         return "pack"
-    if _can_turn(plan):
+    if _can_turn(plan) or (plan.tile.flat and plan.tile.rows > APART):
         return "turn"
+    if plan.tile.flat:
+        return "direct"
     collide = plan.panels > 1 and _rows_collide(plan, target)
     return "pack" if collide and _fits_scratch(plan, "pack") else "direct"
 
@@ -182,14 +186,12 @@ def _group(plan: ContractSchedule, target: CpuTarget) -> int:
     read anew for each tile; else there are as few passes over it as the second-level one allows."""
     size = plan.dtype.bytes
     panel = plan.steps * plan.width * size
-    if replace(plan, group=FEWEST).cut and plan.tiles >= FEWEST:
-        block = plan.tile.rows * plan.limit * size
-        limit = target.l2 * 3 // 8
+    if plan.near:
+        limit, block = target.l2 * 3 // 8, plan.tile.rows * min(plan.limit, plan.steps) * size
         if plan.a != "direct":
             limit = SCRATCH - PARTIAL - (panel if plan.b == "pack" else 0)
             block = plan.packed_tile * size
-        passes = ceil(plan.tiles / max(1, limit // block))
-        return ceil(plan.tiles / passes)
+        return ceil(plan.tiles / ceil(plan.tiles / max(1, limit // block)))
     if plan.b == "constant" and plan.panels * panel <= 8 * target.l2:
         return 1
     limit = target.l2 * 3 // 8

@@ -64,7 +64,7 @@ class Rows:
         e, plan, c = self.e, self.plan, self.plan.contraction
         if plan.a == "turn":
             start, strides = self.direct()
-            places = self._places(strides)
+            places = self.places(strides)
             turn = Turn(e, self.dtype, plan.tile.rows, places)
             turn.run(c.k, strides, start, self.packed(slot))
             return
@@ -113,10 +113,13 @@ class Rows:
             with e.at(lane, k), e.vectorised(lane, lanes, mask):
                 put()
 
-    def _places(self, strides: dict) -> list:
-        """Where the rows of a tile begin in A, from its first one."""
+    def places(self, strides: dict) -> list:
+        """Where the rows of a tile begin in A, in elements from its first one."""
         e, plan = self.e, self.plan
         if plan.tile.flat:
+            step = strides.get(plan.m, 0)
+            if strides.get(plan.line, 0) == step * plan.m.extent:
+                return [r * step for r in range(plan.tile.rows)]
             return self._flat_places(strides)
         if not plan.short:
             return row_places(plan, strides)

@@ -150,12 +150,18 @@ class ContractSchedule:
         return self.tile.rows * self.pitch
 
     @property
+    def passes_by(self) -> bool:
+        """Whether a packed panel, or a block of one, stays in the first-level cache while a group
+        passes by and fetches the next one."""
+        known = not isinstance(self.steps, Sym) and not isinstance(self.group, Sym)
+        return known and self.near > 0 and self.group >= FEWEST and self.b == "constant"
+
+    @property
     def cut(self) -> bool:
         """Whether k is cut into blocks (`contract_blocks.py`)."""
-        panel = self.steps * self.width * self.dtype.bytes
-        if not self.near or isinstance(panel, Sym) or isinstance(self.group, Sym):
+        if isinstance(self.steps, Sym) or isinstance(self.group, Sym) or self.group < FEWEST:
             return False
-        return 5 * panel > 6 * self.near and self.group >= FEWEST
+        return 0 < 6 * self.near < 5 * self.steps * self.width * self.dtype.bytes
 
     @property
     def limit(self) -> int:

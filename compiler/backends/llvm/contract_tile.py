@@ -15,6 +15,7 @@ import llvmlite.ir as ir
 from ...dims import Sym
 from ...loops.schedule import Tile
 from ...types import DType
+from .contract_schedule import LINE
 from .emit import Emitter
 from .scalar import intrinsic, multiply_add, splat
 from .types import I8, I32, PTR, VOID, i64
@@ -35,7 +36,7 @@ class TileLoop:
     dtype: DType
     lanes: int
     tile: Tile
-    places: Sequence[int]
+    places: Sequence[int | Sym | ir.Value]
     sums: list[list[ir.Value]]
     prefetch: bool
     pairs: bool = False
@@ -44,6 +45,7 @@ class TileLoop:
         self.type = self.sums[0][0].allocated_type.element
         self.vector = ir.VectorType(self.type, self.lanes)
         self.width = self.lanes * self.tile.vectors
+        self.vector_bytes = self.lanes * self.dtype.bytes
 
     def run(self, loops: list[tuple], a: ir.Value, b: ir.Value) -> None:
         """All of k: `loops` are (extent, stride in A), outermost first; B's rows follow each
@@ -121,6 +123,8 @@ class TileLoop:
         e.b.position_at_end(done)
 
     def _moved(self, pointer: ir.Value, elements) -> ir.Value:
+        if isinstance(elements, ir.Value):
+            return self.e.b.gep(pointer, [elements], source_etype=self.type)
         if not elements:
             return pointer
         return self.e.b.gep(pointer, [self.e.size(elements)], source_etype=self.type)
@@ -139,7 +143,7 @@ class TileLoop:
                 x = splat(e.b, e.b.load(place, typ=self.type, align=self.dtype.bytes), self.lanes)
                 values[r] = [self._multiply_add(x, y, acc) for y, acc in zip(columns, line)]
             if self.prefetch:
-                for v in range(self.tile.vectors):
+                for v in range(0, self.tile.vectors, max(1, LINE // self.vector_bytes)):
                     self._fetch(self._moved(b, v * self.lanes))
         for line, new in zip(self.sums, values):
             for acc, value in zip(line, new):

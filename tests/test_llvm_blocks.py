@@ -69,7 +69,10 @@ def test_products_in_blocks(m, n, k, packed):
 @pytest.mark.parametrize("dtype", ["f64", "f32"])
 def test_blocks_give_the_bits_of_whole_sums(dtype):
     rng = np.random.default_rng(0)
-    x, w = (rng.standard_normal(shape).astype(dtype.replace("f", "float")) for shape in ((40, 300), (300, 50)))
+    x, w = (
+        rng.standard_normal(shape).astype(dtype.replace("f", "float"))
+        for shape in ((40, 300), (300, 50))
+    )
     a, b = buffer_of("a", x), buffer_of("b", w)
     program = program_of(product(a, b, dtype), {a: x, b: w}, [b])
     assert scheduled(program, SMALL).cut

@@ -23,7 +23,8 @@ def test_groups_are_interleaved(groups, count, dtype):
     x = np.arange(3 * groups * count).reshape(3, groups, count).astype(DTYPES[dtype].numpy)
     a = buffer_of("a", x)
     kernel = store((3, count, groups), lambda i, j, g: a[i, g, j], dtype)
-    assert scheduled(program_of(kernel, {a: x})).weave.extent == groups
+    if groups < host().lanes(DTYPES[dtype].bits):
+        assert scheduled(program_of(kernel, {a: x})).weave.extent == groups
     received, _ = both(kernel, {a: x})
     np.testing.assert_array_equal(received, x.transpose(0, 2, 1))
 
@@ -40,7 +41,7 @@ def test_groups_of_other_sizes_are_scattered():
 # -- rows that are kept ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("columns", [5, 16, 50, 197, 5000])
+@pytest.mark.parametrize("columns", [3, 16, 50, 197, 5000])
 def test_a_softmax_takes_one_exp_per_element(columns):
     x = np.random.default_rng(0).standard_normal((3, columns)).astype(np.float32)
     a = buffer_of("a", x)
@@ -56,6 +57,7 @@ def test_a_softmax_takes_one_exp_per_element(columns):
     program = program_of(kernel, {a: x})
     (code,) = build_plan(program, host()).codes.values()
     e = Emitter(ir.Function(ir.Module(), ir.FunctionType(VOID, []), "f"), {}, host())
-    kept = keep_rows(e, code.kernel, code.schedule.lane)
-    exps = [x for x in s.walk(*kept.roots()) if x.op == "exp"]
-    assert len(exps) == (2 if columns in (5, 5000) else 1)  # 5: no vector, 5000: too long
+    rows = keep_rows(e, code.kernel, code.schedule.lane)
+    exps = [x for x in s.walk(*rows.roots()) if x.op == "exp"]
+    kept = host().lanes(32) // 2 <= columns < 5000  # 3: no vector, 5000: too long
+    assert len(exps) == (1 if kept else 2)

@@ -11,6 +11,7 @@ from tessel.compiler.errors import UnsupportedError
 from .microsoft import case, check, f, model_of, q, scale, zero
 
 pytest.importorskip("onnxruntime", reason="the comparison needs ONNX Runtime")
+pytestmark = pytest.mark.saturates
 
 I8 = np.int8
 ALL = np.arange(256).astype(np.uint8).reshape(16, 16)

@@ -19,7 +19,7 @@ class Shorter:
         pass
 
     def enter(self, code):
-        return Entrant(code, lambda: 1000.0 + 10 * code.schedule.tile.rows)
+        return Entrant(code, lambda: 1000.0 + 100 * code.schedule.tile.rows)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ Constant B (weights) is packed while compiling; other B is packed per panel into
 is read in place where its index is linear and its rows do not collide in the cache; otherwise
 (padding, dequantization, half types, strides of whole pages) a group's tiles are packed first.
 Register blocking after Goto & van de Geijn, "Anatomy of High-Performance Matrix Multiplication"
-(2008); k is not blocked: the panels of real layers fit the L2 cache.
+(2008). Where vectors are narrow, k is cut into blocks (`contract_blocks.py`).
 """
 
 from itertools import chain

@@ -32,7 +32,8 @@ class Scheduled:
 class Plan:
     """A program ready for code generation: what `build_plan` found.
 
-    `weights` are the arrays at run time: those still read, and the packed ones.
+    `weights` are the arrays at run time: those still read, and the packed ones; `l2` the size of
+    the target's second-level cache.
     """
 
     program: Program
@@ -41,6 +42,7 @@ class Plan:
     weights: list[np.ndarray]
     scratch: int | Sym
     cost: float
+    l2: int
     externs: list[ExternCall] = field(default_factory=list)
 
     @property

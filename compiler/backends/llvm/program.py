@@ -26,6 +26,7 @@ from .native_code import MAIN, Layout
 from .plan import Plan, Scheduled, constant_arrays, is_shared, overlap, region
 from .pool_ir import declare_barrier
 from .sizes import Sizes
+from .sweep import pieces_of, sweep
 from .types import I8, I64, PTR, VOID, i64
 from .while_loop import emit_while
 from .winners import Winner
@@ -116,7 +117,7 @@ def build_plan(
     scratch = largest(c.scratch for c in planner.codes.values())
     return Plan(
         program, steps, planner.codes, planner.weights, ceil_div(scratch, 64) * 64,
-        planner.cost, planner.externs,
+        planner.cost, target.l2, planner.externs,
     )  # fmt: skip
 
 
@@ -232,6 +233,9 @@ class Main:
         if id(step) in self.plan.balanced:
             piece = i64(piece_of(code)) if chosen is None else chosen.piece
             self.balance.run(step, piece, lambda owner: self._part(owner, units), invoke)
+        elif self.loops and pieces_of(self.plan, step) > 1:
+            round, pieces = list(self.loops.values())[-1], pieces_of(self.plan, step)
+            sweep(self.b, round, pieces, *self._part(self.tid, units), invoke)
         else:
             invoke(*self._part(self.tid, units))
         self._done(step)

@@ -49,6 +49,7 @@ def host() -> CpuTarget:
         features = dict(llvm.get_host_cpu_features())
     except RuntimeError:  # not known for every platform
         features = {}
+    features |= dict.fromkeys(_UNUSED & features.keys(), False)
     flat = ",".join(f"{'+' if on else '-'}{name}" for name, on in sorted(features.items()))
     vector_bytes, registers, converts_half = 16, 32, triple.startswith(("aarch64", "arm64"))
     if triple.startswith("x86_64"):
@@ -109,6 +110,9 @@ def runs_here(target: CpuTarget) -> str | None:
     missing = needed - {f[1:] for f in here.features.split(",") if f.startswith("+")}
     return f"this CPU lacks {', '.join(sorted(missing)[:6])}" if missing else None
 
+
+# Features that no code of ours uses, and that Linux does not list where it does not either.
+_UNUSED = {"shstk"}
 
 # LLVM's names of features that Linux names otherwise, apart from dots and underscores.
 _LINUX_NAMES = {

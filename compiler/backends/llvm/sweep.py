@@ -1,0 +1,53 @@
+"""Weights that a loop reads in every round, and that are more than the second-level cache holds.
+
+A cache forgets what was not read for longest. Read from front to back in every round, of weights
+twice its size not one byte is still there when its turn comes. So rounds sweep: the next one goes
+from back to front, and finds what the last one has read last.
+"""
+
+from collections.abc import Callable
+from math import ceil
+
+import llvmlite.ir as ir
+
+from ...loops.nest import Ref
+from .contract_schedule import ContractSchedule
+from .plan import Plan, Scheduled
+from .types import I64, i64
+
+PIECES = 16  # that a sweep has at most
+
+
+def pieces_of(plan: Plan, step: Scheduled) -> int:
+    """Pieces that turn around with every round, whose weights fill a quarter of the cache each; 1
+    where sweeping does not help."""
+    schedule = step.code.schedule
+    if step.packed is None or not isinstance(schedule, ContractSchedule) or schedule.tiles != 1:
+        return 1
+    weights = _bytes(plan, step.packed)
+    return min(PIECES, ceil(4 * weights / plan.l2)) if 4 * weights > 3 * plan.l2 else 1
+
+
+def _bytes(plan: Plan, ref: Ref) -> int:
+    return plan.weights[ref.slot.index].nbytes
+
+
+def sweep(
+    b: ir.IRBuilder, round: ir.Value, pieces: int, begin: ir.Value, end: ir.Value, invoke: Callable
+) -> None:
+    """`invoke(first, last)` for each piece of the units, forwards in even rounds."""
+    size = b.sub(end, begin)
+    backwards = b.icmp_unsigned("==", b.and_(round, i64(1)), i64(1))
+    before = b.block
+    body, done = b.append_basic_block("sweep"), b.append_basic_block("sweep.done")
+    b.branch(body)
+    b.position_at_end(body)
+    n = b.phi(I64, "n")
+    n.add_incoming(i64(0), before)
+    place = b.select(backwards, b.sub(i64(pieces - 1), n), n)
+    edge = lambda p: b.add(begin, b.sdiv(b.mul(p, size), i64(pieces)))
+    invoke(edge(place), edge(b.add(place, i64(1))))
+    following = b.add(n, i64(1))
+    n.add_incoming(following, b.block)
+    b.cbranch(b.icmp_signed("<", following, i64(pieces)), body, done)
+    b.position_at_end(done)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tessel.compiler.backends.llvm.codegen import schedule_kernel
 from tessel.compiler.backends.llvm.target import host
 from tessel.compiler.builder import Builder
+from tessel.compiler.dims import Sym
 from tessel.compiler.errors import InputError
 from tessel.compiler.interpret import interpret
 from tessel.compiler.loops.bind import bind
@@ -124,6 +125,20 @@ def test_attention_over_open_sequences(target):
     exe = compiled(graph, target)
     for s, t in itertools.product((1, 5, 16, 40), (1, 2, 15, 33, 70)):
         check(exe, graph, {"N": 2, "S": s, "T": t})
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_deep_sums_over_distances_that_are_open(target):
+    """As in what follows attention: k is heads, far apart, and the elements of each."""
+    w = np.random.default_rng(1).standard_normal((12 * 64, 70), np.float32)
+
+    def project(b, x):
+        return b.matmul(x.transpose(0, 2, 1, 3).reshape(1, Sym.named("S"), 12 * 64), b.constant(w))
+
+    graph = graph_of(project, x="f32[1,12,S,64]")
+    exe = compiled(graph, target)
+    for s in EDGES:
+        check(exe, graph, {"S": s})
 
 
 @pytest.mark.parametrize("stride", [1, 2])

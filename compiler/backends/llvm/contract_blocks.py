@@ -20,11 +20,12 @@ from math import ceil, prod
 
 import llvmlite.ir as ir
 
+from ...dims import Sym
 from .emit import Emitter
 from .scalar import intrinsic
 from .types import I1, I8, I32, PTR, VOID, i64
 
-Loop = tuple[int, int]  # extent, stride in A
+Loop = tuple[int, int | Sym]  # extent, stride in A
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Cut:
     within."""
 
     outer: tuple[Loop, ...]
-    stride: int
+    stride: int | Sym
     piece: int
     whole: int
     rest: int
@@ -87,12 +88,12 @@ def each_block(e: Emitter, c: Cut, run: Callable[[Block], None]) -> None:
             end = ir.Constant(I1, 0)
             if not c.rest:
                 end = e.b.and_(last, e.b.icmp_signed("==", i, i64(c.whole - 1)))
-            here = e.b.add(a, e.b.mul(i, i64(c.piece * c.stride)))
+            here = e.b.add(a, e.b.mul(i, e.size(c.piece * c.stride)))
             there = e.b.add(b, e.b.mul(i, i64(c.piece * size)))
             run(Block(c.loops(c.piece), c.piece * size, here, there, begin, end))
         if c.rest:
             done = c.whole * c.piece
-            here, there = e.b.add(a, i64(done * c.stride)), e.b.add(b, i64(done * size))
+            here, there = e.b.add(a, e.size(done * c.stride)), e.b.add(b, i64(done * size))
             with e.scope():
                 begin = first if not c.whole else ir.Constant(I1, 0)
                 run(Block(c.loops(c.rest), c.rest * size, here, there, begin, last))
@@ -105,7 +106,7 @@ def each_block(e: Emitter, c: Cut, run: Callable[[Block], None]) -> None:
         rows = prod(n for n, _ in inner) * (c.whole * c.piece + c.rest) * size
         with e.loop(i64(0), i64(extent), name="blocks") as i:
             outer(
-                inner, e.b.add(a, e.b.mul(i, i64(stride))), e.b.add(b, e.b.mul(i, i64(rows))),
+                inner, e.b.add(a, e.b.mul(i, e.size(stride))), e.b.add(b, e.b.mul(i, i64(rows))),
                 e.b.and_(first, e.b.icmp_signed("==", i, i64(0))),
                 e.b.and_(last, e.b.icmp_signed("==", i, i64(extent - 1))),
             )  # fmt: skip

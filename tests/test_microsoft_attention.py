@@ -168,7 +168,7 @@ GROUPED = [
 ]  # fmt: skip
 
 
-@pytest.mark.saturates
+@pytest.mark.saturates("QAttention")
 @pytest.mark.parametrize("row", ATTENTION + MULTI_HEAD + INTEGERS + ROTARY + MULTIMODAL + GROUPED)
 def test_results_are_onnxruntimes(row):
     check(*row)

@@ -188,7 +188,7 @@ def operators(path) -> set[str]:
          {"QLinearConv", "QLinearConcat", "QLinearAdd", "NhwcMaxPool"}),
     ],
 )  # fmt: skip
-@pytest.mark.saturates
+@pytest.mark.saturates("shufflenet_v2_int8")
 def test_optimised_files_of_real_models(shared_models, tmp_path, name, level, some):
     shared = shared_models(name)
     path = optimised(onnx.load(shared.path), tmp_path / "optimised.onnx", level)
@@ -261,7 +261,7 @@ def quantization():
     return pytest.importorskip("onnxruntime.quantization", reason="ONNX Runtime's quantisers")
 
 
-@pytest.mark.saturates
+@pytest.mark.saturates("QUInt8")
 @pytest.mark.parametrize("form", ["QOperator", "QDQ"])
 @pytest.mark.parametrize("kind", ["QUInt8", "QInt8"])
 @pytest.mark.parametrize("per_channel", [False, True])

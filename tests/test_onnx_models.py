@@ -1,6 +1,5 @@
 """Real models: read, bound to the sizes of their inputs, run, compared with ONNX Runtime."""
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from tessel.compiler.passes.specialize import specialize
 from tessel.compiler.verify import verify
 from tessel.frontends.onnx.reader import read
 
-from .conftest import SharedModel
+from .conftest import SATURATED, SharedModel, saturates
 from .onnx_models import graph_of, onnxruntime
 
 LIGHT = sorted(Path(onnx.__file__).parent.glob("backend/test/data/light/*.onnx"))
@@ -34,9 +33,8 @@ def _expected(shared_model: SharedModel) -> dict[str, np.ndarray]:
     """The recorded outputs; for int8, this machine's, whose sums must not saturate."""
     if "int8" not in shared_model.name:
         return shared_model.outputs
-    cpu = Path("/proc/cpuinfo")
-    if not cpu.is_file() or not re.search(r"\bavx(512)?_vnni\b", cpu.read_text()):
-        pytest.skip("without VNNI, ONNX Runtime saturates sums of int8 products in 16 bits")
+    if saturates():
+        pytest.skip(SATURATED)
     proto = onnx.load(shared_model.path)
     names = [o.name for o in proto.graph.output]
     return dict(zip(names, onnxruntime(proto, *shared_model.inputs.values())))

@@ -61,6 +61,23 @@ def counter_bytes(steps: int) -> int:
     return LINE + 2 * steps * ROW if steps else 0
 
 
+@contextmanager
+def counted(b: ir.IRBuilder, count: ir.Value, name: str) -> Iterator[ir.Value]:
+    """for (n = 0; n < count; n++)"""
+    before = b.block
+    head, body, done = (b.append_basic_block(f"{name}{x}") for x in ("", ".body", ".done"))
+    b.branch(head)
+    b.position_at_end(head)
+    n = b.phi(I64, "n")
+    n.add_incoming(i64(0), before)
+    b.cbranch(b.icmp_signed("<", n, count), body, done)
+    b.position_at_end(body)
+    yield n
+    n.add_incoming(b.add(n, i64(1)), b.block)
+    b.branch(head)
+    b.position_at_end(done)
+
+
 class Balance:
     """Writes the sharing of units into the entry. `start` points to the counters."""
 
@@ -88,7 +105,7 @@ class Balance:
         with b.if_else(alone) as (yes, no):
             with yes:
                 invoke(*part(self.tid))
-            with no, self._loop(rounds) as n:
+            with no, counted(b, rounds, "owner") as n:
                 owner = b.add(self.tid, n)
                 past = b.icmp_signed(">=", owner, self.threads)
                 owner = b.select(past, b.sub(owner, self.threads), owner)
@@ -105,21 +122,5 @@ class Balance:
         b.position_at_end(body)
         last = b.add(first, piece)
         invoke(first, b.select(b.icmp_signed("<", last, end), last, end))
-        b.branch(head)
-        b.position_at_end(done)
-
-    @contextmanager
-    def _loop(self, count: ir.Value) -> Iterator[ir.Value]:
-        """for (n = 0; n < count; n++)"""
-        b, before = self.b, self.b.block
-        head, body, done = (b.append_basic_block(f"owner{x}") for x in ("", ".body", ".done"))
-        b.branch(head)
-        b.position_at_end(head)
-        n = b.phi(I64, "n")
-        n.add_incoming(i64(0), before)
-        b.cbranch(b.icmp_signed("<", n, count), body, done)
-        b.position_at_end(body)
-        yield n
-        n.add_incoming(b.add(n, i64(1)), b.block)
         b.branch(head)
         b.position_at_end(done)

@@ -3,8 +3,8 @@ tiles of a group pass by.
 
     for bunch of panels:
       for block of k:
-        for panel of the bunch:           B[block, panel]: half of the first-level cache
-          for tile of the group:          A[tile, block]: half of the second-level cache for all
+        for panel of the bunch:           B[block, panel]: most of the first-level cache
+          for tile of the group:          A[tile, block]: 3/8 of the second-level one for all
             sums = first block ? 0 : partial[panel, tile]
             for k of the block: …
             last block ? epilogue : partial[panel, tile] = sums
@@ -21,9 +21,10 @@ from math import ceil, prod
 import llvmlite.ir as ir
 
 from ...dims import Sym
+from .contract_schedule import LINE
 from .emit import Emitter
-from .scalar import intrinsic
-from .types import I1, I8, I32, PTR, VOID, i64
+from .scalar import prefetch
+from .types import I1, I8, i64
 
 Loop = tuple[int, int | Sym]  # extent, stride in A
 
@@ -114,9 +115,7 @@ def each_block(e: Emitter, c: Cut, run: Callable[[Block], None]) -> None:
     outer(c.outer, i64(0), i64(0), ir.Constant(I1, 1), ir.Constant(I1, 1))
 
 
-def fetch(e: Emitter, start: ir.Value, lines: int, line: int = 64) -> None:
+def fetch(e: Emitter, start: ir.Value, lines: int) -> None:
     """Bring `lines` cache lines from `start` on into the second-level cache."""
-    call = intrinsic(e.b.module, "llvm.prefetch.p0", VOID, [PTR, I32, I32, I32])
-    with e.loop(i64(0), i64(lines * line), line, name="fetch") as i:
-        place = e.b.gep(start, [i], source_etype=I8)
-        e.b.call(call, [place, *(ir.Constant(I32, x) for x in (0, 2, 1))])
+    with e.loop(i64(0), i64(lines * LINE), LINE, name="fetch") as i:
+        prefetch(e.b, e.b.gep(start, [i], source_etype=I8), 2)

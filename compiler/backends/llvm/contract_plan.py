@@ -182,8 +182,10 @@ def _k_is_contiguous(plan: ContractSchedule, factor: Expr) -> bool:
 
 
 def _group(plan: ContractSchedule, target: CpuTarget) -> int:
-    """Tiles of A per group. Where all of B fits a third-level cache, whose size is guessed, it is
-    read anew for each tile; else there are as few passes over it as the second-level one allows."""
+    """Tiles of A per group. Where panels stay in the first-level cache (`near`), as many as the
+    second-level one holds of A, or of a block of it. Else, where all of B fits a third-level cache,
+    whose size is guessed, it is read anew for each tile; else there are as few passes over it as
+    the second-level one allows."""
     size = plan.dtype.bytes
     panel = plan.steps * plan.width * size
     if plan.near:

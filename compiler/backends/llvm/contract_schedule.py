@@ -26,7 +26,8 @@ class ContractSchedule:
     multiplies and adds both. What follows counts such a pair as one step of k and one element.
 
     `group` is how many tiles of A stay in cache while every panel of B passes by: 1 where all of B
-    fits the second-level cache beside one of them, more where it comes from further away.
+    fits the second-level cache beside one of them, more where it comes from further away, or where
+    panels are `near`.
 
     `near` is how many bytes of a panel stay in the first-level cache while a group passes by: in
     longer ones, k is cut into blocks. 0: it never is.

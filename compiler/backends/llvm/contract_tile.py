@@ -17,8 +17,8 @@ from ...loops.schedule import Tile
 from ...types import DType
 from .contract_schedule import LINE
 from .emit import Emitter
-from .scalar import intrinsic, multiply_add, splat
-from .types import I8, I32, PTR, VOID, i64
+from .scalar import intrinsic, multiply_add, prefetch, splat
+from .types import I8, PTR, i64
 
 PAIRS = {  # by lanes: the products of pairs of i16, added
     4: "llvm.x86.sse2.pmadd.wd",
@@ -151,9 +151,7 @@ class TileLoop:
 
     def _fetch(self, place: ir.Value) -> None:
         b = self.e.b
-        fetch = intrinsic(b.module, "llvm.prefetch.p0", VOID, [PTR, I32, I32, I32])
-        ahead = b.gep(place, [i64(PREFETCH)], source_etype=I8)
-        b.call(fetch, [ahead, *(ir.Constant(I32, x) for x in (0, 3, 1))])
+        prefetch(b, b.gep(place, [i64(PREFETCH)], source_etype=I8), 1)
 
     def _multiply_add(self, x, y, acc):
         b = self.e.b

@@ -233,8 +233,8 @@ class Main:
         if id(step) in self.plan.balanced:
             piece = i64(piece_of(code)) if chosen is None else chosen.piece
             self.balance.run(step, piece, lambda owner: self._part(owner, units), invoke)
-        elif self.loops and pieces_of(self.plan, step) > 1:
-            round, pieces = list(self.loops.values())[-1], pieces_of(self.plan, step)
+        elif self.loops and (pieces := pieces_of(self.plan, step)) > 1:
+            round = list(self.loops.values())[-1]
             sweep(self.b, round, pieces, *self._part(self.tid, units), invoke)
         else:
             invoke(*self._part(self.tid, units))

@@ -12,13 +12,20 @@ from ...loops.expr import PRIMITIVES
 from ...types import BOOL, DTYPES, F16, F32, F64, I32, DType
 from . import vmath
 from .narrow import is_narrow, narrow, to_odd, widen
-from .types import I1, I8, Splat, constant, register_type, suffix, vector
+from .types import I1, I8, PTR, VOID, Splat, constant, register_type, suffix, vector
 
 
 def intrinsic(module: ir.Module, name: str, result: ir.Type, args: list[ir.Type]) -> ir.Function:
     """Declare an intrinsic once per module."""
     found = module.globals.get(name)
     return found or ir.Function(module, ir.FunctionType(result, args), name)
+
+
+def prefetch(b: ir.IRBuilder, place: ir.Value, level: int) -> None:
+    """Bring the cache line at `place` into the cache of a level (1 or 2) and those beyond it."""
+    word = ir.IntType(32)
+    f = intrinsic(b.module, "llvm.prefetch.p0", VOID, [PTR, word, word, word])
+    b.call(f, [place, *(ir.Constant(word, x) for x in (0, 4 - level, 1))])
 
 
 def lanes_of(value: ir.Value) -> int | None:

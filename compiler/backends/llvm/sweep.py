@@ -10,10 +10,10 @@ from math import ceil
 
 import llvmlite.ir as ir
 
-from ...loops.nest import Ref
+from .balance import counted
 from .contract_schedule import ContractSchedule
 from .plan import Plan, Scheduled
-from .types import I64, i64
+from .types import i64
 
 PIECES = 16  # that a sweep has at most
 
@@ -24,12 +24,8 @@ def pieces_of(plan: Plan, step: Scheduled) -> int:
     schedule = step.code.schedule
     if step.packed is None or not isinstance(schedule, ContractSchedule) or schedule.tiles != 1:
         return 1
-    weights = _bytes(plan, step.packed)
+    weights = plan.weights[step.packed.slot.index].nbytes
     return min(PIECES, ceil(4 * weights / plan.l2)) if 4 * weights > 3 * plan.l2 else 1
-
-
-def _bytes(plan: Plan, ref: Ref) -> int:
-    return plan.weights[ref.slot.index].nbytes
 
 
 def sweep(
@@ -38,16 +34,7 @@ def sweep(
     """`invoke(first, last)` for each piece of the units, forwards in even rounds."""
     size = b.sub(end, begin)
     backwards = b.icmp_unsigned("==", b.and_(round, i64(1)), i64(1))
-    before = b.block
-    body, done = b.append_basic_block("sweep"), b.append_basic_block("sweep.done")
-    b.branch(body)
-    b.position_at_end(body)
-    n = b.phi(I64, "n")
-    n.add_incoming(i64(0), before)
-    place = b.select(backwards, b.sub(i64(pieces - 1), n), n)
     edge = lambda p: b.add(begin, b.sdiv(b.mul(p, size), i64(pieces)))
-    invoke(edge(place), edge(b.add(place, i64(1))))
-    following = b.add(n, i64(1))
-    n.add_incoming(following, b.block)
-    b.cbranch(b.icmp_signed("<", following, i64(pieces)), body, done)
-    b.position_at_end(done)
+    with counted(b, i64(pieces), "sweep") as n:
+        place = b.select(backwards, b.sub(i64(pieces - 1), n), n)
+        invoke(edge(place), edge(b.add(place, i64(1))))

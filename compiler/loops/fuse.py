@@ -31,7 +31,13 @@ PLACES = 12  # operations that a value may take to follow from the places of its
 SMALL = 4096  # elements below which computing a value in each of its readers is cheap enough
 
 
-_PULLED = {"contract": "contract", "pool": "window", "reduce": "reduce", "winograd": "blocks"}
+_PULLED = {
+    "contract": "contract",
+    "pool": "window",
+    "reduce": "reduce",
+    "strassen": "blocks",
+    "winograd": "blocks",
+}
 
 
 def kind_of(node: Node) -> str:

@@ -44,6 +44,7 @@ from . import (  # noqa: F401
     search,
     sizes,
     sort,
+    strassen,
     suppress,
     text,
     tile,

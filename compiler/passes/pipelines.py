@@ -20,6 +20,7 @@ from .cleanup import DecideIfs, FoldConstants, RemoveDead, RemoveIdentities, Sha
 from .expand import ExpandComposites
 from .half import WidenHalf
 from .padding import SplitPadding
+from .strassen import Strassen
 from .winograd import Winograd
 
 CLEANUP = (
@@ -84,10 +85,14 @@ def default_pipeline(
     )
 
 
-def cpu_pipeline(*, winograd: bool = True) -> Pipeline:
-    """What the CPU backend wants done to an optimised graph before it is lowered. `winograd` allows
-    sums to be rearranged so that rounding errors grow."""
-    fewer = (Step(Winograd(), "a quarter of the products for 3 x 3 taps"),) if winograd else ()
+def cpu_pipeline(*, winograd: bool = True, strassen: bool = True) -> Pipeline:
+    """What the CPU backend wants done to an optimised graph before it is lowered. `winograd` and
+    `strassen` allow sums to be rearranged so that rounding errors grow."""
+    fewer = ()
+    if winograd:
+        fewer += (Step(Winograd(), "a quarter of the products for 3 x 3 taps"),)
+    if strassen:
+        fewer += (Step(Strassen(), "seven of eight products for large weights"),)
     return Pipeline(
         (
             Step(WidenHalf(), "vector units compute in f32; halves are for memory and borders"),

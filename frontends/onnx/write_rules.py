@@ -5,7 +5,7 @@ import itertools
 from ...compiler.builder import Builder, Tensor
 from ...compiler.dims import Sym, prod
 from ...compiler.ir import Node
-from ...compiler.ops import winograd
+from ...compiler.ops import strassen, winograd
 from ...compiler.ops.windows import window_attrs, window_sizes
 from ...compiler.types import DTYPES, I32
 from .writer import Writer
@@ -135,6 +135,62 @@ def winograd_output(b: Builder, m: Tensor, *, tile: int, sizes):
     y = b.einsum(matrix, matrix, m, equation="ip,jq,pqnyxo->nyixjo")
     y = y.reshape(n, h * tile, w * tile, c)
     return b.slice(y, axes=(1, 2), starts=(0, 0), steps=(1, 1), sizes=tuple(sizes))
+
+
+# -- Strassen's products --------------------------------------------------------------------
+
+
+def _signed_sum(terms) -> Tensor:
+    """The sum of (sign, tensor); the first sign is 1."""
+    (_, total), *rest = terms
+    for sign, x in rest:
+        total = total + x if sign == 1 else total - x
+    return total
+
+
+def strassen_input(b: Builder, x: Tensor):
+    """Quarters of x, with a last row of zeros if it needs one, and their sums side by side."""
+    rank, (m, k) = x.rank, x.shape[-2:]
+    if m % 2:
+        x = b.pad(x, pads=(*[0] * rank, *[0] * (rank - 2), 1, 0), mode="constant")
+    quarter = {
+        (r, c): b.slice(
+            x, axes=(rank - 2, rank - 1), starts=(r, c * (k // 2)), steps=(2, 1),
+            sizes=(-(-m // 2), k // 2),
+        )
+        for r, c in itertools.product((0, 1), (0, 1))
+    }  # fmt: skip
+    sums = [_signed_sum([(sign, quarter[q]) for q, sign in f.items()]) for f in strassen.LEFT]
+    return b.concat(*[y.reshape(1, *y.shape) for y in sums], axis=0)
+
+
+def strassen_product(b: Builder, a: Tensor, w: Tensor):
+    """Products by the four stored factors, and by the sums of the first with the others."""
+    rest = strassen.STORED - 1
+    part = lambda start, size: b.slice(w, axes=(0,), starts=(start,), steps=(1,), sizes=(size,))
+    factors = b.concat(w, part(0, 1) + part(1, rest), axis=0)
+    return a @ factors.reshape(factors.shape[0], *[1] * (a.rank - 3), *w.shape[1:])
+
+
+def strassen_output(b: Builder, p: Tensor, *, sizes):
+    """Sums of products become quarters of rows and columns, of which `sizes` stay."""
+    _, *outer, rows, columns = p.shape
+    each = [
+        b.slice(p, axes=(0,), starts=(i,), steps=(1,), sizes=(1,)).reshape(*p.shape[1:])
+        for i in range(strassen.PRODUCTS)
+    ]
+    line = lambda r: b.concat(
+        *[
+            _signed_sum([(sign, each[i]) for i, sign in strassen.SUMS[r, c].items()])
+            for c in (0, 1)
+        ],
+        axis=p.rank - 2,
+    )
+    lines = [line(r).reshape(*outer, rows, 1, 2 * columns) for r in (0, 1)]
+    y = b.concat(*lines, axis=p.rank - 2).reshape(*outer, 2 * rows, 2 * columns)
+    return b.slice(
+        y, axes=(y.rank - 2, y.rank - 1), starts=(0, 0), steps=(1, 1), sizes=tuple(sizes)
+    )
 
 
 # -- choices ------------------------------------------------------------------------------

@@ -268,6 +268,9 @@ TABLE = {name: simple(name.capitalize()) for name in _SAME.split()} | {
     "bind_dims": search.bind_dims,
     "tree_leaves": rules.by_rule(search.tree_leaves),
     "random_bits": rules.by_rule(search.random_bits),
+    "strassen_input": rules.by_rule(rules.strassen_input),
+    "strassen_product": rules.by_rule(rules.strassen_product),
+    "strassen_output": rules.by_rule(rules.strassen_output),
     "winograd_input": rules.by_rule(rules.winograd_input),
     "winograd_output": rules.by_rule(rules.winograd_output),
 }

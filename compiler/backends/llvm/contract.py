@@ -14,23 +14,19 @@ Register blocking after Goto & van de Geijn, "Anatomy of High-Performance Matrix
 """
 
 from itertools import chain
-from math import ceil
 
 import llvmlite.ir as ir
 
-from ...loops import expr as s
 from ...loops.nest import Kernel
-from ...loops.schedule import linear_load
-from .contract_blocks import Block, cut, each_block, fetch
-from .contract_plan import turns_columns
+from .contract_blocks import Block, cut, each_block
+from .contract_panels import Panels
 from .contract_rows import Rows
-from .contract_schedule import LINE, ContractSchedule
-from .contract_store import Epilogue, columns_left
+from .contract_schedule import ContractSchedule
+from .contract_store import Epilogue
 from .contract_tile import TileLoop
-from .contract_turn import Turn
 from .emit import Emitter, maximum, minimum
 from .reduction import identity
-from .types import I8, i64, memory_type, register_type
+from .types import i64, register_type
 
 
 class ContractEmitter:
@@ -38,10 +34,11 @@ class ContractEmitter:
 
     def __init__(self, e: Emitter, kernel: Kernel, plan: ContractSchedule, packed, scratch):
         self.e, self.kernel, self.plan = e, kernel, plan
-        self.packed, self.scratch = packed, scratch
+        self.scratch = scratch
         self.dtype = plan.contraction.reduce.dtype
         self.type = register_type(self.dtype)
         self.vector = ir.VectorType(self.type, plan.lanes)
+        self.panels = Panels(e, plan, packed, scratch)
         self.rows = Rows(e, plan, scratch)
         self.after = Epilogue(e, kernel, plan, self.rows)
 
@@ -74,11 +71,12 @@ class ContractEmitter:
             return
         with e.loop(low, high, name="panel") as p:
             column = self._column(p)
-            panel = self._panel(p, column)
+            self.panels.go(p, column)
+            panel = self.panels.at(i64(0), plan.steps)
 
             def tile(slot: ir.Value) -> None:
                 if plan.passes_by:
-                    self._fetch(self._step_of(panel, e.size(plan.steps)), plan.steps, slot)
+                    self.panels.fetch(e.size(plan.steps), plan.steps, slot)
                 self._tile(panel, column, slot)
 
             self._tiles(first, stop, tile)
@@ -98,42 +96,40 @@ class ContractEmitter:
         with e.loop(low, high, plan.bunch, name="bunch") as begin:
             end = minimum(e, e.b.add(begin, i64(plan.bunch)), high)
             if plan.b == "pack":  # bunches of one
-                packed = self._panel(begin, self._column(begin))
+                self.panels.go(begin, self._column(begin))
 
             def block(here: Block) -> None:
                 with e.loop(begin, end, name="panel") as p:
                     column = self._column(p)
-                    panel = packed if plan.b == "pack" else self._panel(p, column)
-                    number = e.b.sub(p, begin)
-                    self._block(panel, column, number, here, first, stop)
+                    if plan.b != "pack":
+                        self.panels.go(p, column)
+                    following = self._following(begin, end, p, here)
+                    self._block(column, e.b.sub(p, begin), here, following, first, stop)
 
             each_block(e, blocks, block)
 
-    def _block(self, panel, column, number, block: Block, first, stop) -> None:
-        """All tiles of the group for one block of a panel."""
+    def _following(self, begin, end, panel, block: Block) -> ir.Value:
+        """What is multiplied after a block of a panel: the next panel of the bunch, or the next
+        block of its first one, or the next bunch. In steps from where the panel begins."""
+        e, whole = self.e, i64(self.plan.steps)
+        back = e.b.mul(e.b.sub(begin, panel), whole)
+        further = e.b.add(block.b, i64(block.steps))
+        turn = e.b.select(block.last, whole, e.b.add(back, further))
+        more = e.b.icmp_signed("<", e.b.add(panel, i64(1)), end)
+        return e.b.select(more, e.b.add(whole, block.b), turn)
+
+    def _block(self, column, number, block: Block, following, first, stop) -> None:
+        """All tiles of the group for one block of a panel; meanwhile `following` is fetched."""
         e, plan = self.e, self.plan
-        panel = self._step_of(panel, block.b)
-        following = self._step_of(panel, i64(block.steps if plan.bunch == 1 else plan.steps))
+        panel = self.panels.at(block.b, block.steps)
 
         def tile(slot: ir.Value) -> None:
             if plan.b == "constant":
-                self._fetch(following, block.steps, slot)
+                self.panels.fetch(following, block.steps, slot)
             place = e.b.add(e.b.mul(number, e.size(plan.group)), slot)
             self._tile(panel, column, slot, block, self._partial(place))
 
         self._tiles(first, stop, tile)
-
-    def _fetch(self, following: ir.Value, steps: int, slot: ir.Value) -> None:
-        """A tile's share of fetching what comes after the panel that its group reads now."""
-        plan = self.plan
-        lines = ceil(steps * plan.width * plan.dtype.bytes / LINE)
-        each = ceil(lines / plan.group)
-        offset = self.e.b.mul(slot, i64(each * LINE))
-        fetch(self.e, self.e.b.gep(following, [offset], source_etype=I8), each)
-
-    def _step_of(self, panel: ir.Value, step: ir.Value) -> ir.Value:
-        offset = self.e.b.mul(step, i64(self.plan.width))
-        return self.e.b.gep(panel, [offset], source_etype=self.type)
 
     def _partial(self, place: ir.Value) -> ir.Value:
         """Where sums wait for the next block."""
@@ -176,65 +172,6 @@ class ContractEmitter:
             run(slot)
             for a in plan.contraction.m:
                 del e.where[a]
-
-    # -- B --------------------------------------------------------------------------------
-
-    def _panel(self, index: ir.Value, column: ir.Value) -> ir.Value:
-        """Pointer to the panel: k rows of `width` elements."""
-        e, plan, c = self.e, self.plan, self.plan.contraction
-        if plan.b == "pack":
-            self._pack_b(column)
-            return self.scratch
-        place = None
-        for a in plan.outer:
-            if a in c.b.free:
-                here = e.where[a]
-                place = here if place is None else e.b.add(e.b.mul(place, e.size(a.extent)), here)
-        if place is not None:
-            index = e.b.add(e.b.mul(place, e.size(plan.panels)), index)
-        offset = e.b.mul(index, e.size(plan.steps * plan.width))
-        return e.b.gep(self.packed, [offset], source_etype=self.type)
-
-    def _pack_b(self, column: ir.Value) -> None:
-        """Write B[k, column …] to scratch, lanes past the end zero (or anything, if turned)."""
-        e, plan, c = self.e, self.plan, self.plan.contraction
-        if turns_columns(plan):
-            self._turn_b(column)
-            return
-        row = e.variable(ir.IntType(64), "row")
-        e.b.store(i64(0), row)
-
-        def one():
-            at = e.b.load(row)
-            for v in range(plan.tile.vectors):
-                base = e.b.add(column, i64(v * plan.lanes))
-                mask = columns_left(e, plan, base)
-                with e.scope(), e.at(plan.n, base), e.vectorised(plan.n, plan.lanes, mask):
-                    value = e.vector(c.b)
-                    if mask is not None:
-                        value = e.b.select(mask, value, identity("sum", self.dtype, plan.lanes))
-                place = e.b.gep(
-                    self.scratch, [e.b.add(at, i64(v * plan.lanes))], source_etype=self.type
-                )
-                e.b.store(value, place, align=self.dtype.bytes)
-            e.b.store(e.b.add(at, i64(plan.width)), row)
-
-        e.loops(list(c.k), one)
-
-    def _turn_b(self, column: ir.Value) -> None:
-        """Columns that are rows in memory. Past the end, the last one is read again."""
-        e, plan, c = self.e, self.plan, self.plan.contraction
-        strides, base = linear_load(c.b)
-        step = e.size(strides[plan.n])
-        inner = {*c.k, plan.n}
-        rest = {s.axis(a): n for a, n in strides.items() if a not in inner and a.extent != 1}
-        start = e.b.gep(
-            e.pointers[c.b.data], [e.offset(rest, base)], source_etype=memory_type(c.b.dtype)
-        )
-        last = e.size(plan.n.extent - 1)
-        columns = [e.b.add(column, i64(r)) for r in range(plan.lanes)]
-        places = [e.b.mul(minimum(e, j, last), step) for j in columns]
-        Turn(e, self.dtype, plan.lanes, places).run(c.k, strides, start, self.scratch)
 
     # -- tiles ----------------------------------------------------------------------------
 

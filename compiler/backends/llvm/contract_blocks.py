@@ -21,10 +21,8 @@ from math import ceil, prod
 import llvmlite.ir as ir
 
 from ...dims import Sym
-from .contract_schedule import LINE
 from .emit import Emitter
-from .scalar import prefetch
-from .types import I1, I8, i64
+from .types import I1, i64
 
 Loop = tuple[int, int | Sym]  # extent, stride in A
 
@@ -113,9 +111,3 @@ def each_block(e: Emitter, c: Cut, run: Callable[[Block], None]) -> None:
             )  # fmt: skip
 
     outer(c.outer, i64(0), i64(0), ir.Constant(I1, 1), ir.Constant(I1, 1))
-
-
-def fetch(e: Emitter, start: ir.Value, lines: int) -> None:
-    """Bring `lines` cache lines from `start` on into the second-level cache."""
-    with e.loop(i64(0), i64(lines * LINE), LINE, name="fetch") as i:
-        prefetch(e.b, e.b.gep(start, [i], source_etype=I8), 2)

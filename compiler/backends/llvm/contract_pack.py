@@ -5,7 +5,7 @@ from math import prod
 import numpy as np
 
 from ...loops import expr as s
-from ...loops.expr import Axis, Buffer
+from ...loops.expr import Axis, Buffer, Expr
 from ..base import aligned_empty
 from ..numpy import evaluate
 from .contract_schedule import ContractSchedule
@@ -16,8 +16,12 @@ PIECE = 16 << 20  # bytes of weights that are packed at a time
 def pack_constant(plan: ContractSchedule, arrays: dict[Buffer, np.ndarray]) -> np.ndarray:
     """B as panels [n outer…, batch…, panel, k, column], zero past the end; of `pairs`,
     [n outer…, batch…, panel, pair of k, column, 2] in i16. The last panel overlaps the one
-    before it."""
-    outer = [a for a in plan.outer if a in plan.contraction.b.free]
+    before it. Of sums, only the stored ones are packed."""
+    b, outer = plan.contraction.b, [a for a in plan.outer if a in plan.contraction.b.free]
+    if plan.stored:
+        (axis,) = outer
+        outer = [Axis(axis.name, plan.stored)]
+        b = s.substitute(b, {axis: s.axis(outer[0])})
     each = 2 if plan.pairs else 1
     dtype = np.dtype(np.int16) if plan.pairs else plan.dtype.numpy
     shape = (*[a.extent for a in outer], plan.panels, plan.steps, plan.width, each)
@@ -27,7 +31,7 @@ def pack_constant(plan: ContractSchedule, arrays: dict[Buffer, np.ndarray]) -> n
     for start in range(0, plan.panels, some):
         here = firsts[start : start + some]
         columns = min(plan.n.extent, here[-1] + plan.width) - here[0]
-        value = _columns(plan, outer, here[0], columns, arrays)
+        value = _columns(plan, b, outer, here[0], columns, arrays)
         missing, more = plan.width - columns, plan.steps * each - plan.depth
         if missing > 0 or more:
             pads = [(0, 0)] * len(outer)
@@ -40,12 +44,12 @@ def pack_constant(plan: ContractSchedule, arrays: dict[Buffer, np.ndarray]) -> n
 
 
 def _columns(
-    plan: ContractSchedule, outer: list[Axis], first: int, count: int, arrays
+    plan: ContractSchedule, b: Expr, outer: list[Axis], first: int, count: int, arrays
 ) -> np.ndarray:
     """Columns of B from `first` on: [outer…, column, k]."""
     c = plan.contraction
     column = Axis("n", count)
-    b = s.substitute(c.b, {plan.n: s.add(s.axis(column), s.const(first))})
+    b = s.substitute(b, {plan.n: s.add(s.axis(column), s.const(first))})
     axes = [*outer, column, *c.k]
     shape = [a.extent for a in axes]
     value = evaluate(b, axes, arrays)

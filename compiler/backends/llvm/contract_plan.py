@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil, prod
 
+from ...dims import Sym
 from ...loops import expr as s
 from ...loops.expr import Axis, Buffer, Expr
 from ...loops.nest import Kernel
@@ -45,7 +46,9 @@ def schedule_contraction(
     fast = dtype.is_float or pairs
     registers = _registers(dtype, pairs, target)
     embedded = fast and target.vector_bytes == 64
-    near = 0 if embedded else target.l1 * 5 // 8
+    stored = _stored(c) if packed and not pairs else 0
+    # Panels that are summed pass through the first-level cache together with their sum.
+    near = 0 if embedded else target.l1 * (5 if stored else 10) // 16
     streamed = 0.0
     if depth * 2 * lanes * dtype.bytes > target.l1 * 3 // 4 and not (near and _enough(c)):
         streamed = STREAMED * target.vector_bytes
@@ -53,12 +56,27 @@ def schedule_contraction(
     if not packed and prod(a.extent for a in c.m) < 4:
         return None
     plan = ContractSchedule(
-        c, tile, lanes, "direct", "constant" if packed else "pack", pairs=pairs, near=near
-    )
+        c, tile, lanes, "direct", "constant" if packed else "pack", pairs=pairs, near=near,
+        stored=stored,
+    )  # fmt: skip
     if lines > 1 and not pairs:
         plan = _flattened(plan, lines, streamed, registers, embedded)
     plan = settled(plan, target)
     return plan if plan.scratch <= SCRATCH else None
+
+
+def _stored(c: Contraction) -> int:
+    """How many places of B along the batch are weights, if all others are sums of those of the
+    first place and of the second, the third, …; 0 if they are not."""
+    if len(c.batch) != 1 or len(c.n) != 1 or c.b.op != "select" or not c.reduce.dtype.is_float:
+        return 0
+    (axis,) = c.batch
+    if isinstance(axis.extent, Sym):
+        return 0
+    places = [s.substitute(c.b, {axis: s.const(p)}) for p in range(axis.extent)]
+    stored = sum(x.op == "load" for x in places)
+    sums = [s.add(places[0], x) for x in places[1:stored]]
+    return stored if places == [*places[:stored], *sums] else 0
 
 
 def _enough(c: Contraction) -> bool:
@@ -191,16 +209,16 @@ def _group(plan: ContractSchedule, target: CpuTarget) -> int:
     if plan.near:
         limit, block = target.l2 * 3 // 8, plan.tile.rows * min(plan.limit, plan.steps) * size
         if plan.a != "direct":
-            limit = SCRATCH - PARTIAL - (panel if plan.b == "pack" else 0)
+            limit = SCRATCH - PARTIAL - (panel if plan.makes_panels else 0)
             block = plan.packed_tile * size
         return ceil(plan.tiles / ceil(plan.tiles / max(1, limit // block)))
-    if plan.b == "constant" and plan.panels * panel <= 8 * target.l2:
+    if not plan.makes_panels and plan.panels * panel <= 8 * target.l2:
         return 1
     limit = target.l2 * 3 // 8
     if plan.a != "direct":
         tile = plan.packed_tile * size
-        limit = min(limit, SCRATCH - (panel if plan.b == "pack" else 0))
-    elif plan.b == "pack":
+        limit = min(limit, SCRATCH - (panel if plan.makes_panels else 0))
+    elif plan.makes_panels:
         return plan.tiles
     else:
         terms, _ = linear_load(plan.contraction.a)

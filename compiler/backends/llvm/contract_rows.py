@@ -40,8 +40,8 @@ class Rows:
     def packed(self, slot: ir.Value) -> ir.Value:
         """Where a tile of A is packed."""
         plan = self.plan
-        e, start = self.e, plan.room * plan.width if plan.b == "pack" else 0
-        offset = e.b.add(e.b.mul(slot, e.size(plan.packed_tile)), e.size(start))
+        e = self.e
+        offset = e.b.add(e.b.mul(slot, e.size(plan.packed_tile)), e.size(plan.front))
         return self.e.b.gep(self.scratch, [offset], source_etype=self.type)
 
     def k_strides(self) -> dict:

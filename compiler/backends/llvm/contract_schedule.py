@@ -32,6 +32,10 @@ class ContractSchedule:
     `near` is how many bytes of a panel stay in the first-level cache while a group passes by: in
     longer ones, k is cut into blocks. 0: it never is.
 
+    `stored`: of a constant B's places along the one outer axis, only so many first ones are packed;
+    those after them are sums of the first one's panels and of another's (`contract_panels.py`). 0:
+    all are packed.
+
     Extents may be open sizes, and what is counted from them dims.
     """
 
@@ -43,6 +47,7 @@ class ContractSchedule:
     group: int = 1
     pairs: bool = False
     near: int = 0
+    stored: int = 0
 
     @property
     def dtype(self) -> DType:
@@ -180,9 +185,21 @@ class ContractSchedule:
         return self.bunch * self.group * self.tile.rows * self.width if self.cut else 0
 
     @property
+    def makes_panels(self) -> bool:
+        """Whether panels of B, or some of them, are made while the kernel runs."""
+        return self.b == "pack" or self.stored > 0
+
+    @property
+    def front(self):
+        """Elements of scratch memory for a panel of B, or for a block of one."""
+        if self.stored and self.cut:
+            return self.limit * self.width
+        return self.room * self.width if self.makes_panels else 0
+
+    @property
     def scratch_elements(self):
         """Elements of scratch memory per thread: a panel of B, tiles of A, sums that wait."""
-        total = self.room * self.width if self.b == "pack" else 0
+        total = self.front
         if self.a != "direct":
             total += self.group * self.packed_tile
         return total + self.partial

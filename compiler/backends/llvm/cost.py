@@ -117,7 +117,7 @@ def packed_bytes(plan: Schedule) -> int:
     if not isinstance(plan, ContractSchedule) or plan.b != "constant":
         return 0
     outer = prod(a.extent for a in plan.outer if a in plan.contraction.b.free)
-    return outer * plan.panels * _panel(plan)
+    return (plan.stored or outer) * plan.panels * _panel(plan)
 
 
 # -- traffic -------------------------------------------------------------------------------
@@ -195,6 +195,9 @@ def _contraction_cycles(
     if plan.a != "direct":
         each = TURNED if plan.a == "turn" else _packing(plan, plan.contraction.a)
         cycles += outer * plan.tiles * rows * plan.depth * each
+    if plan.stored:
+        sums = (outer - plan.stored) * plan.groups * plan.panels * plan.steps * vectors
+        cycles += sums * 4 * LOAD
     if plan.b == "pack":
         each = _evaluation(plan.contraction.b, plan.n, plan.lanes)
         cycles += outer * plan.groups * plan.panels * plan.depth * vectors * each

@@ -125,6 +125,7 @@ def test_products_that_become_seven(graph):
         product_graph(1024, 64, 1024),
         product_graph(128, 769, 3072),
         product_graph(128, 256, 50000),
+        product_graph(512, 1024, 12288),
         product_graph(dtype="f64"),
         product_graph("M", 768, 3072),
         product_graph(7, 768, 3072, outer=(7,)),
@@ -132,7 +133,7 @@ def test_products_that_become_seven(graph):
         conv_graph(28, 1024, 512, strides=(2, 2)),
         conv_graph(14, 1024, 512, pads=(1, 1, 1, 1)),
     ],
-    ids=["few rows", "shallow", "odd depth", "in memory", "f64", "open rows",
+    ids=["few rows", "shallow", "odd depth", "in memory", "too large", "f64", "open rows",
          "short odd lines", "3 x 3", "strides", "pads"],
 )  # fmt: skip
 def test_products_that_stay(graph):

@@ -29,6 +29,7 @@ MADE = 14.5  # products per cycle
 SUMMED = 3.4  # rows whose products take as long as the sums of their weights
 MOVED, FAR = 0.6, 1.2  # cycles per element of the left factors and the products; from memory
 CACHED = 8 << 20  # bytes of them that a cache holds
+MOST = 64 << 20  # bytes of them that are worth an eighth of the products
 ALIKE = 64.0  # how many times larger than another a quarter of a weight may be, in the mean square
 
 
@@ -68,6 +69,8 @@ def pays(node: Node) -> bool:
     n, images = node.output.shape[-1], prod(outer)
     rows, depth, columns = images * ceil(m / 2), k // 2, ceil(n / 2)
     moved = PRODUCTS * rows * (depth + columns)
+    if moved * F32.bytes > MOST:
+        return False
     each = MOVED if moved * F32.bytes <= CACHED else FAR
     direct = images * m * k * n / MADE
     seven = PRODUCTS * (rows + SUMMED) * depth * columns / MADE + each * moved

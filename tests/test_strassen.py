@@ -125,7 +125,7 @@ def test_products_that_become_seven(graph):
         product_graph(1024, 64, 1024),
         product_graph(128, 769, 3072),
         product_graph(128, 256, 50000),
-        product_graph(512, 1024, 12288),
+        product_graph(1024, 1024, 12288),
         product_graph(dtype="f64"),
         product_graph("M", 768, 3072),
         product_graph(7, 768, 3072, outer=(7,)),

@@ -29,6 +29,7 @@ def mapped(op, *arrays, dtype="f32"):
 
 UNARY = {
     "exp": math.exp, "sigmoid": lambda x: 1 / (1 + math.exp(-x)), "erf": math.erf,
+    "normal_area": lambda x: math.erf(x * 0.5**0.5) / 2,
     "rsqrt": lambda x: 1 / math.sqrt(x) if x > 0 else math.nan if x < 0 else math.inf,
     "round": round, "floor": math.floor, "trunc": math.trunc, "tanh": math.tanh,
     "sign": lambda x: (x > 0) - (x < 0), "abs": abs, "expm1": math.expm1,

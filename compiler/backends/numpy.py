@@ -34,6 +34,12 @@ def _erf(x):
     return np.vectorize(_math_erf, otypes=[np.float64])(x).astype(x.dtype)
 
 
+def _normal_area(x):
+    return np.vectorize(lambda v: _math_erf(v * 0.5**0.5) / 2, otypes=[np.float64])(x).astype(
+        x.dtype
+    )
+
+
 def _math_erf(x):
     import math
 
@@ -61,7 +67,8 @@ NUMPY = {
     "rsqrt": lambda x: 1 / np.sqrt(x), "sin": np.sin, "cos": np.cos, "tan": np.tan,
     "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "sinh": np.sinh, "cosh": np.cosh,
     "tanh": np.tanh, "asinh": np.arcsinh, "acosh": np.arccosh, "atanh": np.arctanh,
-    "erf": _erf, "sigmoid": _sigmoid, "floor": np.floor, "ceil": np.ceil, "trunc": np.trunc,
+    "erf": _erf, "normal_area": _normal_area, "sigmoid": _sigmoid,
+    "floor": np.floor, "ceil": np.ceil, "trunc": np.trunc,
     "round": np.rint, "bitnot": np.invert, "isnan": np.isnan, "isinf": np.isinf,
     "select": np.where, "fma": lambda a, b, c: a * b + c,
 }  # fmt: skip

@@ -49,7 +49,7 @@ PRIMITIVES: dict[str, tuple[int, str]] = (
     | dict.fromkeys(
         ["neg", "abs", "sign", "exp", "exp2", "expm1", "log", "log2", "log1p", "sqrt", "rsqrt",
          "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh",
-         "atanh", "erf", "sigmoid", "floor", "ceil", "trunc", "round", "bitnot"],
+         "atanh", "erf", "normal_area", "sigmoid", "floor", "ceil", "trunc", "round", "bitnot"],
         (1, "same"),
     )
     | dict.fromkeys(["not", "isnan", "isinf"], (1, "bool"))

@@ -42,6 +42,7 @@ def _unary(name: str) -> Callable:
 
 neg, exp, log, sqrt, rsqrt = map(_unary, ["neg", "exp", "log", "sqrt", "rsqrt"])
 tanh, erf, sigmoid, floor, ceil = map(_unary, ["tanh", "erf", "sigmoid", "floor", "ceil"])
+normal_area = _unary("normal_area")  # of the normal distribution from 0 to x: erf(x / sqrt(2)) / 2
 isnan, isinf, sign, sin, cos = map(_unary, ["isnan", "isinf", "sign", "sin", "cos"])
 round, abs = _unary("round"), _unary("abs")
 
@@ -262,7 +263,7 @@ __all__ = [
     "apply", "axis", "bitcast", "bounds", "cast", "ceil", "compare", "const", "cos", "eq", "erf",
     "exp", "flatten", "floor", "floordiv", "from_linear", "isinf", "isnan", "lift", "linear",
     "load", "log", "logical_and", "logical_not", "logical_or", "make", "maximum", "minimum", "mod",
-    "mul", "ne", "neg", "power", "rebuild", "reduce", "reduce_sum", "round", "rsqrt", "select",
-    "show", "sigmoid", "sign", "sin", "sqrt", "strides_of", "sub", "substitute", "tanh",
+    "mul", "ne", "neg", "normal_area", "power", "rebuild", "reduce", "reduce_sum", "round", "rsqrt",
+    "select", "show", "sigmoid", "sign", "sin", "sqrt", "strides_of", "sub", "substitute", "tanh",
     "transform", "unflatten", "walk",
 ]  # fmt: skip

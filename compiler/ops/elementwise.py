@@ -53,7 +53,7 @@ def _gelu(x, approximate):
 def _gelu_body(s, x, approximate):
     if approximate == "tanh":
         return x * 0.5 * (s.tanh((x + x * x * x * 0.044715) * _SQRT_2_PI) + 1)
-    return x * 0.5 * (s.erf(x * (1 / _SQRT2)) + 1)
+    return x * (s.normal_area(x) + 0.5)
 
 
 def _gelu_gradient(g, x, y, approximate):

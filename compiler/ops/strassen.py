@@ -58,15 +58,15 @@ PRODUCTS, STORED = len(LEFT), len(RIGHT)
 
 
 def right_factors(w: np.ndarray) -> np.ndarray:
-    """The factors of the first four products of a weight [K, N], K even, summed in f64:
-    [4, K/2, ceil(N/2)] of w's dtype. An odd last column has a partner of zeros."""
+    """The factors of the first four products of a weight [K, N], K even: [4, K/2, ceil(N/2)]. An
+    odd last column has a partner of zeros."""
     k, n = w.shape[0] // 2, -(-w.shape[1] // 2)
     if w.shape[1] % 2:
         w = np.pad(w, ((0, 0), (0, 1)))
-    out = np.empty((STORED, k, n), w.dtype)
-    for p, factor in enumerate(RIGHT):
-        out[p] = sum(sign * w[r * k :, c * n :][:k, :n].astype(np.float64)
-                     for (r, c), sign in factor.items())  # fmt: skip
+    out = np.zeros((STORED, k, n), w.dtype)
+    for total, factor in zip(out, RIGHT):
+        for (r, c), sign in factor.items():
+            (np.add if sign == 1 else np.subtract)(total, w[r * k :, c * n :][:k, :n], out=total)
     return out
 
 

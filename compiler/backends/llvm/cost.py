@@ -76,6 +76,7 @@ SIMPLE = 0.5
 PRIMITIVE = {
     "div": 10.0, "sqrt": 12.0, "rsqrt": 20.0, "exp": 11.0, "exp2": 10.0, "expm1": 16.0,
     "log": 20.0, "log1p": 25.0, "log2": 22.0, "tanh": 20.0, "erf": 30.0, "sigmoid": 18.0,
+    "normal_area": 12.0,
     "sin": 40.0, "cos": 40.0, "tan": 60.0, "pow": 80.0, "atan2": 60.0, "floordiv": 20.0,
     "mod": 20.0, "truncdiv": 20.0, "rem": 20.0, "round": 1.5, "cast": 1.5,
 }  # fmt: skip

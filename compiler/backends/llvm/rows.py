@@ -21,7 +21,9 @@ from .reduction import own_lane
 from .types import I8, PTR, memory_type
 
 LONGEST = 16 << 10  # bytes of a row
-WORTH = frozenset(["exp", "exp2", "tanh", "erf", "sigmoid", "log", "pow", "sin", "cos", "div"])
+WORTH = frozenset(
+    ["exp", "exp2", "tanh", "erf", "normal_area", "sigmoid", "log", "pow", "sin", "cos", "div"]
+)
 
 
 def row_bytes(kernel: Kernel, lane: Axis | None):

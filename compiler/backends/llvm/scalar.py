@@ -252,7 +252,7 @@ PRIMITIVE: dict[str, Callable] = {
     name: _math(name)
     for name in ["exp", "exp2", "expm1", "log", "log2", "log1p", "sqrt", "rsqrt", "sin", "cos",
                  "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh",
-                 "erf", "sigmoid", "floor", "ceil", "trunc"]
+                 "erf", "normal_area", "sigmoid", "floor", "ceil", "trunc"]
 }  # fmt: skip
 assert set(PRIMITIVE) == set(PRIMITIVES) - {"cast", "bitcast"}
 

@@ -83,6 +83,7 @@ FUNCTIONS: dict[str, Bound] = {
         "f32: -expm1 of a fit of log(erfc); f64: polynomial to 1, e^(-x^2) rational",
         f.erf,
     ),
+    "normal_area": Bound(5.5, 2.5, "f32: x P(x^2) / Q(x^2) up to 5.5; f64: erf", f.normal_area),
     "sigmoid": Bound(2.5, 2.5, "1 / (1 + e^-x)", f.sigmoid),
     "pow": Bound(0.6, 1.25, "f32: in double; f64: log2 in two doubles, times y, 2^", f.power, 2),
     "floor": Bound(0.0, 0.0, "llvm.floor", _intrinsic("floor")),

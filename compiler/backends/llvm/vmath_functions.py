@@ -319,6 +319,16 @@ def _erf_double(m: Emitter, x: V) -> V:
     return m.copysign(m.select(a < 1.0, near, far), x)
 
 
+def normal_area(m: Emitter, x: V) -> V:
+    """x P(x^2) / Q(x^2), with terms of one sign; 1/2 to rounding from 5.5 on."""
+    if m.bits == 64:
+        return erf(m, x * 0.5**0.5) * 0.5
+    x = m.at_most(m.at_least(x, -tables.NORMAL_END), tables.NORMAL_END)
+    t = x * x
+    y = x * m.poly(t, tables.NORMAL_P) / m.poly(t, tables.NORMAL_Q)
+    return m.at_most(m.at_least(y, -0.5), 0.5)
+
+
 # Roots and powers -------------------------------------------------------------------------------
 
 

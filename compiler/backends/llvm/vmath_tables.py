@@ -2,9 +2,10 @@
 
 Every polynomial is a minimax fit of our own: Remez exchange at 50 digits (mpmath) over the stated
 interval, of the error relative to the function that is built from it, then rounded to the
-precision. The rational fit for erfc solves P - f Q = 0 at Chebyshev nodes in 1/x. The comment with
-each gives the largest error of the fit before rounding; half an ulp is 2^-24 for 32 bits, 2^-53
-for 64 bits.
+precision. The rational fit for erfc solves P - f Q = 0 at Chebyshev nodes in 1/x; that for the
+normal distribution is one of least squares, weighted anew until its errors are even. The comment
+with each gives the largest error of the fit before rounding; half an ulp is 2^-24 for 32 bits,
+2^-53 for 64.
 """
 
 # (e^r - 1 - r) / r^2 in r, |r| <= ln2 / 2
@@ -168,6 +169,24 @@ ERF_LOG = (
     -0.0006328331,
     0.000117640026,
     -9.256106e-06,
+)
+# erf(x / sqrt(2)) / 2 = x P / Q in x^2, |x| <= NORMAL_END: 2^-25.8 of it
+NORMAL_END = 5.515433
+NORMAL_P = (
+    0.39894226,
+    0.0335271,
+    0.004655127,
+    0.00016519446,
+    6.298693e-06,
+    2.2831337e-08,
+)
+NORMAL_Q = (
+    1.0,
+    0.25070637,
+    0.028453782,
+    0.0018641792,
+    7.2328884e-05,
+    1.1959069e-06,
 )
 # e^(x^2) erfc(x) = P / Q in x, 1 <= x <= 6: 2^-60.6 of 1
 ERFC_P = (

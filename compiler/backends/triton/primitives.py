@@ -119,6 +119,7 @@ TABLE: dict[str, dict[str, str]] = {
     "acosh": {"f": "_acosh({0})"},
     "atanh": {"f": "_atanh({0})"},
     "erf": {"f": "tl.erf({0})"},
+    "normal_area": {"f": "0.5 * tl.erf({0} * 0.7071067811865476)"},
     "sigmoid": {"f": "_sigmoid({0})"},
     "floor": {"f": "tl.floor({0})", **_INT("{0}")},
     "ceil": {"f": "tl.ceil({0})", **_INT("{0}")},

@@ -8,7 +8,7 @@ function instead, for a kernel that uses a large one several times. `FUNCTIONS` 
 name the largest error in units in the last place (of the exact result, for results in the normal
 range), the domain for which it holds, and the method. These bounds are no proofs: each is the
 maximum over some million arguments of all exponents, denser where a function turns, rounded up.
-The formulas are in `vmath_functions`.
+The formulas are in `vmath_functions` and `vmath_trigonometry`.
 
 Shared by all: nothing is called outside the module but LLVM intrinsics with a machine instruction
 (fma, sqrt, fabs, copysign, floor, ...); on a target without FMA or SSE4.1, LLVM calls libm for
@@ -24,6 +24,7 @@ import llvmlite.ir as ir
 
 from ...errors import TypeMismatch, UnsupportedError
 from . import vmath_functions as f
+from . import vmath_trigonometry as t
 from .vmath_emitter import Emitter, V, type_suffix
 
 
@@ -65,12 +66,12 @@ FUNCTIONS: dict[str, Bound] = {
     "log2": Bound(2.0, 2.0, _LOG + " times 1/ln2 in two parts", f.log2),
     "sqrt": Bound(0.5, 0.5, "llvm.sqrt", _intrinsic("sqrt")),
     "rsqrt": Bound(1.5, 1.5, "division by llvm.sqrt", f.rsqrt),
-    "sin": Bound(1.6, 1.0, _SIN, f.sin, domain=_TRIG),
-    "cos": Bound(1.6, 1.0, _SIN, f.cos, domain=_TRIG),
-    "tan": Bound(3.5, 2.5, _SIN + ", quotient", f.tan, domain=_TRIG),
-    "asin": Bound(2.2, 2.2, "polynomial, half-angle formula beyond 1/2 (Cephes)", f.asin),
-    "acos": Bound(1.5, 1.5, "polynomial, half-angle formula beyond 1/2 (Cephes)", f.acos),
-    "atan": Bound(2.0, 2.0, "three ranges by tan(pi/8), one quotient, polynomial (Cephes)", f.atan),
+    "sin": Bound(1.6, 1.0, _SIN, t.sin, domain=_TRIG),
+    "cos": Bound(1.6, 1.0, _SIN, t.cos, domain=_TRIG),
+    "tan": Bound(3.5, 2.5, _SIN + ", quotient", t.tan, domain=_TRIG),
+    "asin": Bound(2.2, 2.2, "polynomial, half-angle formula beyond 1/2 (Cephes)", t.asin),
+    "acos": Bound(1.5, 1.5, "polynomial, half-angle formula beyond 1/2 (Cephes)", t.acos),
+    "atan": Bound(2.0, 2.0, "three ranges by tan(pi/8), one quotient, polynomial (Cephes)", t.atan),
     "sinh": Bound(2.0, 2.0, "polynomial up to 1, then e^|x|/2 less its quarter inverse", f.sinh),
     "cosh": Bound(1.5, 1.5, "e^|x|/2 plus its quarter inverse", f.cosh),
     "tanh": Bound(3.0, 3.0, "-E / (E + 2), E = expm1(-2|x|) (fdlibm)", f.tanh),

@@ -8,10 +8,10 @@ Inputs are random (ints below 100).
 """
 
 import argparse
-import statistics
 import time
 
 import tessel
+from pairs import compare
 from tessel.tools.feeds import random_feeds
 
 
@@ -33,19 +33,8 @@ def main() -> None:
         shapes = dict(zip(exe.signature.names, exe.signature.shapes(sizes)))
         feeds = random_feeds(exe.inputs, 0, shapes)
         fixed = tessel.compile(options.model, threads=options.threads, shapes=shapes)
-        pairs = [(spent(exe, feeds), spent(fixed, feeds)) for _ in range(options.rounds + 1)][1:]
-        both = [min(side) for side in zip(*pairs)]
-        ratio = statistics.median(a / b for a, b in pairs)
         named = ", ".join(f"{k}={v}" for k, v in sizes.items())
-        print(f"{named:28s} {ratio:.3f}  minima {both[0] / both[1]:.3f}  ({1e3 * both[1]:.2f} ms)")
-
-
-def spent(exe, feeds) -> float:
-    """Seconds of a run: this thread's own if it is the only one, which others disturb less."""
-    clock = time.thread_time if exe.threads == 1 else time.perf_counter
-    start = clock()
-    exe.run(feeds)
-    return clock() - start
+        print(f"{named:28s} {compare(exe, fixed, feeds, options.rounds)}")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ Ragged ends, masks, gathers, strides, transposed stores, reductions of every kin
 count; contractions are in test_llvm_contractions.py.
 """
 
+import ctypes
+import mmap
 import operator
 
 import numpy as np
@@ -377,3 +379,24 @@ def test_a_deep_expression_is_no_recursion():
         return total
 
     agree(store((24,), body), {b: x})
+
+
+def array_before_unreadable_memory(count: int) -> np.ndarray:
+    """f32 values that end where a page of the process ends."""
+    size = -(-count * 4 // mmap.PAGESIZE) * mmap.PAGESIZE
+    memory = mmap.mmap(-1, size + mmap.PAGESIZE)
+    whole = np.frombuffer(memory, np.float32)
+    behind = ctypes.c_void_p(whole.ctypes.data + size)
+    assert ctypes.CDLL(None).mprotect(behind, mmap.PAGESIZE, 0) == 0  # PROT_NONE
+    return whole[: size // 4][-count:]
+
+
+def test_what_is_not_stored_is_not_read():
+    x = array_before_unreadable_memory(7 * 40)
+    x[:] = numbers(x.shape)
+    x = x.reshape(7, 40)
+    b = buffer_of("x", x)
+    body, inside = (lambda i, j: b[i, j] + 1.0), (lambda i, j: s.compare("lt", i, s.const(7)))
+    kernel = store((7, 40), body, extents=(8, 40), where=inside)
+    (received,) = native(program_of(kernel, {b: x}))([x], 1, None)
+    np.testing.assert_array_equal(received, x + 1)

@@ -8,6 +8,7 @@ free axes are known.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from math import prod
 
 import llvmlite.ir as ir
@@ -15,7 +16,7 @@ import llvmlite.ir as ir
 from ...dims import Sym, ceil_div
 from ...loops import expr as s
 from ...loops.expr import Axis, Expr
-from ...loops.nest import Kernel
+from ...loops.nest import Kernel, Store
 from ...loops.schedule import lane_cost
 from ...sizes import OpenSize, maybe_below
 from ..base import CpuTarget
@@ -277,16 +278,28 @@ def _hoist(e: Emitter, kernel: Kernel, known: frozenset) -> None:
 
 
 def _stores(e: Emitter, kernel: Kernel) -> None:
-    for st in kernel.stores:
-        value = e.emit(st.value)
-        if e.lane is not None and e.lane in (st.index[0].free | st.value.free):
-            value = e.vector(st.value)
-        where = None if st.where is None else e.emit(st.where)
-        if st.mode != "set":
-            old = e.emit(s.make("load", st.index, st.buffer, st.buffer.dtype))
-            e.scopes[-1].clear()
-            value = _combine(e, st, old, value)
-        e.store(st.buffer, st.index[0], value, where)
+    """All stores. What is stored under a condition that is the same in all lanes is computed only
+    where it holds: elsewhere it may read past a buffer's end, and masks cost more than branches."""
+    for where, stores in groupby(kernel.stores, lambda st: st.where):
+        if where is None or e.is_vector(where):
+            for st in stores:
+                _store(e, st, where)
+            continue
+        with e.b.if_then(e.emit(where)), e.scope():
+            for st in stores:
+                _store(e, st, None)
+
+
+def _store(e: Emitter, st: Store, where: Expr | None) -> None:
+    value = e.emit(st.value)
+    if e.lane is not None and e.lane in (st.index[0].free | st.value.free):
+        value = e.vector(st.value)
+    inside = None if where is None else e.emit(where)
+    if st.mode != "set":
+        old = e.emit(s.make("load", st.index, st.buffer, st.buffer.dtype))
+        e.scopes[-1].clear()
+        value = _combine(e, st, old, value)
+    e.store(st.buffer, st.index[0], value, inside)
 
 
 def _interleaved(e: Emitter, kernel: Kernel, weave: Axis) -> None:

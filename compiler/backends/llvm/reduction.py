@@ -13,11 +13,14 @@ from ...loops.expr import Axis, Expr
 from ...loops.schedule import lane_cost
 from ...sizes import typical
 from ...types import BOOL, DType
+from . import vmath
 from .emit import UNROLL, Emitter, first_lanes, lanes_below
 from .scalar import PRIMITIVE, multiply_add
 from .types import I32, constant, i64, register_type, vector
 
 LINES = 1024  # expressions that a reduction may be written out to
+PARTS = 4  # sums that are taken side by side where a step waits for the last one
+LIGHT = 24  # expressions per step, fewer than which are done before a sum is
 
 
 def emit_reduction(m: Emitter, e: Expr) -> ir.Value:
@@ -80,8 +83,7 @@ def _across(m: Emitter, e: Expr, axis: Axis) -> ir.Value:
         lanes //= 2
     type = vector(register_type(e.dtype), lanes)
     start = identity(combiner, e.dtype, lanes)
-    own = sum(1 for x in s.walk(e.args[0]) if axis in x.free)
-    parts = 4 if typical(axis.extent) >= 8 * lanes and own < 24 else 1
+    parts = PARTS if typical(axis.extent) >= 2 * PARTS * lanes and _is_light(e.args[0], axis) else 1
     totals = [m.variable(type, "sum") for _ in range(parts)]
     for t in totals:
         m.b.store(start, t)
@@ -129,6 +131,12 @@ def _across(m: Emitter, e: Expr, axis: Axis) -> ir.Value:
     while len(values) > 1:
         values = [_join(m, combiner, e.dtype, x, y) for x, y in zip(values[::2], values[1::2])]
     return _fold(m, combiner, e.dtype, values[0], lanes)
+
+
+def _is_light(body: Expr, axis: Axis) -> bool:
+    """Whether there is little to do per step, so that steps would wait for the sum."""
+    own = [x for x in s.walk(body) if axis in x.free]
+    return len(own) < LIGHT and not any(x.op in vmath.FORMULAS for x in own)
 
 
 def _join(m: Emitter, combiner: str, dtype: DType, x: ir.Value, y: ir.Value) -> ir.Value:

@@ -66,19 +66,15 @@ def _compare(sign: str) -> Callable:
     return emit
 
 
-def _extremum(sign: str) -> Callable:
-    """min and max; NaN wins. A constant operand that is a number saves the NaN check."""
+def _extremum(sign: str, name: str) -> Callable:
+    """min and max; NaN wins. Which of two zeros does is left open."""
 
     def emit(b, dtype, x, y):
-        if not dtype.is_float:
-            compare = b.icmp_signed if dtype.kind == "i" else b.icmp_unsigned
-            return b.select(compare(sign, x, y), x, y)
-        if isinstance(y, ir.Constant) and not isinstance(x, ir.Constant):
-            x, y = y, x
-        chosen = b.select(b.fcmp_ordered(sign, x, y), x, y)  # y where one is NaN
-        if isinstance(x, ir.Constant):
-            return chosen
-        return b.select(b.fcmp_unordered("uno", x, x), x, chosen)
+        if dtype.is_float:
+            f = intrinsic(b.module, f"llvm.{name}.{suffix(x.type)}", x.type, [x.type, x.type])
+            return b.call(f, [x, y], fastmath=("nsz",))
+        compare = b.icmp_signed if dtype.kind == "i" else b.icmp_unsigned
+        return b.select(compare(sign, x, y), x, y)
 
     return emit
 
@@ -235,7 +231,8 @@ PRIMITIVE: dict[str, Callable] = {
     "floordiv": _int_division("sdiv", "udiv", floor=True),
     "mod": _int_division("srem", "urem", floor=True, remainder=True),
     "rem": _int_division("srem", "urem", remainder=True),
-    "min": _extremum("<"), "max": _extremum(">"), "pow": _pow, "atan2": _atan2,
+    "min": _extremum("<", "minimum"), "max": _extremum(">", "maximum"),
+    "pow": _pow, "atan2": _atan2,
     "copysign": _math("copysign"), "fma": _math("fma"),
     "shl": _shift("shl", "shl"), "shr": _shift("ashr", "lshr"),
     "bitand": _binary(None, "and_"), "bitor": _binary(None, "or_"),

@@ -96,6 +96,9 @@ FUNCTIONS: dict[str, Bound] = {
     "copysign": Bound(0.0, 0.0, "llvm.copysign", _intrinsic("copysign"), 2),
 }
 
+# Those that are formulas of many instructions, which fill a core's registers by themselves.
+FORMULAS = frozenset(n for n, bound in FUNCTIONS.items() if not bound.method.startswith("llvm."))
+
 
 def emit(b: ir.IRBuilder, name: str, x: ir.Value, *args: ir.Value) -> ir.Value:
     """The instructions of `name` at the builder's place; all operands have the type of x."""

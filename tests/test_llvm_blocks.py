@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tessel.compiler.backends.llvm.codegen import kernel_module, schedule_kernel
 from tessel.compiler.backends.llvm.contract_blocks import cut
 from tessel.compiler.backends.llvm.contract_schedule import ContractSchedule
+from tessel.compiler.backends.llvm.contract_tile import rounds_of
 from tessel.compiler.backends.llvm.target import host
 from tessel.compiler.loops import expr as s
+from tessel.compiler.loops.schedule import Tile
 
 from .kernels import both, buffer_of, native, program_of, scheduled, store
 from .test_llvm_contractions import convolution, product, whole
@@ -128,6 +131,30 @@ def test_pairs_of_bytes_in_blocks(depth):
     x, w = whole((30, depth), "u8"), whole((depth, 40), "i8")
     a, b = buffer_of("a", x), buffer_of("b", w)
     check(product(a, b, "i32"), {a: x, b: w}, [b], pairs=True)
+
+
+@pytest.mark.parametrize(
+    ("extents", "expected"), [([], 1), ([96], 24), ([7], 2), ([3, 96], 72), ([2, 3, 1], 6)]
+)
+def test_rounds_of_a_tile_are_counted(extents, expected):
+    """Up to 64 multiply-adds are written out: 5 steps of k, or 4 where these leave none."""
+    assert rounds_of([(n, 1) for n in extents], Tile(4, 3)) == expected
+
+
+def test_tiles_fetch_what_follows_in_their_loops():
+    """A line per round: many at once would hold up what a tile loads."""
+    x, w = whole((30, 500)), whole((500, 40))
+    a, b = buffer_of("a", x), buffer_of("b", w)
+    (call,) = program_of(product(a, b), {a: x, b: w}, [b]).steps
+    weights = frozenset([call.kernel.inputs[1]])
+    code = schedule_kernel(call.kernel, SMALL, weights, False)
+    assert code.schedule.cut
+    function = kernel_module(code, SMALL).get_global(code.name)
+    loops = [block for block in map(str, function.blocks) if "llvm.prefetch" in block]
+    assert loops
+    for block in loops:
+        assert "llvm.fmuladd" in block
+        assert block.count("llvm.prefetch") == 1
 
 
 def test_few_rows_are_not_worth_blocks():

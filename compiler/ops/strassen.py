@@ -63,10 +63,11 @@ def right_factors(w: np.ndarray) -> np.ndarray:
     k, n = w.shape[0] // 2, -(-w.shape[1] // 2)
     if w.shape[1] % 2:
         w = np.pad(w, ((0, 0), (0, 1)))
-    out = np.zeros((STORED, k, n), w.dtype)
+    out = np.empty((STORED, k, n), w.dtype)
     for total, factor in zip(out, RIGHT):
-        for (r, c), sign in factor.items():
-            (np.add if sign == 1 else np.subtract)(total, w[r * k :, c * n :][:k, :n], out=total)
+        quarters = [w[r * k :, c * n :][:k, :n] for r, c in factor]
+        combine = {(-1,): np.negative, (1, 1): np.add, (1, -1): np.subtract}
+        combine[tuple(factor.values())](*quarters, out=total)
     return out
 
 

@@ -19,14 +19,14 @@ import llvmlite.ir as ir
 
 from ...loops.nest import Kernel
 from .contract_blocks import Block, cut, each_block
-from .contract_panels import Panels
+from .contract_panels import Panels, Part
 from .contract_rows import Rows
 from .contract_schedule import ContractSchedule
 from .contract_store import Epilogue
-from .contract_tile import TileLoop
+from .contract_tile import Ahead, Sum, TileLoop, rounds_of
 from .emit import Emitter, maximum, minimum
 from .reduction import identity
-from .types import i64, register_type
+from .types import I64, i64, register_type
 
 
 class ContractEmitter:
@@ -72,12 +72,14 @@ class ContractEmitter:
         with e.loop(low, high, name="panel") as p:
             column = self._column(p)
             self.panels.go(p, column)
-            panel = self.panels.at(i64(0), plan.steps)
+            panel = self.panels.at(i64(0))
 
             def tile(slot: ir.Value) -> None:
+                ahead = None
                 if plan.passes_by:
-                    self.panels.fetch(e.size(plan.steps), plan.steps, slot)
-                self._tile(panel, column, slot)
+                    rounds = rounds_of(self.rows.loops(), plan.tile)
+                    ahead = self.panels.ahead(i64(plan.steps), plan.steps, slot, rounds)
+                self._tile(panel, column, slot, ahead)
 
             self._tiles(first, stop, tile)
 
@@ -121,13 +123,15 @@ class ContractEmitter:
     def _block(self, column, number, block: Block, following, first, stop) -> None:
         """All tiles of the group for one block of a panel; meanwhile `following` is fetched."""
         e, plan = self.e, self.plan
-        panel = self.panels.at(block.b, block.steps)
+        panel = self.panels.at(block.b)
 
         def tile(slot: ir.Value) -> None:
+            ahead = None
             if plan.b == "constant":
-                self.panels.fetch(following, block.steps, slot)
+                rounds = rounds_of(block.loops, plan.tile)
+                ahead = self.panels.ahead(following, block.steps, slot, rounds)
             place = e.b.add(e.b.mul(number, e.size(plan.group)), slot)
-            self._tile(panel, column, slot, block, self._partial(place))
+            self._tile(panel, column, slot, ahead, block, self._partial(place))
 
         self._tiles(first, stop, tile)
 
@@ -176,8 +180,8 @@ class ContractEmitter:
     # -- tiles ----------------------------------------------------------------------------
 
     def _tile(
-        self, panel: ir.Value, column: ir.Value, slot: ir.Value, block: Block | None = None,
-        partial: ir.Value | None = None,
+        self, panel: Part, column: ir.Value, slot: ir.Value, ahead: Ahead | None,
+        block: Block | None = None, partial: ir.Value | None = None,
     ) -> None:  # fmt: skip
         """A tile's sums over all of k, or over a block of it, with what follows them."""
         e, plan = self.e, self.plan
@@ -199,7 +203,7 @@ class ContractEmitter:
         fetch = plan.b == "constant" and plan.tile.rows > 1 and not plan.passes_by
         loop = TileLoop(e, self.dtype, plan.lanes, plan.tile, places, sums, fetch, plan.pairs)
         if block is None:
-            loop.run(self.rows.loops(), start, panel)
+            self._multiply(loop, self.rows.loops(), start, panel, slot, ahead)
             self.after.run(column, sums)
             return
         waiting = [
@@ -209,10 +213,31 @@ class ContractEmitter:
         with e.b.if_then(e.b.not_(block.first)):
             for acc, place in zip(chain(*sums), waiting):
                 e.b.store(e.b.load(place, typ=self.vector, align=self.dtype.bytes), acc)
-        loop.run(block.loops, e.b.gep(start, [block.a], source_etype=self.type), panel)
+        here = e.b.gep(start, [block.a], source_etype=self.type)
+        self._multiply(loop, block.loops, here, panel, slot, ahead)
         with e.b.if_else(block.last) as (then, otherwise):
             with then, e.scope():
                 self.after.run(column, sums)
             with otherwise:
                 for acc, place in zip(chain(*sums), waiting):
                     e.b.store(e.b.load(acc), place, align=self.dtype.bytes)
+
+    def _multiply(self, loop: TileLoop, loops, a, panel: Part, slot, ahead: Ahead | None) -> None:
+        """A tile's rows by a part of a panel, of which the first tile of a group takes the sums."""
+        e = self.e
+        if panel.is_sum is None:
+            loop.run(loops, a, panel.place, ahead)
+            return
+        takes = e.b.and_(panel.is_sum, e.b.icmp_signed("==", slot, i64(0)))
+        with e.b.if_else(takes, likely=False) as (then, otherwise):
+            with then, e.scope():
+                other, start = panel.terms
+                terms = Sum(*(self._distance(start, p) for p in (other, panel.place)))
+                loop.run(loops, a, start, ahead, terms)
+            with otherwise, e.scope():
+                loop.run(loops, a, panel.place, ahead)
+
+    def _distance(self, start: ir.Value, end: ir.Value) -> ir.Value:
+        """In bytes."""
+        b = self.e.b
+        return b.sub(b.ptrtoint(end, I64), b.ptrtoint(start, I64))

@@ -2,10 +2,11 @@
 sums of two others.
 
 Weights of Strassen's products (`ops/strassen.py`) are sums of two stored ones for three of the
-seven: B[p] is W[p] for p < 4, else W[0] + W[p - 3]. Only W is packed. The sums are taken as panels
-are needed, a block of k at a time, for all tiles of a group.
+seven: B[p] is W[p] for p < 4, else W[0] + W[p - 3]. Only W is packed. The first tile of a group
+takes the sums, which its multiply-adds hide, and leaves them in scratch memory for the others.
 """
 
+from dataclasses import dataclass
 from math import ceil
 
 import llvmlite.ir as ir
@@ -15,15 +16,25 @@ from ...loops.schedule import linear_load
 from .contract_plan import turns_columns
 from .contract_schedule import LINE, ContractSchedule
 from .contract_store import columns_left
+from .contract_tile import Ahead
 from .contract_turn import Turn
 from .emit import Emitter, minimum
 from .reduction import identity
-from .scalar import prefetch
 from .types import I8, i64, memory_type, register_type
 
 
+@dataclass(frozen=True)
+class Part:
+    """Steps of a panel, as pointers to rows of `width` elements: where all tiles find them, or all
+    but the first one, which has to write them there where the panel `is_sum`, from `terms`."""
+
+    place: ir.Value
+    is_sum: ir.Value | None = None
+    terms: tuple[ir.Value, ...] = ()
+
+
 class Panels:
-    """B's panels: `go` to one, then ask for its `steps`."""
+    """B's panels: `go` to one, then ask for a part of it."""
 
     def __init__(self, e: Emitter, plan: ContractSchedule, packed: ir.Value, scratch: ir.Value):
         self.e, self.plan, self.packed, self.scratch = e, plan, packed, scratch
@@ -31,7 +42,7 @@ class Panels:
         self.type = register_type(self.dtype)
         self.start: ir.Value | None = None  # of the panel, or of the second one of a sum
         self.first: ir.Value | None = None  # of the first one of a sum
-        self.summed: ir.Value | None = None  # whether the panel is a sum
+        self.is_sum: ir.Value | None = None  # whether the panel is a sum
 
     def go(self, index: ir.Value, column: ir.Value) -> None:
         """To a panel, which begins with a column. It is packed first, if it must be."""
@@ -42,8 +53,8 @@ class Panels:
         elif plan.stored:
             (axis,) = plan.outer
             p, last = self.e.where[axis], i64(plan.stored)
-            self.summed = self.e.b.icmp_signed(">=", p, last)
-            place = self.e.b.select(self.summed, self.e.b.sub(p, i64(plan.stored - 1)), p)
+            self.is_sum = self.e.b.icmp_signed(">=", p, last)
+            place = self.e.b.select(self.is_sum, self.e.b.sub(p, i64(plan.stored - 1)), p)
             self.first, self.start = self._packed(i64(0), index), self._packed(place, index)
         else:
             place = None
@@ -63,55 +74,38 @@ class Panels:
         offset = e.b.mul(index, e.size(plan.steps * plan.width))
         return e.b.gep(self.packed, [offset], source_etype=self.type)
 
-    def at(self, step: ir.Value, steps: int) -> ir.Value:
-        """Pointer to `steps` steps of k from `step` on: rows of `width` elements."""
+    def at(self, step: ir.Value) -> Part:
+        """The steps of k from `step` on."""
+        place = self._step(self.start, step)
         if not self.plan.stored:
-            return self._step(self.start, step)
-        return self._sum(step, steps)
+            return Part(place)
+        left = self.e.b.select(self.is_sum, self.scratch, place)
+        return Part(left, self.is_sum, (self._step(self.first, step), place))
 
     def _step(self, panel: ir.Value, step: ir.Value) -> ir.Value:
         offset = self.e.b.mul(step, i64(self.plan.width))
         return self.e.b.gep(panel, [offset], source_etype=self.type)
 
-    # -- sums ---------------------------------------------------------------------------------
-
-    def _sum(self, step: ir.Value, steps: int) -> ir.Value:
-        """The stored panel itself, or the sum of two in scratch memory."""
-        e, plan = self.e, self.plan
-        vector = ir.VectorType(self.type, plan.lanes)
-        x, y = self._step(self.first, step), self._step(self.start, step)
-        rounds = e.b.select(self.summed, i64(steps * plan.width), i64(0))
-        with e.loop(i64(0), rounds, plan.width, name="sum") as i:
-            for v in range(plan.tile.vectors):
-                at = e.b.add(i, i64(v * plan.lanes))
-                terms = [
-                    e.b.load(
-                        e.b.gep(p, [at], source_etype=self.type), typ=vector, align=self.dtype.bytes
-                    )
-                    for p in (x, y)
-                ]
-                place = e.b.gep(self.scratch, [at], source_etype=self.type)
-                e.b.store(e.b.fadd(*terms), place, align=self.dtype.bytes)
-        return e.b.select(self.summed, self.scratch, y)
-
     # -- fetching -----------------------------------------------------------------------------
 
-    def fetch(self, step: ir.Value, steps: int, slot: ir.Value) -> None:
-        """A tile's share of bringing the `steps` steps from `step` on, which may be those of the
-        panels that follow, into the second-level cache."""
-        plan = self.plan
-        lines = ceil(steps * plan.width * plan.dtype.bytes / LINE)
-        size = i64(ceil(lines / plan.group) * LINE)
-        self._fetch(self.start, step, size, slot)
+    def ahead(self, step: ir.Value, steps: int, slot: ir.Value, rounds: int) -> Ahead:
+        """A tile's share of fetching the `steps` steps from `step` on, which may be those of the
+        panels that follow, in so many rounds of its loops. Where a panel is a sum, the tiles of
+        the first half of a group fetch one of its terms, the others the other one."""
+        b, plan = self.e.b, self.plan
+        size = steps * plan.width * plan.dtype.bytes
+        pace = most = ceil(size / (plan.group * rounds))
+        start, moved = self.start, i64(pace)
         if plan.stored:
-            size = self.e.b.select(self.summed, size, i64(0))
-            self._fetch(self.first, step, size, slot)
-
-    def _fetch(self, panel: ir.Value, step: ir.Value, size: ir.Value, slot: ir.Value) -> None:
-        e = self.e
-        start = e.b.gep(self._step(panel, step), [e.b.mul(slot, size)], source_etype=I8)
-        with e.loop(i64(0), size, LINE, name="fetch") as i:
-            prefetch(e.b, e.b.gep(start, [i], source_etype=I8), 2)
+            half = ceil(plan.group / 2)
+            most = ceil(size / (half * rounds))
+            moved = b.select(self.is_sum, i64(most), moved)
+            other = b.and_(self.is_sum, b.icmp_signed(">=", slot, i64(half)))
+            start = b.select(other, self.first, start)
+            slot = b.sub(slot, b.select(other, i64(half), i64(0)))
+        share = b.mul(slot, b.mul(moved, i64(rounds)))
+        place = b.gep(self._step(start, step), [share], source_etype=I8)
+        return Ahead(place, moved, ceil(most / LINE))
 
     # -- packing ------------------------------------------------------------------------------
 

@@ -47,8 +47,7 @@ def schedule_contraction(
     registers = _registers(dtype, pairs, target)
     embedded = fast and target.vector_bytes == 64
     stored = _stored(c) if packed and not pairs else 0
-    # Panels that are summed pass through the first-level cache together with their sum.
-    near = 0 if embedded else target.l1 * (5 if stored else 10) // 16
+    near = 0 if embedded else target.l1 * 10 // 16
     streamed = 0.0
     if depth * 2 * lanes * dtype.bytes > target.l1 * 3 // 4 and not (near and _enough(c)):
         streamed = STREAMED * target.vector_bytes

@@ -7,8 +7,10 @@ hidden from LLVM's strength reduction, which would address the rows as base + in
 an operand cannot stay fused with its multiply-add, and the loop would need twice the slots.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from math import ceil
 
 import llvmlite.ir as ir
 
@@ -18,7 +20,7 @@ from ...types import DType
 from .contract_schedule import LINE
 from .emit import Emitter
 from .scalar import intrinsic, multiply_add, prefetch, splat
-from .types import I8, PTR, i64
+from .types import I8, I64, PTR, i64
 
 PAIRS = {  # by lanes: the products of pairs of i16, added
     4: "llvm.x86.sse2.pmadd.wd",
@@ -26,6 +28,25 @@ PAIRS = {  # by lanes: the products of pairs of i16, added
     16: "llvm.x86.avx512.pmaddw.d.512",
 }
 PREFETCH = 4096  # bytes that packed weights are fetched ahead
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """What a tile fetches into the caches meanwhile: `lines` lines from `place` on, which moves by
+    `pace` bytes with each round of its loops. Many fetches at once would hold up what it loads."""
+
+    place: ir.Value
+    pace: ir.Value
+    lines: int = 1
+
+
+@dataclass(frozen=True)
+class Sum:
+    """Rows of B that are taken as sums of what they are read from and of what lies `added` bytes
+    from there, and are written `kept` bytes from there."""
+
+    added: ir.Value
+    kept: ir.Value
 
 
 @dataclass
@@ -47,9 +68,16 @@ class TileLoop:
         self.width = self.lanes * self.tile.vectors
         self.vector_bytes = self.lanes * self.dtype.bytes
 
-    def run(self, loops: list[tuple], a: ir.Value, b: ir.Value) -> None:
+    def run(
+        self, loops: list[tuple], a: ir.Value, b: ir.Value, ahead: Ahead | None = None,
+        sum: Sum | None = None,
+    ) -> None:  # fmt: skip
         """All of k: `loops` are (extent, stride in A), outermost first; B's rows follow each
         other."""
+        self.ahead, self.sum = ahead, sum
+        self._loops(loops, a, b)
+
+    def _loops(self, loops: list[tuple], a: ir.Value, b: ir.Value) -> None:
         if not loops:
             self._steps([(a, b)])
             return
@@ -70,7 +98,7 @@ class TileLoop:
                 self._steps(at)
                 return
             for x, y in at:
-                self.run(inner, x, y)
+                self._loops(inner, x, y)
 
         if isinstance(extent, Sym):
             self._open(extent, stride, rows, unroll, a, b, body)
@@ -111,7 +139,7 @@ class TileLoop:
         count, pa, pb = e.b.phi(i64(0).type, "left"), e.b.phi(PTR, "a"), e.b.phi(PTR, "b")
         for phi, start in ((count, rounds), (pa, a), (pb, b)):
             phi.add_incoming(start, before)
-        with e.scope():
+        with self._fetching(before), e.scope():
             body(pa, pb)
         left = e.b.sub(count, i64(1))
         hide = ir.FunctionType(PTR, [PTR])
@@ -121,6 +149,18 @@ class TileLoop:
         pb.add_incoming(self._moved(pb, b_step), e.b.block)
         e.b.cbranch(e.b.icmp_signed(">", left, i64(0)), head, done)
         e.b.position_at_end(done)
+
+    @contextmanager
+    def _fetching(self, before: ir.Block) -> Iterator[None]:
+        """A loop's body, from whose rounds to the next the place to fetch moves on."""
+        if self.ahead is None:
+            yield
+            return
+        place = self.e.b.phi(PTR, "ahead")
+        place.add_incoming(self.ahead.place, before)
+        self.ahead = replace(self.ahead, place=place)
+        yield
+        place.add_incoming(self.ahead.place, self.e.b.block)
 
     def _moved(self, pointer: ir.Value, elements) -> ir.Value:
         if isinstance(elements, ir.Value):
@@ -136,8 +176,7 @@ class TileLoop:
         for a, b in pointers:
             columns = []
             for v in range(self.tile.vectors):
-                place = self._moved(b, v * self.lanes)
-                columns.append(e.b.load(place, typ=self.vector, align=self.dtype.bytes))
+                columns.append(self._column(self._moved(b, v * self.lanes)))
             for r, line in enumerate(values):
                 place = self._moved(a, self.places[r])
                 x = splat(e.b, e.b.load(place, typ=self.type, align=self.dtype.bytes), self.lanes)
@@ -148,6 +187,30 @@ class TileLoop:
         for line, new in zip(self.sums, values):
             for acc, value in zip(line, new):
                 e.b.store(value, acc)
+        if self.ahead is not None:
+            self._fetch_ahead()
+
+    def _column(self, place: ir.Value) -> ir.Value:
+        """A vector of a row of B."""
+        b, align = self.e.b, self.dtype.bytes
+        column = b.load(place, typ=self.vector, align=align)
+        if self.sum is not None:
+            other = b.load(self._away(place, self.sum.added), typ=self.vector, align=align)
+            column = b.fadd(other, column)
+            b.store(column, self._away(place, self.sum.kept), align=align)
+        return column
+
+    def _away(self, place: ir.Value, distance: ir.Value) -> ir.Value:
+        """A pointer into other memory than `place`, as LLVM has to know."""
+        b = self.e.b
+        return b.inttoptr(b.add(b.ptrtoint(place, I64), distance), PTR)
+
+    def _fetch_ahead(self) -> None:
+        b, ahead = self.e.b, self.ahead
+        for i in range(ahead.lines):
+            prefetch(b, b.gep(ahead.place, [i64(i * LINE)], source_etype=I8), 1)
+        place = b.gep(ahead.place, [ahead.pace], source_etype=I8)
+        self.ahead = replace(ahead, place=place)
 
     def _fetch(self, place: ir.Value) -> None:
         b = self.e.b
@@ -162,6 +225,14 @@ class TileLoop:
         halves = ir.VectorType(ir.IntType(16), 2 * self.lanes)
         product = intrinsic(b.module, PAIRS[self.lanes], self.vector, [halves, halves])
         return b.add(acc, b.call(product, [b.bitcast(x, halves), b.bitcast(y, halves)]))
+
+
+def rounds_of(loops: Sequence[tuple], tile: Tile) -> int:
+    """How often a tile's loops, of known extents, run their innermost body."""
+    if not loops:
+        return 1
+    (extent, _), *inner = loops
+    return extent * rounds_of(inner, tile) if inner else ceil(extent / _unroll(extent, tile))
 
 
 def _unroll(extent, tile: Tile) -> int:

@@ -4,8 +4,6 @@ Ragged ends, masks, gathers, strides, transposed stores, reductions of every kin
 count; contractions are in test_llvm_contractions.py.
 """
 
-import ctypes
-import mmap
 import operator
 
 import numpy as np
@@ -148,20 +146,6 @@ def test_gathers_at_computed_places(dtype):
     (r, _), (c, _) = agree([rows, columns], {a: x, w: where})
     np.testing.assert_array_equal(r, x[where])
     np.testing.assert_array_equal(c, x[where].T)
-
-
-@pytest.mark.parametrize("n", [1, 3, 16, 37])
-def test_guarded_stores_leave_the_rest(n):
-    x = numbers((5, n))
-    a = buffer_of("a", x)
-    positive = store((5, n), lambda i, j: a[i, j], where=lambda i, j: a[i, j] > 0.0)
-    by_index = store((5, n), lambda i, j: a[i, j], where=lambda i, j: (j < 3) & (i >= 2))
-    by_row = store((5, n), lambda i, j: a[i, j], where=lambda i, j: a[i, 0] > 0.0)
-    (p, _), (b, _), (r, _) = agree([positive, by_index, by_row], {a: x})
-    np.testing.assert_array_equal(p, np.where(x > 0, x, 0))
-    assert not b[:2].any()
-    assert not b[:, 3:].any()
-    np.testing.assert_array_equal(r, np.where(x[:, :1] > 0, x, 0))
 
 
 def test_scattered_stores():
@@ -379,24 +363,3 @@ def test_a_deep_expression_is_no_recursion():
         return total
 
     agree(store((24,), body), {b: x})
-
-
-def array_before_unreadable_memory(count: int) -> np.ndarray:
-    """f32 values that end where a page of the process ends."""
-    size = -(-count * 4 // mmap.PAGESIZE) * mmap.PAGESIZE
-    memory = mmap.mmap(-1, size + mmap.PAGESIZE)
-    whole = np.frombuffer(memory, np.float32)
-    behind = ctypes.c_void_p(whole.ctypes.data + size)
-    assert ctypes.CDLL(None).mprotect(behind, mmap.PAGESIZE, 0) == 0  # PROT_NONE
-    return whole[: size // 4][-count:]
-
-
-def test_what_is_not_stored_is_not_read():
-    x = array_before_unreadable_memory(7 * 40)
-    x[:] = numbers(x.shape)
-    x = x.reshape(7, 40)
-    b = buffer_of("x", x)
-    body, inside = (lambda i, j: b[i, j] + 1.0), (lambda i, j: s.compare("lt", i, s.const(7)))
-    kernel = store((7, 40), body, extents=(8, 40), where=inside)
-    (received,) = native(program_of(kernel, {b: x}))([x], 1, None)
-    np.testing.assert_array_equal(received, x + 1)

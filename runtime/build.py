@@ -279,8 +279,10 @@ class CpuTarget:
         from ..compiler.passes.pipelines import cpu_pipeline
 
         # Seven products have not been found faster than eight where vectors are wider.
-        narrow = self.machine.vector_bytes < 64
-        pipeline = cpu_pipeline(winograd=not exact, strassen=not exact and narrow)
+        width = self.machine.vector_bytes
+        pipeline = cpu_pipeline(
+            winograd=not exact, strassen=not exact and width < 64, vector_bytes=width
+        )
         return run_pipeline(graph, pipeline, report=report)
 
     def build(self, graph: Graph, program: "Program"):

@@ -14,6 +14,7 @@ from tessel.compiler.builder import Builder
 from tessel.compiler.loops import expr as s
 from tessel.compiler.loops.lower import lower
 from tessel.compiler.loops.schedule import (
+    Tile,
     choose_tile,
     contiguous_axis,
     find_contraction,
@@ -167,6 +168,10 @@ def test_large_outputs_fill_the_registers():
 
 def test_one_row_is_one_row():
     assert choose_tile(1, 1000, 16, 32).rows == 1
+
+
+def test_one_row_needs_no_registers_for_the_other_factor():
+    assert choose_tile(1, 1024, 8, 16) == Tile(1, 8)
 
 
 def test_streamed_weights_are_read_in_narrow_panels():

@@ -10,7 +10,7 @@ from tessel.compiler.loops.expr import Axis
 from tessel.compiler.ops.winograd import POINTS, matrices, weights
 from tessel.compiler.passes.base import run_pipeline
 from tessel.compiler.passes.pipelines import cpu_pipeline
-from tessel.compiler.passes.winograd import Winograd, choose_tile
+from tessel.compiler.passes.winograd import COSTS, Winograd, choose_tile
 
 from .graphs import assert_same_results
 
@@ -29,9 +29,9 @@ def conv_graph(size=14, channels=64, outputs=64, batch=1, taps=3, dtype="f32", b
     return b.graph
 
 
-def chosen(**options):
-    graph = conv_graph(**options)
-    return next(choose_tile(n) for n in graph.nodes if n.op.name == "conv")
+def chosen(vector_bytes=64, **options):
+    graph, costs = conv_graph(**options), COSTS[vector_bytes]
+    return next(choose_tile(n, costs) for n in graph.nodes if n.op.name == "conv")
 
 
 # -- mathematics -----------------------------------------------------------------------------------
@@ -70,6 +70,12 @@ def test_weights_of_a_single_tap_are_its_row_and_column(tile):
 )
 def test_the_tile_that_costs_least(options, tile):
     assert chosen(**options) == tile
+
+
+@pytest.mark.parametrize(("size", "channels", "tile"), [(14, 256, 4), (7, 512, 2)])
+def test_slower_products_are_worth_more_weights(size, channels, tile):
+    """Where vectors are narrow, tiles have few rows besides: a few blocks fill them."""
+    assert chosen(32, size=size, channels=channels, outputs=channels) == tile
 
 
 @pytest.mark.parametrize(

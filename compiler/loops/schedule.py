@@ -110,9 +110,11 @@ def step_cycles(rows: int, vectors: int, *, streamed: float = 0.0, embedded: boo
 
 
 def fits_registers(rows: int, vectors: int, registers: int) -> bool:
-    """Whether a tile's sums, a row of B and a value of A fit, and some are left for addresses."""
+    """Whether a tile's sums, a row of B and a value of A fit, and some are left over. With one row,
+    B is an operand of the multiply-adds."""
     sums = rows * vectors
-    return sums + vectors + 1 <= registers and sums <= max(1, registers - 4)
+    loaded = vectors if rows > 1 else 0
+    return sums + loaded + 1 <= registers and sums <= max(1, registers - 4)
 
 
 def choose_tile(

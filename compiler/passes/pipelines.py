@@ -85,12 +85,15 @@ def default_pipeline(
     )
 
 
-def cpu_pipeline(*, winograd: bool = True, strassen: bool = True) -> Pipeline:
-    """What the CPU backend wants done to an optimised graph before it is lowered. `winograd` and
-    `strassen` allow sums to be rearranged so that rounding errors grow."""
+def cpu_pipeline(
+    *, winograd: bool = True, strassen: bool = True, vector_bytes: int = 64
+) -> Pipeline:
+    """What the CPU backend wants done to an optimised graph before it is lowered for vectors of so
+    many bytes. `winograd` and `strassen` allow sums to be rearranged so that rounding errors
+    grow."""
     fewer = ()
     if winograd:
-        fewer += (Step(Winograd(), "a quarter of the products for 3 x 3 taps"),)
+        fewer += (Step(Winograd(vector_bytes), "a quarter of the products for 3 x 3 taps"),)
     if strassen:
         fewer += (Step(Strassen(), "seven of eight products for large weights"),)
     return Pipeline(

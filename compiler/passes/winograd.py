@@ -27,18 +27,33 @@ from ..types import F32
 from .base import Pass, Report
 
 GAIN = 0.85  # share of the direct convolution's time below which it pays
-ROWS = 28  # rows of a register tile: fewer blocks than that leave some of it empty
-PRODUCTS = 32.0  # per cycle
 WEIGHTS = 5.0  # bytes per cycle from memory, of weights that no cache holds
-MOVED = 0.4  # cycles per element of the transforms' blocks
 CACHED = 1 << 20  # bytes of weights that stay in a cache
 
 
 @dataclass(frozen=True)
+class Costs:
+    """What a core with vectors of a width takes.
+
+    rows        rows of a register tile: fewer blocks than that leave some of it empty
+    products    per cycle
+    moved       cycles per element of the transforms' blocks
+    """
+
+    rows: int
+    products: float
+    moved: float
+
+
+COSTS = {64: Costs(28, 32.0, 0.4), 32: Costs(4, 14.5, 0.6), 16: Costs(4, 7.0, 1.0)}
+
+
+@dataclass(frozen=True)
 class Winograd(Pass):
-    """conv(x, w) => winograd_output(winograd_input(x) @ u)"""
+    """conv(x, w) => winograd_output(winograd_input(x) @ u), for vectors of so many bytes"""
 
     name: ClassVar[str] = "winograd"
+    vector_bytes: int = 64
 
     def run(self, graph: Graph, report: Report) -> bool:
         changed = False
@@ -48,7 +63,7 @@ class Winograd(Pass):
         for node in old:
             for _, region in node.regions():
                 changed |= self.run(region, report)
-            tile = choose_tile(node)
+            tile = choose_tile(node, COSTS[self.vector_bytes])
             if tile is None:
                 b.graph.nodes.append(node)
                 continue
@@ -60,7 +75,7 @@ class Winograd(Pass):
         return changed or bool(replaced)
 
 
-def choose_tile(node: Node) -> int | None:
+def choose_tile(node: Node, costs: Costs = COSTS[64]) -> int | None:
     """Outputs per block and axis that make the convolution cheapest, None where it is best as it
     is, or is no convolution that this pass knows."""
     if not _is_candidate(node):
@@ -69,18 +84,19 @@ def choose_tile(node: Node) -> int | None:
     n, channels = typical(n), node.inputs[0].shape[-1]
 
     def cycles(products: float, rows: int, taps: int) -> float:
-        waste = ceil(rows / ceil(rows / ROWS)) * ceil(rows / ROWS) / rows
+        tiles = ceil(rows / costs.rows)
+        waste = ceil(rows / tiles) * tiles / rows
         nbytes = taps * channels * outputs * 4
         stream = nbytes / WEIGHTS if nbytes > CACHED else 0.0
-        return max(products * channels * outputs * waste / PRODUCTS, stream)
+        return max(products * channels * outputs * waste / costs.products, stream)
 
     direct = cycles(n * height * width * TAPS**2, n * height * width, TAPS**2)
     best, least = None, GAIN * direct
     for tile in POINTS:
         a = tile + TAPS - 1
         blocks = n * ceil(height / tile) * ceil(width / tile)
-        total = cycles(a * a * blocks, blocks, a * a) + MOVED * a * a * blocks * (
-            channels + outputs)  # fmt: skip
+        moved = costs.moved * a * a * blocks * (channels + outputs)
+        total = cycles(a * a * blocks, blocks, a * a) + moved
         if total < least:
             best, least = tile, total
     return best

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from tessel.compiler.backends.llvm import backend
 from tessel.compiler.backends.llvm.backend import assembly_text, compile_program, llvm_text
 from tessel.compiler.backends.llvm.program import MAIN, build_plan, main_module
 from tessel.compiler.backends.llvm.target import NAMED, host, parse_target, runs_here
@@ -375,3 +376,20 @@ def test_an_output_takes_over_the_memory_of_an_input():
 def lower_with_updates(graph, updates):
     graph.updates = updates
     return lower(graph)
+
+
+def test_a_long_entry_is_compiled_without_passes(monkeypatch):
+    x = np.arange(40.0, dtype=np.float32)
+    a = buffer_of("a", x)
+    program = program_of(store((40,), lambda i: a[i] + 1.0), {a: x})
+    expected = native(program)([x], 1, None)
+    used, compiled = [], backend.object_code
+
+    def spy(module, target, passes=True):
+        used.append(passes)
+        return compiled(module, target, passes)
+
+    monkeypatch.setattr(backend, "LONG", 1)
+    monkeypatch.setattr(backend, "object_code", spy)
+    np.testing.assert_array_equal(native(program)([x], 1, None), expected)
+    assert used == [False]

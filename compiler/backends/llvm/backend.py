@@ -19,6 +19,7 @@ from .target import machine
 from .winners import Winner
 
 MAX_JOBS = 8  # processes that compile at once
+LONG = 100_000  # characters of an entry from which LLVM's passes take longer than calls are worth
 SMALL = 30_000.0  # ns of estimated work below which one thread is faster than several
 
 
@@ -54,7 +55,7 @@ def compile_program(
     key = "m_" + hashlib.sha256(f"{generator_version()}{target!r}{entry}".encode()).hexdigest()[:24]
     found = cache.get(key)
     if found is None:
-        found = object_code(entry, target)
+        found = object_code(entry, target, passes=len(entry) < LONG)
         cache.put(key, found)
     objects[MAIN] = found
     usual = sum(typical(d) for d in program.slots)

@@ -250,11 +250,17 @@ def kernel_module(code: KernelCode, target: CpuTarget) -> ir.Module:
     return module
 
 
+def parse(module: ir.Module | str) -> llvm.ModuleRef:
+    """Parse and verify."""
+    parsed = llvm.parse_assembly(str(module))
+    parsed.verify()
+    return parsed
+
+
 def optimize(module: ir.Module | str, target: CpuTarget) -> llvm.ModuleRef:
     """Parse, verify and run LLVM's scalar passes; vectors and unrolling are already chosen."""
     tm = machine(target)
-    parsed = llvm.parse_assembly(str(module))
-    parsed.verify()
+    parsed = parse(module)
     options = llvm.create_pipeline_tuning_options(speed_level=2)
     options.loop_vectorization = False
     options.slp_vectorization = False
@@ -265,6 +271,7 @@ def optimize(module: ir.Module | str, target: CpuTarget) -> llvm.ModuleRef:
     return parsed
 
 
-def object_code(module: ir.Module | str, target: CpuTarget) -> bytes:
+def object_code(module: ir.Module | str, target: CpuTarget, passes: bool = True) -> bytes:
     """Machine code of a module, as an object file."""
-    return machine(target).emit_object(optimize(module, target))
+    parsed = optimize(module, target) if passes else parse(module)
+    return machine(target).emit_object(parsed)

@@ -18,7 +18,10 @@ def compiled(monkeypatch):
     parallel = pytest.importorskip("tessel.compiler.backends.llvm.parallel")
     for module in (backend, parallel):
         monkeypatch.setattr(
-            module, "object_code", lambda *a: (calls.append(1), original(*a))[1], raising=False
+            module,
+            "object_code",
+            lambda *a, **k: (calls.append(1), original(*a, **k))[1],
+            raising=False,
         )
     return calls
 

@@ -10,7 +10,8 @@ from tessel.compiler.loops.expr import Axis
 from tessel.compiler.ops.winograd import POINTS, matrices, weights
 from tessel.compiler.passes.base import run_pipeline
 from tessel.compiler.passes.pipelines import cpu_pipeline
-from tessel.compiler.passes.winograd import COSTS, Winograd, choose_tile
+from tessel.compiler.passes.products import COSTS
+from tessel.compiler.passes.winograd import Winograd, choose_tile
 
 from .graphs import assert_same_results
 

@@ -23,11 +23,12 @@ from ..ir import Graph, Node
 from ..ops.strassen import PRODUCTS, right_factors
 from ..types import F32
 from .base import Pass, Report
+from .products import COSTS
 
 GAIN = 0.97  # share of the plain product's time below which it pays
-MADE = 14.5  # products per cycle
+CORE = COSTS[32]  # fitted for vectors of 32 bytes
 SUMMED = 3.4  # rows whose products take as long as the sums of their weights
-MOVED, FAR = 0.6, 1.2  # cycles per element of the left factors and the products; from memory
+FAR = 1.2  # cycles per element of the left factors and the products that come from memory
 CACHED = 8 << 20  # bytes of them that a cache holds
 MOST = 64 << 20  # bytes of them that are worth an eighth of the products
 ALIKE = 64.0  # how many times larger than another a quarter of a weight may be, in the mean square
@@ -71,9 +72,9 @@ def pays(node: Node) -> bool:
     moved = PRODUCTS * rows * (depth + columns)
     if moved * F32.bytes > MOST:
         return False
-    each = MOVED if moved * F32.bytes <= CACHED else FAR
-    direct = images * m * k * n / MADE
-    seven = PRODUCTS * (rows + SUMMED) * depth * columns / MADE + each * moved
+    each = CORE.moved if moved * F32.bytes <= CACHED else FAR
+    direct = images * m * k * n / CORE.products
+    seven = PRODUCTS * (rows + SUMMED) * depth * columns / CORE.products + each * moved
     return seven <= GAIN * direct and _are_alike(node.inputs[1].constant)
 
 

@@ -25,27 +25,11 @@ from ..ops.winograd import POINTS, TAPS, weights
 from ..sizes import typical
 from ..types import F32
 from .base import Pass, Report
+from .products import COSTS, Costs
 
 GAIN = 0.85  # share of the direct convolution's time below which it pays
 WEIGHTS = 5.0  # bytes per cycle from memory, of weights that no cache holds
 CACHED = 1 << 20  # bytes of weights that stay in a cache
-
-
-@dataclass(frozen=True)
-class Costs:
-    """What a core with vectors of a width takes.
-
-    rows        rows of a register tile: fewer blocks than that leave some of it empty
-    products    per cycle
-    moved       cycles per element of the transforms' blocks
-    """
-
-    rows: int
-    products: float
-    moved: float
-
-
-COSTS = {64: Costs(28, 32.0, 0.4), 32: Costs(4, 14.5, 0.6), 16: Costs(4, 7.0, 1.0)}
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from .contract_panels import Panels, Part
 from .contract_rows import Rows
 from .contract_schedule import ContractSchedule
 from .contract_store import Epilogue
-from .contract_tile import Ahead, Sum, TileLoop, rounds_of
+from .contract_tile import Ahead, Sum, TileLoop
 from .emit import Emitter, maximum, minimum
 from .reduction import identity
 from .types import I64, i64, register_type
@@ -77,8 +77,8 @@ class ContractEmitter:
             def tile(slot: ir.Value) -> None:
                 ahead = None
                 if plan.passes_by:
-                    rounds = rounds_of(self.rows.loops(), plan.tile)
-                    ahead = self.panels.ahead(i64(plan.steps), plan.steps, slot, rounds)
+                    loops = self.rows.loops()
+                    ahead = self.panels.ahead(i64(plan.steps), plan.steps, slot, loops)
                 self._tile(panel, column, slot, ahead)
 
             self._tiles(first, stop, tile)
@@ -128,8 +128,7 @@ class ContractEmitter:
         def tile(slot: ir.Value) -> None:
             ahead = None
             if plan.b == "constant":
-                rounds = rounds_of(block.loops, plan.tile)
-                ahead = self.panels.ahead(following, block.steps, slot, rounds)
+                ahead = self.panels.ahead(following, block.steps, slot, block.loops)
             place = e.b.add(e.b.mul(number, e.size(plan.group)), slot)
             self._tile(panel, column, slot, ahead, block, self._partial(place))
 

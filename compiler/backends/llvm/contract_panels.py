@@ -3,7 +3,7 @@ sums of two others.
 
 Weights of Strassen's products (`ops/strassen.py`) are sums of two stored ones for three of the
 seven: B[p] is W[p] for p < 4, else W[0] + W[p - 3]. Only W is packed. The first tile of a group
-takes the sums, which its multiply-adds hide, and leaves them in scratch memory for the others.
+takes the sums, of which its multiply-adds hide a part, and leaves them in scratch for the others.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from ...loops.schedule import linear_load
 from .contract_plan import turns_columns
 from .contract_schedule import LINE, ContractSchedule
 from .contract_store import columns_left
-from .contract_tile import Ahead
+from .contract_tile import Ahead, rounds_of
 from .contract_turn import Turn
 from .emit import Emitter, minimum
 from .reduction import identity
@@ -88,16 +88,17 @@ class Panels:
 
     # -- fetching -----------------------------------------------------------------------------
 
-    def ahead(self, step: ir.Value, steps: int, slot: ir.Value, rounds: int) -> Ahead:
+    def ahead(self, step: ir.Value, steps: int, slot: ir.Value, loops: list) -> Ahead:
         """A tile's share of fetching the `steps` steps from `step` on, which may be those of the
-        panels that follow, in so many rounds of its loops. Where a panel is a sum, the tiles of
-        the first half of a group fetch one of its terms, the others the other one."""
+        panels that follow, as its own loops go round. Where a panel is a sum, the tiles of the
+        first half of a group fetch one of its terms, the others the other one."""
         b, plan = self.e.b, self.plan
+        rounds = rounds_of(loops, plan.tile)
         size = steps * plan.width * plan.dtype.bytes
         pace = most = ceil(size / (plan.group * rounds))
         start, moved = self.start, i64(pace)
         if plan.stored:
-            half = ceil(plan.group / 2)
+            half = plan.group // 2
             most = ceil(size / (half * rounds))
             moved = b.select(self.is_sum, i64(most), moved)
             other = b.and_(self.is_sum, b.icmp_signed(">=", slot, i64(half)))

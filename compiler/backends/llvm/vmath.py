@@ -57,14 +57,14 @@ _LOG = "x = 2^k (1+f), atanh series in f/(2+f) (fdlibm)"
 _SIN = "fused Cody-Waite reduction by pi/2 (SLEEF; f32 in double), fdlibm kernels"
 _LOG1P = "log(1+x) plus the rounding error of 1+x over 1+x (fdlibm)"
 
-FUNCTIONS: dict[str, Bound] = {
+# Formulas of many instructions, which fill a core's registers by themselves.
+FORMULAS: dict[str, Bound] = {
     "exp": Bound(1.0, 1.0, _EXP, f.exp),
     "exp2": Bound(1.1, 1.1, "exact reduction by rint, minimax polynomial", f.exp2),
     "expm1": Bound(2.0, 2.5, _EXP + ", 2^n p + (2^n - 1)", f.expm1),
     "log": Bound(1.0, 1.0, _LOG, f.log),
     "log1p": Bound(1.0, 1.0, _LOG1P, f.log1p),
     "log2": Bound(2.0, 2.0, _LOG + " times 1/ln2 in two parts", f.log2),
-    "sqrt": Bound(0.5, 0.5, "llvm.sqrt", _intrinsic("sqrt")),
     "rsqrt": Bound(1.5, 1.5, "division by llvm.sqrt", f.rsqrt),
     "sin": Bound(1.6, 1.0, _SIN, t.sin, domain=_TRIG),
     "cos": Bound(1.6, 1.0, _SIN, t.cos, domain=_TRIG),
@@ -87,6 +87,9 @@ FUNCTIONS: dict[str, Bound] = {
     "normal_area": Bound(5.5, 2.5, "f32: x P(x^2) / Q(x^2) up to 5.5; f64: erf", f.normal_area),
     "sigmoid": Bound(2.5, 2.5, "1 / (1 + e^-x)", f.sigmoid),
     "pow": Bound(0.6, 1.25, "f32: in double; f64: log2 in two doubles, times y, 2^", f.power, 2),
+}
+INTRINSICS: dict[str, Bound] = {
+    "sqrt": Bound(0.5, 0.5, "llvm.sqrt", _intrinsic("sqrt")),
     "floor": Bound(0.0, 0.0, "llvm.floor", _intrinsic("floor")),
     "ceil": Bound(0.0, 0.0, "llvm.ceil", _intrinsic("ceil")),
     "trunc": Bound(0.0, 0.0, "llvm.trunc", _intrinsic("trunc")),
@@ -95,9 +98,7 @@ FUNCTIONS: dict[str, Bound] = {
     "fma": Bound(0.5, 0.5, "llvm.fma", _intrinsic("fma"), 3),
     "copysign": Bound(0.0, 0.0, "llvm.copysign", _intrinsic("copysign"), 2),
 }
-
-# Those that are formulas of many instructions, which fill a core's registers by themselves.
-FORMULAS = frozenset(n for n, bound in FUNCTIONS.items() if not bound.method.startswith("llvm."))
+FUNCTIONS = FORMULAS | INTRINSICS
 
 
 def emit(b: ir.IRBuilder, name: str, x: ir.Value, *args: ir.Value) -> ir.Value:

@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..compiler.backends.base import ALIGNMENT, aligned_empty, has_bytes, place_slots
+from ..compiler.backends.base import has_bytes
 from ..compiler.backends.llvm.native_code import MAIN, Layout, NativeCode
 from ..compiler.backends.llvm.pool_layout import BARRIER_SYMBOL
 from ..compiler.dims import substitute
 from .externs import Externs, view
 from .linker import link
+from .memory import Memory, Workspace
 from .pool import get_pool
 
 
@@ -34,14 +35,19 @@ if sys.implementation.name == "cpython":
 
 
 class NativeModule:
-    """A program's machine code, loaded; callable from several threads at once."""
+    """A program's machine code, loaded; callable from several threads at once.
+
+    `memory` is where all that it reads and writes lies, but inputs.
+    """
+
+    memory = Memory()
 
     def __init__(self, code: NativeCode, output_types: Sequence, updates: dict[int, int]):
         self.code, self.output_types, self.updates = code, list(output_types), updates
         self.pool = get_pool()
         self._image = link(code.objects, {BARRIER_SYMBOL: self.pool.barrier_address})
         self._entry = self._image.address(MAIN)
-        self._weights = [np.ascontiguousarray(w) for w in code.weights]
+        self._weights = [self.memory.weight(w) for w in code.weights]
         self._shapes = [
             (t.shape, t.dtype.numpy) if has_bytes(t) else None for t in self.output_types
         ]
@@ -60,14 +66,16 @@ class NativeModule:
             threads = 1
         if outputs is None:
             shapes = self._shapes if at is None else at.shapes
-            outputs = [None if s is None else np.empty(*s) for s in shapes]
+            output = self.memory.output
+            outputs = [None if s is None else output(*s) for s in shapes]
         if self.updates:
             for i, j in self.updates.items():
                 outputs[i] = inputs[j]
         try:
             frame = self._frames[threads].pop()
         except (KeyError, IndexError):
-            frame = _Frame(self.code, self._weights, threads, self._externs)
+            workspace = self.memory.workspace()
+            frame = _Frame(self.code, self._weights, threads, self._externs, workspace)
         if frame.at is not at:
             frame.fit(at)
         if frame.turn is not None:
@@ -102,7 +110,7 @@ class NativeModule:
 class Bound:
     """A module with sizes for those that are open: what they make of shapes and memory.
 
-    `starts` are the slots' places in the arena, `arena` and `scratch` bytes; a `small` run is
+    `slots` and `scratch` are bytes, of the arena's slots and for each thread; a `small` run is
     faster on one thread.
     """
 
@@ -111,10 +119,8 @@ class Bound:
         self.values = [sizes[n] for n in code.symbols]
         types = [t.substitute(sizes) for t in module.output_types]
         self.shapes = [(t.shape, t.dtype.numpy) if has_bytes(t) else None for t in types]
-        starts, slots = place_slots(code.slots, sizes)
-        first = -(-code.arena // ALIGNMENT) * ALIGNMENT
-        self.small = slots < code.alone
-        self.starts, self.arena = [first + s for s in starts], first + slots
+        self.slots = [substitute(n, sizes) for n in code.slots]
+        self.small = sum(self.slots) < code.alone
         self.scratch = substitute(code.scratch, sizes)
 
     def __call__(self, inputs: Sequence[np.ndarray], threads: int, outputs=None) -> list:
@@ -127,38 +133,35 @@ class _Frame:
     parts of the arena that Python kernels read."""
 
     def __init__(
-        self, code: NativeCode, weights: Sequence[np.ndarray], threads: int, externs: Externs | None
-    ):
-        self.code, self.threads = code, threads
+        self, code: NativeCode, weights: Sequence[np.ndarray], threads: int,
+        externs: Externs | None, workspace: Workspace,
+    ):  # fmt: skip
+        self.code, self.threads, self.workspace = code, threads, workspace
         self.table = (ctypes.c_void_p * code.layout.size)()
         self.address = ctypes.addressof(self.table)
-        self.turn, self.at, self.memory = None, None, np.empty(0, np.uint8)
+        self.turn, self.at, self.blocks = None, None, []
         if not code.slots and not code.symbols:
-            self._allocate(code.arena, code.scratch)
+            self._place([], code.scratch)
         for i, w in enumerate(weights):
             self.table[code.layout.position("weight", i)] = w.ctypes.data
-        self.views = [] if externs is None else [view(self.memory, *p) for p in externs.arena]
+        self.views = [] if externs is None else [view(self.blocks[0], *p) for p in externs.arena]
 
-    def _allocate(self, arena: int, scratch: int) -> None:
-        """Have so many bytes of memory at least. What was in it is lost."""
-        code, arena = self.code, -(-arena // ALIGNMENT) * ALIGNMENT
-        need = arena + scratch * self.threads + ALIGNMENT
-        if need > self.memory.nbytes:
-            self.memory = aligned_empty(need)
-            start = self.memory.ctypes.data
-            if code.counters:
-                counters = code.arena - code.counters
-                self.memory[counters : code.arena] = 0
-                self.turn = ctypes.c_int64.from_address(start + counters)
-        start = self.memory.ctypes.data
-        self.table[Layout.ARENA], self.table[Layout.SCRATCH] = start, start + arena
+    def _place(self, slots: Sequence[int], scratch: int) -> None:
+        """Have memory for slots of so many bytes, and for scratch. What was in it is lost."""
+        code, table = self.code, self.table
+        self.blocks = self.workspace.place([code.arena, *slots, scratch * self.threads])
+        starts = [block.ctypes.data for block in self.blocks]
+        table[Layout.ARENA], table[Layout.SCRATCH] = starts[0], starts[-1]
+        for i, start in enumerate(starts[1:-1]):
+            table[code.layout.position("arena", i)] = start
+        if code.counters:
+            first = code.arena - code.counters
+            self.blocks[0][first : code.arena] = 0
+            self.turn = ctypes.c_int64.from_address(starts[0] + first)
 
     def fit(self, at: Bound) -> None:
         """Make ready for other sizes; memory grows, and stays for smaller ones."""
-        self._allocate(at.arena, at.scratch)
-        start, layout = self.memory.ctypes.data, self.code.layout
-        for i, place in enumerate(at.starts):
-            self.table[layout.position("arena", i)] = start + place
+        self._place(at.slots, at.scratch)
         for i, value in enumerate(at.values):
-            self.table[layout.position("size", i)] = value
+            self.table[self.code.layout.position("size", i)] = value
         self.at = at

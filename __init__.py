@@ -70,8 +70,41 @@ def compile(
                 (or a `runtime.tune.Tuning`, which can report its progress)
 
     `precision`, `quantize` and `prune` take None: the model's own weights and dtypes are kept.
+    An initializer that is an input too (since ONNX's IR version 4) is a weight, until a run feeds
+    it: that run has a specialisation of its own. `exe.inputs` lists it with its `default`.
     Raises TesselError: UsageError for options, ModelError, UnsupportedError, OutOfMemoryError, ….
     """
+    options = {
+        "target": target, "shapes": shapes, "opt_level": opt_level, "precision": precision,
+        "quantize": quantize, "prune": prune, "threads": threads, "strict": strict, "cache": cache,
+    }  # fmt: skip
+    exe = _compile(model, observer=observer, tune=tune, **options)
+    return _with_overrides(exe, model, options)
+
+
+def _with_overrides(exe: "Executable", model, options: dict) -> "Executable":
+    """`exe`, which takes values for those of its weights that a run may replace."""
+    from .compiler.ir import Graph
+
+    if not exe.signature.optional or isinstance(model, Graph):
+        return exe
+    from .frontends.onnx.overridable import Feeding, default_of
+    from .runtime.overrides import Overrides
+    from .runtime.signature import Port
+
+    ports = [
+        Port(name, type, functools.partial(default_of, model, name))
+        for name, type in exe.signature.optional.items()
+    ]
+    exe.overrides = Overrides(ports, lambda names: _compile(Feeding(model, names), **options))
+    return exe
+
+
+def _compile(
+    model, *, target, shapes, opt_level, precision, quantize, prune, threads, strict, cache,
+    observer=None, tune=None,
+) -> "Executable":  # fmt: skip
+    """`compile`, with every initializer as a weight."""
     from .compiler.errors import UnsupportedError
     from .compiler.passes.base import Report
     from .compiler.structure import KEY

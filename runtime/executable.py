@@ -27,6 +27,7 @@ from .signature import Port, Signature, receive
 
 if TYPE_CHECKING:
     from ..compiler.passes.base import Report
+    from .overrides import Overrides
 
 KEPT = 16  # specialisations
 _EACH = "each combination of sizes is compiled by itself: "
@@ -59,7 +60,8 @@ class Executable:
         self._kept = kept
         self._names = self.signature.names
         # No array is of the dtype that stands for strings: each has to be looked at.
-        self._dtypes = [np.dtype("V") if p.dtype == object else p.dtype for p in self.inputs]
+        ports = self.signature.inputs
+        self._dtypes = [np.dtype("V") if p.dtype == object else p.dtype for p in ports]
         self._output_names = [p.name for p in self.outputs]
         self._built: OrderedDict[tuple, Built] = OrderedDict()  # by the inputs' shapes, and values
         self._open: Built | None = None  # the code for all sizes
@@ -69,6 +71,7 @@ class Executable:
         self._bound: dict[str, np.ndarray] = {}
         self._free = self._names  # inputs that a run is given: those that are not bound
         self._bound_run = threading.Lock()
+        self.overrides: Overrides | None = None  # what runs where inputs with a default are fed
         self._updates = {self._names[i]: o for o, i in self.signature.updates.items()}
         self._make_static(self.signature.values if specialize is None else specialize.values)
 
@@ -80,7 +83,8 @@ class Executable:
 
     @property
     def inputs(self) -> tuple[Port, ...]:
-        return self.signature.inputs
+        """What a run has to give, then what it may give (`port.optional`, `port.default`)."""
+        return self.signature.inputs + (() if self.overrides is None else self.overrides.ports)
 
     @property
     def outputs(self) -> tuple[Port, ...]:
@@ -130,8 +134,15 @@ class Executable:
         built = self._known(arrays) if usual else None
         if built is not None:
             return arrays, built
+        if (other := self._overridden(feeds)) is not None:
+            return other._prepare(feeds)
         arrays, binding = self.signature.check(feeds)
         return arrays, self.specialization(binding, arrays)
+
+    def _overridden(self, feeds: Mapping) -> "Executable | None":
+        """What takes these inputs, where they replace defaults."""
+        fed = self.overrides.fed(feeds) if self.overrides is not None else ()
+        return self.overrides.executable(fed) if fed else None
 
     def ready(self, inputs: Mapping) -> None:
         """Compile for these inputs, as `run` would."""
@@ -172,6 +183,10 @@ class Executable:
                     "a bound input belongs to the executable", received=", ".join(taken),
                     fix="leave it out of run(…), or write to the array that bind(…) returned",
                 )  # fmt: skip
+            if self.overrides is not None and self.overrides.fed(feeds):
+                raise UsageError(
+                    "defaults cannot be replaced while inputs are bound", received=", ".join(feeds)
+                )
             if isinstance(feeds, Mapping):
                 feeds = {**feeds, **self._bound}
             arrays, built = self._prepare(feeds)
@@ -193,7 +208,7 @@ class Executable:
         """
         if name not in self._names:
             raise UsageError("no such input", expected=", ".join(self._names), received=name)
-        port = self.inputs[self._names.index(name)]
+        port = self.signature.inputs[self._names.index(name)]
         own = receive(port, array).copy()
         with self._bound_run:
             self._bound[name] = own

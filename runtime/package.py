@@ -124,6 +124,7 @@ def _describe(signature: Signature) -> dict:
         "outputs": [[p.name, str(p.type)] for p in signature.outputs],
         "updates": [[o, i] for o, i in signature.updates.items()],
         "values": {n: plain(a) for n, a in signature.values.items()},
+        "optional": {n: str(t) for n, t in signature.optional.items()},
     }
 
 
@@ -160,7 +161,9 @@ class Package:
                 n: np.array(v, ports[n].dtype).reshape(ports[n].shape)
                 for n, v in described.get("values", {}).items()
             }
-            self.signature = Signature(inputs, outputs, dict(described["updates"]), values)
+            optional = {n: parse_type(t) for n, t in described.get("optional", {}).items()}
+            updates = dict(described["updates"])
+            self.signature = Signature(inputs, outputs, updates, values, optional)
         except (KeyError, TypeError, ValueError, TesselError) as error:
             raise PackageError(
                 f"the package's manifest cannot be read: {error}", where=self.where

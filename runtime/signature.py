@@ -6,8 +6,8 @@
 A check reports everything that is wrong in one InputError.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -15,12 +15,13 @@ from ..compiler import dims
 from ..compiler.errors import InputError, TesselError, UsageError
 from ..compiler.ir import Graph
 from ..compiler.known_values import known_values, plain
+from ..compiler.optional_inputs import optional_inputs
 from ..compiler.types import AnyRank, DType, MapType, SequenceType, TensorType, Type, dtype_of
 
 
 @dataclass(frozen=True)
 class Port:
-    """One input or output.
+    """One input or output; an input that has a `default` is `optional`.
 
     `dtype` is numpy's, `shape` a tuple of ints and, for symbolic dims, their names; both are None
     for what is no tensor (sequences, maps), where `type` says what it is. A tensor of open rank has
@@ -29,6 +30,17 @@ class Port:
 
     name: str
     type: Type
+    get_default: Callable[[], np.ndarray] | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def optional(self) -> bool:
+        """Whether a run may leave it out."""
+        return self.get_default is not None
+
+    @property
+    def default(self) -> np.ndarray | None:
+        """What it is where a run leaves it out, read from the model; None if it must be given."""
+        return None if self.get_default is None else self.get_default()
 
     @property
     def dtype(self) -> np.dtype | None:
@@ -41,20 +53,22 @@ class Port:
         return tuple(d if isinstance(d, int) else str(d) for d in self.type.shape)
 
     def __str__(self):
-        return f"{self.name}: {self.type}"
+        return f"{self.name}: {self.type}" + (" (optional)" if self.optional else "")
 
 
 class Signature:
     """The inputs and outputs of a graph, in order; `updates` as in `Graph`.
 
-    `values` are of inputs that decided shapes: no other values of them are right.
+    `values` are of inputs that decided shapes: no other values of them are right. `optional` are
+    the types of those inputs of the model that are constants here (`compiler/optional_inputs.py`).
     """
 
     def __init__(
         self, inputs: Sequence[Port], outputs: Sequence[Port], updates: Mapping[int, int],
-        values: Mapping[str, np.ndarray] | None = None,
+        values: Mapping[str, np.ndarray] | None = None, optional: Mapping[str, Type] | None = None,
     ):  # fmt: skip
         self.values = {} if values is None else dict(values)
+        self.optional = {} if optional is None else dict(optional)
         self.inputs, self.outputs, self.updates = tuple(inputs), tuple(outputs), dict(updates)
         self.names = [p.name for p in self.inputs]
         self.symbols = list(
@@ -71,7 +85,9 @@ class Signature:
     def of(graph: Graph) -> "Signature":
         inputs = [Port(v.name, v.type) for v in graph.inputs]
         outputs = [Port(n, v.type) for n, v in zip(graph.output_names, graph.outputs)]
-        return Signature(inputs, outputs, graph.updates, known_values(graph))
+        return Signature(
+            inputs, outputs, graph.updates, known_values(graph), optional_inputs(graph)
+        )
 
     def shapes(self, binding: Mapping[str, int]) -> tuple:
         """The inputs' shapes under a binding. Raises UsageError if it leaves dims open."""
@@ -128,13 +144,22 @@ class Signature:
 
     def _misnamed(self, feeds: Mapping) -> list[TesselError]:
         missing = [n for n in self.names if n not in feeds]
-        unexpected = [n for n in feeds if n not in self.names]
-        findings: list[TesselError] = []
+        fixed = [n for n in feeds if n in self.optional and n not in self.names]
+        unexpected = [n for n in feeds if n not in self.names and n not in fixed]
+        findings: list[TesselError] = [fixed_default(n) for n in fixed]
         if missing:
             findings.append(InputError(f"missing: {', '.join(missing)}"))
         if unexpected:
             findings.append(InputError(f"unexpected: {', '.join(map(str, unexpected))}"))
         return findings
+
+
+def fixed_default(name: str) -> InputError:
+    """The error for an input that has a default, where only the default is left."""
+    return InputError(
+        "this input has its default here, and cannot be fed", where=f"input {name}",
+        fix="compile the ONNX model itself: packages, and graphs that were read, hold the default",
+    )  # fmt: skip
 
 
 def receive(port: Port, x) -> np.ndarray:

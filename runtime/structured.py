@@ -22,7 +22,7 @@ from ..compiler.text_parse import parse_type
 from ..compiler.types import AnyRank, MapType, OptionalType, SequenceType, TensorType, Type
 from .build import Built, Target, optimize
 from .executable import KEPT, Executable
-from .signature import Port, Signature, receive
+from .signature import Port, Signature, fixed_default, receive
 
 
 class Reader(Protocol):
@@ -62,7 +62,8 @@ class Structured(Executable):
             for groups in (structure.inputs, structure.outputs)
         ]
         made = Structured(
-            lambda: exe.graph, exe.target, None, Signature(*sides, {}), level=exe.level,
+            lambda: exe.graph, exe.target, None,
+            Signature(*sides, {}, optional=exe.signature.optional), level=exe.level,
             threads=exe.threads, strict=exe.strict,
         )  # fmt: skip
         made._only, made._structure = exe, structure
@@ -92,7 +93,12 @@ class Structured(Executable):
     def resolve(self, inputs: Mapping) -> tuple[Executable, dict[str, np.ndarray], Structure]:
         """The executable for the form of `inputs`, the tensors that it takes, and how they and its
         results belong together. Raises InputError for inputs that do not fit."""
-        forms, arrays = take(self.inputs, inputs)
+        if (other := self._overridden(inputs)) is not None:
+            return other.resolve(inputs)
+        fixed = [n for n in self.signature.optional if isinstance(inputs, Mapping) and n in inputs]
+        if fixed:
+            raise fixed_default(fixed[0])
+        forms, arrays = take(self.signature.inputs, inputs)
         if self._only is not None:
             self._check_form(forms)
             return self._only, arrays, self._structure
@@ -250,7 +256,7 @@ def with_structure(exe: Executable, metadata: Mapping[str, str]) -> Executable:
     structure = structure_of(metadata)
     if structure is None:
         return exe
-    sides = (structure.inputs, exe.inputs), (structure.outputs, exe.outputs)
+    sides = (structure.inputs, exe.signature.inputs), (structure.outputs, exe.outputs)
     if any([n for g in groups for n in leaves(g.tree)] != [p.name for p in ports]
            for groups, ports in sides):  # fmt: skip
         return exe

@@ -29,7 +29,7 @@ def attempt(path: str, mode: str) -> str:
         else:
             exe = tessel.compile(path, threads=1)
         sizes = [np.prod([d for d in p.shape or () if isinstance(d, int)], dtype=float)
-                 for p in exe.inputs]  # fmt: skip
+                 for p in exe.signature.inputs]  # fmt: skip
         feeds = make_feeds(exe.inputs, None, None, {}) if sum(sizes) < LIMIT else None
         if mode == "extreme":
             rng = damage.seed(Path(path).name)

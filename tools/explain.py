@@ -89,10 +89,11 @@ def representative(exe: Executable) -> Built:
         return exe.fixed(built.binding) if built.is_open else built
     if isinstance(exe, Structured) and exe.alone is not None:
         exe = exe.alone
-    if is_plain(exe.inputs):
-        _, binding = exe.signature.check(random_feeds(exe.inputs))
+    inputs = exe.signature.inputs
+    if is_plain(inputs):
+        _, binding = exe.signature.check(random_feeds(inputs))
         return exe.fixed(binding)
-    exe.ready(invent(exe.inputs, random_feeds))
+    exe.ready(invent(inputs, random_feeds))
     return representative(exe)
 
 

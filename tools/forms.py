@@ -22,6 +22,7 @@ def is_plain(ports: Iterable) -> bool:
 
 def gather(ports: Sequence[Port], given: Mapping[str, np.ndarray], where: str) -> dict:
     """The inputs from arrays by name. Raises InputError for those that are missing."""
+    ports = [p for p in ports if not p.optional or p.name in given]
     missing = [p.name for p in ports if _is_tensor(p.type) and p.name not in given]
     if missing:
         raise InputError(

@@ -95,6 +95,8 @@ def is_package(path: str | Path) -> bool:
 
 def open_graph(path: str | Path, shapes: Mapping | None = None) -> Graph:
     """The graph of a model file before any pass (of a package: as it was saved)."""
+    if not isinstance(path, (str, Path)):
+        return read(path, shapes)  # an ONNX file, and which of its defaults are fed
     path = Path(path)
     if not path.is_file():
         raise UsageError(f"there is no file {str(path)!r}", fix="check the path")
@@ -110,8 +112,9 @@ def open_graph(path: str | Path, shapes: Mapping | None = None) -> Graph:
 def open_for(path: str | Path, shapes: Mapping, given: Mapping[str, np.ndarray]) -> Graph:
     """The graph with open dims; for the inputs `given`, if it cannot be read otherwise.
 
-    Those that decide shapes are then part of it by value.
+    Those that decide shapes are then part of it by value; defaults that are given become inputs.
     """
+    path = _feeding(path, given)
     try:
         return open_graph(path, shapes)
     except UnsupportedError as error:
@@ -128,6 +131,17 @@ def open_for(path: str | Path, shapes: Mapping, given: Mapping[str, np.ndarray])
             return deferred(*take(signature.inputs, gather(signature.inputs, given, str(path))))
         arrays, binding = signature.check({n: given[n] for n in signature.names if n in given})
         return deferred(binding, dict(zip(signature.names, arrays)))
+
+
+def _feeding(path: str | Path, given: Mapping[str, np.ndarray]):
+    """The model, or one of its initializers as inputs, where `given` replaces them."""
+    if not given or Path(path).suffix in (".tsl", ".graph") or not Path(path).is_file():
+        return path
+    from ..frontends.onnx.overridable import Feeding, overridable
+    from ..frontends.onnx.proto import load as load_onnx
+
+    fed = frozenset(i.name for i in overridable(load_onnx(path).model) if i.name in given)
+    return Feeding(path, fed) if fed else path
 
 
 def _read_text(path: Path) -> Graph:
@@ -157,7 +171,8 @@ def open_executable(path: str | Path, shapes: Mapping | None = None, *, native=T
 
 
 def make_feeds(inputs, file: str | None, seed: int | None, shapes: Mapping, static=()) -> dict:
-    """Arrays by name for the ports `inputs`: from a `.npz`, or random ones.
+    """Arrays by name for the ports `inputs`: from a `.npz`, or random ones. What has a default is
+    given only if the file has it.
 
     Inputs named by `static` decide shapes: random values of them would make no sense.
     """
@@ -167,6 +182,7 @@ def make_feeds(inputs, file: str | None, seed: int | None, shapes: Mapping, stat
             fix="give a .npz: --inputs FILE",
         )  # fmt: skip
     if file is None:
+        inputs = [p for p in inputs if not p.optional]
         seed = 0 if seed is None else seed
         if is_plain(inputs):
             return random_feeds(inputs, seed, shapes)

@@ -12,9 +12,10 @@ import numpy as np
 
 from ...compiler.errors import InputError, TesselError, UnsupportedError
 from ...compiler.ir import Graph, Value
+from ...compiler.optional_inputs import remember_optional
 from ...compiler.types import AnyRank, TensorType
 from . import proto as pb
-from .inputs import FormNeeded, declared_type, read_inputs, true_inputs
+from .inputs import FormNeeded, declared_type, optional_types, read_inputs, true_inputs
 from .needs import needed
 from .reader import Reader, read
 from .scope import Scope
@@ -141,6 +142,7 @@ def declare(model, shapes=None) -> Graph:
         graph = builder.graph
     else:
         graph.inputs = [Value(n, t) for n, t in types.items()]
+    remember_optional(graph, optional_types(reader.model))
     for info in source.output:
         type = declared_type(info.type, info.name, f"output {info.name}")
         graph.output_names.append(info.name)

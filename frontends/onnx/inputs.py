@@ -15,6 +15,7 @@ import onnx
 from ...compiler import dims
 from ...compiler.errors import InputError, ModelError, UnsupportedError
 from ...compiler.known_values import remember_values
+from ...compiler.optional_inputs import optional_inputs
 from ...compiler.structure import Group, Tree, form_tree, leaves
 from ...compiler.types import (
     AnyRank,
@@ -26,6 +27,7 @@ from ...compiler.types import (
 )
 from . import proto as pb
 from .needs import known_input
+from .overridable import overridable
 from .scope import EMPTY, Scope, Sequence
 
 
@@ -40,14 +42,20 @@ def true_inputs(graph) -> list[onnx.ValueInfoProto]:
     return [i for i in graph.input if i.name not in given]
 
 
+def optional_types(model: onnx.ModelProto) -> dict[str, Type]:
+    """The types of the inputs that have a default."""
+    inputs = overridable(model)
+    return {i.name: declared_type(i.type, i.name, f"input {i.name}") for i in inputs}
+
+
 def read_inputs(
     graph, scope: Scope, where: str, shapes: Mapping[str, tuple], values: Mapping[str, object],
     forms: Mapping[str, object],
 ) -> list[Group]:  # fmt: skip
     """Put the inputs into `scope` and say what became of each.
 
-    `shapes` and `values` are by the names of the graph's tensors (`xs[0]`). Raises FormNeeded where
-    a form is missing.
+    `shapes` and `values` are by the names of the graph's tensors (`xs[0]`); shapes of inputs that
+    have a default are for who feeds them. Raises FormNeeded where a form is missing.
     """
     arrays = {n: np.asarray(v) for n, v in values.items()}
     shapes = {n: a.shape for n, a in arrays.items()} | dict(shapes)
@@ -61,7 +69,8 @@ def read_inputs(
         tree = form_tree(info.name, form)
         groups.append(Group(info.name, str(declared), tree))
         types |= dict(zip(leaves(tree), _flat_types(declared, form, info.name)))
-    unknown = [n for n in shapes if n not in types]
+    optional = optional_inputs(scope.builder.graph)
+    unknown = [n for n in shapes if n not in types and n not in optional]
     if unknown:
         raise InputError(
             f"no input named {', '.join(map(repr, unknown))}",

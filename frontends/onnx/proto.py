@@ -68,8 +68,17 @@ class Loaded:
     weights: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
+class Source:
+    """A model that is got in a way of its own."""
+
+    def load(self) -> Loaded:
+        raise NotImplementedError
+
+
 def load(source) -> Loaded:
-    """A model from a path, a file's bytes, or a ModelProto. Raises ModelError."""
+    """A model from a path, a file's bytes, a ModelProto, or a `Source`. Raises ModelError."""
+    if isinstance(source, Source):
+        return source.load()
     if isinstance(source, ModelProto):
         return Loaded(source, source.graph.name or "model")
     if isinstance(source, (bytes, bytearray, memoryview)):

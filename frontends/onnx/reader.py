@@ -14,11 +14,12 @@ import onnx
 from ...compiler.builder import Tensor
 from ...compiler.errors import ModelError, TesselError, UnsupportedError
 from ...compiler.ir import Graph
+from ...compiler.optional_inputs import remember_optional
 from ...compiler.structure import Group, Structure, Tree, remember_structure
 from . import proto as pb
 from .call import Call
 from .findings import Findings
-from .inputs import declared_type, read_inputs
+from .inputs import declared_type, optional_types, read_inputs
 from .order import in_order
 from .schema import check_node, find_schema
 from .scope import EMPTY, FAILED, UNDEFINED, Scope, Sequence
@@ -73,6 +74,7 @@ class Reader:
         builder.graph.metadata = {p.key: p.value for p in self.model.metadata_props}
         self.scope = scope = Scope(builder, self._opsets())
         self.graph = builder.graph
+        remember_optional(builder.graph, optional_types(self.model))
         inputs = read_inputs(graph, scope, self.where, shapes, values, forms)
         self.body(graph, scope)
         values = self.outputs(graph, scope)

@@ -1,13 +1,15 @@
 """Symbolic dims: a dim is an `int` or a polynomial over named symbols, e.g. `2*N+1`.
 
 `Sym` is immutable and canonical, so `==` decides equality of what it can see. What is not a
-polynomial (`//`, `%`, `max`, `min`) becomes an opaque atom that prints and parses back:
-`(N+3)//2`. Arithmetic mixes with ints and returns an int as soon as no symbol is left, so shape
-rules are written once for both. Symbols stand for positive ints; those of sizes that are known
-only while the model runs (`nonzero` finds so many) begin with `_` and may be 0.
+polynomial (`//`, `%`, `max`, `min`, `broadcast`) becomes an opaque atom that prints and parses
+back: `(N+3)//2`, `broadcast(N,M)`. Arithmetic mixes with ints and returns an int as soon as no
+symbol is left, so shape rules are written once for both. Symbols stand for positive ints; those of
+sizes that are known only while the model runs (`nonzero` finds so many) begin with `_` and may be
+0.
 """
 
 import ast
+import functools
 import math
 import operator
 import re
@@ -15,12 +17,22 @@ from collections.abc import Mapping
 
 from .errors import TypeMismatch
 
+
+def _broadcast(a: int, b: int) -> int:
+    """The size of two axes that broadcast: that of the other one where one is 1."""
+    if a == 1 or b in (1, a):
+        return b if a == 1 else a
+    raise TypeMismatch("sizes do not broadcast", expected="equal, or 1", received=f"{a} and {b}")
+
+
 _FUNCTIONS = {
     "floordiv": lambda a, b: a // b,
     "mod": lambda a, b: a % b,
     "max": max,
     "min": min,
+    "broadcast": _broadcast,
 }
+_CALLS = ("max", "min", "broadcast")  # printed as calls
 
 
 class Sym:
@@ -203,7 +215,7 @@ def _print_atom(atom) -> str:
     if isinstance(atom, str):
         return atom
     function, a, b = atom
-    if function in ("max", "min"):
+    if function in _CALLS:
         return f"{function}({a},{b})"
     sign = "//" if function == "floordiv" else "%"
     return f"(({a}){sign}({b}))"
@@ -236,6 +248,48 @@ def dim_min(a, b):
     return a if a == b else _opaque("min", a, b)
 
 
+def dim_broadcast(a, b):
+    """The dim of two axes that broadcast: numbers where they decide it, a symbol against 1, else an
+    opaque `broadcast(a,b)`, whose parts are in order, each once. Raises TypeMismatch for two
+    numbers that differ, neither being 1."""
+    if a == 1 or a == b:
+        return b
+    if b == 1:
+        return a
+    if not isinstance(a, Sym) and not isinstance(b, Sym):
+        return _broadcast(a, b)
+    parts = dict.fromkeys(sorted((*broadcast_parts(a), *broadcast_parts(b)), key=str))
+    numbers = {d for d in parts if not isinstance(d, Sym)}
+    if numbers:
+        return functools.reduce(_broadcast, numbers)
+    *rest, last = parts
+    return functools.reduce(lambda done, d: _opaque("broadcast", d, done), reversed(rest), last)
+
+
+def broadcast_parts(d) -> tuple:
+    """The dims that `broadcast(…)` is of; `d` alone where it is none."""
+    if isinstance(d, Sym) and len(d.terms) == 1:
+        ((monomial, c),) = d.terms.items()
+        if c == 1 and len(monomial) == 1 and monomial[0][0] == "broadcast":
+            return (monomial[0][1], *broadcast_parts(monomial[0][2]))
+    return (d,)
+
+
+def broadcasts(d) -> set[tuple]:
+    """The parts of each `broadcast(…)` inside of a dim."""
+    found: set[tuple] = set()
+    if not isinstance(d, Sym):
+        return found
+    for monomial in d.terms:
+        for atom in monomial:
+            if isinstance(atom, str):
+                continue
+            inner = broadcast_parts(Sym({(atom,): 1})) if atom[0] == "broadcast" else atom[1:]
+            found |= {inner} if atom[0] == "broadcast" else set()
+            found = found.union(*map(broadcasts, inner))
+    return found
+
+
 def ceil_div(a, b):
     return -((-a) // b) if not isinstance(a, Sym) else (a + (b - 1)) // b
 
@@ -258,12 +312,15 @@ def substitute(d, binding: Mapping[str, object]):
                 function, a, b = atom
                 a, b = substitute(a, binding), substitute(b, binding)
                 if isinstance(a, Sym) or isinstance(b, Sym):
-                    f = {"max": dim_max, "min": dim_min}.get(function, _FUNCTIONS[function])
+                    f = _ON_DIMS.get(function, _FUNCTIONS[function])
                     term = term * f(a, b)
                 else:
                     term = term * _FUNCTIONS[function](a, b)
         total = total + term
     return total
+
+
+_ON_DIMS = {"max": dim_max, "min": dim_min, "broadcast": dim_broadcast}
 
 
 def symbol_name(text: str) -> str:
@@ -294,10 +351,8 @@ def parse_dim(text: str):
                 return 0 - walk(a)
             case ast.BinOp(left=a, op=op, right=b) if type(op) in _OPERATORS:
                 return _OPERATORS[type(op)](walk(a), walk(b))
-            case ast.Call(func=ast.Name(id="max"), args=[a, b]):
-                return dim_max(walk(a), walk(b))
-            case ast.Call(func=ast.Name(id="min"), args=[a, b]):
-                return dim_min(walk(a), walk(b))
+            case ast.Call(func=ast.Name(id=name), args=[a, b]) if name in _ON_DIMS:
+                return _ON_DIMS[name](walk(a), walk(b))
         raise ValueError
 
     try:

@@ -11,13 +11,15 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 
 from . import dims
 from .dims import Sym
+from .errors import TypeMismatch
 
 USUAL = 128  # the size that a dim is taken to have if nothing is known of it
 
-_assumed: ContextVar[dict | None] = ContextVar("assumed", default=None)
+_assumed: ContextVar["Assumed | None"] = ContextVar("assumed", default=None)
 _expected: ContextVar[Mapping[str, int] | None] = ContextVar("expected", default=None)
 
 
@@ -70,11 +72,13 @@ def _atom_lower_bound(atom) -> int:
     low_a, low_b = lower_bound(a), lower_bound(b)
     if function == "max":
         return max((x for x in (low_a, low_b) if x is not None), default=0)
+    if function == "broadcast" and low_a and low_b and min(low_a, low_b) > 0:
+        return max(low_a, low_b)
     if function == "min" and low_a is not None and low_b is not None:
         return min(low_a, low_b)
     if function == "floordiv" and low_a is not None and isinstance(b, int) and b > 0:
         return low_a // b
-    return 0 if function == "mod" else -(1 << 62)
+    return 0 if function in ("mod", "broadcast") else -(1 << 62)
 
 
 def at_least(a, b) -> bool:
@@ -136,10 +140,18 @@ def smaller(a, b, surely=at_least):
 # -- assumptions ---------------------------------------------------------------------------
 
 
+@dataclass
+class Assumed:
+    """What sizes must meet: a > b for each (a, b) of `above`, a == b for each of `equal`."""
+
+    above: dict[tuple, None] = field(default_factory=dict)
+    equal: dict[tuple, None] = field(default_factory=dict)
+
+
 @contextlib.contextmanager
-def assuming() -> Iterator[dict]:
-    """Within it, what `assume_above` cannot decide is noted: {(a, b): None}, a > b is needed."""
-    token = _assumed.set({})
+def assuming() -> Iterator[Assumed]:
+    """Within it, what `assume_above` and `assume_equal` cannot decide is noted."""
+    token = _assumed.set(Assumed())
     try:
         yield _assumed.get()
     finally:
@@ -154,14 +166,52 @@ def assume_above(a, b) -> None:
     noted = _assumed.get()
     if noted is None or at_least(b, a):
         raise OpenSize(f"{a} > {b} is needed")
-    noted[a, b] = None
+    noted.above[a, b] = None
 
 
-def fits(assumed: Iterable, sizes: Mapping[str, int]) -> bool:
-    """Whether a > b for all (a, b) that were assumed; and nothing is empty."""
-    return all(n > 0 for n in sizes.values()) and all(
-        dims.substitute(a, sizes) > dims.substitute(b, sizes) for a, b in assumed
-    )
+def assume_equal(a, b) -> bool:
+    """Whether two dims may be equal: False only where they surely differ.
+
+    Where sizes decide, what is made now is right only if they are equal. That is noted within
+    `assuming`; elsewhere it is left to `specialize`, which asks again when the sizes are known.
+    """
+    if a == b:
+        return True
+    if surely_differ(a, b):
+        return False
+    noted = _assumed.get()
+    if noted is not None:
+        noted.equal[a, b] = None
+    return True
+
+
+def assume_equal_shapes(a: Iterable, b: Iterable) -> bool:
+    """`assume_equal` of shapes, axis by axis; those of two ranks differ."""
+    a, b = tuple(a), tuple(b)
+    return len(a) == len(b) and all(assume_equal(d, e) for d, e in zip(a, b))
+
+
+def surely_differ(a, b) -> bool:
+    """Whether a == b is impossible, also for sizes of 0."""
+    difference = a - b
+    if not isinstance(difference, Sym):
+        return difference != 0
+    least = dims.substitute(difference, {n: Sym.named(n) - 1 for n in difference.symbols()})
+    return above(least, 0) or above(0, least)
+
+
+def fits(above: Iterable, sizes: Mapping[str, int], equal: Iterable = ()) -> bool:
+    """Whether a > b for all (a, b) of `above`, and a == b for those of `equal`; and nothing is
+    empty."""
+    size = dims.substitute
+    try:
+        return (
+            all(n > 0 for n in sizes.values())
+            and all(size(a, sizes) == size(b, sizes) for a, b in equal)
+            and all(size(a, sizes) > size(b, sizes) for a, b in above)
+        )
+    except TypeMismatch:  # axes that do not broadcast
+        return False
 
 
 # -- sizes to expect -----------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """What values are: `DType`, `TensorType` (`f32[N,3,224,224]`), sequences and maps of them."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -8,6 +9,7 @@ import numpy as np
 
 from . import dims
 from .errors import TypeMismatch
+from .sizes import assume_equal
 
 
 @dataclass(frozen=True)
@@ -231,32 +233,27 @@ def tensor_type_of(array: np.ndarray) -> TensorType:
 
 
 def broadcast(*shapes: Sequence) -> tuple:
-    """The numpy broadcast of shapes; a symbol against 1 gives the symbol.
+    """The numpy broadcast of shapes; a symbol against 1 gives the symbol, against another number
+    the number, and two symbols `broadcast(N,M)`, which is N where M is 1.
 
-    Two different symbols are taken to be equal to the first (checked when they are bound).
-    Raises TypeMismatch if two known dims differ and neither is 1.
+    Code for all sizes takes different symbols to be equal (`sizes.assume_equal`). Raises
+    TypeMismatch if two known dims differ and neither is 1.
     """
     rank = max((len(s) for s in shapes), default=0)
-    result = []
-    for position in range(rank):
-        out = 1
-        for shape in shapes:
-            i = position - (rank - len(shape))
-            d = 1 if i < 0 else shape[i]
-            if isinstance(d, int) and d == 1:
-                continue
-            if isinstance(out, int) and out == 1:
-                out = d
-            elif isinstance(out, dims.Sym) and not isinstance(d, dims.Sym):
-                out = d
-            elif out != d and not isinstance(d, dims.Sym):
-                raise TypeMismatch(
-                    "shapes do not broadcast",
-                    expected="equal dims, or 1",
-                    received=" and ".join(f"[{','.join(map(str, s))}]" for s in shapes),
-                )
-        result.append(out)
-    return tuple(result)
+    padded = [(1,) * (rank - len(s)) + tuple(s) for s in shapes]
+    try:
+        result = tuple(functools.reduce(dims.dim_broadcast, axis, 1) for axis in zip(*padded))
+    except TypeMismatch:
+        raise TypeMismatch(
+            "shapes do not broadcast",
+            expected="equal dims, or 1",
+            received=" and ".join(f"[{','.join(map(str, s))}]" for s in shapes),
+        ) from None
+    for axis in zip(*padded):
+        open_ = [d for d in axis if isinstance(d, dims.Sym) or d != 1]
+        for d in open_[1:]:
+            assume_equal(open_[0], d)
+    return result
 
 
 def normalize_axis(axis: int, rank: int) -> int:

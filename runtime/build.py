@@ -10,13 +10,16 @@ A module takes contiguous arrays in the graph's order and returns fresh ones; fo
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from ..compiler import dims
 from ..compiler.errors import InputError, UnsupportedError, UsageError
 from ..compiler.ir import Graph
 
@@ -150,42 +153,57 @@ def build_open(
         from .staged import build_staged
 
         return build_staged(graph, {}, level, target, strict, is_open=True)
-    with expected(sizes_to_expect(graph)):
-        prepared = target.prepare(graph, exact=strict or level < 2, report=report)
+    from ..compiler.passes.equations import equal_sizes, equations
+
+    found = equations(graph)
+    same, solution = equal_sizes(graph, found)
+    if solution:
+        same = optimize(same, level, target, report)
+    with expected(sizes_to_expect(same)):
+        prepared = target.prepare(same, exact=strict or level < 2, report=report)
         program = lower(prepared, open_sizes=True)
         if strict:
             refuse_externs(program)
-        module, code = target.build(graph, program)
-    code.agrees = sizes_agree(graph, program.conditions)
-    return Built({}, module, code, graph, program, is_open=True)
+        module, code = target.build(same, program)
+    code.equations = tuple(found | dict.fromkeys(code.equations))
+    code.agrees = sizes_agree(graph, code, solution)
+    return Built({}, module, code, same, program, is_open=True)
 
 
-PROBES = (
-    (2, 3, 5, 7, 11, 13),
-    (101, 103, 107, 109, 113, 127),
-    (2003, 2011, 2017, 2027, 2029, 2039),
-)
+PROBES = (2, 101, 2003)  # where the primes begin that stand for sizes
 
 
-def sizes_agree(graph: Graph, conditions: Sequence) -> bool:
-    """Whether the graph makes sense for all sizes that meet the conditions.
+def sizes_agree(graph: Graph, code, solution: Mapping) -> bool:
+    """Whether the graph makes sense for all sizes that meet the code's conditions and equations.
 
-    Shape rules take a symbol to be what it must be (`f32[N,F] @ f32[4,3]`: F is 4). Equations
-    between polynomials that hold for primes hold for all sizes; if one does not, each combination
-    of sizes has to be looked at.
+    Relations between polynomials that hold for primes hold for all sizes. Where a rule refuses
+    them, or none of the primes (and their multiples of what is divided by) meet the conditions,
+    each combination of sizes has to be looked at.
     """
+    from ..compiler.passes.equations import divisors
     from ..compiler.passes.specialize import specialize
     from ..compiler.sizes import fits
 
     names = sorted(graph.symbols())
-    for primes in PROBES:
-        binding = {n: primes[i % len(primes)] for i, n in enumerate(names)}
-        if fits(conditions, binding):
-            try:
-                specialize(graph, binding)
-            except InputError:
-                return False
-    return len(names) <= len(PROBES[0])
+    free = [n for n in names if n not in solution]
+    common = math.lcm(*divisors(graph))
+    tried = 0
+    for first, factor in itertools.product(PROBES, sorted({1, common})):
+        binding = {n: p * factor for n, p in zip(free, primes(first))}
+        binding |= {n: dims.substitute(d, binding) for n, d in solution.items() if n in names}
+        if not fits(code.conditions, binding, code.equations):
+            continue
+        tried += 1
+        try:
+            specialize(graph, binding)
+        except InputError:
+            return False
+    return tried > 0 or not names
+
+
+def primes(first: int) -> Iterator[int]:
+    """Prime numbers from `first` on."""
+    return (n for n in itertools.count(first) if all(n % d for d in range(2, math.isqrt(n) + 1)))
 
 
 def sizes_to_expect(graph: Graph) -> dict[str, int]:

@@ -279,9 +279,13 @@ class Executable:
 
     def _bound_to(self, binding: Mapping[str, int]) -> Built | None:
         """The code for all sizes with these ones, if it is there and right for them. Raises
-        InputError for sizes that contradict the model."""
+        InputError for sizes that contradict the model.
+
+        The code's conditions and equations decide; the graph is only walked where it is not known
+        that they say all (`agrees`).
+        """
         made = self._open
-        if made is None or not fits(made.code.conditions, binding):
+        if made is None or not fits(made.code.conditions, binding, made.code.equations):
             return None
         if not made.code.agrees:
             from ..compiler.passes.specialize import specialize

@@ -39,6 +39,7 @@ def dump_code(code, packed: Packed, objects: dict[str, bytes]) -> dict[str, Any]
         "symbols": list(code.symbols),
         "slots": [str(d) for d in code.slots],
         "conditions": [[str(a), str(b)] for a, b in code.conditions],
+        "equations": [[str(a), str(b)] for a, b in code.equations],
     }
 
 
@@ -54,6 +55,7 @@ def load_code(
     ]
     symbols, slots = tuple(entry["symbols"]), tuple(parse_dim(d) for d in entry["slots"])
     conditions = tuple((parse_dim(a), parse_dim(b)) for a, b in entry["conditions"])
+    equations = tuple((parse_dim(a), parse_dim(b)) for a, b in entry.get("equations", ()))
     layout = Layout(*entry["layout"], len(slots), len(symbols))
     if layout.weights != len(arrays):
         raise PackageError("the package's weights do not fit its code", where=where)
@@ -64,8 +66,8 @@ def load_code(
         machine, {name: objects[key] for key, name in entry["objects"].items()}, arrays, layout,
         entry["arena"], parse_dim(entry["scratch"]), entry["parallel"],
         [_load_extern(e) for e in entry["externs"]], entry.get("tail", 0), counters,
-        symbols=symbols, slots=slots, conditions=conditions, alone=entry["alone"],
-        agrees=bool(entry["agrees"]),
+        symbols=symbols, slots=slots, conditions=conditions, equations=equations,
+        alone=entry["alone"], agrees=bool(entry["agrees"]),
     )  # fmt: skip
 
 

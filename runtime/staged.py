@@ -62,6 +62,7 @@ class StagedCode:
     """Stands for the code of stages, whose executables see to sizes: nothing is assumed here."""
 
     conditions: tuple = ()
+    equations: tuple = ()
     agrees: bool = True
 
 

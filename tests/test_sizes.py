@@ -101,8 +101,8 @@ def test_assumptions_are_noted():
         assume_above(N, S)
         with pytest.raises(OpenSize):
             assume_above(N, N + 1)
-    assert list(noted) == [(N, S)]
-    assert fits(noted, {"N": 3, "S": 2}) and not fits(noted, {"N": 2, "S": 2})
+    assert list(noted.above) == [(N, S)] and not noted.equal
+    assert fits(noted.above, {"N": 3, "S": 2}) and not fits(noted.above, {"N": 2, "S": 2})
     assert not fits([], {"N": 0, "S": 2})
     with pytest.raises(OpenSize):
         assume_above(N, S)

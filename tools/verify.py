@@ -201,7 +201,7 @@ class Verification:
             built = build_open(graph, level, target, strict=False)
         except (TypeError, TesselError):
             return
-        if not fits(built.code.conditions, self.binding):
+        if not fits(built.code.conditions, self.binding, built.code.equations):
             return
         module = built.module.bound(self.binding)
         for n in dict.fromkeys((1, threads)):

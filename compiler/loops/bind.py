@@ -136,4 +136,5 @@ def bind(program: Program, sizes: Mapping[str, int]) -> Program:
         arena=program.arena if not program.slots else arena,
         slots=(),
         conditions=(),
+        equations=(),
     )

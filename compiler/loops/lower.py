@@ -43,9 +43,9 @@ def lower(graph: Graph, *, open_sizes: bool = False) -> Program:
                 "a shape is not known", where=f"%{v.name}", received=v.type,
                 fix="give the sizes of the symbolic dims (--shapes)",
             )  # fmt: skip
-    with assuming() as conditions:
+    with assuming() as noted:
         program = _lower(graph)
-    program.conditions = tuple(conditions)
+    program.conditions, program.equations = tuple(noted.above), tuple(noted.equal)
     return program
 
 

@@ -194,6 +194,7 @@ class Program:
     fusions: list = field(default_factory=list)  # what fuse.py decided, one per region
     slots: tuple = ()  # where sizes are open: the bytes of the arena's slots, dims
     conditions: tuple = ()  # (a, b): it is right where a > b, dims
+    equations: tuple = ()  # (a, b): and where a == b
 
     def kernels(self) -> Iterator[Call]:
         """Every call, also those inside loops and branches."""

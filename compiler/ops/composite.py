@@ -6,6 +6,7 @@ Half types are widened to f32 first and rounded once at the end.
 import numpy as np
 
 from ..errors import TypeMismatch
+from ..sizes import assume_equal_shapes
 from ..types import BOOL, FLOATS, broadcast, normalize_axis
 from .common import (
     FLOAT_SAMPLES,
@@ -141,7 +142,7 @@ def _attention_shape(q, k, v, mask=None, *, scale, is_causal):
             "attention takes q, k, v of one rank, [B,H,S,D], [B,H,T,D], [B,H,T,E]",
             received=f"{q}, {k}, {v}",
         )
-    if k.shape[-1] != q.shape[-1] or v.shape[-2] != k.shape[-2]:
+    if not assume_equal_shapes((k.shape[-1], k.shape[-2]), (q.shape[-1], v.shape[-2])):
         raise TypeMismatch(
             "attention: the sizes of q, k and v do not fit",
             expected=f"k: [{k.shape[-2]},{q.shape[-1]}] and v: [{k.shape[-2]},…] at the end",

@@ -7,6 +7,7 @@ import numpy as np
 
 from .. import dims
 from ..errors import TypeMismatch
+from ..sizes import assume_equal_shapes
 from ..types import broadcast, normalize_axis
 from .common import (
     FLOAT_SAMPLES,
@@ -26,7 +27,8 @@ AXIS = Attr("int", -1, "the first normalised axis")
 def _norm_shape(x, *parameters, axis, epsilon):
     axis = normalize_axis(axis, x.rank)
     for p in parameters:
-        if p is not None and broadcast(p.shape, x.shape[axis:]) != tuple(x.shape[axis:]):
+        rest = x.shape[axis:]
+        if p is not None and not assume_equal_shapes(broadcast(p.shape, rest), rest):
             raise TypeMismatch(
                 "a scale or bias does not fit the normalised axes",
                 expected=f"[{','.join(map(str, x.shape[axis:]))}]",
@@ -160,7 +162,7 @@ def _channels_shape(x, *parameters, epsilon, channels_last=False, groups=1):
         raise TypeMismatch("expected batch and channel axes", expected="rank 2 or more", received=x)
     channels = x.shape[-1 if channels_last else 1]
     for p in parameters:
-        if p.rank != 1 or p.shape[0] != channels:
+        if not assume_equal_shapes(p.shape, (channels,)):
             raise TypeMismatch(
                 "a parameter per channel is needed", expected=f"[{channels}]", received=p
             )

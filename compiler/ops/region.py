@@ -13,6 +13,7 @@ A region is closed: what it uses from outside is an operand and an input of the 
 import numpy as np
 
 from ..errors import TypeMismatch
+from ..sizes import assume_equal_shapes
 from ..types import BOOL, TensorType
 from .registry import Attr, Control, Sample, register
 
@@ -32,10 +33,7 @@ def _agree(a, b) -> bool:
     """Equal types, where dims that are still symbolic may turn out equal."""
     if not (isinstance(a, TensorType) and isinstance(b, TensorType)):
         return a == b
-    known = all(
-        d == e for d, e in zip(a.shape, b.shape) if isinstance(d, int) and isinstance(e, int)
-    )
-    return a.dtype == b.dtype and a.rank == b.rank and known
+    return a.dtype == b.dtype and assume_equal_shapes(a.shape, b.shape)
 
 
 def _is_float(type) -> bool:

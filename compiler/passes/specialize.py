@@ -55,16 +55,11 @@ def _node(node: Node, operands: list[Value | None], binding: Mapping[str, int]) 
         value = np.array(attrs["values"], np.int64)
         constant = registry.get("constant")
         return Node(constant, [], {"value": value}, [tensor_type_of(value)], names, node.origin)
-    recorded = [v.type.substitute(binding) for v in node.outputs]
     try:
         inferred = node.op.infer([None if v is None else v.type for v in operands], attrs)
+        recorded = [v.type.substitute(binding) for v in node.outputs]
     except TypeMismatch as error:
-        raise InputError(
-            f"the sizes {_show(binding)} do not fit the model: {error.message}",
-            where=node.where,
-            expected=error.expected,
-            received=error.received,
-        ) from None
+        raise _misfit(binding, node, error) from None
     types = [merge_types(r, i) for r, i in zip(recorded, inferred)]
     for value, r, i, merged in zip(node.outputs, recorded, inferred, types):
         if merged is None:
@@ -94,9 +89,20 @@ def substitute_attrs(node: Node, binding: Mapping[str, int]) -> dict[str, Any]:
         return {k: substitute(v) for k, v in node.attrs.items()}
     except ZeroDivisionError:
         raise InputError(f"the sizes {_show(binding)} divide by zero", where=node.where) from None
+    except TypeMismatch as error:
+        raise _misfit(binding, node, error) from None
     except TesselError as error:
         error.where = error.where or node.where
         raise
+
+
+def _misfit(binding: Mapping[str, int], node: Node, error: TypeMismatch) -> InputError:
+    return InputError(
+        f"the sizes {_show(binding)} do not fit the model: {error.message}",
+        where=node.where,
+        expected=error.expected,
+        received=error.received,
+    )
 
 
 def merge_types(a: Type, b: Type) -> Type | None:

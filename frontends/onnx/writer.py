@@ -337,6 +337,9 @@ class Writer:
                     # ONNX truncates: (a - a mod b) / b is the floor for b > 0
                     a = self.op("Sub", [a, self.op("Mod", [a, b])])
                 self.sizes[atom] = self.op("Div", [a, b])
+            elif function == "broadcast":
+                one = self.op("Equal", [a, self.constant(np.asarray([1], np.int64))])
+                self.sizes[atom] = self.op("Where", [one, b, a])
             else:
                 op = {"mod": "Mod", "max": "Max", "min": "Min"}[function]
                 self.sizes[atom] = self.op(op, [a, b])

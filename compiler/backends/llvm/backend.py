@@ -62,7 +62,8 @@ def compile_program(
     return NativeCode(
         target, objects, plan.weights, plan.layout, plan.arena, plan.scratch,
         plan.cost >= SMALL or usual > 0, plan.externs, plan.tail, plan.counters, plan,
-        plan.symbols, program.slots, program.conditions, int(usual * SMALL / max(plan.cost, 1)),
+        plan.symbols, program.slots, program.conditions, program.equations,
+        int(usual * SMALL / max(plan.cost, 1)),
     )  # fmt: skip
 
 

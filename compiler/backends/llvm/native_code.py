@@ -55,9 +55,10 @@ class NativeCode:
     run to run between even and odd.
 
     Where sizes are open, `symbols` names them, the arena is followed by `slots`, and `scratch` and
-    the slots' sizes are dims. The code is right where a > b for all (a, b) of `conditions`. One
-    thread is faster than several where the slots take less than `alone` bytes. Where it is not
-    known that the graph `agrees` with every combination of sizes, each has to be checked.
+    the slots' sizes are dims. The code is right where a > b for all (a, b) of `conditions` and
+    a == b for those of `equations`. One thread is faster than several where the slots take less
+    than `alone` bytes. Where it is not known that the graph `agrees` with every such combination
+    of sizes, each has to be checked.
     """
 
     target: CpuTarget
@@ -74,5 +75,6 @@ class NativeCode:
     symbols: tuple[str, ...] = ()
     slots: tuple = ()
     conditions: tuple = ()
+    equations: tuple = ()
     alone: int = 0
     agrees: bool = True

@@ -42,6 +42,8 @@ class Sizes:
     def _function(self, name: str, x, y) -> ir.Value:
         b, low = self.b, lower_bound(x)
         x, y = self._inner(x), self._inner(y)
+        if name == "broadcast":
+            return b.select(b.icmp_signed("==", x, i64(1)), y, x)
         if name in ("max", "min"):
             return b.select(b.icmp_signed(">" if name == "max" else "<", x, y), x, y)
         if low is not None and low >= 0:

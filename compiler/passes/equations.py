@@ -1,0 +1,148 @@
+"""Equations between open sizes: what a graph takes to be equal, and the graph where it is.
+
+    add(x: f32[N,4], y: f32[M,4]) : f32[broadcast(N,M),4]      N == M, and M is written N:
+
+    add(x: f32[N,4], y: f32[N,4]) : f32[N,4]
+
+Exporters name equal sizes apart (the lengths of keys and of values). A graph keeps what holds for
+all sizes, so that one in which N is 1 can be made from it (`specialize`); code for all sizes is
+made of what this module returns, and runs where the equations hold.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import pairwise
+
+from .. import dims
+from ..dims import Sym
+from ..errors import TypeMismatch
+from ..ir import Graph, Node
+from ..sizes import assume_equal_shapes, assuming
+from ..types import TensorType
+from .specialize import specialize
+
+Equations = dict[tuple, None]  # (a, b): a == b
+
+
+def equations(graph: Graph) -> Equations:
+    """What must be equal: the parts of each `broadcast(…)`, and what shape rules take to be.
+
+    Raises TypeMismatch where a rule refuses the graph whatever the sizes are.
+    """
+    found: Equations = {}
+    for d in _dims(graph):
+        for parts in dims.broadcasts(d):
+            found |= dict.fromkeys(pairwise(parts))
+    with assuming() as noted:
+        for node in _nodes(graph):
+            _infer(node)
+    return found | noted.equal
+
+
+def equal_sizes(graph: Graph, found: Iterable[tuple]) -> tuple[Graph, dict[str, object]]:
+    """The graph with symbols replaced that equations decide, and what each of them is."""
+    order = [s for v in graph.inputs if isinstance(v.type, TensorType)
+             for d in v.type.shape for s in sorted(dims.symbols(d))]  # fmt: skip
+    solution = solve(found, order)
+    return (specialize(graph, solution) if solution else graph), solution
+
+
+def solve(found: Iterable[tuple], order: Iterable[str] = ()) -> dict[str, object]:
+    """Symbols by what they are equal to, in terms of the others.
+
+    Only what is a sum of products with positive factors takes a symbol's place: of such a dim it
+    is known that it is 1 or more. Of two symbols the earlier one of `order` stays, and one that
+    data decides, which may be 0, goes first.
+    """
+    rank = {s: i for i, s in reversed(list(enumerate(order)))}
+    solution: dict[str, object] = {}
+    for a, b in found:
+        try:
+            difference = dims.substitute(a, solution) - dims.substitute(b, solution)
+        except TypeMismatch:
+            continue  # surely not equal: no run meets it
+        if not isinstance(difference, Sym):
+            continue
+        names = sorted(
+            difference.symbols(),
+            key=lambda s: (dims.may_be_zero(s), rank.get(s, len(rank)), s),
+            reverse=True,
+        )
+        for name in names:
+            value = _alone(difference, name)
+            if value is not None:
+                step = {name: value}
+                solution = {s: dims.substitute(d, step) for s, d in solution.items()} | step
+                break
+    return solution
+
+
+def _alone(difference: Sym, name: str):
+    """What a symbol is where `difference` is 0; None where that is not plain."""
+    c = difference.terms.get((name,))
+    if c not in (1, -1):
+        return None
+    value = (difference - c * Sym.named(name)) * -c
+    if not isinstance(value, Sym):
+        return value if value > 0 else None
+    plain = all(isinstance(atom, str) for monomial in value.terms for atom in monomial)
+    positive = all(factor > 0 for factor in value.terms.values())
+    return value if plain and positive and name not in value.symbols() else None
+
+
+def divisors(graph: Graph) -> set[int]:
+    """The numbers that dims of the graph are divided by."""
+    return {n for d in _dims(graph) for n in _divisors(d)}
+
+
+def _divisors(d) -> Iterator[int]:
+    if not isinstance(d, Sym):
+        return
+    for monomial in d.terms:
+        for atom in monomial:
+            if isinstance(atom, tuple):
+                function, a, b = atom
+                if function in ("floordiv", "mod") and isinstance(b, int) and b > 0:
+                    yield b
+                yield from _divisors(a)
+                yield from _divisors(b)
+
+
+def holds(found: Iterable[tuple], sizes: Mapping[str, int]) -> bool:
+    """Whether all equations hold."""
+    return all(dims.substitute(a, sizes) == dims.substitute(b, sizes) for a, b in found)
+
+
+def _nodes(graph: Graph) -> Iterator[Node]:
+    for node in graph.nodes:
+        yield node
+        for _, region in node.regions():
+            yield from _nodes(region)
+
+
+def _infer(node: Node) -> None:
+    inferred = node.op.infer([None if v is None else v.type for v in node.inputs], node.attrs)
+    for v, t in zip(node.outputs, inferred):
+        if isinstance(v.type, TensorType) and isinstance(t, TensorType):
+            assume_equal_shapes(v.type.shape, t.shape)
+
+
+def _dims(graph: Graph) -> Iterator[Sym]:
+    """The open dims of types and attributes, also in regions."""
+
+    def visit(value) -> Iterator[Sym]:
+        match value:
+            case Sym():
+                yield value
+            case tuple() | list():
+                for v in value:
+                    yield from visit(v)
+
+    for v in graph.inputs:
+        yield from visit(getattr(v.type, "shape", ()))
+    for node in graph.nodes:
+        for v in node.outputs:
+            yield from visit(getattr(v.type, "shape", ()))
+        for value in node.attrs.values():
+            yield from visit(value)
+        for _, region in node.regions():
+            yield from _dims(region)

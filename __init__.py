@@ -105,6 +105,7 @@ def _compile(
     observer=None, tune=None,
 ) -> "Executable":  # fmt: skip
     """`compile`, with every initializer as a weight."""
+    from .compiler import concurrency  # noqa: F401  first: from here on forks wait for imports
     from .compiler.errors import UnsupportedError
     from .compiler.passes.base import Report
     from .compiler.structure import KEY
@@ -199,6 +200,7 @@ def load(path, *, native=True, threads=None, cache=None) -> "Executable":
     code and compiles the graph which the package carries, as happens where the code was made for
     another CPU (`exe.notes` says so). Raises PackageError.
     """
+    from .compiler import concurrency  # noqa: F401  first: from here on forks wait for imports
     from .runtime.build import object_cache
     from .runtime.executable import check_threads
     from .runtime.package import load as load_package
@@ -209,6 +211,8 @@ def load(path, *, native=True, threads=None, cache=None) -> "Executable":
 
 def _load(name: str):
     """What the face re-exports, imported at its first use."""
+    from .compiler import concurrency  # noqa: F401  first: from here on forks wait for imports
+
     if name == "TesselError":
         from .compiler.errors import TesselError as value
     elif name == "Graph":
@@ -232,17 +236,14 @@ def _load(name: str):
     elif name in ("jit", "grad", "value_and_grad"):
         from .frontends.native.transforms import make_transforms
 
-        made = dict(zip(("jit", "grad", "value_and_grad"), make_transforms(compile)))
-        globals().update(made)
-        value = made[name]
+        value = dict(zip(("jit", "grad", "value_and_grad"), make_transforms(compile)))[name]
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return value
 
 
 def __getattr__(name: str):
-    value = globals()[name] = _load(name)
-    return value
+    return globals().setdefault(name, _load(name))
 
 
 def __dir__():

@@ -9,7 +9,6 @@ A module takes contiguous arrays in the graph's order and returns fresh ones; fo
 `graph.updates` it writes into the input's array and returns that.
 """
 
-import functools
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from ..compiler import dims
+from ..compiler.concurrency import lazy
 from ..compiler.errors import InputError, UnsupportedError, UsageError
 from ..compiler.ir import Graph
 
@@ -285,7 +285,7 @@ class CpuTarget:
         if name != "cpu":
             self.machine  # raises for unknown names  # noqa: B018
 
-    @functools.cached_property
+    @lazy
     def machine(self):
         """The CPU. This one is looked at when something is compiled for it."""
         from ..compiler.backends.llvm.target import parse_target

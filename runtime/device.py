@@ -6,7 +6,6 @@ as one CUDA graph, copies included, so that a run is one call of the driver.
 """
 
 import contextlib
-import threading
 import weakref
 from collections.abc import Sequence
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from ..compiler.backends.triton.backend import Launch, TritonModule, compile_program
 from ..compiler.backends.triton.target import parse_target
+from ..compiler.concurrency import give_lock
 from ..compiler.errors import InputError
 from ..compiler.ir import Graph
 from ..compiler.loops.nest import ExternCall, For, If, Program, Ref
@@ -43,7 +43,7 @@ class CudaModel:
         self.device = device if device is not None else CudaDevice()
         self._check_target()
         module.compile(threads=available_cores())
-        self._lock = threading.Lock()
+        give_lock(self, "_lock")
         self._others: dict = {}
         # Freed in reverse when the model is closed or collected, also if setting up fails.
         self._resources = contextlib.ExitStack()

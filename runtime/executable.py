@@ -9,7 +9,6 @@ specialisation up by the shapes of its inputs; only where that fails are inputs 
 Where small inputs decide shapes (`static`), their values are part of the combination.
 """
 
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..compiler.concurrency import give_lock
 from ..compiler.errors import InputError, OutOfMemoryError, TesselError, UsageError
 from ..compiler.ir import Graph
 from ..compiler.known_values import IMPOSSIBLE, plain
@@ -67,10 +67,10 @@ class Executable:
         self._open: Built | None = None  # the code for all sizes
         self._static: tuple[int, ...] = ()
         self._latest: Built | None = None
-        self._building = threading.Lock()
+        for lock in ("_building", "_bound_run", "_parsing"):
+            give_lock(self, lock)
         self._bound: dict[str, np.ndarray] = {}
         self._free = self._names  # inputs that a run is given: those that are not bound
-        self._bound_run = threading.Lock()
         self.overrides: Overrides | None = None  # what runs where inputs with a default are fed
         self._updates = {self._names[i]: o for o, i in self.signature.updates.items()}
         self._make_static(self.signature.values if specialize is None else specialize.values)
@@ -78,7 +78,9 @@ class Executable:
     @property
     def graph(self) -> Graph:
         if callable(self._graph):
-            self._graph = self._graph()
+            with self._parsing:
+                made = self._graph  # by now another thread may have made it
+                self._graph = made() if callable(made) else made
         return self._graph
 
     @property

@@ -175,8 +175,8 @@ class Package:
         """The graph's arrays by name, mapped from the file."""
         if self._weights is None:
             section = self.container.section("weights")
-            self._weights = store.read_safetensors(section, self.where)
-            self._weights |= store.read_strings(self.manifest["strings"])
+            weights = store.read_safetensors(section, self.where)
+            self._weights = weights | store.read_strings(self.manifest["strings"])
         return self._weights
 
     def graph(self) -> Graph:

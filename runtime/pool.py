@@ -21,7 +21,6 @@ import os
 import platform
 import signal
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -35,6 +34,7 @@ from ..compiler.backends.llvm.pool_layout import (
     STARTED,
     PoolHost,
 )
+from ..compiler.concurrency import give_lock
 from ..compiler.errors import UsageError
 from .linker import link
 
@@ -144,13 +144,11 @@ def _object(host: PoolHost) -> bytes:
 
 
 def _after_fork_in_child() -> None:
-    """Only the forking thread came along: no workers, and no owner of any lock."""
-    global _creating
-    _creating = threading.Lock()
+    """Only the forking thread came along: there are no workers."""
     if _pool is not None:
         _pool._forget_workers()
 
 
 _pool: Pool | None = None
-_creating = threading.Lock()
+_creating = give_lock(sys.modules[__name__], "_creating")
 os.register_at_fork(after_in_child=_after_fork_in_child)

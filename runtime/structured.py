@@ -8,13 +8,13 @@ form there is an ordinary `Executable` of the tensors that they consist of; the 
 Where lengths or presence of outputs depend on values or sizes of inputs, these are part of the key.
 """
 
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import numpy as np
 
+from ..compiler.concurrency import give_lock
 from ..compiler.errors import InputError, TesselError, UsageError
 from ..compiler.ir import Graph
 from ..compiler.structure import Group, Structure, form_tree, grow, leaves, structure_of
@@ -47,7 +47,7 @@ class Structured(Executable):
         super().__init__(graph, target, signature=signature, **options)
         self._read, self._forms = read, OrderedDict[tuple, tuple[Executable, Structure]]()
         self._only: Executable | None = None
-        self._reading = threading.Lock()
+        give_lock(self, "_reading")
 
     @staticmethod
     def of(read: Reader, target: Target, **options) -> "Structured":

@@ -1,8 +1,10 @@
 """What expressions are made of: axes, buffers, primitives, and the interned `Expr` itself."""
 
+import sys
 from collections.abc import Sequence
 from weakref import WeakValueDictionary
 
+from ..concurrency import give_lock
 from ..dims import Sym
 from ..types import BOOL, I64, DType, TensorType, dtype_of
 
@@ -89,6 +91,7 @@ class Expr:
 
 _interned: WeakValueDictionary = WeakValueDictionary()
 _serial = 0
+_making = give_lock(sys.modules[__name__], "_making")
 
 
 def make(op: str, args: tuple, data, dtype: DType) -> Expr:
@@ -102,11 +105,15 @@ def make(op: str, args: tuple, data, dtype: DType) -> Expr:
     found = _interned.get(key)
     if found is not None:
         return found
-    e = Expr.__new__(Expr)
-    _serial += 1
-    e.op, e.args, e.data, e.dtype, e._free, e.serial = op, args, data, dtype, None, _serial
-    _interned[key] = e
-    return e
+    with _making:
+        found = _interned.get(key)  # another thread may have made it
+        if found is not None:
+            return found
+        e = Expr.__new__(Expr)
+        _serial += 1
+        e.op, e.args, e.data, e.dtype, e._free, e.serial = op, args, data, dtype, None, _serial
+        _interned[key] = e
+        return e
 
 
 def const(value, dtype=I64) -> Expr:

@@ -52,3 +52,6 @@ from . import (  # noqa: F401
     while_loop,
     winograd,
 )
+from .registry import OPS
+
+OPS.loaded = True

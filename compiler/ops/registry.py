@@ -24,6 +24,7 @@ The meaning as loops is one of
 import inspect
 import math
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -271,15 +272,32 @@ class Op:
 
 class _Records(dict):
     """Op records by name. Reading it imports the files that register them, once: a package's
-    machine code runs without them."""
+    machine code runs without them.
+
+    `loaded` is set by `records.py` when all of them are there. Until then other threads wait at
+    Python's import lock, and an import that was interrupted is made up for by the next reader.
+    `makers` are the namespaces of the files that registered them.
+    """
 
     loaded = False
 
+    def __init__(self):
+        super().__init__()
+        self.makers: dict[str, dict] = {}
+
     def _load(self) -> dict:
         if not self.loaded:
-            self.loaded = True
             from . import records  # noqa: F401
         return self
+
+    def add(self, op: Op, maker: dict) -> None:
+        """A new record. A file whose import was interrupted registers its ops again."""
+        assert not dict.__contains__(self, op.name) or (
+            maker is not self.makers[op.name]
+            and maker["__name__"] == self.makers[op.name]["__name__"]
+        ), f"{op.name} is registered twice"
+        self.makers[op.name] = maker
+        self[op.name] = op
 
     def __getitem__(self, name):
         return dict.__getitem__(self._load(), name)
@@ -310,7 +328,7 @@ def _is_list_of_shapes(x) -> bool:
     return isinstance(x, list) and len(x) == 1 and isinstance(x[0], (tuple, list))
 
 
-OPS: dict[str, Op] = _Records()
+OPS = _Records()
 
 _INPUT = re.compile(r"(\w+)\s*:\s*(\w+|\*)\s*([?*]?)$")
 
@@ -342,7 +360,6 @@ def register(
     **dtypes: str | frozenset,
 ) -> Op:
     """Add an op. Dtype variables are given as keywords: `T="float"`, `T=frozenset([...])`."""
-    assert not dict.__contains__(OPS, name), f"{name} is registered twice"
     assert doc and callable(ref) and callable(samples), f"{name}: the record is incomplete"
     assert isinstance(grad, NotDifferentiable) or callable(grad), f"{name}: gradient missing"
     assert isinstance(loops, Meaning), f"{name}: no meaning as loops"
@@ -368,7 +385,7 @@ def register(
         commutative=commutative,
         pure=pure,
     )
-    OPS[name] = op
+    OPS.add(op, sys._getframe(1).f_globals)
     return op
 
 

@@ -1,28 +1,33 @@
 """The native frontend: Python functions traced into graphs, and layers for them."""
 
-from . import functional
-from .export import flat_values, nested_values, to_graph, training_graphs
-from .initializers import glorot_normal, glorot_uniform, he_normal, he_uniform
-from .layers import (
-    GELU,
-    AvgPool2d,
-    BatchNorm2d,
-    Conv2d,
-    Embedding,
-    Flatten,
-    LayerNorm,
-    Linear,
-    MaxPool2d,
-    ReLU,
-    Sequential,
-    Tanh,
-)
-from .losses import accuracy, cross_entropy, mse
-from .module import Module, Scope
-from .regions import cond, custom_gradient, scan, while_loop
-from .tracing import Array, trace
-from .transforms import grad, jit, make_transforms, value_and_grad
-from .tree import tree_map
+from typing import TYPE_CHECKING
+
+from ...compiler.concurrency import exports
+
+if TYPE_CHECKING:
+    from . import functional
+    from .export import flat_values, nested_values, to_graph, training_graphs
+    from .initializers import glorot_normal, glorot_uniform, he_normal, he_uniform
+    from .layers import (
+        GELU,
+        AvgPool2d,
+        BatchNorm2d,
+        Conv2d,
+        Embedding,
+        Flatten,
+        LayerNorm,
+        Linear,
+        MaxPool2d,
+        ReLU,
+        Sequential,
+        Tanh,
+    )
+    from .losses import accuracy, cross_entropy, mse
+    from .module import Module, Scope
+    from .regions import cond, custom_gradient, scan, while_loop
+    from .tracing import Array, trace
+    from .transforms import grad, jit, make_transforms, value_and_grad
+    from .tree import tree_map
 
 __all__ = [
     "GELU", "Array", "AvgPool2d", "BatchNorm2d", "Conv2d", "Embedding", "Flatten", "LayerNorm",
@@ -32,3 +37,22 @@ __all__ = [
     "nested_values", "scan", "to_graph", "trace", "training_graphs", "tree_map",
     "value_and_grad", "while_loop",
 ]  # fmt: skip
+
+__getattr__, __dir__ = exports(
+    __name__,
+    {
+        ".": "functional",
+        ".export": "flat_values nested_values to_graph training_graphs",
+        ".initializers": "glorot_normal glorot_uniform he_normal he_uniform",
+        ".layers": (
+            "GELU AvgPool2d BatchNorm2d Conv2d Embedding Flatten LayerNorm Linear MaxPool2d ReLU "
+            "Sequential Tanh"
+        ),
+        ".losses": "accuracy cross_entropy mse",
+        ".module": "Module Scope",
+        ".regions": "cond custom_gradient scan while_loop",
+        ".tracing": "Array trace",
+        ".transforms": "grad jit make_transforms value_and_grad",
+        ".tree": "tree_map",
+    },
+)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ...compiler.builder import Tensor
+from ...compiler.concurrency import give_lock
 from ...compiler.errors import TypeMismatch, UsageError
 from ...compiler.grad import gradients, zeros_like
 from ...compiler.ir import Graph
@@ -55,7 +56,7 @@ class Jitted:
                 expected=", ".join(names), received=", ".join(sorted(self._static - set(names))),
             )  # fmt: skip
         self._compiled: OrderedDict[tuple, _Compiled] = OrderedDict()
-        self._lock = threading.RLock()
+        give_lock(self, "_lock", make=threading.RLock)
 
     def __call__(self, *args, **kwargs):
         if find_tracer(args, kwargs) is not None:

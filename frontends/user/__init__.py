@@ -9,6 +9,9 @@ The words that a record is made of are those of `compiler/ops/registry.py`; docs
 each of them at work.
 """
 
+from typing import TYPE_CHECKING
+
+from ...compiler.concurrency import exports
 from ...compiler.errors import TypeMismatch
 from ...compiler.loops import expr
 from ...compiler.ops.common import broadcast_shape, reference, same_shape, through_expansion
@@ -23,9 +26,11 @@ from ...compiler.ops.registry import (
     Sample,
 )
 from ...compiler.types import MapType, SequenceType, TensorType
-from .checking import make_check
-from .foreign import CFunction
-from .register import register, unregister
+
+if TYPE_CHECKING:
+    from .checking import make_check
+    from .foreign import CFunction
+    from .registration import register, unregister
 
 __all__ = [
     "Attr", "CFunction", "Elementwise", "Expand", "Extern", "Kernels", "MapType",
@@ -33,3 +38,12 @@ __all__ = [
     "broadcast_shape", "expr", "make_check", "reference", "register", "same_shape",
     "through_expansion", "unregister",
 ]  # fmt: skip
+
+__getattr__, __dir__ = exports(
+    __name__,
+    {
+        ".checking": "make_check",
+        ".foreign": "CFunction",
+        ".registration": "register unregister",
+    },
+)

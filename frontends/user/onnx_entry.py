@@ -33,13 +33,13 @@ def _table() -> dict:
 def add_entries(op: Op, entries: Mapping[str, Callable | None]) -> None:
     """Read these ONNX operators by their functions of a `Call`; None: as the op's record says."""
     if entries:
-        _table().update({_key(n): f or entry_of(op) for n, f in entries.items()})
         _OWN[op.name] = [_key(n) for n in entries]
+        _table().update({_key(n): f or entry_of(op) for n, f in entries.items()})
 
 
 def remove_entries(op: str) -> None:
     for key in _OWN.pop(op, ()):
-        del _table()[key]
+        _table().pop(key, None)
 
 
 def entry_of(op: Op) -> Callable:

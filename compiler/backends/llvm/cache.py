@@ -49,7 +49,10 @@ class ObjectCache:
                 temporary = Path(f.name)
                 f.write(hashlib.sha256(data).digest() + data)
             os.replace(temporary, place / key)
-        except OSError:  # a read-only home, a full disk: the next run compiles again
+            temporary = None
+        except OSError:
+            pass  # a read-only home, a full disk: the next run compiles again
+        finally:  # also of what was interrupted
             if temporary is not None:
                 with suppress(OSError):
                     temporary.unlink()

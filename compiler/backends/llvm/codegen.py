@@ -16,6 +16,7 @@ import llvmlite.binding as llvm
 import llvmlite.ir as ir
 import numpy as np
 
+from ...concurrency import lazy
 from ...dims import Sym, symbols
 from ...loops import expr as s
 from ...loops.bind import is_open, symbols_of, typical_twin
@@ -78,7 +79,7 @@ class KernelCode:
         s = self.schedule
         return isinstance(s, ContractSchedule) and s.b == "constant"
 
-    @functools.cached_property
+    @lazy
     def symbols(self) -> tuple[str, ...]:
         """The open sizes that its function takes, in order."""
         return symbols_of(self.kernel)

@@ -43,29 +43,45 @@ def compile_all(
     jobs = 1 if few else jobs
     tasks: queue.Queue = queue.Queue(maxsize=2 * jobs)
     errors: list[BaseException] = []
+    workers, threads = [], []
+    try:
+        for _ in range(jobs):
+            workers.append(_Here(target) if few else _Worker(target))
+            serve = threading.Thread(
+                target=_serve, args=(workers[-1], tasks, done, errors), daemon=True
+            )
+            serve.start()
+            threads.append(serve)
+        for name, text in modules:
+            if errors:
+                break
+            tasks.put((name, text()))
+        _finish(tasks, threads)
+    except BaseException as error:  # Ctrl-C, say: nothing goes on behind the caller's back
+        errors.insert(0, error)
+        for worker in workers:
+            worker.stop()
+        _finish(tasks, [t for t in threads if t.is_alive()])
+    if errors:
+        raise errors[0]
 
-    def serve() -> None:
-        worker = _Here(target) if few else _Worker(target)
-        while (task := tasks.get()) is not None:
-            try:
+
+def _serve(worker, tasks: queue.Queue, done: Callable, errors: list[BaseException]) -> None:
+    """A thread: compile what comes with one worker; once there is an error, only take it."""
+    while (task := tasks.get()) is not None:
+        try:
+            if not errors:
                 done(task[0], worker.compile(task[1]))
-            except Exception as error:
-                errors.append(error)
-        worker.close()
+        except BaseException as error:
+            errors.append(error)
+    worker.close()
 
-    threads = [threading.Thread(target=serve, daemon=True) for _ in range(jobs)]
-    for t in threads:
-        t.start()
-    for name, text in modules:
-        if errors:
-            break
-        tasks.put((name, text()))
+
+def _finish(tasks: queue.Queue, threads: list[threading.Thread]) -> None:
     for _ in threads:
         tasks.put(None)
     for t in threads:
         t.join()
-    if errors:
-        raise errors[0]
 
 
 class _Here:
@@ -77,6 +93,9 @@ class _Here:
     def compile(self, text: str) -> bytes:
         return object_code(text, self.target)
 
+    def stop(self) -> None:
+        """What is being compiled is short."""
+
     def close(self) -> None:
         """There is no process to end."""
 
@@ -85,7 +104,7 @@ class _Worker:
     """One process; compiles here once it has failed."""
 
     def __init__(self, target: CpuTarget):
-        self.target = target
+        self.target, self.stopped = target, False
         command = f"from {__name__} import main; main()"
         try:
             self.process = subprocess.Popen(
@@ -106,11 +125,21 @@ class _Worker:
             except OSError:
                 pass  # it is gone: what it was asked for is compiled below
             self.close()
+        if self.stopped:
+            raise InterruptedError("this compilation was stopped")
         return object_code(text, self.target)
+
+    def stop(self) -> None:
+        self.stopped = True
+        if (process := self.process) is not None:
+            process.kill()
 
     def close(self) -> None:
         if self.process is not None:
-            with contextlib.suppress(BrokenPipeError):  # of what it never read
+            with contextlib.suppress(OSError):  # of what it never read
+                # An empty message ends it: a process that was forked meanwhile has the pipe, too.
+                _send(self.process.stdin, b"")
+            with contextlib.suppress(OSError):
                 self.process.stdin.close()
             self.process.stdout.close()
             self.process.wait()

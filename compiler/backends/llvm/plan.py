@@ -1,10 +1,10 @@
 """What the entry is written from: kernels with their code, in order, and their places."""
 
-import functools
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from ...concurrency import lazy
 from ...dims import Sym, symbols
 from ...loops.expr import Buffer
 from ...loops.nest import Call, ExternCall, Program, Ref
@@ -56,7 +56,7 @@ class Plan:
             count += 1
         return count
 
-    @functools.cached_property
+    @lazy
     def balanced(self) -> dict[int, int]:
         """The place among the counters of each step that has some, by its id."""
         return {id(step): i for i, step in enumerate(balanced(self.steps, is_shared))}
@@ -71,7 +71,7 @@ class Plan:
         """Bytes of the arena and the counters."""
         return -(-self.program.arena // ALIGNMENT) * ALIGNMENT + self.counters
 
-    @functools.cached_property
+    @lazy
     def symbols(self) -> tuple[str, ...]:
         """The open sizes, in the order of the table."""
         shapes = [t.shape for t in self.program.inputs if isinstance(t, TensorType)]

@@ -76,12 +76,12 @@ def register(
         k: v if isinstance(v, str) and v in CLASSES else frozenset(map(_dtype, _several(v)))
         for k, v in dtypes.items()
     }
+    _USERS.add(name)  # first: what is interrupted from here on can be replaced
     op = registry.register(
         name, signature, doc, ref=_with_absent(ref, signature), grad=grad, loops=loops,
         samples=samples, shape=shape, infer=infer, attrs=attrs, commutative=commutative,
         pure=pure, family="user", **classes,
     )  # fmt: skip
-    _USERS.add(name)
     add_entries(op, onnx if isinstance(onnx, Mapping) else dict.fromkeys(names))
     return op
 
@@ -92,7 +92,7 @@ def unregister(name: str) -> None:
     if name not in _USERS:
         raise UsageError("no such op of yours", expected=", ".join(_USERS) or None, received=name)
     _USERS.discard(name)
-    del OPS[name]
+    OPS.pop(name, None)
     remove_entries(name)
 
 

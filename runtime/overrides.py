@@ -7,11 +7,11 @@ For each set of names that runs feed there is an executable, compiled when it is
 ones are kept.
 """
 
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from ..compiler.concurrency import give_lock
 from .signature import Port
 
 KEPT = 16  # executables
@@ -25,7 +25,7 @@ class Overrides:
         self.ports, self._compile = tuple(ports), compile
         self._names = {p.name for p in self.ports}
         self._made: OrderedDict[frozenset[str], Any] = OrderedDict()
-        self._making = threading.Lock()
+        give_lock(self, "_making")
 
     def fed(self, feeds: Mapping) -> frozenset[str]:
         """The names in `feeds` that replace a default."""

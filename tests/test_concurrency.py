@@ -1,5 +1,6 @@
 """First use from many threads, interrupts in the middle of it, forks in the middle of it."""
 
+import re
 import subprocess
 import sys
 import threading
@@ -10,6 +11,8 @@ from tessel.compiler.backends.llvm import parallel
 from tessel.compiler.backends.llvm.target import host
 from tessel.compiler.loops import expr
 from tessel.compiler.ops import registry
+
+from .test_house import ROOT, product_files
 
 MODEL = """
 import os, signal, sys, threading, time
@@ -93,6 +96,13 @@ def test_a_lazy_property_is_one_value_and_tries_again_after_an_error():
     thing.failing = False
     assert thing.value is thing.value
     assert Thing.value.__doc__ == "A new object."
+
+
+def test_locks_and_lazy_properties_are_those_that_survive_forks():
+    wrong = re.compile(r"threading\.R?Lock\(|\bcached_property\b(?!`)")
+    own = ROOT / "compiler" / "concurrency.py"
+    files = [f for f in product_files() if f != own and wrong.search(f.read_text())]
+    assert not files, "use give_lock and lazy of compiler/concurrency.py"
 
 
 # -- interrupts ----------------------------------------------------------------------------

@@ -5,11 +5,12 @@ pixels. A file is decoded once: what `image_size` decoded waits for `decode_imag
 """
 
 import io
-import threading
+import sys
 import zlib
 
 import numpy as np
 
+from ..concurrency import give_lock
 from ..errors import TypeMismatch, UnsupportedError
 from .registry import Attr, Extern, NotDifferentiable, Sample, register
 
@@ -19,7 +20,7 @@ CHANNELS = {"RGB": 3, "BGR": 3, "Grayscale": 1}
 FORMAT = Attr("str", "RGB", "RGB, BGR or Grayscale")
 _KEPT = 8  # images that may wait, of runs at the same time
 _waiting: dict[tuple[bytes, str], np.ndarray] = {}
-_lock = threading.Lock()
+_lock = give_lock(sys.modules[__name__], "_lock")
 
 
 def _check_file(data, pixel_format):

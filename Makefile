@@ -13,7 +13,7 @@ GPU := $(VENV)/.installed-gpu
 
 HAS_GPU = $(PYTHON) -c "import ctypes; raise SystemExit(ctypes.CDLL('libcuda.so.1').cuInit(0))" 2>/dev/null
 
-.PHONY: help demo test bench gpu conformance docs format clean
+.PHONY: help demo test bench gpu conformance fuzz docs format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -22,6 +22,7 @@ help:
 	@echo "make bench   time the backends side by side (MODELS=\"a.onnx b.onnx\" chooses the models)"
 	@echo "make gpu     the tests and the benchmark that need an NVIDIA GPU"
 	@echo "make conformance   run the cases of ONNX, rewrite the list of those that fail and its page"
+	@echo "make fuzz    run 20,000 cases between guard pages: code that leaves its arrays is found"
 	@echo "make docs    rewrite the pages that are made from code: docs/ops.md, docs/conformance.md"
 	@echo "make format  rewrite the sources as ruff formats them"
 	@echo "make clean   remove .venv and everything that was built"
@@ -51,6 +52,13 @@ gpu-run: $(GPU)
 
 conformance: $(BASE)
 	@$(BIN)/python -m tests.conformance --write
+
+# SEED=1 has other cases; COUNT=50000 more of them; a run that was stopped goes on, FRESH=1 begins anew.
+SEED ?= 0
+COUNT ?= 20000
+JOBS ?= 2
+fuzz: $(BASE)
+	@$(BIN)/python -m tests.guards --seed $(SEED) --count $(COUNT) --jobs $(JOBS) $(if $(FRESH),--fresh)
 
 docs: $(BASE)
 	@$(BIN)/python -m tessel.tools.ops_page docs/ops.md

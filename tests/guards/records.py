@@ -1,0 +1,109 @@
+"""Cases of op records: a sample with other sizes, some of its dims symbols, some operands weights.
+
+ops/NAME.SAMPLE/SEED
+"""
+
+import random
+
+import numpy as np
+from tessel.compiler.builder import Builder
+from tessel.compiler.dims import Sym
+from tessel.compiler.errors import TesselError
+from tessel.compiler.interpret import interpret
+from tessel.compiler.ops.registry import OPS
+from tessel.compiler.types import MapType, TensorType, dtype_of, tensor_type_of
+
+from . import perturb
+from .subject import Feed, Refused, Subject
+
+RTOL = 1e-3  # at least: sums are longer than those of samples
+# Ops whose results mean something for some inputs only, which other values need not be.
+UNSPECIFIED = {
+    "find_sorted": "the vector is sorted",
+    "merge_ranks": "blocks are sorted",
+}
+
+
+def names() -> list[str]:
+    return [f"ops/{op.name}.{i}" for op in OPS.values() for i, _ in enumerate(op.samples())]
+
+
+def subject(name: str, rng: random.Random) -> Subject:
+    """Raises Refused."""
+    op, _, number = name.removeprefix("ops/").rpartition(".")
+    op = OPS[op]
+    sample = list(op.samples())[int(number)]
+    style = rng.choice(["fixed", "fixed", "own symbols", "own symbols", "shared symbols"])
+    given = [getattr(x, "shape", None) for x in sample.inputs]
+    count = 1 if style == "fixed" else 3
+    wanted = [perturb.shapes(given, rng) for _ in range(count)]
+    first = wanted[0] if style == "fixed" else given
+    weights = _weights(sample, rng) if style == "fixed" else ()
+    feeds = []
+    for shapes in wanted:
+        arrays = [
+            perturb.resized(x, s, rng) if isinstance(x, np.ndarray) else x
+            for x, s in zip(sample.inputs, shapes)
+        ]
+        arrays, strays = perturb.strayed(arrays, rng)
+        feeds.append((arrays, strays))
+    graph = _graph(op, sample, first, style, weights, feeds[0][0], rng)
+
+    def fed(arrays):
+        return {f"x{i}": x for i, x in enumerate(arrays) if x is not None and i not in weights}
+
+    return Subject(
+        graph, [Feed(fed(a), not strays and op.name not in UNSPECIFIED) for a, strays in feeds],
+        lambda arrays: interpret(graph, [arrays[v.name] for v in graph.inputs]),
+        max(RTOL, 4 * sample.rtol),
+        about=f"{op.name} {style} {dict(sample.attrs)}"[:300] + f" of {_shown(graph)}",
+    )  # fmt: skip
+
+
+def _weights(sample, rng: random.Random) -> tuple[int, ...]:
+    """Operands that are constants; one at least stays an input."""
+    places = [i for i, x in enumerate(sample.inputs) if isinstance(x, np.ndarray)]
+    if len(places) < 2 or rng.random() < 0.6:
+        return ()
+    return tuple(rng.sample(places, rng.randrange(1, len(places))))
+
+
+def _graph(op, sample, shapes, style: str, weights, arrays, rng: random.Random):
+    b = Builder(name=op.name)
+    operands = []
+    for i, (x, shape) in enumerate(zip(sample.inputs, shapes)):
+        if x is None:
+            operands.append(None)
+        elif i in weights:
+            operands.append(b.constant(arrays[i], name=f"x{i}"))
+        elif isinstance(x, np.ndarray):
+            dims = [_dim(n, i, d, style, rng) for d, n in enumerate(shape)]
+            operands.append(b.input(f"x{i}", TensorType(dtype_of(x), tuple(dims))))
+        else:
+            operands.append(b.input(f"x{i}", _map_type(x)))
+    try:
+        results = b.emit(op.name, *operands, **sample.attrs)
+    except TesselError as error:
+        raise Refused(str(error)) from error
+    except TypeError as error:  # Python's comparison of dims: shapes do not follow without sizes
+        if style == "fixed":
+            raise
+        raise Refused(str(error)) from error
+    for i, y in enumerate(results if isinstance(results, tuple) else (results,)):
+        b.output(f"y{i}", y)
+    return b.graph
+
+
+def _dim(n: int, operand: int, axis: int, style: str, rng: random.Random):
+    if style == "fixed" or rng.random() < 0.15:
+        return n
+    return Sym.named(f"d{n}" if style == "shared symbols" else f"d{operand}_{axis}")
+
+
+def _map_type(x: dict) -> MapType:
+    (key, value), *_ = x.items()
+    return MapType(dtype_of(np.asarray(key)), tensor_type_of(np.asarray(value)))
+
+
+def _shown(graph) -> str:
+    return ", ".join(f"{v.name}: {v.type}" for v in graph.inputs)

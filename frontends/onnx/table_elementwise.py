@@ -1,7 +1,9 @@
 """Elementwise operators: unary, binary (with the broadcasting of opset < 7), n-ary, choices."""
 
+import numpy as np
+
 from ...compiler.builder import Tensor
-from ...compiler.types import DTYPES, F64, DType
+from ...compiler.types import DTYPES, F32, F64, DType
 from .call import Call
 from .proto import dtype_of_element
 from .values import Known
@@ -55,14 +57,56 @@ def mean(c: Call):
 
 
 def pow_(c: Call):
+    """x^y in the type of x. Where y has another one, neither loses digits before the power."""
     x, y = legacy_broadcast(c)
     if x.dtype == y.dtype:
         return c.b.emit("pow", x, y)
     if x.dtype.is_float:
-        return c.b.emit("pow", x, y.cast(x.dtype))
+        wide = _exponent_type(x, y)
+        return c.b.emit("pow", x.cast(wide), y.cast(wide)).cast(x.dtype)
     if y.dtype.is_float:
-        return c.b.emit("pow", x.cast(y.dtype), y).cast(x.dtype)
+        return _integer_to_float_power(c, x, y)
     return c.b.emit("pow", x.cast("i64"), y.cast("i64")).cast(x.dtype)
+
+
+def _exponent_type(x, y):
+    """The float type in which x^y is computed: that of x where it holds y exactly (x^2), else a
+    wider one: the last bit of an exponent can decide the sign."""
+    if isinstance(y, Known) and not y.symbolic:
+        with np.errstate(all="ignore"):
+            narrow = y.array.astype(x.dtype.numpy)
+            if np.array_equal(narrow.astype(y.array.dtype), y.array):
+                return x.dtype
+    small = y.dtype.is_float and max(y.dtype.bits, 2 * x.dtype.bits) <= 32
+    return F32 if small else F64
+
+
+def _integer_to_float_power(c: Call, x, y):
+    """An integer to a float power: computed in f64 and rounded towards zero, as in ONNX Runtime.
+
+    A power in f64 may be a last place below the right one, which must not make 124 of 5^3. So whole
+    exponents are powers of integers, rounded to f64, and 9^1.5 is 3^3. The one exponent 2 or 3 is a
+    product of integers. What does not fit the type is undefined in ONNX.
+    """
+    b = c.b
+    if isinstance(y, Known) and y.array.size == 1 and y.array.reshape(()) in (2, 3):
+        power = b.emit("mul", x, x)
+        power = power if y.array.reshape(()) == 2 else b.emit("mul", power, x)
+        return power if y.rank <= x.rank else power.reshape((1,) * (y.rank - x.rank) + x.shape)
+    number = lambda v: c.scalar(v, F64)
+    base, exponent = x.cast(F64), y.cast(F64)
+    for _ in range(2):
+        root, there = b.emit("sqrt", base), b.emit("equal", b.emit("floor", exponent), exponent)
+        square = b.emit("equal", b.emit("mul", b.emit("round", root), root), base)
+        take = b.emit("and", square, b.emit("not", there))
+        base = b.emit("where", take, root, base)
+        exponent = b.emit("where", take, b.emit("mul", exponent, number(2)), exponent)
+    power = b.emit("pow", base, exponent)
+    times = b.emit("floor", b.emit("minimum", b.emit("maximum", exponent, number(0)), number(63)))
+    exact = b.emit("pow", base.cast("i64"), times.cast("i64")).cast(F64)
+    fits = b.emit("less", b.emit("abs", power), number(2.0**63 - 2.0**14))
+    whole = b.emit("and", b.emit("equal", exponent, times), fits)
+    return b.emit("where", whole, exact, power).cast(x.dtype)
 
 
 def mod(c: Call):

@@ -6,7 +6,7 @@
 `emit` writes the instructions at the builder's place; `declare_as_function` gives an internal
 function instead, for a kernel that uses a large one several times. `FUNCTIONS` states for each
 name the largest error in units in the last place (of the exact result, for results in the normal
-range), the domain for which it holds, and the method. These bounds are no proofs: each is the
+range) and the method. These bounds are no proofs: each is the
 maximum over some million arguments of all exponents, denser where a function turns, rounded up.
 The formulas are in `vmath_functions` and `vmath_trigonometry`.
 
@@ -36,7 +36,6 @@ class Bound:
     method            how it is computed, and after whom
     build             (Emitter, *values) -> value
     arity             number of operands
-    domain            |x| up to which the error holds, as (f32, f64); None: everywhere
     """
 
     ulp_f32: float
@@ -44,17 +43,15 @@ class Bound:
     method: str
     build: Callable[..., V]
     arity: int = 1
-    domain: tuple[float, float] | None = None
 
 
 def _intrinsic(name: str) -> Callable[..., V]:
     return lambda m, *args: m.intrinsic(name, *args)
 
 
-_TRIG = (2.0**40, 2.0**40)
 _EXP = "Cody-Waite reduction by ln2, minimax polynomial, 2^n in two halves (Cephes)"
 _LOG = "x = 2^k (1+f), atanh series in f/(2+f) (fdlibm)"
-_SIN = "fused Cody-Waite reduction by pi/2 (SLEEF; f32 in double), fdlibm kernels"
+_SIN = "fused Cody-Waite reduction by pi/2 (SLEEF; f32 in double), from 2^40 on Payne-Hanek, fdlibm"
 _LOG1P = "log(1+x) plus the rounding error of 1+x over 1+x (fdlibm)"
 
 # Formulas of many instructions, which fill a core's registers by themselves.
@@ -66,9 +63,9 @@ FORMULAS: dict[str, Bound] = {
     "log1p": Bound(1.0, 1.0, _LOG1P, f.log1p),
     "log2": Bound(2.0, 2.0, _LOG + " times 1/ln2 in two parts", f.log2),
     "rsqrt": Bound(1.5, 1.5, "division by llvm.sqrt", f.rsqrt),
-    "sin": Bound(1.6, 1.0, _SIN, t.sin, domain=_TRIG),
-    "cos": Bound(1.6, 1.0, _SIN, t.cos, domain=_TRIG),
-    "tan": Bound(3.5, 2.5, _SIN + ", quotient", t.tan, domain=_TRIG),
+    "sin": Bound(1.6, 1.0, _SIN, t.sin),
+    "cos": Bound(1.6, 1.0, _SIN, t.cos),
+    "tan": Bound(3.5, 2.5, _SIN + ", quotient", t.tan),
     "asin": Bound(2.2, 2.2, "polynomial, half-angle formula beyond 1/2 (Cephes)", t.asin),
     "acos": Bound(1.5, 1.5, "polynomial, half-angle formula beyond 1/2 (Cephes)", t.acos),
     "atan": Bound(2.0, 2.0, "three ranges by tan(pi/8), one quotient, polynomial (Cephes)", t.atan),

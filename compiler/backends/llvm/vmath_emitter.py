@@ -13,7 +13,7 @@ not depend on how many lanes there are. Comparisons are ordered: false on NaN.
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import llvmlite.ir as ir
 
@@ -135,6 +135,23 @@ class V:
         return self._compare("!=", other)
 
 
+def cold_function(module: ir.Module, name: str, signature: ir.FunctionType) -> ir.Function:
+    """An internal function that is rarely called and stays one."""
+    function = ir.Function(module, signature, name)
+    function.linkage = "internal"
+    for attribute in ("nounwind", "noinline", "cold"):
+        function.attributes.add(attribute)
+    return function
+
+
+def _any_lane(module: ir.Module, type: ir.VectorType) -> ir.Function:
+    """Whether any lane of a vector of i1 is set."""
+    name = f"llvm.vector.reduce.or.v{type.count}i1"
+    existing = module.globals.get(name)
+    signature = ir.FunctionType(ir.IntType(1), [type])
+    return ir.Function(module, signature, name) if existing is None else existing
+
+
 class Emitter:
     """A builder and the floating-point type that its functions work in."""
 
@@ -218,6 +235,31 @@ class Emitter:
 
     def isnan(self, x: V) -> V:
         return V(self, self.b.fcmp_unordered("uno", x.ir, x.ir))
+
+    def rarely(self, condition: V, usual: V, compute: Callable[[], V]) -> V:
+        """`compute()` in place of `usual` where the condition holds in any lane: behind a branch
+        that is expected not to be taken."""
+        b, before = self.b, self.b.block
+        any_lane = condition.ir
+        if self.lanes is not None:
+            any_lane = b.call(_any_lane(b.module, any_lane.type), [any_lane])
+        with b.if_then(any_lane, likely=False):
+            found, after = compute(), b.block
+        result = b.phi(self.type)
+        result.add_incoming(usual.ir, before)
+        result.add_incoming(found.ir, after)
+        return V(self, result)
+
+    def outlined(self, name: str, build: Callable[..., V], *args: V) -> V:
+        """`build(emitter, *args)` as a call of an internal function, for code that rarely runs."""
+        module, symbol = self.b.module, f"tessel.{name}.{self.suffix}"
+        function = module.globals.get(symbol)
+        if function is None:
+            signature = ir.FunctionType(self.type, [self.type] * len(args))
+            function = cold_function(module, symbol, signature)
+            m = Emitter(ir.IRBuilder(function.append_basic_block("entry")), self.type)
+            m.b.ret(build(m, *(V(m, a) for a in function.args)).ir)
+        return V(self, self.b.call(function, [a.ir for a in args]))
 
     # Bits -------------------------------------------------------------------------------------
 

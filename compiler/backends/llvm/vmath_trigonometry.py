@@ -1,35 +1,65 @@
 """The trigonometric formulas of `vmath` and their inverses, in the terms of `vmath_functions`.
 
 Methods follow fdlibm (Sun), Cephes (S. Moshier), and the fused Cody-Waite reduction of SLEEF
-(N. Shibata); the coefficients are our own (`vmath_tables`).
+(N. Shibata); arguments beyond it are reduced as by Payne and Hanek. The coefficients are our own
+(`vmath_tables`). Bounds hold for all finite arguments.
 """
 
 import math
+from collections.abc import Callable
 
 from . import vmath_tables as tables
 from .vmath_emitter import Emitter, V
+from .vmath_huge import reduce_huge
 
 PI_2 = (1.5707963267948966, 6.123233995736766e-17, -1.4973849048591698e-33)
+HUGE = 2.0**40
 PI_2_LOW = {32: -4.371138828673793e-08, 64: PI_2[1]}
 
 
 def _reduce_half_pi(m: Emitter, x: V) -> tuple[V, V, V]:
-    """x = n pi/2 + r + low, as (n mod 2^bits, r, low).
+    """x = n pi/2 + r + low, as (n mod 2^bits, r, low), for |x| up to `HUGE`.
 
     Cody-Waite with fma, where x - n P1 is exact. Single precision reduces in double precision.
-    Accurate up to `Bound.domain`. Far beyond, n no longer fits, and r and low are merely bounded,
-    so that sin and cos stay within [-1, 1].
     """
     wide = m.wide()
     X = m.widen(x) if m.bits == 32 else x
     n, i = wide.nearest(X, 0.6366197723675814)
-    r1 = wide.fma(n, -PI_2[0], X)
+    r = wide.fma(n, -PI_2[0], X)
     if m.bits == 32:
-        i, r, low = m.narrow(i), m.narrow(wide.fma(n, -PI_2[1], r1)), m.const(0.0)
-    else:
-        r, low = _subtract_product(m, r1, n, PI_2[1])
-        low = m.select(m.abs(x) < 2.0**50, m.fma(n, -PI_2[2], low), 0.0)
-    return i, m.at_most(m.at_least(r, -0.7855), 0.7855), low
+        return m.narrow(i), m.narrow(wide.fma(n, -PI_2[1], r)), m.const(0.0)
+    r, low = _subtract_product(m, r, n, PI_2[1])
+    return i, r, m.fma(n, -PI_2[2], low)
+
+
+def _reduce_huge(m: Emitter, x: V) -> tuple[V, V, V]:
+    """The same for |x| from `HUGE` on."""
+    i, r, low = reduce_huge(m.wide(), m.widen(x) if m.bits == 32 else x)
+    return (m.narrow(i), m.narrow(r), m.const(0.0)) if m.bits == 32 else (i, r, low)
+
+
+def _for_all(formula: Callable[..., V]) -> Callable[[Emitter, V], V]:
+    """`formula(m, x, i, r, low)` for all x: behind a branch where a lane holds a huge one.
+
+    What the branch leads to is a function, so that the usual way keeps its registers.
+    """
+
+    def build(m: Emitter, x: V) -> V:
+        usual = formula(m, x, *_reduce_half_pi(m, x))
+        size = m.abs(x)
+        huge = (size >= HUGE) & (size < math.inf)
+
+        def compute(m: Emitter, x: V, usual: V) -> V:
+            size = m.abs(x)
+            huge = (size >= HUGE) & (size < math.inf)
+            x = m.select(huge, x, HUGE)
+            return m.select(huge, formula(m, x, *_reduce_huge(m, x)), usual)
+
+        return m.rarely(
+            huge, usual, lambda: m.outlined(f"{formula.__name__}_huge", compute, x, usual)
+        )
+
+    return build
 
 
 def _subtract_product(m: Emitter, a: V, n: V, c: float) -> tuple[V, V]:
@@ -57,22 +87,22 @@ def _flip(m: Emitter, x: V, quadrant: V) -> V:
     return m.from_bits(m.to_bits(x) ^ ((quadrant & 2) << (m.bits - 2)))
 
 
-def sin(m: Emitter, x: V) -> V:
-    i, r, low = _reduce_half_pi(m, x)
+@_for_all
+def sin(m: Emitter, x: V, i: V, r: V, low: V) -> V:
     s, c = _sin_cos(m, r, low)
     y = _flip(m, m.select((i & 1).eq(0), s, c), i)
     return m.select(m.abs(x) < m.epsilon / 4, x, y)
 
 
-def cos(m: Emitter, x: V) -> V:
-    i, r, low = _reduce_half_pi(m, x)
+@_for_all
+def cos(m: Emitter, x: V, i: V, r: V, low: V) -> V:
     s, c = _sin_cos(m, r, low)
     return _flip(m, m.select((i & 1).eq(0), c, s), i + 1)
 
 
-def tan(m: Emitter, x: V) -> V:
+@_for_all
+def tan(m: Emitter, x: V, i: V, r: V, low: V) -> V:
     """s / c, or -c / s in odd quadrants."""
-    i, r, low = _reduce_half_pi(m, x)
     s, c = _sin_cos(m, r, low)
     even = (i & 1).eq(0)
     y = m.select(even, s, -c) / m.select(even, c, s)

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 
 from .cases import load_cases
-from .engines import ENGINES, version_of
+from .engines import ENGINES, VARIANTS, version_of
 from .page import PAGE, page
 from .pool import TIMEOUT, run_cases
 from .reasons import first_finding
@@ -17,7 +17,7 @@ from .record import changes, load_record, make_record, save_record
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.conformance", description=__doc__)
     add = parser.add_argument
-    add("--engine", choices=ENGINES, default="tessel")
+    add("--engine", choices=[*ENGINES, *VARIANTS], default="tessel")
     add("--filter", metavar="REGEX", help="only cases whose id matches")
     add("--jobs", type=int, help="worker processes; as many as cores")
     add("--timeout", type=float, default=TIMEOUT, help="seconds of CPU time for one case")

@@ -12,6 +12,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from .cases import runtime_inputs
+from .opened import tessel_open
 
 T = TensorProto
 PLAIN = {
@@ -188,6 +189,7 @@ def _from_ov(tensor, kind: int):
 
 
 ENGINES = {"tessel": tessel, "onnxruntime": onnxruntime, "openvino": openvino}
+VARIANTS = {"tessel-open": tessel_open}  # not on the page
 
 # -- what may happen to a worker, for the runner's own tests ----------------------------------
 
@@ -223,4 +225,5 @@ def version_of(engine: str) -> str:
     """The installed version. Raises ImportError where there is none."""
     import importlib
 
-    return importlib.import_module(engine).__version__.split("-")[0]
+    name = engine.partition("-")[0]
+    return importlib.import_module(name).__version__.split("-")[0]

@@ -15,7 +15,7 @@ import warnings
 
 from .cases import Case, from_bytes
 from .compare import Wrong, compare
-from .engines import ENGINES, FAULTS
+from .engines import ENGINES, FAULTS, VARIANTS
 
 MEMORY = 4 << 30
 THREADS = (1, 2)
@@ -54,8 +54,8 @@ def run_case(engine: str, case: Case) -> dict:
 def _run(engine: str, case: Case, result: dict) -> None:
     model, sets = case.load()
     start = time.process_time()
-    run = (ENGINES | FAULTS)[engine](model)
-    for threads in THREADS if engine == "tessel" else (1,):
+    run = (ENGINES | VARIANTS | FAULTS)[engine](model)
+    for threads in THREADS if engine.startswith("tessel") else (1,):
         for inputs, expected in sets:
             got = run(inputs, threads)
             result["seconds"] = result["seconds"] or time.process_time() - start

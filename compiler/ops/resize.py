@@ -149,7 +149,7 @@ def _taps(i, size, abc, acc, mode, nearest_mode, cubic_coeff, exclude_outside):
     if mode == "nearest":
         return [(inside(nearest(number, c, nearest_mode)), None)]
     low = number // c
-    t = s.cast(number % c, acc) / float(c)
+    t = s.cast(number % c, acc) / s.const(c, acc)
     if mode == "linear":
         places, weights = [low, low + 1], [1.0 - t, t]
     else:
@@ -170,7 +170,7 @@ def _filtered(x, i, places, filters, acc, mode, cubic_coeff, exclude_outside):
         a, b, c = places[d]
         scale, steps = filters[d]
         number = i[d] * a + b
-        t = s.cast(number % c, acc) / float(c)
+        t = s.cast(number % c, acc) / s.const(c, acc)
         distance = s.abs(s.cast(k + steps.start, acc) - t) * float(scale)
         w = filter_weight(Expressions, mode, distance, cubic_coeff)
         if exclude_outside:

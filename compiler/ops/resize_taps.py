@@ -5,7 +5,9 @@ from fractions import Fraction
 
 import numpy as np
 
+from ..dims import Sym
 from ..loops import expr as s
+from ..sizes import OpenSize, larger, smaller
 
 MODES = ("nearest", "linear", "cubic")
 COORDINATES = ("half_pixel", "pytorch_half_pixel", "half_pixel_symmetric", "asymmetric",
@@ -45,13 +47,44 @@ def line(size: int, out: int, scale, mode: str, start=0.0, end=1.0) -> tuple[int
     return int(slope * c), int(offset * c), c
 
 
-def lines(shape, sizes, scales, coordinate_mode, roi) -> dict[int, tuple[int, int, int]]:
+def open_line(size, out, scale, mode: str, start=0.0, end=1.0) -> tuple:
+    """The same where `size` or `out` are open: a, b, c are dims, and c is at least 1.
+
+    The scale is p / q: out / size where none is given. `steps` is what lies between the corners,
+    (scale · size - 1) · q, and several(n) is 0 where n is 0, else 1.
+    """
+    p, q = (larger(out, 1), size) if scale is None else fraction(scale).as_integer_ratio()
+    steps, unit = (out - 1, 1) if scale is None else (p * size - q, q)
+    match mode:
+        case "half_pixel":
+            return 2 * q, q - p, 2 * p
+        case "pytorch_half_pixel":
+            return 2 * q, (q - p) * _several(out - 1), 2 * p
+        case "half_pixel_symmetric":
+            return 2 * q, p * size - q * out + q - p, 2 * p
+        case "asymmetric":
+            return q, 0, p
+        case "align_corners":
+            return unit * (size - 1), 0, larger(steps, 1)
+    first, last = fraction(start), fraction(end)
+    d = 2 * math.lcm(first.denominator, last.denominator)
+    first, last, c = int(first * d), int(last * d), larger(steps, 1)
+    middle = (1 - _several(steps)) * ((last - first) // 2)  # of the region: where there is no step
+    return (last - first) * unit * (size - 1), (first + middle) * (size - 1) * c, d * c
+
+
+def _several(n):
+    return smaller(n, 1)
+
+
+def lines(shape, sizes, scales, coordinate_mode, roi) -> dict[int, tuple]:
     """The line of each axis that changes."""
     n, result = len(shape), {}
     for axis, (size, out) in enumerate(zip(shape, sizes)):
         scale = scales[axis] if scales else None
         start, end = (roi[axis], roi[n + axis]) if roi else (0.0, 1.0)
-        a, b, c = line(size, out, scale, coordinate_mode, start, end)
+        known = not isinstance(size, Sym) and not isinstance(out, Sym)
+        a, b, c = (line if known else open_line)(size, out, scale, coordinate_mode, start, end)
         if (a, b) != (c, 0) or size != out:
             result[axis] = (a, b, c)
     return result
@@ -86,6 +119,8 @@ def cubic_weights(t, a: float) -> list:
 
 def stretched(mode: str, size: int, out: int, scale) -> tuple[Fraction, range]:
     """(scale, taps) of an antialiasing filter: the taps around the element below the source."""
+    if scale is None and (isinstance(size, Sym) or isinstance(out, Sym)):
+        raise OpenSize(f"an antialiasing filter is as wide as the sizes {size} and {out} say")
     scale = min(fraction(scale) if scale is not None else Fraction(out, max(size, 1)), Fraction(1))
     first = math.floor(-(1 if mode == "linear" else 2) / scale) + 1
     return scale, range(first, 2 - first)

@@ -9,7 +9,7 @@ from ...compiler.builder import Tensor
 from ...compiler.dims import Sym
 from ...compiler.errors import ModelError, TypeMismatch, UnsupportedError
 from ...compiler.types import DType, normalize_axis
-from .needs import ValueNeeded, must_be_known
+from .needs import SizeNeeded, ValueNeeded, must_be_known
 from .sizes import bound, elements
 from .values import Known, KnownBuilder, as_symbols
 
@@ -154,6 +154,10 @@ class Call:
 
     def scalar(self, value, dtype: DType) -> Known:
         return self.b.constant(np.asarray(value).astype(dtype.numpy))
+
+    def size_needed(self, message: str, **details) -> SizeNeeded:
+        """The error for something that can be read when sizes are known."""
+        return SizeNeeded(message, where=self.where, **details)
 
     def unsupported(self, message: str, **details) -> UnsupportedError:
         return UnsupportedError(message, where=self.where, **details)

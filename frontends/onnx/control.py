@@ -1,7 +1,7 @@
 """If: a known condition leaves one branch; else both become regions."""
 
 from ...compiler.builder import Tensor
-from ...compiler.errors import TesselError, TypeMismatch, UnsupportedError
+from ...compiler.errors import TesselError, TypeMismatch
 from ...compiler.known_values import IMPOSSIBLE
 from ...compiler.types import TensorType
 from .call import Call
@@ -30,9 +30,8 @@ def if_(c: Call):
             raise error
         if known is None and _differ_in_sizes(then, other):
             return _padded(c, condition, regions)
-        raise UnsupportedError(
+        raise c.size_needed(
             "the branches give different types, and the condition is not known while reading",
-            where=c.where,
             expected=_shown(then),
             received=_shown(other),
             fix="pass --shapes for all inputs if the condition depends on a shape",

@@ -1,7 +1,7 @@
 """Everything wrong with a model, grouped: one error instead of the first."""
 
 from ...compiler.errors import ModelError, TesselError, TypeMismatch, UnsupportedError
-from .needs import ValueNeeded
+from .needs import SizeNeeded, ValueNeeded
 
 _SHOWN = 6  # addresses per group
 
@@ -39,7 +39,7 @@ class Findings:
         kinds = [type(e[0]) for e in self.errors]
         kind = next(
             (k for k in (ModelError, UnsupportedError, TypeMismatch) if k in kinds),
-            UnsupportedError if ValueNeeded in kinds else kinds[0],
+            UnsupportedError if {ValueNeeded, SizeNeeded} & set(kinds) else kinds[0],
         )
         count = len(self.errors)
         raise kind(

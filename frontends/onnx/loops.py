@@ -112,8 +112,8 @@ def _explain(c: Call, turns, problems: list[TesselError]):
         error.findings += tuple(problems)
         raise error
     if isinstance(turns, Sym):
-        raise c.unsupported("a Loop over a symbolic size whose states change their type",
-                            fix="pass --shapes", findings=problems)  # fmt: skip
+        raise c.size_needed("a Loop over a symbolic size whose states change their type",
+                            findings=problems)  # fmt: skip
     if turns is None and not problems:
         raise c.unsupported(
             "a Loop without a largest number of turns that stacks outputs",

@@ -32,6 +32,15 @@ class ValueNeeded(UnsupportedError):
         self.inputs, self.data = tuple(inputs), data
 
 
+class SizeNeeded(UnsupportedError):
+    """Something can only be read when sizes are known that are open now: the model is read anew for
+    those of each run (`declared.py`)."""
+
+    def __init__(self, message: str, *, fix: str | None = None, **details):
+        super().__init__(message, fix=fix or "pass --shapes (compile: sizes are those of a run)",
+                         **details)  # fmt: skip
+
+
 def must_be_known(
     operand: Tensor, what: str, where: str, b: KnownBuilder, graph: Graph
 ) -> UnsupportedError:
@@ -39,8 +48,7 @@ def must_be_known(
     message = f"{what} must be known when the graph is read"
     if isinstance(operand, Known):
         shown = f"[{', '.join(map(str, operand.array.reshape(-1)))}]"
-        return UnsupportedError(message, where=where, received=shown,
-                                fix="pass --shapes to fix the symbolic dims")  # fmt: skip
+        return SizeNeeded(message, where=where, received=shown)
     sources, controls = _behind(operand.value, b)
     names = [v.name for v in graph.inputs if v in sources]
     refused = [f"{v.name}: {v.type}" for v in graph.inputs if v in sources and not fits(v.type)]
@@ -54,7 +62,7 @@ def must_be_known(
         )  # fmt: skip
     if graph.symbols() and (controls or not sources):
         fix = "make it an initializer, or pass --shapes so that it follows from the shapes"
-        return UnsupportedError(message, where=where, fix=fix)
+        return SizeNeeded(message, where=where, fix=fix)
     return UnsupportedError(
         message, where=where,
         expected=f"it follows from shapes, or from inputs of at most {LARGEST} elements",
@@ -118,6 +126,6 @@ def needed(error: TesselError) -> set[str] | None:
     for finding in error.findings:
         if isinstance(finding, ValueNeeded):
             names |= set(finding.inputs)
-        elif "--shapes" not in (finding.fix or ""):
+        elif not isinstance(finding, SizeNeeded):
             return None
     return names if error.findings else None

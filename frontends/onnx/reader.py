@@ -15,16 +15,19 @@ from ...compiler.builder import Tensor
 from ...compiler.errors import ModelError, TesselError, UnsupportedError
 from ...compiler.ir import Graph
 from ...compiler.optional_inputs import remember_optional
+from ...compiler.sizes import OpenSize
 from ...compiler.structure import Group, Structure, Tree, remember_structure
 from . import proto as pb
 from .call import Call
 from .findings import Findings
 from .inputs import declared_type, optional_types, read_inputs
+from .needs import SizeNeeded, ValueNeeded
 from .order import in_order
 from .schema import check_node, find_schema
 from .scope import EMPTY, FAILED, UNDEFINED, Scope, Sequence
 from .survey import survey
 from .table import BEYOND, LAYOUTS, TABLE
+from .trial import fits_some_sizes
 from .values import Known, KnownBuilder
 
 _DAMAGE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
@@ -164,7 +167,7 @@ class Reader:
             operands = [self._operand(n, scope, where, later, index) for n in node.input]
             entry = self._entry(node, domain, version, where)
             if not any(v is FAILED for v in operands):
-                results = self._call(node, entry, operands, context, where, scope)
+                results = self._read(node, entry, operands, context, where, scope)
         except Skip:
             pass
         except TesselError as error:
@@ -218,6 +221,22 @@ class Reader:
         fix = LAYOUTS.get(domain, fix if domain else None)
         raise UnsupportedError("unsupported operator", where=where, fix=fix)
 
+    def _read(self, node, entry, operands, context, where, scope: Scope) -> list:
+        """The node's results. Raises SizeNeeded where no more than sizes is missing."""
+
+        def read(reader, scope, operands):
+            return reader._call(node, entry, operands, context, where, scope)
+
+        try:
+            return read(self, scope, operands)
+        except (SizeNeeded, ValueNeeded):
+            raise
+        except TesselError as error:
+            if not fits_some_sizes(self, scope, node, operands, read):
+                raise
+            raise SizeNeeded(error.message, where=error.where or where, expected=error.expected,
+                             received=error.received) from error  # fmt: skip
+
     def _call(self, node, entry, operands, context, where, scope: Scope) -> list:
         op_type, domain, version = context
         b = scope.builder
@@ -240,6 +259,8 @@ class Reader:
             results = entry(c)
         except TesselError:
             raise
+        except OpenSize as error:
+            raise SizeNeeded(str(error), where=where) from error
         except _DAMAGE as error:
             raise ModelError(
                 f"the node does not make sense: {type(error).__name__}: {error}", where=where

@@ -16,6 +16,7 @@ from ...compiler.builder import Tensor
 from ...compiler.dims import Sym
 from ...compiler.errors import UnsupportedError
 from ...compiler.types import I64, broadcast
+from .needs import SizeNeeded
 from .values import Known, as_symbols
 
 Element = int | Sym | Tensor
@@ -72,9 +73,9 @@ def elements(c, x: Tensor, count: int | None = None) -> list[Element]:
     if isinstance(size, Sym) and count is not None:
         x, size = x.b.emit("gather", x.reshape((size,)), np.arange(count), axis=0), count
     if isinstance(size, Sym):
-        raise UnsupportedError(
+        raise SizeNeeded(
             "the number of elements of an operand that decides a shape is not known",
-            where=c.where, received=x.type, fix="pass --shapes to fix the symbolic dims",
+            where=c.where, received=x.type,
         )  # fmt: skip
     node = x.value.node
     if node is not None:

@@ -66,7 +66,7 @@ def range_(c: Call):
             c.symbols(i, n) for i, n in enumerate(("start", "limit", "delta"))
         )
         if isinstance(step, Sym):
-            raise c.unsupported("a Range with a symbolic step", fix="pass --shapes")
+            raise c.size_needed("a Range with a symbolic step", received=step)
         distance = (high - low) if step > 0 else (low - high)
         count = larger(dims.ceil_div(distance, abs(step)), 0)
     if isinstance(count, int) and count <= SMALL and not isinstance(low, Sym):

@@ -24,7 +24,43 @@ _expected: ContextVar[Mapping[str, int] | None] = ContextVar("expected", default
 
 
 class OpenSize(TypeError):
-    """Something has to be known of a size that is open: the code must be made for one size."""
+    """Something has to be known of a size that is open: the code must be made for one size.
+
+    `node` is which one says so, where that is known.
+    """
+
+    def __init__(self, reason: str, node=None):
+        self.node = node
+        super().__init__(reason if node is None else f"{_named(node)}: {reason}")
+
+
+@contextlib.contextmanager
+def sizes_of(node) -> Iterator[None]:
+    """Within it, what has to be known of an open size is said of this node; also where Python's own
+    arithmetic wants a number, and has a size that is open."""
+    try:
+        yield
+    except TypeError as error:
+        raise open_size_of(node, error) from error
+
+
+def open_size_of(node, error: TypeError) -> TypeError:
+    """`error` as one of this node: as it is, where no size of the node is open."""
+    if getattr(error, "node", None) is not None or not _open_dims(node):
+        return error
+    known = isinstance(error, OpenSize)
+    return OpenSize(str(error) if known else "its code is made for numbers", node)
+
+
+def _open_dims(node) -> list[str]:
+    values = [v for v in (*node.inputs, *node.outputs) if v is not None]
+    found = (dims.symbols(d) for v in values for d in getattr(v.type, "shape", ()))
+    return sorted(set().union(*found))
+
+
+def _named(node) -> str:
+    name = node.where if node.origin is None else f"{node.origin} ({node.op.name})"
+    return f"{name} depends on {', '.join(_open_dims(node))}"
 
 
 # -- bounds --------------------------------------------------------------------------------

@@ -58,10 +58,12 @@ class Built:
 class Deferred(Protocol):
     """A model whose graph depends on sizes and values of its inputs.
 
-    `values` names the inputs whose values decide; a call can find out that there are more.
+    `values` names the inputs whose values decide; a call can find out that there are more. `sized`
+    says which nodes need sizes, and why.
     """
 
     values: tuple[str, ...]
+    sized: tuple[str, ...]
 
     def __call__(self, binding: Mapping[str, int], inputs: Mapping[str, np.ndarray]) -> Graph: ...
 

@@ -20,7 +20,7 @@ from ..compiler.concurrency import give_lock
 from ..compiler.errors import InputError, OutOfMemoryError, TesselError, UsageError
 from ..compiler.ir import Graph
 from ..compiler.known_values import IMPOSSIBLE, plain
-from ..compiler.sizes import fits
+from ..compiler.sizes import OpenSize, fits
 from .build import Built, Deferred, Target, build, build_open, optimize
 from .pool import available_cores
 from .signature import Port, Signature, receive
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .overrides import Overrides
 
 KEPT = 16  # specialisations
-_EACH = "each combination of sizes is compiled by itself: "
+_EACH = "each combination of sizes is compiled by itself, the last ones are kept: "
 _STATIC = "inputs decide shapes; this is compiled for "
 
 
@@ -73,6 +73,8 @@ class Executable:
         self._free = self._names  # inputs that a run is given: those that are not bound
         self.overrides: Overrides | None = None  # what runs where inputs with a default are fed
         self._updates = {self._names[i]: o for o, i in self.signature.updates.items()}
+        if specialize is not None and specialize.sized:
+            self.notes.append(_EACH + "; ".join(specialize.sized))
         self._make_static(self.signature.values if specialize is None else specialize.values)
 
     @property
@@ -276,8 +278,8 @@ class Executable:
             self._open = built or build_open(
                 self.graph, self.level, self.target, self.strict, self.report
             )
-        except (TypeError, TesselError) as reason:
-            self.notes.append(f"{_EACH}{reason}")
+        except (TypeError, TesselError) as error:
+            self.notes.append(_EACH + _what_needs_sizes(error))
 
     def _bound_to(self, binding: Mapping[str, int]) -> Built | None:
         """The code for all sizes with these ones, if it is there and right for them. Raises
@@ -354,6 +356,13 @@ class Executable:
     def __repr__(self):
         inputs, outputs = (", ".join(map(str, x)) for x in (self.inputs, self.outputs))
         return f"<tessel.Executable {self.target.name} ({inputs}) -> ({outputs})>"
+
+
+def _what_needs_sizes(error: Exception) -> str:
+    """Why there is no code for all sizes, for readers who do not know the code."""
+    if isinstance(error, TesselError):
+        return error.message if error.where is None else f"{error.where}: {error.message}"
+    return str(error) if isinstance(error, OpenSize) else "a kernel is made for numbers"
 
 
 def check_threads(threads: int | None) -> int:

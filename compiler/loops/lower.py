@@ -13,7 +13,7 @@ from ..errors import UnsupportedError
 from ..ir import Graph, Node, Value
 from ..ops.python import extern_of, is_text
 from ..ops.registry import Control, Kernels
-from ..sizes import OpenSize, assume_above, assuming
+from ..sizes import OpenSize, assume_above, assuming, sizes_of
 from ..types import STR, TensorType
 from . import expr as s
 from .blocks import blocked_stores
@@ -37,7 +37,7 @@ def lower(graph: Graph, *, open_sizes: bool = False) -> Program:
         if not isinstance(v.type, TensorType) or v.type.is_static:
             continue
         if open_sizes and v.type.dtype == STR:
-            raise OpenSize(f"%{v.name}: {v.type}")
+            raise OpenSize(f"strings live in Python, which takes arrays of known sizes: {v.name}")
         if not open_sizes:
             raise UnsupportedError(
                 "a shape is not known", where=f"%{v.name}", received=v.type,
@@ -117,7 +117,8 @@ class _Scope:
         for wanted in (False, True):
             for node in graph.nodes:
                 if (node in late) == wanted:
-                    self._node(node)
+                    with sizes_of(node):
+                        self._node(node)
         for value, place in zip(graph.outputs, outputs):
             if self._place(value) != place:
                 self.steps += copy_steps(self._place(value), place, value.type)
@@ -339,7 +340,7 @@ def _refuse_open(node: Node) -> None:
     """Raise OpenSize for a node of which sizes must be known."""
     for v in (*node.inputs, *node.outputs):
         if v is not None and isinstance(v.type, TensorType) and not v.type.is_static:
-            raise OpenSize(f"{node.where}: {node.op.name} with {v.type}")
+            raise OpenSize("it runs in Python, which takes arrays of known sizes", node)
 
 
 class _KernelWriter:

@@ -13,7 +13,7 @@ from ..builder import Builder, Tensor
 from ..dims import Sym
 from ..ir import Graph, Node, Value
 from ..ops.registry import Alias, Elementwise, Expand, Op, Pull
-from ..sizes import assume_above
+from ..sizes import assume_above, open_size_of, sizes_of
 from ..types import TensorType
 from . import expr as s
 from .expr import Buffer, Expr
@@ -48,7 +48,8 @@ def expansion(node: Node) -> Graph:
     b.origin = node.origin
     operands = [None if v is None else b.input(f"x{i}", v.type) for i, v in enumerate(node.inputs)]
     operands += [None] * (sum(not i.variadic for i in node.op.inputs) - len(operands))
-    result = node.op.loops.rule(b, *operands, **node.attrs)
+    with sizes_of(node):
+        result = node.op.loops.rule(b, *operands, **node.attrs)
     for i, r in enumerate(result if isinstance(result, (tuple, list)) else [result]):
         b.output(f"y{i}", r if isinstance(r, Tensor) else b.constant(r))
     if len(_expansions) > 4096:
@@ -98,9 +99,12 @@ class Puller:
         node = value.node
         assert node is not None, f"input {value} has no buffer"
         self.visited[node] = None
-        if node not in self._rules:
-            self._rules[node] = self._rule(node)
-        return s.cast(self._rules[node][value.index](*index), value.dtype)
+        try:
+            if node not in self._rules:
+                self._rules[node] = self._rule(node)
+            return s.cast(self._rules[node][value.index](*index), value.dtype)
+        except TypeError as error:
+            raise open_size_of(node, error) from error
 
     def operand(self, value: Value | None) -> Operand | None:
         if value is None:

@@ -16,7 +16,7 @@ from ...compiler.optional_inputs import remember_optional
 from ...compiler.types import AnyRank, TensorType
 from . import proto as pb
 from .inputs import FormNeeded, declared_type, optional_types, read_inputs, true_inputs
-from .needs import needed
+from .needs import SizeNeeded, needed
 from .reader import Reader, read
 from .scope import Scope
 from .values import KnownBuilder
@@ -26,18 +26,22 @@ class Deferred:
     """A model that is read anew for each combination of what it lacks.
 
     `values` names the inputs whose values are part of it. Reading with them can show that further
-    ones are needed, so it may grow.
+    ones are needed, so it may grow. `sized` says which nodes need sizes, and why.
     """
 
-    def __init__(self, model, graph: Graph, values: set[str]):
+    def __init__(self, model, graph: Graph, values: set[str], error: TesselError):
         self.model, self.graph = model, graph
+        self.sized = tuple(
+            f"{e.where}: {e.message}" for e in error.findings if isinstance(e, SizeNeeded)
+        )
         self.values = self._ordered(values)
 
     def _ordered(self, names: set[str]) -> tuple[str, ...]:
         return tuple(v.name for v in self.graph.inputs if v.name in names)
 
     def __call__(self, binding: Mapping[str, int], inputs: Mapping[str, np.ndarray]) -> Graph:
-        shapes = {v.name: v.type.substitute(binding).shape for v in self.graph.inputs}
+        tensors = [v for v in self.graph.inputs if isinstance(v.type, TensorType)]
+        shapes = {v.name: v.type.substitute(binding).shape for v in tensors}
         while True:
             values = {n: inputs[n] for n in self.values}
             try:
@@ -50,17 +54,22 @@ class Deferred:
             except InputError:
                 raise
             except TesselError as error:
-                raise _senseless(error, values) from error
+                sizes = {v.name: shapes[v.name] for v in tensors if not v.type.is_static}
+                raise _senseless(error, values, sizes=sizes) from error
 
 
 def _senseless(
-    error: TesselError, values: Mapping[str, np.ndarray], lists: Mapping[str, tuple] | None = None
-) -> TesselError:
+    error: TesselError, values: Mapping[str, np.ndarray], lists: Mapping[str, tuple] | None = None,
+    sizes: Mapping[str, tuple] | None = None,
+) -> TesselError:  # fmt: skip
     """The error of a model that contradicts itself; because of the inputs, if given."""
-    if not (values or lists) or not error.findings:
+    if not (values or lists or sizes) or not error.findings:
         return error
     received = [f"{n} = {shown(a)}" for n, a in values.items()]
     received += [f"{n}: {len(form)} items" for n, form in (lists or {}).items()]
+    received += [
+        f"{n}[{','.join(map(str, d))}]" for n, d in (sizes or {}).items() if n not in values
+    ]
     return InputError(
         "the model does not make sense with these inputs",
         received=", ".join(received),
@@ -119,7 +128,7 @@ def defer(model, shapes, error: TesselError) -> Deferred | Formed | None:
         return Formed(model, graph, values, shapes)
     if not (values or graph.symbols()):
         return None
-    return Deferred(model, graph, values)
+    return Deferred(model, graph, values, error)
 
 
 def _is_tensor(value: Value) -> bool:

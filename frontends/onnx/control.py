@@ -112,7 +112,8 @@ def _branches(c: Call, branches: dict) -> list["Region"]:
             regions[name] = Region(c, graph, name)
         except Skip:
             errors = c.reader.findings.errors[mark:]
-            if impossible or not all(isinstance(e[0], TypeMismatch) for e in errors):
+            wrong = errors and all(isinstance(e[0], TypeMismatch) for e in errors)
+            if impossible or not wrong:
                 raise
             impossible = c.reader.findings.take_since(mark)
     if impossible:

@@ -2,7 +2,7 @@
 
 from .call import Call
 from .table_contract import gemm
-from .table_window import conv, window
+from .table_window import conv, kernel_of, window
 
 # ONNX's name of an activation → ours, and its parameters in the order of `activation_params`.
 ACTIVATIONS = {
@@ -92,7 +92,7 @@ def nhwc_fused_conv(c: Call):
     """Data channels last, weights as in Conv."""
     x, w = c.x(0), c.x(1)
     channels_first = x.transpose((0, x.rank - 1, *range(1, x.rank - 1)))
-    kernel = c.attr("kernel_shape", list(w.shape[2:]))
+    kernel = kernel_of(c, w)
     attrs = window(c, channels_first, kernel)
     y = c.b.emit("conv", channels_first, w, c[2], group=c.attr("group", 1), **attrs)
     return _activated(c, y.transpose((0, *range(2, x.rank), 1)), c[3])

@@ -13,7 +13,7 @@ import numpy as np
 from ...compiler.types import F32, I32, normalize_axis
 from .call import Call
 from .table_quant import dequantize, quantize
-from .table_window import average_pool, window
+from .table_window import average_pool, kernel_of, window
 
 
 def scalar(t):
@@ -173,7 +173,7 @@ def qlinear_conv(c: Call):
     """QLinearConv with data channels first or last; the weights are channels first."""
     last = c.attr("channels_last", 0)
     x, w = channels_first(c.x(0)) if last else c.x(0), c.x(3)
-    kernel = c.attr("kernel_shape", list(w.shape[2:]))
+    kernel = kernel_of(c, w)
     inputs = [
         x,
         scalar(c.x(1)),

@@ -3,7 +3,7 @@
 from ...compiler.types import DTYPES, F32, normalize_axis
 from .call import Call
 from .proto import dtype_of_element
-from .table_window import window
+from .table_window import kernel_of, window
 
 
 def quantize(c: Call):
@@ -62,7 +62,7 @@ def _repeat(t, axis: int, block: int, size):
 
 def qlinear_conv(c: Call):
     x, w = c.x(0), c.x(3)
-    kernel = c.attr("kernel_shape", list(w.shape[2:]))
+    kernel = kernel_of(c, w)
     inputs = [c[i] for i in range(9)]
     return c.b.emit("qlinear_conv", *inputs, group=c.attr("group", 1), **window(c, x, kernel))
 
@@ -81,7 +81,7 @@ def matmul_integer(c: Call):
 
 def conv_integer(c: Call):
     x, w = c.x(0), c.x(1)
-    kernel = c.attr("kernel_shape", list(w.shape[2:]))
+    kernel = kernel_of(c, w)
     inputs = [c[i] for i in range(4)]
     return c.b.emit("conv_integer", *inputs, group=c.attr("group", 1), **window(c, x, kernel))
 

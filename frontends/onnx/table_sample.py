@@ -1,7 +1,7 @@
 """Reads at computed places: GridSample, RoiAlign, MaxRoiPool, DeformConv, Col2Im."""
 
 from .call import Call
-from .table_window import window
+from .table_window import kernel_of, window
 
 
 def grid_sample(c: Call):
@@ -32,9 +32,7 @@ def col2im(c: Call):
 
 def deform_conv(c: Call):
     x, w = c.x(0), c.x(1)
-    kernel = c.attr("kernel_shape", list(w.shape[2:]))
-    if tuple(kernel) != tuple(w.shape[2:]):
-        raise ValueError(f"kernel_shape {kernel} does not fit the weights {w.type}")
+    kernel = kernel_of(c, w)
     return c.b.emit(
         "deform_conv",
         *(c[i] for i in range(5)),

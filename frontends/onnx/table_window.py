@@ -43,11 +43,23 @@ def _pads(c: Call, sizes, kernel, strides, dilations) -> list:
     return begin + end
 
 
+def kernel_of(c: Call, w) -> list:
+    """The spatial sizes of weights, which `kernel_shape` may say again.
+
+    Raises SizeNeeded where that cannot be compared.
+    """
+    own = list(w.shape[2:])
+    kernel = c.attr("kernel_shape", own)
+    if len(kernel) != len(own) or any(k != d for k, d in zip(kernel, own) if isinstance(d, int)):
+        raise ValueError(f"kernel_shape {kernel} does not fit the weights {w.type}")
+    if kernel != own:
+        raise c.size_needed("whether kernel_shape fits the weights", received=w.type)
+    return own
+
+
 def conv(c: Call):
     x, w = c.x(0), c.x(1)
-    kernel = c.attr("kernel_shape", list(w.shape[2:]))
-    if tuple(kernel) != tuple(w.shape[2:]):
-        raise ValueError(f"kernel_shape {kernel} does not fit the weights {w.type}")
+    kernel = kernel_of(c, w)
     return c.b.emit("conv", x, w, c[2], group=c.attr("group", 1), **window(c, x, kernel))
 
 
@@ -55,7 +67,7 @@ def conv_transpose(c: Call):
     """`output_shape` or SAME padding decide the pads: total = (n-1)·s + adj + (k-1)·d + 1 - out."""
     x, w = c.x(0), c.x(1)
     rank = x.rank - 2
-    kernel = c.attr("kernel_shape", list(w.shape[2:]))
+    kernel = kernel_of(c, w)
     strides = c.attr("strides", [1] * rank)
     dilations = c.attr("dilations", [1] * rank)
     extra = c.attr("output_padding", [0] * rank)

@@ -119,7 +119,8 @@ def _compile(
         from .runtime.tune import open_tuning
 
         tuning = open_tuning(tune, cache)
-    where = open_target(target, object_cache(cache), tuning)
+    objects = object_cache(cache)
+    where = open_target(target, objects, tuning)
     options = {"level": opt_level, "threads": threads, "strict": strict}
     try:
         graph = read(model, shapes)
@@ -142,6 +143,8 @@ def _compile(
         exe.specialization({})
     if tuning is not None:
         exe.notes.extend(tuning.notes)
+    if objects.note is not None:
+        exe.notes.append(objects.note)
     if KEY not in graph.metadata:
         return exe
     from .runtime.structured import with_structure

@@ -10,6 +10,7 @@ import numpy as np
 from . import dims
 from .errors import GraphError, TesselError
 from .ir import Graph, Node, Value
+from .nesting import check_depth
 from .types import DTYPES, AnyRank, DType, MapType, OptionalType, SequenceType, TensorType, Type
 
 _TOKEN = re.compile(
@@ -34,6 +35,7 @@ class Token(NamedTuple):
 
 def parse_graph(text: str, table: dict[str, np.ndarray] | None = None) -> Graph:
     """The graph that prints as `text`; `@name` arrays come from `table`. Raises GraphError."""
+    check_depth(text, "the graph's text", GraphError, None)
     parser = _Parser(text, {} if table is None else table)
     graph = parser.graph()
     parser.expect("", "the end")
@@ -43,6 +45,7 @@ def parse_graph(text: str, table: dict[str, np.ndarray] | None = None) -> Graph:
 def parse_type(text: str) -> Type:
     """The type that prints as `text`, such as `f32[N,3]`; also of what is no value of a graph, such
     as `optional(f32[…])`. Raises GraphError."""
+    check_depth(text, "the type", GraphError, None)
     parser = _Parser(text, {})
     parser.declares = True
     type = parser.type()

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from ..compiler.errors import PackageError
+from ..compiler.nesting import read_json
 from ..compiler.types import DTYPES, STR, dtype_of
 
 ALIGNMENT = 64
@@ -60,7 +61,7 @@ def read_safetensors(section: np.ndarray, where: str) -> dict[str, np.ndarray]:
     """The arrays of a section, as views of it."""
     try:
         length = int.from_bytes(bytes(section[:8]), "little")
-        header = json.loads(bytes(section[8 : 8 + length]))
+        header = read_json(bytes(section[8 : 8 + length]), "their header", PackageError, where)
         others = json.loads(header.pop("__metadata__", {}).get("dtypes", "{}"))
         types = {text: name for name, text in _NAMES.items()}
         data = section[8 + length :]
@@ -70,7 +71,7 @@ def read_safetensors(section: np.ndarray, where: str) -> dict[str, np.ndarray]:
             start, end = entry["data_offsets"]
             result[name] = data[start:end].view(dtype.numpy).reshape(entry["shape"])
         return result
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise PackageError(f"its weights cannot be read: {error}", where=where) from None
 
 

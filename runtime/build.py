@@ -22,6 +22,7 @@ from ..compiler import dims
 from ..compiler.concurrency import lazy
 from ..compiler.errors import InputError, UnsupportedError, UsageError
 from ..compiler.ir import Graph
+from ..compiler.mapped import check_files, files_behind
 
 if TYPE_CHECKING:
     from ..compiler.loops.nest import Program
@@ -127,6 +128,7 @@ def build(
     from ..compiler.passes.specialize import specialize
     from ..compiler.passes.stages import has_stages
 
+    check_files(constants(graph))
     if binding:
         graph = optimize(specialize(graph, binding), level, target)
     if has_stages(graph):
@@ -151,6 +153,7 @@ def build_open(
     from ..compiler.passes.stages import has_stages
     from ..compiler.sizes import expected
 
+    check_files(constants(graph))
     if has_stages(graph):
         from .staged import build_staged
 
@@ -170,6 +173,15 @@ def build_open(
     code.equations = tuple(found | dict.fromkeys(code.equations))
     code.agrees = sizes_agree(graph, code, solution)
     return Built({}, module, code, same, program, is_open=True)
+
+
+def constants(graph: Graph) -> Iterator[np.ndarray]:
+    """The arrays that a graph and its regions hold."""
+    for node in graph.nodes:
+        if node.op.name == "constant":
+            yield node.attrs["value"]
+        for _, region in node.regions():
+            yield from constants(region)
 
 
 PROBES = (2, 101, 2003)  # where the primes begin that stand for sizes
@@ -260,9 +272,11 @@ class NumpyTarget:
         from ..compiler.backends.numpy import NumpyModule
 
         inner = NumpyModule(program)
-        updates = dict(graph.updates)
+        updates, files = dict(graph.updates), files_behind(program.weights)
 
         def module(inputs, threads):
+            for file in files:
+                file.check()
             outputs = inner(inputs)
             for i, j in updates.items():
                 inputs[j][...] = outputs[i]

@@ -1,15 +1,14 @@
 """Checkpoints: named arrays in one safetensors file, written whole or not at all."""
 
 import os
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from ..compiler.errors import ModelError, TesselError
+from ..compiler.errors import ModelError, TesselError, UsageError
+from ..compiler.files import reading, shown, write_file
 from ..compiler.types import dtype_of
 
 FORMAT = {"format": "tessel.checkpoint", "version": "1"}
@@ -17,18 +16,8 @@ FORMAT = {"format": "tessel.checkpoint", "version": "1"}
 
 def save_checkpoint(path: str | os.PathLike, values: Mapping[str, np.ndarray]) -> None:
     """Write `values` to `path`. A file that is there is replaced once the new one is complete."""
-    path = Path(path)
     data = save({n: np.ascontiguousarray(v).reshape(v.shape) for n, v in values.items()}, FORMAT)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_file(path, data, UsageError)
 
 
 def load_checkpoint(
@@ -38,13 +27,15 @@ def load_checkpoint(
 
     Raises ModelError for a damaged file, or listing every array that differs.
     """
+    with reading(path, ModelError):
+        pass  # a FIFO or a device would be opened, and waited for
     try:
         with safe_open(path, framework="numpy") as file:
             if (file.metadata() or {}).get("format") != FORMAT["format"]:
-                raise ModelError("this is no checkpoint of tessel", where=str(path))
+                raise ModelError("this is no checkpoint of tessel", where=shown(path))
             values = {n: file.get_tensor(n) for n in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"the checkpoint cannot be read: {error}", where=str(path)) from None
+        raise ModelError(f"the checkpoint cannot be read: {error}", where=shown(path)) from None
     findings = []
     for name in sorted(like.keys() | values.keys()):
         expected, received = _shown(like.get(name)), _shown(values.get(name))
@@ -52,7 +43,7 @@ def load_checkpoint(
             findings.append(TesselError(name, expected=expected, received=received))
     if findings:
         raise ModelError(
-            "the checkpoint is of another model or optimizer", where=str(path), findings=findings
+            "the checkpoint is of another model or optimizer", where=shown(path), findings=findings
         )
     return values
 

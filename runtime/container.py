@@ -5,8 +5,10 @@
     sections bytes; arrays are mapped from here
     table    JSON: [{"name", "offset", "size", "hash"}, …]
 
-`Writer` writes to a temporary file and renames it. `Container` maps a file; a section's hash is
-checked when it is opened, except for those of more than 16 MiB, which `check()` reads.
+A section's hash is the SHA-256 of the SHA-256s of its pieces of 4 MiB, so that several cores can
+check a large one. `Container` reads files of up to 16 MiB and maps larger ones. Everything is
+checked when the file is opened, but for sections of arrays above 16 MiB: those are checked when
+they are first used (`MappedFile.check`: the first run, or compiling), so that opening costs little.
 """
 
 import hashlib
@@ -14,46 +16,72 @@ import json
 import mmap
 import os
 import struct
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from typing import NoReturn
 
 import numpy as np
 
 from ..compiler.errors import PackageError
+from ..compiler.files import reading, replacing, shown, size_of
+from ..compiler.mapped import MappedFile
+from ..compiler.nesting import read_json
 
-MAGIC, VERSION = b"\x89tessel\n", 1
+MAGIC, VERSION = b"\x89tessel\n", 2
 HEADER = struct.Struct("<8sIIQQQ16s")
 PAGE = 4096
 LARGE = 16 << 20
+PIECE = 4 << 20
+ARRAYS = ("weights", "packed")  # the sections that may be checked later
+_FIELDS = {"name": str, "offset": int, "size": int, "hash": str}
 
 
 def digest(data=b""):
+    """Of a table."""
     return hashlib.blake2b(data, digest_size=16)
 
 
+class SectionHash:
+    """The hash of a section, from its bytes in order."""
+
+    def __init__(self):
+        self._all, self._piece, self._left = hashlib.sha256(), hashlib.sha256(), PIECE
+
+    def update(self, view: memoryview) -> None:
+        while len(view):
+            part, view = view[: self._left], view[self._left :]
+            self._piece.update(part)
+            self._left -= len(part)
+            if not self._left:
+                self._all.update(self._piece.digest())
+                self._piece, self._left = hashlib.sha256(), PIECE
+
+    def hexdigest(self) -> str:
+        whole = self._all.copy()
+        if self._left < PIECE:
+            whole.update(self._piece.digest())
+        return whole.hexdigest()
+
+
 class Writer:
-    """Writes a container: `add` sections, then `close`. As a context manager it cleans up."""
+    """Writes a container: `add` sections in a `with` block. The file appears when it ends well."""
 
     def __init__(self, path):
-        import tempfile  # slow to import, and nothing that reads packages needs it
-
-        self.path = Path(path)
+        self.path = path
         self._table: list[dict] = []
-        try:
-            handle, self._temporary = tempfile.mkstemp(
-                dir=self.path.parent, prefix=f".{self.path.name}."
-            )
-        except OSError as error:
-            raise PackageError(f"cannot write: {error.strerror}", where=str(path)) from None
-        self._file = os.fdopen(handle, "wb")
+
+    def __enter__(self):
+        self._stack = ExitStack()
+        self._file = self._stack.enter_context(replacing(self.path, PackageError))
         self._file.write(bytes(HEADER.size))
+        return self
 
     def add(self, name: str, pieces: Iterable) -> None:
         """A section of the concatenated `pieces` (anything that holds bytes)."""
         self._file.write(bytes(-self._file.tell() % PAGE))
-        offset, check = self._file.tell(), digest()
+        offset, check = self._file.tell(), SectionHash()
         for piece in pieces:
-            view = memoryview(piece).cast("B") if len(piece) else b""
+            view = memoryview(piece).cast("B") if len(piece) else memoryview(b"")
             self._file.write(view)
             check.update(view)
         size = self._file.tell() - offset
@@ -61,7 +89,7 @@ class Writer:
             {"name": name, "offset": offset, "size": size, "hash": check.hexdigest()}
         )
 
-    def close(self) -> None:
+    def _finish(self) -> None:
         table = json.dumps(self._table).encode()
         offset = self._file.tell()
         self._file.write(table)
@@ -70,39 +98,47 @@ class Writer:
         self._file.write(
             HEADER.pack(MAGIC, VERSION, 0, offset, len(table), total, digest(table).digest())
         )
-        self._file.close()
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(self._temporary, 0o666 & ~mask)
-        os.replace(self._temporary, self.path)
-
-    def __enter__(self):
-        return self
 
     def __exit__(self, kind, error, trace):
-        if kind is None:
-            self.close()
-        else:
-            self._file.close()
-            Path(self._temporary).unlink(missing_ok=True)
+        with self._stack:
+            if kind is None:
+                self._finish()
+            else:
+                raise error
 
 
 class Container:
-    """A mapped file. Raises PackageError for anything that is not whole."""
+    """An open file. Raises PackageError for anything that is not whole."""
 
     def __init__(self, path):
-        self.where, self.verified = str(path), LARGE
-        try:
-            with open(path, "rb") as file:
-                size = os.fstat(file.fileno()).st_size
-                if size < HEADER.size:
-                    self.refuse("this is no .tsl package: it is too short")
-                self.data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except OSError as error:
-            raise PackageError(
-                f"the package cannot be read: {error.strerror}", where=self.where
-            ) from None
-        magic, version, _, offset, length, total, check = HEADER.unpack_from(self.data)
+        self.where = shown(path)
+        self.verified: set[str] = set()  # names of sections
+        with reading(path, PackageError) as file:
+            size = size_of(file)
+            if size < HEADER.size:
+                self.refuse("this is no .tsl package: it is too short")
+            self.data = self._read(file, size) if size <= LARGE else self._map(file, path)
+        offset, length = self._header(size)
+        table = self.data[offset : offset + length]
+        check = HEADER.unpack_from(self.data)[-1]
+        if digest(table).digest() != check:
+            self.refuse("the package is damaged: its table")
+        self.table = self._entries(table, size)
+        self._verify(e for e in self.table.values() if not _waits(e))
+
+    def _read(self, file, size: int) -> mmap.mmap:
+        """In memory that begins at a page, as a mapped file would."""
+        data = mmap.mmap(-1, size)
+        if file.readinto(data) != size:
+            self.refuse("the package is cut off")
+        return data
+
+    def _map(self, file, path) -> MappedFile:
+        return MappedFile.of(file, PackageError, path, lambda: self._verify(self.table.values()))
+
+    def _header(self, size: int) -> tuple[int, int]:
+        """Where the table is."""
+        magic, version, _, offset, length, total, _ = HEADER.unpack_from(self.data)
         if magic != MAGIC:
             self.refuse("this is no .tsl package")
         if version != VERSION:
@@ -112,33 +148,81 @@ class Container:
             )  # fmt: skip
         if total != size or offset + length > size:
             self.refuse("the package is cut off", expected=f"{total} bytes", received=size)
-        table = self.data[offset : offset + length]
-        if digest(table).digest() != check:
-            self.refuse("the package is damaged: its table")
-        self.table = {entry["name"]: entry for entry in json.loads(table)}
-        for entry in self.table.values():
+        return offset, length
+
+    def _entries(self, table: bytes, size: int) -> dict[str, dict]:
+        entries = read_json(table, "the package's table", PackageError, self.where)
+        if not isinstance(entries, list) or not all(map(_is_entry, entries)):
+            self.refuse("the package's table does not make sense")
+        for entry in entries:
             if entry["offset"] + entry["size"] > size:
                 self.refuse(f"the package is damaged: section {entry['name']}")
-            if entry["size"] <= LARGE:
-                self._verify(entry)
+        return {entry["name"]: entry for entry in entries}
 
-    def refuse(self, message: str, **more):
+    def refuse(self, message: str, **more) -> NoReturn:
         more.setdefault("fix", "make the package again with tessel compile")
         raise PackageError(message, where=self.where, **more)
 
-    def _verify(self, entry: dict) -> None:
-        view = memoryview(self.data)[entry["offset"] : entry["offset"] + entry["size"]]
-        if digest(view).hexdigest() != entry["hash"]:
-            self.refuse(f"the package is damaged: section {entry['name']}")
+    def _verify(self, entries: Iterable[dict]) -> None:
+        for entry in entries:
+            if entry["name"] in self.verified:
+                continue
+            if self._hash(entry) != entry["hash"]:
+                self.refuse(f"the package is damaged: section {entry['name']}")
+            self.verified.add(entry["name"])
+
+    def _hash(self, entry: dict) -> str:
+        """SHA-256 lets other threads run, so pieces are hashed by as many as there are cores."""
+        places = list(_pieces(entry))
+        if len(places) < 4:
+            digests = map(self._hash_piece, places)
+        else:
+            from concurrent.futures import ThreadPoolExecutor
+
+            from .pool import available_cores
+
+            with ThreadPoolExecutor(min(available_cores(), len(places))) as threads:
+                digests = list(threads.map(self._hash_piece, places))
+        return hashlib.sha256(b"".join(digests)).hexdigest()
+
+    def _hash_piece(self, place: tuple[int, int]) -> bytes:
+        """Read, not mapped: a file that is cut just now is an error, and no end of the process."""
+        start, size = place
+        if isinstance(self.data, MappedFile):
+            return hashlib.sha256(os.pread(self.data.handle, size, start)).digest()
+        return hashlib.sha256(memoryview(self.data)[start : start + size]).digest()
 
     def check(self) -> None:
-        """Verify every section's hash, also of the large ones."""
-        for entry in self.table.values():
-            self._verify(entry)
+        """Verify every section's hash, also of the large ones, and that the file is as it was."""
+        if isinstance(self.data, MappedFile):
+            self.data.check()
+        self._verify(self.table.values())
 
     def section(self, name: str) -> np.ndarray:
-        """A section's bytes, mapped and read-only."""
+        """A section's bytes, read-only."""
         entry = self.table.get(name)
         if entry is None:
             self.refuse(f"the package is damaged: no section {name}")
-        return np.frombuffer(self.data, np.uint8, entry["size"], entry["offset"])
+        section = np.frombuffer(self.data, np.uint8, entry["size"], entry["offset"])
+        section.flags.writeable = False
+        return section
+
+
+def _waits(entry: dict) -> bool:
+    """Whether a section is checked when it is first used."""
+    return entry["name"] in ARRAYS and entry["size"] > LARGE
+
+
+def _is_entry(entry) -> bool:
+    """Whether an entry of a table has its fields, with numbers that can be places."""
+    return isinstance(entry, dict) and all(
+        type(entry.get(k)) is kind and (kind is str or 0 <= entry[k] < 1 << 62)
+        for k, kind in _FIELDS.items()
+    )
+
+
+def _pieces(entry: dict) -> Iterator[tuple[int, int]]:
+    """(offset, bytes) of the pieces of a section."""
+    end = entry["offset"] + entry["size"]
+    for start in range(entry["offset"], end, PIECE):
+        yield start, min(PIECE, end - start)

@@ -14,6 +14,7 @@ from ..compiler.backends.base import has_bytes
 from ..compiler.backends.llvm.native_code import MAIN, Layout, NativeCode
 from ..compiler.backends.llvm.pool_layout import BARRIER_SYMBOL
 from ..compiler.dims import substitute
+from ..compiler.mapped import files_behind
 from .externs import Externs, view
 from .linker import link
 from .memory import Memory, Workspace
@@ -47,6 +48,7 @@ class NativeModule:
         self.pool = get_pool()
         self._image = link(code.objects, {BARRIER_SYMBOL: self.pool.barrier_address})
         self._entry = self._image.address(MAIN)
+        self._files = files_behind(code.weights)
         self._weights = [self.memory.weight(w) for w in code.weights]
         self._shapes = [
             (t.shape, t.dtype.numpy) if has_bytes(t) else None for t in self.output_types
@@ -62,6 +64,8 @@ class NativeModule:
         For each entry of `updates` the input's array is written and returned. `at` are the sizes
         that were open (`bound`).
         """
+        for file in self._files:
+            file.check()
         if not self.code.parallel or (at is not None and at.small):
             threads = 1
         if outputs is None:

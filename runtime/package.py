@@ -26,6 +26,8 @@ import numpy as np
 from ..compiler.errors import PackageError, TesselError, UsageError
 from ..compiler.ir import Graph
 from ..compiler.known_values import plain
+from ..compiler.mapped import check_files
+from ..compiler.nesting import read_json
 from ..compiler.structure import KEY as STRUCTURE
 from ..compiler.text_parse import parse_graph, parse_type
 from . import arrays as store
@@ -56,6 +58,7 @@ def save(exe: Executable, path) -> None:
         if b.stages and isinstance(exe.target, CpuTarget)
     ]  # fmt: skip
     names = list(objects)
+    check_files(table.values())
     manifest = {
         "signature": _describe(Signature.of(graph)),
         "target": exe.target.name,
@@ -152,7 +155,7 @@ class Package:
         self.container = Container(path)
         self.where = str(path)
         try:
-            self.manifest: dict[str, Any] = json.loads(bytes(self.container.section("manifest")))
+            self.manifest: dict[str, Any] = self._json("manifest")
             described = self.manifest["signature"]
             inputs = [_port(n, t) for n, t in described["inputs"]]
             outputs = [_port(n, t) for n, t in described["outputs"]]
@@ -170,6 +173,10 @@ class Package:
             ) from None
         self._weights: dict[str, np.ndarray] | None = None
 
+    def _json(self, section: str):
+        data = bytes(self.container.section(section))
+        return read_json(data, f"the package's {section}", PackageError, self.where)
+
     @property
     def weights(self) -> dict[str, np.ndarray]:
         """The graph's arrays by name, mapped from the file."""
@@ -181,10 +188,11 @@ class Package:
 
     def graph(self) -> Graph:
         """The graph that the package carries."""
-        text = bytes(self.container.section("graph")).decode()
+        self.container.check()
         try:
+            text = bytes(self.container.section("graph")).decode()
             graph = parse_graph(text, dict(self.weights))
-        except TesselError as error:
+        except (TesselError, UnicodeDecodeError) as error:
             raise PackageError(f"its graph cannot be read: {error}", where=self.where) from error
         if _describe(Signature.of(graph)) != _describe(self.signature):
             raise PackageError("its graph is not the one it describes", where=self.where)

@@ -9,11 +9,8 @@ uses those. Everything else is compiled by the default schedules, whatever was e
 
 import json
 import math
-import os
-import tempfile
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +19,7 @@ import numpy as np
 from ..compiler.backends.base import CpuTarget
 from ..compiler.backends.llvm.winners import Choice, Winner, read_winners
 from ..compiler.errors import UsageError
+from ..compiler.files import read_file, replacing_file
 
 FILE = "winners.json"  # in the user's cache folder
 FORMAT = "tessel winners 1"
@@ -110,7 +108,7 @@ class Tuning:
         if self.file is None or not self.file.is_file():
             return {}
         try:
-            data = json.loads(self.file.read_text(encoding="utf-8"))
+            data = json.loads(read_file(self.file))
             if not isinstance(data, dict) or data.get("format") != FORMAT:
                 raise ValueError(f"it does not say {FORMAT!r}")
             return read_winners(data["winners"])
@@ -127,18 +125,12 @@ class Tuning:
         winners = {**self._read(), **found}
         self.notes = notes  # what is wrong with the file was said before
         text = {"format": FORMAT, "winners": {k: w.data() for k, w in sorted(winners.items())}}
-        temporary = None
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile("w", dir=self.file.parent, delete=False) as f:
-                temporary = Path(f.name)
-                json.dump(text, f, indent=1)
-            os.replace(temporary, self.file)
+            with replacing_file(self.file, durable=False) as file:
+                file.write(json.dumps(text, indent=1).encode())
         except OSError as error:
             self.notes.append(f"winners could not be kept: {error}")
-            if temporary is not None:
-                with suppress(OSError):
-                    temporary.unlink()
 
     # -- using ----------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """`tessel bench`: models on several backends, side by side, as a table, JSON or CSV."""
 
 import csv
+import io
 import json
 import os
 import platform
@@ -17,12 +18,14 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from ..compiler.errors import CheckFailed, InputError, UsageError
+from ..compiler.files import write_file
 from ..runtime.tune import check_seconds
 from . import bench_profile as own
 from .bench_compare import Settings, check_backends, compare
 from .bench_worker import BACKENDS
 from .feeds import parse_shapes, random_feeds, read_signature
 from .models import console as plain_console
+from .models import load_npz
 from .roofline import draw
 
 
@@ -177,7 +180,8 @@ def bench(
                 draw(plot, data, roof, Path(path).name, report["machine"]["cpu"])
     if json_file is not None:
         # Infinity is not JSON: an error without bounds is null there.
-        Path(json_file).write_text(json.dumps(_finite(report), indent=1, allow_nan=False) + "\n")
+        text = json.dumps(_finite(report), indent=1, allow_nan=False) + "\n"
+        write_file(json_file, text.encode(), UsageError)
     if csv_file is not None:
         write_csv(csv_file, report)
     if models:
@@ -191,12 +195,7 @@ def feeds_for(path: str, inputs: str | None, seed: int, shapes: Mapping) -> dict
         return random_feeds(signature, seed, shapes)
     if shapes:
         raise UsageError("--inputs already says the shapes.", fix="leave out --shapes")
-    try:
-        # Pickled arrays would run code of the file's author.
-        with np.load(inputs, allow_pickle=False) as file:
-            given = dict(file)
-    except (ValueError, OSError, AttributeError) as error:
-        raise UsageError(f"This is not a .npz of plain arrays: {error}", where=inputs) from error
+    given = load_npz(inputs)
     names = [item.name for item in signature]
     missing = [name for name in names if name not in given]
     if missing:
@@ -306,10 +305,11 @@ def write_csv(path: str, report: Mapping) -> None:
         for backend, row in entry["backends"].items()
     ]
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    with open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns)
+    writer.writeheader()
+    writer.writerows(rows)
+    write_file(path, text.getvalue().encode(), UsageError)
 
 
 def check(report: Mapping) -> None:

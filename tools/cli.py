@@ -14,6 +14,7 @@ import click
 
 from .. import __version__
 from ..compiler.errors import TesselError, UsageError
+from ..compiler.files import reading
 
 COMMANDS = {
     "compile": "Compile a model to a package, or print a stage of it.",
@@ -67,6 +68,8 @@ def tessel(debug, files):
 
 def run_user_file(file: Path) -> None:
     """Run a user's file, which registers ops. Raises UsageError for what it raises."""
+    with reading(file, UsageError):
+        pass
     try:
         runpy.run_path(str(file), run_name=file.stem)
     except TesselError:

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from ..compiler.errors import UsageError
+from ..compiler.files import replacing, write_file
 from ..compiler.loops.nest import ENDLESS, Call, ExternCall, For, If, Ref
 from ..compiler.text import print_graph
 from ..runtime.build import Built, CpuTarget
@@ -20,7 +21,7 @@ def write_text(text: str, output: str | None) -> None:
     if output is None:
         sys.stdout.write(text)
     else:
-        Path(output).write_text(text, encoding="utf-8")
+        write_file(output, text.encode(), UsageError)
 
 
 def _only(exe: Executable, sized: bool = False) -> Built:
@@ -54,7 +55,7 @@ def emit_graph(exe, output):
     write_text(print_graph(graph, table), output)
     if table and output is not None:
         weights = Path(output).with_suffix(".safetensors")
-        with open(weights, "wb") as file:
+        with replacing(weights, UsageError) as file:
             for piece in safetensors_pieces(table):
                 file.write(piece)
         sys.stderr.write(f"wrote {output}, and its weights in {weights}\n")
@@ -94,7 +95,7 @@ def emit_object(exe, output):
     if output is None:
         raise UsageError("an object file is no text", fix="say where it goes: -o FILE.o")
     data = whole_object(built.code.plan, exe.target.machine, exe.signature.updates)
-    Path(output).write_bytes(data)
+    write_file(output, data, UsageError)
 
 
 def emit_triton(exe, output):

@@ -49,7 +49,7 @@ def inspect(file, shapes, inputs, types, check):
         package = Package(file)
         if check:
             package.container.check()
-        print_package(package, out, check)
+        print_package(package, out)
         print_graph(package.graph(), out)
         if types:
             print_types({v.name: v.type for v in package.graph().values()}, out)
@@ -128,7 +128,7 @@ def constants(graph: Graph):
     return seen.values()
 
 
-def print_package(package: Package, out: Console, checked: bool) -> None:
+def print_package(package: Package, out: Console) -> None:
     manifest = package.manifest
     machine = manifest["machine"]
     out.print(f"  tessel package, target {manifest['target']}, -O{manifest['level']}")
@@ -138,7 +138,7 @@ def print_package(package: Package, out: Console, checked: bool) -> None:
         out.print("  which runs here" if why is None else f"  which does not run here: {why}")
     t = table("bytes", "section", "hash", right="bytes")
     for name, entry in package.container.table.items():
-        verified = checked or entry["size"] <= package.container.verified
+        verified = name in package.container.verified
         t.add_row(size(entry["size"]), name, "verified" if verified else "not read (--check)")
     out.print(t)
     general = manifest["for_all_sizes"]

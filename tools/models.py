@@ -14,6 +14,7 @@ from rich.table import Table
 
 from .. import compile, load, read
 from ..compiler.errors import ModelError, UnsupportedError, UsageError
+from ..compiler.files import reading, size_of
 from ..compiler.ir import Graph
 from ..runtime.signature import Signature
 from .feeds import parse_shapes, random_feeds
@@ -150,10 +151,12 @@ def _read_text(path: Path) -> Graph:
 
     table = {}
     weights = path.with_suffix(".safetensors")
-    if weights.is_file():
-        table = read_safetensors(np.fromfile(weights, np.uint8), str(weights))
+    if weights.exists():
+        with reading(weights, ModelError) as file:
+            table = read_safetensors(np.fromfile(file, np.uint8), str(weights))
     try:
-        return parse_graph(path.read_text(encoding="utf-8"), table)
+        with reading(path, ModelError) as file:
+            return parse_graph(file.read(size_of(file)).decode(), table)
     except UnicodeDecodeError:
         raise ModelError("this is no text", where=str(path)) from None
 
@@ -197,11 +200,14 @@ def make_feeds(inputs, file: str | None, seed: int | None, shapes: Mapping, stat
 
 def load_npz(path: str) -> dict[str, np.ndarray]:
     """The arrays of a `.npz` file; pickled ones, which would run code, are refused."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return dict(file)
-    except (ValueError, OSError, AttributeError, EOFError, TypeError, KeyError) as error:
-        raise UsageError(f"this is not a .npz of plain arrays: {error}", where=path) from error
+    with reading(path, UsageError) as file:
+        try:
+            with np.load(file, allow_pickle=False) as arrays:
+                return dict(arrays)
+        except MemoryError:
+            raise
+        except Exception as error:  # of zip files, of pickles, of headers that numpy evaluates
+            raise UsageError(f"this is not a .npz of plain arrays: {error}", where=path) from error
 
 
 def console(stderr: bool = False) -> Console:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 import click
 import numpy as np
 
+from ..compiler.errors import UsageError
+from ..compiler.files import replacing
 from ..runtime.executable import Executable
 from ..runtime.structured import Structured
 from .forms import spread
@@ -109,7 +111,7 @@ def save(path: str, results: Mapping) -> None:
         if isinstance(v, np.ndarray) and v.dtype == object
     }
     left = [n for n in results if n not in plain]
-    with open(path, "wb") as file:
+    with replacing(path, UsageError) as file:
         np.savez(file, **plain)
     if left:
         console(stderr=True).print(f"note: no arrays, so not in {path}: {', '.join(left)}")

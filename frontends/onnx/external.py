@@ -5,11 +5,28 @@ from pathlib import Path, PureWindowsPath
 
 import numpy as np
 
+from ...compiler import files
 from ...compiler.errors import ModelError
+from ...compiler.mapped import MappedFile
 from ...compiler.types import DType
 
 
-def read(tensor, dtype: DType, shape: tuple, folder: Path | None, where: str) -> np.ndarray:
+class Folder:
+    """The folder of a model, in which its external data lie; each file is mapped once."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._mapped: dict[Path, MappedFile | None] = {}  # None: it is empty
+
+    def map(self, path: Path) -> MappedFile | None:
+        if path not in self._mapped:
+            with files.reading(path, ModelError) as file:
+                empty = files.size_of(file) == 0
+                self._mapped[path] = None if empty else MappedFile.of(file, ModelError, path)
+        return self._mapped[path]
+
+
+def read(tensor, dtype: DType, shape: tuple, folder: Folder | None, where: str) -> np.ndarray:
     """The array of a TensorProto whose data_location is EXTERNAL, mapped read-only.
 
     Raises ModelError if the location leaves `folder` (after symlinks are resolved), or if offset
@@ -19,11 +36,9 @@ def read(tensor, dtype: DType, shape: tuple, folder: Path | None, where: str) ->
 
     entries = {e.key: e.value for e in tensor.external_data}
     path = _locate(entries.get("location", ""), folder, where)
-    count = math.prod(shape)
-    expected = file_bytes(count, dtype)
+    expected = file_bytes(math.prod(shape), dtype)
     offset = _number(entries, "offset", 0, where)
     length = _number(entries, "length", expected, where)
-    size = path.stat().st_size
     if length != expected:
         raise ModelError(
             "the length of external data does not fit the tensor",
@@ -31,6 +46,8 @@ def read(tensor, dtype: DType, shape: tuple, folder: Path | None, where: str) ->
             expected=f"{expected} bytes for {dtype}[{','.join(map(str, shape))}]",
             received=f"length={length}",
         )
+    data = folder.map(path)
+    size = 0 if data is None else len(data)
     if offset + length > size:
         raise ModelError(
             "external data end after the file's end",
@@ -40,13 +57,12 @@ def read(tensor, dtype: DType, shape: tuple, folder: Path | None, where: str) ->
         )
     if dtype.kind == "s":
         raise ModelError("text cannot be external data", where=where)
-    if count == 0:
+    if length == 0:
         return np.zeros(shape, dtype.numpy)
-    data = np.memmap(path, np.uint8, "r", offset, (length,))
-    return from_bytes(data, dtype, shape, where)
+    return from_bytes(np.frombuffer(data, np.uint8, length, offset), dtype, shape, where)
 
 
-def _locate(location: str, folder: Path | None, where: str) -> Path:
+def _locate(location: str, folder: Folder | None, where: str) -> Path:
     if folder is None:
         raise ModelError(
             "the model keeps weights in other files, and its folder is not known",
@@ -62,26 +78,37 @@ def _locate(location: str, folder: Path | None, where: str) -> Path:
             expected="a relative path without ..",
             received=repr(location),
         )
-    folder = folder.resolve()
-    path = (folder / location).resolve()
-    if not path.is_relative_to(folder):
+    try:
+        base = folder.path.resolve()
+        path = (base / location).resolve()
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a NUL, links in a circle
+        raise ModelError(
+            f"external data: {_reason(error)}", where=where, received=files.shown(location)
+        ) from None
+    if not path.is_relative_to(base):
         raise ModelError(
             "external data must lie in the model's folder",
             where=where,
-            expected=str(folder),
+            expected=str(base),
             received=f"{location} -> {path}",
         )
-    if not path.is_file():
+    if not path.exists():
         raise ModelError("the file with external data is missing", where=where, received=location)
     return path
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return "links in a circle" if isinstance(error, RuntimeError) else str(error)
 
 
 def _number(entries, key: str, default: int, where: str) -> int:
     text = entries.get(key, "")
     if not text:
         return default
-    if not text.isdecimal():
+    if not text.isdecimal() or len(text) > 18:  # 2^63 has 19 digits
         raise ModelError(
-            f"{key} of external data is not a number", where=where, received=repr(text)
+            f"{key} of external data is not a number", where=where, received=repr(files.shown(text))
         )
     return int(text)

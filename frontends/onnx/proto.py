@@ -1,6 +1,7 @@
 """Protobuf to plain Python: files, dtypes, tensors, attributes. Damage becomes a ModelError."""
 
 import math
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,11 +11,15 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import AttributeProto, ModelProto, TensorProto, numpy_helper
 
-from ...compiler.errors import ModelError, UnsupportedError
+from ...compiler import files
+from ...compiler.errors import ModelError, UnsupportedError, UsageError
 from ...compiler.types import DTYPES, DType
 from . import external, textual, wire
+from .external import Folder
 
 MAX_ELEMENTS = 1 << 40
+_DAMAGED = "this is not an ONNX file, or it is damaged"
+_PATH_FIX = "name a model's file: .onnx, or its text"
 
 _ELEMENT_TYPES = {
     TensorProto.FLOAT: "f32",
@@ -64,7 +69,7 @@ class Loaded:
 
     model: ModelProto
     where: str
-    folder: Path | None = None
+    folder: Folder | None = None
     weights: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
@@ -83,25 +88,26 @@ def load(source) -> Loaded:
         return Loaded(source, source.graph.name or "model")
     if isinstance(source, (bytes, bytearray, memoryview)):
         return Loaded(_parse(bytes(source), "model bytes"), "model bytes")
-    path = Path(source)
-    where = str(path)
-    if path.is_dir():
-        raise ModelError("the model is a directory", where=where, fix="name the .onnx file in it")
-    try:
+    if not isinstance(source, (str, os.PathLike)):
+        raise UsageError(
+            "this is no model", expected="a path, the bytes of a file, a ModelProto or a Graph",
+            received=type(source).__name__,
+        )  # fmt: skip
+    path, where = Path(source), files.shown(source)
+    with files.reading(path, ModelError, fix=_PATH_FIX) as file:
+        size = files.size_of(file)
         if path.suffix in (".onnxtxt", ".onnxtext"):
-            return Loaded(textual.parse("onnx", path.read_bytes(), where), where, path.parent)
-        if path.stat().st_size < wire.LARGE:
-            return Loaded(_parse(path.read_bytes(), where), where, path.parent)
-        data, places = wire.split(path)
+            return Loaded(textual.parse("onnx", file.read(size), where), where, Folder(path.parent))
+        if size < wire.LARGE:
+            return Loaded(_parse(file.read(size), where), where, Folder(path.parent))
+        data, places = wire.split(file)
+        if not data:
+            raise ModelError(_DAMAGED, where=where, expected="a ModelProto of less than 2 GiB")
         weights = {
-            name: np.fromfile(path, np.uint8, length, offset=offset)
+            name: np.fromfile(file, np.uint8, length, offset=offset - file.tell())
             for name, (offset, length) in places.items()
         }
-        return Loaded(_parse(data, where), where, path.parent, weights)
-    except FileNotFoundError:
-        raise ModelError("there is no such file", where=where) from None
-    except OSError as error:
-        raise ModelError(f"the file cannot be read: {error.strerror}", where=where) from None
+    return Loaded(_parse(data, where), where, Folder(path.parent), weights)
 
 
 def _parse(data: bytes, where: str) -> ModelProto:
@@ -114,9 +120,7 @@ def _parse(data: bytes, where: str) -> ModelProto:
     try:
         model = ModelProto.FromString(data) if form is None else textual.parse(form, data, where)
     except DecodeError:
-        raise ModelError(
-            "this is not an ONNX file, or it is damaged", where=where, expected="a ModelProto"
-        ) from None
+        raise ModelError(_DAMAGED, where=where, expected="a ModelProto") from None
     if any(isinstance(text, bytes) for text in _texts(model)):
         raise ModelError("a name in the file is not UTF-8: the file is damaged", where=where)
     return model
@@ -168,7 +172,7 @@ def shape_of_tensor(tensor: TensorProto, where: str) -> tuple[int, ...]:
     return shape
 
 
-def to_array(tensor: TensorProto, folder: Path | None, where: str, raw=None) -> np.ndarray:
+def to_array(tensor: TensorProto, folder: Folder | None, where: str, raw=None) -> np.ndarray:
     """The tensor as an array: a view of its raw bytes where possible.
 
     `raw` are its bytes where they were cut out of the model. Raises ModelError if bytes and dims
@@ -225,7 +229,7 @@ def from_bytes(data, dtype: DType, shape: tuple, where: str) -> np.ndarray:
     return np.frombuffer(data, dtype.numpy.newbyteorder("<")).reshape(shape)
 
 
-def densify(sparse: onnx.SparseTensorProto, folder: Path | None, where: str) -> np.ndarray:
+def densify(sparse: onnx.SparseTensorProto, folder: Folder | None, where: str) -> np.ndarray:
     """The dense array of a sparse tensor (COO, flat or by coordinates)."""
     values = to_array(sparse.values, folder, where)
     indices = to_array(sparse.indices, folder, where)
@@ -243,7 +247,7 @@ def densify(sparse: onnx.SparseTensorProto, folder: Path | None, where: str) -> 
     return dense
 
 
-def attribute(a: AttributeProto, folder: Path | None, where: str):
+def attribute(a: AttributeProto, folder: Folder | None, where: str):
     """An attribute as a Python value: numbers, text, arrays, GraphProtos, lists of them."""
     kind = AttributeProto
     match a.type:

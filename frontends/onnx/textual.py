@@ -4,7 +4,8 @@
     ir_version: 8 graph { node { op_type: "Relu" … } }
     {"irVersion": "8", "graph": {…}}
 
-A binary ModelProto begins with none of their first characters.
+A binary ModelProto begins with none of their first characters. How deep a text nests is counted
+before it is parsed: ONNX's parser is C++ and takes a kilobyte of stack for each bracket.
 """
 
 import re
@@ -14,6 +15,7 @@ from google.protobuf import json_format, text_format
 from onnx import ModelProto
 
 from ...compiler.errors import ModelError
+from ...compiler.nesting import check_depth
 
 _FIELDS = "|".join(ModelProto.DESCRIPTOR.fields_by_name)
 _PROTOBUF = re.compile(rf"(#[^\n]*\n|\s)*({_FIELDS})\s*[:{{]".encode())
@@ -33,14 +35,17 @@ def parse(form: str, data: bytes, where: str) -> ModelProto:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ModelError("the text is not UTF-8", where=where) from None
+    check_depth(text, f"the {_NAMES[form]}", ModelError, where)
     try:
         if form == "onnx":
             return onnx.parser.parse_model(text)
         if form == "json":
             return json_format.Parse(text, ModelProto())
         return text_format.Parse(text, ModelProto())
-    except (onnx.parser.ParseError, json_format.Error, text_format.Error) as error:
-        message = error.args[0] if error.args else error
+    except MemoryError:
+        raise
+    except Exception as error:  # the parsers' own, and those that C++ and Python have for numbers
+        message = error.args[0] if error.args else type(error).__name__
         message = message.decode("utf-8", "replace") if isinstance(message, bytes) else message
         raise ModelError(f"the {_NAMES[form]} does not parse: {message}", where=where) from None
 

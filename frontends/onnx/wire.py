@@ -7,9 +7,10 @@ of the bytes; each is then read straight from the file into its array. So weight
 
 import mmap
 from collections.abc import Iterator
-from pathlib import Path
+from typing import BinaryIO
 
 LARGE = 1 << 16  # bytes of raw_data from which on it is cut out
+MOST = 1 << 31  # bytes that protobuf does not take
 _MODEL_GRAPH, _GRAPH_INITIALIZER, _TENSOR_NAME, _TENSOR_RAW = 7, 5, 8, 9
 _BYTES = 2  # the wire type of what has a length
 
@@ -18,13 +19,14 @@ class _Irregular(Exception):
     """Not the bytes expected: protobuf shall judge the whole file."""
 
 
-def split(path: Path) -> tuple[bytes, dict[str, tuple[int, int]]]:
-    """The file without large weights, and where those are: {name: (offset, length)}."""
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+def split(file: BinaryIO) -> tuple[bytes, dict[str, tuple[int, int]]]:
+    """The file without large weights, and where those are: {name: (offset, length)}. Nothing of a
+    file that is too large to be a ModelProto and does not look like one."""
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
             return _split(data)
         except _Irregular:
-            return data[:], {}
+            return data[:] if len(data) < MOST else b"", {}
 
 
 def _split(data) -> tuple[bytes, dict[str, tuple[int, int]]]:
@@ -74,6 +76,8 @@ def _fields(data, start: int, end: int) -> Iterator[tuple[int, int, int, int, in
     while start < end:
         tag, value = _varint(data, start, end)
         kind = tag & 7
+        if tag < 8:  # no field has the number 0: these are zeros
+            raise _Irregular
         if kind == 0:
             _, stop = _varint(data, value, end)
         elif kind == 1:

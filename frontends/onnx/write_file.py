@@ -1,7 +1,5 @@
 """ONNX files: initializers, checks, external data; a file appears whole or not at all."""
 
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,7 +7,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from ...compiler.errors import GraphError
+from ...compiler import files
+from ...compiler.errors import GraphError, UsageError
 from ...compiler.types import dtype_of
 from .proto import ELEMENT_TYPE_OF, is_packed
 
@@ -53,18 +52,6 @@ def check(model: onnx.ModelProto, arrays: Mapping[str, np.ndarray]) -> None:
         raise GraphError(f"the written model is not valid ONNX: {error}") from error
 
 
-def replace(path: Path, data: bytes) -> None:
-    """Write next to `path`, then rename: no half-written file under that name."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
 def _bytes(name: str, array: np.ndarray):
     """What a file holds of it; of most types the array's own memory."""
     if dtype_of(array).bits < 8:
@@ -76,9 +63,8 @@ def _bytes(name: str, array: np.ndarray):
 def write_external(path: Path, model: onnx.ModelProto, arrays: Mapping[str, np.ndarray]) -> None:
     """The model at `path`, its larger weights in `<path>.data`, which is written through."""
     location = path.name + ".data"
-    handle, temporary = tempfile.mkstemp(prefix=f".{location}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
+    with files.replacing(path, UsageError) as whole:
+        with files.replacing(path.parent / location, UsageError) as file:
             for name, array in arrays.items():
                 if array.nbytes < SMALL or array.dtype == object:
                     model.graph.initializer.append(tensor(name, array))
@@ -93,11 +79,7 @@ def write_external(path: Path, model: onnx.ModelProto, arrays: Mapping[str, np.n
                 place = {"location": location, "offset": start, "length": file.tell() - start}
                 for key, value in place.items():
                     proto.external_data.add(key=key, value=str(value))
-        os.replace(temporary, path.parent / location)
-        replace(path, model.SerializeToString())
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        whole.write(model.SerializeToString())
     try:
         onnx.checker.check_model(str(path), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:

@@ -18,11 +18,12 @@ from onnx import helper
 from ...compiler.builder import Builder
 from ...compiler.dims import Sym, symbols
 from ...compiler.errors import UnsupportedError, UsageError
+from ...compiler.files import write_file
 from ...compiler.ir import Graph, Node, Value
 from ...compiler.ops.registry import Expand
 from ...compiler.types import DType, TensorType
 from .values import at_least
-from .write_file import check, replace, tensor, write_external
+from .write_file import check, tensor, write_external
 from .write_structure import put_together, structure_of, take_apart
 from .write_types import NewerOpset, newer_opset, refused, schema_types, type_proto, wider
 
@@ -58,7 +59,7 @@ def write(
         for name, array in writer.arrays.items():
             model.graph.initializer.append(tensor(name, array))
         if path is not None:
-            replace(Path(path), model.SerializeToString())
+            write_file(path, model.SerializeToString(), UsageError)
         return model
     if path is None:
         raise UsageError(

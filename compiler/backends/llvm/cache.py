@@ -4,12 +4,16 @@ A file's name is the hash of everything that its contents follow from, so entrie
 they are written to a temporary name and renamed, so a reader sees whole files only. Each begins
 with the SHA-256 of the rest: an entry that was cut or changed on the disk is compiled again, and
 overwritten, rather than run.
+
+What is in the folder is run, so nobody else may be able to write to it: a folder or an entry of
+another user's, or one that others may write to, is not used, and `note` says so.
 """
 
 import hashlib
 import os
-from contextlib import suppress
 from pathlib import Path
+
+from ...files import is_own, not_private, open_regular, replacing_file, size_of
 
 DIGEST = hashlib.sha256().digest_size
 
@@ -24,35 +28,41 @@ class ObjectCache:
     """Objects in `folder`; `None` keeps nothing. An unwritable folder is no error."""
 
     def __init__(self, folder: Path | None):
-        self.folder = folder
+        self.folder, self.note, self._known = folder, None, False
+
+    def _usable(self) -> bool:
+        """Whether there is a folder that only this user writes to; looked at once."""
+        if not self._known and self.folder is not None:
+            try:
+                reason = not_private(self.folder)
+            except (OSError, ValueError):  # a read-only home: the next run compiles again
+                self.folder, reason = None, None
+            if reason is not None:
+                self.note = f"the cache of compiled kernels in {self.folder} is not used: {reason}"
+                self.folder = None
+        self._known = True
+        return self.folder is not None
 
     def get(self, key: str) -> bytes | None:
-        if self.folder is None:
+        if not self._usable():
             return None
         try:
-            entry = (self.folder / key[:2] / key).read_bytes()
+            with open_regular(self.folder / key[:2] / key) as file:
+                if not is_own(os.fstat(file.fileno())):
+                    return None
+                entry = file.read(size_of(file))
         except OSError:
             return None
         digest, data = entry[:DIGEST], entry[DIGEST:]
         return data if hashlib.sha256(data).digest() == digest else None
 
     def put(self, key: str, data: bytes) -> None:
-        if self.folder is None:
+        if not self._usable():
             return
-        import tempfile  # slow to import, and nothing that only reads needs it
-
         place = self.folder / key[:2]
-        temporary = None
         try:
-            place.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=place, delete=False) as f:
-                temporary = Path(f.name)
-                f.write(hashlib.sha256(data).digest() + data)
-            os.replace(temporary, place / key)
-            temporary = None
-        except OSError:
-            pass  # a read-only home, a full disk: the next run compiles again
-        finally:  # also of what was interrupted
-            if temporary is not None:
-                with suppress(OSError):
-                    temporary.unlink()
+            place.mkdir(mode=0o700, exist_ok=True)
+            with replacing_file(place / key, durable=False) as file:
+                file.write(hashlib.sha256(data).digest() + data)
+        except OSError:  # a full disk: the next run compiles again
+            pass

@@ -12,13 +12,13 @@ import hashlib
 import json
 import linecache
 import os
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from ...errors import TesselError, UnsupportedError
+from ...files import not_private, read_file, replacing_file
 from .emit import Source
 from .target import GpuTarget
 
@@ -93,11 +93,22 @@ def compile_source(
     triton = require_triton()
     key = _key(source, target, aligned, triton.__version__)
     file = (cache if cache is not None else cache_folder()) / f"{key}.bin"
-    if file.exists():
-        return Binary.unpack(file.read_bytes())
+    private = _is_private(file.parent)
+    if private:
+        with contextlib.suppress(OSError):
+            return Binary.unpack(read_file(file))
     binary, _ = build(source, target, aligned)
-    _write(file, binary.pack())
+    if private:
+        with replacing_file(file, durable=False) as f:
+            f.write(binary.pack())
     return binary
+
+
+def _is_private(folder: Path) -> bool:
+    """Whether nobody else can put code there."""
+    with contextlib.suppress(OSError):
+        return not_private(folder) is None
+    return False
 
 
 def compile_all(jobs, target: GpuTarget, threads: int, cache: Path | None = None) -> list[Binary]:
@@ -112,15 +123,6 @@ def compile_all(jobs, target: GpuTarget, threads: int, cache: Path | None = None
 def _key(source: Source, target: GpuTarget, aligned, version: str) -> str:
     parts = [_FORMAT, version, target.name, aligned, *asdict(source).values()]
     return hashlib.sha256(repr(parts).encode()).hexdigest()
-
-
-def _write(file: Path, data: bytes) -> None:
-    """Atomic: readers see the whole file or none."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=file.parent)
-    with os.fdopen(handle, "wb") as f:
-        f.write(data)
-    os.replace(temporary, file)
 
 
 def build(source: Source, target: GpuTarget, aligned) -> tuple[Binary, dict]:

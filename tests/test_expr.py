@@ -319,6 +319,7 @@ def test_reductions():
     assert total.dtype == F32
     assert total.op == "reduce"
     assert s.reduce("sum", [1], lambda n: x) is x
+    assert s.reduce("sum", [4, 0], lambda n, o: m[i, n]) is s.const(0.0, F32)
     assert s.reduce("sum", [1, 1], lambda n, o: m[i, n]) is s.cast(m[i, 0], F32)
 
 

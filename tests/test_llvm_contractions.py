@@ -58,6 +58,15 @@ def test_products_of_any_size(m, n, k, constant):
     np.testing.assert_array_equal(received, x @ w)
 
 
+def test_a_product_over_nothing_is_zero():
+    """However its operands lie: a tile's loop has a round at least, and would read past them."""
+    x, w = whole((0, 26)), whole((0, 66))
+    a, b = buffer_of("a", x), buffer_of("b", w)
+    body = lambda i, j: s.reduce("sum", [0], lambda k: a[k, i] * b[k, j])
+    received, _ = both(store((26, 66), body), {a: x, b: w})
+    assert not received.any()
+
+
 @pytest.mark.parametrize("constant", [True, False])
 @pytest.mark.parametrize("dtype", ["f32", "f64", "i32", "i64"])
 def test_dtypes_of_the_sum(dtype, constant):

@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from ..sizes import above, at_least
-from ..types import BF16, BOOL, F16, F32, I64, dtype_of
+from ..types import BF16, BOOL, F16, F32, I64, DType, dtype_of
 from .core import COMBINERS, PRIMITIVES, Axis, Buffer, Expr, axis, const, lift, load, make
 from .index import (
     add,
@@ -113,15 +113,38 @@ def reduce(combiner: str, axes: Sequence, body: Callable | Expr, dtype=None) -> 
     """`combiner` over axes of `body`.
 
     `axes` are Axis objects with `body` an Expr, or extents with `body` a function of the new
-    axes' indices. `dtype` is the accumulator's (default: the body's own compute type).
+    axes' indices. `dtype` is the accumulator's (default: the body's own compute type). Over
+    nothing, it is the combiner's identity: no schedule meets a loop that has no rounds.
     """
     axes = [a if isinstance(a, Axis) else Axis("k", a) for a in axes]
     if callable(body) and not isinstance(body, Expr):
         body = body(*[axis(a) for a in axes])
     dtype = dtype_of(dtype) if dtype is not None else body.dtype.compute
     body = cast(body, dtype)
+    if any(a.extent == 0 for a in axes):
+        return const(identity(combiner, dtype), dtype)
     axes = tuple(a for a in axes if a.extent != 1)
     return make("reduce", (body,), (combiner, axes), dtype) if axes else body
+
+
+def identity(combiner: str, dtype: DType) -> int | float:
+    """The neutral element: what a reduction over nothing is."""
+    match combiner:
+        case "sum" | "or":
+            value = 0
+        case "prod" | "and":
+            value = 1
+        case "max" | "min":
+            low = combiner == "max"
+            if dtype.is_float:
+                value = -math.inf if low else math.inf
+            elif dtype == BOOL:
+                value = 0 if low else 1
+            elif dtype.kind == "i":
+                value = -(2 ** (dtype.bits - 1)) if low else 2 ** (dtype.bits - 1) - 1
+            else:
+                value = 0 if low else 2**dtype.bits - 1
+    return float(value) if dtype.is_float else value
 
 
 def reduce_sum(axes, body, dtype=None) -> Expr:
@@ -261,9 +284,9 @@ Expr.__invert__ = lambda self: logical_not(self)
 __all__ = [
     "BOOL", "COMBINERS", "F32", "I64", "PRIMITIVES", "Axis", "Buffer", "Expr", "abs", "add",
     "apply", "axis", "bitcast", "bounds", "cast", "ceil", "compare", "const", "cos", "eq", "erf",
-    "exp", "flatten", "floor", "floordiv", "from_linear", "isinf", "isnan", "lift", "linear",
-    "load", "log", "logical_and", "logical_not", "logical_or", "make", "maximum", "minimum", "mod",
-    "mul", "ne", "neg", "normal_area", "power", "rebuild", "reduce", "reduce_sum", "round", "rsqrt",
-    "select", "show", "sigmoid", "sign", "sin", "sqrt", "strides_of", "sub", "substitute", "tanh",
-    "transform", "unflatten", "walk",
+    "exp", "flatten", "floor", "floordiv", "from_linear", "identity", "isinf", "isnan", "lift",
+    "linear", "load", "log", "logical_and", "logical_not", "logical_or", "make", "maximum",
+    "minimum", "mod", "mul", "ne", "neg", "normal_area", "power", "rebuild", "reduce",
+    "reduce_sum", "round", "rsqrt", "select", "show", "sigmoid", "sign", "sin", "sqrt",
+    "strides_of", "sub", "substitute", "tanh", "transform", "unflatten", "walk",
 ]  # fmt: skip

@@ -12,7 +12,7 @@ from ...loops import expr as s
 from ...loops.expr import Axis, Expr
 from ...loops.schedule import lane_cost
 from ...sizes import typical
-from ...types import BOOL, DType
+from ...types import DType
 from . import vmath
 from .emit import UNROLL, Emitter, first_lanes, lanes_below
 from .scalar import PRIMITIVE, multiply_add
@@ -160,19 +160,4 @@ def _fold(m: Emitter, combiner: str, dtype: DType, value: ir.Value, lanes: int) 
 
 def identity(combiner: str, dtype: DType, lanes: int | None) -> ir.Constant:
     """The neutral element of a combiner."""
-    match combiner:
-        case "sum" | "or":
-            value = 0
-        case "prod" | "and":
-            value = 1
-        case "max" | "min":
-            low = combiner == "max"
-            if dtype.is_float:
-                value = float("-inf") if low else float("inf")
-            elif dtype == BOOL:
-                value = 0 if low else 1
-            elif dtype.kind == "i":
-                value = -(2 ** (dtype.bits - 1)) if low else 2 ** (dtype.bits - 1) - 1
-            else:
-                value = 0 if low else 2**dtype.bits - 1
-    return constant(float(value) if dtype.is_float else value, dtype, lanes)
+    return constant(s.identity(combiner, dtype), dtype, lanes)

@@ -33,11 +33,17 @@ INTEGRAL = NotDifferentiable("its operands are integers or booleans", zero=True)
 def truncated_quotient(x, y):
     """The quotient of ints rounded towards zero; 0 where the divisor is 0."""
     q = np.floor_divide(x, y)
-    return q + ((q * y != x) & ((x < 0) != (y < 0))).astype(q.dtype)
+    return q + ((q * y != x) & ((x < 0) != (y < 0)) & (y != 0)).astype(q.dtype)
 
 
 def _div(x, y):
     return x / y if x.dtype.kind not in "iu" else truncated_quotient(x, y)
+
+
+def _div_body(s, x, y):
+    if x.dtype.is_float:
+        return s.apply("div", x, y)
+    return s.select(s.ne(y, 0), s.apply("truncdiv", x, y), s.const(0, x.dtype))
 
 
 def _div_dims(a, b):
@@ -98,8 +104,7 @@ ARITHMETIC = [
      lambda g, x, y, z: (g, -g)),
     ("mul", "x * y", np.multiply, lambda a, b: a * b, lambda s, x, y: x * y,
      lambda g, x, y, z: (g * y, g * x)),
-    ("div", "x / y; of ints, rounded towards zero", _div, _div_dims,
-     lambda s, x, y: s.apply("div" if x.dtype.is_float else "truncdiv", x, y),
+    ("div", "x / y; of ints, rounded towards zero, and 0 where y is 0", _div, _div_dims, _div_body,
      lambda g, x, y, z: (g / y, -(g * z / y))),
     ("pow", "x to the power y; of ints, the real power rounded towards zero", _pow, None,
      _pow_body, _pow_gradient),
@@ -175,6 +180,8 @@ def _arithmetic_samples(name):
         x, y = array([7, -7, 7, -7, 0], "i32"), array([2, 2, -2, -2, 3], "i32")
         yield case(x, y)
         yield case(x.astype(np.int64), y.astype(np.int64))
+        for dtype in INT_SAMPLES:
+            yield case(ints((3, 4), 3, dtype=dtype), array([0, 1, 0, 3], dtype))
     if name == "mod":
         yield case(array([7, -7, 7, -7], "i64"), array([4, 4, -4, -4], "i64"), fmod=True)
         yield case(array([5.3, -5.3, 5.3, -5.3]), array([2.0, 2.0, -2.0, -2.0]))

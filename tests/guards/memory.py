@@ -30,7 +30,11 @@ class Region:
     def __init__(self, size: int, side: str):
         pages = -(-max(size, 1) // mmap.PAGESIZE) * mmap.PAGESIZE
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
-        whole = np.frombuffer(mmap.mmap(-1, pages + 2 * GUARD, flags=flags), np.uint8)
+        try:
+            memory = mmap.mmap(-1, pages + 2 * GUARD, flags=flags)
+        except OSError as error:
+            raise MemoryError(f"{pages} bytes") from error
+        whole = np.frombuffer(memory, np.uint8)
         self.address, self.pages = whole.ctypes.data + GUARD, pages
         _protect(whole.ctypes.data, GUARD, PROT_NONE)
         _protect(self.address + pages, GUARD, PROT_NONE)

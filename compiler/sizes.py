@@ -246,7 +246,7 @@ def fits(above: Iterable, sizes: Mapping[str, int], equal: Iterable = ()) -> boo
             and all(size(a, sizes) == size(b, sizes) for a, b in equal)
             and all(size(a, sizes) > size(b, sizes) for a, b in above)
         )
-    except TypeMismatch:  # axes that do not broadcast
+    except (ZeroDivisionError, TypeMismatch):  # n // 0; axes that do not broadcast
         return False
 
 
@@ -269,8 +269,33 @@ def expected_too(sizes: Mapping[str, int]):
 
 
 def typical(d) -> int:
-    """The size to expect of a dim."""
+    """The size to expect of a dim: 1 at least, since schedules divide by it."""
     if not isinstance(d, Sym):
         return d
     known = _expected.get() or {}
-    return dims.substitute(d, {n: known.get(n, USUAL) for n in d.symbols()})
+    return max(1, _size({n: known.get(n, USUAL) for n in d.symbols()}, d, USUAL))
+
+
+def expect_something(found: Iterable, sizes: Mapping[str, int]) -> dict[str, int]:
+    """`sizes` to expect, larger where else one of the dims `found` would be empty (N - 1, N//4)."""
+    sizes = dict(sizes)
+    for d in found:
+        names = sorted(dims.symbols(d))
+        usual = {n: sizes.get(n, USUAL) for n in names}
+        if not names or _size(usual, d, 0) > 0:
+            continue
+        larger_ones = (
+            usual | {n: max(usual[n], USUAL << i) for n in some}
+            for i in range(14)
+            for some in (names, *([n] for n in names))
+        )
+        sizes |= next((s for s in larger_ones if _size(s, d, 0) > 0), {})
+    return sizes
+
+
+def _size(sizes: Mapping[str, int], d, otherwise: int) -> int:
+    """The dim for some sizes; `otherwise` where they make no sense."""
+    try:
+        return dims.substitute(d, sizes)
+    except (ZeroDivisionError, TypeMismatch):
+        return otherwise

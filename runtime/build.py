@@ -222,15 +222,18 @@ def primes(first: int) -> Iterator[int]:
 
 def sizes_to_expect(graph: Graph) -> dict[str, int]:
     """The sizes that schedules are chosen for: the first axis of inputs counts what is independent,
-    usually one; other axes, and sizes that data decides, are as `sizes.typical` has them."""
+    usually one; other axes, and sizes that data decides, are as `sizes.typical` has them. Where an
+    axis would be empty then (`x[1:]` of [N]), more is expected."""
     from ..compiler.dims import may_be_zero
+    from ..compiler.sizes import expect_something
     from ..compiler.types import TensorType
 
     shapes = [v.type.shape for v in graph.inputs if isinstance(v.type, TensorType)]
     first = {str(s[0]) for s in shapes if len(s) > 1 or (len(shapes) == 1 and s)}
     rest = {str(d) for s in shapes for d in s[1:]}
     known = {n for n in graph.symbols() if not may_be_zero(n)}
-    return dict.fromkeys((first - rest) & known, 1)
+    all_dims = (d for v in graph.values() if isinstance(v.type, TensorType) for d in v.type.shape)
+    return expect_something(dict.fromkeys(all_dims), dict.fromkeys((first - rest) & known, 1))
 
 
 def refuse_externs(program: "Program") -> None:

@@ -221,6 +221,19 @@ def assume_equal(a, b) -> bool:
     return True
 
 
+def assume_at_least(a, b) -> bool:
+    """Whether a >= b is possible, for dims; noted like `assume_equal`."""
+    more, less = _from_zero(a - b), _from_zero(b - a)
+    if at_least(more, 0):
+        return True
+    if above(less, 0):
+        return False
+    noted = _assumed.get()
+    if noted is not None:
+        noted.above[a + 1, b] = None
+    return True
+
+
 def assume_equal_shapes(a: Iterable, b: Iterable) -> bool:
     """`assume_equal` of shapes, axis by axis; those of two ranks differ."""
     a, b = tuple(a), tuple(b)
@@ -229,11 +242,13 @@ def assume_equal_shapes(a: Iterable, b: Iterable) -> bool:
 
 def surely_differ(a, b) -> bool:
     """Whether a == b is impossible, also for sizes of 0."""
-    difference = a - b
-    if not isinstance(difference, Sym):
-        return difference != 0
-    least = dims.substitute(difference, {n: Sym.named(n) - 1 for n in difference.symbols()})
-    return above(least, 0) or above(0, least)
+    difference = _from_zero(a - b)
+    return above(difference, 0) or above(0, difference)
+
+
+def _from_zero(d):
+    """The dim with symbols that begin at 0 instead of 1: each is written as another one less 1."""
+    return dims.substitute(d, {n: Sym.named(n) - 1 for n in dims.symbols(d)})
 
 
 def fits(above: Iterable, sizes: Mapping[str, int], equal: Iterable = ()) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..errors import TypeMismatch
 from ..loops import expr as s
+from ..sizes import assume_equal
 from ..types import FLOATS, I8, I32, I64, U8
 from .common import case, floats, ints, reference
 from .registry import Attr, NotDifferentiable, Pull, register
@@ -41,9 +42,9 @@ def _clash(what: str, x, w, group) -> TypeMismatch:
 
 
 def _check_channels(channels, per_group, outputs, x, w, group):
-    if all(isinstance(v, int) for v in (channels, per_group)) and channels != per_group * group:
+    if not assume_equal(channels, per_group * group):
         raise _clash("the channels of x are not those of w times group", x, w, group)
-    if isinstance(outputs, int) and (group < 1 or outputs % group):
+    if group < 1 or not assume_equal(outputs % group, 0):
         raise _clash("the output channels cannot be split into groups", x, w, group)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import TypeMismatch
 from ..loops import expr as s
+from ..sizes import assume_equal
 from ..types import FLOATS
 from .common import case, floats, reference
 from .conv import CONV_ATTRS, conv_weight_gradient
@@ -42,7 +43,8 @@ def conv_transpose_shape(x, w, *_, strides, pads, dilations, output_padding, gro
             received=f"x {x}, w {w}",
         )
     channels, rows = x.shape[1], w.shape[0]
-    if isinstance(channels, int) and (channels != rows or group < 1 or channels % group):
+    fits = group >= 1 and assume_equal(channels, rows) and assume_equal(channels % group, 0)
+    if not fits:
         raise TypeMismatch(
             "conv_transpose: the channels of x are the rows of w and split into groups",
             received=f"x {x}, w {w}, group={group}",

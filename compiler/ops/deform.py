@@ -14,6 +14,7 @@ import math
 import numpy as np
 
 from ..errors import TypeMismatch
+from ..sizes import assume_equal_shapes
 from ..types import I32
 from .common import case, floats, reference, through_expansion, wide
 from .conv import conv_shape
@@ -37,10 +38,7 @@ def deform_conv_shape(x, w, offset, b=None, mask=None, *, offset_group, **attrs)
     if mask is not None:
         wanted.append((mask, (x.shape[0], offset_group * taps, *shape[2:])))
     for given, expected in wanted:
-        pairs = zip(given.shape, expected)
-        if given.rank != len(expected) or any(
-            d != e for d, e in pairs if isinstance(d, int) and isinstance(e, int)
-        ):
+        if not assume_equal_shapes(given.shape, expected):
             raise TypeMismatch(
                 "the offsets or the mask of deform_conv have the wrong shape",
                 expected=f"[{','.join(map(str, expected))}]",

@@ -11,14 +11,14 @@ import numpy as np
 
 from .. import dims
 from ..errors import TypeMismatch
+from ..sizes import assume_equal
 from ..types import I64, TensorType
 from .common import FLOAT_SAMPLES, array, case, floats, reference, through_expansion, wide
 from .registry import Expand, register
 
 
 def det_shape(x):
-    sides = x.shape[-2:]
-    if x.rank < 2 or (sides[0] != sides[1] and dims.is_static(sides)):
+    if x.rank < 2 or not assume_equal(*x.shape[-2:]):
         raise TypeMismatch("det takes square matrices", expected="[…,n,n]", received=x)
     return x.shape[:-2]
 

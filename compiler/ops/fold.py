@@ -13,6 +13,7 @@ import numpy as np
 from .. import dims
 from ..errors import TypeMismatch
 from ..loops import expr as s
+from ..sizes import assume_equal
 from ..types import NUMERIC
 from .common import case, floats, ints, reference
 from .pool import PATCH_ATTRS
@@ -86,12 +87,7 @@ register(
 def fold_shape(x, *, sizes, kernel, **attrs):
     counts = _windows(sizes, kernel, **attrs)[-1]
     taps, columns = math.prod(kernel), dims.prod(counts)
-    fits = x.rank == 3 and all(
-        not (isinstance(d, int) and isinstance(e, int)) or ok
-        for d, e, ok in [(x.shape[2], columns, x.shape[2] == columns),
-                         (x.shape[1], taps, isinstance(x.shape[1], dims.Sym)
-                          or x.shape[1] % taps == 0)]
-    )  # fmt: skip
+    fits = x.rank == 3 and assume_equal(x.shape[2], columns) and assume_equal(x.shape[1] % taps, 0)
     if not fits:
         raise TypeMismatch(
             "fold takes [N, C·K, L], a column for each window",

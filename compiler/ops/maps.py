@@ -5,6 +5,7 @@ cast_map (ai.onnx.ml).
 import numpy as np
 
 from ..errors import InputError, TypeMismatch
+from ..sizes import assume_equal
 from ..types import F32, I64, STR, DType, MapType, SequenceType, TensorType
 from .common import array, case, floats
 from .registry import Attr, Extern, Sample, register
@@ -60,7 +61,7 @@ register(
 
 
 def zip_map_infer(x, *, labels):
-    if x.rank not in (1, 2) or (isinstance(x.shape[-1], int) and x.shape[-1] != len(labels)):
+    if x.rank not in (1, 2) or not assume_equal(x.shape[-1], len(labels)):
         raise TypeMismatch(
             "zip_map needs one label per column", expected=f"[N, {len(labels)}]", received=x
         )

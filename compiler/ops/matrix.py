@@ -4,6 +4,7 @@ import numpy as np
 
 from ..errors import TypeMismatch
 from ..loops import expr as s
+from ..sizes import assume_equal
 from ..types import FLOATS, I8, I32, I64, U8, U32, U64, broadcast
 from .common import case, floats, ints, reference, through_expansion
 from .registry import Attr, Expand, NotDifferentiable, Pull, register
@@ -17,7 +18,7 @@ def matmul_shape(a, b, *_):
     if a.rank == 0 or b.rank == 0:
         raise TypeMismatch("matmul needs at least one axis", received=f"{a} and {b}")
     inner = b.shape[-2] if b.rank > 1 else b.shape[0]
-    if isinstance(inner, int) and isinstance(a.shape[-1], int) and inner != a.shape[-1]:
+    if not assume_equal(a.shape[-1], inner):
         raise TypeMismatch(
             "the inner sizes of a matrix product differ",
             expected=f"{a.shape[-1]} rows on the right",

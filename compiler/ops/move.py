@@ -5,6 +5,7 @@ import numpy as np
 from .. import dims
 from ..errors import TypeMismatch
 from ..loops import expr as s
+from ..sizes import assume_equal
 from ..types import TensorType, broadcast, normalize_axes, normalize_axis
 from .common import case, floats, ints
 from .registry import Alias, Attr, Kernels, Pull, register
@@ -19,7 +20,7 @@ def _spelled(shape) -> str:
 
 def reshape_shape(x, *, shape):
     old, new = x.size, dims.prod(shape)
-    if isinstance(old, int) and isinstance(new, int) and old != new:
+    if not assume_equal(old, new):
         raise TypeMismatch(
             "a reshape must keep the number of elements",
             expected=f"{old} elements, as in {_spelled(x.shape)}",
@@ -252,7 +253,7 @@ def concat_shape(*xs, axis):
     axis = normalize_axis(axis, first.rank)
     for x in xs[1:]:
         others = zip(first.shape, x.shape)
-        clash = [i for i, (d, e) in enumerate(others) if i != axis and _differ(d, e)]
+        clash = [i for i, (d, e) in enumerate(others) if i != axis and not assume_equal(d, e)]
         if x.rank != first.rank or clash:
             raise TypeMismatch(
                 f"concat on axis {axis} needs equal shapes elsewhere",
@@ -260,10 +261,6 @@ def concat_shape(*xs, axis):
                 received=_spelled(x.shape),
             )
     return (*first.shape[:axis], sum(x.shape[axis] for x in xs), *first.shape[axis + 1 :])
-
-
-def _differ(d, e) -> bool:
-    return isinstance(d, int) and isinstance(e, int) and d != e
 
 
 def _concat(k, out, *xs, axis):
@@ -307,7 +304,7 @@ register(
 
 def split_infer(x, *, axis, sizes):
     axis, total = normalize_axis(axis, x.rank), sum(sizes)
-    if _differ(total, x.shape[axis]):
+    if not assume_equal(total, x.shape[axis]):
         raise TypeMismatch(
             "the sizes of a split do not add up",
             expected=f"{x.shape[axis]} on axis {axis}",

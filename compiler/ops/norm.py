@@ -7,7 +7,7 @@ import numpy as np
 
 from .. import dims
 from ..errors import TypeMismatch
-from ..sizes import assume_equal_shapes
+from ..sizes import assume_equal, assume_equal_shapes
 from ..types import broadcast, normalize_axis
 from .common import (
     FLOAT_SAMPLES,
@@ -166,7 +166,7 @@ def _channels_shape(x, *parameters, epsilon, channels_last=False, groups=1):
             raise TypeMismatch(
                 "a parameter per channel is needed", expected=f"[{channels}]", received=p
             )
-    if isinstance(channels, int) and channels % groups:
+    if not assume_equal(channels % groups, 0):
         raise TypeMismatch(
             "groups must divide the channels", expected=f"a divisor of {channels}", received=groups
         )

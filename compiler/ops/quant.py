@@ -9,6 +9,7 @@ ops that make such integers.
 import numpy as np
 
 from ..errors import TypeMismatch
+from ..sizes import assume_equal
 from ..types import F32, I8, U8, broadcast, dtype_of
 from .common import array, case, floats, ints
 from .conv import CONV_ATTRS, conv_integer_ref, conv_shape
@@ -22,11 +23,15 @@ BYTES = {I8, U8}
 NO_GRADIENT = NotDifferentiable("integers have no gradient: train in floats, then quantize")
 
 
+def _one_or(d, outputs) -> bool:
+    return d == 1 or assume_equal(d, outputs)
+
+
 def qlinear_conv_shape(x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, b=None, **attrs):
     shape = conv_shape(x, w, **attrs)
     outputs = w.shape[-1] if attrs["channels_last"] else w.shape[0]
     for t in (w_scale, w_zero):
-        if t.rank > 1 or (t.rank == 1 and t.shape[0] not in (1, outputs)):
+        if t.rank > 1 or (t.rank == 1 and not _one_or(t.shape[0], outputs)):
             raise TypeMismatch(
                 "qlinear_conv: w_scale and w_zero are scalars or one per output channel",
                 expected=f"[] or [{outputs}]",

@@ -11,6 +11,7 @@ import ml_dtypes
 import numpy as np
 
 from ..errors import TypeMismatch
+from ..sizes import assume_equal, assume_equal_shapes
 from ..types import DTYPES, F32, FLOATS, I8, I16, I32, U8, U16, DType, dtype_of, normalize_axis
 from .common import STEP, array, case, floats, ints, through_expansion
 from .registry import Attr, Expand, register
@@ -47,7 +48,7 @@ def channel(t, rank: int, axis: int):
 
 def _check_scale(x, scale, axis):
     if scale.rank > 1:
-        if scale.shape != x.shape:
+        if not assume_equal_shapes(scale.shape, x.shape):
             raise TypeMismatch(
                 "a scale is a scalar, a vector along one axis, or as large as x",
                 expected=x, received=scale,
@@ -55,7 +56,7 @@ def _check_scale(x, scale, axis):
         return
     if scale.rank == 1 and scale.shape != (1,):
         size = x.shape[normalize_axis(axis, x.rank)]
-        if isinstance(size, int) and isinstance(scale.shape[0], int) and size != scale.shape[0]:
+        if not assume_equal(size, scale.shape[0]):
             raise TypeMismatch(
                 "the scale does not fit its axis",
                 expected=f"{size} on axis {axis} of {x}",

@@ -10,8 +10,8 @@ reverse direction starts at each sequence's own end. Half types are computed in 
 
 import numpy as np
 
-from .. import dims
 from ..errors import TypeMismatch
+from ..sizes import assume_equal_shapes
 from ..types import BOOL, TensorType
 from .activations import apply_activation, choose_activations
 from .common import array, case, floats, reference, through_expansion, wide
@@ -42,12 +42,6 @@ def activations(name, attrs):
 def shapes(name):
     """The shape rule of `name`: y, then one shape per state."""
 
-    def fits(t, shape):
-        known = lambda d: not isinstance(d, dims.Sym)
-        return len(t.shape) == len(shape) and all(
-            a == b for a, b in zip(t.shape, shape) if known(a) and known(b)
-        )
-
     def shape(x, w, r, b=None, lens=None, h=None, c=None, p=None, **attrs):
         if attrs["direction"] not in REVERSED:
             raise TypeMismatch(
@@ -70,7 +64,7 @@ def shapes(name):
             ("initial_c", c, state),
             ("p", p, (n, 3 * hidden)),
         ]:
-            if t is not None and not fits(t, wanted):
+            if t is not None and not assume_equal_shapes(t.shape, wanted):
                 raise TypeMismatch(
                     f"{name}: {label} has the wrong shape",
                     expected=f"[{','.join(map(str, wanted))}]",

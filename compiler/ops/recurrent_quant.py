@@ -9,6 +9,7 @@ sequences at one step. Products are sums of integers; everything else is the LST
 import numpy as np
 
 from ..errors import TypeMismatch
+from ..sizes import assume_equal_shapes
 from ..types import F32, I8, U8, TensorType
 from .activations import apply_activation
 from .common import array, case, dynamic_quantize, floats, ints, wide
@@ -32,7 +33,7 @@ def _shape(x, w, r, w_scale, w_zero, r_scale, r_zero, *others, **attrs):
 
     columns = (w.shape[0], w.shape[2])
     for t in (w_scale, w_zero, r_scale, r_zero):
-        if tuple(t.shape) not in (columns[:1], columns):
+        if t.rank == 0 or not assume_equal_shapes(t.shape, columns[: t.rank]):
             raise TypeMismatch(
                 "dynamic_quantize_lstm: a scale or zero point has the wrong shape",
                 expected=f"[{columns[0]}] or [{columns[0]},{columns[1]}]",

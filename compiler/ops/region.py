@@ -13,7 +13,7 @@ A region is closed: what it uses from outside is an operand and an input of the 
 import numpy as np
 
 from ..errors import TypeMismatch
-from ..sizes import assume_equal_shapes
+from ..sizes import assume_equal, assume_equal_shapes
 from ..types import BOOL, TensorType
 from .registry import Attr, Control, Sample, register
 
@@ -150,9 +150,7 @@ def scan_infer(*operands, body, states, scans, reverse):
         )
     trips = arrays[0].shape[0] if arrays[0].rank else None
     for a in arrays:
-        if a.rank == 0 or (
-            isinstance(trips, int) and isinstance(a.shape[0], int) and a.shape[0] != trips
-        ):
+        if a.rank == 0 or not assume_equal(trips, a.shape[0]):
             raise TypeMismatch("the arrays of a scan differ on axis 0", expected=trips, received=a)
     slices = [a.with_shape(a.shape[1:]) for a in arrays]
     _expect(body.inputs, [*operands[:states], *slices, *operands[states + scans :]], "the body")

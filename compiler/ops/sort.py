@@ -15,6 +15,7 @@ import numpy as np
 
 from ..errors import TypeMismatch
 from ..loops import expr as s
+from ..sizes import assume_at_least, assume_equal_shapes
 from ..types import I32, I64, NUMERIC, dtype_of, normalize_axis
 from .common import array, case, floats, ints, spaced
 from .registry import Attr, Expand, Kernels, NotDifferentiable, Pull, register
@@ -23,7 +24,7 @@ from .registry import Attr, Expand, Kernels, NotDifferentiable, Pull, register
 def top_k_shape(x, *, k, axis, **_):
     axis = normalize_axis(axis, x.rank)
     size = x.shape[axis]
-    if isinstance(k, int) and isinstance(size, int) and not 0 <= k <= size:
+    if not (assume_at_least(k, 0) and assume_at_least(size, k)):
         raise TypeMismatch("top_k wants more than there is", expected=f"0 … {size}", received=k)
     return [(*x.shape[:axis], k, *x.shape[axis + 1 :])] * 2
 
@@ -184,7 +185,7 @@ def _place(kernels, out, x, rank, *, axis, k):
 
 def place_shape(x, rank, *, axis, k):
     axis = normalize_axis(axis, x.rank)
-    if x.shape != rank.shape:
+    if not assume_equal_shapes(x.shape, rank.shape):
         raise TypeMismatch("place needs a rank for each element", expected=x.shape, received=rank)
     return (*x.shape[:axis], k, *x.shape[axis + 1 :])
 

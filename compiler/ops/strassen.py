@@ -27,6 +27,7 @@ import numpy as np
 from ..errors import TypeMismatch
 from ..loops import expr as s
 from ..loops.blocks import part_of, place_in_block
+from ..sizes import assume_equal, assume_equal_shapes
 from ..types import F32, F64
 from .common import case, floats, reference
 from .registry import Attr, NotDifferentiable, Pull, register
@@ -83,7 +84,7 @@ def _sum(terms):
 
 
 def strassen_input_shape(x):
-    if x.rank < 2 or (isinstance(x.shape[-1], int) and x.shape[-1] % 2):
+    if x.rank < 2 or not assume_equal(x.shape[-1] % 2, 0):
         raise TypeMismatch("strassen_input: x needs [..., M, K] with an even K", received=x)
     *outer, m, k = x.shape
     return (PRODUCTS, *outer, -(-m // 2), k // 2)
@@ -137,7 +138,7 @@ register(
 
 def strassen_product_shape(a, w):
     fits = a.rank >= 3 and w.rank == 3 and (a.shape[0], w.shape[0]) == (PRODUCTS, STORED)
-    if not fits or a.shape[-1] != w.shape[1]:
+    if not fits or not assume_equal(a.shape[-1], w.shape[1]):
         raise TypeMismatch(
             "strassen_product: the factors do not fit",
             expected=f"[{PRODUCTS}, ..., M, K] and [{STORED}, K, N]", received=f"{a} and {w}",
@@ -187,7 +188,7 @@ register(
 def strassen_output_shape(p, *, sizes):
     rows, columns = sizes
     halves = (-(-rows // 2), -(-columns // 2))
-    if p.rank < 3 or p.shape[0] != PRODUCTS or p.shape[-2:] != halves:
+    if p.rank < 3 or p.shape[0] != PRODUCTS or not assume_equal_shapes(p.shape[-2:], halves):
         raise TypeMismatch(
             "strassen_output: the products do not fit the output",
             expected=f"[{PRODUCTS}, ..., {halves[0]}, {halves[1]}]", received=p,

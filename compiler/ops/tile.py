@@ -4,6 +4,7 @@ import numpy as np
 
 from ..errors import TypeMismatch
 from ..loops import expr as s
+from ..sizes import assume_equal
 from .common import case, floats, ints, through_expansion
 from .registry import Attr, Expand, Pull, register
 
@@ -96,7 +97,7 @@ def _image(x, name):
 
 def depth_to_space_shape(x, *, block, mode):
     n, c, h, w = _image(x, "depth_to_space")
-    if mode not in ("DCR", "CRD") or (isinstance(c, int) and c % (block * block)):
+    if mode not in ("DCR", "CRD") or not assume_equal(c % (block * block), 0):
         raise TypeMismatch(
             "depth_to_space: channels must be a multiple of block², mode DCR or CRD",
             received=f"{x}, block={block}, mode={mode!r}",
@@ -148,7 +149,7 @@ register(
 
 def space_to_depth_shape(x, *, block):
     n, c, h, w = _image(x, "space_to_depth")
-    if any(isinstance(d, int) and d % block for d in (h, w)):
+    if not all(assume_equal(d % block, 0) for d in (h, w)):
         raise TypeMismatch("space_to_depth: sizes must be multiples of the block", received=x)
     return n, c * block * block, h // block, w // block
 

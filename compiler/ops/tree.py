@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import TypeMismatch
 from ..loops import expr as s
+from ..sizes import assume_equal, assume_equal_shapes
 from ..types import F16, F32, F64, I64
 from .common import STEP, array, case, floats
 from .registry import Attr, Kernels, register
@@ -29,7 +30,7 @@ def tree_leaves_shape(x, start, feature, threshold, child, missing, *, steps):
             received=f"{x}, {start}, {feature}",
         )
     for t in (threshold, child, *([] if missing is None else [missing])):
-        if t.shape != nodes:
+        if not assume_equal_shapes(t.shape, nodes):
             raise TypeMismatch(
                 "tree_leaves needs a threshold, a child and a flag per node",
                 expected=f"[{nodes[0]}]",
@@ -37,7 +38,7 @@ def tree_leaves_shape(x, start, feature, threshold, child, missing, *, steps):
             )
     if not 1 <= steps <= STEPS:
         raise TypeMismatch("too many steps at once", expected=f"1 to {STEPS}", received=steps)
-    if start.shape[0] not in (1, x.shape[0]):
+    if start.shape[0] != 1 and not assume_equal(start.shape[0], x.shape[0]):
         raise TypeMismatch("start has other rows than x", expected=x.shape[0], received=start)
     return (x.shape[0], start.shape[1])
 

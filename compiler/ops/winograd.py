@@ -24,6 +24,7 @@ import numpy as np
 from ..errors import TypeMismatch
 from ..loops import expr as s
 from ..loops.blocks import place_in_block
+from ..sizes import assume_equal, assume_equal_shapes
 from ..types import F32, F64
 from .common import case, floats, reference
 from .registry import Attr, NotDifferentiable, Pull, register
@@ -110,7 +111,7 @@ def _output_row(t: int, i: int, m: list):
 
 
 def winograd_input_shape(x, *, tile):
-    if x.rank != 4 or any((d - 2) % tile for d in x.shape[1:3] if isinstance(d, int)):
+    if x.rank != 4 or not all(assume_equal((d - 2) % tile, 0) for d in x.shape[1:3]):
         raise TypeMismatch(
             f"winograd_input: x needs [N, H, W, C] with whole blocks of {tile} + 2", received=x
         )
@@ -162,7 +163,8 @@ register(
 
 def winograd_output_shape(m, *, tile, sizes):
     a = tile + TAPS - 1
-    if m.rank != 6 or m.shape[:2] != (a, a) or m.shape[3:5] != tuple(-(-d // tile) for d in sizes):
+    blocks = tuple(-(-d // tile) for d in sizes)
+    if m.rank != 6 or m.shape[:2] != (a, a) or not assume_equal_shapes(m.shape[3:5], blocks):
         raise TypeMismatch(
             "winograd_output: the products do not fit the output",
             expected=f"[{a}, {a}, N, blocks of {tile} in {sizes}, O]", received=m,

@@ -9,6 +9,7 @@ all sizes, so that one in which N is 1 can be made from it (`specialize`); code 
 made of what this module returns, and runs where the equations hold.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 
@@ -60,6 +61,7 @@ def solve(found: Iterable[tuple], order: Iterable[str] = ()) -> dict[str, object
             difference = dims.substitute(a, solution) - dims.substitute(b, solution)
         except TypeMismatch:
             continue  # surely not equal: no run meets it
+        difference = _without_common_factors(difference)
         if not isinstance(difference, Sym):
             continue
         names = sorted(
@@ -74,6 +76,17 @@ def solve(found: Iterable[tuple], order: Iterable[str] = ()) -> dict[str, object
                 solution = {s: dims.substitute(d, step) for s, d in solution.items()} | step
                 break
     return solution
+
+
+def _without_common_factors(d):
+    """N - 1 for 2*N*M - 2*M: no size is 0 where code for all sizes runs."""
+    if not isinstance(d, Sym):
+        return d
+    for atom in dict.fromkeys(next(iter(d.terms))):
+        least = min(monomial.count(atom) for monomial in d.terms)
+        for _ in range(least if isinstance(atom, str) else 0):
+            d = d // Sym.named(atom)
+    return d // math.gcd(*d.terms.values()) if isinstance(d, Sym) else d
 
 
 def _alone(difference: Sym, name: str):

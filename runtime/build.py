@@ -191,8 +191,8 @@ def sizes_agree(graph: Graph, code, solution: Mapping) -> bool:
     """Whether the graph makes sense for all sizes that meet the code's conditions and equations.
 
     Relations between polynomials that hold for primes hold for all sizes. Where a rule refuses
-    them, or none of the primes (and their multiples of what is divided by) meet the conditions,
-    each combination of sizes has to be looked at.
+    them, or none of the primes (and their multiples of what is divided by, rising and falling) meet
+    the conditions, each combination of sizes has to be looked at.
     """
     from ..compiler.passes.equations import divisors
     from ..compiler.passes.specialize import specialize
@@ -202,8 +202,8 @@ def sizes_agree(graph: Graph, code, solution: Mapping) -> bool:
     free = [n for n in names if n not in solution]
     common = math.lcm(*divisors(graph))
     tried = 0
-    for first, factor in itertools.product(PROBES, sorted({1, common})):
-        binding = {n: p * factor for n, p in zip(free, primes(first))}
+    for first, factor, order in itertools.product(PROBES, sorted({1, common}), (1, -1)):
+        binding = {n: p * factor for n, p in zip(free[::order], primes(first))}
         binding |= {n: dims.substitute(d, binding) for n, d in solution.items() if n in names}
         if not fits(code.conditions, binding, code.equations):
             continue

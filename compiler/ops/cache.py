@@ -12,9 +12,13 @@ from .registry import Attr, Pull, register
 
 def cache_update_shape(cache, update, start=None, *, axis, circular):
     axis = normalize_axis(axis, cache.rank)
-    fits = cache.rank == update.rank >= 2 and axis > 0 and all(
-        (assume_at_least if a == axis else assume_equal)(d, e)
-        for a, (d, e) in enumerate(zip(cache.shape, update.shape))
+    fits = (
+        cache.rank == update.rank >= 2
+        and axis > 0
+        and all(
+            (assume_at_least if a == axis else assume_equal)(d, e)
+            for a, (d, e) in enumerate(zip(cache.shape, update.shape))
+        )
     )
     if not fits or (start is not None and start.rank != 1):
         raise TypeMismatch(

@@ -36,7 +36,25 @@ def equations(graph: Graph) -> Equations:
     with assuming() as noted:
         for node in _nodes(graph):
             _infer(node)
-    return found | noted.equal
+    found |= noted.equal
+    return found | dict.fromkeys(pair for a, b in found for pair in _arguments(a, b))
+
+
+def _arguments(a, b) -> Iterator[tuple]:
+    """(N, M) for max(N,S) == max(M,S): not the only way to be equal, but the usual one."""
+    difference = _without_common_factors(a - b)
+    if not isinstance(difference, Sym) or sorted(difference.terms.values()) != [-1, 1]:
+        return
+    first, second = difference.terms
+    if (
+        len(first) == len(second) == 1
+        and isinstance(first[0], tuple)
+        and first[0][0] == second[0][0]
+    ):
+        (_, *left), (_, *right) = first[0], second[0]
+        pairs = [(x, y) for x, y in zip(left, right) if x != y]
+        if len(pairs) == 1:
+            yield pairs[0]
 
 
 def equal_sizes(graph: Graph, found: Iterable[tuple]) -> tuple[Graph, dict[str, object]]:

@@ -22,7 +22,7 @@ from ..compiler.types import TensorType
 if TYPE_CHECKING:
     from ..compiler.loops.nest import ExternCall, Ref
 
-_CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.POINTER(ctypes.c_void_p))
+_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.POINTER(ctypes.c_int64))
 
 
 @dataclass(frozen=True)
@@ -99,29 +99,42 @@ class _Run:
 
     def __init__(self, within: list, tail: list, memory: dict):
         self._within, self._tail, self._memory = within, tail, memory
-        self._error: BaseException | None = None
+        self._errors: list[BaseException] = []
 
     def callback(self) -> int:
         """The address that machine code calls; good for as long as this object lives."""
-        self._callback = _CALLBACK(self._call)
+        serving = _serve(self._within, self._memory, self._errors)
+        next(serving)
+        self._callback = _CALLBACK(serving.send)
         return ctypes.cast(self._callback, ctypes.c_void_p).value
-
-    def _call(self, number: int, pointers) -> None:
-        if self._error is not None:
-            return
-        try:
-            step = self._within[number]
-            arrays = {i: _array(pointers[i], t) for i, t in step[-1]}
-            _run(step, {**self._memory, "pointer": arrays})
-        except BaseException as error:  # must not unwind through native code
-            self._error = error
 
     def finish(self) -> None:
         """Run what ends the program. Raises what any kernel raised."""
-        if self._error is not None:
-            raise self._error
+        if self._errors:
+            raise self._errors[0]
         for step in self._tail:
             _run(step, self._memory)
+
+
+def _serve(within: list, memory: dict, errors: list):
+    """What `send` calls with the words {number, places}: runs that kernel, unless one has raised.
+
+    Yields 1 once one has: machine code ends the loops around it. Exceptions must not unwind through
+    machine code. A function's first step is where Python raises for a signal that came before it,
+    and nothing in the function can catch that; a generator goes on within its `try`.
+    """
+    while True:
+        try:
+            while True:
+                words = yield len(errors[:1])
+                if not errors:
+                    step = within[words[0]]
+                    arrays = {i: _array(words[1 + i], t) for i, t in step[-1]}
+                    _run(step, {**memory, "pointer": arrays})
+        except GeneratorExit:
+            return
+        except BaseException as error:
+            errors.append(error)
 
 
 def _run(step: tuple, memory: dict) -> None:

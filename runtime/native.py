@@ -6,6 +6,7 @@ code once; the GIL is released meanwhile. Arenas are kept for the next run, one 
 
 import ctypes
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -92,15 +93,27 @@ class NativeModule:
             table[position] = None if y is None else data_address(y)
             position += 1
         if self._externs is None:
-            self.pool.run(self._entry, frame.address, threads)
+            self._run(frame)
         else:
             run = self._externs.start(inputs, outputs, self._weights, frame.views)
             if self._externs.called:
                 table[Layout.CALLBACK] = run.callback()
-            self.pool.run(self._entry, frame.address, threads)
+            self._run(frame)
             run.finish()
         self._frames.setdefault(threads, []).append(frame)
         return outputs
+
+    def _run(self, frame: "_Frame") -> None:
+        if not self.code.asks:
+            self.pool.run(self._entry, frame.address, frame.threads)
+            return
+        # Only there do signal handlers run; others would wait for Python's lock, to no end when
+        # the process ends.
+        main = threading.current_thread() is threading.main_thread()
+        frame.table[self.code.layout.ask] = self.pool.ask_address if main else None
+        self.pool.run(self._entry, frame.address, frame.threads)
+        if main:
+            self.pool.raise_pending()
 
     def address(self, name: str) -> int:
         """Where the function of a kernel lies."""

@@ -36,6 +36,7 @@ def dump_code(code, packed: Packed, objects: dict[str, bytes]) -> dict[str, Any]
         "counters": code.counters,
         "alone": code.alone,
         "agrees": code.agrees,
+        "asks": code.asks,
         "symbols": list(code.symbols),
         "slots": [str(d) for d in code.slots],
         "conditions": [[str(a), str(b)] for a, b in code.conditions],
@@ -67,7 +68,7 @@ def load_code(
         entry["arena"], parse_dim(entry["scratch"]), entry["parallel"],
         [_load_extern(e) for e in entry["externs"]], entry.get("tail", 0), counters,
         symbols=symbols, slots=slots, conditions=conditions, equations=equations,
-        alone=entry["alone"], agrees=bool(entry["agrees"]),
+        alone=entry["alone"], agrees=bool(entry["agrees"]), asks=bool(entry["asks"]),
     )  # fmt: skip
 
 

@@ -75,6 +75,7 @@ class Pool:
     run_address      `i64 tessel_pool_run(ptr pool, ptr entry, ptr args, i64 nthreads)`
     barrier_address  `void tessel_barrier(ptr barrier, i64 nthreads)`
     state_address    the `pool` argument of `tessel_pool_run`
+    ask_address      `i64 tessel_pool_ask()`, for code that lets signal handlers run
     """
 
     def __init__(self, host: PoolHost):
@@ -82,6 +83,8 @@ class Pool:
         self.run_address: int = image.address("tessel_pool_run")
         self.barrier_address: int = image.address(BARRIER_SYMBOL)
         self.state_address: int = image.address("tessel_pool_state")
+        self.ask_address: int = image.address("tessel_pool_ask")
+        self._raised = (ctypes.c_void_p * 3).from_address(image.address("tessel_pool_raised"))
         pointer, number = ctypes.c_void_p, ctypes.c_int64
         self._run = ctypes.CFUNCTYPE(number, pointer, pointer, pointer, number)(self.run_address)
         self._reset = ctypes.CFUNCTYPE(None, pointer, number, number)(
@@ -103,6 +106,13 @@ class Pool:
                 "A run needs a thread.", expected="nthreads >= 1", received=f"nthreads={nthreads}"
             )
         return self._run(self.state_address, entry_address, args_address, nthreads)
+
+    def raise_pending(self) -> None:
+        """Raise what a signal handler raised during this thread's run, if any did."""
+        if self._raised[0]:
+            pending = [ctypes.c_void_p(pointer) for pointer in self._raised]
+            self._raised[:] = [None] * 3
+            ctypes.pythonapi.PyErr_Restore(*pending)
 
     @property
     def workers(self) -> int:

@@ -16,7 +16,7 @@ MAIN = "tessel_main"
 @dataclass(frozen=True)
 class Layout:
     """Positions in the table: pointers, and where sizes are open those of the arena's slots and the
-    sizes themselves."""
+    sizes themselves; last, the function that lets signal handlers run, or null."""
 
     inputs: int
     outputs: int
@@ -40,8 +40,12 @@ class Layout:
         return start + index
 
     @property
-    def size(self) -> int:
+    def ask(self) -> int:
         return self.position("size", self.symbols)
+
+    @property
+    def size(self) -> int:
+        return self.ask + 1
 
 
 @dataclass(eq=False)
@@ -58,7 +62,7 @@ class NativeCode:
     the slots' sizes are dims. The code is right where a > b for all (a, b) of `conditions` and
     a == b for those of `equations`. One thread is faster than several where the slots take less
     than `alone` bytes. Where it is not known that the graph `agrees` with every such combination
-    of sizes, each has to be checked.
+    of sizes, each has to be checked. Code that `asks` lets signal handlers run (`polling.py`).
     """
 
     target: CpuTarget
@@ -78,3 +82,4 @@ class NativeCode:
     equations: tuple = ()
     alone: int = 0
     agrees: bool = True
+    asks: bool = False

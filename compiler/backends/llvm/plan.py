@@ -14,6 +14,7 @@ from ..base import ALIGNMENT
 from .balance import balanced, counter_bytes
 from .codegen import KernelCode
 from .native_code import Layout
+from .polling import any_long
 
 SHARE = 3000.0  # ns of estimated work below which a kernel is not worth a barrier
 
@@ -60,6 +61,11 @@ class Plan:
     def balanced(self) -> dict[int, int]:
         """The place among the counters of each step that has some, by its id."""
         return {id(step): i for i, step in enumerate(balanced(self.steps, is_shared))}
+
+    @property
+    def asks(self) -> bool:
+        """Whether the entry lets signal handlers run (`polling.py`)."""
+        return any_long(self.steps)
 
     @property
     def counters(self) -> int:

@@ -3,6 +3,7 @@
     i64  tessel_pool_run(ptr pool, ptr entry, ptr args, i64 nthreads)    -> threads used
     void tessel_barrier(ptr barrier, i64 nthreads)
     void entry(ptr args, i64 tid, i64 nthreads, ptr barrier)             the code that runs
+    i64  tessel_pool_ask()                         -> 0, or not if a signal handler of Python raised
 
 Three kinds of words (see `park_ir`) carry the whole pool:
 
@@ -43,6 +44,7 @@ from .pool_layout import (
     ACTIVE,
     ARGS_AT,
     BARRIER_ROUNDS,
+    BARRIER_STOP,
     BARRIER_SYMBOL,
     BARRIER_WORD,
     CORES,
@@ -91,6 +93,7 @@ def build_pool_module(host: PoolHost) -> ir.Module:
     grow = _build_grow(module, host, worker)
     _build_run(module, host, wait, wake, grow)
     _build_reset(module, kernel)
+    _build_ask(module)
     return module
 
 
@@ -253,6 +256,7 @@ def _build_run(
     rounds = b.select(crowded, I64(CROWDED_ROUNDS), I64(BUSY_ROUNDS))
     b.store(I64(0), barrier)
     b.store(rounds, at(b, barrier, BARRIER_ROUNDS))
+    b.store(I64(0), at(b, barrier, BARRIER_STOP))
     b.store(workers, pending)
     b.atomic_rmw("add", active, nthreads, "seq_cst")
 
@@ -300,6 +304,21 @@ def _build_reset(module: ir.Module, kernel: FutexSleep | MutexSleep) -> ir.Funct
     b.store(cores, at(b, pool, CORES))
     kernel.initialise(b)
     b.ret_void()
+    return function
+
+
+def _build_ask(module: ir.Module) -> ir.Function:
+    """i64 tessel_pool_ask(): let Python's signal handlers run. What one raises waits in
+    `tessel_pool_raised` {type, value, traceback}. For the thread that called from Python."""
+    function, b, _ = new_function(module, "tessel_pool_ask", I64, [], exported=True)
+    raised = zeroed(module, "tessel_pool_raised", ir.ArrayType(PTR, 3))
+    state = b.call(external(module, "PyGILState_Ensure", I32, []), [])
+    answer = b.call(external(module, "PyErr_CheckSignals", I32, []), [])
+    with b.if_then(b.icmp_signed("!=", answer, I32(0)), likely=False):
+        fetch = external(module, "PyErr_Fetch", VOID, [PTR, PTR, PTR])
+        b.call(fetch, [at(b, raised, 8 * i) for i in range(3)])
+    b.call(external(module, "PyGILState_Release", VOID, [I32]), [state])
+    b.ret(b.sext(answer, I64))
     return function
 
 

@@ -18,7 +18,7 @@ ENTRY_AT, ARGS_AT, NTHREADS_AT, FPMODE_AT = LINE, LINE + 8, LINE + 16, LINE + 24
 CORES = LINE + 32
 PENDING_WORD, BARRIER_WORD, MAILBOXES = 2 * LINE, 3 * LINE, 4 * LINE
 STATE_BYTES = MAILBOXES + MAX_THREADS * LINE
-BARRIER_ROUNDS = 16  # in the barrier's word, after value and sleepers
+BARRIER_ROUNDS, BARRIER_STOP = 16, 24  # in the barrier's word, after value and sleepers
 MAIL_POOL, MAIL_TID = 16, 24  # in a mailbox, likewise
 
 

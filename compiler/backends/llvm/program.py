@@ -24,6 +24,7 @@ from .codegen import KernelCode, function_type, schedule_kernel
 from .heights import Chosen, choose, dispatcher
 from .native_code import MAIN, Layout
 from .plan import Plan, Scheduled, constant_arrays, is_shared, overlap, region
+from .polling import Polling, is_long
 from .pool_ir import declare_barrier
 from .sizes import Sizes
 from .sweep import pieces_of, sweep
@@ -31,7 +32,8 @@ from .types import I8, I64, PTR, VOID, i64
 from .while_loop import emit_while
 from .winners import Winner
 
-CALLBACK = ir.FunctionType(VOID, [I64, PTR])
+# {number of the kernel, its operands' and results' places} -> 0, or not if a kernel raised
+CALLBACK = ir.FunctionType(I64, [PTR])
 
 
 class _Planner:
@@ -149,6 +151,8 @@ class Main:
         self.scratch = None
         self.tail = plan.tail
         self.balance: Balance | None = None
+        self.polling: Polling | None = None
+        self.ask_position = plan.layout.ask
 
     def emit(self) -> None:
         for i, name in enumerate(self.plan.symbols):
@@ -163,6 +167,8 @@ class Main:
             behind = i64(self.plan.arena - self.plan.counters)
             start = self.b.gep(self._pointer(Layout.ARENA), [behind], source_etype=I8)
             self.balance = Balance(self.b, start, self.plan.balanced, self.tid, self.threads)
+        if self.plan.asks:
+            self.polling = Polling(self)
         self._steps(self.plan.steps[: len(self.plan.steps) - self.tail])
         self.b.ret_void()
 
@@ -277,19 +283,22 @@ class Main:
         refs = [r for r in (*step.inputs, *step.outputs) if r is not None]
         with self.b.if_then(self.is_first):
             with self.b.goto_entry_block():
-                array = self.b.alloca(ir.ArrayType(PTR, max(1, len(refs))))
-                array.type = PTR
+                words = self.b.alloca(ir.ArrayType(I64, 1 + len(refs)))
+                words.type = PTR
+            self.b.store(i64(step.function), words)
             for i, r in enumerate(refs):
-                place = self.b.gep(array, [i64(i)], source_etype=PTR)
+                place = self.b.gep(words, [i64(1 + i)], source_etype=PTR)
                 self.b.store(self._address(r), place)
-            self._call_back(step, array)
+            self._call_back(step, words)
         self.pending = [(True, [], [("any", 0, 1)], None)]
         self._synchronise()
 
-    def _call_back(self, step: ExternCall, places: ir.Value) -> None:
+    def _call_back(self, step: ExternCall, words: ir.Value) -> None:
         callback = self._pointer(Layout.CALLBACK)
         callback.type = CALLBACK.as_pointer()  # for llvmlite, which calls typed pointers only
-        self.b.call(callback, [i64(step.function), places])
+        raised = self.b.call(callback, [words])
+        if self.polling is not None:
+            self.polling.stop_if(raised)
 
     def _for(self, step: For) -> None:
         self._synchronise()
@@ -301,6 +310,9 @@ class Main:
         i = self.b.phi(I64, "t")
         i.add_incoming(i64(0), before)
         self.loops[step.id] = i
+        if is_long(step):
+            self.polling.head()
+            self.polling.body()
         self._steps(step.body)
         self._synchronise()
         following = self.b.add(i, i64(1))

@@ -76,6 +76,7 @@ def stamped_module(
 class _Stamped(Main):
     def __init__(self, plan: Plan, module: ir.Module, f: ir.Function, updates):
         super().__init__(plan, module, f, updates)
+        self.ask_position += 1  # the times come before it
         self.tail = 0  # kernels that end the program in Python are called, to be timed like others
         steps = list(stamped_steps(plan.steps))
         self.rows = {id(step): row for row, step in enumerate(steps)}
@@ -116,6 +117,6 @@ class _Stamped(Main):
     def _done(self, step: Scheduled) -> None:
         self._stamp(self.rows[id(step)])
 
-    def _call_back(self, step: ExternCall, places: ir.Value) -> None:
-        super()._call_back(step, places)
+    def _call_back(self, step: ExternCall, words: ir.Value) -> None:
+        super()._call_back(step, words)
         self._stamp(self.rows[id(step)])

@@ -23,6 +23,7 @@ def emit_while(main, step) -> None:
     b.position_at_end(head)
     t = b.phi(I64, "t")
     t.add_incoming(i64(0), before)
+    main.polling.head()
     flag = b.load(main._address(step.condition), typ=I8)
     goes = b.icmp_unsigned("!=", flag, ir.Constant(I8, 0))
     b.cbranch(b.and_(goes, b.icmp_signed("<", t, main.size(step.trips))), body, done)
@@ -31,6 +32,7 @@ def emit_while(main, step) -> None:
     b.position_at_end(body)
     main.loops[step.id] = t
     main.pending = [was_read]
+    main.polling.body()
     main._steps(step.body)
     main._synchronise()
     t.add_incoming(b.add(t, i64(1)), b.block)

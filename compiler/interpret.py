@@ -12,6 +12,7 @@ import numpy as np
 
 from .errors import InputError
 from .ir import Graph, Node, Value
+from .limits import check_operands
 from .types import TensorType, Type, tensor_type_of
 
 Observer = Callable[[Node, list[Any]], None]
@@ -49,15 +50,34 @@ def interpret(graph: Graph, inputs: Sequence, *, observer: Observer | None = Non
 
 
 def evaluate(node: Node, operands: Sequence) -> list[Any]:
-    """The results of one node for arrays (None where absent), by its op's `ref`."""
+    """The results of one node for arrays (None where absent), by its op's `ref`.
+
+    Raises InputError for operands that the op does not allow.
+    """
     op = node.op
     operands = list(operands)
     if not (op.inputs and op.inputs[-1].variadic):
         operands += [None] * (len(op.inputs) - len(operands))
-    results = op.ref(*operands, **node.attrs)
+    if op.limits is not None:
+        types = [None if x is None else tensor_type_of(np.asarray(x)) for x in operands]
+        check_operands(op.limits, operands, types, node.attrs, node.where)
+    try:
+        results = op.ref(*operands, **node.attrs)
+    except InputError as error:
+        raise _placed(error, node) from error
     results = list(results) if isinstance(results, tuple) else [results]
     assert len(results) == len(node.outputs), f"{node}: ref returned {len(results)} results"
     return [_result(node, v, x) for v, x in zip(node.outputs, results)]
+
+
+def _placed(error: InputError, node: Node) -> InputError:
+    """The error with the node's address, unless it has one."""
+    if error.where is not None:
+        return error
+    return InputError(
+        error.message, where=node.where, expected=error.expected, received=error.received,
+        fix=error.fix, findings=error.findings,
+    )  # fmt: skip
 
 
 def _with_sizes(node: Node, sizes: Mapping[str, int]) -> Node:

@@ -15,7 +15,7 @@ from .ir import Graph
 from .types import TensorType
 
 KEY = "tessel.values"
-IMPOSSIBLE = "never taken with these shapes, gives NaN"  # metadata: branches that cannot be meant
+IMPOSSIBLE = "impossible with these shapes: a run that takes it fails"  # metadata: which branches
 
 
 def remember_values(graph: Graph, values: Mapping[str, np.ndarray]) -> None:

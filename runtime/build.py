@@ -125,12 +125,14 @@ def build(
     `graph` has been optimized already; most passes find nothing to do, so this costs little.
     """
     from ..compiler.loops.lower import lower
+    from ..compiler.passes.checks import with_checks
     from ..compiler.passes.specialize import specialize
     from ..compiler.passes.stages import has_stages
 
     check_files(constants(graph))
     if binding:
         graph = optimize(specialize(graph, binding), level, target)
+    graph = with_checks(graph)
     if has_stages(graph):
         from .staged import build_staged
 
@@ -150,10 +152,12 @@ def build_open(
     Raises TypeError or TesselError where it cannot be made without them.
     """
     from ..compiler.loops.lower import lower
+    from ..compiler.passes.checks import with_checks
     from ..compiler.passes.stages import has_stages
     from ..compiler.sizes import expected
 
     check_files(constants(graph))
+    graph = with_checks(graph)
     if has_stages(graph):
         from .staged import build_staged
 

@@ -324,7 +324,7 @@ class Executable:
         while len(self._built) > self._kept:
             self._built.popitem(last=False)
         where = None if built.graph is None else built.graph.metadata.get(IMPOSSIBLE)
-        note = f"a branch is {IMPOSSIBLE}: {where}"
+        note = f"a branch is {IMPOSSIBLE} ({where})"
         if where is not None and note not in self.notes:
             self.notes.append(note)
 

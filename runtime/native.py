@@ -15,6 +15,7 @@ from ..compiler.backends.base import has_bytes
 from ..compiler.backends.llvm.native_code import MAIN, Layout, NativeCode
 from ..compiler.backends.llvm.pool_layout import BARRIER_SYMBOL
 from ..compiler.dims import substitute
+from ..compiler.loops.checks import WORD, raise_noted, words
 from ..compiler.mapped import files_behind
 from .externs import Externs, view
 from .linker import link
@@ -104,8 +105,11 @@ class NativeModule:
         return outputs
 
     def _run(self, frame: "_Frame") -> None:
+        """Run the entry. Raises InputError for what it notes."""
         if not self.code.asks:
             self.pool.run(self._entry, frame.address, frame.threads)
+            if frame.record != frame.clear:
+                self._raise_noted(frame)
             return
         # Only there do signal handlers run; others would wait for Python's lock, to no end when
         # the process ends.
@@ -114,6 +118,16 @@ class NativeModule:
         self.pool.run(self._entry, frame.address, frame.threads)
         if main:
             self.pool.raise_pending()
+        if frame.record != frame.clear:
+            self._raise_noted(frame)
+
+    def _raise_noted(self, frame: "_Frame") -> None:
+        """Raises InputError for what a run has noted; its frame is as good as new."""
+        noted = np.frombuffer(frame.record, np.int64).tolist()
+        sizes = {} if frame.at is None else frame.at.sizes
+        frame.record[:] = frame.clear
+        self._frames.setdefault(frame.threads, []).append(frame)  # another run may have it now
+        raise_noted(self.code.checks, noted, sizes)
 
     def address(self, name: str) -> int:
         """Where the function of a kernel lies."""
@@ -133,6 +147,7 @@ class Bound:
 
     def __init__(self, module: NativeModule, sizes: Mapping[str, int]):
         code, self.module = module.code, module
+        self.sizes = dict(sizes)
         self.values = [sizes[n] for n in code.symbols]
         types = [t.substitute(sizes) for t in module.output_types]
         self.shapes = [(t.shape, t.dtype.numpy) if has_bytes(t) else None for t in types]
@@ -147,7 +162,8 @@ class Bound:
 class _Frame:
     """Memory of one run at a time: arena, scratch, and the entry's table of pointers, of which
     those of the weights are set once and those of inputs and outputs by each run. `views` are the
-    parts of the arena that Python kernels read."""
+    parts of the arena that Python kernels read. What a run notes is in `record`, which is `clear`
+    before it and, where all is well, after it."""
 
     def __init__(
         self, code: NativeCode, weights: Sequence[np.ndarray], threads: int,
@@ -157,6 +173,11 @@ class _Frame:
         self.table = (ctypes.c_void_p * code.layout.size)()
         self.address = ctypes.addressof(self.table)
         self.turn, self.at, self.blocks = None, None, []
+        self.clear = bytes(WORD * words(code.checks))
+        self.record = bytearray(self.clear)
+        if code.checks:
+            place = ctypes.addressof(ctypes.c_char.from_buffer(self.record))
+            self.table[code.layout.position("record", 0)] = place
         if not code.slots and not code.symbols:
             self._place([], code.scratch)
         for i, w in enumerate(weights):

@@ -1,6 +1,7 @@
 """NativeCode to and from what a package's manifest can say."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 from ..compiler.backends.base import CpuTarget
 from ..compiler.dims import parse_dim
 from ..compiler.errors import PackageError, TesselError
+from ..compiler.loops.checks import Check
 from .arrays import Packed, packed_array
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ def dump_code(code, packed: Packed, objects: dict[str, bytes]) -> dict[str, Any]
         "asks": code.asks,
         "symbols": list(code.symbols),
         "slots": [str(d) for d in code.slots],
+        "checks": [_dump_check(c) for c in code.checks],
         "conditions": [[str(a), str(b)] for a, b in code.conditions],
         "equations": [[str(a), str(b)] for a, b in code.equations],
     }
@@ -57,7 +60,8 @@ def load_code(
     symbols, slots = tuple(entry["symbols"]), tuple(parse_dim(d) for d in entry["slots"])
     conditions = tuple((parse_dim(a), parse_dim(b)) for a, b in entry["conditions"])
     equations = tuple((parse_dim(a), parse_dim(b)) for a, b in entry.get("equations", ()))
-    layout = Layout(*entry["layout"], len(slots), len(symbols))
+    checks = tuple(_load_check(c) for c in entry.get("checks", ()))  # older packages have none
+    layout = Layout(*entry["layout"], len(slots), len(symbols), min(1, len(checks)))
     if layout.weights != len(arrays):
         raise PackageError("the package's weights do not fit its code", where=where)
     counters = entry.get("counters", 0)
@@ -68,8 +72,19 @@ def load_code(
         entry["arena"], parse_dim(entry["scratch"]), entry["parallel"],
         [_load_extern(e) for e in entry["externs"]], entry.get("tail", 0), counters,
         symbols=symbols, slots=slots, conditions=conditions, equations=equations,
-        alone=entry["alone"], agrees=bool(entry["agrees"]), asks=bool(entry["asks"]),
+        alone=entry["alone"], agrees=bool(entry["agrees"]), asks=bool(entry.get("asks", False)),
+        checks=checks,
     )  # fmt: skip
+
+
+def _dump_check(check: Check) -> dict:
+    dims = {k: None if d is None else str(d) for k, d in (("low", check.low), ("high", check.high))}
+    return {**asdict(check), **dims}
+
+
+def _load_check(entry: Mapping) -> Check:
+    low, high = (None if entry[k] is None else parse_dim(entry[k]) for k in ("low", "high"))
+    return Check(**{**entry, "low": low, "high": high})
 
 
 def _dump_extern(step: "ExternCall") -> dict:

@@ -16,6 +16,7 @@ import numpy as np
 from ..compiler.backends.base import ALIGNMENT, aligned_empty
 from ..compiler.backends.llvm.plan import Scheduled
 from ..compiler.backends.numpy import FLAG, Objects, _Memory, has_bytes, run_extern, run_kernel
+from ..compiler.loops.checks import new_record, raise_noted
 from ..compiler.loops.nest import Call, ExternCall, For, If, Kernel, Program, Ref
 from ..compiler.types import TensorType
 from .build import Built
@@ -43,6 +44,7 @@ def step_numpy(program: Program, inputs: Sequence[np.ndarray], observer: Observe
     walker = _NumpyWalker(program, inputs, observer)
     with np.errstate(all="ignore"):
         walker.steps(program.steps, {})
+    raise_noted(program.checks, walker.memory.record.tolist(), {})
     return walker.memory.results()
 
 
@@ -51,6 +53,7 @@ def step_native(built: Built, inputs: Sequence[np.ndarray], observer: Observer) 
     loaded from a package lack."""
     walker = _NativeWalker(built, inputs, observer)
     walker.steps(built.code.plan.steps, {})
+    raise_noted(built.code.checks, walker.record.tolist(), {})
     return walker.outputs
 
 
@@ -112,8 +115,10 @@ class _NativeWalker(_Walker):
         for i, j in self.module.updates.items():
             self.outputs[i] = inputs[j]
         self.externs = code.externs
+        self.record = new_record(code.checks)
         self.bases = {
-            "arena": [self.memory], "input": inputs, "output": self.outputs, "weight": code.weights
+            "arena": [self.memory], "input": inputs, "output": self.outputs, "weight": code.weights,
+            "record": [self.record],
         }  # fmt: skip
 
     def address(self, ref: Ref, loops: dict) -> int:

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from tessel.compiler.errors import InputError
+from tessel.compiler.known_values import IMPOSSIBLE
 
 from .onnx_models import assert_agrees, assert_equal, graph_of, model, onnxruntime, ops, rand, run
 
@@ -59,7 +61,7 @@ def test_nested_ifs_capture_through_both():
     assert_equal(run(proto, False, False, x), [x])
 
 
-def test_a_branch_that_contradicts_the_shapes_gives_nan():
+def test_taking_a_branch_that_contradicts_the_shapes_fails():
     body = """
         y = If(c) <
             then_branch = a () => (float[2,3] t) { t = Add(x, ok) },
@@ -68,10 +70,11 @@ def test_a_branch_that_contradicts_the_shapes_gives_nan():
     """
     proto = model(body, inputs="bool c, float[2,3] x, float[3] ok, float[4] bad")
     graph = graph_of(proto)
-    assert "else_branch" in graph.metadata["never taken with these shapes, gives NaN"]
+    assert "else_branch" in graph.metadata[IMPOSSIBLE]
     x, ok, bad = rand(2, 3), rand(3), rand(4)
     assert_equal(run(proto, True, x, ok, bad), [x + ok])
-    assert np.isnan(run(proto, False, x, ok, bad)[0]).all()
+    with pytest.raises(InputError, match=r"the inputs choose a branch .* impossible: .*4.* at "):
+        run(proto, False, x, ok, bad)
 
 
 LOOP = """

@@ -101,7 +101,7 @@ def samples(chosen=lambda op: True):
 
 @pytest.mark.parametrize("op", list(OPS.values()), ids=lambda op: op.name)
 def test_an_op_has_samples(op):
-    assert list(op.samples())
+    assert list(op.samples()) or op.name == "impossible"  # which has no value
 
 
 @pytest.mark.parametrize(("op", "sample"), samples())

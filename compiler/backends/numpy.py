@@ -11,6 +11,7 @@ from types import MappingProxyType
 import numpy as np
 
 from ..loops import expr as s
+from ..loops.checks import new_record, raise_noted
 from ..loops.expr import Axis, Expr
 from ..loops.nest import Call, ExternCall, For, If, Kernel, Program, Ref, Slot, Store
 from ..types import BOOL, DType, TensorType, dtype_of, view_bits
@@ -304,7 +305,10 @@ class NumpyModule:
     def __call__(self, inputs: Sequence[np.ndarray]) -> list:
         memory = _Memory(self.program, inputs)
         with np.errstate(all="ignore"):
-            _run(self.program.steps, memory, {})
+            try:
+                _run(self.program.steps, memory, {})
+            finally:
+                raise_noted(self.program.checks, memory.record.tolist(), {})
         return memory.results()
 
 
@@ -320,7 +324,7 @@ class _Memory:
         self.outputs = [
             np.zeros(t.shape, t.dtype.numpy) if has_bytes(t) else None for t in program.outputs
         ]
-        self.arena = np.zeros(program.arena, np.uint8)
+        self.arena, self.record = np.zeros(program.arena, np.uint8), new_record(program.checks)
         self.others = Objects(inputs, program.weights)
 
     def array(self, ref, type: TensorType, loops: dict) -> np.ndarray:
@@ -329,6 +333,7 @@ class _Memory:
             "output": lambda: self.outputs[ref.slot.index],
             "weight": lambda: self.program.weights[ref.slot.index],
             "arena": lambda: self.arena,
+            "record": lambda: self.record,
         }[ref.slot.kind]()
         offset = ref.offset + sum(loops[i] * step for i, step in ref.steps)
         raw = np.ascontiguousarray(base).reshape(-1).view(np.uint8)

@@ -17,6 +17,7 @@ from ..sizes import OpenSize, assume_above, assuming, sizes_of
 from ..types import STR, TensorType
 from . import expr as s
 from .blocks import blocked_stores
+from .checks import CHECKED, WORD, Check, check_kernel, check_of, words
 from .copies import copy_steps, keep_old_values, zero_steps
 from .expand import expand_composites
 from .expr import Buffer
@@ -68,6 +69,7 @@ def _lower(graph: Graph) -> Program:
         arena=arena,
         fusions=lowering.fusions,
         slots=slots,
+        checks=tuple(lowering.checks),
     )
 
 
@@ -77,6 +79,8 @@ class _Lowering:
     def __init__(self):
         self.weights: list = []
         self.fusions: list[Fusion] = []
+        self.checks: list[Check] = []
+        self.record = Storage("record", 0, 0)
         self._weight_slots: dict[int, tuple] = {}
         self._loops = 0
         self._groups = 0
@@ -169,6 +173,8 @@ class _Scope:
     # -- nodes ----------------------------------------------------------------------------
 
     def _node(self, node: Node) -> None:
+        if node.op.name in CHECKED:
+            self._check(node)
         if node.op.name == "constant" or all(v in self.fusion.inlined for v in node.outputs):
             return
         python = extern_of(node)
@@ -248,6 +254,14 @@ class _Scope:
             return
         where = {b: self._place(v) for v, b in buffers.items()} | outs
         self.steps.append(Call(kernel, tuple(where[b] for b in kernel.sources), group))
+
+    def _check(self, node: Node) -> None:
+        """A kernel that notes what must not be; operands are pulled like any other's."""
+        puller, buffers = self._puller()
+        check = check_of(node, words(self.parent.checks))
+        kernel, record = check_kernel(node, check, [puller.operand(v) for v in node.inputs])
+        self.parent.checks.append(check)
+        self._call(kernel, buffers, {record: Place(self.parent.record, check.first * WORD)})
 
     def _extern(self, node: Node, function) -> None:
         _refuse_open(node)

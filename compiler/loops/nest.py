@@ -101,7 +101,8 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Slot:
-    """A place in memory: `kind` is input, output, weight or arena; `index` its number there."""
+    """A place in memory: `kind` is input, output, weight, arena or record (what a run notes,
+    `checks.py`); `index` its number there."""
 
     kind: str
     index: int
@@ -195,6 +196,7 @@ class Program:
     slots: tuple = ()  # where sizes are open: the bytes of the arena's slots, dims
     conditions: tuple = ()  # (a, b): it is right where a > b, dims
     equations: tuple = ()  # (a, b): and where a == b
+    checks: tuple = ()  # what its record says (`checks.py`), in the order of its words
 
     def kernels(self) -> Iterator[Call]:
         """Every call, also those inside loops and branches."""

@@ -3,6 +3,7 @@
 import numpy as np
 
 from ..errors import TypeMismatch
+from ..limits import check_values, index_limit
 from ..loops import expr as s
 from ..types import I32, I64, normalize_axis
 from .common import array, case, floats, ints
@@ -25,8 +26,9 @@ def read(x, *index):
 
 
 def wrap(indices: np.ndarray, size: int) -> np.ndarray:
-    """The same for numpy. Out of range is an IndexError there."""
+    """The same for numpy. Raises InputError for those out of range."""
     indices = np.asarray(indices).astype(np.int64)
+    check_values(indices, -size, size)
     return np.where(indices < 0, indices + size, indices)
 
 
@@ -42,6 +44,13 @@ def add_rows(dy, indices, axis: int, size):
     zeros = b.constant(np.zeros((), dy.dtype.numpy)).expand((size, *pre, *post))
     total = b.scatter_nd(zeros, indices.reshape(*indices.shape, 1), updates, reduction="add")
     return total.transpose(*range(1, axis + 1), 0, *range(axis + 1, total.rank))
+
+
+def column_limits(operand: int, sizes):
+    """Limits of the places that the last axis of an operand holds, in axes of these sizes."""
+    if len(sizes) == 1:
+        return [index_limit(operand, sizes[0])]
+    return [index_limit(operand, d, k) for k, d in enumerate(sizes)]
 
 
 def _gather(out, x, indices, *, axis):
@@ -74,6 +83,7 @@ register(
     ref=lambda x, indices, *, axis: np.asarray(np.take(x, wrap(indices, x.shape[axis]), axis)),
     grad=gather_grad,
     loops=Pull(_gather),
+    limits=lambda x, indices, *, axis: [index_limit(1, x.shape[axis])],
     samples=lambda: [
         case(floats((5, 3)), array([[0, 4], [-1, 2]], "i64"), axis=0),
         case(floats((2, 5, 3)), array([1, 1, -5], "i32"), axis=1),
@@ -127,6 +137,7 @@ register(
     ref=gather_elements_ref,
     grad=gather_elements_grad,
     loops=Pull(_gather_elements),
+    limits=lambda x, indices, *, axis: [index_limit(1, x.shape[axis])],
     samples=lambda: [
         case(floats((3, 4)), array([[0, -1, 2, 1], [1, 1, 0, 2]], "i64"), axis=0),
         case(floats((2, 3)), array([[0, -1], [2, 2]], "i32"), axis=-1),
@@ -171,6 +182,10 @@ def _gather_nd(out, x, indices, *, batch_dims):
     return at
 
 
+def gather_nd_limits(x, indices, *, batch_dims):
+    return column_limits(1, x.shape[batch_dims : batch_dims + indices.shape[-1]])
+
+
 def full_indices(b, indices, batch_dims: int):
     """`indices` with the batch's own positions in front, so that batch_dims becomes 0."""
     if batch_dims == 0:
@@ -196,6 +211,7 @@ register(
     ref=gather_nd_ref,
     grad=gather_nd_grad,
     loops=Pull(_gather_nd),
+    limits=gather_nd_limits,
     samples=lambda: [
         case(floats((3, 4)), array([[0, 1], [2, -1]], "i64")),
         case(floats((3, 4)), array([[1], [-1], [1]], "i64")),

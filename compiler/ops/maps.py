@@ -5,9 +5,11 @@ cast_map (ai.onnx.ml).
 import numpy as np
 
 from ..errors import InputError, TypeMismatch
+from ..limits import index_limit
 from ..sizes import assume_equal
 from ..types import F32, I64, STR, DType, MapType, SequenceType, TensorType
 from .common import array, case, floats
+from .gather import wrap
 from .registry import Attr, Extern, Sample, register
 from .scores import LABELS
 
@@ -18,7 +20,7 @@ STRINGS = "strings and maps are Python objects: no machine code reads them"
 
 
 def lookup_ref(index, *, labels):
-    return np.asarray(np.asarray(labels, object)[index])
+    return np.asarray(np.asarray(labels, object)[wrap(index, len(labels))])
 
 
 register(
@@ -30,6 +32,7 @@ register(
     ref=lookup_ref,
     grad=LABELS,
     loops=Extern(lookup_ref, STRINGS),
+    limits=lambda index, *, labels: [index_limit(0, len(labels))],
     samples=lambda: [case(array([2, 0], "i64"), labels=("a", "b", "c"))],
     family="ml",
 )

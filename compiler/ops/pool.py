@@ -14,6 +14,7 @@ import numpy as np
 
 from .. import dims
 from ..errors import TypeMismatch
+from ..limits import INDEX, Limit
 from ..loops import expr as s
 from ..types import FLOATS, I8, I32, I64, U8
 from .common import case, floats, ints, reference, spaced
@@ -311,6 +312,9 @@ register(
     ref=reference(max_unpool_ref),
     grad=max_unpool_grad,
     loops=Pull(_max_unpool),
+    limits=lambda y, indices, *, sizes, **_: [
+        Limit(1, 0, dims.prod((*y.shape[:2], *sizes)), INDEX)
+    ],
     samples=lambda: [
         _unpool_sample(spaced((1, 2, 4, 6)), kernel=(2, 2), strides=(2, 2)),
         _unpool_sample(spaced((2, 2, 5, 6)), kernel=(3, 2), strides=(2, 1), pads=(1, 0, 1, 1)),

@@ -51,6 +51,7 @@ from . import (  # noqa: F401
     tree,
     while_loop,
     winograd,
+    within,
 )
 from .registry import OPS
 

@@ -11,6 +11,7 @@ reverse direction starts at each sequence's own end. Half types are computed in 
 import numpy as np
 
 from ..errors import TypeMismatch
+from ..limits import length_limits
 from ..sizes import assume_equal_shapes
 from ..types import BOOL, TensorType
 from .activations import apply_activation, choose_activations
@@ -18,11 +19,7 @@ from .common import array, case, floats, reference, through_expansion, wide
 from .registry import Attr, Expand, register
 
 REVERSED = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
-DEFAULTS = {
-    "rnn": ("Tanh",),
-    "gru": ("Sigmoid", "Tanh"),
-    "lstm": ("Sigmoid", "Tanh", "Tanh"),
-}
+DEFAULTS = {"rnn": ("Tanh",), "gru": ("Sigmoid", "Tanh"), "lstm": ("Sigmoid", "Tanh", "Tanh")}
 GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 
 
@@ -389,6 +386,7 @@ for _name, _signature, _doc, _step, _rule, _attrs in [
         ref=_reference(_name, _step),
         grad=through_expansion,
         loops=Expand(_rule),
+        limits=length_limits(4),
         samples=lambda name=_name: _samples(name),
         family="recurrent",
     )

@@ -9,6 +9,7 @@ sequences at one step. Products are sums of integers; everything else is the LST
 import numpy as np
 
 from ..errors import TypeMismatch
+from ..limits import length_limits
 from ..sizes import assume_equal_shapes
 from ..types import F32, I8, U8, TensorType
 from .activations import apply_activation
@@ -135,6 +136,7 @@ register(
     ref=_ref,
     grad=NO_GRADIENT,
     loops=Expand(_rule),
+    limits=length_limits(8),
     samples=_samples,
     family="recurrent",
     W={I8, U8},

@@ -172,7 +172,8 @@ class Op:
     """An op's record. See the module's docstring; `ref(*arrays, **attrs)` returns an array,
     or a tuple of arrays where there are several outputs; `grad(c, *douts)` returns one
     `Tensor` or None per input, with `c.inputs`, `c.outputs`, `c.attrs`, `c.b` at hand, and
-    need not undo broadcasting."""
+    need not undo broadcasting. `limits(*types, **attrs)` lists what values of operands are allowed
+    (`compiler/limits.py`)."""
 
     name: str
     doc: str
@@ -189,6 +190,7 @@ class Op:
     family: str
     commutative: bool = False
     pure: bool = True
+    limits: Callable | None = None
 
     def __repr__(self):
         return f"Op({self.name})"
@@ -304,6 +306,7 @@ def register(
     attrs: Mapping[str, Attr] | None = None,
     commutative: bool = False,
     pure: bool = True,
+    limits: Callable | None = None,
     **dtypes: str | frozenset,
 ) -> Op:
     """Add an op. Dtype variables are given as keywords: `T="float"`, `T=frozenset([...])`."""
@@ -331,6 +334,7 @@ def register(
         family=family,
         commutative=commutative,
         pure=pure,
+        limits=limits,
     )
     OPS.add(op, sys._getframe(1).f_globals)
     return op

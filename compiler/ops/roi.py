@@ -13,11 +13,14 @@ import math
 import numpy as np
 
 from ..errors import TypeMismatch
+from ..limits import Limit
 from ..types import I32, I64
 from .common import array, case, floats, reference, through_expansion, wide
 from .gather import INDICES
 from .points import beside, index, interpolate, linear_taps
 from .registry import Attr, Expand, NotDifferentiable, register
+
+IMAGE = "a region's image"
 
 
 def _check(x, rois, columns: int):
@@ -234,6 +237,7 @@ register(
     ref=reference(roi_align_ref),
     grad=through_expansion,
     loops=Expand(_roi_align),
+    limits=lambda x, *_, **__: [Limit(2, 0, x.shape[0], IMAGE)],
     samples=_align_samples,
     family="sample",
     T="float",
@@ -302,6 +306,7 @@ register(
     ref=reference(roi_max_pool_ref),
     grad=NotDifferentiable("use roi_align, whose bins follow the region"),
     loops=Expand(_roi_max_pool),
+    limits=lambda x, *_, **__: [Limit(1, 0, x.shape[0], IMAGE, 0)],
     samples=lambda: [
         case(floats((2, 2, 5, 6)), array([[1, *ROIS[0]], [0, *ROIS[1]], [1, 7, 2, 9, 3]]),
              size=(2, 3)),

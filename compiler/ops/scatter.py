@@ -7,10 +7,11 @@ with what is there (`add`, `mul`, `max`, `min`). Negative indices count from the
 import numpy as np
 
 from ..errors import TypeMismatch
+from ..limits import index_limit
 from ..loops import expr as s
 from ..types import broadcast, normalize_axis
 from .common import array, case, floats, ints, keep, reference, spaced
-from .gather import INDICES, wrap, wrapped
+from .gather import INDICES, column_limits, wrap, wrapped
 from .registry import Attr, Kernels, register
 
 REDUCTIONS = {
@@ -106,6 +107,7 @@ register(
     ref=scatter_elements_ref,
     grad=scatter_elements_grad,
     loops=Kernels(_scatter_elements),
+    limits=lambda x, indices, updates, *, axis, **_: [index_limit(1, x.shape[axis])],
     samples=lambda: [
         case(floats((3, 3)), array([[1, 0, 2], [0, 2, 1]], "i64"), floats((2, 3), seed=1), axis=0),
         case(floats((2, 4)), array([[-1, 1]], "i32"), floats((1, 2), seed=1), axis=1),
@@ -180,6 +182,7 @@ register(
     ref=scatter_nd_ref,
     grad=scatter_nd_grad,
     loops=Kernels(_scatter_nd),
+    limits=lambda x, indices, *_, **__: column_limits(1, x.shape[: indices.shape[-1]]),
     samples=lambda: [
         case(floats((4, 3)), array([[1], [-1]], "i64"), floats((2, 3), seed=1)),
         case(floats((2, 3)), array([[0, 1], [1, -2]], "i32"), floats((2,), seed=1)),

@@ -16,6 +16,7 @@ from .. import dims
 from ..errors import GraphError
 from ..ir import Graph, Node, Value
 from ..types import BOOL, TensorType
+from .checks import KEY
 
 
 @dataclass(frozen=True)
@@ -177,6 +178,8 @@ class _Maker:
     def __init__(self, splitter: _Splitter, level: int, results: list[Value]):
         self.splitter, self.level, self.results = splitter, level, results
         self.result = Stage(Graph(f"{splitter.graph.name}_{level}"))
+        if KEY in splitter.graph.metadata:
+            self.result.graph.metadata[KEY] = splitter.graph.metadata[KEY]
         self.env: dict[Value, Value] = {}
 
     def stage(self) -> Stage:

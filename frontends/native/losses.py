@@ -7,10 +7,12 @@ from .tracing import Array
 def cross_entropy(logits: Array, labels: Array, label_smoothing: float = 0.0) -> Array:
     """Mean of -log softmax(logits)[label]: logits [N,…,C], integer labels [N,…].
 
-    With smoothing s the target is 1 - s for the label plus s / C for each class.
+    With smoothing s the target is 1 - s for the label plus s / C for each class. A run with a label
+    that is no class raises InputError.
     """
     log_p = F.log_softmax(logits, axis=-1)
     classes = logits.shape[-1]
+    labels = F.within(labels, low=0, high=classes, what="a label")
     target = F.one_hot(labels, classes, axis=-1, dtype=logits.dtype)
     if label_smoothing != 0:
         target = target * (1 - label_smoothing) + label_smoothing / classes

@@ -8,6 +8,7 @@ import numpy as np
 from ...compiler.builder import Tensor
 from ...compiler.dims import Sym
 from ...compiler.errors import ModelError, TypeMismatch, UnsupportedError
+from ...compiler.limits import INDEX
 from ...compiler.types import DType, normalize_axis
 from .needs import SizeNeeded, ValueNeeded, must_be_known
 from .sizes import bound, elements
@@ -151,6 +152,10 @@ class Call:
         return default if value is None else value
 
     # -- making things ----------------------------------------------------------------------
+
+    def within(self, x: Tensor, low, high, what: str = INDEX) -> Tensor:
+        """x, whose elements have to be low, …, high - 1 when the model runs."""
+        return self.b.emit("within", x, low=low, high=high, what=what)
 
     def scalar(self, value, dtype: DType) -> Known:
         return self.b.constant(np.asarray(value).astype(dtype.numpy))

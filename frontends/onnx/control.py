@@ -91,6 +91,15 @@ def _padded(c: Call, condition: Tensor, regions: list["Region"]) -> list[Tensor]
     return cut
 
 
+def _reason(error: TesselError, where: str | None) -> str:
+    """What a run says that takes a branch with this error."""
+    said = [error.message]
+    for label, x in (("expected", error.expected), ("received", error.received)):
+        said += [] if x is None else [f"{label} {x}"]
+    at = "" if where is None else f" at {where}"
+    return f"the inputs choose a branch that their shapes make impossible: {', '.join(said)}{at}"
+
+
 def _shown(types: list) -> str:
     return ", ".join("none" if t is None else str(t) for t in types)
 
@@ -99,13 +108,14 @@ def _branches(c: Call, branches: dict) -> list["Region"]:
     """Both branches as regions.
 
     A branch may contradict the shapes of the inputs because it is never taken with them (a speech
-    model with a branch for each sample rate). It can give nothing right, so it gives NaN; the
-    graph's metadata tell where.
+    model with a branch for each sample rate). It can give nothing right: a run that takes it fails
+    and says what contradicts them. The graph's metadata tell where.
     """
     from .reader import Skip
 
     regions: dict[str, Region] = {}
     impossible: list[TesselError] = []
+    reason = ""
     for name, graph in branches.items():
         mark = len(c.reader.findings.errors)
         try:
@@ -115,15 +125,16 @@ def _branches(c: Call, branches: dict) -> list["Region"]:
             wrong = errors and all(isinstance(e[0], TypeMismatch) for e in errors)
             if impossible or not wrong:
                 raise
+            reason = _reason(errors[0][0], errors[0][3])
             impossible = c.reader.findings.take_since(mark)
     if impossible:
         (other,) = regions.values() if regions else (None,)
         types = [types_of(v) for v in other.results] if other is not None else []
-        if not types or not all(isinstance(t, TensorType) and t.dtype.is_float for t in types):
+        if not types or not all(isinstance(t, TensorType) and t.dtype.kind != "s" for t in types):
             for error in impossible:
                 c.reader.findings.add(error, None)
             raise Skip
         (name,) = branches.keys() - regions.keys()
-        regions[name] = Region(c, branches[name], name, nan=types)
+        regions[name] = Region(c, branches[name], name, impossible=types, reason=reason)
         c.reader.note(IMPOSSIBLE, f"{c.where}, {name}")
     return [regions[name] for name in branches]

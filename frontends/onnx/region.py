@@ -1,8 +1,5 @@
 """Graph attributes: read where the node stands, or into closed graphs."""
 
-import numpy as np
-
-from ...compiler.builder import Tensor
 from ...compiler.types import TensorType
 from .call import Call
 from .scope import FAILED, Scope
@@ -12,8 +9,12 @@ from .values import KnownBuilder
 class Region:
     """A graph attribute read into a closed graph."""
 
-    def __init__(self, c: Call, proto, name: str, inputs=(), nan: list[TensorType] = ()):
-        """`inputs` are (name, type); with `nan`, the nodes are not read: the results are NaN."""
+    def __init__(
+        self, c: Call, proto, name: str, inputs=(), impossible: list[TensorType] = (),
+        reason: str = "",
+    ):  # fmt: skip
+        """`inputs` are (name, type). With types of what is `impossible` the nodes are not read: a
+        run that comes to the region fails for this `reason`."""
         self.c, self.proto = c, proto
         self.builder = KnownBuilder(name=proto.name or name)
         self.scope = c.scope.child(self.builder, f"{c.where}/")
@@ -22,14 +23,14 @@ class Region:
             tensor = self.builder.input(input_name or "input", type)
             self.own.append(tensor)
             self.scope.values[input_name] = tensor
-        if nan:
-            self.results = [self._nan(t) for t in nan]
+        if impossible:
+            self.builder.origin = f"{c.where}, {name}"
+            self.results = [
+                self.builder.emit("impossible", shape=t.shape, dtype=t.dtype, reason=reason)
+                for t in impossible
+            ]
             return
         self.results = read_into(c, proto, self.scope)
-
-    def _nan(self, type: TensorType) -> Tensor:
-        nan = self.builder.constant(np.asarray(np.nan, type.dtype.numpy))
-        return self.builder.emit("expand", nan, shape=type.shape)
 
     def close(self, captured: list, results: list | None = None):
         """The region's graph: its own inputs, then one input for each captured value."""

@@ -75,6 +75,8 @@ def _batched(c: Call):
         raise ModelError("operands of this Scan have a batch axis, arrays also a sequence axis",
                          where=c.where)  # fmt: skip
     length = arrays[0].shape[1]
+    if lengths is not None:
+        lengths = c.within(lengths, 0, length + 1, "a sequence length")
     if any(backwards) and lengths is not None:
         # Each sequence is turned within its own length.
         arrays = [

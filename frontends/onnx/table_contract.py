@@ -50,6 +50,9 @@ def attention(c: Call):
         and not set(c.attrs) - {"scale", "is_causal", "kv_num_heads", "q_num_heads", "softcap"}
     )
     if not plain:
+        if c[6] is not None:
+            keys = c.x(1).shape[2 if c.x(1).rank == 4 else 1]
+            c.inputs[6] = c.within(c.x(6), 0, keys + 1, "a number of keys")
         return inline_standard(c, onnx.defs.get_schema(c.op_type, c.version, c.domain))
     c.ignore("kv_num_heads", "q_num_heads")
     scale = c.attr("scale", 1 / math.sqrt(c.x(0).shape[-1]))
@@ -58,8 +61,24 @@ def attention(c: Call):
     )
 
 
+def rotary_embedding(c: Call):
+    """As the standard defines it, of positions that the tables have."""
+    import onnx
+
+    if c[3] is not None:
+        c.inputs[3] = c.within(c.x(3), 0, c.x(1).shape[0], "a position")
+    return inline_standard(c, onnx.defs.get_schema(c.op_type, c.version, c.domain))
+
+
 def det(c: Call):
     return c.b.emit("det", c.x(0))
 
 
-TABLE = {"MatMul": matmul, "Gemm": gemm, "Einsum": einsum, "Attention": attention, "Det": det}
+TABLE = {
+    "MatMul": matmul,
+    "Gemm": gemm,
+    "Einsum": einsum,
+    "Attention": attention,
+    "RotaryEmbedding": rotary_embedding,
+    "Det": det,
+}

@@ -8,6 +8,7 @@ from ...compiler.types import F32, I64
 from .call import Call
 from .table_microsoft_attention import NEVER, element, heads_of, merged, number, positions
 from .table_microsoft_norm import wide
+from .values import larger
 
 
 def rotated(x, cos, sin, *, interleaved: bool):
@@ -36,6 +37,7 @@ def rotated(x, cos, sin, *, interleaved: bool):
 
 def angles(c: Call, table, at):
     """Rows `at` [B,S] of a table [M,R/2], as [B,1,S,R/2]."""
+    at = c.within(at, 0, table.shape[0], "a position")
     rows = c.b.emit("gather", table, at, axis=0)
     return rows.reshape((rows.shape[0], 1, *rows.shape[1:]))
 
@@ -110,7 +112,9 @@ def group_query_attention(c: Call):
     q, k, v = _grouped(c)
     batch, rows = q.shape[0], q.shape[2]
     (total,) = c.symbols(6, "total_sequence_length")
-    last = c.x(5).cast(I64).reshape((batch, 1, 1, 1))
+    places = total if c[3] is None else larger(c.x(3).shape[2], total)
+    last = c.within(c.x(5), 0, places, "the place of a last key")
+    last = last.cast(I64).reshape((batch, 1, 1, 1))
     # of a prompt, nothing is in the cache yet; otherwise all new keys are at the end
     before = last * 0 if total == rows else last + 1 - number(b, rows)
     if c.attr("do_rotary", 0):
@@ -138,8 +142,6 @@ def _grouped(c: Call):
 
 def _cached(c: Call, past, new, before, total):
     """present[t] = past[t] where t < before, new[t - before] where that exists, else 0."""
-    from .values import larger
-
     b, (batch, groups, rows, width) = c.b, new.shape
     if past is None and total == rows:
         return new

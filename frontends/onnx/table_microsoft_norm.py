@@ -138,20 +138,25 @@ def layer_norm(c: Call):
     return [y.cast(c.x().dtype), mean, deviation]
 
 
+def _rows(c: Call, table, at):
+    """Rows of a table; none counts from its end."""
+    return c.b.emit("gather", table, c.within(at, 0, table.shape[0]), axis=0)
+
+
 def embed_layer_norm(c: Call):
     """layer_norm(word + position + segment), how many words count, the sum."""
     c.ignore("mask_index_type")
     b, ids = c.b, c.x(0)
-    total = b.emit("gather", c.x(2), ids, axis=0)
+    total = _rows(c, c.x(2), ids)
     positions = c.x(3)
     if c[8] is not None:
-        total = total + b.emit("gather", positions, c.x(8), axis=0)
+        total = total + _rows(c, positions, c.x(8))
     else:
         total = total + b.emit(
             "slice", positions, axes=(0,), starts=(0,), steps=(1,), sizes=(ids.shape[1],)
         )
     if c[1] is not None:
-        total = total + b.emit("gather", c.x(4), c.x(1), axis=0)
+        total = total + _rows(c, c.x(4), c.x(1))
     epsilon = c.attr("epsilon", SMALL_EPSILON)
     y = b.emit("layer_norm", total, c.x(5), c.x(6), axis=-1, epsilon=epsilon)
     if c[7] is None:

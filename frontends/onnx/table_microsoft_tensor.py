@@ -3,6 +3,7 @@
 import numpy as np
 
 from ...compiler.ops.common import scalar_of_dim
+from ...compiler.ops.roi import IMAGE
 from ...compiler.types import BOOL, F32, I64, normalize_axis
 from .call import Call
 from .table_microsoft_norm import wide
@@ -101,7 +102,7 @@ def crop_and_resize(c: Call):
     count = boxes.shape[0]
     ys, xs = (_along_box(boxes[:, i], boxes[:, i + 2], x.shape[2 + i], sizes[i]) for i in range(2))
     ys, xs = ys.reshape((count, sizes[0], 1)), xs.reshape((count, 1, sizes[1]))
-    image = c.x(2).cast(I64).reshape((count, 1, 1))
+    image = c.within(c.x(2), 0, x.shape[0], IMAGE).cast(I64).reshape((count, 1, 1))
     places = (count, *sizes)
     channels_last, sides = x.transpose((0, 2, 3, 1)), x.shape[2:]
 

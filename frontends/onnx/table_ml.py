@@ -123,6 +123,7 @@ def _wide(c: Call, x: Tensor, width: int) -> Tensor:
 def array_feature_extractor(c: Call):
     """Columns of the last axis; a vector counts as one row."""
     x, at = rows(c.x(0)), c.x(1).reshape(-1)
+    at = c.within(at, 0, x.shape[-1])
     words = c.known(0)
     if x.dtype == STR and words is not None and words.size == x.shape[-1]:
         return c.b.lookup(at.reshape(*x.shape[:-1], -1), labels=tuple(words.reshape(-1).tolist()))

@@ -209,6 +209,7 @@ def reverse_sequence(c: Call):
 def reversed_within(c: Call, x: Tensor, lengths: Tensor, batch: int, time: int) -> Tensor:
     """y[i] = x[length - 1 - i] along time where i < length, else x[i]: a gather of elements."""
     steps = c.b.emit("iota", shape=x.shape, axis=time, dtype=I64)
+    lengths = c.within(lengths, 0, x.shape[time] + 1, "a sequence length")
     each = [1] * x.rank
     each[batch] = x.shape[batch]
     lengths = lengths.cast(I64).reshape(tuple(each))
@@ -221,14 +222,11 @@ def reversed_within(c: Call, x: Tensor, lengths: Tensor, batch: int, time: int) 
 def tensor_scatter(c: Call):
     mode = c.attr("mode", "linear")
     c.only("mode", "linear", "circular")
-    return c.b.emit(
-        "cache_update",
-        c.x(0),
-        c.x(1),
-        c[2],
-        axis=c.attr("axis", -2),
-        circular=mode == "circular",
-    )
+    cache, update, start, axis = c.x(0), c.x(1), c[2], c.attr("axis", -2)
+    if start is not None:
+        last = cache.shape[axis] - update.shape[axis] if mode == "linear" else None
+        start = c.within(start, 0, None if last is None else last + 1, "a place to write to")
+    return c.b.emit("cache_update", cache, update, start, axis=axis, circular=mode == "circular")
 
 
 TABLE = {

@@ -17,7 +17,7 @@ import numpy as np
 from ...compiler import sizes
 from ...compiler.builder import Builder, Tensor
 from ...compiler.dims import Sym
-from ...compiler.errors import TypeMismatch
+from ...compiler.errors import InputError, TypeMismatch
 from ...compiler.ir import Value
 from ...compiler.ops import registry
 from ...compiler.types import I64, DType, TensorType, dtype_of
@@ -140,11 +140,14 @@ def evaluate(b: KnownBuilder, name: str, inputs, attrs) -> tuple[Known, ...] | N
         try:
             floating = any(x is not None and x.dtype.is_float for x in inputs)
             results = _symbolic(name, arrays, bound, floating)
-        except Undecided:
+        except (Undecided, InputError):
             return None
     else:
-        with np.errstate(all="ignore"):
-            results = op.ref(*arrays, **bound)
+        try:
+            with np.errstate(all="ignore"):
+                results = op.ref(*arrays, **bound)
+        except InputError:
+            return None  # a run that comes to it fails
     if not isinstance(results, (tuple, list)):
         results = (results,)
     return tuple(_result(b, r, t) for r, t in zip(results, types, strict=True))

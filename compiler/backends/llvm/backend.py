@@ -63,7 +63,7 @@ def compile_program(
         target, objects, plan.weights, plan.layout, plan.arena, plan.scratch,
         plan.cost >= SMALL or usual > 0, plan.externs, plan.tail, plan.counters, plan,
         plan.symbols, program.slots, program.conditions, program.equations,
-        int(usual * SMALL / max(plan.cost, 1)), asks=plan.asks,
+        int(usual * SMALL / max(plan.cost, 1)), asks=plan.asks, checks=program.checks,
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...dims import Sym
+from ...loops.checks import Check
 from ..base import CpuTarget
 
 MAIN = "tessel_main"
@@ -16,13 +17,15 @@ MAIN = "tessel_main"
 @dataclass(frozen=True)
 class Layout:
     """Positions in the table: pointers, and where sizes are open those of the arena's slots and the
-    sizes themselves; last, the function that lets signal handlers run, or null."""
+    sizes themselves; then the function that lets signal handlers run, or null; last, the record,
+    where there is one."""
 
     inputs: int
     outputs: int
     weights: int
     slots: int = 0
     symbols: int = 0
+    records: int = 0
 
     ARENA, SCRATCH, CALLBACK, FIRST = 0, 1, 2, 3
 
@@ -36,6 +39,7 @@ class Layout:
             "weight": weights,
             "arena": weights + self.weights,
             "size": weights + self.weights + self.slots,
+            "record": weights + self.weights + self.slots + self.symbols + 1,
         }[kind]
         return start + index
 
@@ -45,7 +49,7 @@ class Layout:
 
     @property
     def size(self) -> int:
-        return self.ask + 1
+        return self.position("record", self.records)
 
 
 @dataclass(eq=False)
@@ -63,6 +67,8 @@ class NativeCode:
     a == b for those of `equations`. One thread is faster than several where the slots take less
     than `alone` bytes. Where it is not known that the graph `agrees` with every such combination
     of sizes, each has to be checked. Code that `asks` lets signal handlers run (`polling.py`).
+
+    `checks` say what the words of the record mean, which is zero before a run (`loops/checks.py`).
     """
 
     target: CpuTarget
@@ -83,3 +89,4 @@ class NativeCode:
     alone: int = 0
     agrees: bool = True
     asks: bool = False
+    checks: tuple[Check, ...] = ()

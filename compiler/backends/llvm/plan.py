@@ -88,7 +88,7 @@ class Plan:
         program = self.program
         return Layout(
             len(program.inputs), len(program.outputs), len(self.weights),
-            len(program.slots), len(self.symbols),
+            len(program.slots), len(self.symbols), min(1, len(program.checks)),
         )  # fmt: skip
 
 

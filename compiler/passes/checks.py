@@ -1,0 +1,183 @@
+"""Put `within` before every operand whose values an op limits, unless they surely fit.
+
+    gather(x, i)      =>      %c = within(i) {low=-4, high=4};  gather(x, c)
+
+A record says what it allows (`Op.limits`), `compiler/ranges.py` what values can be. A `within`
+that is proven, or says what an earlier one has said of the same numbers, goes: a gradient's
+scatter, which has the indices of its gather, is looked at once. Reshaping indices or widening them
+makes no other numbers of them.
+
+A graph that this was done to says so in its metadata, and is left alone from then on (its stages
+know less than the whole); so does one whose indices nobody shall look at (`leave_unchecked`).
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ..ir import Graph, Node, Value
+from ..limits import Limit
+from ..ops import registry
+from ..ranges import Ranges, at_least, keeps_values
+from ..types import TensorType
+from .base import Pass, Report
+
+KEY = "tessel.checks"
+DONE, NONE = "done", "none"
+
+
+def leave_unchecked(graph: Graph) -> Graph:
+    """Mark a graph: values out of range shall not be looked for. Returns it."""
+    graph.metadata[KEY] = NONE
+    return graph
+
+
+def is_checked(graph: Graph) -> bool:
+    """Whether values out of range raise when this graph is compiled and run."""
+    return graph.metadata.get(KEY) != NONE
+
+
+def with_checks(graph: Graph) -> Graph:
+    """The graph as it is to be compiled; the given one is left as it is."""
+    return Checks()(graph)[0]
+
+
+@dataclass(frozen=True)
+class Checks(Pass):
+    """gather(x, i) => gather(x, within(i))"""
+
+    name: ClassVar[str] = "checks"
+
+    def run(self, graph: Graph, report: Report) -> bool:
+        state = graph.metadata.get(KEY)
+        if state is None:
+            graph.metadata[KEY] = DONE
+        return _Writer(insert=state is None, drop_all=state == NONE).graph(graph, Ranges())
+
+
+class _Writer:
+    """Edits one graph and its regions."""
+
+    def __init__(self, *, insert: bool, drop_all: bool):
+        self.insert, self.drop_all = insert, drop_all
+
+    def graph(self, graph: Graph, ranges: Ranges) -> bool:
+        nodes: list[Node] = []
+        names: set[str] = set()
+        mapping: dict[Value, Value] = {}
+        said: dict[tuple, Value] = {}
+        changed = False
+        for node in graph.nodes:
+            node.inputs = [mapping.get(v, v) for v in node.inputs]
+            if node.op.name == "within":
+                value, (limit,) = node.inputs[0], _limits(node)
+                if self.drop_all or _fits(ranges, value, limit) or _key(value, limit) in said:
+                    mapping[node.output] = value
+                    changed = True
+                    continue
+                said[_key(value, limit)] = node.output
+            elif self.insert and node.op.limits is not None:
+                for limit in _limits(node):
+                    value = node.inputs[limit.operand]
+                    key = _key(value, limit)
+                    if _fits(ranges, value, limit) or key in said:
+                        continue
+                    made = _within(names or _names(graph, names), value, limit, node)
+                    said[key] = node.inputs[limit.operand] = made.output
+                    nodes.append(made)
+                    changed = True
+            for _, region in node.regions():
+                changed |= self.graph(region, Ranges(_given(node, region, ranges)))
+            nodes.append(node)
+        graph.nodes = nodes
+        graph.outputs = [mapping.get(v, v) for v in graph.outputs]
+        return changed
+
+
+def _limits(node: Node) -> list[Limit]:
+    """The limits of operands that are there."""
+    if node.op.limits is None:
+        return []
+    types = [None if v is None else v.type for v in node.inputs]
+    given = len(node.inputs)
+    return [
+        limit for limit in node.op.limits(*types, **node.attrs)
+        if limit.operand < given and node.inputs[limit.operand] is not None
+    ]  # fmt: skip
+
+
+def _within(names: set[str], value: Value, limit: Limit, reader: Node) -> Node:
+    attrs = {"low": limit.low, "high": limit.high, "what": limit.what, "column": limit.column}
+    name = f"{value.name}_checked"
+    while name in names:
+        name += "_"
+    names.add(name)
+    return Node(registry.get("within"), [value], attrs, [value.type], [name], reader.where)
+
+
+def _names(graph: Graph, names: set[str]) -> set[str]:
+    names.update(v.name for v in graph.values())
+    return names
+
+
+def _fits(ranges: Ranges, value: Value, limit: Limit) -> bool:
+    """Whether all values surely meet the limit."""
+    k = limit.column
+    low, high = ranges.of(value) if k is None else ranges.column(value, k)
+    return (limit.low is None or at_least(low, limit.low)) and (
+        limit.high is None or at_least(limit.high - 1, high)
+    )
+
+
+def _key(value: Value, limit: Limit) -> tuple:
+    """What is the same for numbers that are the same, and the limit."""
+    return _source(value, limit.column), limit.low, limit.high, limit.what
+
+
+def _source(value: Value, column: int | None) -> tuple:
+    """Where the elements come from, and which column of them, if it is one of several."""
+    while value.node is not None:
+        node = value.node
+        if node.op.name == "within" or keeps_values(node):
+            value = node.inputs[0]
+        elif node.op.name == "reshape" and column is None:
+            value = node.inputs[0]
+        elif node.op.name == "concat" and column is not None and _last(node):
+            part = _part(node, column)
+            if part is None:
+                break
+            value, column = part
+            column = None if value.shape[-1] == 1 else column
+        else:
+            break
+    return value, column
+
+
+def _last(concat: Node) -> bool:
+    return concat.attrs["axis"] in (-1, len(concat.output.shape) - 1)
+
+
+def _part(concat: Node, column: int) -> tuple[Value, int] | None:
+    for part in concat.inputs:
+        width = part.shape[-1]
+        if not isinstance(width, int):
+            return None
+        if column < width:
+            return part, column
+        column -= width
+    return None
+
+
+def _given(node: Node, region: Graph, ranges: Ranges) -> dict:
+    """The ranges of what a region is handed: what it captures, and slices of what it walks."""
+    match node.op.name:
+        case "if":
+            pairs = zip(region.inputs, node.inputs[1:])
+        case "scan":
+            n = node.attrs["states"]
+            pairs = zip(region.inputs[n:], node.inputs[n:])
+        case "while":
+            n = node.attrs["states"]
+            pairs = zip(region.inputs[n:], node.inputs[1 + n :])
+        case _:
+            return {}
+    return {inner: ranges.of(outer) for inner, outer in pairs if isinstance(outer.type, TensorType)}

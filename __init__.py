@@ -50,7 +50,7 @@ def _says_where_memory_ends(f):
 def compile(
     model, *,
     target="cpu", shapes=None, opt_level=2, precision=None, quantize=None, prune=None,
-    threads=None, strict=False, cache=None, observer=None, tune=None,
+    threads=None, strict=False, unchecked=False, cache=None, observer=None, tune=None,
 ) -> "Executable":  # fmt: skip
     """Compile a model: a path, the bytes of an ONNX file, a ModelProto or a Graph.
 
@@ -63,6 +63,9 @@ def compile(
     threads     how many cores a run may use; None: those that this process may use
     strict      refuse models of which a part would run outside compiled code, and keep the order
                 of sums as the model has it (no Winograd convolutions)
+    unchecked   do not look for indices out of range: the nearest ones inside are taken, lengths
+                and positions mean what they may, and branches that shapes make impossible give
+                NaN. Else a run with such values raises InputError
     cache       folder of compiled kernels; None: the user's cache folder, False: none
     observer    sees `(pass, graph, changed)` after each pass
     tune        seconds to measure which schedules are fastest on this machine, and to use those;
@@ -77,6 +80,7 @@ def compile(
     options = {
         "target": target, "shapes": shapes, "opt_level": opt_level, "precision": precision,
         "quantize": quantize, "prune": prune, "threads": threads, "strict": strict, "cache": cache,
+        "unchecked": unchecked,
     }  # fmt: skip
     exe = _compile(model, observer=observer, tune=tune, **options)
     return _with_overrides(exe, model, options)
@@ -102,7 +106,7 @@ def _with_overrides(exe: "Executable", model, options: dict) -> "Executable":
 
 def _compile(
     model, *, target, shapes, opt_level, precision, quantize, prune, threads, strict, cache,
-    observer=None, tune=None,
+    unchecked, observer=None, tune=None,
 ) -> "Executable":  # fmt: skip
     """`compile`, with every initializer as a weight."""
     from .compiler import concurrency  # noqa: F401  first: from here on forks wait for imports
@@ -121,6 +125,7 @@ def _compile(
         tuning = open_tuning(tune, cache)
     objects = object_cache(cache)
     where = open_target(target, objects, tuning)
+    where.checked = not unchecked
     options = {"level": opt_level, "threads": threads, "strict": strict}
     try:
         graph = read(model, shapes)

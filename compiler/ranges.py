@@ -37,27 +37,43 @@ class Ranges:
             self._found[value] = self._range(value, depth) if depth < DEPTH else ANY
         return self._found[value]
 
-    def column(self, value: Value, k: int) -> Range:
-        """The same for the elements at place k of the last axis."""
-        node = value.node
+    def place(self, value: Value, axis: int, k: int) -> Range:
+        """The same for the elements at place k of an axis."""
         if value.constant is not None:
-            return _of_array(value.constant[..., k])
-        if node is None:
-            return self.of(value)
-        name, axis = node.op.name, len(value.shape) - 1
+            return _of_array(np.take(value.constant, k, axis))
+        node = value.node
+        name = "" if node is None else node.op.name
+        if name == "transpose":
+            return self.place(node.inputs[0], node.attrs["perm"][axis], k)
         if name == "concat" and normalize_axis(node.attrs["axis"], value.rank) == axis:
-            for part in node.inputs:
-                width = part.shape[-1]
-                if not isinstance(width, int):
-                    return self.of(value)
-                if k < width:
-                    return self.column(part, k)
-                k -= width
-        if name == "within" and node.attrs["column"] == k:
-            return _both(self.column(node.inputs[0], k), _insisted(node))
-        if name == "within" or keeps_values(node):
-            return self.column(node.inputs[0], k)
+            return self._part(value, axis, k)
+        if name == "within":
+            found = self.place(node.inputs[0], axis, k)
+            mine = node.attrs["column"] in (None, k if axis == value.rank - 1 else None)
+            return _both(found, _insisted(node)) if mine else found
+        if node is not None and keeps_values(node):
+            return self.place(node.inputs[0], axis, k)
         return self.of(value)
+
+    def _part(self, value: Value, axis: int, k: int) -> Range:
+        """Place k of a concat."""
+        for part in value.node.inputs:
+            width = part.shape[axis]
+            if not isinstance(width, int):
+                break
+            if k < width:
+                return self.of(part) if width == 1 else self.place(part, axis, k)
+            k -= width
+        return self.of(value)
+
+    def _sliced(self, node: Node) -> Range:
+        """Of a slice that takes one place of an axis, what is there."""
+        x, a = node.inputs[0], node.attrs
+        found = self.of(x)
+        for axis, start, size in zip(a["axes"], a["starts"], a["sizes"]):
+            if size == 1 and isinstance(start, int):
+                found = _both(found, self.place(x, normalize_axis(axis, x.rank), start))
+        return found
 
     def _range(self, value: Value, depth: int) -> Range:
         if not isinstance(value.type, TensorType) or value.dtype.kind not in "iub":
@@ -69,6 +85,8 @@ class Ranges:
         known = _of_dtype(value)
         if node is None:
             return known
+        if node.op.name == "slice":
+            return _both(self._sliced(node), known)
         read = lambda v: self.of(v, depth + 1)
         rule = _RULES.get(node.op.name)
         found = ANY if rule is None else rule(node, value, read)
@@ -284,7 +302,7 @@ def _within(node: Node, value: Value, read: Callable) -> Range:
 
 _RULES: dict[str, Callable] = {
     **dict.fromkeys(
-        ["reshape", "expand", "transpose", "slice", "split", "gather", "gather_elements",
+        ["reshape", "expand", "transpose", "split", "gather", "gather_elements",
          "gather_nd", "gather_points", "tile", "reverse", "identity", "stop_gradient"],
         _same,
     ),

@@ -71,11 +71,13 @@ class Deferred(Protocol):
 
 class Target(Protocol):
     """`name` is what the user wrote; `channels_last` whether convolutions are converted to it;
-    `open_sizes` whether its code can take sizes when it runs."""
+    `open_sizes` whether its code can take sizes when it runs; `checked` whether a run looks for
+    values that are out of range."""
 
     name: str
     channels_last: bool
     open_sizes: bool
+    checked: bool
 
     def prepare(
         self, graph: Graph, *, exact: bool = False, report: "Report | None" = None
@@ -132,7 +134,7 @@ def build(
     check_files(constants(graph))
     if binding:
         graph = optimize(specialize(graph, binding), level, target)
-    graph = with_checks(graph)
+    graph = with_checks(graph, target.checked)
     if has_stages(graph):
         from .staged import build_staged
 
@@ -157,7 +159,7 @@ def build_open(
     from ..compiler.sizes import expected
 
     check_files(constants(graph))
-    graph = with_checks(graph)
+    graph = with_checks(graph, target.checked)
     if has_stages(graph):
         from .staged import build_staged
 
@@ -269,6 +271,7 @@ class NumpyTarget:
     """Interprets the loops: slow, and the oracle."""
 
     name = "numpy"
+    checked = True
     channels_last = False
     open_sizes = False
 
@@ -297,6 +300,7 @@ class CpuTarget:
     """LLVM machine code; its schedules measured where there is a `Tuning`."""
 
     channels_last = True
+    checked = True
 
     @property
     def open_sizes(self) -> bool:

@@ -230,6 +230,7 @@ class CudaTarget:
     """
 
     open_sizes = False
+    checked = True
     channels_last = True  # tensor cores sum over neighbours in memory
 
     def prepare(self, graph: Graph, *, exact: bool = False, report=None) -> Graph:

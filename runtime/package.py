@@ -65,6 +65,7 @@ def save(exe: Executable, path) -> None:
         "machine": asdict(exe.target.machine) if isinstance(exe.target, CpuTarget) else None,
         "level": exe.level,
         "strict": exe.strict,
+        "checked": exe.target.checked,
         "strings": store.strings(table),
         "objects": [[n, len(objects[n])] for n in names],
         **own,
@@ -212,6 +213,7 @@ class Package:
             target = open_target("cpu" if foreign is not None else name, cache, tuning)
         except UsageError as error:
             raise PackageError(f"the package's target: {error}", where=self.where) from None
+        target.checked = manifest.get("checked", True)
         exe = Executable(
             self.graph, target, signature=self.signature, level=manifest["level"],
             threads=threads, strict=manifest["strict"],

@@ -1,6 +1,5 @@
 """Indices out of range fail a run, as in ONNX Runtime: where, which value, and what was allowed."""
 
-
 import numpy as np
 import pytest
 import tessel
@@ -41,7 +40,8 @@ SCATTER_ND = ("y = ScatterND(x, i, u)", "float[4,2] x, int64[1,1] i, float[1,2] 
 REVERSE = ("y = ReverseSequence<batch_axis=0, time_axis=1>(x, i)", "float[2,3] x, int64[2] i",
            {"x": f32(2, 3)})  # fmt: skip
 ROI = ("y = RoiAlign<output_height=1, output_width=1, sampling_ratio=1>(x, r, i)",
-       "float[2,1,4,4] x, float[1,4] r, int64[1] i", {"x": f32(2, 1, 4, 4), "r": f32(1, 4)})  # fmt: skip
+       "float[2,1,4,4] x, float[1,4] r, int64[1] i",
+       {"x": f32(2, 1, 4, 4), "r": f32(1, 4)})  # fmt: skip
 UNPOOL = ("y = MaxUnpool<kernel_shape=[2,2], strides=[2,2]>(x, i)",
           "float[1,1,1,2] x, int64[1,1,1,2] i", {"x": f32(1, 1, 1, 2)})  # fmt: skip
 LOSS = ("y = NegativeLogLikelihoodLoss(x, i)", "float[2,4] x, int64[2] i", {"x": f32(2, 4)})
@@ -50,14 +50,16 @@ ENTROPY = ("y = SoftmaxCrossEntropyLoss(x, i)", *LOSS[1:])
 EXTRACT = ("y = ai.onnx.ml.ArrayFeatureExtractor(x, i)", "float[2,4] x, int64[1] i",
            {"x": f32(2, 4)})  # fmt: skip
 EMBED = ("y, m = com.microsoft.EmbedLayerNormalization(i, s, w, p, q, g, b)",
-         "int32[1,2] i, int32[1,2] s, float[4,8] w, float[5,8] p, float[2,8] q, float[8] g, float[8] b",
+         "int32[1,2] i, int32[1,2] s, float[4,8] w, float[5,8] p, float[2,8] q, float[8] g, "
+         "float[8] b",
          {"s": i32([0, 1]), "w": f32(4, 8), "p": f32(5, 8), "q": f32(2, 8), "g": f32(8),
           "b": f32(8)})  # fmt: skip
 ROTARY = ("y = com.microsoft.RotaryEmbedding(x, i, c, s)",
           "float[1,1,2,4] x, int64[1,2] i, float[3,2] c, float[3,2] s",
           {"x": f32(1, 1, 2, 4), "c": f32(3, 2), "s": f32(3, 2)})  # fmt: skip
 CROP = ("y = com.microsoft.CropAndResize(x, r, i, c)",
-        "float[1,1,4,4] x, float[1,4] r, int32[1] i", {"x": f32(1, 1, 4, 4), "r": f32(1, 4) / 4})  # fmt: skip
+        "float[1,1,4,4] x, float[1,4] r, int32[1] i",
+        {"x": f32(1, 1, 4, 4), "r": f32(1, 4) / 4})  # fmt: skip
 QUERIES = ("y, a, b = com.microsoft.GroupQueryAttention<num_heads=1, kv_num_heads=1>"
            "(q, k, v, , , i, t)", "float[1,2,8] q, float[1,2,8] k, float[1,2,8] v, int32[1] i",
            dict.fromkeys("qkv", f32(1, 2, 8)))  # fmt: skip
@@ -69,9 +71,10 @@ def recurrent(op, gates):
     return f"y = {op}<hidden_size=2>(x, w, r, , i)", shapes, feeds
 
 
-def at(start, mode="linear"):
+def tensor_scatter(mode="linear"):
     return (f'y = TensorScatter<axis=1, mode="{mode}">(x, u, i)',
-            "float[1,4,1] x, float[1,2,1] u, int64[1] i", {"x": f32(1, 4, 1), "u": f32(1, 2, 1)})  # fmt: skip
+            "float[1,4,1] x, float[1,2,1] u, int64[1] i",
+            {"x": f32(1, 4, 1), "u": f32(1, 2, 1)})  # fmt: skip
 
 
 # (nodes, inputs, arrays), indices that are right, (indices that are not, the value that is named,
@@ -107,9 +110,10 @@ CASES = [
                  id="CropAndResize"),
     pytest.param(QUERIES, [i32(1)], [(i32(9), 9, "0 to 1"), (i32(-2), -2, "0 to 1")],
                  id="GroupQueryAttention"),
-    pytest.param(at(0), [i64(2)], [(i64(3), 3, "0 to 2"), (i64(-1), -1, "0 to 2")],
+    pytest.param(tensor_scatter(), [i64(2)], [(i64(3), 3, "0 to 2"), (i64(-1), -1, "0 to 2")],
                  id="TensorScatter"),
-    pytest.param(at(0, "circular"), [i64(5)], [(i64(-1), -1, "at least 0")], id="circular"),
+    pytest.param(tensor_scatter("circular"), [i64(5)], [(i64(-1), -1, "at least 0")],
+                 id="circular"),
     *[pytest.param(recurrent(op, gates), [i32(0, 3)],
                    [(i32(5, 2), 5, "0 to 3"), (i32(1, -1), -1, "0 to 3")], id=op)
       for op, gates in [("RNN", 1), ("GRU", 3), ("LSTM", 4)]],

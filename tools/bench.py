@@ -17,15 +17,16 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-from ..compiler.errors import CheckFailed, InputError, UsageError
+from ..compiler.errors import CheckFailed, InputError, TesselError, UsageError
 from ..compiler.files import write_file
+from ..compiler.input_limits import input_limits
 from ..runtime.tune import check_seconds
 from . import bench_profile as own
 from .bench_compare import Settings, check_backends, compare
 from .bench_worker import BACKENDS
 from .feeds import parse_shapes, random_feeds, read_signature
 from .models import console as plain_console
-from .models import load_npz
+from .models import load_npz, open_graph
 from .roofline import draw
 
 
@@ -188,11 +189,21 @@ def bench(
         check(report)
 
 
+def _limits(path: str, signature) -> dict[str, list[tuple]]:
+    """What the model allows for inputs of integers; nothing is known where it cannot be read."""
+    if not any(np.dtype(item.dtype).kind in "iu" for item in signature):
+        return {}
+    try:
+        return input_limits(open_graph(path))
+    except TesselError:  # reading needs sizes or values, or fails, as the backends will say
+        return {}
+
+
 def feeds_for(path: str, inputs: str | None, seed: int, shapes: Mapping) -> dict[str, np.ndarray]:
     """The model's inputs: those of the `.npz` file, all of them, or random ones."""
     signature = read_signature(path)
     if inputs is None:
-        return random_feeds(signature, seed, shapes)
+        return random_feeds(signature, seed, shapes, limits=_limits(path, signature))
     if shapes:
         raise UsageError("--inputs already says the shapes.", fix="leave out --shapes")
     given = load_npz(inputs)

@@ -21,6 +21,7 @@ from .models import (
     target_option,
     tune_option,
     tuning_for,
+    unchecked_option,
     values_option,
 )
 
@@ -52,9 +53,11 @@ Examples:
     is_flag=True,
     help="Refuse what would run outside compiled code; keep sums as they are.",
 )
+@unchecked_option
 @tune_option
 def compile(
-    model, output, target, shapes, inputs, opt_level, stage, print_after, explain, strict, tune
+    model, output, target, shapes, inputs, opt_level, stage, print_after, explain, strict,
+    unchecked, tune,
 ):  # fmt: skip
     """Compile MODEL (.onnx, .graph or .tsl) to a package, or print a stage of its compilation."""
     start = time.perf_counter()
@@ -71,7 +74,8 @@ def compile(
         target = "numpy"  # readers of ONNX choose layouts for themselves, and need no code
     exe = compile_model(
         source, target=target, shapes=shapes or None if source is model else None,
-        opt_level=opt_level, strict=strict, observer=observer, tune=tuning,
+        opt_level=opt_level, strict=strict, unchecked=unchecked, observer=observer,
+        tune=tuning,
     )  # fmt: skip
     if inputs is not None:
         exe.ready(make_feeds(exe.inputs, inputs, None, shapes))

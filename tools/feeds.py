@@ -11,6 +11,8 @@ Values are plausible rather than realistic; real ones come from `--inputs FILE.n
       *mask*, *len*       1      (nothing masked out; a length that fits every dim)
       *type*, *segment*   0 or 1 (BERT's token types)
     strings             short words
+
+What a model takes as indices or lengths is in the range that it allows.
 """
 
 import re
@@ -22,6 +24,7 @@ from typing import Protocol
 import ml_dtypes
 import numpy as np
 
+from ..compiler import dims
 from ..compiler.errors import InputError, ModelError, UnsupportedError, UsageError
 
 Shape = tuple[int | str, ...]
@@ -151,12 +154,15 @@ def random_feeds(
     shapes: Mapping[str, Shape] | None = None,
     *,
     high: int = 100,
+    limits: Mapping[str, Sequence[tuple]] | None = None,
 ) -> dict[str, np.ndarray]:
     """One array per input, the same for the same seed.
 
     `shapes` fixes whole shapes by input name; a symbolic dim that it fixes in one input has that
-    size in all of them, every other symbolic dim is 1. Integers are in [0, high).
+    size in all of them, every other symbolic dim is 1. Integers are in [0, high), and meet the
+    `limits` of their input (`compiler/input_limits.py`).
     """
+    limits = {} if limits is None else limits
     shapes = {} if shapes is None else shapes
     sizes = _bind(signature, shapes)
     rng = np.random.default_rng(seed)
@@ -164,8 +170,24 @@ def random_feeds(
     for item in signature:
         dims = shapes.get(item.name, item.shape)
         shape = [d if isinstance(d, int) else sizes.get(d, 1) for d in dims]
-        feeds[item.name] = _values(rng, item.name.lower(), np.dtype(item.dtype), shape, high)
+        low, below = _limits(limits.get(item.name, ()), sizes, high)
+        values = _values(rng, item.name.lower(), np.dtype(item.dtype), shape, below)
+        if item.name in limits:
+            values = np.clip(values, low, below - 1).astype(values.dtype)
+        feeds[item.name] = values
     return feeds
+
+
+def _limits(limits: Iterable[tuple], sizes: Mapping[str, int], high: int) -> tuple[int, int]:
+    """(low, high) of random integers that meet all limits, none below 0 unless it must be."""
+
+    def number(d) -> int:
+        return dims.substitute(d, {n: sizes.get(n, 1) for n in dims.symbols(d)})
+
+    lows = [number(low) for low, _ in limits if low is not None]
+    highs = [number(high) for _, high in limits if high is not None]
+    low = max([0, *lows])
+    return low, max(low + 1, min([max(high, low + 1), *highs]))
 
 
 def _bind(signature: Sequence[Input], shapes: Mapping[str, Shape]) -> dict[str, int]:

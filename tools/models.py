@@ -15,6 +15,7 @@ from rich.table import Table
 from .. import compile, load, read
 from ..compiler.errors import ModelError, UnsupportedError, UsageError
 from ..compiler.files import reading, size_of
+from ..compiler.input_limits import input_limits
 from ..compiler.ir import Graph
 from ..runtime.signature import Signature
 from .feeds import parse_shapes, random_feeds
@@ -50,6 +51,13 @@ def threads_option(f: Callable) -> Callable:
     return click.option(
         "--threads", type=click.IntRange(1), help="Cores to use; default: all that are allowed."
     )(f)
+
+
+def unchecked_option(f: Callable) -> Callable:
+    return click.option(
+        "--unchecked", is_flag=True,
+        help="Take the nearest index inside for one that is out of range, instead of failing.",
+    )(f)  # fmt: skip
 
 
 def inputs_options(f: Callable) -> Callable:
@@ -173,11 +181,15 @@ def open_executable(path: str | Path, shapes: Mapping | None = None, *, native=T
     return compile(model, shapes=shapes or None, **options)
 
 
-def make_feeds(inputs, file: str | None, seed: int | None, shapes: Mapping, static=()) -> dict:
+def make_feeds(
+    inputs, file: str | None, seed: int | None, shapes: Mapping, static=(),
+    graph: Graph | None = None,
+) -> dict:  # fmt: skip
     """Arrays by name for the ports `inputs`: from a `.npz`, or random ones. What has a default is
     given only if the file has it.
 
-    Inputs named by `static` decide shapes: random values of them would make no sense.
+    Inputs named by `static` decide shapes: random values of them would make no sense. Those of
+    indices are such that the `graph` allows.
     """
     if file is None and static:
         raise UsageError(
@@ -188,7 +200,8 @@ def make_feeds(inputs, file: str | None, seed: int | None, shapes: Mapping, stat
         inputs = [p for p in inputs if not p.optional]
         seed = 0 if seed is None else seed
         if is_plain(inputs):
-            return random_feeds(inputs, seed, shapes)
+            limits = {} if graph is None else input_limits(graph)
+            return random_feeds(inputs, seed, shapes, limits=limits)
         return invent(inputs, lambda ports: random_feeds(ports, seed))
     if seed is not None:
         raise UsageError("--inputs and --random exclude each other")

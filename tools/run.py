@@ -21,6 +21,7 @@ from .models import (
     shapes_option,
     target_option,
     threads_option,
+    unchecked_option,
 )
 
 EPILOG = """\b
@@ -41,16 +42,23 @@ PEAK_SECONDS = 0.3  # of measuring what the cores can do, for a profile
 @threads_option
 @click.option("--profile", is_flag=True, help="Time each kernel; say how near the peak it is.")
 @click.option("--no-native", is_flag=True, help="Ignore a package's code; compile its graph.")
-def run(model, inputs, seed, shapes, output, target, threads, profile, no_native):
+@unchecked_option
+def run(model, inputs, seed, shapes, output, target, threads, profile, no_native, unchecked):
     """Run MODEL (.onnx, .graph or .tsl); inputs are random where none are given."""
     out = console()
     if is_package(model):
+        if unchecked:
+            raise UsageError(
+                "a package's code is what it is", fix="say --unchecked when it is compiled"
+            )
         # Which kernels there are is known to the compiler, not to a package.
         exe = open_executable(model, native=not (no_native or profile), threads=threads)
     else:
-        exe = open_executable(model, threads=threads, target=target)
+        exe = open_executable(model, threads=threads, target=target, unchecked=unchecked)
     own = exe.signature.values
-    feeds = make_feeds(exe.inputs, inputs, seed, shapes, [n for n in exe.static if n not in own])
+    static = [n for n in exe.static if n not in own]
+    graph = exe.graph if inputs is None else None
+    feeds = make_feeds(exe.inputs, inputs, seed, shapes, static, graph)
     if inputs is None:
         feeds |= own
     exe.run(feeds)

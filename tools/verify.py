@@ -81,7 +81,7 @@ def verify(model, inputs, seed, shapes, expect, rtol, atol, target, opt_level, t
     given = load_npz(inputs) if inputs is not None else {}
     graph = open_for(model, shapes, given)
     signature = Signature.of(graph)
-    feeds = make_feeds(signature.inputs, inputs, seed, shapes)
+    feeds = make_feeds(signature.inputs, inputs, seed, shapes, graph=graph)
     arrays, binding = signature.check(feeds)
     check = Verification(graph, arrays, binding, rtol, atol)
     expected = None if expect is None else load_npz(expect)

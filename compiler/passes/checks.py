@@ -7,38 +7,29 @@ that is proven, or says what an earlier one has said of the same numbers, goes: 
 scatter, which has the indices of its gather, is looked at once. Reshaping indices or widening them
 makes no other numbers of them.
 
-A graph that this was done to says so in its metadata, and is left alone from then on (its stages
-know less than the whole); so does one whose indices nobody shall look at (`leave_unchecked`).
+A graph that this was done to says so in its metadata, and gets no more of them from then on: its
+stages know less than the whole.
 """
 
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
+from ..input_limits import handed, limits_of
 from ..ir import Graph, Node, Value
 from ..limits import Limit
 from ..ops import registry
 from ..ranges import Ranges, at_least, keeps_values
-from ..types import TensorType
 from .base import Pass, Report
 
 KEY = "tessel.checks"
-DONE, NONE = "done", "none"
 
 
-def leave_unchecked(graph: Graph) -> Graph:
-    """Mark a graph: values out of range shall not be looked for. Returns it."""
-    graph.metadata[KEY] = NONE
-    return graph
-
-
-def is_checked(graph: Graph) -> bool:
-    """Whether values out of range raise when this graph is compiled and run."""
-    return graph.metadata.get(KEY) != NONE
-
-
-def with_checks(graph: Graph) -> Graph:
-    """The graph as it is to be compiled; the given one is left as it is."""
-    return Checks()(graph)[0]
+def with_checks(graph: Graph, checked: bool = True) -> Graph:
+    """The graph as it is to be compiled; the given one is left as it is. Where it is not to be
+    `checked`, no run looks at anything."""
+    return Checks(checked)(graph)[0]
 
 
 @dataclass(frozen=True)
@@ -46,12 +37,12 @@ class Checks(Pass):
     """gather(x, i) => gather(x, within(i))"""
 
     name: ClassVar[str] = "checks"
+    checked: bool = True
 
     def run(self, graph: Graph, report: Report) -> bool:
-        state = graph.metadata.get(KEY)
-        if state is None:
-            graph.metadata[KEY] = DONE
-        return _Writer(insert=state is None, drop_all=state == NONE).graph(graph, Ranges())
+        insert = self.checked and KEY not in graph.metadata
+        graph.metadata[KEY] = "done"
+        return _Writer(insert=insert, drop_all=not self.checked).graph(graph, Ranges())
 
 
 class _Writer:
@@ -69,14 +60,14 @@ class _Writer:
         for node in graph.nodes:
             node.inputs = [mapping.get(v, v) for v in node.inputs]
             if node.op.name == "within":
-                value, (limit,) = node.inputs[0], _limits(node)
+                value, (limit,) = node.inputs[0], limits_of(node)
                 if self.drop_all or _fits(ranges, value, limit) or _key(value, limit) in said:
                     mapping[node.output] = value
                     changed = True
                     continue
                 said[_key(value, limit)] = node.output
             elif self.insert and node.op.limits is not None:
-                for limit in _limits(node):
+                for limit in limits_of(node):
                     value = node.inputs[limit.operand]
                     key = _key(value, limit)
                     if _fits(ranges, value, limit) or key in said:
@@ -85,24 +76,17 @@ class _Writer:
                     said[key] = node.inputs[limit.operand] = made.output
                     nodes.append(made)
                     changed = True
+            elif self.drop_all and node.op.name == "impossible":
+                nodes += _nothing(node)
+                mapping[node.output] = nodes[-1].output
+                changed = True
+                continue
             for _, region in node.regions():
                 changed |= self.graph(region, Ranges(_given(node, region, ranges)))
             nodes.append(node)
         graph.nodes = nodes
         graph.outputs = [mapping.get(v, v) for v in graph.outputs]
         return changed
-
-
-def _limits(node: Node) -> list[Limit]:
-    """The limits of operands that are there."""
-    if node.op.limits is None:
-        return []
-    types = [None if v is None else v.type for v in node.inputs]
-    given = len(node.inputs)
-    return [
-        limit for limit in node.op.limits(*types, **node.attrs)
-        if limit.operand < given and node.inputs[limit.operand] is not None
-    ]  # fmt: skip
 
 
 def _within(names: set[str], value: Value, limit: Limit, reader: Node) -> Node:
@@ -114,6 +98,17 @@ def _within(names: set[str], value: Value, limit: Limit, reader: Node) -> Node:
     return Node(registry.get("within"), [value], attrs, [value.type], [name], reader.where)
 
 
+def _nothing(impossible: Node) -> list[Node]:
+    """Nodes of what stands for a value that there is not: NaN, or zeros."""
+    out = impossible.output
+    number = np.asarray(np.nan if out.dtype.is_float else 0).astype(out.dtype.numpy)
+    constant = Node(registry.get("constant"), [], {"value": number},
+                    [out.type.with_shape(())], [f"{out.name}_nothing"])  # fmt: skip
+    expand = Node(registry.get("expand"), [constant.output], {"shape": out.shape}, [out.type],
+                  [out.name], impossible.origin)  # fmt: skip
+    return [constant, expand]
+
+
 def _names(graph: Graph, names: set[str]) -> set[str]:
     names.update(v.name for v in graph.values())
     return names
@@ -122,7 +117,7 @@ def _names(graph: Graph, names: set[str]) -> set[str]:
 def _fits(ranges: Ranges, value: Value, limit: Limit) -> bool:
     """Whether all values surely meet the limit."""
     k = limit.column
-    low, high = ranges.of(value) if k is None else ranges.column(value, k)
+    low, high = ranges.of(value) if k is None else ranges.place(value, value.rank - 1, k)
     return (limit.low is None or at_least(low, limit.low)) and (
         limit.high is None or at_least(limit.high - 1, high)
     )
@@ -169,15 +164,4 @@ def _part(concat: Node, column: int) -> tuple[Value, int] | None:
 
 def _given(node: Node, region: Graph, ranges: Ranges) -> dict:
     """The ranges of what a region is handed: what it captures, and slices of what it walks."""
-    match node.op.name:
-        case "if":
-            pairs = zip(region.inputs, node.inputs[1:])
-        case "scan":
-            n = node.attrs["states"]
-            pairs = zip(region.inputs[n:], node.inputs[n:])
-        case "while":
-            n = node.attrs["states"]
-            pairs = zip(region.inputs[n:], node.inputs[1 + n :])
-        case _:
-            return {}
-    return {inner: ranges.of(outer) for inner, outer in pairs if isinstance(outer.type, TensorType)}
+    return {inner: ranges.of(outer) for inner, outer in handed(node, region)}

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from tessel.compiler.backends.llvm import backend
 from tessel.compiler.backends.llvm.backend import assembly_text, compile_program, llvm_text
+from tessel.compiler.backends.llvm.codegen import Passes
 from tessel.compiler.backends.llvm.program import MAIN, build_plan, main_module
 from tessel.compiler.backends.llvm.target import NAMED, host, parse_target, runs_here
 from tessel.compiler.backends.numpy import NumpyModule
@@ -378,18 +379,18 @@ def lower_with_updates(graph, updates):
     return lower(graph)
 
 
-def test_a_long_entry_is_compiled_without_passes(monkeypatch):
+def test_a_long_entry_is_compiled_with_little_effort(monkeypatch):
     x = np.arange(40.0, dtype=np.float32)
     a = buffer_of("a", x)
     program = program_of(store((40,), lambda i: a[i] + 1.0), {a: x})
     expected = native(program)([x], 1, None)
     used, compiled = [], backend.object_code
 
-    def spy(module, target, passes=True):
-        used.append(passes)
-        return compiled(module, target, passes)
+    def spy(module, target, passes, level):
+        used.append((passes, level))
+        return compiled(module, target, passes, level)
 
     monkeypatch.setattr(backend, "LONG", 1)
     monkeypatch.setattr(backend, "object_code", spy)
     np.testing.assert_array_equal(native(program)([x], 1, None), expected)
-    assert used == [False]
+    assert used == [(Passes.FEW, 0)]

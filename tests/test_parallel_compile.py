@@ -2,6 +2,7 @@
 
 import os
 import signal
+from functools import partial
 
 import pytest
 from tessel.compiler.backends.llvm import parallel
@@ -15,12 +16,12 @@ def add(constant: int) -> str:
 
 def compiled(texts, jobs: int) -> dict[str, bytes]:
     found = {}
-    modules = [(name, lambda text=text: text) for name, text in texts.items()]
-    parallel.compile_all(modules, len(modules), host(), jobs, found.__setitem__)
+    modules = [parallel.Task(name, partial(str, text)) for name, text in texts.items()]
+    parallel.compile_all(modules, host(), jobs, found.__setitem__)
     return found
 
 
-TEXTS = {f"f{i}": add(i) for i in range(parallel.WORTH)}
+TEXTS = {f"f{i}": add(i) for i in range(24)}
 RIGHT = {name: object_code(text, host()) for name, text in TEXTS.items()}
 
 

@@ -4,22 +4,26 @@ code = compile_program(program, target)       -> NativeCode
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+
+import llvmlite.ir as ir
 
 from ...loops.nest import Program
 from ...sizes import typical
 from ..base import CpuTarget, available_cores
 from .cache import ObjectCache, cache_folder
-from .codegen import generator_version, kernel_module, object_code, optimize
+from .codegen import Passes, generator_version, kernel_module, object_code, optimize
+from .effort import seconds_of
 from .native_code import MAIN, NativeCode
-from .parallel import compile_all
+from .parallel import Task, compile_all
 from .plan import Plan
 from .program import build_plan, main_module
 from .target import machine
 from .winners import Winner
 
 MAX_JOBS = 8  # processes that compile at once
-LONG = 100_000  # characters of an entry from which LLVM's passes take longer than calls are worth
+LONG = 100_000  # characters of an entry from which mere calls are not worth the best code
 SMALL = 30_000.0  # ns of estimated work below which one thread is faster than several
 
 
@@ -40,7 +44,8 @@ def compile_program(
     for name, code in plan.codes.items():
         found = cache.get(name)
         if found is None:
-            missing.append((name, lambda code=code: str(kernel_module(code, target))))
+            text = partial(lambda code: str(kernel_module(code, target)), code)
+            missing.append(Task(name, text, code.passes, seconds_of(code)))
         else:
             objects[name] = found
 
@@ -50,12 +55,13 @@ def compile_program(
         if progress is not None:
             progress(len(objects), len(plan.codes))
 
-    compile_all(missing, len(missing), target, min(available_cores(), MAX_JOBS), done)
+    compile_all(missing, target, min(available_cores(), MAX_JOBS), done)
     entry = str(main_module(plan, target, updates))
     key = "m_" + hashlib.sha256(f"{generator_version()}{target!r}{entry}".encode()).hexdigest()[:24]
     found = cache.get(key)
     if found is None:
-        found = object_code(entry, target, passes=len(entry) < LONG)
+        effort = (Passes.ALL, 2) if len(entry) < LONG else (Passes.FEW, 0)
+        found = object_code(entry, target, *effort)
         cache.put(key, found)
     objects[MAIN] = found
     usual = sum(typical(d) for d in program.slots)
@@ -69,21 +75,25 @@ def compile_program(
 
 def llvm_text(plan: Plan, target: CpuTarget, updates=None, optimized: bool = True) -> str:
     """LLVM IR of every kernel and the entry, for `--emit llvm`."""
-    modules = [kernel_module(c, target) for c in plan.codes.values()]
-    modules.append(main_module(plan, target, updates))
-    return "\n".join(str(optimize(m, target) if optimized else m) for m in modules)
+    modules = [*_modules(plan, target), (main_module(plan, target, updates), Passes.ALL)]
+    return "\n".join(str(optimize(m, target, p) if optimized else m) for m, p in modules)
 
 
 def assembly_text(plan: Plan, target: CpuTarget, updates=None) -> str:
     """Assembly of every kernel and the entry, for `--emit asm`."""
-    modules = [kernel_module(c, target) for c in plan.codes.values()]
-    modules.append(main_module(plan, target, updates))
-    return "\n".join(machine(target).emit_assembly(optimize(m, target)) for m in modules)
+    modules = [*_modules(plan, target), (main_module(plan, target, updates), Passes.ALL)]
+    return "\n".join(machine(target).emit_assembly(optimize(m, target, p)) for m, p in modules)
 
 
 def whole_object(plan: Plan, target: CpuTarget, updates=None) -> bytes:
     """One relocatable object with every kernel and the entry, for `--emit object`."""
     whole = optimize(main_module(plan, target, updates), target)
-    for code in plan.codes.values():
-        whole.link_in(optimize(kernel_module(code, target), target))
+    for module, passes in _modules(plan, target):
+        whole.link_in(optimize(module, target, passes))
     return machine(target).emit_object(whole)
+
+
+def _modules(plan: Plan, target: CpuTarget) -> Iterator[tuple[ir.Module, Passes]]:
+    """The module of each kernel, and the passes that it is worth."""
+    for code in plan.codes.values():
+        yield kernel_module(code, target), code.passes

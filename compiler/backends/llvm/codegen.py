@@ -10,6 +10,7 @@ import functools
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from enum import IntEnum
 from pathlib import Path
 
 import llvmlite.binding as llvm
@@ -43,6 +44,13 @@ from .window import WindowEmitter, WindowSchedule, schedule_window
 from .winners import Winner
 
 
+class Passes(IntEnum):
+    """Which of LLVM's passes run over a module."""
+
+    FEW = 1
+    ALL = 2
+
+
 @functools.cache
 def generator_version() -> str:
     """A hash of the source that decides a kernel's code: what another generator made is never
@@ -63,7 +71,7 @@ class KernelCode:
     """A scheduled kernel. `params` are the buffers that its function takes, in order;
     `cost` is an estimate of its time on one thread, in ns; `winner` says that its schedule was
     measured to be faster than the default one; `others` have tiles of other heights, which may fit
-    an open number of rows better."""
+    an open number of rows better; `passes` are LLVM's that its code is worth (`effort.py`)."""
 
     name: str
     kernel: Kernel
@@ -73,6 +81,7 @@ class KernelCode:
     cost: float
     winner: Winner | None = None
     others: tuple["KernelCode", ...] = ()
+    passes: Passes = Passes.ALL
 
     @property
     def packs(self) -> bool:
@@ -258,7 +267,9 @@ def parse(module: ir.Module | str) -> llvm.ModuleRef:
     return parsed
 
 
-def optimize(module: ir.Module | str, target: CpuTarget) -> llvm.ModuleRef:
+def optimize(
+    module: ir.Module | str, target: CpuTarget, passes: Passes = Passes.ALL
+) -> llvm.ModuleRef:
     """Parse, verify and run LLVM's scalar passes; vectors and unrolling are already chosen."""
     tm = machine(target)
     parsed = parse(module)
@@ -268,11 +279,24 @@ def optimize(module: ir.Module | str, target: CpuTarget) -> llvm.ModuleRef:
     options.loop_unrolling = False
     options.loop_interleaving = False
     builder = llvm.create_pass_builder(tm, options)
-    builder.getModulePassManager().run(parsed, builder)
+    (_few() if passes == Passes.FEW else builder.getModulePassManager()).run(parsed, builder)
     return parsed
 
 
-def object_code(module: ir.Module | str, target: CpuTarget, passes: bool = True) -> bytes:
-    """Machine code of a module, as an object file."""
-    parsed = optimize(module, target) if passes else parse(module)
-    return machine(target).emit_object(parsed)
+def _few():
+    """The passes without which code would be poor: they take a quarter of the time of all. What the
+    others do, the generator of contractions has mostly done itself: hoist, unroll, reuse."""
+    manager = llvm.create_new_module_pass_manager()
+    manager.add_sroa_pass()
+    manager.add_simplify_cfg_pass()
+    manager.add_instruction_combine_pass()
+    manager.add_new_gvn_pass()
+    manager.add_simplify_cfg_pass()
+    return manager
+
+
+def object_code(
+    module: ir.Module | str, target: CpuTarget, passes: Passes = Passes.ALL, level: int = 2
+) -> bytes:
+    """Machine code of a module, as an object file; `level` is that of LLVM's code generator."""
+    return machine(target, level).emit_object(optimize(module, target, passes))

@@ -200,7 +200,9 @@ class ContractEmitter:
             places = [r * pitch for r in range(plan.tile.rows)]
         # One row of A streams B once; the hardware foresees that better.
         fetch = plan.b == "constant" and plan.tile.rows > 1 and not plan.passes_by
-        loop = TileLoop(e, self.dtype, plan.lanes, plan.tile, places, sums, fetch, plan.pairs)
+        loop = TileLoop(
+            e, self.dtype, plan.lanes, plan.tile, places, sums, fetch, plan.pairs, plan.unroll
+        )
         if block is None:
             self._multiply(loop, self.rows.loops(), start, panel, slot, ahead)
             self.after.run(column, sums)

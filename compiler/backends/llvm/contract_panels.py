@@ -93,7 +93,7 @@ class Panels:
         panels that follow, as its own loops go round. Where a panel is a sum, the tiles of the
         first half of a group fetch one of its terms, the others the other one."""
         b, plan = self.e.b, self.plan
-        rounds = rounds_of(loops, plan.tile)
+        rounds = rounds_of(loops, plan.tile, plan.unroll)
         size = steps * plan.width * plan.dtype.bytes
         pace = most = ceil(size / (plan.group * rounds))
         start, moved = self.start, i64(pace)

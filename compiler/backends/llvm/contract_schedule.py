@@ -36,6 +36,9 @@ class ContractSchedule:
     those after them are sums of the first one's panels and of another's (`contract_panels.py`). 0:
     all are packed.
 
+    `unroll` is about how many multiply-adds of a tile are written out per round of the innermost
+    loop over k. Fewer make shorter code, and never another order of sums.
+
     Extents may be open sizes, and what is counted from them dims.
     """
 
@@ -48,6 +51,7 @@ class ContractSchedule:
     pairs: bool = False
     near: int = 0
     stored: int = 0
+    unroll: int = 64
 
     @property
     def dtype(self) -> DType:

@@ -61,6 +61,7 @@ class TileLoop:
     sums: list[list[ir.Value]]
     prefetch: bool
     pairs: bool = False
+    unroll: int = 64
 
     def __post_init__(self):
         self.type = self.sums[0][0].allocated_type.element
@@ -85,7 +86,7 @@ class TileLoop:
         rows = 1
         for count, _ in inner:
             rows *= count
-        unroll = 1 if inner else _unroll(extent, self.tile)
+        unroll = 1 if inner else _unroll(extent, self.tile, self.unroll)
         if inner and not isinstance(extent * rows, Sym) and extent * rows <= 4:
             unroll = extent
 
@@ -227,18 +228,21 @@ class TileLoop:
         return b.add(acc, b.call(product, [b.bitcast(x, halves), b.bitcast(y, halves)]))
 
 
-def rounds_of(loops: Sequence[tuple], tile: Tile) -> int:
+def rounds_of(loops: Sequence[tuple], tile: Tile, unroll: int = 64) -> int:
     """How often a tile's loops, of known extents, run their innermost body."""
     if not loops:
         return 1
     (extent, _), *inner = loops
-    return extent * rounds_of(inner, tile) if inner else ceil(extent / _unroll(extent, tile))
+    if inner:
+        return extent * rounds_of(inner, tile, unroll)
+    return ceil(extent / _unroll(extent, tile, unroll))
 
 
-def _unroll(extent, tile: Tile) -> int:
-    """Steps of k per round: as many as keep the loop's body moderate, and none left if possible."""
+def _unroll(extent, tile: Tile, most: int) -> int:
+    """Steps of k per round: as many as keep the loop's body at `most` multiply-adds, and none left
+    if possible."""
     if isinstance(extent, Sym):
-        return max(1, min(8, 64 // (tile.rows * tile.vectors)))
-    limit = max(1, min(8, extent, 64 // (tile.rows * tile.vectors)))
+        return max(1, min(8, most // (tile.rows * tile.vectors)))
+    limit = max(1, min(8, extent, most // (tile.rows * tile.vectors)))
     whole = max(u for u in range(1, limit + 1) if extent % u == 0)
     return whole if 2 * whole >= limit else limit

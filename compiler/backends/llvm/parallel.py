@@ -1,8 +1,8 @@
 """Object code of many kernels, in several processes: LLVM's Python binding runs one at a time.
 
-A worker is this file run as a module. It reads a target, then modules as text, each with its length
-before it, and answers each with its object file in the same way. A worker that dies is no loss: its
-kernel is compiled here.
+A worker is this file run as a module. It reads a target, then tasks: the number of the passes and
+a module as text, with their length before them. It answers each with its object file in the same
+way. A worker that dies is no loss: its kernel is compiled here.
 """
 
 import contextlib
@@ -12,34 +12,43 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from typing import BinaryIO
 
 from ..base import CpuTarget
-from .codegen import object_code
+from .codegen import Passes, object_code
 
-WORTH = 24  # kernels from which starting workers (about 0.3 s of each core) pays
+WORTH = 2.0  # seconds of LLVM from which starting workers (about 0.3 s of each core) pays
 LENGTH = struct.Struct("<Q")
 
 
+@dataclass(frozen=True)
+class Task:
+    """A module to compile: its name, its text, made when called for, and the passes to run."""
+
+    name: str
+    text: Callable[[], str]
+    passes: Passes = Passes.ALL
+    seconds: float = 0.1  # that it takes, about
+
+
 def compile_all(
-    modules: Iterable[tuple[str, Callable[[], str]]],
-    count: int,
+    modules: Sequence[Task],
     target: CpuTarget,
     jobs: int,
     done: Callable[[str, bytes], None],
 ) -> None:
-    """Compile `count` named modules, whose text is made when called for, with `jobs` processes.
+    """Compile modules with `jobs` processes.
 
-    `done(name, object)` is called from several threads, once per module. Few modules go to a
-    thread instead: LLVM works without the GIL on one while the text of the next is made.
+    `done(name, object)` is called from several threads, once per module. Short work goes to
+    a thread instead: LLVM works without the GIL on one while the text of the next is made.
     """
-    if jobs < 2 or count < 2:
-        for name, text in modules:
-            done(name, object_code(text(), target))
+    if jobs < 2 or len(modules) < 2:
+        for task in modules:
+            done(task.name, object_code(task.text(), target, task.passes))
         return
-    few = count < WORTH
+    few = sum(task.seconds for task in modules) < WORTH
     jobs = 1 if few else jobs
     tasks: queue.Queue = queue.Queue(maxsize=2 * jobs)
     errors: list[BaseException] = []
@@ -52,10 +61,10 @@ def compile_all(
             )
             serve.start()
             threads.append(serve)
-        for name, text in modules:
+        for task in modules:
             if errors:
                 break
-            tasks.put((name, text()))
+            tasks.put((task.name, task.text(), task.passes))
         _finish(tasks, threads)
     except BaseException as error:  # Ctrl-C, say: nothing goes on behind the caller's back
         errors.insert(0, error)
@@ -71,7 +80,7 @@ def _serve(worker, tasks: queue.Queue, done: Callable, errors: list[BaseExceptio
     while (task := tasks.get()) is not None:
         try:
             if not errors:
-                done(task[0], worker.compile(task[1]))
+                done(task[0], worker.compile(*task[1:]))
         except BaseException as error:
             errors.append(error)
     worker.close()
@@ -90,8 +99,8 @@ class _Here:
     def __init__(self, target: CpuTarget):
         self.target = target
 
-    def compile(self, text: str) -> bytes:
-        return object_code(text, self.target)
+    def compile(self, text: str, passes: Passes) -> bytes:
+        return object_code(text, self.target, passes)
 
     def stop(self) -> None:
         """What is being compiled is short."""
@@ -115,10 +124,10 @@ class _Worker:
         except OSError:
             self.process = None
 
-    def compile(self, text: str) -> bytes:
+    def compile(self, text: str, passes: Passes = Passes.ALL) -> bytes:
         if self.process is not None:
             try:
-                _send(self.process.stdin, text.encode())
+                _send(self.process.stdin, bytes([passes]) + text.encode())
                 answer = _receive(self.process.stdout)
                 if answer:
                     return answer
@@ -127,7 +136,7 @@ class _Worker:
             self.close()
         if self.stopped:
             raise InterruptedError("this compilation was stopped")
-        return object_code(text, self.target)
+        return object_code(text, self.target, passes)
 
     def stop(self) -> None:
         self.stopped = True
@@ -161,5 +170,5 @@ def main() -> None:
     """The worker's side."""
     given, out = sys.stdin.buffer, sys.stdout.buffer
     target = CpuTarget(**json.loads(_receive(given)))
-    while text := _receive(given):
-        _send(out, object_code(text.decode(), target))
+    while task := _receive(given):
+        _send(out, object_code(task[1:].decode(), target, Passes(task[0])))

@@ -8,6 +8,7 @@ a step reads or overwrites what another thread may still be working on. A kernel
 runs on thread 0. Python kernels at the end of the schedule are left to the caller (`Plan.tail`).
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -21,6 +22,7 @@ from ...sizes import largest, typical
 from ..base import CpuTarget
 from .balance import Balance, piece_of
 from .codegen import KernelCode, function_type, schedule_kernel
+from .effort import exchange, with_less_effort, worth_little
 from .heights import Chosen, choose, dispatcher
 from .native_code import MAIN, Layout
 from .plan import Plan, Scheduled, constant_arrays, is_shared, overlap, region
@@ -46,7 +48,7 @@ class _Planner:
         self.weights: list[np.ndarray] = []
         self.slots: dict = {}
         self.externs: list[ExternCall] = []
-        self.cost = 0.0
+        self.times: Counter[str] = Counter()  # ns of a run, by kernel
 
     def steps(self, steps: list, times: int = 1) -> list:
         return [self.step(x, times) for x in steps]
@@ -71,9 +73,7 @@ class _Planner:
         arrays = constant_arrays(self.program, call)
         in_place = self.in_place(call)
         code = schedule_kernel(kernel, self.target, frozenset(arrays), in_place, self.winners)
-        self.cost += code.cost * times
-        for other in code.others:
-            self.codes.setdefault(other.name, other)
+        self.times[code.name] += code.cost * times
         first = self.codes.setdefault(code.name, code)
         packed = None
         if code.packs:
@@ -116,10 +116,13 @@ def build_plan(
     """Schedule every kernel, by `winners` where they fit, and pack the weights."""
     planner = _Planner(program, target, updates or {}, winners)
     steps = planner.steps(program.steps)
-    scratch = largest(c.scratch for c in planner.codes.values())
+    little = worth_little(planner.times)
+    first = {n: with_less_effort(c) if n in little else c for n, c in planner.codes.items()}
+    codes = {c.name: c for code in first.values() for c in (code, *code.others)}
+    scratch = largest(c.scratch for c in codes.values())
     return Plan(
-        program, steps, planner.codes, planner.weights, ceil_div(scratch, 64) * 64,
-        planner.cost, target.l2, planner.externs,
+        program, exchange(steps, first), codes, planner.weights, ceil_div(scratch, 64) * 64,
+        planner.times.total(), target.l2, planner.externs,
     )  # fmt: skip
 
 

@@ -132,14 +132,14 @@ def _linux_tells(features: set[str]) -> bool:
     return {_LINUX_NAMES.get(f, f.replace(".", "")) for f in features} <= known
 
 
-@functools.lru_cache(maxsize=8)
-def machine(target: CpuTarget):
-    """LLVM's TargetMachine."""
+@functools.lru_cache(maxsize=16)
+def machine(target: CpuTarget, level: int = 2):
+    """LLVM's TargetMachine, for a level of its code generator from 0 (quick to make) to 3."""
     import llvmlite.binding as llvm
 
     initialize()
     t = llvm.Target.from_triple(target.triple)
     return t.create_target_machine(
-        cpu=target.cpu, features=target.features, opt=2, reloc="pic", codemodel="default",
+        cpu=target.cpu, features=target.features, opt=level, reloc="pic", codemodel="default",
         jit=False,
     )  # fmt: skip

@@ -115,6 +115,7 @@ codes = []
 for delay in (0.02, 0.1, 0.2, 0.3, 0.4, 0.6):
     child = os.fork()
     if child == 0:
+        sys.unraisablehook = lambda _: None  # of an interrupt that comes while an object is freed
         signal.signal(signal.SIGALRM, signal.default_int_handler)
         signal.setitimer(signal.ITIMER_REAL, delay)
         try:

@@ -222,6 +222,26 @@ def test_a_rule_that_never_ends_is_stopped():
     assert len(rewritten(source, swap).nodes) == 1
 
 
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        (rule("a", -x, lambda b, m: b.reduce_sum(m.x, axes=(5,))), "axis out of range"),
+        (rule("a", -x, lambda b, m: m.x if m.x.shape[0] > 1 else None), "N > 1 depends on the"),
+        (rule("a", -x, lambda b, m: m.x, where=lambda m: m.x.shape[0] > 1), "N > 1 depends on"),
+        (rule("a", -x, lambda b, m: m.x, lambda m: m.x.shape[0] > 1), "N > 1 depends on"),
+        (rule("a", x + y, lambda b, m: m.x), "f32[broadcast(M,N),3] would be f32"),
+    ],
+)
+def test_what_cannot_be_rewritten_stays_and_says_why(broken, reason):
+    source = graph("x: f32[N,3]; z: f32[M,4]", "%y = neg(%x)")
+    if "broadcast" in reason:
+        source = graph("x: f32[N,3]; z: f32[M,3]", "%y = add(%x, %z)")
+    report = Report()
+    same_text(rewritten(source, broken, report=report), source)
+    assert report.applied == [] and report.declined
+    assert all(reason in d.reason for d in report.declined)
+
+
 def test_regions_are_rewritten_too():
     body = """%y = if(%c, %x) {then_graph=graph t(%a: f32[3]) -> (%b) {
       %n = neg(%a)

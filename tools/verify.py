@@ -5,6 +5,7 @@
     sizes       the graph with the sizes of these inputs put in
     loops       the lowered program, interpreted by numpy
     native      machine code, on one thread and on several
+    other sizes the executable at further sizes of open dims (`verify_sizes.py`)
 
 The first stage that differs is named, and in it the first node: values are compared by their
 names, kernel by kernel where there are kernels.
@@ -31,10 +32,11 @@ from ..runtime.build import (
     open_target,
     optimize,
 )
-from ..runtime.executable import check_threads
+from ..runtime.executable import Executable, check_threads
 from ..runtime.signature import Signature
 from ..runtime.stepwise import step_native, step_numpy
 from .agreement import TOLERANCE, disagreement
+from .forms import is_plain
 from .models import (
     MODEL,
     console,
@@ -47,6 +49,7 @@ from .models import (
     target_option,
     threads_option,
 )
+from .verify_sizes import OtherSizes
 
 EPILOG = """\b
 Examples:
@@ -73,10 +76,20 @@ Examples:
     "--atol", type=click.FloatRange(0), default=0.0, show_default=True,
     help="Error that is always allowed.",
 )  # fmt: skip
+@click.option(
+    "--other-sizes",
+    type=click.FloatRange(0),
+    default=20.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to try further sizes of open dims, so that each is 1, equal to others and not.",
+)
 @target_option
 @level_option
 @threads_option
-def verify(model, inputs, seed, shapes, expect, rtol, atol, target, opt_level, threads):
+def verify(
+    model, inputs, seed, shapes, expect, rtol, atol, other_sizes, target, opt_level, threads
+):  # fmt: skip
     """Compile MODEL and compare each stage with numpy; exit with 1 where one differs."""
     given = load_npz(inputs) if inputs is not None else {}
     graph = open_for(model, shapes, given)
@@ -85,7 +98,18 @@ def verify(model, inputs, seed, shapes, expect, rtol, atol, target, opt_level, t
     arrays, binding = signature.check(feeds)
     check = Verification(graph, arrays, binding, rtol, atol)
     expected = None if expect is None else load_npz(expect)
-    check.run(open_target(target), opt_level, check_threads(threads), expected)
+    target, threads = open_target(target), check_threads(threads)
+    optimized, for_all = check.run(target, opt_level, threads, expected)
+    if signature.symbols and is_plain(signature.inputs) and not signature.values:
+        exe = Executable(optimized, target, level=opt_level, threads=threads)
+        if for_all is not None:
+            exe.open(for_all)
+        others = OtherSizes(
+            exe, lambda concrete: open_for(model, shapes | concrete, given), check.compare,
+            check.line, seed or 0,
+        )  # fmt: skip
+        check.out.print(others.run(other_sizes))
+    check.out.print("all stages agree", style="green")
 
 
 @dataclass
@@ -99,8 +123,11 @@ class Verification:
     atol: float = 0.0
     out: object = field(default_factory=console)
 
-    def run(self, target, level: int, threads: int, expected: Mapping | None) -> None:
-        """All stages. Raises CheckFailed at the first one that differs."""
+    def run(
+        self, target, level: int, threads: int, expected: Mapping | None
+    ) -> tuple[Graph, Built | None]:
+        """All stages: the optimized graph, and the code for all sizes, if there is such. Raises
+        CheckFailed at the first one that differs."""
         self.values: dict[str, np.ndarray] = {}
         start = time.perf_counter()
         self.reference = interpret(self.graph, self.arrays, observer=self._remember)
@@ -109,7 +136,7 @@ class Verification:
         built = self._sizes(optimized, level, target)
         if built.stages:
             self._stages(built, optimized, level, target, threads)
-            return
+            return optimized, self._all_sizes(optimized, level, target, threads)
         self._stage(
             "loops", lambda: step_numpy(built.program, self._inputs(), lambda step: None),
             lambda: self._find_kernel(step_numpy, built.program, built.graph),
@@ -122,8 +149,7 @@ class Verification:
                 lambda n=n: built.module(self._inputs(), n),
                 lambda: self._find_native(built, target),
             )
-        self._all_sizes(optimized, level, target, threads)
-        self.out.print("all stages agree", style="green")
+        return optimized, self._all_sizes(optimized, level, target, threads)
 
     def _stages(self, built: Built, graph: Graph, level: int, target, threads: int) -> None:
         """A model that runs in stages, as a whole: each kind of loops on all of them in turn."""
@@ -132,8 +158,6 @@ class Verification:
             for name, b in (("loops", loops), (target.name, built)):
                 title = f"{name}, {len(b.stages)} stages, threads: {n}"
                 self._stage(title, lambda b=b, n=n: b.module(self._inputs(), n), lambda: None)
-        self._all_sizes(graph, level, target, threads)
-        self.out.print("all stages agree", style="green")
 
     def _inputs(self) -> list[np.ndarray]:
         """Copies: a graph with updates writes into its inputs."""
@@ -148,7 +172,7 @@ class Verification:
         nodes = sum(n.op.name != "constant" for n in self.graph.nodes)
         label = f"graph: {nodes} nodes"
         if expected is None:
-            self._line(label, None, seconds, "reference")
+            self.line(label, None, seconds, "reference")
             return
         names = self.graph.output_names
         known = [n for n in names if n in expected]
@@ -159,7 +183,7 @@ class Verification:
             )  # fmt: skip
         given = [self.reference[names.index(n)] for n in known]
         error, wrong = self.compare([expected[n] for n in known], given)
-        self._line(label, error, seconds, wrong)
+        self.line(label, error, seconds, wrong)
         if wrong is not None:
             raise CheckFailed(
                 "the graph does not give the expected outputs", received=wrong,
@@ -187,22 +211,22 @@ class Verification:
         self.values = {}
         interpret(built.graph, self._inputs(), observer=self._remember)
         if built.stages:
-            self._line(f"compiled: {len(built.stages)} stages", None, seconds, "")
+            self.line(f"compiled: {len(built.stages)} stages", None, seconds, "")
             return built
         kernels = sum(1 for _ in built.program.kernels())
-        self._line(f"compiled: {kernels} kernels", None, seconds, "")
+        self.line(f"compiled: {kernels} kernels", None, seconds, "")
         return built
 
-    def _all_sizes(self, graph: Graph, level: int, target, threads: int) -> None:
+    def _all_sizes(self, graph: Graph, level: int, target, threads: int) -> Built | None:
         """The code that takes sizes when it runs, where there is such."""
         if not self.binding or not target.open_sizes:
-            return
+            return None
         try:
             built = build_open(graph, level, target, strict=False)
         except (TypeError, TesselError):
-            return
+            return None
         if not fits(built.code.conditions, self.binding, built.code.equations):
-            return
+            return built
         module = built.module.bound(self.binding)
         for n in dict.fromkeys((1, threads)):
             self._stage(
@@ -210,17 +234,18 @@ class Verification:
                 lambda n=n: module(self._inputs(), n),
                 lambda: "a kernel that is right for these sizes alone",
             )  # fmt: skip
+        return built
 
     def _stage(self, name: str, compute, locate) -> None:
         start = time.perf_counter()
         outputs = compute()
         seconds = time.perf_counter() - start
         error, wrong = self.compare(self.reference, outputs)
-        self._line(name, error, seconds, wrong)
+        self.line(name, error, seconds, wrong)
         if wrong is not None:
             raise CheckFailed(f"{name} differs", where=locate(), received=wrong)
 
-    def _line(self, name: str, error: float | None, seconds: float, wrong=None) -> None:
+    def line(self, name: str, error: float | None, seconds: float, wrong=None) -> None:
         """One stage: its error, or (None) the word that stands in its place."""
         if error is None:
             shown, verdict = wrong, ""

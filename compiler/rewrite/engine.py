@@ -7,7 +7,8 @@ lands in the Report. `rewrite(b, m)` writes
 the replacement with the builder `b` and returns one Tensor (or one per result of the root); the
 values of `m` work as operands of `b`. What both need to know is checked here, once:
 the values inside of the pattern have no other readers (unless the rule is `shared`), and the
-replacement has the type of what it replaces.
+replacement has the type of what it replaces. A rule that does not get to the end, since shapes do
+not fit or open sizes decide, is declined with that reason.
 
 The driver walks the nodes in order; rules are indexed by the op at the pattern's root, and new
 nodes are matched again before the walk goes on. Nodes that lose their last reader are dropped,
@@ -21,9 +22,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..builder import Builder, Tensor
+from ..errors import TypeMismatch
 from ..ir import Graph, Node, Value
 from ..passes.base import Pass, Report
 from ..passes.fold import fold_node
+from ..sizes import OpenSize
 from .pattern import Either, Match, OpPattern, Pattern
 
 
@@ -148,9 +151,12 @@ class _Walk:
             reason = None
             for bindings in r.pattern.match(node.outputs[0], {}):
                 m = Match(self.b, node, bindings, self.count)
-                if r.where is not None and not r.where(m):
-                    continue
-                reason = self.refusal(r, m)
+                try:
+                    if r.where is not None and not r.where(m):
+                        continue
+                    reason = self.refusal(r, m)
+                except OpenSize as error:
+                    reason = str(error)
                 if reason is not None:
                     continue
                 new = self.replace(r, m)
@@ -172,7 +178,11 @@ class _Walk:
     def replace(self, r: Rule, m: Match) -> list[Node] | None:
         origin = next((n.origin for n in m.nodes if n.origin is not None), None)
         new = self.b.begin(origin)
-        results = r.rewrite(self.b, m)
+        try:
+            results = r.rewrite(self.b, m)
+        except (TypeMismatch, OpenSize) as error:  # no rewrite turns a valid graph into an error
+            self.report.decline(r.equation, m.root.where, str(error).split("\n")[0])
+            return None
         if results is None:
             return None
         results = results if isinstance(results, (tuple, list)) else (results,)

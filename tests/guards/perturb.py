@@ -7,6 +7,7 @@ import numpy as np
 
 PRIMES = (7, 13, 17, 31, 37, 67)
 LARGE = (65, 129, 257, 1000)
+OPEN_RUNS, FIXED_RUNS = 5, 3  # of one model; compiling it takes longer than a run
 MOST = 1 << 15  # elements of an array
 MOST_ONCE = 1 << 18  # elements of all arrays of a case
 
@@ -73,7 +74,24 @@ _CHANGES = {
 }  # fmt: skip
 
 
-def resized(x: np.ndarray, shape: tuple[int, ...], rng: random.Random) -> np.ndarray:
+def several(inputs: Sequence, is_open: bool, rng: random.Random) -> tuple[list[Shapes], list]:
+    """Shapes, and arrays of them with whether their floats are as planned, of each run of a model:
+    where its sizes are open each has its own; where they are not, integers differ at least."""
+    given = [x.shape if isinstance(x, np.ndarray) else None for x in inputs]
+    if is_open:
+        wanted = [shapes(given, rng) for _ in range(OPEN_RUNS)]
+    else:
+        whole = any(isinstance(x, np.ndarray) and x.dtype.kind in "iu" for x in inputs)
+        wanted = [shapes(given, rng)] * (FIXED_RUNS if whole else 1)
+    feeds = []
+    for each in wanted:
+        arrays = [resized(x, s) if isinstance(x, np.ndarray) else x for x, s in zip(inputs, each)]
+        arrays, strays = strayed(arrays, rng)
+        feeds.append((arrays, not strays))
+    return wanted, feeds
+
+
+def resized(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """An array of another shape with the values of `x`, over and over."""
     if shape == x.shape:
         return x

@@ -34,26 +34,16 @@ def subject(name: str, rng: random.Random) -> Subject:
     op = OPS[op]
     sample = list(op.samples())[int(number)]
     style = rng.choice(["fixed", "fixed", "own symbols", "own symbols", "shared symbols"])
-    given = [getattr(x, "shape", None) for x in sample.inputs]
-    count = 1 if style == "fixed" else 3
-    wanted = [perturb.shapes(given, rng) for _ in range(count)]
-    first = wanted[0] if style == "fixed" else given
+    wanted, feeds = perturb.several(sample.inputs, style != "fixed", rng)
+    first = wanted[0] if style == "fixed" else [getattr(x, "shape", None) for x in sample.inputs]
     weights = _weights(sample, rng) if style == "fixed" else ()
-    feeds = []
-    for shapes in wanted:
-        arrays = [
-            perturb.resized(x, s, rng) if isinstance(x, np.ndarray) else x
-            for x, s in zip(sample.inputs, shapes)
-        ]
-        arrays, strays = perturb.strayed(arrays, rng)
-        feeds.append((arrays, strays))
     graph = _graph(op, sample, first, style, weights, feeds[0][0], rng)
 
     def fed(arrays):
         return {f"x{i}": x for i, x in enumerate(arrays) if x is not None and i not in weights}
 
     return Subject(
-        graph, [Feed(fed(a), not strays and op.name not in UNSPECIFIED) for a, strays in feeds],
+        graph, [Feed(fed(a), planned and op.name not in UNSPECIFIED) for a, planned in feeds],
         lambda arrays: interpret(graph, [arrays[v.name] for v in graph.inputs]),
         max(RTOL, 4 * sample.rtol),
         about=f"{op.name} {style} {dict(sample.attrs)}"[:300] + f" of {_shown(graph)}",
@@ -95,7 +85,7 @@ def _graph(op, sample, shapes, style: str, weights, arrays, rng: random.Random):
 
 
 def _dim(n: int, operand: int, axis: int, style: str, rng: random.Random):
-    if style == "fixed" or rng.random() < 0.15:
+    if style == "fixed" or rng.random() < 0.06:
         return n
     return Sym.named(f"d{n}" if style == "shared symbols" else f"d{operand}_{axis}")
 

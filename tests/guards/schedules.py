@@ -295,10 +295,32 @@ def recurrent(net: Net, rng: random.Random):
     return net.model(net.node(kind, net.input((steps, batch, n)), w, r, b, hidden_size=h))
 
 
+def data_sized(net: Net, rng: random.Random):
+    """Rows that data chooses, perhaps none, and what is computed from them."""
+    n, c, f = net.size(33), net.size(65), net.size(65)
+    share = rng.choice([0.0, 0.3, 1.0])
+    kept = net.input((n,), array=net.numbers.random(n) < share)
+    x = net.node("Compress", net.input((n, c)), kept, axis=0)
+    match rng.choice(["product", "gram", "sum", "softmax", "conv"]):
+        case "product":
+            y = net.epilogue(net.node("MatMul", x, net.either((c, f))), f)
+        case "gram":
+            y = net.node("MatMul", net.node("Transpose", x, perm=[1, 0]), x)
+        case "sum":
+            kind = rng.choice(["ReduceSum", "ReduceMax", "ReduceMean"])
+            y = net.node(kind, x, net.weight((), array=np.array([0])))
+        case "softmax":
+            y = net.node("Softmax", x, axis=rng.choice([0, 1]))
+        case "conv":
+            image = net.node("Unsqueeze", x, net.weight((), array=np.array([1])))
+            y = net.node("Conv", image, net.weight((f, 1, 1)))
+    return net.model(y, x)
+
+
 MAKERS: dict[str, Callable] = {
     f.__name__: f
     for f in (product, gemm, rows, strassen, attention, conv, depthwise, winograd, conv_chain,
-              conv_transpose, pool, bytes_product, bytes_conv, norm, moves, recurrent)
+              conv_transpose, pool, bytes_product, bytes_conv, norm, moves, recurrent, data_sized)
 }  # fmt: skip
 
 

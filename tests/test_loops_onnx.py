@@ -359,3 +359,18 @@ def test_scans_of_two_arrays(axes, directions):
         outputs="float[4] y, float[4,4] s, float[4,4] r",
     )
     check(proto, rand(4), rand(4, 4, seed=1), rand(4, 4, seed=2), rand(4, seed=3))
+
+
+def test_sizes_are_tried_in_a_body_that_few_of_them_fit():
+    """The state is f32[2,3] for K = L = 3 only; the body has no meaning for K = 1."""
+    scan = """
+        y = Scan <num_scan_inputs=1,
+            body = b (float[2,3] t, float[P,Q] a) => (float[2,3] n) { n = MatMul(t, a) }> (s, x)
+    """
+    proto = onnx.parser.parse_model(
+        '<ir_version: 9, opset_import: ["": 21]>'
+        f"g (float[2,3] s, float[N,K,L] x) => (float[2,3] y) {{ {scan} }}"
+    )
+    exe = check(proto, rand(2, 3), rand(4, 3, 3))
+    with pytest.raises(tessel.TesselError, match="state 0 changes its type"):
+        exe.run({"s": rand(2, 3), "x": rand(2, 3, 4)})

@@ -43,6 +43,8 @@ def fits_some_sizes(reader, scope: Scope, node, operands: list, read) -> bool:
 
 def _fits(reader, scope: "_TrialScope", operands: list, read) -> bool:
     """Whether the node is read with these sizes, or lacks no more than values of inputs."""
+    from .reader import Skip
+
     trial = copy.copy(reader)
     trial.findings, trial.notes, trial.seen = Findings(), {}, {}
     trial.graph, trial.inlining = scope.builder.graph, list(reader.inlining)
@@ -50,6 +52,9 @@ def _fits(reader, scope: "_TrialScope", operands: list, read) -> bool:
         results = read(trial, scope, [scope.taken(v) for v in operands])
     except ValueNeeded:
         return True
+    except Skip:  # a node of a body could not be read
+        errors = [e[0] for e in trial.findings.errors]
+        return bool(errors) and all(isinstance(e, ValueNeeded) for e in errors)
     except (TesselError, ArithmeticError, LookupError, TypeError, ValueError):
         return False
     return not trial.findings.errors and not any(r is FAILED for r in results)

@@ -17,6 +17,7 @@ from ..compiler.concurrency import give_lock
 from ..compiler.errors import InputError
 from ..compiler.ir import Graph
 from ..compiler.loops.nest import ExternCall, For, If, Program, Ref
+from ..compiler.run_checks import WORD, raise_noted, words
 from ..compiler.types import TensorType, tensor_type_of
 from .device_cuda import RUN_ELSEWHERE, CudaDevice, DeviceError, available, why_unavailable
 from .pool import available_cores
@@ -74,11 +75,14 @@ class CudaModel:
     def _set_up(self, weights: Sequence[np.ndarray]) -> None:
         d, module, own = self.device, self.module, self._resources
         d.activate()
+        self._clear, self._noted = (self._words() for _ in range(2))
+        self._clear[...] = 0
         sizes = {
             "weight": [w.nbytes for w in weights],
             "input": [_nbytes(t) for t in module.inputs],
             "output": [_nbytes(t) for t in module.outputs],
             "arena": [module.arena],
+            "record": [self._clear.nbytes],
         }
         self._bases: dict[tuple[str, int], int] = {}
         for kind, parts in sizes.items():
@@ -101,6 +105,12 @@ class CudaModel:
             d.upload(self._bases["weight", i], np.ascontiguousarray(w))
             d.synchronize()
 
+    def _words(self) -> np.ndarray:
+        """Pinned host memory for what runs note."""
+        memory = self.device.pinned(WORD * max(1, words(self.module.checks)))
+        self._resources.callback(self.device.free_pinned, memory)
+        return memory.view(np.int64)
+
     def _staging(self, type) -> np.ndarray | None:
         """Pinned host memory for an input or output."""
         if not isinstance(type, TensorType):
@@ -112,7 +122,8 @@ class CudaModel:
     # -- running --------------------------------------------------------------------------
 
     def run(self, inputs: Sequence[np.ndarray]) -> list:
-        """Outputs of the model, in order, in arrays of the caller's own. Raises InputError."""
+        """Outputs of the model, in order, in arrays of the caller's own. Raises InputError for
+        inputs that don't fit, and for what the run notes."""
         inputs = [np.asarray(x) for x in inputs]
         self._check_inputs(inputs)
         with self._lock:
@@ -124,6 +135,7 @@ class CudaModel:
             else:
                 self._queue()
             self.device.synchronize()
+            raise_noted(self.module.checks, self._noted.tolist(), {})
             return [
                 self._others[i] if host is None else host.copy()
                 for i, host in enumerate(self._host_outputs)
@@ -141,7 +153,11 @@ class CudaModel:
         d = self.device
         for i, staged in enumerate(self._host_inputs):
             d.upload(self._bases["input", i], staged)
+        if self.module.checks:
+            d.upload(self._bases["record", 0], self._clear)
         self._steps(self.module.steps, {})
+        if self.module.checks:
+            d.download(self._noted, self._bases["record", 0])
         for i, staged in enumerate(self._host_outputs):
             if staged is not None:
                 d.download(staged, self._bases["output", i])

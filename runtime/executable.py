@@ -17,9 +17,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..compiler.concurrency import give_lock
+from ..compiler.dims import substitute
 from ..compiler.errors import InputError, OutOfMemoryError, TesselError, UsageError
+from ..compiler.input_limits import InputLimit, input_limits
 from ..compiler.ir import Graph
 from ..compiler.known_values import IMPOSSIBLE, plain
+from ..compiler.limits import check_values
 from ..compiler.sizes import OpenSize, fits
 from .build import Built, Deferred, Target, build, build_open, optimize
 from .pool import available_cores
@@ -66,6 +69,7 @@ class Executable:
         self._built: OrderedDict[tuple, Built] = OrderedDict()  # by the inputs' shapes, and values
         self._open: Built | None = None  # the code for all sizes
         self._static: tuple[int, ...] = ()
+        self._certain: list[tuple[int, InputLimit]] | None = None
         self._latest: Built | None = None
         for lock in ("_building", "_bound_run", "_parsing"):
             give_lock(self, lock)
@@ -194,6 +198,7 @@ class Executable:
             if isinstance(feeds, Mapping):
                 feeds = {**feeds, **self._bound}
             arrays, built = self._prepare(feeds)
+            self._refuse_out_of_range(arrays, built)
             for i, name in enumerate(self._names):
                 if name in self._updates and name not in self._bound:
                     arrays[i] = arrays[i].copy()
@@ -202,6 +207,21 @@ class Executable:
             return {
                 n: y for i, (n, y) in enumerate(zip(self._output_names, outputs)) if i not in hidden
             }
+
+    def _refuse_out_of_range(self, arrays: Sequence, built: Built) -> None:
+        """Raises InputError for indices that are out of range, as the run would: by then it would
+        have made its updates. (What is computed of inputs is looked at in the run alone.)"""
+        if self._certain is None:
+            found = input_limits(self.graph) if self._updates and self.target.checked else {}
+            self._certain = [
+                (self._names.index(name), limit)
+                for name, limits in found.items() for limit in limits if limit.certain
+            ]  # fmt: skip
+        for i, limit in self._certain:
+            low, high = (
+                None if d is None else substitute(d, built.binding) for d in (limit.low, limit.high)
+            )
+            check_values(arrays[i], low, high, limit.what, limit.where)
 
     def bind(self, name: str, array) -> np.ndarray:
         """Keep an input here: it is no longer given to `run`, and an output that updates it is

@@ -15,8 +15,8 @@ from ..compiler.backends.base import has_bytes
 from ..compiler.backends.llvm.native_code import MAIN, Layout, NativeCode
 from ..compiler.backends.llvm.pool_layout import BARRIER_SYMBOL
 from ..compiler.dims import substitute
-from ..compiler.loops.checks import WORD, raise_noted, words
 from ..compiler.mapped import files_behind
+from ..compiler.run_checks import WORD, raise_noted, words
 from .externs import Externs, view
 from .linker import link
 from .memory import Memory, Workspace

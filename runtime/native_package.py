@@ -9,7 +9,7 @@ import numpy as np
 from ..compiler.backends.base import CpuTarget
 from ..compiler.dims import parse_dim
 from ..compiler.errors import PackageError, TesselError
-from ..compiler.loops.checks import Check
+from ..compiler.run_checks import Check
 from .arrays import Packed, packed_array
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ import numpy as np
 from ..compiler.backends.base import ALIGNMENT, aligned_empty
 from ..compiler.backends.llvm.plan import Scheduled
 from ..compiler.backends.numpy import FLAG, Objects, _Memory, has_bytes, run_extern, run_kernel
-from ..compiler.loops.checks import new_record, raise_noted
 from ..compiler.loops.nest import Call, ExternCall, For, If, Kernel, Program, Ref
+from ..compiler.run_checks import new_record, raise_noted
 from ..compiler.types import TensorType
 from .build import Built
 

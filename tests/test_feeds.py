@@ -4,7 +4,11 @@ import ml_dtypes
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, save
+from tessel.compiler.builder import Builder
+from tessel.compiler.dims import Sym
 from tessel.compiler.errors import InputError, ModelError, UnsupportedError, UsageError
+from tessel.compiler.input_limits import InputLimit, input_limits
+from tessel.tools import cli
 from tessel.tools.feeds import ModelInput, parse_shapes, random_feeds, read_signature
 
 
@@ -158,3 +162,84 @@ def test_shared_models_have_signatures(shared_model):
     for item in read_signature(shared_model.path):
         assert given[item.name].dtype == item.dtype
         assert given[item.name].ndim == len(item.shape)
+
+
+@pytest.fixture
+def call(capsys):
+    """Run a command; (exit code, stdout, stderr)."""
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as end:
+            cli.main([str(a) for a in arguments])
+        out, err = capsys.readouterr()
+        return end.value.code, out, err
+
+    return call
+
+
+def limited(name: str, *bounds) -> dict:
+    return {name: [InputLimit(low, high, "an index", "node", True) for low, high in bounds]}
+
+
+@pytest.mark.parametrize(
+    ("bounds", "low", "high"),
+    [
+        ([(-7, 7)], 0, 6),
+        ([(0, 7), (-4, 4)], 0, 3),
+        ([(2, None)], 2, 99),
+        ([(-Sym.named("N"), Sym.named("N"))], 0, 4),
+        ([(0, 0)], 0, 0),  # nothing is right
+    ],
+)
+def test_integers_are_what_a_model_allows(bounds, low, high):
+    inputs = [ModelInput("i", np.dtype(np.int64), ("N", 400))]
+    limits = limited("i", *bounds)
+    values = random_feeds(inputs, shapes={"i": (5, 400)}, limits=limits)["i"]
+    assert (values.min(), values.max()) == (low, high)
+
+
+def test_limits_of_inputs_are_found_through_what_moves_them():
+    b = Builder()
+    x, i, n = b.input("x", "f32[N,3]"), b.input("i", "i32[4]"), b.input("n", "i64[4]")
+    b.output("y", b.gather(x, i.cast("i64").reshape(2, 2), axis=0))
+    b.output("z", b.gather(x, n + 1, axis=1))
+    b.output("w", b.gather(x, n[:2], axis=1))
+    found = input_limits(b.graph)
+    said = {k: [(str(l.low), str(l.high), l.certain) for l in v] for k, v in found.items()}
+    assert said == {"i": [("-N", "N", True)], "n": [("-3", "3", False)]}
+
+
+@pytest.mark.parametrize("command", [["verify"], ["run", "--random", "3"]])
+def test_random_indices_do_not_fail_a_command(command, call, tmp_path):
+    nodes = [
+        helper.make_node("GatherND", ["x", "i"], ["g"]),
+        helper.make_node("ReverseSequence", ["g", "n"], ["y"], batch_axis=0, time_axis=1),
+    ]
+    value = helper.make_tensor_value_info
+    inputs = [value("x", TensorProto.FLOAT, ["a", 3]), value("i", TensorProto.INT64, ["b", 1]),
+              value("n", TensorProto.INT64, ["b"])]  # fmt: skip
+    graph = helper.make_graph(nodes, "g", inputs, [value("y", TensorProto.FLOAT, None)])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    save(model, tmp_path / "m.onnx")
+    assert call(command[0], tmp_path / "m.onnx", *command[1:])[0] == 0
+
+
+def test_the_command_line_says_where_an_index_is_out_of_range(call, tmp_path):
+    graph = helper.make_graph(
+        [helper.make_node("Gather", ["x", "i"], ["y"], name="rows")], "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4, 2]),
+         helper.make_tensor_value_info("i", TensorProto.INT64, [1])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path, feeds, package = (tmp_path / name for name in ("m.onnx", "in.npz", "m.tsl"))
+    save(model, path)
+    np.savez(feeds, x=np.ones((4, 2), np.float32), i=np.array([9]))
+    for command in ("run", "verify"):
+        code, _, said = call(command, path, "--inputs", feeds)
+        assert code == 2 and "rows" in said and "-4 to 3" in said
+    assert call("run", path, "--inputs", feeds, "--unchecked")[0] == 0
+    assert call("compile", path, "-o", package, "--unchecked")[0] == 0
+    assert call("run", package, "--inputs", feeds)[0] == 0
+    code, _, said = call("run", package, "--inputs", feeds, "--unchecked")
+    assert code == 2 and "when it is compiled" in said

@@ -143,6 +143,22 @@ def test_a_package_keeps_what_is_looked_at(tmp_path):
                 exe.run(feeds)
 
 
+def test_packages_of_before_load_and_look_at_nothing(tmp_path, monkeypatch):
+    from tessel.runtime import native_package
+
+    exe = tessel.compile(proto_of(GATHER), unchecked=True)  # the code of before
+    dump = native_package.dump_code
+
+    def without(code, *rest):
+        return {k: v for k, v in dump(code, *rest).items() if k != "checks"}
+
+    monkeypatch.setattr("tessel.runtime.package.dump_code", without)
+    exe.save(tmp_path / "old.tsl")
+    feeds = {"x": f32(4, 2), "i": i64(9, 0)}
+    np.testing.assert_array_equal(tessel.load(tmp_path / "old.tsl").run(feeds)["y"],
+                                  feeds["x"][[3, 0]])  # fmt: skip
+
+
 def test_a_long_index_is_looked_at_in_parts_and_named_the_same():
     count = 1 << 16
     exe = [tessel.compile(model("y = Gather(x, i)", f"float[9] x, int64[{count}] i"), threads=n)
@@ -277,6 +293,25 @@ def test_a_label_that_is_no_class_raises():
             f(f32(2, 3), i64(0, label))
         assert "a label is out of range" in error.value.message
         check_error(error, label, "0 to 2")
+
+
+def test_a_step_that_fails_leaves_parameters_as_they_are():
+    from tessel.frontends import native
+    from tessel.runtime.optimizers import SGD
+    from tessel.runtime.training import Trainer
+
+    model = native.Sequential(native.Embedding(5, 3), native.Linear(3, 4))
+    train, _ = native.training_graphs(model, native.cross_entropy, {}, x="i64[N]", y="i64[N]")
+    values = native.flat_values(model.init(np.random.default_rng(0)), model.init_state())
+    trainer = Trainer(train, values, SGD(0.1), compile=tessel.compile)
+    right = {"x": i64(0, 4), "y": i64(1, 3)}
+    trainer.step(right)
+    before = {n: v.copy() for n, v in trainer.values.items()}
+    for wrong in ({"x": i64(0, 5)}, {"y": i64(1, 4)}):
+        with pytest.raises(InputError, match="is out of range"):
+            trainer.step(right | wrong)
+        for n, v in trainer.values.items():
+            np.testing.assert_array_equal(v, before[n])
 
 
 # -- branches that shapes make impossible ----------------------------------------------------

@@ -10,9 +10,11 @@ from tessel.compiler.backends.triton.jit import Binary, load_function
 from tessel.compiler.backends.triton.schedule import TritonSchedule, choose
 from tessel.compiler.backends.triton.target import parse_target
 from tessel.compiler.builder import Builder
+from tessel.compiler.errors import InputError
 from tessel.compiler.loops import expr as s
 from tessel.compiler.loops.lower import lower
 from tessel.compiler.loops.nest import Kernel, Store
+from tessel.compiler.passes.checks import with_checks
 from tessel.compiler.types import TensorType
 from tessel.runtime.device import CudaDevice, CudaModel
 
@@ -47,6 +49,22 @@ def test_kernels_compute_what_numpy_does(name):
     received = run_interpreted(program, inputs)
     for got, want in zip(received, NumpyModule(program)(inputs), strict=True):
         assert_close(got, want)
+
+
+@pytest.mark.parametrize("count", [3, 1 << 15])
+def test_a_run_notes_what_is_out_of_range(count):
+    b = Builder()
+    x, i = b.input("x", "f32[4,2]"), b.input("i", f"i64[{count}]")
+    b.output("y", b.gather(x, i, axis=0))
+    program = lower(with_checks(b.graph))
+    x, right = np.arange(8, dtype=np.float32).reshape(4, 2), np.arange(count) % 4
+    np.testing.assert_array_equal(run_interpreted(program, [x, right])[0], x[right])
+    for place, value in [(0, 4), (count - 1, -5)]:
+        wrong = right.copy()
+        wrong[place] = value
+        with pytest.raises(InputError) as error:
+            run_interpreted(program, [x, wrong])
+        assert error.value.received == value
 
 
 # -- primitives ----------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from ..compiler.errors import CheckFailed, InputError, TesselError, UsageError
 from ..compiler.files import write_file
-from ..compiler.input_limits import input_limits
+from ..compiler.input_limits import InputLimit, input_limits
 from ..runtime.tune import check_seconds
 from . import bench_profile as own
 from .bench_compare import Settings, check_backends, compare
@@ -189,7 +189,7 @@ def bench(
         check(report)
 
 
-def _limits(path: str, signature) -> dict[str, list[tuple]]:
+def _limits(path: str, signature) -> dict[str, list[InputLimit]]:
     """What the model allows for inputs of integers; nothing is known where it cannot be read."""
     if not any(np.dtype(item.dtype).kind in "iu" for item in signature):
         return {}

@@ -26,6 +26,7 @@ import numpy as np
 
 from ..compiler import dims
 from ..compiler.errors import InputError, ModelError, UnsupportedError, UsageError
+from ..compiler.input_limits import InputLimit
 
 Shape = tuple[int | str, ...]
 
@@ -154,7 +155,7 @@ def random_feeds(
     shapes: Mapping[str, Shape] | None = None,
     *,
     high: int = 100,
-    limits: Mapping[str, Sequence[tuple]] | None = None,
+    limits: Mapping[str, Sequence[InputLimit]] | None = None,
 ) -> dict[str, np.ndarray]:
     """One array per input, the same for the same seed.
 
@@ -178,14 +179,14 @@ def random_feeds(
     return feeds
 
 
-def _limits(limits: Iterable[tuple], sizes: Mapping[str, int], high: int) -> tuple[int, int]:
+def _limits(limits: Iterable[InputLimit], sizes: Mapping[str, int], high: int) -> tuple[int, int]:
     """(low, high) of random integers that meet all limits, none below 0 unless it must be."""
 
     def number(d) -> int:
         return dims.substitute(d, {n: sizes.get(n, 1) for n in dims.symbols(d)})
 
-    lows = [number(low) for low, _ in limits if low is not None]
-    highs = [number(high) for _, high in limits if high is not None]
+    lows = [number(x.low) for x in limits if x.low is not None]
+    highs = [number(x.high) for x in limits if x.high is not None]
     low = max([0, *lows])
     return low, max(low + 1, min([max(high, low + 1), *highs]))
 

@@ -11,9 +11,9 @@ from types import MappingProxyType
 import numpy as np
 
 from ..loops import expr as s
-from ..loops.checks import new_record, raise_noted
 from ..loops.expr import Axis, Expr
 from ..loops.nest import Call, ExternCall, For, If, Kernel, Program, Ref, Slot, Store
+from ..run_checks import new_record, raise_noted
 from ..types import BOOL, DType, TensorType, dtype_of, view_bits
 from .base import has_bytes
 

@@ -13,11 +13,12 @@ from ..errors import UnsupportedError
 from ..ir import Graph, Node, Value
 from ..ops.python import extern_of, is_text
 from ..ops.registry import Control, Kernels
+from ..run_checks import WORD, Check, words
 from ..sizes import OpenSize, assume_above, assuming, sizes_of
 from ..types import STR, TensorType
 from . import expr as s
 from .blocks import blocked_stores
-from .checks import CHECKED, WORD, Check, check_kernel, check_of, words
+from .checks import CHECKED, check_kernel, check_of
 from .copies import copy_steps, keep_old_values, zero_steps
 from .expand import expand_composites
 from .expr import Buffer

@@ -196,7 +196,7 @@ class Program:
     slots: tuple = ()  # where sizes are open: the bytes of the arena's slots, dims
     conditions: tuple = ()  # (a, b): it is right where a > b, dims
     equations: tuple = ()  # (a, b): and where a == b
-    checks: tuple = ()  # what its record says (`checks.py`), in the order of its words
+    checks: tuple = ()  # what its record says (`run_checks.py`), in the order of its words
 
     def kernels(self) -> Iterator[Call]:
         """Every call, also those inside loops and branches."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...dims import Sym
-from ...loops.checks import Check
+from ...run_checks import Check
 from ..base import CpuTarget
 
 MAIN = "tessel_main"
@@ -68,7 +68,7 @@ class NativeCode:
     than `alone` bytes. Where it is not known that the graph `agrees` with every such combination
     of sizes, each has to be checked. Code that `asks` lets signal handlers run (`polling.py`).
 
-    `checks` say what the words of the record mean, which is zero before a run (`loops/checks.py`).
+    `checks` say what the words of the record mean, which is zero before a run (`run_checks.py`).
     """
 
     target: CpuTarget

@@ -65,6 +65,7 @@ class TritonModule:
     outputs: list
     weights: list
     arena: int
+    checks: tuple = ()  # what a run's record says (`run_checks.py`)
     binaries: dict[str, Binary] = field(default_factory=dict)
 
     def source(self) -> str:
@@ -127,6 +128,7 @@ def compile_program(
         outputs=program.outputs,
         weights=program.weights,
         arena=program.arena,
+        checks=program.checks,
     )
     known = binaries if binaries is not None else {}
     module.binaries = {k: known[k] for k in module.units if k in known}

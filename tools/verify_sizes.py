@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..compiler.errors import CheckFailed, TesselError
+from ..compiler.input_limits import input_limits
 from ..compiler.interpret import interpret
 from ..compiler.ir import Graph
 from ..compiler.types import TensorType
@@ -112,7 +113,8 @@ class OtherSizes:
         shapes = {
             p.name: t.shape for p, t in zip(self.exe.inputs, types) if isinstance(t, TensorType)
         }
-        return random_feeds(self.exe.inputs, self.seed, shapes)
+        limits = input_limits(self.exe.graph)
+        return random_feeds(self.exe.inputs, self.seed, shapes, limits=limits)
 
     def _run(self, feeds: dict[str, np.ndarray]) -> list:
         return list(self.exe.run({n: x.copy() for n, x in feeds.items()}).values())

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .errors import InputError
+from .hosted import HOSTED, bound_symbols
 from .ir import Graph, Node, Value
 from .limits import check_operands
 from .types import TensorType, Type, tensor_type_of
@@ -43,6 +44,8 @@ def interpret(graph: Graph, inputs: Sequence, *, observer: Observer | None = Non
             results = evaluate(known, [read(v) for v in node.inputs])
             if node.op.name == "bind_dims":
                 sizes |= zip(map(str, node.attrs["symbols"]), map(int, results[0]))
+            elif node.op.name in HOSTED:
+                sizes |= bound_symbols(node, results)
             if observer is not None:
                 observer(node, results)
             env |= zip(node.outputs, results)

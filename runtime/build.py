@@ -54,6 +54,7 @@ class Built:
     values: dict[str, np.ndarray] = field(default_factory=dict)
     is_open: bool = False
     stages: tuple = ()  # executables run one after the other (`staged.py`); `program` is then None
+    notes: tuple[str, ...] = ()  # what the user should know of how it runs
 
 
 class Deferred(Protocol):
@@ -126,10 +127,10 @@ def build(
 
     `graph` has been optimized already; most passes find nothing to do, so this costs little.
     """
+    from ..compiler.hosted import has_stages
     from ..compiler.loops.lower import lower
     from ..compiler.passes.checks import with_checks
     from ..compiler.passes.specialize import specialize
-    from ..compiler.passes.stages import has_stages
 
     check_files(constants(graph))
     if binding:
@@ -153,9 +154,9 @@ def build_open(
 
     Raises TypeError or TesselError where it cannot be made without them.
     """
+    from ..compiler.hosted import has_stages
     from ..compiler.loops.lower import lower
     from ..compiler.passes.checks import with_checks
-    from ..compiler.passes.stages import has_stages
     from ..compiler.sizes import expected
 
     check_files(constants(graph))

@@ -298,6 +298,7 @@ class Executable:
             self._open = built or build_open(
                 self.graph, self.level, self.target, self.strict, self.report
             )
+            self._note(self._open.notes)
         except (TypeError, TesselError) as error:
             self.notes.append(_EACH + _what_needs_sizes(error))
 
@@ -344,9 +345,11 @@ class Executable:
         while len(self._built) > self._kept:
             self._built.popitem(last=False)
         where = None if built.graph is None else built.graph.metadata.get(IMPOSSIBLE)
-        note = f"a branch is {IMPOSSIBLE} ({where})"
-        if where is not None and note not in self.notes:
-            self.notes.append(note)
+        self._note(built.notes)
+        self._note([] if where is None else [f"a branch is {IMPOSSIBLE} ({where})"])
+
+    def _note(self, notes: Iterable[str]) -> None:
+        self.notes += [n for n in notes if n not in self.notes]
 
     def _build(self, binding: dict[str, int], inputs: Sequence[np.ndarray] | None) -> Built:
         if self.specialize is None:

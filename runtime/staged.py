@@ -7,6 +7,9 @@ Each stage (`compiler/passes/stages.py`) is an `Executable` of its own: its code
 runs, or is compiled for those that it meets. After a stage the sizes that it found are read, and
 bind the symbols of those that follow. What a stage makes for later ones is handed on as an array;
 where those want its first rows only, as a view of them.
+
+Branches and loops in which data decides sizes stand between stages; their graphs are executables,
+too (`host.py`).
 """
 
 import copy
@@ -16,12 +19,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..compiler import dims
-from ..compiler.errors import InputError, PackageError
+from ..compiler.errors import InputError, PackageError, UnsupportedError
+from ..compiler.hosted import has_stages
 from ..compiler.ir import Graph, Node, Value
 from ..compiler.passes.specialize import specialize
-from ..compiler.passes.stages import Kept, Stage, has_stages, known_sizes, split_stages
+from ..compiler.passes.stages import HostStage, Kept, Stage, known_sizes, split_stages
 from .build import Built, Target, build, optimize
 from .executable import Executable
+from .host import HostStep
 
 
 def build_staged(
@@ -41,10 +46,17 @@ def build_staged(
         built = build(graph, {}, level, target, strict)
         return Built(binding, built.module, built.code, built.graph, built.program)
     stages = split_stages(graph)
-    executables = [StageExecutable(s.graph, target, level=level, strict=strict) for s in stages]
-    if made is not None and len(made) != len(stages):
+    hosted = [s for s in stages if isinstance(s, HostStage)]
+    if hosted and strict:
+        raise _refuse_hosted(hosted)
+    made_of = [
+        [StageExecutable(g, target, level=level, strict=strict) for g in _graphs(s, level, target)]
+        for s in stages
+    ]
+    executables = [exe for made in made_of for exe in made]
+    if made is not None and len(made) != len(executables):
         raise PackageError("the stages are not those that code was made for",
-                           expected=len(made), received=len(stages))  # fmt: skip
+                           expected=len(made), received=len(executables))  # fmt: skip
     for exe, fill in zip(executables, () if made is None else made):
         fill(exe)
     for exe in executables:
@@ -52,9 +64,35 @@ def build_staged(
             exe.open()
         if not exe.signature.symbols and not exe.specializations:
             exe.specialization({})
-    module = StagedModule(graph, stages, executables)
+    steps = [
+        HostStep(s.node, made) if isinstance(s, HostStage) else made[0]
+        for s, made in zip(stages, made_of)
+    ]
+    module = StagedModule(graph, stages, steps)
+    notes = [_HOSTED + s.node.where for s in hosted]
+    notes += [n for exe in executables for n in exe.notes if n.startswith(_HOSTED)]
     return Built(binding, module, StagedCode(), graph, None, stages=tuple(executables),
-                 is_open=is_open)  # fmt: skip
+                 is_open=is_open, notes=tuple(notes))  # fmt: skip
+
+
+_HOSTED = "run by the host, not compiled as a whole, since data decides sizes in it: "
+
+
+def _refuse_hosted(hosted: Sequence[HostStage]) -> UnsupportedError:
+    findings = [
+        UnsupportedError(f"{s.node.op.name} is run by the host", where=s.node.where or None)
+        for s in hosted
+    ]
+    return UnsupportedError(
+        "not everything runs in compiled code", findings=findings, fix="leave out strict"
+    )
+
+
+def _graphs(stage: Stage | HostStage, level: int, target: Target) -> list[Graph]:
+    """What is compiled for a stage."""
+    if isinstance(stage, Stage):
+        return [stage.graph]
+    return [optimize(graph, level, target) for graph in stage.graphs]
 
 
 @dataclass(frozen=True)
@@ -89,8 +127,8 @@ class StageExecutable(Executable):
 class StagedModule:
     """Callable from several threads at once."""
 
-    def __init__(self, graph: Graph, stages: Sequence[Stage], executables: Sequence):
-        self.graph, self.stages, self.executables = graph, list(stages), list(executables)
+    def __init__(self, graph: Graph, stages: Sequence[Stage | HostStage], steps: Sequence):
+        self.graph, self.stages, self.steps = graph, list(stages), list(steps)
         self.sizes: dict[str, int] = {}
         self._last = self._last_uses()
 
@@ -114,11 +152,15 @@ class StagedModule:
     def __call__(self, inputs: Sequence[np.ndarray], threads: int) -> list:
         env: dict[Value, np.ndarray] = dict(zip(self.graph.inputs, inputs))
         sizes = dict(self.sizes)
-        for stage, exe, gone in zip(self.stages, self.executables, self._last):
+        for stage, step, gone in zip(self.stages, self.steps, self._last):
             arrays = [_argument(source, env, sizes, inputs) for source in stage.sources]
-            results = exe.call(arrays, threads)
-            for bound in stage.bound:
-                sizes |= _sizes(bound, results[bound.output])
+            if isinstance(stage, HostStage):
+                results, found = step(arrays, threads)
+                sizes |= found
+            else:
+                results = step.call(arrays, threads)
+                for bound in stage.bound:
+                    sizes |= _sizes(bound, results[bound.output])
             env |= zip(stage.results, results)
             for v in gone:
                 del env[v]

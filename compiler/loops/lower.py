@@ -187,11 +187,11 @@ class _Scope:
                 self._kernels(node, emit)
             case _ if is_border(node):
                 self._kernels(node, emit_border)
-            case Control(kind="if"):
+            case Control(kind="if" | "host_if"):
                 self._if(node)
             case Control(kind="scan"):
                 self._scan(node)
-            case Control(kind="while"):
+            case Control(kind="while" | "host_loop"):
                 self._while(node)
             case _ if kind_of(node) == "alias" and node.inputs[0] not in self.fusion.inlined:
                 self.places[node.outputs[0]] = self._place(node.inputs[0])
@@ -331,7 +331,7 @@ class _Scope:
     def _while(self, node: Node) -> None:
         """The condition and the states live in one place each; a turn computes the next ones
         elsewhere, and copies them when nobody needs the old ones any more."""
-        body, n, trips = node.attrs["body"], node.attrs["states"], node.attrs["trips"]
+        body, n, trips = node.attrs["body"], node.attrs["states"], node.attrs.get("trips", ())
         loop = self.parent.loop_id()
         go = Place(Storage.of(node.inputs[0].type, "arena"))
         carried = [(go, node.inputs[0].type)]

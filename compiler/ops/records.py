@@ -18,6 +18,7 @@ from . import (  # noqa: F401
     fold,
     gather,
     grid_sample,
+    host_control,
     image,
     linear,
     maps,

@@ -8,12 +8,16 @@
 A node belongs to the first stage in which its operands exist and the symbols of its attributes and
 types are known. Every stage is a graph like any other, whose inputs are what it needs of the
 model's inputs and of earlier stages; constants are repeated in each stage that reads them.
+
+What the host runs (`host_if`, `host_loop`) stands between stages: those have even levels here, and
+such nodes the odd ones.
 """
 
 from dataclasses import dataclass, field
 
 from .. import dims
 from ..errors import GraphError
+from ..hosted import HOSTED, free_symbols, node_symbols, own_symbols
 from ..ir import Graph, Node, Value
 from ..types import BOOL, TensorType
 from .checks import KEY
@@ -57,9 +61,20 @@ class Stage:
     bound: list[Bound] = field(default_factory=list)
 
 
-def has_stages(graph: Graph) -> bool:
-    """Whether a size of the graph is known only while it runs."""
-    return any(n.op.name == "bind_dims" for n in graph.nodes)
+@dataclass(eq=False)
+class HostStage:
+    """A node that the host runs, and its graphs, each an executable of its own.
+
+    `sources` are the node's operands and, for the graphs, the sizes that these do not tell.
+    """
+
+    node: Node
+    graphs: list[Graph]
+    sources: list[Kept | Size]
+
+    @property
+    def results(self) -> list[Value]:
+        return list(self.node.outputs)
 
 
 def known_sizes(graph: Graph) -> dict:
@@ -79,7 +94,7 @@ def known_sizes(graph: Graph) -> dict:
     return found
 
 
-def split_stages(graph: Graph) -> list[Stage]:
+def split_stages(graph: Graph) -> list[Stage | HostStage]:
     """The stages of a graph in order. Raises GraphError where a size is used but never bound."""
     return _Splitter(graph).stages()
 
@@ -90,13 +105,7 @@ class _Splitter:
 
     def __init__(self, graph: Graph):
         self.graph = graph
-        self.binders = {
-            name: node
-            for node in graph.nodes
-            if node.op.name == "bind_dims"
-            for d in node.attrs["symbols"]
-            for name in dims.symbols(d)
-        }
+        self.binders = {name: node for node in graph.nodes for name in own_symbols(node)}
         self.needed = self._needed()
         self.level: dict[Node, int] = {}
         self.free: set[Node] = set()
@@ -125,7 +134,11 @@ class _Splitter:
 
     def _level(self, node: Node) -> int:
         """The first stage that can run a node."""
-        level = max((self.home(v) for v in node.inputs if v is not None), default=0)
+        hosted = node.op.name in HOSTED
+        level = int(hosted)
+        for v in node.inputs:
+            if v is not None:
+                level = max(level, _after(self.home(v), hosted))
         for name in node_symbols(node):
             binder = self.binders.get(name)
             if binder is None or binder is node:
@@ -135,7 +148,9 @@ class _Splitter:
                     f"the size {name} is used before it is bound", where=node.where,
                     expected=f"after {binder.where}",
                 )  # fmt: skip
-            level = max(level, self.level[binder] + 1)
+            # What a stage makes is there within it; a size only when it has run.
+            home = self.level[binder] + (binder.op.name == "bind_dims")
+            level = max(level, _after(home, hosted))
         return level
 
     def _is_cut(self, node: Node) -> bool:
@@ -155,21 +170,53 @@ class _Splitter:
         """The first stage that has a value."""
         return 0 if value.node is None else self.level[value.node]
 
-    def stages(self) -> list[Stage]:
+    def stages(self) -> list[Stage | HostStage]:
         outputs = [v for v in self.graph.outputs if v.node is not None]
         work = set(self.level) - self.free - self.cuts
         levels = {self.level[n] for n in work} | {self.home(v) for v in outputs}
         wanted: dict[int, dict[Value, None]] = {level: {} for level in levels}
         for v in outputs:
             wanted[self.home(v)][v] = None
-        stages = []
-        for level in sorted(levels, reverse=True):
-            stage = _Maker(self, level, list(wanted[level])).stage()
-            for source in stage.sources:
+        stages: list[Stage | HostStage] = []
+        while wanted:
+            level = max(wanted)
+            values = list(wanted.pop(level))
+            made = self._hosted(level) if level % 2 else [_Maker(self, level, values).stage()]
+            for source in [s for stage in made for s in stage.sources]:
                 if isinstance(source, Kept) and source.value.node is not None:
-                    wanted[self.home(source.value)][source.value] = None
-            stages.append(stage)
+                    home = self.home(source.value)
+                    if home != level:
+                        wanted.setdefault(home, {})[source.value] = None
+            stages += made[::-1]
         return stages[::-1]
+
+    def _hosted(self, level: int) -> list[HostStage]:
+        """The nodes of a level that the host runs, one after the other."""
+        nodes = [n for n in self.graph.nodes if self.level.get(n) == level]
+        return [self._host_stage(n) for n in nodes if n not in self.cuts and n not in self.free]
+
+    def _host_stage(self, node: Node) -> HostStage:
+        graphs = [region.copy() for _, region in node.regions()]
+        sizes = sorted({name for graph in graphs for name in free_symbols(graph)})
+        for graph in graphs:
+            graph.inputs += [size_input(name) for name in sizes]
+        sources = [self.source(v) for v in node.inputs]
+        return HostStage(node, graphs, [*sources, *map(Size, sizes)])
+
+    def source(self, v: Value) -> Kept:
+        """Where a stage finds a value that it does not make."""
+        cut = v.node in self.cuts
+        return Kept(v.node.inputs[0], v.node.attrs["sizes"][0]) if cut else Kept(v)
+
+
+def _after(home: int, hosted: bool) -> int:
+    """The first level of a node that reads what level `home` makes."""
+    return home if home % 2 == hosted else home + 1
+
+
+def size_input(name: str) -> Value:
+    """An input without bytes whose shape tells a size."""
+    return Value(f"size {name}", TensorType(BOOL, (0, dims.Sym.named(name))))
 
 
 class _Maker:
@@ -218,10 +265,8 @@ class _Maker:
     def _value(self, v: Value) -> Value:
         """The stage's own value for one of the whole graph; an input if it is made elsewhere."""
         if v not in self.env:
-            cut = v.node in self.splitter.cuts
-            source = Kept(v.node.inputs[0], v.node.attrs["sizes"][0]) if cut else Kept(v)
             self.env[v] = Value(v.name, v.type)
-            self.result.sources.append(source)
+            self.result.sources.append(self.splitter.source(v))
             self.result.graph.inputs.append(self.env[v])
         return self.env[v]
 
@@ -246,39 +291,6 @@ class _Maker:
     def _tell_sizes(self) -> None:
         """Inputs for the symbols that no other input's shape tells."""
         graph = self.result.graph
-        shapes = [v.type.shape for v in graph.inputs if isinstance(v.type, TensorType)]
-        told = {str(d) for shape in shapes for d in shape if str(d) in dims.symbols(d)}
-        used = {s for shape in shapes for d in shape for s in dims.symbols(d)}
-        used |= {s for node in graph.nodes for s in node_symbols(node)}
-        for name in sorted(used - told):
-            type = TensorType(BOOL, (0, dims.Sym.named(name)))
+        for name in sorted(free_symbols(graph)):
             self.result.sources.append(Size(name))
-            graph.inputs.append(Value(f"size {name}", type))
-
-
-def node_symbols(node: Node) -> set[str]:
-    """The symbols in a node's attributes and types, also in its regions."""
-    found: set[str] = set()
-
-    def visit(value):
-        match value:
-            case dims.Sym():
-                found.update(value.symbols())
-            case tuple() | list():
-                for v in value:
-                    visit(v)
-            case Graph():
-                for v in value.inputs:
-                    visit_type(v.type)
-                for n in value.nodes:
-                    found.update(node_symbols(n))
-
-    def visit_type(type):
-        if isinstance(type, TensorType):
-            visit(type.shape)
-
-    for value in node.attrs.values():
-        visit(value)
-    for v in node.outputs:
-        visit_type(v.type)
-    return found
+            graph.inputs.append(size_input(name))

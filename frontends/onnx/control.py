@@ -1,10 +1,12 @@
-"""If: a known condition leaves one branch; else both become regions."""
+"""If: a known condition leaves one branch; else both become regions, of `if`, or of `host_if` where
+data decides sizes in them (`hosted.py`)."""
 
 from ...compiler.builder import Tensor
 from ...compiler.errors import TesselError, TypeMismatch
 from ...compiler.known_values import IMPOSSIBLE
 from ...compiler.types import TensorType
 from .call import Call
+from .hosted import hosted_if, is_hosted
 from .needs import ValueNeeded
 from .region import Region, inline_graph
 from .scope import flatten, regroup, types_of
@@ -23,6 +25,10 @@ def if_(c: Call):
         name = "then_branch" if bool(known.reshape(())) else "else_branch"
         return inline_graph(c, branches[name], name)
     regions = _branches(c, branches)
+    if any(map(is_hosted, regions)):
+        results = hosted_if(c, condition, regions)
+        if results is not None:
+            return results
     then, other = ([types_of(v) for v in r.results] for r in regions)
     if then != other:
         what = "the branches give different types, and the condition"

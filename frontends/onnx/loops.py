@@ -5,6 +5,9 @@ body written out where turns differ in their types.
     known        stays true     any           scan; the body written out if that is little
     any          any            none          while
     at most T    any            some          while of T rows, cut to the turns that it took
+    unbounded    any            some          host_loop of whiles, whose rows the host gathers
+
+Where data decides sizes in the body, or states change theirs, it is a host_loop (`hosted.py`).
 
 Where the node gives no condition, that of its body ends it all the same, as in ONNX Runtime (the
 operator's text would have it ignored).
@@ -15,6 +18,8 @@ from ...compiler.dims import Sym
 from ...compiler.errors import ModelError, TesselError
 from ...compiler.types import BOOL, I64, TensorType
 from .call import Call
+from .hosted import chunked, general_region, hosted_loop, hosted_scan, is_hosted
+from .needs import ValueNeeded
 from .region import Region, inline_graph
 from .scope import Scope, types_of
 from .sizes import bind
@@ -23,6 +28,7 @@ from .values import Known, as_symbols
 UNROLLED = 64  # turns that are written out at most, where no region says what a body does
 SMALL = 32  # nodes of all turns together up to which code without a loop is as fast or faster
 ENDLESS = 1 << 31  # a trip count that stands for none
+ROWS = 1 << 16  # turns from which on memory for all of their rows is not set apart
 
 
 def loop(c: Call):
@@ -42,30 +48,98 @@ def loop(c: Call):
         results = _unroll(c, body, turns, states, None)
         if results is not None:
             return results
-    region, problems = _region(c, body, states)
+    region, problems = _region(c, body, [types_of(s) for s in states])
     if region is None:
-        if isinstance(turns, (Sym, Tensor)):
-            _explain(c, turns, problems)
-        if not starts:
-            raise c.must_be_known(1, "the first condition of a Loop whose states change their type")
-        if turns is None or turns > UNROLLED:
-            return _until_known(c, body, states, turns) or _explain(c, turns, problems)
-        return _unroll(c, body, turns, states, problems)
+        return _without_region(c, body, states, turns, starts, problems)
+    if is_hosted(region):
+        short = starts and isinstance(turns, int) and turns <= UNROLLED
+        results = _unroll(c, body, turns, states, None) if short else None
+        return _hosted(c, region, states, turns, starts) if results is None else results
     stacked = len(body.output) - 1 - len(states)
     always = starts and _always_true(region.results[0])
     if stacked and starts and not always and not isinstance(turns, (Sym, Tensor)):
         # A condition that follows from the turn says how many rows there are.
         results = _until_known(c, body, states, turns)
-        if results is not None or turns is None:
-            return results or _explain(c, turns, [])
-    if stacked and turns is None:
-        _explain(c, turns, [])
+        if results is not None:
+            return results
+    exact = always and turns is not None
+    if stacked and not exact and not (isinstance(turns, Sym) or _is_below(turns, ROWS)):
+        return _gathered(c, region, states, turns)
     if always and stacked and isinstance(turns, Tensor):
         (turns,) = c.symbols(0, "M")
     if always and isinstance(turns, (int, Sym)):
         steps = c.b.emit("iota", shape=(turns,), axis=0, dtype=I64)
         return emit_scan(c, region, states, [steps], region.results[1:], len(states))
     return _while(c, region, states, turns, stacked)
+
+
+def _is_below(turns, limit: int) -> bool:
+    return isinstance(turns, int) and turns < limit
+
+
+def _without_region(c: Call, body, states: list, turns, starts: bool, problems: list):
+    """A loop whose states change their types: written out if it is short, else run by the host."""
+    if isinstance(turns, Tensor):
+        needed = c.must_be_known(0, "the trip count of a Loop whose states change their type")
+    elif not starts:
+        needed = c.must_be_known(1, "the first condition of a Loop whose states change their type")
+    else:
+        needed = None
+    if isinstance(needed, ValueNeeded) and not needed.data:
+        needed.findings += tuple(problems)
+        raise needed
+    results = None
+    if needed is None and not isinstance(turns, Sym):
+        short = turns is not None and turns <= UNROLLED
+        results = _unroll(c, body, turns, states, None) if short else None
+        results = _until_known(c, body, states, turns) if results is None else results
+    if results is None:
+        results = _hosted_by_sizes(c, body, states, turns, starts)
+    if results is not None:
+        return results
+    if needed is not None:
+        needed.findings += tuple(problems)
+        raise needed
+    if isinstance(turns, int) and turns <= UNROLLED:
+        return _unroll(c, body, turns, states, problems)
+    return _explain(c, turns, problems)
+
+
+def _hosted_by_sizes(c: Call, body, states: list, turns, starts: bool):
+    """The loop as a `host_loop` whose states may change their sizes; None if that is not enough."""
+    if any(not isinstance(s, Tensor) for s in states):
+        return None
+
+    def read(types: list):
+        region, problems = _region(c, body, types, once=True)
+        if region is None:
+            return problems[0] if problems else c.unsupported("the body cannot be read")
+        if not all(isinstance(r, Tensor) for r in region.results):
+            return c.unsupported("the body gives something that is not a tensor")
+        return region
+
+    found = general_region(c, read, states)
+    return None if isinstance(found, TesselError) else _hosted(c, found[0], states, turns, starts,
+                                                               found[1])  # fmt: skip
+
+
+def _hosted(c: Call, region: Region, states: list, turns, starts: bool, turn: tuple = ()):
+    """A `host_loop` of the body; `turn` are the symbols of its states' sizes."""
+    exact = starts and _always_true(region.results[0]) and isinstance(turns, (int, Sym))
+    go, zero, results = _counted(c, region, len(states), turns)
+    out = hosted_loop(c, region, [*states, zero], go, results, turn=turn,
+                      turns=turns if exact else None)  # fmt: skip
+    del out[len(states)]
+    return out
+
+
+def _gathered(c: Call, region: Region, states: list, turns):
+    """A `host_loop` that takes some turns at a time and gathers their rows."""
+    go, zero, results = _counted(c, region, len(states), turns)
+    region, results = chunked(c, region, [*states, zero], results)
+    out = hosted_loop(c, region, [*states, zero], go, results, pieces=True)
+    del out[len(states)]
+    return out
 
 
 def _trip_count(c: Call):
@@ -79,27 +153,28 @@ def _trip_count(c: Call):
     return None if isinstance(turns, int) and turns >= ENDLESS else turns
 
 
-def _region(c: Call, body, states, once=False) -> tuple[Region | None, list[TesselError]]:
-    """The body as a region whose condition is true; none, and why, if it cannot be one.
+def _region(c: Call, body, types, once=False) -> tuple[Region | None, list[TesselError]]:
+    """The body as a region whose condition is true, for states of these types; none, and why, if it
+    cannot be one.
 
     `once`: for a single turn, whose states may become others.
     """
     from .reader import Skip
 
-    if any(not isinstance(s, Tensor) for s in states):
+    if any(isinstance(t, list) or t is None for t in types):
         return None, [c.unsupported("a state is a sequence or an optional")]
     names = [i.name for i in body.input]
-    inputs = [(n, s.type) for n, s in zip(names[2:], states)]
+    inputs = list(zip(names[2:], types))
     inputs.append((names[0], TensorType(I64, ())))
     mark = len(c.reader.findings.errors)
     try:
         region = Region(_with_condition(c, names[1]), body, "body", inputs)
     except Skip:
         return None, c.reader.findings.take_since(mark)
-    for i, (state, result) in enumerate(zip(states, region.results[1:])):
-        if state.type != types_of(result) and not once:
+    for i, (type, result) in enumerate(zip(types, region.results[1:])):
+        if type != types_of(result) and not once:
             problem = f"state {i} changes its type from turn to turn"
-            return None, [c.unsupported(problem, expected=state.type, received=types_of(result))]
+            return None, [c.unsupported(problem, expected=type, received=types_of(result))]
     if not all(isinstance(r, Tensor) for r in region.results):
         return None, [c.unsupported("the body gives something that is not a tensor")]
     return region, []
@@ -107,19 +182,9 @@ def _region(c: Call, body, states, once=False) -> tuple[Region | None, list[Tess
 
 def _explain(c: Call, turns, problems: list[TesselError]):
     """Raise what would help a loop that must be written out."""
-    if isinstance(turns, Tensor):
-        error = c.must_be_known(0, "the trip count of a Loop whose states change their type")
-        error.findings += tuple(problems)
-        raise error
     if isinstance(turns, Sym):
         raise c.size_needed("a Loop over a symbolic size whose states change their type",
                             findings=problems)  # fmt: skip
-    if turns is None and not problems:
-        raise c.unsupported(
-            "a Loop without a largest number of turns that stacks outputs",
-            expected="a trip count that bounds how many rows there can be",
-            fix="give the Loop a maximum trip count M",
-        )  # fmt: skip
     raise c.unsupported(
         "a Loop that can only be written out", expected=f"at most {UNROLLED} turns",
         received="no trip count" if turns is None else turns, findings=problems,
@@ -189,7 +254,7 @@ def _no_turn(c: Call, body, states: list):
     count = len(body.output) - 1 - len(states)
     if not count:
         return states
-    region, problems = _region(c, body, states, once=True)
+    region, problems = _region(c, body, [types_of(s) for s in states], once=True)
     if region is None:
         raise c.unsupported("a Loop without a turn whose stacked outputs have no known type",
                             findings=problems)  # fmt: skip
@@ -202,21 +267,9 @@ def _no_turn(c: Call, body, states: list):
 
 def _while(c: Call, region: Region, states: list, turns, stacked: int):
     """A `while` whose states are the model's and the number of the turn."""
-    b, inner = c.b, region.builder
-    if stacked and isinstance(turns, Tensor):
-        (turns,) = c.symbols(0, "M")
-    go = b.constant(True) if c[1] is None else c.x(1).cast(BOOL).reshape(())
-    zero = b.constant(0, "i64")
-    turn = region.own[-1]
-    following = inner.emit("add", turn, inner.constant(1, "i64"))
-    go_on = region.results[0].cast(BOOL).reshape(())
-    if isinstance(turns, Tensor):
-        # The limit is one more captured value; the first turn is as conditional as any other.
-        go = b.emit("and", go, b.emit("less", zero, turns))
-        limit = region.scope.take(turns)
-        go_on = inner.emit("and", go_on, inner.emit("less", following, limit))
-    results = [go_on, *region.results[1 : 1 + len(states)], following]
-    results += region.results[1 + len(states) :]
+    b = c.b
+    limit = turns if isinstance(turns, Tensor) else None
+    go, zero, results = _counted(c, region, len(states), limit)
     captured = list(region.scope.captured)
     graph = region.close(captured, results)
     out = b.emit(
@@ -227,6 +280,23 @@ def _while(c: Call, region: Region, states: list, turns, stacked: int):
     out = list(out) if isinstance(out, tuple) else [out]
     count = out.pop(len(states))
     return out[: len(states)] + [_cut(c, y, count) for y in out[len(states) :]]
+
+
+def _counted(c: Call, region: Region, count: int, limit):
+    """Whether there is a first turn, its number, and a turn's results: whether it goes on, its
+    `count` states and the number of the next, its rows. At most `limit` turns, if there is one."""
+    b, inner = c.b, region.builder
+    go = b.constant(True) if c[1] is None else c.x(1).cast(BOOL).reshape(())
+    zero = b.constant(0, "i64")
+    following = inner.emit("add", region.own[-1], inner.constant(1, "i64"))
+    go_on = region.results[0].cast(BOOL).reshape(())
+    if limit is not None:
+        # The limit is one more captured value; the first turn is as conditional as any other.
+        limit = limit if isinstance(limit, Tensor) else b.dims([limit]).reshape(())
+        go = b.emit("and", go, b.emit("less", zero, limit))
+        go_on = inner.emit("and", go_on, inner.emit("less", following, region.scope.take(limit)))
+    states, rows = region.results[1 : 1 + count], region.results[1 + count :]
+    return go, zero, [go_on, *states, following, *rows]
 
 
 def _cut(c: Call, rows: Tensor, count: Tensor) -> Tensor:
@@ -240,6 +310,8 @@ def _cut(c: Call, rows: Tensor, count: Tensor) -> Tensor:
 
 def emit_scan(c: Call, region: Region, states, arrays, results, count: int) -> list[Tensor]:
     """A `scan` of a region; `results` are its states and what is stacked."""
+    if is_hosted(region):
+        return hosted_scan(c, region, states, arrays, results)
     for i, (state, result) in enumerate(zip(states, results)):
         if state.type != result.type:
             raise c.unsupported(

@@ -64,6 +64,7 @@ class Reader:
         self.inlining: list[tuple[str, str, str]] = []
         self.notes: dict[str, list[str]] = {}
         self.seen, self.scope = {}, None  # nodes that were met, by id; names of the model's graph
+        self.taken: set[str] = set()  # symbols of sizes that data decides
 
     def read(
         self, shapes: Mapping[str, tuple], values: Mapping[str, object], forms: Mapping[str, object]

@@ -23,24 +23,23 @@ Element = int | Sym | Tensor
 _THROUGH = ("identity", "reshape", "bind_dims")
 
 
+def fresh(c, hint: str, count: int) -> tuple[Sym, ...]:
+    """Symbols that nothing else of the model has, also not in its branches and loops."""
+    taken = c.reader.taken | set(c.reader.graph.symbols())
+    names = (f"_{hint}{n}" for n in range(len(taken) + count))
+    found = [n for n in names if n not in taken][:count]
+    c.reader.taken.update(found)
+    return tuple(Sym.named(n) for n in found)
+
+
 def bind(c, sizes: Sequence[Tensor], hint: str) -> list[Sym]:
     """Symbols for sizes (tensors of one element each) that the model computes.
 
-    Raises UnsupportedError inside of branches and loops, whose turns would differ in shape.
+    In a branch or a loop, the host then runs its graphs (`hosted.py`).
     """
-    if c.b.graph is not c.reader.graph:
-        raise UnsupportedError(
-            "a size that data decides, inside of a branch or a loop", where=c.where,
-            expected="such sizes in the main graph, or sizes that follow from shapes",
-            fix="move the node out of the If, Loop or Scan",
-        )  # fmt: skip
     key = (hint, *(t.value for t in sizes))
     if key not in c.b.found:
-        taken = {s for symbols in c.b.found.values() for s in map(str, symbols)}
-        taken |= set(c.b.graph.symbols())
-        names = (f"_{hint}{n}" for n in range(len(taken) + len(sizes)))
-        free = [n for n in names if n not in taken]
-        symbols = tuple(Sym.named(n) for n in free[: len(sizes)])
+        symbols = fresh(c, hint, len(sizes))
         vector = join(c, sizes)
         c.b.emit("bind_dims", vector, symbols=symbols)
         c.b.found[key] = symbols

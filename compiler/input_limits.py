@@ -79,11 +79,11 @@ def limits_of(node: Node) -> list[Limit]:
 def handed(node: Node, region: Graph) -> Iterable[tuple[Value, Value]]:
     """(a region's input, the operand that it is, or a slice of it) for all that no turn changes."""
     match node.op.name:
-        case "if":
+        case "if" | "host_if":
             first, skipped = 0, 1
         case "scan":
             first = skipped = node.attrs["states"]
-        case "while":
+        case "while" | "host_loop":
             first, skipped = node.attrs["states"], 1 + node.attrs["states"]
         case _:
             return []

@@ -47,16 +47,7 @@ def save(exe: Executable, path) -> None:
     text = print_graph(graph, table)
     packed = store.Packed(table)
     objects: dict[str, bytes] = {}
-    general = exe.for_all_sizes
     own = _entries(exe, built, packed, objects)
-    staged = [
-        {
-            "binding": b.binding, "is_open": b.is_open,
-            "stages": [_entries(e, e.specializations, packed, objects) for e in b.stages],
-        }
-        for b in ([] if general is None else [general]) + [b for b in built if not b.is_open]
-        if b.stages and isinstance(exe.target, CpuTarget)
-    ]  # fmt: skip
     names = list(objects)
     check_files(table.values())
     manifest = {
@@ -69,7 +60,6 @@ def save(exe: Executable, path) -> None:
         "strings": store.strings(table),
         "objects": [[n, len(objects[n])] for n in names],
         **own,
-        "staged": staged,
         "structure": graph.metadata.get(STRUCTURE),
         "packed": packed.places,
         "winners": _winners(exe),
@@ -85,18 +75,27 @@ def save(exe: Executable, path) -> None:
 def _entries(
     exe: Executable, built: list[Built], packed: store.Packed, objects: dict[str, bytes]
 ) -> dict:
-    """What the manifest says of an executable's code for all sizes, and of its specialisations."""
+    """What the manifest says of an executable's code for all sizes, of its specialisations, and of
+    those that run in stages, which are executables themselves."""
     if not isinstance(exe.target, CpuTarget):
-        return {"for_all_sizes": None, "specializations": []}
+        return {"for_all_sizes": None, "specializations": [], "staged": []}
 
     def entry(b: Built) -> dict:
         return {"binding": b.binding, **dump_code(b.code, packed, objects)}
 
     general = exe.for_all_sizes
+    every = ([] if general is None else [general]) + [b for b in built if not b.is_open]
     return {
         "for_all_sizes": None if general is None or general.stages else entry(general),
         "specializations": [entry(b) for b in built if not b.is_open and not b.stages],
-    }
+        "staged": [
+            {
+                "binding": b.binding, "is_open": b.is_open,
+                "stages": [_entries(e, e.specializations, packed, objects) for e in b.stages],
+            }
+            for b in every if b.stages
+        ],
+    }  # fmt: skip
 
 
 def _content(exe: Executable) -> tuple[Graph, list[Built]]:
@@ -279,12 +278,12 @@ class Package:
                 exe.open(loaded(exe, general, True))
             for entry in manifest["specializations"]:
                 exe.keep(loaded(exe, entry, False))
+            for entry in manifest["staged"]:
+                made = [partial(fill, manifest=stage) for stage in entry["stages"]]
+                built = self._staged(exe, dict(entry["binding"]), made, entry["is_open"])
+                (exe.open if built.is_open else exe.keep)(built)
 
         fill(exe, self.manifest)
-        for entry in self.manifest["staged"]:
-            made = [partial(fill, manifest=stage) for stage in entry["stages"]]
-            built = self._staged(exe, dict(entry["binding"]), made, entry["is_open"])
-            (exe.open if built.is_open else exe.keep)(built)
 
     def _staged(self, exe: Executable, binding: dict[str, int], made: list, is_open: bool) -> Built:
         """The stages of the package's graph for a binding, with the code that was made for them."""

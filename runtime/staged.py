@@ -49,11 +49,11 @@ def build_staged(
     hosted = [s for s in stages if isinstance(s, HostStage)]
     if hosted and strict:
         raise _refuse_hosted(hosted)
-    made_of = [
+    compiled = [
         [StageExecutable(g, target, level=level, strict=strict) for g in _graphs(s, level, target)]
         for s in stages
     ]
-    executables = [exe for made in made_of for exe in made]
+    executables = [exe for own in compiled for exe in own]
     if made is not None and len(made) != len(executables):
         raise PackageError("the stages are not those that code was made for",
                            expected=len(made), received=len(executables))  # fmt: skip
@@ -65,8 +65,8 @@ def build_staged(
         if not exe.signature.symbols and not exe.specializations:
             exe.specialization({})
     steps = [
-        HostStep(s.node, made) if isinstance(s, HostStage) else made[0]
-        for s, made in zip(stages, made_of)
+        HostStep(s.node, own) if isinstance(s, HostStage) else own[0]
+        for s, own in zip(stages, compiled)
     ]
     module = StagedModule(graph, stages, steps)
     notes = [_HOSTED + s.node.where for s in hosted]

@@ -281,9 +281,11 @@ BRANCH = (
 )
 
 
-def test_not_inside_of_branches():
-    with pytest.raises(UnsupportedError, match="inside of a branch or a loop"):
-        graph_of(parsed(BRANCH, "float[N] x", "int64[1,K] y"))
+def test_inside_of_branches_they_run_by_the_host():
+    proto = parsed(BRANCH, "float[N] x", "int64[1,K] y")
+    assert "host_if" in [n.op.name for n in graph_of(proto).nodes]
+    x = np.float32([0, 2, 0, 1])
+    np.testing.assert_array_equal(tessel.compile(proto, target="numpy")(x), [[1, 3]])
 
 
 def test_a_rank_cannot_follow_from_data():

@@ -6,8 +6,6 @@ import onnx
 import pytest
 import tessel
 from onnx import TensorProto, helper
-from tessel.compiler.errors import UnsupportedError
-from tessel.frontends.onnx.reader import read
 from tessel.frontends.onnx.writer import write
 
 from .onnx_models import graph_of, model, onnxruntime, ops, rand

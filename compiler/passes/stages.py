@@ -200,6 +200,7 @@ class _Splitter:
         sizes = sorted({name for graph in graphs for name in free_symbols(graph)})
         for graph in graphs:
             graph.inputs += [size_input(name) for name in sizes]
+            graph.metadata |= {k: v for k, v in self.graph.metadata.items() if k == KEY}
         sources = [self.source(v) for v in node.inputs]
         return HostStage(node, graphs, [*sources, *map(Size, sizes)])
 

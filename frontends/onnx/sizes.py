@@ -14,7 +14,6 @@ import numpy as np
 from ...compiler import dims
 from ...compiler.builder import Tensor
 from ...compiler.dims import Sym
-from ...compiler.errors import UnsupportedError
 from ...compiler.types import I64, broadcast
 from .needs import SizeNeeded
 from .values import Known, as_symbols

@@ -5,6 +5,7 @@ import numpy as np
 from ...compiler.ir import Node
 from ...compiler.types import F64, I64
 from . import write_composite as composite
+from . import write_hosted as hosted
 from . import write_move as move
 from . import write_rules as rules
 from . import write_sample as sample
@@ -230,6 +231,8 @@ TABLE = {name: simple(name.capitalize()) for name in _SAME.split()} | {
     "if": composite.if_,
     "scan": composite.scan,
     "while": composite.while_,
+    "host_if": hosted.host_if,
+    "host_loop": hosted.host_loop,
     "lookup": composite.lookup,
     "grid_sample": sample.grid_sample,
     "gather_points": rules.by_rule(sample.gather_points),

@@ -356,14 +356,27 @@ class Writer:
             f"no input has the symbolic dim {name} as an axis", where=self.origin
         )
 
-    def region(self, graph: Graph, own: int, captured: Sequence[Value]) -> onnx.GraphProto:
-        """A region as an ONNX graph: its first `own` inputs stay, the rest read outer values."""
+    def bind_shapes(self, values: Sequence[Value], dims: Sequence) -> None:
+        """Let the symbols `dims` be sizes of these values, which have them as axes."""
+        for symbol in dims:
+            at = [(v, v.shape.index(symbol)) for v in values if symbol in v.shape]
+            if at and isinstance(symbol, Sym):
+                (value, axis), *_ = at
+                size = self.op("Shape", [self.name(value)], start=axis, end=axis + 1)
+                self.bound[str(symbol)] = size
+
+    def region(
+        self, graph: Graph, own: int, captured: Sequence[Value], turn: Sequence = ()
+    ) -> onnx.GraphProto:
+        """A region as an ONNX graph: its first `own` inputs stay, the rest read outer values.
+        `turn` are the symbols that the shapes of its own inputs bind."""
         for inner, outer in zip(graph.inputs[own:], captured, strict=True):
             self.names[inner] = self.name(outer)
         nodes, self.nodes = self.nodes, []
         inputs = [
             helper.make_value_info(self.name(v), type_proto(v.type)) for v in graph.inputs[:own]
         ]
+        self.bind_shapes(graph.inputs[:own], turn)
         for node in graph.nodes:
             self.write(node)
         outputs = []

@@ -55,9 +55,10 @@ class Value:
 
 class Node:
     """One operation. `op` is its record (`compiler/ops/registry.py`); `origin` its address
-    in the user's model (the ONNX node's name or the user's line)."""
+    in the user's model (the ONNX node's name or the user's line). `expansion` is what a composite
+    is made of, once the loops have asked (`loops/pull.py`)."""
 
-    __slots__ = ("attrs", "inputs", "op", "origin", "outputs")
+    __slots__ = ("attrs", "expansion", "inputs", "op", "origin", "outputs")
 
     def __init__(self, op, inputs, attrs, types: Iterable[Type], names, origin=None):
         self.op = op
@@ -65,6 +66,7 @@ class Node:
         self.attrs: dict[str, Any] = dict(attrs)
         self.outputs = [Value(n, t, self, i) for i, (n, t) in enumerate(zip(names, types))]
         self.origin: str | None = origin
+        self.expansion: Graph | None = None
 
     @property
     def output(self) -> Value:

@@ -36,14 +36,10 @@ class Operand:
         return self.read(tuple(i if isinstance(i, Expr) else s.const(i) for i in index))
 
 
-_expansions: dict[int, tuple[Node, Graph]] = {}
-
-
 def expansion(node: Node) -> Graph:
     """The composite's own graph: inputs are its operands (absent ones stay absent)."""
-    found = _expansions.get(id(node))
-    if found is not None and found[0] is node:
-        return found[1]
+    if node.expansion is not None:
+        return node.expansion
     b = Builder(name=node.op.name)
     b.origin = node.origin
     operands = [None if v is None else b.input(f"x{i}", v.type) for i, v in enumerate(node.inputs)]
@@ -52,9 +48,7 @@ def expansion(node: Node) -> Graph:
         result = node.op.loops.rule(b, *operands, **node.attrs)
     for i, r in enumerate(result if isinstance(result, (tuple, list)) else [result]):
         b.output(f"y{i}", r if isinstance(r, Tensor) else b.constant(r))
-    if len(_expansions) > 4096:
-        _expansions.clear()
-    _expansions[id(node)] = (node, b.graph)
+    node.expansion = b.graph
     return b.graph
 
 

@@ -38,7 +38,7 @@ from .emit import Emitter
 from .narrow import mark
 from .nest import NestSchedule, emit_nest, schedule_nest
 from .rows import row_bytes
-from .target import machine
+from .target import dispose, machine, pass_builder
 from .types import I64, PTR, VOID
 from .window import WindowEmitter, WindowSchedule, schedule_window
 from .winners import Winner
@@ -271,15 +271,13 @@ def optimize(
     module: ir.Module | str, target: CpuTarget, passes: Passes = Passes.ALL
 ) -> llvm.ModuleRef:
     """Parse, verify and run LLVM's scalar passes; vectors and unrolling are already chosen."""
-    tm = machine(target)
     parsed = parse(module)
-    options = llvm.create_pipeline_tuning_options(speed_level=2)
-    options.loop_vectorization = False
-    options.slp_vectorization = False
-    options.loop_unrolling = False
-    options.loop_interleaving = False
-    builder = llvm.create_pass_builder(tm, options)
-    (_few() if passes == Passes.FEW else builder.getModulePassManager()).run(parsed, builder)
+    builder = pass_builder(target)
+    pipeline = _few() if passes == Passes.FEW else builder.getModulePassManager()
+    try:
+        pipeline.run(parsed, builder)
+    finally:
+        dispose(pipeline)
     return parsed
 
 

@@ -143,3 +143,28 @@ def machine(target: CpuTarget, level: int = 2):
         cpu=target.cpu, features=target.features, opt=level, reloc="pic", codemodel="default",
         jit=False,
     )  # fmt: skip
+
+
+@functools.lru_cache(maxsize=8)
+def pass_builder(target: CpuTarget):
+    """What makes LLVM's scalar passes for a target."""
+    import llvmlite.binding as llvm
+
+    options = llvm.create_pipeline_tuning_options(speed_level=2)
+    options.loop_vectorization = False
+    options.slp_vectorization = False
+    options.loop_unrolling = False
+    options.loop_interleaving = False
+    return llvm.create_pass_builder(machine(target), options)
+
+
+def dispose(passes) -> None:
+    """Free passes that have run. llvmlite (as of 0.50) has a method for it that another one hides,
+    so that 200 KiB of each compiled kernel would stay for ever."""
+    from llvmlite.binding import ffi, newpassmanagers
+
+    if type(passes)._dispose is ffi.ObjectRef._dispose:
+        newpassmanagers.NewPassManager._dispose(passes)
+        passes.detach()
+    else:
+        passes.close()

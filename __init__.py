@@ -50,7 +50,7 @@ def _says_where_memory_ends(f):
 def compile(
     model, *,
     target="cpu", shapes=None, opt_level=2, precision=None, quantize=None, prune=None,
-    threads=None, strict=False, unchecked=False, cache=None, observer=None, tune=None,
+    threads=None, strict=False, unchecked=False, dims="check", cache=None, observer=None, tune=None,
 ) -> "Executable":  # fmt: skip
     """Compile a model: a path, the bytes of an ONNX file, a ModelProto or a Graph.
 
@@ -66,6 +66,8 @@ def compile(
     unchecked   do not look for indices out of range: the nearest ones inside are taken, lengths
                 and positions mean what they may, and branches that shapes make impossible give
                 NaN. Else a run with such values raises InputError
+    dims        "check": a run that gives a dim's name two sizes is refused; "warn": it is warned
+                of (RuntimeWarning), and each of them is a size of its own
     cache       folder of compiled kernels; None: the user's cache folder, False: none
     observer    sees `(pass, graph, changed)` after each pass
     tune        seconds to measure which schedules are fastest on this machine, and to use those;
@@ -82,8 +84,25 @@ def compile(
         "quantize": quantize, "prune": prune, "threads": threads, "strict": strict, "cache": cache,
         "unchecked": unchecked,
     }  # fmt: skip
+    model = _named_apart(model, dims)
     exe = _compile(model, observer=observer, tune=tune, **options)
     return _with_overrides(exe, model, options)
+
+
+def _named_apart(model, dims: str):
+    """The model whose dims of one name may differ, if `dims` says so."""
+    from .compiler.errors import UsageError
+    from .compiler.ir import Graph
+
+    if dims not in ("check", "warn"):
+        raise UsageError("unknown way with dims", expected="'check' or 'warn'", received=dims)
+    if dims == "check":
+        return model
+    if isinstance(model, Graph):
+        raise UsageError("a graph's dims are what it says", fix="leave out dims, or rename them")
+    from .frontends.onnx.apart import Apart
+
+    return Apart(model)
 
 
 def _with_overrides(exe: "Executable", model, options: dict) -> "Executable":

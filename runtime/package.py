@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from ..compiler.dims_apart import KEY, dims_apart, written
 from ..compiler.errors import PackageError, TesselError, UsageError
 from ..compiler.ir import Graph
 from ..compiler.known_values import plain
@@ -128,6 +129,7 @@ def _describe(signature: Signature) -> dict:
         "updates": [[o, i] for o, i in signature.updates.items()],
         "values": {n: plain(a) for n, a in signature.values.items()},
         "optional": {n: str(t) for n, t in signature.optional.items()},
+        "apart": written(signature.apart),
     }
 
 
@@ -166,7 +168,8 @@ class Package:
             }
             optional = {n: parse_type(t) for n, t in described.get("optional", {}).items()}
             updates = dict(described["updates"])
-            self.signature = Signature(inputs, outputs, updates, values, optional)
+            apart = dims_apart({KEY: described.get("apart", "{}")})
+            self.signature = Signature(inputs, outputs, updates, values, optional, apart)
         except (KeyError, TypeError, ValueError, TesselError) as error:
             raise PackageError(
                 f"the package's manifest cannot be read: {error}", where=self.where

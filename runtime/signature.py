@@ -6,12 +6,14 @@
 A check reports everything that is wrong in one InputError.
 """
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from ..compiler import dims
+from ..compiler.dims_apart import Repeated, dims_apart
 from ..compiler.errors import InputError, TesselError, UsageError
 from ..compiler.ir import Graph
 from ..compiler.known_values import known_values, plain
@@ -61,12 +63,15 @@ class Signature:
 
     `values` are of inputs that decided shapes: no other values of them are right. `optional` are
     the types of those inputs of the model that are constants here (`compiler/optional_inputs.py`).
+    `apart` are symbols that the model has one name for (`compiler/dims_apart.py`).
     """
 
     def __init__(
         self, inputs: Sequence[Port], outputs: Sequence[Port], updates: Mapping[int, int],
         values: Mapping[str, np.ndarray] | None = None, optional: Mapping[str, Type] | None = None,
+        apart: Mapping[str, Repeated] | None = None,
     ):  # fmt: skip
+        self.apart = {} if apart is None else dict(apart)
         self.values = {} if values is None else dict(values)
         self.optional = {} if optional is None else dict(optional)
         self.inputs, self.outputs, self.updates = tuple(inputs), tuple(outputs), dict(updates)
@@ -86,8 +91,9 @@ class Signature:
         inputs = [Port(v.name, v.type) for v in graph.inputs]
         outputs = [Port(n, v.type) for n, v in zip(graph.output_names, graph.outputs)]
         return Signature(
-            inputs, outputs, graph.updates, known_values(graph), optional_inputs(graph)
-        )
+            inputs, outputs, graph.updates, known_values(graph), optional_inputs(graph),
+            dims_apart(graph.metadata),
+        )  # fmt: skip
 
     def shapes(self, binding: Mapping[str, int]) -> tuple:
         """The inputs' shapes under a binding. Raises UsageError if it leaves dims open."""
@@ -103,7 +109,8 @@ class Signature:
     def check(self, feeds: Mapping) -> tuple[list[np.ndarray], dict[str, int]]:
         """Contiguous arrays of the machine's byte order, and the sizes of the symbolic dims.
 
-        Raises one InputError that lists all findings.
+        Raises one InputError that lists all findings. Warns where a dim's name has two sizes, if
+        the model was compiled so (`dims="warn"`).
         """
         if not isinstance(feeds, Mapping):
             raise InputError(
@@ -129,6 +136,10 @@ class Signature:
                 expected=", ".join(map(str, self.inputs)) or "no inputs",
                 findings=findings,
             )
+        for own, repeated in self.apart.items():
+            warning = repeated.differs(own, binding)
+            if warning is not None:
+                warnings.warn(warning, RuntimeWarning, stacklevel=4)
         return arrays, binding
 
     def _other_values(self, arrays: Sequence[np.ndarray]) -> list[TesselError]:

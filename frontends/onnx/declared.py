@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ...compiler.dims_apart import KEY as APART
 from ...compiler.errors import InputError, TesselError, UnsupportedError
 from ...compiler.ir import Graph, Value
 from ...compiler.optional_inputs import remember_optional
@@ -152,6 +153,7 @@ def declare(model, shapes=None) -> Graph:
     else:
         graph.inputs = [Value(n, t) for n, t in types.items()]
     remember_optional(graph, optional_types(reader.model))
+    graph.metadata |= {p.key: p.value for p in reader.model.metadata_props if p.key == APART}
     for info in source.output:
         type = declared_type(info.type, info.name, f"output {info.name}")
         graph.output_names.append(info.name)

@@ -209,7 +209,7 @@ def sizes_agree(graph: Graph, code, solution: Mapping) -> bool:
     free = [n for n in names if n not in solution]
     common = math.lcm(*divisors(graph))
     tried = 0
-    for first, factor, order in itertools.product(PROBES, sorted({1, common}), (1, -1)):
+    for order, factor, first in itertools.product((1, -1), sorted({1, common}), PROBES):
         binding = {n: p * factor for n, p in zip(free[::order], primes(first))}
         binding |= {n: dims.substitute(d, binding) for n, d in solution.items() if n in names}
         if not fits(code.conditions, binding, code.equations):
@@ -219,6 +219,8 @@ def sizes_agree(graph: Graph, code, solution: Mapping) -> bool:
             specialize(graph, binding)
         except InputError:
             return False
+        if tried == len(PROBES):
+            break
     return tried > 0 or not names
 
 

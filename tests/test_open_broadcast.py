@@ -145,6 +145,34 @@ def test_inner_operators_of_microsoft():
         check(proto, exe, [rand(p, 5, 8), rand(q, 5, 8, seed=1), rand(8, seed=2)])
 
 
+@pytest.mark.parametrize("name", ["add", "expand", "size", "filled", "matmul"])
+def test_written_as_onnx(name):
+    """The sizes are computed from the inputs' shapes."""
+    body, inputs = TWO[name]
+    proto, _ = executable(body, inputs)
+    again = tessel.to_onnx(proto)
+    for p, q in PAIRS:
+        arrays = sizes_of(inputs, {"p": p, "q": q})
+        assert_equal(onnxruntime(again, *arrays), onnxruntime(proto, *arrays), 1e-4, 1e-5)
+
+
+FOUND = "z = Constant <value_float=0.0> () m = Greater (a, z) t = Compress <axis=0> (a, m) "
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["y = Add (t, b)", "s = Shape (t) y = Expand (b, s)",
+     "e = Add (b, t) s = Shape (e) y = Cast <to=1> (s)"],
+)  # fmt: skip
+def test_sizes_that_data_decide(body):
+    proto, exe = executable(FOUND + body, "float[p] a, float[q] b")
+    for found, q in ((3, 3), (1, 4), (4, 1), (0, 1), (1, 0)):
+        a = np.array([*range(1, found + 1), -1, -1], np.float32)
+        check(proto, exe, [a, rand(q)])
+    with pytest.raises(InputError, match=r"the sizes .*_compress0=3.* do not fit the model"):
+        exe.run({"a": np.ones(3, np.float32), "b": rand(2)})
+
+
 # -- equations -----------------------------------------------------------------------------
 
 

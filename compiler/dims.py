@@ -11,6 +11,7 @@ sizes that are known only while the model runs (`nonzero` finds so many) begin w
 import ast
 import functools
 import math
+import numbers
 import operator
 import re
 from collections.abc import Mapping
@@ -52,21 +53,31 @@ class Sym:
     def named(name: str) -> "Sym":
         return Sym({(name,): 1})
 
+    # With other kinds (tensors, scalar expressions, arrays) the other side knows what to do.
+
     def __add__(self, other):
+        if not _is_dim(other):
+            return NotImplemented
         return _combine(_terms(other), self.terms, 1)
 
     __radd__ = __add__
 
     def __sub__(self, other):
+        if not _is_dim(other):
+            return NotImplemented
         return _combine(self.terms, _terms(other), -1)
 
     def __rsub__(self, other):
+        if not _is_dim(other):
+            return NotImplemented
         return _combine(_terms(other), self.terms, -1)
 
     def __neg__(self):
         return 0 - self
 
     def __mul__(self, other):
+        if not _is_dim(other):
+            return NotImplemented
         product: dict[tuple, int] = {}
         for m1, c1 in self.terms.items():
             for m2, c2 in _terms(other).items():
@@ -77,6 +88,8 @@ class Sym:
     __rmul__ = __mul__
 
     def __floordiv__(self, other):
+        if not _is_dim(other):
+            return NotImplemented
         exact = _divide(self, other)
         return exact if exact is not None else _opaque("floordiv", self, other)
 
@@ -84,6 +97,8 @@ class Sym:
         return 0 if other == 0 else _opaque("floordiv", other, self)
 
     def __mod__(self, other):
+        if not _is_dim(other):
+            return NotImplemented
         return 0 if _divide(self, other) is not None else _opaque("mod", self, other)
 
     def __rmod__(self, other):
@@ -135,6 +150,10 @@ class Sym:
                     for part in atom[1:]:
                         found |= symbols(part)
         return found
+
+
+def _is_dim(x) -> bool:
+    return type(x) in (int, Sym) or isinstance(x, numbers.Integral)
 
 
 def _decided(a, b) -> bool:

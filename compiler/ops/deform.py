@@ -13,10 +13,11 @@ import math
 
 import numpy as np
 
+from ..dims import is_static
 from ..errors import TypeMismatch
 from ..sizes import assume_equal_shapes
 from ..types import I32
-from .common import case, floats, reference, through_expansion, wide
+from .common import case, floats, reference, scalar_of_dim, through_expansion, wide
 from .conv import conv_shape
 from .points import interpolate, linear_taps
 from .registry import Attr, Expand, register
@@ -93,6 +94,18 @@ def deform_conv_ref(x, w, offset, bias=None, mask=None, *, strides, pads, dilati
     return y.astype(x.dtype)
 
 
+def _fixed(b, d, kernel, sizes, strides, pads, dilations, dtype):
+    """What `places_of` gives for axis d, as a tensor."""
+    if is_static((sizes[d], pads[d])):
+        known = [n if e == d else 1 for e, n in enumerate(sizes)]
+        return b.constant(places_of(kernel, known, strides, pads, dilations)[d].astype(dtype.numpy))
+    ones = [1] * len(sizes)
+    taps = np.indices(kernel).reshape(len(kernel), -1)[d] * dilations[d]
+    starts = b.iota(shape=(1, *ones[:d], sizes[d], *ones[d + 1 :]), axis=d + 1, dtype=dtype)
+    starts = starts * strides[d] - scalar_of_dim(b, pads[d], dtype)
+    return starts + b.constant(taps.reshape(-1, *ones).astype(dtype.numpy))
+
+
 def _deform_conv(b, x, w, offset, bias=None, mask=None, *, strides, pads, dilations, group,
                  offset_group):  # fmt: skip
     rank, (n, channels), sizes = x.rank - 2, x.shape[:2], offset.shape[2:]
@@ -100,9 +113,9 @@ def _deform_conv(b, x, w, offset, bias=None, mask=None, *, strides, pads, dilati
     strides, pads, dilations = window_attrs(rank, kernel, strides, pads, dilations)
     x, w, offset = wide(x), wide(w), wide(offset)
     offset = offset.reshape(n, offset_group, taps, rank, *sizes)
-    fixed = places_of(kernel, sizes, strides, pads, dilations)
     places = [
-        offset[:, :, :, d] + b.constant(fixed[d].astype(offset.dtype.numpy)) for d in range(rank)
+        offset[:, :, :, d] + _fixed(b, d, kernel, sizes, strides, pads, dilations, offset.dtype)
+        for d in range(rank)
     ]
     parts = x.reshape(n, offset_group, channels // offset_group, *x.shape[2:])
     ones = [1] * (rank + 1)

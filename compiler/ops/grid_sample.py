@@ -17,9 +17,11 @@ import math
 
 import numpy as np
 
+from ..dims import Sym
 from ..errors import TypeMismatch
+from ..sizes import assume_equal, larger
 from ..types import BOOL, FLOATS, I32, NUMERIC
-from .common import case, floats, ints, reference, through_expansion
+from .common import case, floats, ints, reference, scalar_of_dim, through_expansion
 from .points import beside, cubic_taps, index, inside, interpolate, linear_taps
 from .registry import Attr, Expand, register
 from .resize_taps import cubic_weights
@@ -35,7 +37,7 @@ def grid_sample_shape(x, grid, *, mode, padding, align_corners):
             expected=f"{'|'.join(MODES)}, {'|'.join(PADDING)}",
             received=f"{mode}, {padding}",
         )
-    if x.rank < 3 or grid.rank != x.rank or grid.shape[-1] != x.rank - 2:
+    if x.rank < 3 or grid.rank != x.rank or not assume_equal(grid.shape[-1], x.rank - 2):
         raise TypeMismatch(
             "grid_sample takes x [N,C,*S] and a grid [N,*P,r] of as many axes P as S, r of them",
             received=f"{x}, {grid}",
@@ -103,12 +105,25 @@ def _grid_sample(b, x, grid, *, mode, padding, align_corners):
     r, grid = x.rank - 2, grid.cast(grid.dtype.compute)
 
     def number(v):
-        return b.scalar(v, grid.dtype)
+        return scalar_of_dim(b, v, grid.dtype)
+
+    def half(v):
+        return number(v) * 0.5 if isinstance(v, Sym) else v / 2
+
+    def reflected(place, size):
+        """Mirrored at the corners, from which a size of 1 is no way to go."""
+        low = 0.0 if align_corners else -0.5
+        period = number(2 * (larger(size - 1, 1) if align_corners else size))
+        m = place - low
+        m = m - b.floor(m / period) * period
+        return b.minimum(m, period - m) + low
 
     def fold(place, axis):
         size = x.shape[axis]
         if padding == "border":
             return b.clip(place, number(0), number(size - 1))
+        if isinstance(size, Sym):
+            return reflected(place, size)
         low, high = border(size, align_corners)
         if high <= low:
             return place * 0.0
@@ -120,7 +135,8 @@ def _grid_sample(b, x, grid, *, mode, padding, align_corners):
     places = []
     for axis in range(2, r + 2):
         g, size = grid[..., r + 1 - axis], x.shape[axis]
-        place = (g + 1) * ((size - 1) / 2) if align_corners else ((g + 1) * size - 1) * 0.5
+        count = number(size) if isinstance(size, Sym) else size
+        place = (g + 1) * half(size - 1) if align_corners else ((g + 1) * count - 1) * 0.5
         place = b.round(place) if mode == "nearest" else place
         places.append(place if padding == "zeros" or mode == "cubic" else fold(place, axis))
     batch = b.iota(shape=(x.shape[0], *[1] * r), axis=0, dtype=I32)

@@ -189,7 +189,7 @@ def _matmul_integer(out, a, b, a_zero=None, b_zero=None):
             if zero is None:
                 return value
             if len(zero.shape) < 2:
-                at = (i[which] if zero.shape[0] > 1 else s.const(0),) if zero.shape else ()
+                at = (s.minimum(i[which], zero.shape[0] - 1),) if zero.shape else ()
             else:
                 lead = i[len(i) - len(zero.shape) :]
                 at = tuple(s.const(0) if d == 1 else j for j, d in zip(lead, zero.shape))

@@ -2,8 +2,10 @@
 
 import numpy as np
 
+from .. import dims
 from ..errors import TypeMismatch
 from ..loops import expr as s
+from ..sizes import larger
 from .common import case, floats, ints
 from .registry import Attr, Pull, register
 from .windows import padded
@@ -24,10 +26,13 @@ def pad_shape(x, value, *, pads, mode):
     return shape
 
 
-def pad_source(i, size: int, mode: str):
+def pad_source(i, size, mode: str):
     """The index of `x` that stands at `i` (0 = first element of x), for numpy and for Expr."""
     if mode == "wrap":
         return i % size
+    if mode == "reflect" and isinstance(size, dims.Sym):
+        j = i % larger(2 * size - 2, 1)
+        return _least(_least(j, (2 * size - 2) - j), size - 1)
     if mode == "reflect" and size > 1:
         j = i % (2 * size - 2)
         return _least(j, (2 * size - 2) - j)

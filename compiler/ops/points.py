@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import TypeMismatch
 from ..loops import expr as s
 from ..types import I32, I64, broadcast, normalize_axes
-from .common import array, case, floats, ints
+from .common import array, case, floats, ints, scalar_of_dim
 from .gather import INDICES
 from .registry import Attr, Pull, register
 from .resize_taps import cubic_weights
@@ -130,7 +130,7 @@ def index(x):
 
 def inside(b, place, size):
     """Is a place (a float tensor) on one of `size` pixels?"""
-    return b.emit("and", place >= 0, place <= size - 1)
+    return b.emit("and", place >= 0, place <= scalar_of_dim(b, size - 1, place.dtype))
 
 
 def beside(weight, lead: int, others: int):

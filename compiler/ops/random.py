@@ -20,7 +20,7 @@ from .. import dims
 from ..errors import TypeMismatch
 from ..loops import expr as s
 from ..types import F32, F64, FLOATS, I32, I64, U32
-from .common import array, case, floats, keep, wide
+from .common import array, case, floats, keep, scalar_of_dim, wide
 from .philox import MASK, Numpy, Scalar, words
 from .registry import Attr, Expand, NotDifferentiable, Pull, register
 
@@ -205,10 +205,11 @@ def _multinomial_ref(x, seed, *, count, dtype, stream):
 def _multinomial(b, x, seed, *, count, dtype, stream):
     h, classes = wide(x), x.shape[1]
     sums = b.cumsum(b.exp(h - b.reduce_max(h, axes=[1])), axis=1)
-    u = _fraction(b, seed, (x.shape[0], count), stream, h.dtype) * sums[:, classes - 1 :]
+    last = b.slice(sums, axes=[1], starts=[classes - 1], steps=[1], sizes=[1])
+    u = _fraction(b, seed, (x.shape[0], count), stream, h.dtype) * last
     below = sums.reshape(x.shape[0], 1, classes) <= u.reshape(x.shape[0], count, 1)
     chosen = b.reduce_sum(below.cast(I64), axes=[2], keepdims=False)
-    return b.minimum(chosen, b.scalar(classes - 1, I64)).cast(dtype)
+    return b.minimum(chosen, scalar_of_dim(b, classes - 1, I64)).cast(dtype)
 
 
 register(

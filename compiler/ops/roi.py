@@ -12,10 +12,12 @@ import math
 
 import numpy as np
 
+from ..dims import ceil_div
 from ..errors import TypeMismatch
 from ..limits import Limit
+from ..sizes import assume_equal
 from ..types import I32, I64
-from .common import array, case, floats, reference, through_expansion, wide
+from .common import array, case, floats, reference, scalar_of_dim, through_expansion, wide
 from .gather import INDICES
 from .points import beside, index, interpolate, linear_taps
 from .registry import Attr, Expand, NotDifferentiable, register
@@ -24,7 +26,7 @@ IMAGE = "a region's image"
 
 
 def _check(x, rois, columns: int):
-    if x.rank != 4 or rois.rank != 2 or rois.shape[1] != columns:
+    if x.rank != 4 or rois.rank != 2 or not assume_equal(rois.shape[1], columns):
         raise TypeMismatch(
             "regions need x [N,C,H,W] and a row of numbers for each region",
             expected=f"[R,{columns}]",
@@ -43,12 +45,12 @@ def roi_align_shape(x, rois, batch, *, size, mode, sampling, **_):
     return (rois.shape[0], x.shape[1], *size)
 
 
-def usual_limit(length, bins: int) -> int:
+def usual_limit(length, bins: int):
     """Samples per bin and axis of a region as long as the image, and a pixel per bin more."""
-    return math.ceil(length / bins) + 1
+    return ceil_div(length, bins) + 1
 
 
-def inside_limit(length) -> int:
+def inside_limit(length):
     """Samples per bin that can lie in the image at all: they are more than half a pixel apart."""
     return 2 * (length + 2) + 1
 
@@ -134,7 +136,7 @@ def _roi_align(b, x, rois, batch, *, size, sampling, half_pixel, scale, mode):
     many = None
     for d, (length, n) in enumerate(zip(x.shape[2:], size)):
         each = _bin_size(b, rois[:, 1 - d], rois[:, 3 - d], n, half_pixel)
-        beyond = each > usual_limit(length, n)
+        beyond = each > scalar_of_dim(b, usual_limit(length, n), each.dtype)
         many = beyond if many is None else b.emit("or", many, beyond)
     condition = b.greater(many.cast(I32).sum(), b.scalar(0, I32))
     ways = [_way((x, rois, batch), everything=e, **attrs) for e in (True, False)]
@@ -164,13 +166,14 @@ def _sampled(b, x, rois, batch, *, size, sampling, mode, half_pixel, everything=
         rows = counts_.shape[1]
         counted.append(counts_.reshape(*((-1, rows, 1, s, 1) if d == 0 else (-1, 1, rows, 1, s))))
         counts.append(count.reshape(-1, 1, 1, 1))
-    near = [b.emit("and", p >= -1, p <= n) for p, n in zip(places, lengths)]
+    ends = [scalar_of_dim(b, n, p.dtype) for p, n in zip(places, lengths)]
+    near = [b.emit("and", p >= -1, p <= end) for p, end in zip(places, ends)]
     seen = b.emit("and", b.emit("and", *near), b.emit("and", *counted))  # [R, PH, PW, S, S]
     image, total = batch.reshape(-1, 1, 1, 1, 1), counts[0] * counts[1]
 
     def fold(place, axis):
-        last = x.shape[axis] - 1
-        return b.clip(place, b.scalar(0, place.dtype), b.scalar(last, place.dtype))
+        last = scalar_of_dim(b, x.shape[axis] - 1, place.dtype)
+        return b.clip(place, b.scalar(0, place.dtype), last)
 
     places, zero = [fold(p, d + 2) for d, p in enumerate(places)], b.scalar(0, x.dtype)
     if mode == "max":

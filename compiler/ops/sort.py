@@ -337,7 +337,7 @@ register(
 
 def one_hot_shape(indices, values, *, depth, axis):
     axis = normalize_axis(axis, indices.rank + 1)
-    if values.shape != (2,):
+    if not assume_equal_shapes(values.shape, (2,)):
         raise TypeMismatch("the values of one_hot are [off, on]", received=values)
     return (*indices.shape[:axis], depth, *indices.shape[axis:])
 

@@ -19,6 +19,7 @@ from ...loops.expr import Axis, Expr
 from ...loops.nest import Kernel
 from ...loops.schedule import LOAD_CYCLES, lane_cost
 from ...loops.work import Work, data_of, extent_of, flops_of, store_axes, touched_bytes
+from ...sizes import typical
 from ..base import CpuTarget
 from .contract_schedule import LINE, PAGE, ContractSchedule
 from .nest import NestSchedule
@@ -145,7 +146,7 @@ def _traffic(
         yield from _panels(plan, target, between)
     for b, (read, written) in _touched(kernel, plan).items():
         # What a kernel before this one wrote is still near, if it is small.
-        yield read + written, b.type.nbytes
+        yield read + written, typical(b.type.nbytes)
 
 
 def _panels(

@@ -9,7 +9,7 @@ from .call import Call
 from .hosted import hosted_if, is_hosted
 from .needs import ValueNeeded
 from .region import Region, inline_graph
-from .scope import flatten, regroup, types_of
+from .scope import Skip, flatten, regroup, types_of
 from .sizes import bind
 from .values import larger
 
@@ -117,8 +117,6 @@ def _branches(c: Call, branches: dict) -> list["Region"]:
     model with a branch for each sample rate). It can give nothing right: a run that takes it fails
     and says what contradicts them. The graph's metadata tell where.
     """
-    from .reader import Skip
-
     regions: dict[str, Region] = {}
     impossible: list[TesselError] = []
     reason = ""

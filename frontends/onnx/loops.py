@@ -21,7 +21,7 @@ from .call import Call
 from .hosted import chunked, general_region, hosted_loop, hosted_scan, is_hosted
 from .needs import ValueNeeded
 from .region import Region, inline_graph
-from .scope import Scope, types_of
+from .scope import Scope, Skip, types_of
 from .sizes import bind
 from .values import Known, as_symbols
 
@@ -159,8 +159,6 @@ def _region(c: Call, body, types, once=False) -> tuple[Region | None, list[Tesse
 
     `once`: for a single turn, whose states may become others.
     """
-    from .reader import Skip
-
     if any(isinstance(t, list) or t is None for t in types):
         return None, [c.unsupported("a state is a sequence or an optional")]
     names = [i.name for i in body.input]

@@ -24,7 +24,7 @@ from .inputs import declared_type, optional_types, read_inputs
 from .needs import SizeNeeded, ValueNeeded
 from .order import in_order
 from .schema import check_node, find_schema
-from .scope import EMPTY, FAILED, UNDEFINED, Scope, Sequence
+from .scope import EMPTY, FAILED, UNDEFINED, Scope, Sequence, Skip
 from .survey import survey
 from .table import BEYOND, LAYOUTS, TABLE
 from .trial import fits_some_sizes
@@ -32,10 +32,6 @@ from .values import Known, KnownBuilder
 
 _DAMAGE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 _TENSOR = (None, "tensor_type")  # kinds of an output: unsaid, or said
-
-
-class Skip(Exception):
-    """The node's results depend on something already reported."""
 
 
 def read(

@@ -2,7 +2,7 @@
 
 from ...compiler.types import TensorType
 from .call import Call
-from .scope import FAILED, Scope
+from .scope import FAILED, Scope, Skip
 from .values import KnownBuilder
 
 
@@ -48,8 +48,6 @@ class Region:
 
 def read_into(c: Call, proto, scope: Scope, wants=lambda i: True) -> list:
     """The outputs of a graph read into `scope`; those not wanted may be missing."""
-    from .reader import Skip
-
     origin = c.b.origin
     c.reader.body(proto, scope)
     c.b.origin = origin

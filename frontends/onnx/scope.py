@@ -12,6 +12,10 @@ class Failed:
     """Stands for a value whose node could not be read; its readers are skipped."""
 
 
+class Skip(Exception):
+    """The node's results depend on something already reported."""
+
+
 FAILED = Failed()
 UNDEFINED = object()
 

@@ -9,7 +9,7 @@ from ...compiler.builder import Builder, Tensor
 from ...compiler.errors import ModelError
 from ...compiler.grad import gradients, zeros_like
 from .call import Call
-from .scope import FAILED, UNDEFINED, Scope
+from .scope import FAILED, UNDEFINED, Scope, Skip
 
 
 def _optimizer(states: int, step):
@@ -104,8 +104,6 @@ def gradient(c: Call):
 
 def _read_again(c: Call, scope: Scope, y: str) -> Tensor:
     """The value of `y` where the names of `scope` stand for their new values."""
-    from .reader import Skip
-
     nodes = c.scope.nodes
     later = {o: i for i, n in enumerate(nodes) for o in n.output if o}
     moved, again = set(scope.values), []

@@ -22,7 +22,7 @@ from ...compiler.errors import TesselError
 from ...compiler.types import Type
 from .findings import Findings
 from .needs import ValueNeeded
-from .scope import FAILED, Scope, Sequence
+from .scope import FAILED, Scope, Sequence, Skip
 from .values import Known, KnownBuilder
 
 SMALL = (1, 2, 3, 4, 5, 6, 8)  # sizes to try besides those that the node itself names
@@ -43,8 +43,6 @@ def fits_some_sizes(reader, scope: Scope, node, operands: list, read) -> bool:
 
 def _fits(reader, scope: "_TrialScope", operands: list, read) -> bool:
     """Whether the node is read with these sizes, or lacks no more than values of inputs."""
-    from .reader import Skip
-
     trial = copy.copy(reader)
     trial.findings, trial.notes, trial.seen = Findings(), {}, {}
     trial.graph, trial.inlining = scope.builder.graph, list(reader.inlining)
@@ -57,7 +55,8 @@ def _fits(reader, scope: "_TrialScope", operands: list, read) -> bool:
         return bool(errors) and all(isinstance(e, ValueNeeded) for e in errors)
     except (TesselError, ArithmeticError, LookupError, TypeError, ValueError):
         return False
-    return not trial.findings.errors and not any(r is FAILED for r in results)
+    wrong = [e for e, *_ in trial.findings.errors if not isinstance(e, ValueNeeded)]
+    return not wrong and FAILED not in results
 
 
 # -- sizes --------------------------------------------------------------------------------

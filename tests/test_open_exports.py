@@ -1,0 +1,217 @@
+"""What exporters write for open sizes, by hand: sizes of other feature maps, computed pads, caches.
+
+Each model is compiled once, without a note: one code serves all sizes. Every combination is run by
+ONNX Runtime too.
+"""
+
+import numpy as np
+import onnx
+import pytest
+import tessel
+from onnx import numpy_helper
+
+from .onnx_models import assert_equal, onnxruntime, rand
+
+
+def ints(**values):
+    return {k: np.asarray(v, np.int64) for k, v in values.items()}
+
+
+# Feature maps of several strides meet at the size of the finest, and then at the image's.
+SEGFORMER = """
+  c1 = Conv <strides = [4, 4], pads = [3, 3, 3, 3]> (image, w1)
+  s1 = Shape (c1)  front = Slice (s1, i0, i2)  hw = Slice (s1, i2, i4)
+  flat = Concat <axis = 0> (front, minus1)  t1 = Reshape (c1, flat)
+  t2 = Transpose <perm = [0, 2, 1]> (t1)  t3 = LayerNormalization (t2, g, b)
+  t4 = MatMul (t3, wm)  t5 = Gelu (t4)  t6 = Transpose <perm = [0, 2, 1]> (t5)
+  full = Concat <axis = 0> (front, hw)  f1 = Reshape (t6, full)
+  f2 = Conv <strides = [2, 2], pads = [1, 1, 1, 1]> (f1, w2)
+  s2 = Shape (f2)  front2 = Slice (s2, i0, i2)
+  fine = Concat <axis = 0> (front2, hw)
+  u2 = Resize <mode = "linear",
+               coordinate_transformation_mode = "pytorch_half_pixel"> (f2, , , fine)
+  cat = Concat <axis = 1> (u2, f1)
+  head = Conv (cat, w3)
+  si = Shape (image)  hwi = Slice (si, i2, i4)  n = Slice (si, i0, i1)
+  size = Concat <axis = 0> (n, classes, hwi)
+  y = Resize <mode = "linear"> (head, , , size)
+"""
+
+# Sizes that are no multiples of two: what is too small is padded, what is too large is cropped.
+UNET = """
+  d = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (image)
+  m = Conv <pads = [1, 1, 1, 1]> (d, w1)  r = Relu (m)
+  u = ConvTranspose <strides = [2, 2]> (r, w2)
+  si = Shape (image)  su = Shape (u)
+  hi = Slice (si, i2, i3)  hu = Slice (su, i2, i3)  dh = Sub (hi, hu)
+  wi = Slice (si, i3, i4)  wu = Slice (su, i3, i4)  dw = Sub (wi, wu)
+  top = Div (dh, two)  bottom = Sub (dh, top)
+  left = Div (dw, two)  right = Sub (dw, left)
+  pads = Concat <axis = 0> (i0, i0, top, left, i0, i0, bottom, right)
+  p = Pad (u, pads)
+  cat = Concat <axis = 1> (p, image)
+  y = Conv <pads = [1, 1, 1, 1]> (cat, w3)
+  hw = Slice (su, i2, i4)
+  cropped = Slice (image, zeros, hw, axes)
+  z = Add (cropped, u)
+"""
+
+# A spectrogram whose signal is mirrored at the ends.
+SPECTROGRAM = """
+  mirrored = Pad <mode = "reflect"> (signal, ends)
+  frames = STFT (mirrored, step, window, length)
+  re, im = Split <axis = 3, num_outputs = 2> (frames)
+  re2 = Mul (re, re)  im2 = Mul (im, im)  sum = Add (re2, im2)
+  power = Squeeze (sum, i3)
+  mel = MatMul (power, filters)
+  floored = Max (mel, least)  y = Log (floored)
+"""
+
+# Keys and values of earlier turns stand before those of this one.
+DECODER = """
+  x = Gather (table, ids)
+  ss = Shape (ids)  b = Slice (ss, i0, i1)  s = Slice (ss, i1, i2)
+  sp = Shape (past_k)  p = Slice (sp, i2, i3)  t = Add (p, s)
+  heads = Concat <axis = 0> (b, s, two1, four1)
+  q0 = MatMul (x, wq)  q1 = Reshape (q0, heads)  q = Transpose <perm = [0, 2, 1, 3]> (q1)
+  k0 = MatMul (x, wk)  k1 = Reshape (k0, heads)  k2 = Transpose <perm = [0, 2, 1, 3]> (k1)
+  v0 = MatMul (x, wv)  v1 = Reshape (v0, heads)  v2 = Transpose <perm = [0, 2, 1, 3]> (v1)
+  p0 = Squeeze (p, i0)  t0 = Squeeze (t, i0)
+  at = Range (p0, t0, one)  all = Range (zero, t0, one)
+  angle = Gather (angles, at)  turn = Cos (angle)  qr = Mul (q, turn)  k3 = Mul (k2, turn)
+  k = Concat <axis = 2> (past_k, k3)  v = Concat <axis = 2> (past_v, v2)
+  kt = Transpose <perm = [0, 1, 3, 2]> (k)  scores = MatMul (qr, kt)
+  rows = Unsqueeze (at, i1)  columns = Unsqueeze (all, i0)
+  distance = Sub (rows, columns)  near = Min (distance, most)  bucket = Max (near, zero)
+  bias0 = Gather (buckets, bucket)  bias = Transpose <perm = [2, 0, 1]> (bias0)
+  biased = Add (scores, bias)
+  seen = GreaterOrEqual (distance, zero)  masked = Where (seen, biased, low)
+  weights = Softmax <axis = -1> (masked)
+  o0 = MatMul (weights, v)  o1 = Transpose <perm = [0, 2, 1, 3]> (o0)
+  wide = Concat <axis = 0> (b, s, minus1)  o2 = Reshape (o1, wide)
+  y = MatMul (o2, wo)
+"""
+
+# The mask of a padded batch at the size of the features, masks of objects at the image's.
+DETR = """
+  f = Conv <strides = [8, 8]> (image, w1)
+  sf = Shape (f)  hwf = Slice (sf, i2, i4)  n = Slice (sf, i0, i1)
+  four = Unsqueeze (mask, i1)
+  small = Concat <axis = 0> (n, i1, hwf)
+  m = Resize <mode = "nearest", coordinate_transformation_mode = "asymmetric",
+              nearest_mode = "floor"> (four, , , small)
+  kept = Mul (f, m)
+  objects = Conv (kept, w2)
+  so = Shape (objects)  front = Slice (so, i0, i2)
+  si = Shape (image)  hw = Slice (si, i2, i4)
+  size = Concat <axis = 0> (front, hw)
+  big = Resize <mode = "linear",
+                coordinate_transformation_mode = "align_corners"> (objects, , , size)
+  p = Sigmoid (big)
+  y = ArgMax <axis = 1, keepdims = 0> (p)
+"""
+
+# Positions of one image size, interpolated to those of another.
+VIT = """
+  patches = Conv <strides = [4, 4]> (image, w1)
+  s = Shape (patches)  hw = Slice (s, i2, i4)  n = Slice (s, i0, i1)
+  size = Concat <axis = 0> (i1, six1, hw)
+  at = Resize <mode = "cubic", cubic_coeff_a = -0.75> (positions, , , size)
+  placed = Add (patches, at)
+  flat = Concat <axis = 0> (n, six1, minus1)  t = Reshape (placed, flat)
+  tokens = Transpose <perm = [0, 2, 1]> (t)
+  one = Concat <axis = 0> (n, i1, i1)  cls = Tile (token, one)
+  cat = Concat <axis = 1> (cls, tokens)
+  y = MatMul (cat, wo)
+"""
+
+PLACES = ints(i0=[0], i1=[1], i2=[2], i3=[3], i4=[4], minus1=[-1])
+
+
+def turns(*sizes):
+    """Inputs of the decoder: (batch, tokens, tokens before them)."""
+    for b, s, p in sizes:
+        yield {"ids": np.arange(b * s).reshape(b, s) % 7,
+               "past_k": rand(b, 2, p, 4), "past_v": rand(b, 2, p, 4, seed=1)}  # fmt: skip
+
+
+MODELS = {
+    "segformer": (
+        SEGFORMER, "float[n,3,h,w] image", "float[n,k,h,w] y",
+        {"w1": rand(6, 3, 7, 7) / 9, "g": rand(6), "b": rand(6), "wm": rand(6, 6) / 2,
+         "w2": rand(8, 6, 3, 3) / 5, "w3": rand(4, 14, 1, 1)} | ints(classes=[4]),
+        [{"image": rand(n, 3, h, w)} for n, h, w in [(1, 32, 32), (2, 37, 50), (1, 64, 21)]],
+    ),
+    "unet": (
+        UNET, "float[n,2,h,w] image", "float[n,3,a,b] y, float[n,2,c,d] z",
+        {"w1": rand(4, 2, 3, 3) / 3, "w2": rand(4, 2, 2, 2), "w3": rand(3, 4, 3, 3) / 3}
+        | ints(two=[2], zeros=[0, 0], axes=[2, 3]),
+        [{"image": rand(n, 2, h, w)} for n, h, w in [(1, 8, 8), (2, 9, 12), (1, 7, 21)]],
+    ),
+    "spectrogram": (
+        SPECTROGRAM, "float[n,t,1] signal", "float[n,f,m] y",
+        {"window": np.hanning(16).astype(np.float32), "filters": np.abs(rand(9, 5)),
+         "least": np.float32(1e-6)}
+        | ints(ends=[0, 8, 0, 0, 8, 0], step=4, length=16),
+        [{"signal": rand(n, t, 1)} for n, t in [(1, 64), (3, 101), (1, 17)]],
+    ),
+    "decoder": (
+        DECODER, "int64[b,s] ids, float[b,2,p,4] past_k, float[b,2,p,4] past_v",
+        "float[b,s,8] y, float[b,2,t,4] k, float[b,2,t,4] v",
+        {"table": rand(7, 8), **{f"w{i}": rand(8, 8, seed=j) / 3 for j, i in enumerate("qkvo")},
+         "angles": rand(64, 4), "buckets": rand(5, 2), "low": np.float32(-1e9)}
+        | ints(two1=[2], four1=[4], zero=0, one=1, most=4),
+        list(turns((1, 5, 3), (2, 1, 9), (3, 4, 1))),
+    ),
+    "detr": (
+        DETR, "float[n,3,h,w] image, float[n,h,w] mask", "int64[n,h,w] y",
+        {"w1": rand(4, 3, 8, 8) / 9, "w2": rand(3, 4, 1, 1)},
+        [{"image": rand(n, 3, h, w), "mask": (rand(n, h, w, seed=2) > 0).astype(np.float32)}
+         for n, h, w in [(1, 32, 40), (2, 27, 64)]],
+    ),
+    "vit": (
+        VIT, "float[n,3,h,w] image", "float[n,t,5] y",
+        {"w1": rand(6, 3, 4, 4) / 5, "positions": rand(1, 6, 4, 4), "token": rand(1, 1, 6),
+         "wo": rand(6, 5)} | ints(six1=[6]),
+        [{"image": rand(n, 3, h, w)} for n, h, w in [(1, 16, 16), (2, 24, 12), (1, 9, 33)]],
+    ),
+}  # fmt: skip
+
+
+def built(name: str) -> tuple[onnx.ModelProto, list[dict]]:
+    nodes, inputs, outputs, weights, feeds = MODELS[name]
+    proto = onnx.parser.parse_model(
+        f'<ir_version: 9, opset_import: ["": 20]> {name} ({inputs}) => ({outputs}) {{ {nodes} }}'
+    )
+    used = {i for n in proto.graph.node for i in n.input}
+    weights = weights | {k: v for k, v in PLACES.items() if k in used}
+    proto.graph.initializer.extend(numpy_helper.from_array(a, n) for n, a in weights.items())
+    return proto, feeds
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_one_code_serves_all_sizes(name):
+    proto, feeds = built(name)
+    exe = tessel.compile(proto, threads=1)
+    assert not exe.notes
+    for inputs in (*feeds, feeds[0]):
+        got = exe.run(inputs)
+        want = onnxruntime(proto, *inputs.values())
+        assert_equal([got[p.name] for p in exe.outputs], want, rtol=1e-3, atol=1e-4)
+        assert exe.specializations[-1].is_open
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_same_with_every_dim_named_apart(name):
+    """As `dynamic_axes` on every axis: sizes that must be equal have names of their own."""
+    proto, feeds = built(name)
+    for info in proto.graph.input:
+        for i, d in enumerate(info.type.tensor_type.shape.dim):
+            d.dim_param = f"{info.name}_{i}"
+    for info in proto.graph.output:
+        info.type.tensor_type.ClearField("shape")
+    exe = tessel.compile(proto, threads=1)
+    for inputs in feeds:
+        got = exe.run(inputs)
+        want = onnxruntime(proto, *inputs.values())
+        assert_equal([got[p.name] for p in exe.outputs], want, rtol=1e-3, atol=1e-4)

@@ -9,13 +9,13 @@ that tessel writes is, stays what it was for who has it mapped.
 
 import mmap
 import os
-import threading
 import weakref
 from collections.abc import Callable, Iterable
 from typing import BinaryIO, Self
 
 import numpy as np
 
+from .concurrency import give_lock
 from .errors import TesselError
 from .files import shown
 
@@ -31,7 +31,8 @@ class MappedFile(mmap.mmap):
         raises an error if the bytes are not those that were written."""
         mapped = cls(file.fileno(), 0, access=mmap.ACCESS_READ)
         mapped.kind, mapped.where, mapped._verify = kind, shown(path), verify
-        mapped.handle, mapped._verifying = os.dup(file.fileno()), threading.Lock()
+        mapped.handle = os.dup(file.fileno())
+        give_lock(mapped, "_verifying")
         weakref.finalize(mapped, os.close, mapped.handle)
         mapped._stamp = mapped._now()
         return mapped

@@ -211,6 +211,43 @@ def test_a_scan_whose_body_counts():
     check(proto, np.zeros((1, 3), np.float32))
 
 
+# -- branches that differ in rank -----------------------------------------------------------
+
+RANKS = (
+    "m = ReduceMax<keepdims=0>(x) d = Greater(m, zero) v = If(d) <then_branch = a () => "
+    "(float[?,?] t) { t = Unsqueeze(x, zeroaxis) }, else_branch = b () => (float[?] u) { "
+    "u = Neg(x) }> "
+)
+AFTER = {
+    "of one rank": ("w = ReduceSum<keepdims=0>(v) y = Mul(w, w)", "float y"),
+    "of sizes that data decides": (
+        "f = Flatten<axis=0>(v) g = Reshape(f, all) h = Greater(g, zero) "
+        "y = Compress<axis=0>(g, h) z = Neg(y)", "float[k] y, float[k] z",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", AFTER)
+def test_what_follows_branches_of_different_ranks_is_read_in_each(name):
+    after, outputs = AFTER[name]
+    proto = model(CONSTANTS + RANKS + after, inputs="float[n] x", outputs=outputs)
+    for x in (X, -X[2:4], np.float32([-1, -2])):
+        check(proto, x, targets=["numpy"])
+
+
+def test_a_branch_in_which_what_follows_makes_no_sense_fails_when_it_is_taken():
+    after = "y = MatMul(v, square)"
+    proto = model(CONSTANTS + RANKS + after, inputs="float[n] x, float[2,2] square",
+                  outputs="float[k] y")  # fmt: skip
+    proto.graph.node[-1].op_type = "Concat"
+    proto.graph.node[-1].attribute.add(name="axis", type=2, i=0)
+    exe = tessel.compile(proto, target="numpy")
+    square = np.ones((2, 2), np.float32)
+    np.testing.assert_array_equal(exe(np.float32([3, 4]), square), [[3, 4], [1, 1], [1, 1]])
+    with pytest.raises(InputError, match="branch that their shapes make impossible"):
+        exe(np.float32([-3, -4]), square)
+
+
 # -- loops without a bound that stack -------------------------------------------------------
 
 HALVES = (

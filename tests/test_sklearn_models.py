@@ -30,7 +30,7 @@ from sklearn.ensemble import (  # noqa: E402
     RandomForestRegressor,
     VotingClassifier,
 )
-from sklearn.impute import SimpleImputer  # noqa: E402
+from sklearn.impute import KNNImputer, SimpleImputer  # noqa: E402
 from sklearn.linear_model import (  # noqa: E402
     ElasticNet,
     LinearRegression,
@@ -74,6 +74,7 @@ SCORE = X @ [1.0, -2.0, 0.5, 0.0] + 0.5 * np.sin(3 * X[:, 3])
 TWO = (SCORE > 0).astype(np.int64)
 THREE = np.digitize(SCORE, [-1.0, 1.0]).astype(np.int64)
 WORDS = np.array(["low", "mid", "high"])[THREE]
+FEW_HOLES = np.where(np.eye(40, 3, -5) + np.eye(40, 3, -21) > 0, np.float32(np.nan), X[:40, :3])
 HOLES = np.where(RNG.uniform(size=X.shape) < 0.2, np.float32(np.nan), X)
 COUNTS = RNG.integers(0, 5, X.shape).astype(np.int64)
 
@@ -237,6 +238,7 @@ TRANSFORMERS = [
     (Normalizer("max"), np.abs(X)),
     (Binarizer(threshold=0.25), X),
     (SimpleImputer(), HOLES),
+    (KNNImputer(n_neighbors=3), FEW_HOLES),
     (KBinsDiscretizer(4, encode="ordinal", quantile_method="averaged_inverted_cdf"), X),
     (KBinsDiscretizer(3, encode="onehot-dense", quantile_method="averaged_inverted_cdf"), X),
     (OneHotEncoder(sparse_output=False), COUNTS),

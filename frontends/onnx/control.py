@@ -3,9 +3,11 @@ data decides sizes in them (`hosted.py`)."""
 
 from ...compiler.builder import Tensor
 from ...compiler.errors import TesselError, TypeMismatch
+from ...compiler.hosted import inner_symbols
 from ...compiler.known_values import IMPOSSIBLE
 from ...compiler.types import TensorType
 from .call import Call
+from .continuation import BranchesDiffer, follows_from_data
 from .hosted import hosted_if, is_hosted
 from .needs import ValueNeeded
 from .region import Region, inline_graph
@@ -33,15 +35,19 @@ def if_(c: Call):
     if then != other:
         what = "the branches give different types, and the condition"
         if known is None and isinstance(error := c.must_be_known(0, what), ValueNeeded):
-            raise error
+            # Floats rarely come twice: better no code for each of their values.
+            if not error.data or any(c.proto is node for node in c.reader.continued):
+                raise error
         if known is None and _differ_in_sizes(then, other):
             return _padded(c, condition, regions)
+        message = "the branches give different types, and the condition is not known while reading"
+        if follows_from_data(condition.value, c.b.outer):
+            raise BranchesDiffer(message, where=c.where, expected=_shown(then),
+                                 received=_shown(other))  # fmt: skip
         raise c.size_needed(
-            "the branches give different types, and the condition is not known while reading",
-            expected=_shown(then),
-            received=_shown(other),
+            message, expected=_shown(then), received=_shown(other),
             fix="pass --shapes for all inputs if the condition depends on a shape",
-        )
+        )  # fmt: skip
     results = _emit(c, condition, regions, [flatten(r.results) for r in regions])
     return regroup(regions[0].results, results)
 
@@ -110,6 +116,14 @@ def _shown(types: list) -> str:
     return ", ".join("none" if t is None else str(t) for t in types)
 
 
+def _outside(value, region: Region):
+    """The type of a region's result for who knows nothing of sizes that it finds: they are 0."""
+    type = types_of(value)
+    if not isinstance(type, TensorType):
+        return type
+    return type.substitute(dict.fromkeys(inner_symbols(region.builder.graph), 0))
+
+
 def _branches(c: Call, branches: dict) -> list["Region"]:
     """Both branches as regions.
 
@@ -133,7 +147,7 @@ def _branches(c: Call, branches: dict) -> list["Region"]:
             impossible = c.reader.findings.take_since(mark)
     if impossible:
         (other,) = regions.values() if regions else (None,)
-        types = [types_of(v) for v in other.results] if other is not None else []
+        types = [_outside(v, other) for v in other.results] if other is not None else []
         if not types or not all(isinstance(t, TensorType) and t.dtype.kind != "s" for t in types):
             for error in impossible:
                 c.reader.findings.add(error, None)

@@ -19,6 +19,7 @@ from ...compiler.sizes import OpenSize
 from ...compiler.structure import Group, Structure, Tree, remember_structure
 from . import proto as pb
 from .call import Call
+from .continuation import BranchesDiffer, continued
 from .findings import Findings
 from .inputs import declared_type, optional_types, read_inputs
 from .needs import SizeNeeded, ValueNeeded
@@ -31,6 +32,7 @@ from .trial import fits_some_sizes
 from .values import Known, KnownBuilder
 
 _DAMAGE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+CONTINUED = 64  # Ifs whose branches take in what follows them: each doubles that
 _TENSOR = (None, "tensor_type")  # kinds of an output: unsaid, or said
 
 
@@ -61,6 +63,7 @@ class Reader:
         self.notes: dict[str, list[str]] = {}
         self.seen, self.scope = {}, None  # nodes that were met, by id; names of the model's graph
         self.taken: set[str] = set()  # symbols of sizes that data decides
+        self.continued: list[onnx.NodeProto] = []  # Ifs with what follows them in their branches
 
     def read(
         self, shapes: Mapping[str, tuple], values: Mapping[str, object], forms: Mapping[str, object]
@@ -122,7 +125,13 @@ class Reader:
         nodes = in_order(graph.node)
         later = {o: i for i, n in enumerate(nodes) for o in n.output if o}
         for i, node in enumerate(nodes):
-            self._node(node, i, scope, later)
+            try:
+                self._node(node, i, scope, later)
+            except BranchesDiffer:
+                whole = continued(node, nodes[i + 1 :], graph.output)
+                self.continued.append(whole)  # kept: nodes are known by their ids
+                self._node(whole, i, scope, {})
+                break
 
     def _array(self, tensor, raw):
         return pb.to_array(tensor, self.folder, f"initializer {tensor.name}", raw)
@@ -168,6 +177,9 @@ class Reader:
         except Skip:
             pass
         except TesselError as error:
+            known = any(node is n for n in self.continued)
+            if isinstance(error, BranchesDiffer) and not known and len(self.continued) < CONTINUED:
+                raise
             shown = operands if "operands" in locals() else []
             self.findings.add(error, context, shown, where)
         if FAILED in results:

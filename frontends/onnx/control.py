@@ -34,10 +34,11 @@ def if_(c: Call):
     then, other = ([types_of(v) for v in r.results] for r in regions)
     if then != other:
         what = "the branches give different types, and the condition"
-        if known is None and isinstance(error := c.must_be_known(0, what), ValueNeeded):
-            # Floats rarely come twice: better no code for each of their values.
-            if not error.data or any(c.proto is node for node in c.reader.continued):
-                raise error
+        error = c.must_be_known(0, what) if known is None else None
+        again = any(c.proto is node for node in c.reader.continued)
+        # Floats rarely come twice: better no code for each of their values.
+        if isinstance(error, ValueNeeded) and (again or not error.data):
+            raise error
         if known is None and _differ_in_sizes(then, other):
             return _padded(c, condition, regions)
         message = "the branches give different types, and the condition is not known while reading"

@@ -15,7 +15,8 @@ import numpy as np
 
 from ..compiler.backends.base import CpuTarget, aligned_empty
 from ..compiler.backends.llvm.cache import ObjectCache
-from ..compiler.backends.llvm.codegen import KernelCode, kernel_module, object_code
+from ..compiler.backends.llvm.codegen import KernelCode, kernel_module
+from ..compiler.backends.llvm.objects import object_code
 from ..compiler.backends.llvm.slices import SLICE, pointers_of, slice_module
 from ..compiler.loops.expr import Buffer
 from .linker import link

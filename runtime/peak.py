@@ -13,7 +13,7 @@ import numpy as np
 
 from ..compiler.backends.base import CpuTarget, aligned_empty
 from ..compiler.backends.llvm import peak
-from ..compiler.backends.llvm.codegen import object_code
+from ..compiler.backends.llvm.objects import object_code
 from ..compiler.backends.llvm.pool_layout import BARRIER_SYMBOL
 from ..compiler.backends.llvm.target import cache_size, host
 from ..compiler.errors import UsageError

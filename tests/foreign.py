@@ -24,8 +24,8 @@ from pathlib import Path
 import llvmlite.binding as llvm
 import numpy as np
 from tessel.compiler.backends.base import ALIGNMENT, CpuTarget
-from tessel.compiler.backends.llvm.codegen import object_code
 from tessel.compiler.backends.llvm.native_code import MAIN, Layout, NativeCode
+from tessel.compiler.backends.llvm.objects import object_code
 from tessel.compiler.backends.llvm.program import main_module
 from tessel.compiler.backends.llvm.target import machine
 

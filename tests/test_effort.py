@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from tessel.compiler.backends.llvm import effort
 from tessel.compiler.backends.llvm.backend import compile_program
-from tessel.compiler.backends.llvm.codegen import Passes
 from tessel.compiler.backends.llvm.contract_schedule import ContractSchedule
+from tessel.compiler.backends.llvm.objects import Passes
 from tessel.compiler.backends.llvm.target import host
 from tessel.compiler.loops.lower import lower
 from tessel.compiler.text import parse_graph
@@ -32,11 +32,12 @@ TEXT = """graph g(%x: f32[ROWS,40], %w: f32[40,500], %v: f32[500,24], %u: f32[24
     ],
 )
 def test_the_kernels_worth_little_take_a_fifth_of_the_time_at_most(times, expected):
-    assert effort.worth_little(times) == expected
+    assert effort.least(times, 0.2) == expected
 
 
-def compiled(rows, share: float, monkeypatch):
-    monkeypatch.setattr(effort, "SHARE", share)
+def compiled(rows, few: float, little: float, monkeypatch):
+    monkeypatch.setattr(effort, "FEW", few)
+    monkeypatch.setattr(effort, "LITTLE", little)
     graph = parse_graph(TEXT.replace("ROWS", str(rows)))
     program = lower(graph, open_sizes=isinstance(rows, str))
     code = compile_program(program, host(), cache=NO_CACHE)
@@ -52,7 +53,7 @@ def test_less_effort_gives_the_same_bits(monkeypatch):
     shapes = [(300, 40), (40, 500), (500, 24), (24, 40)]
     arrays = [rng.standard_normal(s).astype(np.float32) for s in shapes]
     (full, best), (some, usual), (few, quick) = (
-        compiled(300, share, monkeypatch) for share in (0, 0.2, 1)
+        compiled(300, *shares, monkeypatch) for shares in ((0, 0), (0.2, 0.1), (1, 1))
     )
     assert all(c.passes == Passes.ALL for c in contractions(full))
     assert {c.passes for c in contractions(some)} == {Passes.ALL, Passes.FEW}
@@ -64,8 +65,8 @@ def test_less_effort_gives_the_same_bits(monkeypatch):
 
 
 def test_an_open_number_of_rows_has_tiles_of_two_heights_then(monkeypatch):
-    full, _ = compiled("N", 0, monkeypatch)
-    few, _ = compiled("N", 1, monkeypatch)
+    full, _ = compiled("N", 0, 0, monkeypatch)
+    few, _ = compiled("N", 1, 1, monkeypatch)
     heights = lambda code: sorted({c.schedule.tile.rows for c in contractions(code)})
     assert set(heights(few)) < set(heights(full))
     assert (min(heights(few)), max(heights(few))) == (min(heights(full)), max(heights(full)))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tessel.compiler.backends.llvm import backend
 from tessel.compiler.backends.llvm.backend import assembly_text, compile_program, llvm_text
-from tessel.compiler.backends.llvm.codegen import Passes
+from tessel.compiler.backends.llvm.objects import Passes
 from tessel.compiler.backends.llvm.program import MAIN, build_plan, main_module
 from tessel.compiler.backends.llvm.target import NAMED, host, parse_target, runs_here
 from tessel.compiler.backends.numpy import NumpyModule

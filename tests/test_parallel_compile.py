@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 from tessel.compiler.backends.llvm import parallel
-from tessel.compiler.backends.llvm.codegen import object_code
+from tessel.compiler.backends.llvm.objects import object_code
 from tessel.compiler.backends.llvm.target import host
 
 

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from onnx import TensorProto, helper, save
 from tessel import __version__
 from tessel.compiler.backends.llvm import peak as loops
-from tessel.compiler.backends.llvm.codegen import optimize
+from tessel.compiler.backends.llvm.objects import optimize
 from tessel.compiler.backends.llvm.target import NAMED, host
 from tessel.compiler.builder import Builder
 from tessel.compiler.errors import CheckFailed, UnsupportedError, UsageError

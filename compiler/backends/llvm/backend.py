@@ -13,9 +13,10 @@ from ...loops.nest import Program
 from ...sizes import typical
 from ..base import CpuTarget, available_cores
 from .cache import ObjectCache, cache_folder
-from .codegen import Passes, generator_version, kernel_module, object_code, optimize
+from .codegen import generator_version, kernel_module
 from .effort import seconds_of
 from .native_code import MAIN, NativeCode
+from .objects import Passes, object_code, optimize
 from .parallel import Task, compile_all
 from .plan import Plan
 from .program import build_plan, main_module

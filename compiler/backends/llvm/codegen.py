@@ -10,7 +10,6 @@ import functools
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from enum import IntEnum
 from pathlib import Path
 
 import llvmlite.binding as llvm
@@ -37,18 +36,11 @@ from .cost import cost, kernel_work
 from .emit import Emitter
 from .narrow import mark
 from .nest import NestSchedule, emit_nest, schedule_nest
+from .objects import Passes
 from .rows import row_bytes
-from .target import dispose, machine, pass_builder
 from .types import I64, PTR, VOID
 from .window import WindowEmitter, WindowSchedule, schedule_window
 from .winners import Winner
-
-
-class Passes(IntEnum):
-    """Which of LLVM's passes run over a module."""
-
-    FEW = 1
-    ALL = 2
 
 
 @functools.cache
@@ -73,7 +65,6 @@ class KernelCode:
     measured to be faster than the default one; `others` have tiles of other heights, which may fit
     an open number of rows better; `passes` are LLVM's that its code is worth (`effort.py`)."""
 
-    name: str
     kernel: Kernel
     schedule: NestSchedule | ContractSchedule | WindowSchedule
     params: tuple[Buffer, ...]
@@ -82,6 +73,13 @@ class KernelCode:
     winner: Winner | None = None
     others: tuple["KernelCode", ...] = ()
     passes: Passes = Passes.ALL
+    about: tuple[str, ...] = ()  # what else its code follows from
+
+    @functools.cached_property
+    def name(self) -> str:
+        """A hash of all that its code follows from. Kernels that are only compared need none."""
+        text = [generator_version(), *self.about, _described(self), self.kernel.text()]
+        return "k_" + hashlib.sha256("\n".join(text).encode()).hexdigest()[:20]
 
     @property
     def packs(self) -> bool:
@@ -190,25 +188,29 @@ def _of_many_heights(
 def _code(
     kernel: Kernel, plan, target: CpuTarget, in_place: bool, ns: float, winner: Winner | None
 ) -> KernelCode:
-    """The kernel with its schedule, and the name that says both, and the sizes to expect: those
+    """The kernel with its schedule, and what its code follows from besides. The sizes to expect
     decide how reductions of an open size are written, and which rows are kept."""
     params = kernel.params
+    if isinstance(plan, ContractSchedule) and plan.b == "constant":
+        params = tuple(b for b in params if b in _buffers_without_b(kernel, plan))
+    expected = [f"{n}: {typical(Sym.named(n))}" for n in symbols_of(kernel)]
+    numbers = ",".join(str(kernel.params.index(b)) for b in params)
+    about = (repr(target), str(in_place), numbers, *expected)
+    return KernelCode(kernel, plan, params, in_place, ns, winner, about=about)
+
+
+def _described(code: KernelCode) -> str:
+    """A schedule in words: whatever differs between two schedules of a kernel is said."""
+    kernel, plan = code.kernel, code.schedule
     if isinstance(plan, WindowSchedule):
-        described = f"window {_axes(kernel, [plan.line, plan.lane])} {plan.lanes} {plan.points}"
+        text = f"window {_axes(kernel, [plan.line, plan.lane])} {plan.lanes} {plan.points}"
     elif isinstance(plan, NestSchedule):
         outer, lane = _axes(kernel, plan.outer), _axes(kernel, [plan.lane])
-        described = f"nest {outer} {lane} {plan.lanes} {plan.block} {_axes(kernel, [plan.weave])}"
+        text = f"nest {outer} {lane} {plan.lanes} {plan.block} {_axes(kernel, [plan.weave])}"
     else:
-        if plan.b == "constant":
-            params = tuple(b for b in params if b in _buffers_without_b(kernel, plan))
-        described = f"contract {plan.tile} {plan.a} {plan.b} {plan.group} {plan.pairs}"
-    expected = [f"{n}: {typical(Sym.named(n))}" for n in symbols_of(kernel)]
-    text = "\n".join(
-        [generator_version(), repr(target), described, str(in_place), kernel.text(), *expected,
-         ",".join(str(kernel.params.index(b)) for b in params)]
-    )  # fmt: skip
-    name = "k_" + hashlib.sha256(text.encode()).hexdigest()[:20]
-    return KernelCode(name, kernel, plan, params, in_place, ns, winner)
+        text = f"contract {plan.tile} {plan.a} {plan.b} {plan.group} {plan.pairs}"
+        text += f" {plan.near} {plan.stored} {plan.unroll}"
+    return f"{text} {code.passes.name}"
 
 
 def _axes(kernel: Kernel, axes) -> str:
@@ -258,43 +260,3 @@ def kernel_module(code: KernelCode, target: CpuTarget) -> ir.Module:
         emit_nest(e, code.kernel, code.schedule, begin, end, code.in_place, scratch)
     e.b.ret_void()
     return module
-
-
-def parse(module: ir.Module | str) -> llvm.ModuleRef:
-    """Parse and verify."""
-    parsed = llvm.parse_assembly(str(module))
-    parsed.verify()
-    return parsed
-
-
-def optimize(
-    module: ir.Module | str, target: CpuTarget, passes: Passes = Passes.ALL
-) -> llvm.ModuleRef:
-    """Parse, verify and run LLVM's scalar passes; vectors and unrolling are already chosen."""
-    parsed = parse(module)
-    builder = pass_builder(target)
-    pipeline = _few() if passes == Passes.FEW else builder.getModulePassManager()
-    try:
-        pipeline.run(parsed, builder)
-    finally:
-        dispose(pipeline)
-    return parsed
-
-
-def _few():
-    """The passes without which code would be poor: they take a quarter of the time of all. What the
-    others do, the generator of contractions has mostly done itself: hoist, unroll, reuse."""
-    manager = llvm.create_new_module_pass_manager()
-    manager.add_sroa_pass()
-    manager.add_simplify_cfg_pass()
-    manager.add_instruction_combine_pass()
-    manager.add_new_gvn_pass()
-    manager.add_simplify_cfg_pass()
-    return manager
-
-
-def object_code(
-    module: ir.Module | str, target: CpuTarget, passes: Passes = Passes.ALL, level: int = 2
-) -> bytes:
-    """Machine code of a module, as an object file; `level` is that of LLVM's code generator."""
-    return machine(target, level).emit_object(optimize(module, target, passes))

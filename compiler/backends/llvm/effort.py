@@ -1,24 +1,27 @@
 """How much time of the compiler a kernel is worth: all of it only where a run spends its time.
 
-A model of a hundred kernels spends four fifths of its time in a few of them. The contractions among
-the others are compiled with few of LLVM's passes, shorter loops over k, and tiles of two heights
-where their number of rows is open. No sum changes its order, so results are the same bit for bit.
+A model of a hundred kernels spends four fifths of its time in a few of them. Contractions of
+which a run takes little time are compiled with few of LLVM's passes; those of which it takes least
+have shorter loops over k as well, and tiles of two heights where their number of rows is open,
+instead of five. No sum changes its order, so results are the same bit for bit.
 """
 
 from collections.abc import Mapping
 from dataclasses import replace
 
 from ...loops.nest import For, If
-from .codegen import KernelCode, Passes
+from .codegen import KernelCode
 from .contract_schedule import ContractSchedule
+from .objects import Passes
 
-SHARE = 0.2  # of a run's predicted time, that of the kernels which are compiled with less effort
+FEW = 0.5  # of a run's predicted time, that of contractions which get few of LLVM's passes
+LITTLE = 0.2  # the same for those whose code is shorter, too, and has fewer heights
 UNROLL = 32  # multiply-adds that are written out in their loops over k
 
 
-def worth_little(times: Mapping[str, float]) -> set[str]:
-    """The kernels that take the least time, together at most `SHARE` of the sum of all `times`."""
-    chosen, left = set(), SHARE * sum(times.values())
+def least(times: Mapping[str, float], share: float) -> set[str]:
+    """The kernels that take the least time, together at most `share` of the sum of all `times`."""
+    chosen, left = set(), share * sum(times.values())
     for name, time in sorted(times.items(), key=lambda item: item[1]):
         left -= time
         if left < 0:
@@ -27,15 +30,31 @@ def worth_little(times: Mapping[str, float]) -> set[str]:
     return chosen
 
 
-def with_less_effort(code: KernelCode) -> KernelCode:
-    """The same kernel in code that is made faster. Schedules that were measured are kept."""
-    if not isinstance(code.schedule, ContractSchedule) or code.winner is not None:
-        return code
-    return replace(
-        code, name=f"{code.name}_few", passes=Passes.FEW,
-        schedule=replace(code.schedule, unroll=UNROLL),
-        others=tuple(with_less_effort(c) for c in code.others[-1:]),
-    )  # fmt: skip
+def with_effort(codes: Mapping[str, KernelCode], times: Mapping[str, float]) -> dict:
+    """For each code, by name, the one to compile: the same, or one that is made faster. `times` are
+    what they take of a run. Schedules that were measured are kept."""
+    few, little = least(times, FEW), least(times, LITTLE)
+    made = {}
+    for name, code in codes.items():
+        made[name] = code
+        if not isinstance(code.schedule, ContractSchedule) or code.winner is not None:
+            continue
+        if name in little:
+            lower = tuple(_shorter(c) for c in code.others[-1:])
+            made[name] = replace(_shorter(code), others=lower)
+        else:
+            between = tuple(_few(c) for c in code.others[:-1])
+            best = _few(code) if name in few else code
+            made[name] = replace(best, others=between + code.others[-1:])
+    return made
+
+
+def _few(code: KernelCode) -> KernelCode:
+    return replace(code, passes=Passes.FEW)
+
+
+def _shorter(code: KernelCode) -> KernelCode:
+    return replace(code, passes=Passes.FEW, schedule=replace(code.schedule, unroll=UNROLL))
 
 
 def seconds_of(code: KernelCode) -> float:

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from typing import BinaryIO
 
 from ..base import CpuTarget
-from .codegen import Passes, object_code
+from .objects import Passes, object_code
 
 WORTH = 2.0  # seconds of LLVM from which starting workers (about 0.3 s of each core) pays
 LENGTH = struct.Struct("<Q")
@@ -55,7 +55,7 @@ def compile_all(
     workers, threads = [], []
     try:
         for _ in range(jobs):
-            workers.append(_Here(target) if few else _Worker(target))
+            workers.append(_Here(target) if few or not workers else _Worker(target))
             serve = threading.Thread(
                 target=_serve, args=(workers[-1], tasks, done, errors), daemon=True
             )

@@ -22,7 +22,7 @@ from ...sizes import largest, typical
 from ..base import CpuTarget
 from .balance import Balance, piece_of
 from .codegen import KernelCode, function_type, schedule_kernel
-from .effort import exchange, with_less_effort, worth_little
+from .effort import exchange, with_effort
 from .heights import Chosen, choose, dispatcher
 from .native_code import MAIN, Layout
 from .plan import Plan, Scheduled, constant_arrays, is_shared, overlap, region
@@ -116,8 +116,7 @@ def build_plan(
     """Schedule every kernel, by `winners` where they fit, and pack the weights."""
     planner = _Planner(program, target, updates or {}, winners)
     steps = planner.steps(program.steps)
-    little = worth_little(planner.times)
-    first = {n: with_less_effort(c) if n in little else c for n, c in planner.codes.items()}
+    first = with_effort(planner.codes, planner.times)
     codes = {c.name: c for code in first.values() for c in (code, *code.others)}
     scratch = largest(c.scratch for c in codes.values())
     return Plan(

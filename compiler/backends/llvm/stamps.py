@@ -18,8 +18,8 @@ import numpy as np
 from ...loops.nest import ExternCall, For, If
 from ..base import CpuTarget, aligned_empty
 from .clock import clock
-from .codegen import object_code
 from .native_code import MAIN, Layout, NativeCode
+from .objects import object_code
 from .plan import Plan, Scheduled
 from .pool_ir import ENTRY
 from .program import Main

@@ -51,6 +51,7 @@ def compile(
     model, *,
     target="cpu", shapes=None, opt_level=2, precision=None, quantize=None, prune=None,
     threads=None, strict=False, unchecked=False, dims="check", cache=None, observer=None, tune=None,
+    verify_bounds=False,
 ) -> "Executable":  # fmt: skip
     """Compile a model: a path, the bytes of an ONNX file, a ModelProto or a Graph.
 
@@ -73,6 +74,8 @@ def compile(
     tune        seconds to measure which schedules are fastest on this machine, and to use those;
                 0: use what was measured before. None: the default schedules
                 (or a `runtime.tune.Tuning`, which can report its progress)
+    verify_bounds   prove of everything that is compiled that it cannot leave its arrays; raises
+                CheckFailed where there is no proof
 
     `precision`, `quantize` and `prune` take None: the model's own weights and dtypes are kept.
     An initializer that is an input too (since ONNX's IR version 4) is a weight, until a run feeds
@@ -82,7 +85,7 @@ def compile(
     options = {
         "target": target, "shapes": shapes, "opt_level": opt_level, "precision": precision,
         "quantize": quantize, "prune": prune, "threads": threads, "strict": strict, "cache": cache,
-        "unchecked": unchecked,
+        "unchecked": unchecked, "verify_bounds": verify_bounds,
     }  # fmt: skip
     model = _named_apart(model, dims)
     exe = _compile(model, observer=observer, tune=tune, **options)
@@ -125,7 +128,7 @@ def _with_overrides(exe: "Executable", model, options: dict) -> "Executable":
 
 def _compile(
     model, *, target, shapes, opt_level, precision, quantize, prune, threads, strict, cache,
-    unchecked, observer=None, tune=None,
+    unchecked, verify_bounds, observer=None, tune=None,
 ) -> "Executable":  # fmt: skip
     """`compile`, with every initializer as a weight."""
     from .compiler import concurrency  # noqa: F401  first: from here on forks wait for imports
@@ -145,6 +148,7 @@ def _compile(
     objects = object_cache(cache)
     where = open_target(target, objects, tuning)
     where.checked = not unchecked
+    where.verified = 0 if verify_bounds else None
     options = {"level": opt_level, "threads": threads, "strict": strict}
     try:
         graph = read(model, shapes)

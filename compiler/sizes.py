@@ -234,6 +234,19 @@ def assume_at_least(a, b) -> bool:
     return True
 
 
+def assumed() -> Iterator[tuple]:
+    """What has been noted so far, as pairs a > b."""
+    noted = _assumed.get()
+    return iter(()) if noted is None else conditions(noted.above, noted.equal)
+
+
+def conditions(above: Iterable, equal: Iterable) -> Iterator[tuple]:
+    """Pairs a > b: equations are two of them each."""
+    yield from above
+    for a, b in equal:
+        yield from ((a + 1, b), (b + 1, a))
+
+
 def assume_equal_shapes(a: Iterable, b: Iterable) -> bool:
     """`assume_equal` of shapes, axis by axis; those of two ranks differ."""
     a, b = tuple(a), tuple(b)

@@ -23,6 +23,7 @@ from ..compiler.concurrency import lazy
 from ..compiler.errors import InputError, UnsupportedError, UsageError
 from ..compiler.ir import Graph
 from ..compiler.mapped import check_files, files_behind
+from .demands import check_demands
 
 if TYPE_CHECKING:
     from ..compiler.loops.nest import Program
@@ -79,6 +80,7 @@ class Target(Protocol):
     channels_last: bool
     open_sizes: bool
     checked: bool
+    verified: int | None  # accesses shown to stay inside their buffers, where that is asked for
 
     def prepare(
         self, graph: Graph, *, exact: bool = False, report: "Report | None" = None
@@ -141,8 +143,7 @@ def build(
 
         return build_staged(graph, binding, level, target, strict)
     program = lower(target.prepare(graph, exact=strict or level < 2, report=report))
-    if strict:
-        refuse_externs(program)
+    check_demands(program, target, strict)
     module, code = target.build(graph, program)
     return Built(binding, module, code, graph, program)
 
@@ -174,8 +175,7 @@ def build_open(
     with expected(sizes_to_expect(same)):
         prepared = target.prepare(same, exact=strict or level < 2, report=report)
         program = lower(prepared, open_sizes=True)
-        if strict:
-            refuse_externs(program)
+        check_demands(program, target, strict)
         module, code = target.build(same, program)
     code.equations = tuple(found | dict.fromkeys(code.equations))
     code.agrees = sizes_agree(graph, code, solution)
@@ -245,31 +245,6 @@ def sizes_to_expect(graph: Graph) -> dict[str, int]:
     return expect_something(dict.fromkeys(all_dims), dict.fromkeys((first - rest) & known, 1))
 
 
-def refuse_externs(program: "Program") -> None:
-    """Raise UnsupportedError if something would run outside compiled code."""
-    from ..compiler.loops.nest import ExternCall, For, If
-
-    def visit(steps):
-        for step in steps:
-            match step:
-                case ExternCall():
-                    yield step
-                case For(body=body):
-                    yield from visit(body)
-                case If(then=then, orelse=orelse):
-                    yield from visit(then)
-                    yield from visit(orelse)
-
-    findings = [
-        UnsupportedError(f"{step.op} runs in Python", where=step.origin or None)
-        for step in visit(program.steps)
-    ]
-    if findings:
-        raise UnsupportedError(
-            "not everything runs in compiled code", findings=findings, fix="leave out strict"
-        )
-
-
 class NumpyTarget:
     """Interprets the loops: slow, and the oracle."""
 
@@ -277,6 +252,7 @@ class NumpyTarget:
     checked = True
     channels_last = False
     open_sizes = False
+    verified: int | None = None
 
     def prepare(self, graph: Graph, *, exact: bool = False, report=None) -> Graph:
         return graph
@@ -304,6 +280,7 @@ class CpuTarget:
 
     channels_last = True
     checked = True
+    verified: int | None = None
 
     @property
     def open_sizes(self) -> bool:

@@ -248,6 +248,7 @@ class CudaTarget:
     open_sizes = False
     checked = True
     channels_last = True  # tensor cores sum over neighbours in memory
+    verified: int | None = None
 
     def prepare(self, graph: Graph, *, exact: bool = False, report=None) -> Graph:
         return graph

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..compiler.concurrency import give_lock
 from ..compiler.dims import substitute
-from ..compiler.errors import InputError, OutOfMemoryError, TesselError, UsageError
+from ..compiler.errors import CheckFailed, InputError, OutOfMemoryError, TesselError, UsageError
 from ..compiler.input_limits import InputLimit, input_limits
 from ..compiler.ir import Graph
 from ..compiler.known_values import IMPOSSIBLE, plain
@@ -299,6 +299,8 @@ class Executable:
                 self.graph, self.level, self.target, self.strict, self.report
             )
             self._note(self._open.notes)
+        except CheckFailed:  # a check that was asked for said no
+            raise
         except (TypeError, TesselError) as error:
             self.notes.append(_EACH + _what_needs_sizes(error))
 

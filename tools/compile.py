@@ -54,10 +54,15 @@ Examples:
     help="Refuse what would run outside compiled code; keep sums as they are.",
 )
 @unchecked_option
+@click.option(
+    "--verify-bounds",
+    is_flag=True,
+    help="Prove that the loops cannot leave their arrays; exit with 1 where there is no proof.",
+)
 @tune_option
 def compile(
     model, output, target, shapes, inputs, opt_level, stage, print_after, explain, strict,
-    unchecked, tune,
+    unchecked, verify_bounds, tune,
 ):  # fmt: skip
     """Compile MODEL (.onnx, .graph or .tsl) to a package, or print a stage of its compilation."""
     start = time.perf_counter()
@@ -74,12 +79,14 @@ def compile(
         target = "numpy"  # readers of ONNX choose layouts for themselves, and need no code
     exe = compile_model(
         source, target=target, shapes=shapes or None if source is model else None,
-        opt_level=opt_level, strict=strict, unchecked=unchecked, observer=observer,
-        tune=tuning,
+        opt_level=opt_level, strict=strict, unchecked=unchecked, observer=observer, tune=tuning,
+        verify_bounds=verify_bounds,
     )  # fmt: skip
     if inputs is not None:
         exe.ready(make_feeds(exe.inputs, inputs, None, shapes))
     notes = console(stderr=True)
+    if verify_bounds:
+        notes.print(f"{exe.target.verified} accesses stay inside their arrays")
     for note in [] if tuning is None else tuning.notes:
         notes.print(f"note: {note}")
     if observer is not None:

@@ -16,8 +16,8 @@ from ..ops.registry import Control, Kernels
 from ..run_checks import WORD, Check, words
 from ..sizes import OpenSize, assume_above, assuming, sizes_of
 from ..types import STR, TensorType
-from . import expr as s
 from .blocks import blocked_stores
+from .bounds import require_equal, require_inside, require_rows, require_same
 from .checks import CHECKED, check_kernel, check_of
 from .copies import copy_steps, keep_old_values, zero_steps
 from .expand import expand_composites
@@ -27,6 +27,7 @@ from .memory import Place, Storage, plan_memory
 from .nest import ENDLESS, Call, ExternCall, For, If, Kernel, Program, Store
 from .pull import Puller
 from .simplify import merge_axes, split_axes
+from .writer import KernelWriter, emit_border
 
 
 def lower(graph: Graph, *, open_sizes: bool = False) -> Program:
@@ -194,6 +195,7 @@ class _Scope:
             case Control(kind="while" | "host_loop"):
                 self._while(node)
             case _ if kind_of(node) == "alias" and node.inputs[0] not in self.fusion.inlined:
+                require_equal(node, node.inputs[0].type.size, node.outputs[0].type.size)
                 self.places[node.outputs[0]] = self._place(node.inputs[0])
             case _:
                 for value in node.outputs:
@@ -238,7 +240,7 @@ class _Scope:
         outs = [Buffer(v.name, v.type) for v in node.outputs]
         places = {b: self._new(v) for b, v in zip(outs, node.outputs)}
         puller.visited[node] = None
-        stores = _KernelWriter(node, outs)
+        stores = KernelWriter(outs)
         operands = [puller.operand(v) for v in node.inputs]
         operands += [None] * (sum(not i.variadic for i in node.op.inputs) - len(operands))
         types = tuple(v.type for v in node.outputs)
@@ -250,6 +252,9 @@ class _Scope:
                 self._call(kernel, buffers, places, group)
 
     def _call(self, kernel: Kernel, buffers: dict, outs: dict, group: int | None = None) -> None:
+        if any(0 in st.buffer.shape for st in kernel.stores):
+            return  # nothing can be stored where there is nothing
+        require_inside(kernel, buffers)
         kernel = merge_axes(split_axes(kernel))
         if any(a.extent == 0 for a in kernel.axes):
             return
@@ -291,6 +296,9 @@ class _Scope:
 
     def _if(self, node: Node) -> None:
         condition, *captured = [self._place(v) for v in node.inputs]
+        for graph in (node.attrs["then_graph"], node.attrs["else_graph"]):
+            require_same(node, graph.inputs, node.inputs[1:])
+            require_same(node, graph.outputs, node.outputs)
         outs = [self._new(v) for v in node.outputs]
         branches = [
             self.parent.graph(node.attrs[k], captured, outs) for k in ("then_graph", "else_graph")
@@ -302,6 +310,10 @@ class _Scope:
         reverse = node.attrs["reverse"]
         operands = [self._place(v) for v in node.inputs]
         trips = node.inputs[n].shape[0]
+        require_same(node, body.inputs[:n] + body.outputs[:n], node.inputs[:n] + node.outputs[:n])
+        require_same(node, body.inputs[n + m :], node.inputs[n + m :])
+        require_rows(node, body.inputs[n : n + m], node.inputs[n : n + m], trips)
+        require_rows(node, body.outputs[n:], node.outputs[n:], trips)
         loop = self.parent.loop_id()
 
         def slice_of(place: Place, type: TensorType) -> Place:
@@ -332,6 +344,10 @@ class _Scope:
         """The condition and the states live in one place each; a turn computes the next ones
         elsewhere, and copies them when nobody needs the old ones any more."""
         body, n, trips = node.attrs["body"], node.attrs["states"], node.attrs.get("trips", ())
+        require_same(node, body.inputs, node.inputs[1:])
+        require_same(node, body.outputs[: 1 + n], node.inputs[: 1 + n])
+        require_same(node, node.outputs[:n], node.inputs[1 : 1 + n])
+        require_rows(node, body.outputs[1 + n :], node.outputs[n:], *trips)
         loop = self.parent.loop_id()
         go = Place(Storage.of(node.inputs[0].type, "arena"))
         carried = [(go, node.inputs[0].type)]
@@ -356,43 +372,6 @@ def _refuse_open(node: Node) -> None:
     for v in (*node.inputs, *node.outputs):
         if v is not None and isinstance(v.type, TensorType) and not v.type.is_static:
             raise OpenSize("it runs in Python, which takes arrays of known sizes", node)
-
-
-class _KernelWriter:
-    """What `Kernels` records write through: `k.store(extents, at, …)`."""
-
-    def __init__(self, node: Node, outs: Sequence[Buffer]):
-        self.outs = outs
-        self.kernels: list[tuple] = []
-
-    def store(self, extents, at, *, mode="set", serial=False, output=0) -> None:
-        """Store `at(*i) -> (index, value[, where])` for every i below `extents`."""
-        out = self.outs[output]
-        axes, made = blocked_stores(extents, at)
-        stores = []
-        for (index, value, *where), inside in made:
-            index = tuple(s.const(0) if d == 1 else s.lift(i, s.const(0))
-                          for i, d in zip(index, out.shape))  # fmt: skip
-            for condition in where:
-                inside = condition if inside is None else s.logical_and(inside, condition)
-            stores.append(Store(out, index, s.cast(value, out.dtype), inside, mode))
-        self.kernels.append((axes, tuple(stores), serial))
-
-
-def emit_border(k, out, x, value=None, *, pads, mode) -> None:
-    """A constant pad: the inside is x, stored at an offset; the border is filled in strips."""
-    fill = s.cast(s.const(0, out.dtype.compute), out.dtype) if value is None else value[()]
-    low, high = pads[: out.rank], pads[out.rank :]
-    k.store(x.shape, lambda *i: ([j + p for j, p in zip(i, low)], x[i]))
-    for axis in range(out.rank):
-        # Axes before this one are filled inside only, those after it over their whole length.
-        extents = [*x.shape[:axis], 0, *out.shape[axis + 1 :]]
-        moved = [*low[:axis], 0, *[0] * (out.rank - axis - 1)]
-        for width, start in ((low[axis], 0), (high[axis], low[axis] + x.shape[axis])):
-            if width:
-                extents[axis], moved[axis] = width, start
-                offsets = tuple(moved)
-                k.store(extents, lambda *i, o=offsets: ([j + p for j, p in zip(i, o)], fill))
 
 
 def _origins(puller: Puller) -> tuple[str, ...]:

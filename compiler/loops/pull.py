@@ -11,21 +11,23 @@ from collections.abc import Callable, Sequence
 
 from ..builder import Builder, Tensor
 from ..dims import Sym
+from ..errors import TypeMismatch
 from ..ir import Graph, Node, Value
 from ..ops.registry import Alias, Elementwise, Expand, Op, Pull
-from ..sizes import assume_above, open_size_of, sizes_of
+from ..sizes import OpenSize, assume_above, assume_equal, open_size_of, sizes_of
 from ..types import TensorType
 from . import expr as s
 from .expr import Buffer, Expr
 
 
 class Operand:
-    """What a rule sees of an operand: its type, and reads `x[i, j]` at exact indices."""
+    """What a rule sees of an operand: its type, reads `x[i, j]` at exact indices, and the array
+    that a constant is."""
 
-    __slots__ = ("read", "type")
+    __slots__ = ("constant", "read", "type")
 
-    def __init__(self, type: TensorType, read: Callable[[tuple], Expr]):
-        self.type, self.read = type, read
+    def __init__(self, type: TensorType, read: Callable[[tuple], Expr], constant=None):
+        self.type, self.read, self.constant = type, read, constant
 
     shape = property(lambda self: self.type.shape)
     dtype = property(lambda self: self.type.dtype)
@@ -47,9 +49,24 @@ def expansion(node: Node) -> Graph:
     with sizes_of(node):
         result = node.op.loops.rule(b, *operands, **node.attrs)
     for i, r in enumerate(result if isinstance(result, (tuple, list)) else [result]):
-        b.output(f"y{i}", r if isinstance(r, Tensor) else b.constant(r))
+        r = r if isinstance(r, Tensor) else b.constant(r)
+        _check_result(node, node.outputs[i].type, r.type)
+        b.output(f"y{i}", r)
     node.expansion = b.graph
     return b.graph
+
+
+def _check_result(node: Node, expected: TensorType, received: TensorType) -> None:
+    """Raise TypeMismatch where an expansion gives another shape than its record says: operands
+    that do not fit each other made it wider."""
+    if expected.rank != received.rank or any(
+        isinstance(d, int) and isinstance(e, int) and d != e
+        for d, e in zip(expected.shape, received.shape)
+    ):
+        raise TypeMismatch(
+            f"{node.op.name}: its operands do not fit each other",
+            where=node.where, expected=expected, received=received,
+        )  # fmt: skip
 
 
 def is_pullable(op: Op, node: Node) -> bool:
@@ -76,7 +93,10 @@ class Puller:
         self.visited: dict[Node, None] = {}
 
     def read(self, value: Value, index: Sequence[Expr]) -> Expr:
-        """The element of `value` at `index` (one expression per dim)."""
+        """The element of `value` at `index` (one expression per dim). Of a value that has no
+        elements nothing is read, whatever the index: zero stands for what cannot be used."""
+        if 0 in value.shape:
+            return s.const(0, value.dtype)
         index = tuple(s.const(0) if d == 1 else i for i, d in zip(index, value.shape))
         key = (value, *index)
         if key not in self._memo:
@@ -103,7 +123,7 @@ class Puller:
     def operand(self, value: Value | None) -> Operand | None:
         if value is None:
             return None
-        return Operand(value.type, lambda index: self.read(value, index))
+        return Operand(value.type, lambda index: self.read(value, index), value.constant)
 
     def _rule(self, node: Node) -> Sequence[Callable]:
         """One function of the output index per output."""
@@ -155,9 +175,8 @@ def _assume_broadcast(shape: tuple, out: tuple) -> None:
     """Dims that only turn out to be equal: what is wider than the result would be cut off, what is
     shorter would be read past its end."""
     for d, wanted in zip(shape, out[len(out) - len(shape) :]):
-        if d not in (1, wanted):
-            assume_above(d + 1, wanted)
-            assume_above(wanted + 1, d)
+        if d not in (1, wanted) and not assume_equal(d, wanted):
+            raise OpenSize(f"{d} is not {wanted}")
 
 
 def _assume_inside(index: tuple[Expr, ...], shape: tuple) -> None:

@@ -6,7 +6,7 @@ from ..errors import TypeMismatch
 from ..loops import expr as s
 from ..sizes import assume_at_least, assume_equal
 from ..types import I64, normalize_axis
-from .common import array, case, floats, ints, keep
+from .common import array, case, floats, ints, keep, require_shape
 from .registry import Attr, Pull, register
 
 
@@ -25,6 +25,7 @@ def cache_update_shape(cache, update, start=None, *, axis, circular):
             "cache_update takes a cache [B,…,T,…], an update [B,…,S,…] with S <= T, a start per B",
             received=f"{cache}, {update}, {start}, axis={axis}",
         )
+    require_shape("cache_update", "start", start, cache.shape[:1])
     return cache.shape
 
 

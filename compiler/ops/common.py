@@ -11,13 +11,13 @@ and `dims.Sym`; `is_dims` recognises those, `elementwise_on_dims` applies a Pyth
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
 from .. import dims
 from ..errors import TypeMismatch
-from ..sizes import above, at_least, from_zero
+from ..sizes import above, assume_equal, assume_equal_shapes, at_least, from_zero
 from ..types import BF16, F16, F32, F64, TensorType, broadcast, dtype_of
 from .registry import NotDifferentiable, Sample
 
@@ -165,6 +165,39 @@ def less_dims(a, b) -> bool:
 # -- shapes and gradients ------------------------------------------------------------------
 
 
+def require_shape(op: str, label: str, t: TensorType | None, *shapes: Sequence) -> None:
+    """Raise TypeMismatch unless an operand (or none) can have one of these shapes.
+
+    Where sizes decide, the first one that is possible is assumed.
+    """
+    if t is None or any(assume_equal_shapes(t.shape, shape) for shape in shapes):
+        return
+    raise TypeMismatch(
+        f"{op}: {label} has the wrong shape",
+        expected=" or ".join(f"[{','.join(map(str, shape))}]" for shape in shapes),
+        received=t,
+    )
+
+
+def require_broadcast(op: str, label: str, t: TensorType | None, shape: Sequence) -> None:
+    """Raise TypeMismatch unless an operand (or none) broadcasts to `shape` without widening it."""
+    if t is None:
+        return
+    pairs = zip(t.shape[::-1], tuple(shape)[::-1])
+    if t.rank > len(shape) or not all(d == 1 or assume_equal(d, e) for d, e in pairs):
+        raise TypeMismatch(
+            f"{op}: {label} does not broadcast to what it belongs to",
+            expected=f"[{','.join(map(str, shape))}]",
+            received=t,
+        )
+
+
+def require_elements(op: str, x: TensorType, axes: Iterable[int], wanted) -> None:
+    """Raise TypeMismatch where `wanted` elements are made of axes of x that have none."""
+    if any(x.shape[a] == 0 for a in axes) and not isinstance(wanted, dims.Sym) and wanted:
+        raise TypeMismatch(f"{op}: there are no elements to read", received=x)
+
+
 def same_shape(x: TensorType, *_, **__) -> tuple:
     return x.shape
 
@@ -213,5 +246,6 @@ def dynamic_quantize(x):
 __all__ = [
     "FLOAT_SAMPLES", "STEP", "array", "bools", "broadcast_shape", "case", "dynamic_quantize",
     "elementwise_on_dims", "floats", "ints", "is_dims", "keep", "known", "less_dims", "reference",
-    "same_shape", "scalar_of_dim", "settle", "spaced", "sum_to", "through_expansion", "wide",
+    "require_broadcast", "require_elements", "require_shape", "same_shape", "scalar_of_dim",
+    "settle", "spaced", "sum_to", "through_expansion", "wide",
 ]  # fmt: skip

@@ -14,7 +14,7 @@ from ..errors import TypeMismatch
 from ..loops import expr as s
 from ..sizes import assume_equal
 from ..types import FLOATS, I8, I32, I64, U8
-from .common import case, floats, ints, reference
+from .common import case, floats, ints, reference, require_shape
 from .registry import Attr, NotDifferentiable, Pull, register
 from .windows import (
     accumulator,
@@ -48,7 +48,7 @@ def _check_channels(channels, per_group, outputs, x, w, group):
         raise _clash("the output channels cannot be split into groups", x, w, group)
 
 
-def conv_shape(x, w, *_, strides, pads, dilations, group, channels_last=False):
+def conv_shape(x, w, b=None, *_, strides, pads, dilations, group, channels_last=False):
     if x.rank < 3 or w.rank != x.rank:
         raise _clash("x and w need a batch or output axis, channels and spatial axes", x, w, group)
     kernel, per_group, outputs = (
@@ -61,6 +61,7 @@ def conv_shape(x, w, *_, strides, pads, dilations, group, channels_last=False):
     spatial = x.shape[1:-1] if channels_last else x.shape[2:]
     strides, pads, dilations = window_attrs(x.rank - 2, kernel, strides, pads, dilations)
     sizes = window_sizes(spatial, kernel, strides, pads, dilations)
+    require_shape("conv", "b", b, (outputs,))
     return (x.shape[0], *sizes, outputs) if channels_last else (x.shape[0], outputs, *sizes)
 
 
@@ -227,6 +228,13 @@ register(
 # -- conv_integer --------------------------------------------------------------------------
 
 
+def conv_integer_shape(x, w, x_zero=None, w_zero=None, **attrs):
+    outputs = w.shape[-1] if attrs["channels_last"] else w.shape[0]
+    require_shape("conv_integer", "x_zero", x_zero, (), (1,))
+    require_shape("conv_integer", "w_zero", w_zero, (), (outputs,), (1,))
+    return conv_shape(x, w, **attrs)
+
+
 def conv_integer_ref(x, w, x_zero=None, w_zero=None, **attrs):
     x, w = x.astype(np.int64), w.astype(np.int64)
     if x_zero is not None:
@@ -263,7 +271,7 @@ register(
     "x: A, w: B, x_zero: A?, w_zero: B? -> i32",
     "`conv` of (x - x_zero) and (w - w_zero) in i32; w_zero is a scalar or one per output channel.",
     attrs=CONV_ATTRS,
-    shape=lambda x, w, *zeros, **attrs: conv_shape(x, w, **attrs),
+    shape=conv_integer_shape,
     ref=conv_integer_ref,
     grad=NotDifferentiable("integers have no gradient"),
     loops=Pull(_conv_integer),

@@ -11,7 +11,7 @@ from ..errors import TypeMismatch
 from ..loops import expr as s
 from ..sizes import assume_equal
 from ..types import FLOATS
-from .common import case, floats, reference
+from .common import case, floats, reference, require_shape
 from .conv import CONV_ATTRS, conv_weight_gradient
 from .registry import Attr, Pull, register
 from .windows import accumulator, patches, window_attrs
@@ -36,7 +36,7 @@ def _transpose_sizes(sizes, kernel, strides, pads, dilations, output_padding) ->
     )
 
 
-def conv_transpose_shape(x, w, *_, strides, pads, dilations, output_padding, group):
+def conv_transpose_shape(x, w, b=None, *, strides, pads, dilations, output_padding, group):
     if x.rank < 3 or w.rank != x.rank:
         raise TypeMismatch(
             "conv_transpose: x needs a batch axis, channels and spatial axes, w as many axes",
@@ -50,6 +50,7 @@ def conv_transpose_shape(x, w, *_, strides, pads, dilations, output_padding, gro
             received=f"x {x}, w {w}, group={group}",
         )
     attrs = _transpose_attrs(w, strides, pads, dilations, output_padding)
+    require_shape("conv_transpose", "b", b, (w.shape[1] * group,))
     return (x.shape[0], w.shape[1] * group, *_transpose_sizes(x.shape[2:], w.shape[2:], *attrs))
 
 

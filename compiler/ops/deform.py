@@ -33,7 +33,7 @@ DEFORM_ATTRS = {
 
 
 def deform_conv_shape(x, w, offset, b=None, mask=None, *, offset_group, **attrs):
-    shape = conv_shape(x, w, **attrs)
+    shape = conv_shape(x, w, b, **attrs)
     taps, axes = math.prod(w.shape[2:]), x.rank - 2
     wanted = [(offset, (x.shape[0], offset_group * taps * axes, *shape[2:]))]
     if mask is not None:

@@ -5,6 +5,7 @@ import numpy as np
 from ..errors import TypeMismatch
 from ..limits import check_values, index_limit
 from ..loops import expr as s
+from ..sizes import assume_equal_shapes
 from ..types import I32, I64, normalize_axis
 from .common import array, case, floats, ints
 from .registry import Attr, Pull, register
@@ -103,7 +104,20 @@ def gather_elements_shape(x, indices, *, axis):
         raise TypeMismatch(
             "indices must have the rank of the data", expected=x.rank, received=indices
         )
+    check_beside("gather_elements", x, indices, axis)
     return indices.shape
+
+
+def check_beside(op: str, x, indices, axis: int) -> None:
+    """Raise TypeMismatch where indices leave the data on an axis that they do not index."""
+    axis = normalize_axis(axis, x.rank)
+    for d, (n, size) in enumerate(zip(indices.shape, x.shape)):
+        if d != axis and isinstance(n, int) and isinstance(size, int) and n > size:
+            raise TypeMismatch(
+                f"{op}: there are more indices than data on axis {d}",
+                expected=f"at most {size}",
+                received=f"indices {indices} of data {x}",
+            )
 
 
 def gather_elements_ref(x, indices, *, axis):
@@ -161,6 +175,12 @@ def gather_nd_shape(x, indices, *, batch_dims):
             "gather_nd indexes more axes than there are",
             expected=f"at most {x.rank - batch_dims} indices",
             received=depth,
+        )
+    if not assume_equal_shapes(x.shape[:batch_dims], indices.shape[:batch_dims]):
+        raise TypeMismatch(
+            "the batches of gather_nd differ",
+            expected=f"indices [{','.join(map(str, x.shape[:batch_dims]))},…]",
+            received=indices,
         )
     return (*indices.shape[:-1], *x.shape[batch_dims + depth :])
 

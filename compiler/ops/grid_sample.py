@@ -17,11 +17,19 @@ import math
 
 import numpy as np
 
-from ..dims import Sym
+from ..dims import Sym, prod
 from ..errors import TypeMismatch
 from ..sizes import assume_equal, larger
 from ..types import BOOL, FLOATS, I32, NUMERIC
-from .common import case, floats, ints, reference, scalar_of_dim, through_expansion
+from .common import (
+    case,
+    floats,
+    ints,
+    reference,
+    require_elements,
+    scalar_of_dim,
+    through_expansion,
+)
 from .points import beside, cubic_taps, index, inside, interpolate, linear_taps
 from .registry import Attr, Expand, register
 from .resize_taps import cubic_weights
@@ -42,6 +50,11 @@ def grid_sample_shape(x, grid, *, mode, padding, align_corners):
             "grid_sample takes x [N,C,*S] and a grid [N,*P,r] of as many axes P as S, r of them",
             received=f"{x}, {grid}",
         )
+    if not assume_equal(x.shape[0], grid.shape[0]):
+        raise TypeMismatch(
+            "grid_sample needs a grid for each image", expected=x.shape[0], received=grid
+        )
+    require_elements("grid_sample", x, range(2, x.rank), prod(grid.shape))
     return (*x.shape[:2], *grid.shape[1:-1])
 
 

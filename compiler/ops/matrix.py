@@ -6,7 +6,15 @@ from ..errors import TypeMismatch
 from ..loops import expr as s
 from ..sizes import assume_equal
 from ..types import FLOATS, I8, I32, I64, U8, U32, U64, broadcast
-from .common import case, floats, ints, reference, through_expansion
+from .common import (
+    case,
+    floats,
+    ints,
+    reference,
+    require_broadcast,
+    require_shape,
+    through_expansion,
+)
 from .registry import Attr, Expand, NotDifferentiable, Pull, register
 from .windows import accumulator
 
@@ -171,6 +179,19 @@ def zero_column(x, zero):
     return zero[..., None] if zero.ndim == 1 and zero.size > 1 else zero
 
 
+def matmul_integer_shape(a, b, a_zero=None, b_zero=None):
+    """A zero point with one axis is per row of a, or per column of b; with more it broadcasts."""
+    for label, t, zero, one in (("a_zero", a, a_zero, -2), ("b_zero", b, b_zero, -1)):
+        if zero is None or zero.rank == 0:
+            continue
+        if zero.rank > 1:
+            require_broadcast("matmul_integer", label, zero, t.shape)
+        else:
+            each = [(t.shape[one],)] if t.rank > 1 else []
+            require_shape("matmul_integer", label, zero, *each, (1,))
+    return matmul_shape(a, b)
+
+
 def matmul_integer_ref(a, b, a_zero=None, b_zero=None):
     a, b = a.astype(np.int64), b.astype(np.int64)
     if a_zero is not None:
@@ -207,7 +228,7 @@ register(
 
     A zero point is a scalar, one per row of a or per column of b, or shaped to broadcast.
     """,
-    shape=matmul_shape,
+    shape=matmul_integer_shape,
     ref=matmul_integer_ref,
     grad=NotDifferentiable("integers have no gradient"),
     loops=Pull(_matmul_integer),

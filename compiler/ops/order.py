@@ -139,7 +139,7 @@ def _merge_ranks(out, x, shift, *, descending, steps):
         high = s.maximum(s.minimum(s.lift(n, other) - other, width), 0)
         for _ in range(steps):
             middle = s.apply("shr", low + high, s.const(1))
-            value = read(row, s.minimum(other + middle, n - 1))
+            value = read(row, s.maximum(s.minimum(other + middle, n - 1), 0))
             ahead = s.select(
                 odd, ~_before(mine, value, descending), _before(value, mine, descending)
             )

@@ -6,7 +6,7 @@ from .. import dims
 from ..errors import TypeMismatch
 from ..loops import expr as s
 from ..sizes import larger
-from .common import case, floats, ints
+from .common import case, floats, ints, require_elements
 from .registry import Attr, Pull, register
 from .windows import padded
 
@@ -23,6 +23,9 @@ def pad_shape(x, value, *, pads, mode):
     shape = tuple(b + d + e for b, d, e in zip(pads[: x.rank], x.shape, pads[x.rank :]))
     if any(isinstance(d, int) and d < 0 for d in shape):
         raise TypeMismatch("pads crop more than there is", received=f"pads={list(pads)}")
+    for axis, size in enumerate(shape):
+        if mode != "constant":
+            require_elements(f"pad of mode {mode}", x, (axis,), size)
     return shape
 
 

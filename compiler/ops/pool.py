@@ -17,7 +17,7 @@ from ..errors import TypeMismatch
 from ..limits import INDEX, Limit
 from ..loops import expr as s
 from ..types import FLOATS, I8, I32, I64, U8
-from .common import case, floats, ints, reference, spaced
+from .common import case, floats, ints, reference, require_shape, spaced
 from .registry import Attr, Pull, register
 from .windows import (
     accumulator,
@@ -251,6 +251,15 @@ register(
 )
 
 
+def max_unpool_shape(y, indices, *, sizes, **_):
+    require_shape("max_unpool", "indices", indices, y.shape)
+    if len(sizes) != y.rank - 2:
+        raise TypeMismatch(
+            "max_unpool needs a size for each spatial axis", expected=y.rank - 2, received=sizes
+        )
+    return (*y.shape[:2], *sizes)
+
+
 def max_unpool_ref(y, indices, *, sizes, **_):
     x = np.zeros((*y.shape[:2], *sizes), y.dtype)
     np.add.at(x.reshape(-1), indices.reshape(-1), y.reshape(-1))
@@ -308,7 +317,7 @@ register(
         "dilations": Attr("ints", ()),
         "sizes": Attr("dims", doc="spatial sizes of the pool's input"),
     },
-    shape=lambda y, indices, *, sizes, **_: (*y.shape[:2], *sizes),
+    shape=max_unpool_shape,
     ref=reference(max_unpool_ref),
     grad=max_unpool_grad,
     loops=Pull(_max_unpool),

@@ -11,9 +11,9 @@ import numpy as np
 from ..errors import TypeMismatch
 from ..sizes import assume_equal
 from ..types import F32, I8, U8, broadcast, dtype_of
-from .common import array, case, floats, ints
+from .common import array, case, floats, ints, require_shape
 from .conv import CONV_ATTRS, conv_integer_ref, conv_shape
-from .matrix import matmul_integer_ref, matmul_shape
+from .matrix import matmul_integer_ref, matmul_integer_shape, matmul_shape
 from .quantize import channel as _channel
 from .quantize import requantize as _requantize
 from .quantize import requantize_ref as _requantize_ref
@@ -28,7 +28,10 @@ def _one_or(d, outputs) -> bool:
 
 
 def qlinear_conv_shape(x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, b=None, **attrs):
-    shape = conv_shape(x, w, **attrs)
+    shape = conv_shape(x, w, b, **attrs)
+    for label, t in (("x_scale", x_scale), ("x_zero", x_zero), ("y_scale", y_scale),
+                     ("y_zero", y_zero)):  # fmt: skip
+        require_shape("qlinear_conv", label, t, (), (1,))
     outputs = w.shape[-1] if attrs["channels_last"] else w.shape[0]
     for t in (w_scale, w_zero):
         if t.rank > 1 or (t.rank == 1 and not _one_or(t.shape[0], outputs)):
@@ -98,6 +101,8 @@ register(
 
 
 def qlinear_matmul_shape(a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero):
+    matmul_integer_shape(a, b, a_scale, b_scale)
+    matmul_integer_shape(a, b, a_zero, b_zero)
     return matmul_shape(a, b)
 
 

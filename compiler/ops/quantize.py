@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import TypeMismatch
 from ..sizes import assume_equal, assume_equal_shapes
 from ..types import DTYPES, F32, FLOATS, I8, I16, I32, U8, U16, DType, dtype_of, normalize_axis
-from .common import STEP, array, case, floats, ints, through_expansion
+from .common import STEP, array, case, floats, ints, require_shape, through_expansion
 from .registry import Attr, Expand, register
 
 POWER = DTYPES["f8e8m0"]  # a scale's dtype, never a quantized one
@@ -64,6 +64,13 @@ def _check_scale(x, scale, axis):
             )
 
 
+def _check_zero(op: str, x, scale, zero, axis):
+    """A zero point is as its scale is, or one number."""
+    if zero is not None and zero.shape != (1,) and zero.rank:
+        _check_scale(x, zero, axis)
+        require_shape(op, "the zero point", zero, scale.shape, *([x.shape] if x.rank > 1 else []))
+
+
 def requantize(b, x, zero, dtype, saturate=True):
     """f32 to a quantized type: round half to even, shift, saturate."""
     if not dtype.is_float:
@@ -96,6 +103,7 @@ def quotient_dtype(scale: DType, precision: DType | None) -> DType:
 
 def quantize_shape(x, scale, zero=None, *, axis, dtype, saturate, precision):
     _check_scale(x, scale, axis)
+    _check_zero("quantize_linear", x, scale, zero, axis)
     if dtype not in QUANTIZED or (zero is not None and zero.dtype != dtype):
         raise TypeMismatch(
             "quantize_linear to a wrong type",
@@ -176,6 +184,7 @@ register(
 
 def dequantize_shape(x, scale, zero=None, *, axis, dtype):
     _check_scale(x, scale, axis)
+    _check_zero("dequantize_linear", x, scale, zero, axis)
     return x.shape
 
 

@@ -227,6 +227,8 @@ class Op:
                 TensorType(self._output_dtype(o, binding, attrs), s)
                 for o, s in zip(self.outputs, shapes)
             )
+        if isinstance(self.loops, Elementwise):
+            self._check_broadcast(types, result[0])
         for t in result:
             if isinstance(t, TensorType):
                 sizes = [d for d in t.shape if isinstance(d, int)]
@@ -235,6 +237,22 @@ class Op:
                 if math.prod(d for d in sizes if d) > MAX_ELEMENTS:  # what numpy looks at, too
                     raise TypeMismatch(f"{self.name}: the result is absurdly large", received=t)
         return result
+
+    def _check_broadcast(self, types: Iterable[Type | None], result: TensorType) -> None:
+        """Raise TypeMismatch unless every operand broadcasts to the result's shape."""
+        for t in types:
+            wrong = isinstance(t, TensorType) and (
+                t.rank > result.rank
+                or any(
+                    isinstance(d, int) and isinstance(e, int) and d not in (1, e)
+                    for d, e in zip(t.shape[::-1], result.shape[::-1])
+                )
+            )
+            if wrong:
+                raise TypeMismatch(
+                    f"{self.name}: an operand does not broadcast to the result",
+                    expected=f"dims that are 1 or those of {result}", received=t,
+                )  # fmt: skip
 
     def _output_dtype(self, text, binding, attrs) -> DType:
         if text.startswith("@"):

@@ -22,7 +22,7 @@ import numpy as np
 from ..errors import TypeMismatch
 from ..loops import expr as s
 from ..types import BOOL, F32, F64, NUMERIC
-from .common import case, floats, ints, reference
+from .common import case, floats, ints, reference, require_elements
 from .registry import Attr, Pull, register
 from .resize_taps import (
     COORDINATES,
@@ -54,6 +54,8 @@ def resize_shape(x, *, sizes, mode, coordinate_mode, nearest_mode, scales, roi, 
         )
     if x.dtype == BOOL and mode != "nearest":
         raise TypeMismatch("bools cannot be interpolated", expected="mode nearest", received=mode)
+    for axis, size in enumerate(sizes):
+        require_elements("resize", x, (axis,), size)
     return sizes
 
 

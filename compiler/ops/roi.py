@@ -17,7 +17,17 @@ from ..errors import TypeMismatch
 from ..limits import Limit
 from ..sizes import assume_equal
 from ..types import I32, I64
-from .common import array, case, floats, reference, scalar_of_dim, through_expansion, wide
+from .common import (
+    array,
+    case,
+    floats,
+    reference,
+    require_elements,
+    require_shape,
+    scalar_of_dim,
+    through_expansion,
+    wide,
+)
 from .gather import INDICES
 from .points import beside, index, interpolate, linear_taps
 from .registry import Attr, Expand, NotDifferentiable, register
@@ -32,10 +42,12 @@ def _check(x, rois, columns: int):
             expected=f"[R,{columns}]",
             received=f"{x}, {rois}",
         )
+    require_elements("regions of interest", x, (0, 2, 3), rois.shape[0])
 
 
 def roi_align_shape(x, rois, batch, *, size, mode, sampling, **_):
     _check(x, rois, 4)
+    require_shape("roi_align", "batch", batch, (rois.shape[0],))
     if mode not in ("avg", "max") or len(size) != 2 or sampling < 0:
         raise TypeMismatch(
             "unknown attributes of roi_align",

@@ -9,9 +9,10 @@ import numpy as np
 from ..errors import TypeMismatch
 from ..limits import index_limit
 from ..loops import expr as s
-from ..types import broadcast, normalize_axis
+from ..sizes import assume_equal_shapes
+from ..types import normalize_axis
 from .common import array, case, floats, ints, keep, reference, spaced
-from .gather import INDICES, column_limits, wrap, wrapped
+from .gather import INDICES, check_beside, column_limits, wrap, wrapped
 from .registry import Attr, Kernels, register
 
 REDUCTIONS = {
@@ -57,12 +58,13 @@ def _scatter_grad(b, x, y, updates, dy, reduction, scatter, gather):
 def scatter_elements_shape(x, indices, updates, *, axis, reduction):
     normalize_axis(axis, x.rank)
     _check_reduction(reduction)
-    if indices.rank != x.rank or len(broadcast(indices.shape, updates.shape)) != x.rank:
+    if indices.rank != x.rank or not assume_equal_shapes(indices.shape, updates.shape):
         raise TypeMismatch(
             "indices and updates must have one shape and the rank of the data",
             expected=f"rank {x.rank}",
             received=f"{indices} and {updates}",
         )
+    check_beside("scatter_elements", x, indices, axis)
     return x.shape
 
 
@@ -136,7 +138,7 @@ def scatter_nd_shape(x, indices, updates, *, reduction):
             received=f"{indices} for {x}",
         )
     expected = (*indices.shape[:-1], *x.shape[depth:])
-    if len(broadcast(expected, updates.shape)) != updates.rank or updates.rank != len(expected):
+    if not assume_equal_shapes(updates.shape, expected):
         raise TypeMismatch(
             "the updates of scatter_nd do not fit",
             expected=updates.with_shape(expected),

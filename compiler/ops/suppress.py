@@ -4,7 +4,7 @@ import numpy as np
 
 from ..errors import TypeMismatch
 from ..types import I64
-from .common import array, case, floats
+from .common import array, case, floats, require_shape
 from .registry import Attr, Expand, NotDifferentiable, register
 
 
@@ -14,6 +14,7 @@ def _suppress_shape(boxes, scores, overlap, *, steps):
             "suppress wants boxes [G,K,4], scores [G,C,K] and one overlap",
             received=f"{boxes}, {scores}, {overlap}",
         )
+    require_shape("suppress", "scores", scores, (boxes.shape[0], scores.shape[1], boxes.shape[1]))
     return (*scores.shape[:2], steps)
 
 

@@ -54,17 +54,29 @@ def tree_leaves_ref(x, start, feature, threshold, child, missing, *, steps):
     return node.astype(np.int32)
 
 
+def _limited(index, array, size: int, more: int = 0):
+    """An index that comes from `array`, plus up to `more`, inside of an axis. It is limited unless
+    the array is a constant whose elements lie inside."""
+    known = array.constant
+    if known is not None and known.size and known.min() >= 0 and known.max() + more < size:
+        return index
+    return s.minimum(s.maximum(index, 0), size - 1)
+
+
 def _tree_leaves(k, out, x, start, feature, threshold, child, missing, *, steps):
-    wide = x.dtype.compute
+    wide, nodes = x.dtype.compute, feature.shape[0]
 
     def at(n, t):
         node = s.cast(start[(n if start.shape[0] > 1 else 0, t)], I64)
+        node = _limited(node, start, nodes)
         for _ in range(steps):
-            value = s.cast(x[n, s.cast(feature[node], I64)], wide)
+            which = _limited(s.cast(feature[node], I64), feature, x.shape[1])
+            value = s.cast(x[n, which], wide)
             yes = value <= s.cast(threshold[node], wide)
             if missing is not None:
                 yes = yes | (s.apply("isnan", value) & missing[node])
             node = s.cast(child[node], I64) + s.select(yes, s.const(0), s.const(1))
+            node = _limited(node, child, nodes, 1)
         return (n, t), node
 
     k.store(out.shape, at)

@@ -14,6 +14,8 @@ import numpy as np
 from ...compiler import dims
 from ...compiler.builder import Tensor
 from ...compiler.dims import Sym
+from ...compiler.errors import TypeMismatch
+from ...compiler.sizes import surely_differ
 from ...compiler.types import I64, broadcast
 from .needs import SizeNeeded
 from .values import Known, as_symbols
@@ -186,6 +188,19 @@ def slice_axis(c, x: Tensor, axis: int, start: Element, end: Element, step: Elem
     places = b.emit("iota", shape=(symbol,), axis=0, dtype=I64)
     places = b.emit("add", b.emit("mul", places, step), start)
     return b.emit("gather", x, places, axis=axis)
+
+
+def sized(c, x: Tensor, axis: int, size, what: str) -> Tensor:
+    """x, whose `axis` must have `size` elements. Raises TypeMismatch where it surely has not; where
+    sizes decide, a reshape asks for it."""
+    if x.shape[axis] == size:
+        return x
+    if surely_differ(x.shape[axis], size):
+        raise TypeMismatch(
+            f"{what} have another size", where=c.where, expected=f"{size} on axis {axis}",
+            received=x.type,
+        )  # fmt: skip
+    return x.reshape((*x.shape[:axis], size, *x.shape[axis + 1 :]))
 
 
 def first_places(c, keep: Tensor, hint: str) -> Tensor:

@@ -9,7 +9,7 @@ from ...compiler import dims
 from ...compiler.builder import Tensor
 from ...compiler.types import I64, STR, normalize_axis
 from .call import Call
-from .sizes import all_places, bind, first_places, scalar
+from .sizes import all_places, bind, first_places, scalar, sized
 from .values import smaller
 
 
@@ -44,10 +44,14 @@ def compress(c: Call):
     else:
         x, axis = x.reshape((dims.prod(x.shape),)), 0
     known = c.known(1)
-    if known is not None:
+    if known is not None and isinstance(x.shape[axis], int):
+        known = known[: x.shape[axis]]  # what is longer than the axis does not count
         return c.b.emit(
             "gather", x, c.b.constant(np.flatnonzero(known).astype(I64.numpy)), axis=axis
         )
+    size = smaller(keep.shape[0], x.shape[axis])
+    if size != keep.shape[0]:
+        keep = c.b.emit("slice", keep, axes=(0,), starts=(0,), steps=(1,), sizes=(size,))
     return c.b.emit("gather", x, first_places(c, keep, "compress"), axis=axis)
 
 
@@ -131,6 +135,8 @@ def non_max_suppression(c: Call):
     b, scores = c.b, c.x(1)
     boxes = _corners(c)
     (batch, classes, n), dtype = scores.shape, scores.dtype
+    for axis, size in ((0, batch), (1, n)):
+        boxes = sized(c, boxes, axis, size, "the boxes of the scores")
     most = None if _absent(c, 2) else c.elements(2, "max_output_boxes_per_class")[0]
     if most is None or (isinstance(most, int) and most <= 0):
         return b.constant(np.zeros((0, 3), np.int64))

@@ -1,0 +1,45 @@
+"""What ops that say their stores themselves (`Kernels` records, constant pads) write through."""
+
+from collections.abc import Sequence
+
+from . import expr as s
+from .blocks import blocked_stores
+from .expr import Buffer
+from .nest import Store
+
+
+class KernelWriter:
+    """What `Kernels` records write through: `k.store(extents, at, …)`."""
+
+    def __init__(self, outs: Sequence[Buffer]):
+        self.outs = outs
+        self.kernels: list[tuple] = []
+
+    def store(self, extents, at, *, mode="set", serial=False, output=0) -> None:
+        """Store `at(*i) -> (index, value[, where])` for every i below `extents`."""
+        out = self.outs[output]
+        axes, made = blocked_stores(extents, at)
+        stores = []
+        for (index, value, *where), inside in made:
+            index = tuple(s.const(0) if d == 1 else s.lift(i, s.const(0))
+                          for i, d in zip(index, out.shape))  # fmt: skip
+            for condition in where:
+                inside = condition if inside is None else s.logical_and(inside, condition)
+            stores.append(Store(out, index, s.cast(value, out.dtype), inside, mode))
+        self.kernels.append((axes, tuple(stores), serial))
+
+
+def emit_border(k, out, x, value=None, *, pads, mode) -> None:
+    """A constant pad: the inside is x, stored at an offset; the border is filled in strips."""
+    fill = s.cast(s.const(0, out.dtype.compute), out.dtype) if value is None else value[()]
+    low, high = pads[: out.rank], pads[out.rank :]
+    k.store(x.shape, lambda *i: ([j + p for j, p in zip(i, low)], x[i]))
+    for axis in range(out.rank):
+        # Axes before this one are filled inside only, those after it over their whole length.
+        extents = [*x.shape[:axis], 0, *out.shape[axis + 1 :]]
+        moved = [*low[:axis], 0, *[0] * (out.rank - axis - 1)]
+        for width, start in ((low[axis], 0), (high[axis], low[axis] + x.shape[axis])):
+            if width:
+                extents[axis], moved[axis] = width, start
+                offsets = tuple(moved)
+                k.store(extents, lambda *i, o=offsets: ([j + p for j, p in zip(i, o)], fill))

@@ -69,13 +69,12 @@ def _is_empty(low, high) -> bool:
 
 
 def offending(values: np.ndarray, low, high) -> int | None:
-    """The value that an error names: the least if it is below `low`, else the greatest."""
-    if values.size == 0:
-        return None
-    least, most = int(values.min()), int(values.max())
-    if low is not None and least < low:
-        return least
-    return most if high is not None and most >= high else None
+    """The value that an error names: the greatest of those below `low`; else the greatest."""
+    below = values[values < low] if low is not None else values[:0]
+    if below.size:
+        return int(below.max())
+    most = int(values.max()) if values.size else None
+    return most if None not in (most, high) and most >= high else None
 
 
 def check_values(values: np.ndarray, low, high, what: str = INDEX, where: str | None = None):

@@ -1,7 +1,7 @@
 """What a run looks at, and what is said of it: the record that kernels of checks write into.
 
-    record[2p]     = 1   where the least value of part p is below `low`, or the greatest not below
-    record[2p + 1] = v   `high`: v is the least, or else the greatest
+    record[2p]     = 1   where a value of part p is below `low`, or not below `high`
+    record[2p + 1] = v   the greatest of those below `low`; else the greatest
 
 The record is zero when a run starts; who runs a program looks at it once, when the run is over
 (`raise_noted`). `loops/checks.py` makes the kernels. Apart from them, so that loading a package
@@ -52,15 +52,15 @@ def words(checks: Sequence[Check]) -> int:
 def raise_noted(checks: Sequence[Check], record: Sequence[int], sizes: Mapping[str, int]) -> None:
     """Raises InputError for the first of the checks that has something in a run's record.
 
-    Of several parts, the least of the values that are too small is named, or the greatest.
+    The greatest value that is too small is named; else the greatest.
     """
     for check in checks:
         part = record[check.first : check.first + 2 * check.parts]
         noted = [int(v) for flag, v in zip(part[::2], part[1::2]) if flag]
         if noted:
             low = check.low if check.low is None else dims.substitute(check.low, sizes)
-            below = low is not None and min(noted) < low
-            raise check.error(min(noted) if below else max(noted), sizes)
+            below = [v for v in noted if low is not None and v < low]
+            raise check.error(max(below or noted), sizes)
 
 
 def new_record(checks: Sequence[Check]) -> np.ndarray:

@@ -178,7 +178,7 @@ def test_a_long_index_is_looked_at_in_parts_and_named_the_same():
     for e in exe:
         with pytest.raises(InputError) as error:
             e.run({"x": x, "i": wrong})
-        assert error.value.received == -99
+        assert error.value.received == -77
 
 
 BRANCH = """

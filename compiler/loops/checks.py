@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from .. import dims
 from ..ir import Node
 from ..run_checks import Check
-from ..types import I64, TensorType
+from ..types import DTYPES, I64, TensorType
 from . import expr as s
 from .expr import Buffer
 from .nest import Kernel, Store
@@ -19,6 +19,7 @@ from .nest import Kernel, Store
 CHECKED = ("within", "impossible")  # ops that note what must not be
 SHORT = 1 << 15  # elements that are looked at in one part
 PARTS = 8
+U64 = DTYPES["u64"]
 
 
 def check_of(node: Node, first: int) -> Check:
@@ -46,22 +47,28 @@ def check_kernel(node: Node, check: Check, operands: Sequence) -> tuple[Kernel, 
 
 
 def _offender(node: Node, check: Check, x, part: s.Expr) -> tuple[s.Expr, s.Expr]:
-    """Of a part of x: the value that would be named, and whether there is reason to."""
+    """Of a part of x: the value that would be named, and whether there is reason to.
+
+    Without a sign, value - low is large for what is below `low`, and largest just below it: one
+    maximum sees both ends.
+    """
     column = node.attrs["column"]
     shape = _looked_at(node)
     each = dims.prod(shape) // check.parts
 
-    def element(*i):
+    low = -(1 << 63) if check.low is None else check.low
+    high = 1 << 63 if check.high is None else check.high
+
+    def distance(*i):
         if check.parts > 1:
             i = s.unflatten(part * each + i[0], shape)
-        value = x[i if column is None else (*i, column)]
-        return value if value.dtype.kind == "i" else s.cast(value, I64)
+        value = s.cast(x[i if column is None else (*i, column)], I64)
+        return s.bitcast(value - low, U64)
 
     extents = (each,) if check.parts > 1 else shape
-    least, most = (s.cast(s.reduce(f, extents, element), I64) for f in ("min", "max"))
-    below = s.const(False, "bool") if check.low is None else least < check.low
-    bad = below if check.high is None else below | (most >= check.high)
-    return s.select(below, least, most), bad
+    most = s.reduce("max", extents, distance, U64)
+    bad = s.apply("ge", most, s.cast(s.lift(high - low, s.const(0)), U64))
+    return s.bitcast(most, I64) + low, bad
 
 
 def _looked_at(node: Node) -> tuple:

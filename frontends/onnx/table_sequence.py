@@ -39,10 +39,7 @@ def at(c: Call):
     if not alike or c[1] is None or c.known(1) is not None:
         return items[_position(c, 1, -1, len(items) - 1)]
     table = _stack(c, items, 0)
-    position = c.x(1).reshape(())
-    zero = c.scalar(0, position.dtype)
-    behind = c.b.emit("where", c.b.emit("less", position, zero), position + len(items), position)
-    return c.b.emit("gather", table, behind, axis=0)
+    return c.b.emit("gather", table, c.x(1).reshape(()), axis=0)
 
 
 def insert(c: Call):

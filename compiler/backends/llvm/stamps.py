@@ -18,7 +18,7 @@ import numpy as np
 from ...loops.nest import ExternCall, For, If
 from ..base import CpuTarget, aligned_empty
 from .clock import clock
-from .native_code import MAIN, Layout, NativeCode
+from .native_code import MAIN, NativeCode
 from .objects import object_code
 from .plan import Plan, Scheduled
 from .pool_ir import ENTRY
@@ -46,16 +46,16 @@ def stamped_code(code: NativeCode, threads: int, updates: dict[int, int]):
 
     The array is handed over as one more weight: to what runs code, it is no different from others.
     """
-    plan, layout = code.plan, code.layout
+    plan = code.plan
     rows = sum(1 for _ in stamped_steps(plan.steps)) + 1
     raw = aligned_empty(threads * _pitch(rows)).view(np.int64)
     raw[:] = 0
     stamps = raw.reshape(threads, -1)[:, : 2 * rows].reshape(threads, rows, 2)
+    plan = replace(plan, weights=[*code.weights, raw])
     module = stamped_module(plan, code.target, updates)
     objects = code.objects | {MAIN: object_code(module, code.target)}
-    layout = Layout(layout.inputs, layout.outputs, layout.weights + 1)
-    weights = [*code.weights, raw]
-    return replace(code, objects=objects, weights=weights, layout=layout, tail=0), stamps
+    made = replace(code, objects=objects, weights=plan.weights, layout=plan.layout, tail=0)
+    return made, stamps
 
 
 def _pitch(rows: int) -> int:
@@ -66,7 +66,7 @@ def _pitch(rows: int) -> int:
 def stamped_module(
     plan: Plan, target: CpuTarget, updates: dict[int, int] | None = None
 ) -> ir.Module:
-    """The LLVM module of the entry that times its steps."""
+    """The LLVM module of the entry that times its steps, in the last of the weights."""
     module = ir.Module(name=MAIN)
     module.triple = target.triple
     _Stamped(plan, module, ir.Function(module, ENTRY, MAIN), updates or {}).emit()
@@ -76,7 +76,6 @@ def stamped_module(
 class _Stamped(Main):
     def __init__(self, plan: Plan, module: ir.Module, f: ir.Function, updates):
         super().__init__(plan, module, f, updates)
-        self.ask_position += 1  # the times come before it
         self.tail = 0  # kernels that end the program in Python are called, to be timed like others
         steps = list(stamped_steps(plan.steps))
         self.rows = {id(step): row for row, step in enumerate(steps)}
@@ -87,9 +86,8 @@ class _Stamped(Main):
         self.stamps = None
 
     def emit(self) -> None:
-        # The pointer after the weights.
         layout = self.plan.layout
-        start = self._pointer(layout.position("weight", layout.weights))
+        start = self._pointer(layout.position("weight", layout.weights - 1))
         mine = self.b.mul(self.tid, i64(_pitch(self.waiting + 1)))
         self.stamps = self.b.gep(start, [mine], source_etype=I8)
         self.b.store(self.b.call(self.now, []), self.last)

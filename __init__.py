@@ -10,8 +10,10 @@ This is the face: it joins the frontends, the compiler and the runtime, each loa
 import functools
 from typing import TYPE_CHECKING
 
+from .compiler.errors import TesselError, entrance
+
 if TYPE_CHECKING:
-    from .compiler.errors import TesselError
+    from .compiler.budgets import Limits
     from .compiler.grad import graph_gradients as gradients
     from .compiler.ir import Graph
     from .frontends import native
@@ -23,35 +25,18 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "Executable", "Graph", "TesselError", "Trainer", "compile", "custom_gradient", "from_onnx",
-    "grad", "gradients", "jit", "load", "native", "ops", "optimizers", "to_onnx",
+    "Executable", "Graph", "Limits", "TesselError", "Trainer", "compile", "custom_gradient",
+    "from_onnx", "grad", "gradients", "jit", "load", "native", "ops", "optimizers", "to_onnx",
     "value_and_grad",
 ]  # fmt: skip
 
 
-def _says_where_memory_ends(f):
-    """`f`, with an OutOfMemoryError in place of Python's own."""
-
-    @functools.wraps(f)
-    def wrapped(*args, **options):
-        try:
-            return f(*args, **options)
-        except MemoryError as error:
-            from .compiler.errors import OutOfMemoryError
-
-            if isinstance(error, OutOfMemoryError):
-                raise
-            raise OutOfMemoryError.of(error) from error
-
-    return wrapped
-
-
-@_says_where_memory_ends
+@entrance
 def compile(
     model, *,
     target="cpu", shapes=None, opt_level=2, precision=None, quantize=None, prune=None,
     threads=None, strict=False, unchecked=False, dims="check", cache=None, observer=None, tune=None,
-    verify_bounds=False,
+    verify_bounds=False, limits=None,
 ) -> "Executable":  # fmt: skip
     """Compile a model: a path, the bytes of an ONNX file, a ModelProto or a Graph.
 
@@ -76,6 +61,8 @@ def compile(
                 (or a `runtime.tune.Tuning`, which can report its progress)
     verify_bounds   prove of everything that is compiled that it cannot leave its arrays; raises
                 CheckFailed where there is no proof
+    limits      what the model may cost to compile, as {"nodes": 1_000_000} or `tessel.Limits`; the
+                defaults are more than models of practice need
 
     `precision`, `quantize` and `prune` take None: the model's own weights and dtypes are kept.
     An initializer that is an input too (since ONNX's IR version 4) is a weight, until a run feeds
@@ -87,7 +74,7 @@ def compile(
         "quantize": quantize, "prune": prune, "threads": threads, "strict": strict, "cache": cache,
         "unchecked": unchecked, "verify_bounds": verify_bounds,
     }  # fmt: skip
-    model = _named_apart(model, dims)
+    model = _named_apart(_limited(model, limits), dims)
     exe = _compile(model, observer=observer, tune=tune, **options)
     return _with_overrides(exe, model, options)
 
@@ -106,6 +93,22 @@ def _named_apart(model, dims: str):
     from .frontends.onnx.apart import Apart
 
     return Apart(model)
+
+
+def _limited(model, limits):
+    """The model, which knows what it may cost."""
+    if limits is None:
+        return model
+    from .compiler.budgets import FOLDED, Limits
+    from .compiler.ir import Graph
+    from .frontends.onnx.proto import Limited
+
+    limits = Limits.of(limits)
+    if not isinstance(model, Graph):
+        return Limited(model, limits)
+    model = model.copy()
+    model.metadata[FOLDED] = str(limits.folded)
+    return model
 
 
 def _with_overrides(exe: "Executable", model, options: dict) -> "Executable":
@@ -132,6 +135,7 @@ def _compile(
 ) -> "Executable":  # fmt: skip
     """`compile`, with every initializer as a weight."""
     from .compiler import concurrency  # noqa: F401  first: from here on forks wait for imports
+    from .compiler.budgets import SPENT
     from .compiler.errors import UnsupportedError
     from .compiler.passes.base import Report
     from .compiler.structure import KEY
@@ -171,6 +175,8 @@ def _compile(
         exe.specialization({})
     if tuning is not None:
         exe.notes.extend(tuning.notes)
+    if SPENT in graph.metadata:
+        exe.notes.append(f"{SPENT} (limits: folded): {graph.metadata[SPENT]}")
     if objects.note is not None:
         exe.notes.append(objects.note)
     if KEY not in graph.metadata:
@@ -180,6 +186,7 @@ def _compile(
     return with_structure(exe, graph.metadata)
 
 
+@entrance
 def read(model, shapes=None, values=None) -> "Graph":
     """The Graph of a model (see `compile`), before any pass. `shapes` as in `compile`.
 
@@ -199,15 +206,18 @@ def read(model, shapes=None, values=None) -> "Graph":
     return read_onnx(model, shapes=shapes, values=values)
 
 
-def from_onnx(model, *, shapes=None, values=None) -> "Graph":
+@entrance
+def from_onnx(model, *, shapes=None, values=None, limits=None) -> "Graph":
     """The Graph of an ONNX model: a path, the bytes of a file, or a ModelProto. No pass has run.
 
-    `shapes` and `values` as in `read`. Raises TesselError listing all that cannot be read.
+    `shapes` and `values` as in `read`, `limits` as in `compile`. Raises TesselError listing all
+    that cannot be read.
     """
-    return read(model, shapes, values)
+    return read(_limited(model, limits), shapes, values)
 
 
-def to_onnx(model, path=None, *, shapes=None, values=None, opt_level=2, opset=21):
+@entrance
+def to_onnx(model, path=None, *, shapes=None, values=None, opt_level=2, opset=21, limits=None):
     """A model (see `compile`) as an `onnx.ModelProto`, optimised; written to `path` if given.
 
     Operators are those of the ONNX standard from `opset` on; what it lacks is written as what it is
@@ -220,10 +230,11 @@ def to_onnx(model, path=None, *, shapes=None, values=None, opt_level=2, opset=21
     from .runtime.build import check_options
 
     check_options(opt_level)
-    graph = run_pipeline(read(model, shapes, values), default_pipeline(opt_level))
+    graph = run_pipeline(read(_limited(model, limits), shapes, values), default_pipeline(opt_level))
     return write(graph, path, opset=opset)
 
 
+@entrance
 def load(path, *, native=True, threads=None, cache=None) -> "Executable":
     """Load a `.tsl` package; its weights are mapped from the file.
 
@@ -244,10 +255,10 @@ def _load(name: str):
     """What the face re-exports, imported at its first use."""
     from .compiler import concurrency  # noqa: F401  first: from here on forks wait for imports
 
-    if name == "TesselError":
-        from .compiler.errors import TesselError as value
-    elif name == "Graph":
+    if name == "Graph":
         from .compiler.ir import Graph as value
+    elif name == "Limits":
+        from .compiler.budgets import Limits as value
     elif name == "Executable":
         from .runtime.executable import Executable as value
     elif name == "gradients":

@@ -36,6 +36,13 @@ _FUNCTIONS = {
 _CALLS = ("max", "min", "broadcast")  # printed as calls
 
 
+MOST = 4096  # symbols of an expression, those of its parts counted each time; others would double
+
+
+class TooLarge(TypeMismatch):
+    """An expression that nobody could compute with, such as N+1 squared thirty times."""
+
+
 class Sym:
     """A polynomial with integer coefficients: {monomial: coefficient}.
 
@@ -43,10 +50,13 @@ class Sym:
     (function, argument, argument) of something that does not expand.
     """
 
-    __slots__ = ("_hash", "terms")
+    __slots__ = ("_extent", "_hash", "terms")
 
     def __init__(self, terms: Mapping[tuple, int]):
         self.terms = dict(terms)
+        self._extent = sum(1 + sum(map(_extent, m)) for m in self.terms)
+        if self._extent > MOST or any(abs(c) >> 63 for c in self.terms.values()):
+            raise TooLarge("a size is too large an expression", expected=f"at most {MOST} symbols")
         self._hash = hash(frozenset(self.terms.items()))
 
     @staticmethod
@@ -79,6 +89,8 @@ class Sym:
         if not _is_dim(other):
             return NotImplemented
         product: dict[tuple, int] = {}
+        if len(self.terms) * len(_terms(other)) > MOST:
+            raise TooLarge("a size is too large an expression", expected=f"at most {MOST} terms")
         for m1, c1 in self.terms.items():
             for m2, c2 in _terms(other).items():
                 monomial = tuple(sorted(m1 + m2, key=str))
@@ -154,6 +166,11 @@ class Sym:
 
 def _is_dim(x) -> bool:
     return type(x) in (int, Sym) or isinstance(x, numbers.Integral)
+
+
+def _extent(atom) -> int:
+    """Symbols of an atom."""
+    return 1 + sum(part._extent for part in atom[1:] if isinstance(part, Sym))
 
 
 def _decided(a, b) -> bool:

@@ -2,9 +2,14 @@
 
 `assert` is for our own bugs; a `TesselError` is for the user's model, file or call. The command
 line prints it without a traceback and exits with `exit_code`.
+
+Nothing else leaves an `entrance` (compile, load, run, save, …): what nobody foresaw becomes an
+`InternalError`, which says that the fault is in tessel, and where, as far as the code that it went
+through left word of it (`at`).
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 
 
 class TesselError(Exception):
@@ -87,6 +92,68 @@ class OutOfMemoryError(TesselError, MemoryError):
             "not enough memory", received=str(error) or None,
             fix="look at the sizes of inputs and of what follows from them (tessel explain)",
         )  # fmt: skip
+
+
+class KernelError(TesselError):
+    """An op that runs in Python (a user's, or one of strings and maps) raised an error."""
+
+
+class InternalError(TesselError):
+    """A fault in tessel: an error that nobody foresaw. Its `__cause__` is the original."""
+
+    @classmethod
+    def of(cls, error: Exception) -> "InternalError":
+        said = f"{type(error).__name__}: {error}".removesuffix(": ")
+        return cls(
+            f"this is a fault in tessel, not in what you did: {said}",
+            where="; ".join(getattr(error, "__notes__", ())) or None,
+            fix="please report it, with the model if you may (--debug shows the traceback)",
+        )  # fmt: skip
+
+
+def unforeseen(error: Exception) -> Exception:
+    """What a user gets to see of an error: itself, if it is a TesselError or a warning that was
+    made an error, else one of tessel's, of which it is the cause."""
+    if isinstance(error, (TesselError, Warning)):
+        return error
+    kind = OutOfMemoryError if isinstance(error, MemoryError) else InternalError
+    seen = kind.of(error)
+    seen.__cause__ = error
+    return seen
+
+
+def entrance(f: Callable) -> Callable:
+    """`f`, which raises no errors but TesselErrors. Warnings that were made errors are let through,
+    and so are KeyboardInterrupt and SystemExit, which are no `Exception`s."""
+
+    @functools.wraps(f)
+    def wrapped(*args, **options):
+        try:
+            return f(*args, **options)
+        except Exception as error:
+            raise unforeseen(error)  # noqa: B904  its cause is set
+
+    return wrapped
+
+
+def at(error: Exception, place: str) -> None:
+    """Leave word of where an error happened, for `InternalError`; the innermost place is kept."""
+    if not isinstance(error, TesselError) and not getattr(error, "__notes__", None):
+        error.add_note(place)
+
+
+class told:
+    """`with told(place):` leaves word of the place in errors that come by."""
+
+    def __init__(self, place: str):
+        self.place = place
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind, error, trace) -> None:
+        if isinstance(error, Exception):
+            at(error, self.place)
 
 
 class CheckFailed(TesselError):

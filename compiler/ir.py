@@ -180,3 +180,12 @@ def clone(graph: Graph) -> tuple[Graph, dict[Value, Value]]:
         result.nodes.append(new)
     result.outputs = [table[v] for v in graph.outputs]
     return result, table
+
+
+def constants(graph: Graph) -> Iterator[np.ndarray]:
+    """The arrays that a graph and its regions hold."""
+    for node in graph.nodes:
+        if node.op.name == "constant":
+            yield node.attrs["value"]
+        for _, region in node.regions():
+            yield from constants(region)

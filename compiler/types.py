@@ -11,6 +11,8 @@ from . import dims
 from .errors import TypeMismatch
 from .sizes import assume_equal
 
+MAX_RANK = 64  # as many axes as numpy has
+
 
 @dataclass(frozen=True)
 class DType:
@@ -139,6 +141,12 @@ class TensorType:
         object.__setattr__(
             self, "shape", tuple(d if isinstance(d, dims.Sym) else int(d) for d in self.shape)
         )
+        if len(self.shape) > MAX_RANK:
+            raise TypeMismatch(
+                "a tensor of too many axes",
+                expected=f"at most {MAX_RANK}",
+                received=len(self.shape),
+            )
 
     def __str__(self):
         return f"{self.dtype}[{','.join(map(str, self.shape))}]"

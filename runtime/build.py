@@ -21,7 +21,7 @@ import numpy as np
 from ..compiler import dims
 from ..compiler.concurrency import lazy
 from ..compiler.errors import InputError, UnsupportedError, UsageError
-from ..compiler.ir import Graph
+from ..compiler.ir import Graph, constants
 from ..compiler.mapped import check_files, files_behind
 from .demands import check_demands
 
@@ -180,15 +180,6 @@ def build_open(
     code.equations = tuple(found | dict.fromkeys(code.equations))
     code.agrees = sizes_agree(graph, code, solution)
     return Built({}, module, code, same, program, is_open=True)
-
-
-def constants(graph: Graph) -> Iterator[np.ndarray]:
-    """The arrays that a graph and its regions hold."""
-    for node in graph.nodes:
-        if node.op.name == "constant":
-            yield node.attrs["value"]
-        for _, region in node.regions():
-            yield from constants(region)
 
 
 PROBES = (2, 101, 2003)  # where the primes begin that stand for sizes

@@ -7,19 +7,21 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from ..compiler.errors import ModelError, TesselError, UsageError
+from ..compiler.errors import ModelError, TesselError, UsageError, entrance
 from ..compiler.files import reading, shown, write_file
 from ..compiler.types import dtype_of
 
 FORMAT = {"format": "tessel.checkpoint", "version": "1"}
 
 
+@entrance
 def save_checkpoint(path: str | os.PathLike, values: Mapping[str, np.ndarray]) -> None:
     """Write `values` to `path`. A file that is there is replaced once the new one is complete."""
     data = save({n: np.ascontiguousarray(v).reshape(v.shape) for n, v in values.items()}, FORMAT)
     write_file(path, data, UsageError)
 
 
+@entrance
 def load_checkpoint(
     path: str | os.PathLike, like: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:

@@ -18,14 +18,21 @@ import numpy as np
 
 from ..compiler.concurrency import give_lock
 from ..compiler.dims import substitute
-from ..compiler.errors import CheckFailed, InputError, OutOfMemoryError, TesselError, UsageError
+from ..compiler.errors import (
+    CheckFailed,
+    InputError,
+    TesselError,
+    UsageError,
+    entrance,
+    unforeseen,
+)  # fmt: skip
 from ..compiler.input_limits import InputLimit, input_limits
 from ..compiler.ir import Graph
 from ..compiler.known_values import IMPOSSIBLE, plain
 from ..compiler.limits import check_values
 from ..compiler.sizes import OpenSize, fits
 from .build import Built, Deferred, Target, build, build_open, optimize
-from .pool import available_cores
+from .pool import check_threads
 from .signature import Port, Signature, receive
 
 if TYPE_CHECKING:
@@ -111,25 +118,23 @@ class Executable:
                 return self._run_with_updates(inputs)
             arrays, built = self._prepare(inputs)
             return dict(zip(self._output_names, built.module(arrays, self.threads)))
-        except MemoryError as error:
-            raise OutOfMemoryError.of(error) from error
+        except Exception as error:
+            raise unforeseen(error)  # noqa: B904  its cause is set
 
     def __call__(self, *inputs):
         """Positional inputs; the output, or a tuple of them if there are several."""
         names = self._free
         if len(inputs) != len(names):
-            raise InputError(
-                "wrong number of inputs", expected=f"{len(names)}: {', '.join(names)}",
-                received=len(inputs),
-            )  # fmt: skip
-        built = None if self._bound or self._updates else self._known(inputs)
-        if built is not None:
-            try:
+            wanted = f"{len(names)}: {', '.join(names)}"
+            raise InputError("wrong number of inputs", expected=wanted, received=len(inputs))
+        try:
+            built = None if self._bound or self._updates else self._known(inputs)
+            if built is not None:
                 outputs = built.module(inputs, self.threads)
-            except MemoryError as error:
-                raise OutOfMemoryError.of(error) from error
-        else:
-            outputs = tuple(self.run(dict(zip(names, inputs))).values())
+            else:
+                outputs = tuple(self.run(dict(zip(names, inputs))).values())
+        except Exception as error:
+            raise unforeseen(error)  # noqa: B904  its cause is set
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
     def _prepare(self, feeds: Mapping) -> tuple[list, Built]:
@@ -152,6 +157,7 @@ class Executable:
         fed = self.overrides.fed(feeds) if self.overrides is not None else ()
         return self.overrides.executable(fed) if fed else None
 
+    @entrance
     def ready(self, inputs: Mapping) -> None:
         """Compile for these inputs, as `run` would."""
         self._prepare(inputs)
@@ -223,6 +229,7 @@ class Executable:
             )
             check_values(arrays[i], low, high, limit.what, limit.where)
 
+    @entrance
     def bind(self, name: str, array) -> np.ndarray:
         """Keep an input here: it is no longer given to `run`, and an output that updates it is
         written into it, not returned.
@@ -260,6 +267,7 @@ class Executable:
         each = f"each value of {', '.join(self.static)}"
         self.notes.append(_STATIC + (each if self.specialize is not None else ", ".join(own)))
 
+    @entrance
     def specialization(
         self, binding: Mapping[str, int], inputs: Sequence[np.ndarray] | None = None
     ) -> Built:
@@ -294,9 +302,10 @@ class Executable:
         sizes, each combination is compiled when it is first run; a note says why."""
         if built is None and (not self.signature.symbols or not self.target.open_sizes):
             return
+        graph = self.graph if built is None else None  # a package's is read now, and may be damaged
         try:
             self._open = built or build_open(
-                self.graph, self.level, self.target, self.strict, self.report
+                graph, self.level, self.target, self.strict, self.report
             )
             self._note(self._open.notes)
         except CheckFailed:  # a check that was asked for said no
@@ -372,6 +381,7 @@ class Executable:
 
     # -- packages -------------------------------------------------------------------------
 
+    @entrance
     def save(self, path) -> None:
         """Write a `.tsl` package: the graph, its weights, and the code that is compiled."""
         from .package import save
@@ -388,12 +398,3 @@ def _what_needs_sizes(error: Exception) -> str:
     if isinstance(error, TesselError):
         return error.message if error.where is None else f"{error.where}: {error.message}"
     return str(error) if isinstance(error, OpenSize) else "a kernel is made for numbers"
-
-
-def check_threads(threads: int | None) -> int:
-    """The number of threads that `threads` means. Raises UsageError for less than one."""
-    if threads is None:
-        return available_cores()
-    if isinstance(threads, bool) or not isinstance(threads, (int, np.integer)) or threads < 1:
-        raise UsageError("a run needs a thread", expected="threads ≥ 1, or None", received=threads)
-    return int(threads)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..compiler.backends.base import has_bytes
+from ..compiler.errors import KernelError, TesselError
 from ..compiler.types import TensorType
 
 if TYPE_CHECKING:
@@ -75,9 +76,9 @@ class Externs:
             None if r is None else self._operand(r, t, pointers[r])
             for r, t in zip((*step.inputs, *step.outputs), types)
         ]
-        count = len(step.inputs)
+        count, place = len(step.inputs), (step.op, step.origin or None)
         passed = [(o.number, t) for o, t in zip(operands, types) if o and o.kind == "pointer"]
-        return step.function, step.attrs, operands[:count], operands[count:], passed
+        return step.function, step.attrs, operands[:count], operands[count:], place, passed
 
     def _operand(self, ref: "Ref", type, pointer: int | None) -> _Operand:
         kind, index = ref.slot.kind, ref.slot.index
@@ -138,8 +139,14 @@ def _serve(within: list, memory: dict, errors: list):
 
 
 def _run(step: tuple, memory: dict) -> None:
-    function, attrs, inputs, outputs, _ = step
-    results = function(*[None if o is None else o.get(memory) for o in inputs], **attrs)
+    function, attrs, inputs, outputs, (op, where), _ = step
+    try:
+        results = function(*[None if o is None else o.get(memory) for o in inputs], **attrs)
+    except (TesselError, MemoryError, Warning):
+        raise
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}"
+        raise KernelError(f"{op} fails on these inputs: {said}", where=where) from error
     if not isinstance(results, tuple):
         results = (results,)
     for o, result in zip(outputs, results):

@@ -17,6 +17,7 @@ alive, and are started afresh in the child after `os.fork`.
 
 import ctypes
 import hashlib
+import numbers
 import os
 import platform
 import signal
@@ -162,3 +163,12 @@ def _after_fork_in_child() -> None:
 _pool: Pool | None = None
 _creating = give_lock(sys.modules[__name__], "_creating")
 os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def check_threads(threads: int | None) -> int:
+    """The number of threads that `threads` means. Raises UsageError for less than one."""
+    if threads is None:
+        return available_cores()
+    if isinstance(threads, bool) or not isinstance(threads, numbers.Integral) or threads < 1:
+        raise UsageError("a run needs a thread", expected="threads ≥ 1, or None", received=threads)
+    return int(threads)

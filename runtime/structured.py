@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from ..compiler.concurrency import give_lock
-from ..compiler.errors import InputError, TesselError, UsageError
+from ..compiler.errors import InputError, TesselError, UsageError, entrance
 from ..compiler.ir import Graph
 from ..compiler.structure import Group, Structure, form_tree, grow, leaves, structure_of
 from ..compiler.text_parse import parse_type
@@ -32,6 +32,7 @@ class Reader(Protocol):
     values: tuple[str, ...]
     sized: bool
 
+    @entrance
     def __call__(self, forms: Mapping[str, object], arrays: Mapping[str, np.ndarray]) -> Graph: ...
 
 
@@ -72,11 +73,13 @@ class Structured(Executable):
 
     # -- running --------------------------------------------------------------------------
 
+    @entrance
     def run(self, inputs: Mapping) -> dict:
         exe, arrays, structure = self.resolve(inputs)
         tensors = exe.run(arrays)
         return {g.name: grow(g.tree, tensors) for g in structure.outputs}
 
+    @entrance
     def __call__(self, *inputs):
         if len(inputs) != len(self._names):
             raise InputError(
@@ -86,6 +89,7 @@ class Structured(Executable):
         outputs = tuple(self.run(dict(zip(self._names, inputs))).values())
         return outputs[0] if len(outputs) == 1 else outputs
 
+    @entrance
     def ready(self, inputs: Mapping) -> None:
         exe, arrays, _ = self.resolve(inputs)
         exe.ready(arrays)
@@ -156,6 +160,7 @@ class Structured(Executable):
     def specializations(self) -> list[Built]:
         return [b for exe in self._executables() for b in exe.specializations]
 
+    @entrance
     def save(self, path) -> None:
         """Write a package of the one form that there is. Raises UsageError if there are others."""
         self._single("saved").save(path)

@@ -5,6 +5,7 @@ import pytest
 from tessel.compiler.backends.llvm.program import build_plan, main_module
 from tessel.compiler.backends.llvm.target import host
 from tessel.compiler.builder import Builder
+from tessel.compiler.errors import KernelError
 from tessel.compiler.loops.lower import lower
 from tessel.compiler.loops.nest import Call, ExternCall, Program, Ref, Slot
 from tessel.compiler.types import F32, STR, TensorType
@@ -76,7 +77,7 @@ def test_errors_arrive_at_the_caller_and_the_next_run_is_none_the_worse(place):
     program = negated_twice(kernel) if place == "first" else negated_twice(lambda x: x, kernel)
     module = native(program)
     for _ in range(2):
-        with pytest.raises(ValueError, match="no such label"):
+        with pytest.raises(KernelError, match="fails on these inputs: ValueError: no such label"):
             module([X], 1)
     failing.clear()
     np.testing.assert_array_equal(module([X], 1)[0], X)

@@ -13,7 +13,7 @@ from tessel.compiler.backends.llvm.program import MAIN, build_plan, main_module
 from tessel.compiler.backends.llvm.target import NAMED, host, parse_target, runs_here
 from tessel.compiler.backends.numpy import NumpyModule
 from tessel.compiler.builder import Builder
-from tessel.compiler.errors import UnsupportedError, UsageError
+from tessel.compiler.errors import KernelError, UnsupportedError, UsageError
 from tessel.compiler.interpret import interpret
 from tessel.compiler.loops import expr as s
 from tessel.compiler.loops.core import PRIMITIVES
@@ -326,7 +326,7 @@ def test_an_error_in_an_extern_call_arrives_at_the_caller():
     )  # fmt: skip
     module = native(program)
     for _ in range(2):
-        with pytest.raises(ValueError, match="no such label"):
+        with pytest.raises(KernelError, match="fails on these inputs: ValueError: no such label"):
             module([np.zeros(2, np.float32)], 2)
 
 

@@ -8,13 +8,15 @@ import importlib
 import os
 import runpy
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
 
 from .. import __version__
+from ..compiler.budgets import Limits
 from ..compiler.errors import TesselError, UsageError
-from ..compiler.files import reading
+from ..compiler.files import reading, shown
 
 COMMANDS = {
     "compile": "Compile a model to a package, or print a stage of it.",
@@ -60,10 +62,27 @@ Examples:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Run a Python file first that registers ops of your own (tessel.ops.register).",
 )  # fmt: skip
-def tessel(debug, files):
+@click.option(
+    "--limit", "limits", metavar="NAME=VALUE", multiple=True,
+    help="What a model may cost to compile (nesting, nodes, dense, folded), where it needs more.",
+)  # fmt: skip
+@click.pass_context
+def tessel(context, debug, files, limits):
     """A neural network compiler: ONNX or Python in, native code out."""
+    context.obj = parse_limits(limits)
     for file in files:
         run_user_file(file)
+
+
+def parse_limits(texts: Iterable[str]) -> Limits | None:
+    """`("nodes=5",)` → Limits(nodes=5); None for none. Raises UsageError."""
+    given = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        if not value.isascii() or not value.isdecimal() or len(value) > 18:
+            raise UsageError("this is no limit", expected="NAME=NUMBER", received=shown(text))
+        given[name] = int(value)
+    return Limits.of(given) if given else None
 
 
 def run_user_file(file: Path) -> None:

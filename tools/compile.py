@@ -14,6 +14,7 @@ from .models import (
     console,
     is_package,
     level_option,
+    limits,
     make_feeds,
     open_graph,
     shapes_option,
@@ -81,6 +82,7 @@ def compile(
         source, target=target, shapes=shapes or None if source is model else None,
         opt_level=opt_level, strict=strict, unchecked=unchecked, observer=observer, tune=tuning,
         verify_bounds=verify_bounds,
+        limits=limits(),
     )  # fmt: skip
     if inputs is not None:
         exe.ready(make_feeds(exe.inputs, inputs, None, shapes))

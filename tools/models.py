@@ -12,7 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from .. import compile, load, read
+from .. import compile, from_onnx, load, read
 from ..compiler.errors import ModelError, UnsupportedError, UsageError
 from ..compiler.files import reading, size_of
 from ..compiler.input_limits import input_limits
@@ -98,6 +98,12 @@ def tuning_for(model: str | Path, tune: float | None, target: str):
     return Tuning(tune, winners_file(), winners=winners, progress=progress)
 
 
+def limits():
+    """What `tessel --limit` allows a model to cost; None: the defaults."""
+    context = click.get_current_context(silent=True)
+    return None if context is None else context.find_root().obj
+
+
 def is_package(path: str | Path) -> bool:
     return Path(path).suffix == ".tsl"
 
@@ -115,7 +121,7 @@ def open_graph(path: str | Path, shapes: Mapping | None = None) -> Graph:
         return read(Package(path).graph(), shapes)
     if path.suffix == ".graph":
         return read(_read_text(path), shapes)
-    return read(path, shapes)
+    return from_onnx(path, shapes=shapes, limits=limits())
 
 
 def open_for(path: str | Path, shapes: Mapping, given: Mapping[str, np.ndarray]) -> Graph:
@@ -178,7 +184,7 @@ def open_executable(path: str | Path, shapes: Mapping | None = None, *, native=T
     if not Path(path).is_file():
         raise UsageError(f"there is no file {str(path)!r}", fix="check the path")
     model = open_graph(path) if Path(path).suffix == ".graph" else path
-    return compile(model, shapes=shapes or None, **options)
+    return compile(model, shapes=shapes or None, limits=limits(), **options)
 
 
 def make_feeds(

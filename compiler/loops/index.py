@@ -6,7 +6,7 @@ dims: numbers, or polynomials in the sizes that are open.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ..dims import Sym
 from ..sizes import above, at_least, larger, smaller
@@ -159,6 +159,18 @@ def _min_max(op: str, a: Expr, b: Expr) -> Expr:
 
 def bounds(e: Expr) -> tuple:
     """Smallest and largest value that an index expression can take: dims, infinite if unknown."""
+    return _bounds(e, {})
+
+
+def _bounds(e: Expr, known: dict) -> tuple:
+    """`bounds`; what is part of an expression many times is looked at once."""
+    found = known.get(e)
+    if found is None:
+        found = known[e] = _bounds_of(e, lambda part: _bounds(part, known))
+    return found
+
+
+def _bounds_of(e: Expr, bounds: Callable) -> tuple:
     match e.op:
         case "const" | "size":
             return e.data, e.data

@@ -9,7 +9,7 @@ steps over the same memory; a scan's slices are places that move with the loop.
 
 from collections.abc import Sequence
 
-from ..errors import UnsupportedError
+from ..errors import UnsupportedError, told
 from ..ir import Graph, Node, Value
 from ..ops.python import extern_of, is_text
 from ..ops.registry import Control, Kernels
@@ -123,7 +123,7 @@ class _Scope:
         for wanted in (False, True):
             for node in graph.nodes:
                 if (node in late) == wanted:
-                    with sizes_of(node):
+                    with sizes_of(node), told(f"{node.op.name} at {node.where}"):
                         self._node(node)
         for value, place in zip(graph.outputs, outputs):
             if self._place(value) != place:

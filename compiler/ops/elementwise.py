@@ -156,7 +156,7 @@ FLOAT = [
 ATTRS = {
     "elu": {"alpha": Attr("float", 1.0)},
     "selu": {"alpha": Attr("float", SELU_ALPHA), "gamma": Attr("float", SELU_GAMMA)},
-    "celu": {"alpha": Attr("float", 1.0)},
+    "celu": {"alpha": Attr("float", 1.0, divides=True)},
     "leaky_relu": {"alpha": Attr("float", 0.01)},
     "thresholded_relu": {"alpha": Attr("float", 1.0)},
     "hard_sigmoid": {"alpha": Attr("float", 0.2), "beta": Attr("float", 0.5)},

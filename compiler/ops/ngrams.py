@@ -30,10 +30,11 @@ def counts_ref(x, grams, *, skips):
     total = np.zeros((len(rows), number), np.int64)
     for step in _steps(length, skips):
         windows = x.shape[-1] - (length - 1) * step
-        if windows > 0:
-            parts = [rows[:, j * step : j * step + windows] for j in range(length)]
-            found = np.stack(parts, -1)[:, :, None] == grams
-            total += found.all(-1).sum(1)
+        if windows <= 0:
+            break
+        parts = [rows[:, j * step : j * step + windows] for j in range(length)]
+        found = np.stack(parts, -1)[:, :, None] == grams
+        total += found.all(-1).sum(1)
     return total.reshape(*x.shape[:-1], number)
 
 
@@ -45,8 +46,9 @@ def _counts(out, x, grams, *, skips):
         total = s.const(0, I64)
         for step in _steps(length, skips):
             windows = size - (length - 1) * step
-            if windows > 0:
-                total = total + s.reduce_sum([windows], lambda k, d=step: same(row, p, k, d), I64)
+            if windows <= 0:
+                break
+            total = total + s.reduce_sum([windows], lambda k, d=step: same(row, p, k, d), I64)
         return total
 
     def same(row, p, k, step):

@@ -297,10 +297,12 @@ def _lrn_ref(x, *, size, alpha, beta, bias):
 def _lrn(b, x, *, size, alpha, beta, bias):
     h = wide(x)
     before, after = (size - 1) // 2, size // 2
+    if isinstance(x.shape[1], int):  # there is nothing to sum beyond the channels
+        before, after = min(before, x.shape[1] - 1), min(after, x.shape[1] - 1)
     rest = [0] * (x.rank - 2)
     square = b.pad(h * h, None, pads=[0, before, *rest, 0, after, *rest], mode="constant")
     total = None
-    for start in range(size):
+    for start in range(before + after + 1):
         part = b.slice(square, axes=[1], starts=[start], steps=[1], sizes=[x.shape[1]])
         total = part if total is None else total + part
     scale = total * (alpha / size) + bias
@@ -314,7 +316,7 @@ register(
     T="float",
     shape=same_shape,
     attrs={
-        "size": Attr("int"),
+        "size": Attr("int", low=1),
         "alpha": Attr("float", 1e-4),
         "beta": Attr("float", 0.75),
         "bias": Attr("float", 1.0),

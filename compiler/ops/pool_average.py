@@ -135,7 +135,7 @@ register(
     "lp_pool",
     "x: T -> T",
     "The p-norm of each window.",
-    attrs={**POOL_ATTRS, "p": Attr("int", 2)},
+    attrs={**POOL_ATTRS, "p": Attr("int", 2, low=1)},
     shape=lambda x, *, p, **attrs: pool_shape(x, **attrs),
     ref=reference(lp_pool_ref),
     grad=through_expansion,

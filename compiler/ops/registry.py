@@ -92,22 +92,29 @@ MAX_ELEMENTS = 1 << 48  # of a tensor; places within it must fit into 64 bits
 class Attr:
     """A static attribute. `kind`: int float bool str dtype ints dims floats array graph any.
 
-    A default of REQUIRED means it must be given; None is a value where `optional`.
+    A default of REQUIRED means it must be given; None is a value where `optional`. A number may
+    not be below `low`, and not 0 where it divides (`divides`).
     """
 
     kind: str
     default: Any = REQUIRED
     doc: str = ""
+    low: int | None = None
+    divides: bool = False
 
     def convert(self, value, where: str):
         if value is None and self.default is None:
             return None
         try:
-            return _CONVERT[self.kind](value)
+            converted = _CONVERT[self.kind](value)
         except (TypeError, ValueError):
             raise TypeMismatch(
                 "wrong attribute", where=where, expected=self.kind, received=repr(value)
             ) from None
+        if (self.low is not None and converted < self.low) or (self.divides and converted == 0):
+            expected = "not 0" if self.low is None else f"{self.low} or more"
+            raise TypeMismatch("wrong attribute", where=where, expected=expected, received=value)
+        return converted
 
 
 def _int(v):

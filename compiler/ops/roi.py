@@ -48,10 +48,10 @@ def _check(x, rois, columns: int):
 def roi_align_shape(x, rois, batch, *, size, mode, sampling, **_):
     _check(x, rois, 4)
     require_shape("roi_align", "batch", batch, (rois.shape[0],))
-    if mode not in ("avg", "max") or len(size) != 2 or sampling < 0:
+    if mode not in ("avg", "max") or len(size) != 2 or min(size) < 1 or sampling < 0:
         raise TypeMismatch(
             "unknown attributes of roi_align",
-            expected="a mode of avg|max, two sizes, sampling of at least 0",
+            expected="a mode of avg|max, two sizes of at least 1, sampling of at least 0",
             received=f"mode={mode}, size={list(size)}, sampling={sampling}",
         )
     return (rois.shape[0], x.shape[1], *size)

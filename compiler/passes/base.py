@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from ..errors import GraphError
+from ..errors import GraphError, at
 from ..ir import Graph
 
 
@@ -145,7 +145,11 @@ def run_pipeline(
     for step in passes:
         action = step.action if isinstance(step, Step) else step
         start = time.perf_counter()
-        changed = action.run(graph, report)
+        try:
+            changed = action.run(graph, report)
+        except Exception as error:
+            at(error, f"the pass {action.name}")
+            raise
         spent = time.perf_counter() - start
         report.seconds[action.name] = report.seconds.get(action.name, 0.0) + spent
         if verify_between and changed:

@@ -5,11 +5,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ..budgets import SPENT
 from ..builder import Builder
 from ..ir import Graph, Node, Value
 from ..types import TensorType
 from .base import Pass, Report
-from .fold import fold_node, fold_values
+from .fold import Allowance, fold_node, fold_values
 
 _SMALL = 1024  # bytes up to which constants are compared by content
 
@@ -21,6 +22,13 @@ class FoldConstants(Pass):
     name: ClassVar[str] = "fold_constants"
 
     def run(self, graph: Graph, report: Report) -> bool:
+        allowance = Allowance.of(graph)
+        changed = self._fold(graph, allowance)
+        if allowance.left:
+            graph.metadata[SPENT] = ", ".join(allowance.left)
+        return changed
+
+    def _fold(self, graph: Graph, allowance: Allowance) -> bool:
         changed = False
         mapping: dict[Value, Value] = {}
         nodes: list[Node] = []
@@ -28,8 +36,8 @@ class FoldConstants(Pass):
         for node in graph.nodes:
             node.inputs = [mapping.get(v, v) for v in node.inputs]
             if len(node.outputs) == 1:
-                changed |= fold_node(node)
-            elif (values := fold_values(node)) is not None:
+                changed |= fold_node(node, allowance)
+            elif (values := fold_values(node, allowance)) is not None:
                 b = Builder(graph) if b is None else b
                 b.graph, b.origin = Graph(), node.origin
                 for old, value in zip(node.outputs, values):
@@ -39,7 +47,7 @@ class FoldConstants(Pass):
                 continue
             nodes.append(node)
             for _, region in node.regions():
-                changed |= self.run(region, report)
+                changed |= self._fold(region, allowance)
         graph.nodes = nodes
         graph.outputs = [mapping.get(v, v) for v in graph.outputs]
         return changed

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from .. import dims
-from ..errors import InputError
+from ..budgets import FOLDED, SPENT, Limits
+from ..errors import InputError, at
 from ..interpret import evaluate
-from ..ir import Node, Value
+from ..ir import Graph, Node, Value, constants
 from ..ops import registry
 from ..types import TensorType
 
@@ -24,9 +25,37 @@ _REPEATS = ("expand", "tile", "iota", "random_bits", "random_uniform", "random_n
 _KEPT = ("constant", "dequantize_linear")
 
 
-def fold_node(node: Node) -> bool:
+class Allowance:
+    """How many bytes of constants may still be made of one graph (`budgets.py`), and what was left
+    as it is because there were too many. Once something was, only small things are folded: what one
+    pass over the graph leaves, the next one would double."""
+
+    def __init__(self, nbytes: int, spent: bool):
+        self.nbytes, self.spent = nbytes, spent
+        self.left: list[str] = []
+
+    @classmethod
+    def of(cls, graph: Graph) -> "Allowance":
+        most = int(graph.metadata.get(FOLDED, Limits.folded))
+        own = sum(array.nbytes for array in constants(graph))
+        return cls(most + 4 * own, SPENT in graph.metadata)
+
+    def take(self, node: Node, nbytes: int) -> bool:
+        """Whether a node may become a constant of so many bytes."""
+        if nbytes <= LARGEST_COPY:
+            return True
+        if self.spent or nbytes > self.nbytes:
+            if not self.spent:
+                self.left.append(f"{node.op.name} at {node.where}")
+            self.spent = True
+            return False
+        self.nbytes -= nbytes
+        return True
+
+
+def fold_node(node: Node, allowance: Allowance | None = None) -> bool:
     """Make `node` a constant in place if it can be one; whether it was."""
-    value = folded(node)
+    value = folded(node, allowance)
     if value is None:
         return False
     node.op = registry.get("constant")
@@ -34,17 +63,19 @@ def fold_node(node: Node) -> bool:
     return True
 
 
-def folded(node: Node) -> np.ndarray | None:
+def folded(node: Node, allowance: Allowance | None = None) -> np.ndarray | None:
     """The value of a node with one result, if its operands are constants and it pays."""
     if len(node.outputs) != 1:
         return None
-    values = fold_values(node)
+    values = fold_values(node, allowance)
     return None if values is None else values[0]
 
 
-def fold_values(node: Node) -> list[np.ndarray] | None:
+def fold_values(node: Node, allowance: Allowance | None = None) -> list[np.ndarray] | None:
     """All results of a node whose operands are constants, or None."""
     if not _foldable(node):
+        return None
+    if allowance is not None and not allowance.take(node, _bytes(node.outputs)):
         return None
     operands = [None if v is None else v.constant for v in node.inputs]
     with np.errstate(all="ignore"), warnings.catch_warnings():
@@ -53,6 +84,9 @@ def fold_values(node: Node) -> list[np.ndarray] | None:
             results = evaluate(node, operands)
         except InputError:
             return None  # an index out of range: a run that comes to it fails, no other
+        except Exception as error:
+            at(error, f"{node.op.name} at {node.where}")
+            raise
     return [np.ascontiguousarray(x).reshape(x.shape) for x in results]
 
 

@@ -52,7 +52,7 @@ def _node(node: Node, operands: list[Value | None], binding: Mapping[str, int]) 
     attrs = substitute_attrs(node, binding)
     names = [v.name for v in node.outputs]
     if node.op.name == "dims" and dims.is_static(attrs["values"]):
-        value = np.array(attrs["values"], np.int64)
+        value = np.array([_wrapped(v) for v in attrs["values"]], np.int64)
         constant = registry.get("constant")
         return Node(constant, [], {"value": value}, [tensor_type_of(value)], names, node.origin)
     try:
@@ -70,6 +70,11 @@ def _node(node: Node, operands: list[Value | None], binding: Mapping[str, int]) 
                 received=i,
             )
     return Node(node.op, operands, attrs, types, names, node.origin)
+
+
+def _wrapped(v: int) -> int:
+    """As a product of int64 comes out where it is too large."""
+    return (v + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
 def substitute_attrs(node: Node, binding: Mapping[str, int]) -> dict[str, Any]:

@@ -81,6 +81,7 @@ def _locate(location: str, folder: Folder | None, where: str) -> Path:
     try:
         base = folder.path.resolve()
         path = (base / location).resolve()
+        exists = path.exists()
     except (OSError, ValueError, RuntimeError) as error:  # too long, a NUL, links in a circle
         raise ModelError(
             f"external data: {_reason(error)}", where=where, received=files.shown(location)
@@ -92,7 +93,7 @@ def _locate(location: str, folder: Folder | None, where: str) -> Path:
             expected=str(base),
             received=f"{location} -> {path}",
         )
-    if not path.exists():
+    if not exists:
         raise ModelError("the file with external data is missing", where=where, received=location)
     return path
 

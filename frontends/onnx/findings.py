@@ -1,5 +1,6 @@
 """Everything wrong with a model, grouped: one error instead of the first."""
 
+from ...compiler.budgets import LimitError
 from ...compiler.errors import ModelError, TesselError, TypeMismatch, UnsupportedError
 from .needs import SizeNeeded, ValueNeeded
 
@@ -19,6 +20,8 @@ class Findings:
         operands=(),
         where: str | None = None,
     ) -> None:
+        if isinstance(error, LimitError):
+            raise error  # there would be as many of them as there are nodes
         shown = ", ".join("none" if v is None else str(getattr(v, "type", "?")) for v in operands)
         self.errors.append((error, context, shown, error.where or where))
 

@@ -30,7 +30,7 @@ def inline_function(c: Call, function: onnx.FunctionProto) -> list:
 def _default(c: Call, a):
     from .proto import attribute
 
-    return attribute(a, c.reader.folder, c.where)
+    return attribute(a, c.reader.folder, c.where, c.reader.budget)
 
 
 def _inline(c: Call, function, opsets, attributes) -> list:

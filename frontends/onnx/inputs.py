@@ -113,8 +113,8 @@ def declared_type(type: onnx.TypeProto, name: str, where: str) -> Type:
         if not tensor.HasField("shape"):
             return AnyRank(dtype)
         shape = [_declared_dim(name, i, d, where) for i, d in enumerate(tensor.shape.dim)]
-        if dims.prod(d for d in shape if isinstance(d, int)) > pb.MAX_ELEMENTS:
-            raise ModelError("absurd dims", where=where, received=shape)
+        if pb.is_absurd(shape):
+            raise ModelError("absurd dims", where=where, received=pb.short(shape))
         return TensorType(dtype, shape)
     if kind == "sequence_type":
         return SequenceType(declared_type(type.sequence_type.elem_type, name, where))

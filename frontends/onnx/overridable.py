@@ -62,5 +62,5 @@ def default_of(source, name: str) -> np.ndarray:
             return pb.to_array(tensor, loaded.folder, f"initializer {name}", raw)
     for sparse in loaded.model.graph.sparse_initializer:
         if sparse.values.name == name:
-            return pb.densify(sparse, loaded.folder, name)
+            return pb.densify(sparse, loaded.folder, name, loaded.budget())
     raise ModelError("there is no such initializer", where=loaded.where, received=name)

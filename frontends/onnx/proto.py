@@ -2,9 +2,10 @@
 
 import math
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,8 +13,9 @@ from google.protobuf.message import DecodeError
 from onnx import AttributeProto, ModelProto, TensorProto, numpy_helper
 
 from ...compiler import files
+from ...compiler.budgets import Budget, Limits
 from ...compiler.errors import ModelError, UnsupportedError, UsageError
-from ...compiler.types import DTYPES, DType
+from ...compiler.types import DTYPES, MAX_RANK, DType
 from . import external, textual, wire
 from .external import Folder
 
@@ -64,13 +66,21 @@ def dtype_of_element(number: int, where: str) -> DType:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model, the folder of its external data, its name in errors, and the bytes of large
-    initializers that were cut out of the model."""
+    """A model, the folder of its external data, its name in errors, the bytes of large
+    initializers that were cut out of the model, and what it may cost."""
 
     model: ModelProto
     where: str
     folder: Folder | None = None
     weights: Mapping[str, np.ndarray] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
+
+    def budget(self) -> Budget:
+        """What reading it may cost. Raises LimitError for graphs that are nested too deep."""
+        own, depth = measure(self.model)
+        budget = Budget(self.limits, own)
+        budget.level(depth, self.where)
+        return budget
 
 
 class Source:
@@ -78,6 +88,33 @@ class Source:
 
     def load(self) -> Loaded:
         raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Limited(Source):
+    """A model with limits of its own. `source` is what `load` takes."""
+
+    source: Any
+    limits: Limits
+
+    def load(self) -> Loaded:
+        return replace(load(self.source), limits=self.limits)
+
+
+def measure(model: ModelProto) -> tuple[int, int]:
+    """How many nodes stand in a model, and how deep its graphs are nested."""
+    count = deepest = 0
+    stack = [(g, 0) for g in (model.graph, *model.functions)]
+    while stack:
+        graph, depth = stack.pop()
+        deepest = max(deepest, depth)
+        count += len(graph.node)
+        for node in graph.node:
+            for a in node.attribute:
+                if a.HasField("g"):
+                    stack.append((a.g, depth + 1))
+                stack += [(g, depth + 1) for g in a.graphs]
+    return count, deepest
 
 
 def load(source) -> Loaded:
@@ -167,9 +204,22 @@ _FOREIGN = [
 
 def shape_of_tensor(tensor: TensorProto, where: str) -> tuple[int, ...]:
     shape = tuple(tensor.dims)
-    if any(d < 0 for d in shape) or math.prod(shape) > MAX_ELEMENTS:
-        raise ModelError("absurd dims of a tensor", where=where, received=list(shape))
+    if is_absurd(shape):
+        raise ModelError("absurd dims of a tensor", where=where, received=short(shape))
     return shape
+
+
+def is_absurd(shape: Sequence) -> bool:
+    """Whether no array has such dims, also where some are 0; open ones do not count."""
+    sizes = [d for d in shape if isinstance(d, int)]
+    most = math.prod(max(d, 1) for d in sizes)
+    return len(shape) > MAX_RANK or any(d < 0 for d in sizes) or most > MAX_ELEMENTS
+
+
+def short(shape: Sequence) -> str:
+    """Dims for an error, not all of them if there are many."""
+    more = ", …" if len(shape) > 8 else ""
+    return f"[{', '.join(map(str, shape[:8]))}{more}], rank {len(shape)}"
 
 
 def to_array(tensor: TensorProto, folder: Folder | None, where: str, raw=None) -> np.ndarray:
@@ -229,13 +279,16 @@ def from_bytes(data, dtype: DType, shape: tuple, where: str) -> np.ndarray:
     return np.frombuffer(data, dtype.numpy.newbyteorder("<")).reshape(shape)
 
 
-def densify(sparse: onnx.SparseTensorProto, folder: Folder | None, where: str) -> np.ndarray:
-    """The dense array of a sparse tensor (COO, flat or by coordinates)."""
+def densify(
+    sparse: onnx.SparseTensorProto, folder: Folder | None, where: str, budget: Budget
+) -> np.ndarray:
+    """The dense array of a sparse tensor (COO, flat or by coordinates). Raises LimitError."""
     values = to_array(sparse.values, folder, where)
     indices = to_array(sparse.indices, folder, where)
     shape = tuple(sparse.dims)
-    if any(d < 0 for d in shape) or math.prod(shape) > MAX_ELEMENTS:
-        raise ModelError("absurd dims of a sparse tensor", where=where, received=list(shape))
+    if is_absurd(shape):
+        raise ModelError("absurd dims of a sparse tensor", where=where, received=short(shape))
+    budget.dense(math.prod(shape) * values.dtype.itemsize, where)
     dense = np.zeros(shape, values.dtype)
     try:
         if indices.ndim == 1:
@@ -247,7 +300,7 @@ def densify(sparse: onnx.SparseTensorProto, folder: Folder | None, where: str) -
     return dense
 
 
-def attribute(a: AttributeProto, folder: Folder | None, where: str):
+def attribute(a: AttributeProto, folder: Folder | None, where: str, budget: Budget):
     """An attribute as a Python value: numbers, text, arrays, GraphProtos, lists of them."""
     kind = AttributeProto
     match a.type:
@@ -260,7 +313,7 @@ def attribute(a: AttributeProto, folder: Folder | None, where: str):
         case kind.TENSOR:
             return to_array(a.t, folder, f"{where}, attribute {a.name}")
         case kind.SPARSE_TENSOR:
-            return densify(a.sparse_tensor, folder, f"{where}, attribute {a.name}")
+            return densify(a.sparse_tensor, folder, f"{where}, attribute {a.name}", budget)
         case kind.GRAPH:
             return a.g
         case kind.FLOATS:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import onnx
 
+from ...compiler.budgets import FOLDED, Limits
 from ...compiler.builder import Tensor
-from ...compiler.errors import ModelError, TesselError, UnsupportedError
+from ...compiler.errors import ModelError, TesselError, UnsupportedError, at
 from ...compiler.ir import Graph
 from ...compiler.optional_inputs import remember_optional
 from ...compiler.sizes import OpenSize
@@ -56,7 +57,8 @@ def read(
 class Reader:
     def __init__(self, loaded: pb.Loaded):
         self.model, self.folder, self.where = loaded.model, loaded.folder, loaded.where
-        self.weights = loaded.weights
+        self.weights, self.limits = loaded.weights, loaded.limits
+        self.budget, self.depth = loaded.budget(), 0
         self.findings = Findings()
         self.functions = {(_domain(f.domain), f.name, f.overload): f for f in self.model.functions}
         self.inlining: list[tuple[str, str, str]] = []
@@ -75,6 +77,9 @@ class Reader:
             raise ModelError("the model has no outputs", where=self.where)
         builder = KnownBuilder(name=graph.name or "main")
         builder.graph.metadata = {p.key: p.value for p in self.model.metadata_props}
+        builder.budget = self.budget
+        if self.limits.folded != Limits.folded:
+            builder.graph.metadata[FOLDED] = str(self.limits.folded)
         self.scope = scope = Scope(builder, self._opsets())
         self.graph = builder.graph
         remember_optional(builder.graph, optional_types(self.model))
@@ -114,6 +119,14 @@ class Reader:
 
     def body(self, graph, scope: Scope) -> None:
         """Read a graph's (or function's) initializers and nodes into `scope`."""
+        self.budget.level(self.depth, scope.prefix)
+        self.depth += 1
+        try:
+            self._body(graph, scope)
+        finally:
+            self.depth -= 1
+
+    def _body(self, graph, scope: Scope) -> None:
         scope.nodes = graph.node
         weights = self.weights if scope.parent is None else {}
         for tensor in getattr(graph, "initializer", ()):
@@ -121,7 +134,7 @@ class Reader:
             self._initializer(scope, tensor.name, lambda t=tensor, r=raw: self._array(t, r))
         for sparse in getattr(graph, "sparse_initializer", ()):
             name = sparse.values.name
-            self._initializer(scope, name, lambda s=sparse, n=name: pb.densify(s, self.folder, n))
+            self._initializer(scope, name, lambda s=sparse, n=name: self._dense(s, n))
         nodes = in_order(graph.node)
         later = {o: i for i, n in enumerate(nodes) for o in n.output if o}
         for i, node in enumerate(nodes):
@@ -132,6 +145,9 @@ class Reader:
                 self.continued.append(whole)  # kept: nodes are known by their ids
                 self._node(whole, i, scope, {})
                 break
+
+    def _dense(self, sparse, name: str):
+        return pb.densify(sparse, self.folder, name, self.budget)
 
     def _array(self, tensor, raw):
         return pb.to_array(tensor, self.folder, f"initializer {tensor.name}", raw)
@@ -169,6 +185,7 @@ class Reader:
         context = (node.op_type, domain, version)
         results: list = [FAILED] * len(node.output)
         self.seen[id(node)] = node
+        self.budget.node()
         try:
             operands = [self._operand(n, scope, where, later, index) for n in node.input]
             entry = self._entry(node, domain, version, where)
@@ -274,6 +291,9 @@ class Reader:
             raise ModelError(
                 f"the node does not make sense: {type(error).__name__}: {error}", where=where
             ) from error
+        except Exception as error:
+            at(error, where)
+            raise
         finally:
             b.origin = None
         unread = set(attrs) - c.read_attributes
@@ -292,7 +312,7 @@ class Reader:
         attrs = {}
         for a in node.attribute:
             if not a.ref_attr_name:
-                attrs[a.name] = pb.attribute(a, self.folder, where)
+                attrs[a.name] = pb.attribute(a, self.folder, where, self.budget)
             elif scope.attributes is None:
                 raise ModelError("a reference to an attribute outside a function", where=where)
             elif a.ref_attr_name in scope.attributes:

@@ -95,6 +95,7 @@ class Scope:
         self.captured: dict[Any, Tensor] = {}
         if parent is not None:
             builder.outer = parent.builder.outer
+            builder.budget = parent.builder.budget
 
     def child(self, builder: KnownBuilder, prefix: str) -> "Scope":
         """The scope of a graph attribute."""

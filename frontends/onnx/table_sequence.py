@@ -81,6 +81,7 @@ def split(c: Call):
     if isinstance(whole, Sym) and (sizes is None or c.x(1).rank == 0):
         raise c.size_needed("a sequence of symbolic length", received=whole)
     if sizes is None:
+        c.b.budget.node(whole)
         sizes = [1] * whole
     else:
         keepdims = True
@@ -88,6 +89,7 @@ def split(c: Call):
             each = sizes[0]
             if each < 1:
                 raise ModelError("pieces without a size", where=c.where, received=each)
+            c.b.budget.node(whole // each)
             sizes = [each] * (whole // each) + ([whole % each] if whole % each else [])
     parts = [x] if len(sizes) == 1 else c.b.emit("split", x, axis=axis, sizes=tuple(sizes))
     if not keepdims:

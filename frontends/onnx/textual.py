@@ -46,6 +46,7 @@ def parse(form: str, data: bytes, where: str) -> ModelProto:
         raise
     except Exception as error:  # the parsers' own, and those that C++ and Python have for numbers
         message = error.args[0] if error.args else type(error).__name__
+        message = "a number is out of range" if isinstance(error, IndexError) else message
         message = message.decode("utf-8", "replace") if isinstance(message, bytes) else message
         raise ModelError(f"the {_NAMES[form]} does not parse: {message}", where=where) from None
 

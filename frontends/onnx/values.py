@@ -14,7 +14,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ...compiler import sizes
+from ...compiler import dims, sizes
+from ...compiler.budgets import Budget, Limits
 from ...compiler.builder import Builder, Tensor
 from ...compiler.dims import Sym
 from ...compiler.errors import InputError, TypeMismatch
@@ -74,13 +75,15 @@ class KnownBuilder(Builder):
     """A Builder that evaluates small ops on known operands.
 
     `outer` says which value of an enclosing graph a region's input stands for, for all regions;
-    `found` the symbols of sizes that data decides, by what they follow from (`sizes.py`).
+    `found` the symbols of sizes that data decides, by what they follow from (`sizes.py`); every
+    op costs a node of the `budget`.
     """
 
     def __init__(self, *args, **options):
         super().__init__(*args, **options)
         self.outer: dict[Value, Value] = {}
         self.found: dict[tuple, tuple] = {}
+        self.budget = Budget(Limits())
 
     def constant(self, array, dtype=None, name=None) -> Known:
         if dtype is not None:
@@ -104,12 +107,15 @@ class KnownBuilder(Builder):
         return result
 
     def emit(self, name, *inputs, outputs=None, **attrs):
+        self.budget.node()
         present = [x for x in inputs if x is not None]
         if present and all(isinstance(x, Known) for x in present):
             results = evaluate(self, name, inputs, attrs)
             if results is not None:
                 return results[0] if len(results) == 1 else results
-        return super().emit(name, *inputs, outputs=outputs, **attrs)
+        made = super().emit(name, *inputs, outputs=outputs, **attrs)
+        self.budget.node(len(made) if isinstance(made, tuple) else 0)
+        return made
 
 
 def _as_dim(e):
@@ -140,7 +146,9 @@ def evaluate(b: KnownBuilder, name: str, inputs, attrs) -> tuple[Known, ...] | N
         try:
             floating = any(x is not None and x.dtype.is_float for x in inputs)
             results = _symbolic(name, arrays, bound, floating)
-        except (Undecided, InputError):
+        except (Undecided, InputError, dims.TooLarge):
+            return None
+        if not all(_fits(r) for r in (results if isinstance(results, tuple) else (results,))):
             return None
     else:
         try:
@@ -151,6 +159,11 @@ def evaluate(b: KnownBuilder, name: str, inputs, attrs) -> tuple[Known, ...] | N
     if not isinstance(results, (tuple, list)):
         results = (results,)
     return tuple(_result(b, r, t) for r, t in zip(results, types, strict=True))
+
+
+def _fits(array) -> bool:
+    """Whether numbers among dims are those of an int64; the run wraps others around."""
+    return all(isinstance(e, Sym) or -(1 << 63) <= e < 1 << 63 for e in np.asarray(array).flat)
 
 
 def _result(b, array, type: TensorType) -> Known:

@@ -235,10 +235,12 @@ def to_onnx(model, path=None, *, shapes=None, values=None, opt_level=2, opset=21
 
 
 @entrance
-def load(path, *, native=True, threads=None, cache=None) -> "Executable":
+def load(path, *, native=True, threads=None, cache=None, trust=None) -> "Executable":
     """Load a `.tsl` package; its weights are mapped from the file.
 
-    A package carries machine code, so loading one is trusting it. `native=False` ignores that
+    Loading a package is running its code, with all rights of this process: load what you trust.
+    `trust` is a public key (a file, or hex digits) or several: the package has to be signed with
+    one of them (`tessel sign`), and every byte of it is looked at first. `native=False` ignores the
     code and compiles the graph which the package carries, as happens where the code was made for
     another CPU (`exe.notes` says so). Raises PackageError.
     """
@@ -248,7 +250,9 @@ def load(path, *, native=True, threads=None, cache=None) -> "Executable":
     from .runtime.package import load as load_package
 
     threads = check_threads(threads)
-    return load_package(path, native=native, threads=threads, cache=object_cache(cache))
+    return load_package(
+        path, native=native, threads=threads, cache=object_cache(cache), trust=trust
+    )
 
 
 def _load(name: str):

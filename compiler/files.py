@@ -97,24 +97,30 @@ def shown(path: Path) -> str:
 
 
 @contextmanager
-def replacing(path: Path, kind: type[TesselError]) -> Iterator[BinaryIO]:
+def replacing(path: Path, kind: type[TesselError], mode: int | None = None) -> Iterator[BinaryIO]:
     """A new file that takes the name `path` when the block ends well, and is gone if it does not.
 
     It is on the disk before it has the name, so a crash leaves the old file or the new one, whole.
-    Its mode is that of the file which it replaces, else what the umask leaves of rw-rw-rw-. Links
-    are followed: what they point to is replaced. Raises `kind` for what cannot be written.
+    Its mode is `mode`, else that of the file which it replaces, else what the umask leaves of
+    rw-rw-rw-. Links are followed: what they point to is replaced. Raises `kind` for what cannot be
+    written.
     """
-    with file_errors(path, kind, "cannot be written"), replacing_file(path) as file:
+    with file_errors(path, kind, "cannot be written"), replacing_file(path, mode=mode) as file:
         yield file
 
 
 @contextmanager
-def replacing_file(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
+def replacing_file(path: Path, durable: bool = True, mode: int | None = None) -> Iterator[BinaryIO]:
     """`replacing`, raising OSError. Not `durable`: without waiting for the disk."""
-    target, mode = _target(path)
+    target, before = _target(path)
+    mode = before if mode is None else mode
     folder, name = os.path.split(target)
     temporary = os.path.join(folder or ".", f".{name[:32]}.{os.urandom(6).hex()}.tmp")
-    handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o666)
+    handle = os.open(
+        temporary,
+        os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC,
+        0o666 if mode is None else 0o600,
+    )
     try:
         with os.fdopen(handle, "w+b") as file:
             if mode is not None:

@@ -157,7 +157,10 @@ class Container:
         for entry in entries:
             if entry["offset"] + entry["size"] > size:
                 self.refuse(f"the package is damaged: section {entry['name']}")
-        return {entry["name"]: entry for entry in entries}
+        table = {entry["name"]: entry for entry in entries}
+        if len(table) < len(entries):
+            self.refuse("the package's table names a section twice")
+        return table
 
     def refuse(self, message: str, **more) -> NoReturn:
         more.setdefault("fix", "make the package again with tessel compile")

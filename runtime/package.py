@@ -139,9 +139,12 @@ def _port(name, type) -> Port:
     return Port(name, parse_type(type))
 
 
-def load(path, *, native: bool = True, threads: int | None = None, cache=None) -> Executable:
-    """The executable of a package. Raises PackageError for files that are damaged or foreign."""
-    package = Package(path)
+def load(
+    path, *, native: bool = True, threads: int | None = None, cache=None, trust=None
+) -> Executable:
+    """The executable of a package. Raises PackageError for files that are damaged or foreign, or
+    not signed with a key of `trust` where that is given."""
+    package = Package(path, trust)
     try:
         return package.executable(native, threads, cache)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
@@ -153,8 +156,12 @@ def load(path, *, native: bool = True, threads: int | None = None, cache=None) -
 class Package:
     """An open package: what `load` and `tessel inspect` read."""
 
-    def __init__(self, path):
+    def __init__(self, path, trust=None):
         self.container = Container(path)
+        if trust is not None:
+            from .trust import verify
+
+            verify(self.container, trust)
         self.where = str(path)
         try:
             self.manifest: dict[str, Any] = self._json("manifest")

@@ -40,6 +40,7 @@ THIRD_PARTY = {
     "matplotlib": ("tools/roofline.py",),
     "PIL": ("compiler/ops/image.py",),
     "re2": ("compiler/ops/text.py",),
+    "cryptography": ("runtime/trust.py",),
     # Engines that the benchmark measures; nothing is computed with them.
     "onnxruntime": ("tools/bench_worker.py", "tools/demo.py"),
     "openvino": ("tools/bench_worker.py",),

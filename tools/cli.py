@@ -25,6 +25,7 @@ COMMANDS = {
     "verify": "Compare every stage of compilation with numpy.",
     "explain": "Say what the compiler did with a model, and what it declined.",
     "inspect": "Summarise a model file or package.",
+    "sign": "Sign a package, or make a key for it.",
     "demo": "Classify handwritten digits, and see how that was compiled.",
 }
 

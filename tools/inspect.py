@@ -13,6 +13,7 @@ from ..compiler.ir import Graph
 from ..compiler.types import dtype_of
 from ..runtime.package import Package
 from ..runtime.signature import Signature
+from ..runtime.trust import signer
 from .models import (
     MODEL,
     console,
@@ -22,6 +23,7 @@ from .models import (
     shapes_option,
     size,
     table,
+    trust_option,
     values_option,
 )
 
@@ -38,15 +40,16 @@ Examples:
 @shapes_option
 @values_option
 @click.option("--types", is_flag=True, help="Print every value of the model with its type.")
+@trust_option
 @click.option("--check", is_flag=True, help="Verify the hashes of a package's large sections.")
-def inspect(file, shapes, inputs, types, check):
+def inspect(file, shapes, inputs, types, trust, check):
     """Summarise FILE (.onnx, .graph or .tsl): inputs, outputs, operators, weights, code."""
     out = console()
     if not Path(file).is_file():
         raise UsageError(f"there is no file {file!r}", fix="check the path")
     out.print(f"{file}: {size(Path(file).stat().st_size)}", style="bold")
     if is_package(file):
-        package = Package(file)
+        package = Package(file, trust)
         if check:
             package.container.check()
         print_package(package, out)
@@ -141,6 +144,8 @@ def print_package(package: Package, out: Console) -> None:
         verified = name in package.container.verified
         t.add_row(size(entry["size"]), name, "verified" if verified else "not read (--check)")
     out.print(t)
+    key = signer(package.container)
+    out.print("  not signed" if key is None else f"  says that it is signed with {key} (--trust)")
     general = manifest["for_all_sizes"]
     if general is not None:
         names = ", ".join(general["symbols"])

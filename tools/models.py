@@ -14,7 +14,7 @@ from rich.table import Table
 
 from .. import compile, from_onnx, load, read
 from ..compiler.errors import ModelError, UnsupportedError, UsageError
-from ..compiler.files import reading, size_of
+from ..compiler.files import reading, shown, size_of
 from ..compiler.input_limits import input_limits
 from ..compiler.ir import Graph
 from ..runtime.signature import Signature
@@ -57,6 +57,14 @@ def unchecked_option(f: Callable) -> Callable:
     return click.option(
         "--unchecked", is_flag=True,
         help="Take the nearest index inside for one that is out of range, instead of failing.",
+    )(f)  # fmt: skip
+
+
+def trust_option(f: Callable) -> Callable:
+    return click.option(
+        "--trust", multiple=True, metavar="KEY",
+        callback=lambda context, parameter, keys: keys or None,
+        help="Insist on a package that is signed with this public key: a .pub file or hex digits.",
     )(f)  # fmt: skip
 
 
@@ -175,12 +183,16 @@ def _read_text(path: Path) -> Graph:
         raise ModelError("this is no text", where=str(path)) from None
 
 
-def open_executable(path: str | Path, shapes: Mapping | None = None, *, native=True, **options):
+def open_executable(
+    path: str | Path, shapes: Mapping | None = None, *, native=True, trust=None, **options
+):
     """An executable of a model file; `native=False` compiles a package anew."""
     if is_package(path):
         if shapes:
             raise UsageError("a package's shapes are fixed", fix="leave out --shapes")
-        return load(path, native=native, threads=options.get("threads"))
+        return load(path, native=native, threads=options.get("threads"), trust=trust)
+    if trust is not None:
+        raise UsageError("only packages are signed", received=shown(path), fix="leave out --trust")
     if not Path(path).is_file():
         raise UsageError(f"there is no file {str(path)!r}", fix="check the path")
     model = open_graph(path) if Path(path).suffix == ".graph" else path

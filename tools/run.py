@@ -21,6 +21,7 @@ from .models import (
     shapes_option,
     target_option,
     threads_option,
+    trust_option,
     unchecked_option,
 )
 
@@ -42,9 +43,14 @@ PEAK_SECONDS = 0.3  # of measuring what the cores can do, for a profile
 @threads_option
 @click.option("--profile", is_flag=True, help="Time each kernel; say how near the peak it is.")
 @click.option("--no-native", is_flag=True, help="Ignore a package's code; compile its graph.")
+@trust_option
 @unchecked_option
-def run(model, inputs, seed, shapes, output, target, threads, profile, no_native, unchecked):
-    """Run MODEL (.onnx, .graph or .tsl); inputs are random where none are given."""
+def run(model, inputs, seed, shapes, output, target, threads, profile, no_native, trust, unchecked):
+    """Run MODEL (.onnx, .graph or .tsl); inputs are random where none are given.
+
+    Running a package (.tsl) is running the code that it carries: run what you trust, insist on who
+    signed it with --trust, or leave its code alone with --no-native.
+    """
     out = console()
     if is_package(model):
         if unchecked:
@@ -52,9 +58,13 @@ def run(model, inputs, seed, shapes, output, target, threads, profile, no_native
                 "a package's code is what it is", fix="say --unchecked when it is compiled"
             )
         # Which kernels there are is known to the compiler, not to a package.
-        exe = open_executable(model, native=not (no_native or profile), threads=threads)
+        exe = open_executable(
+            model, native=not (no_native or profile), threads=threads, trust=trust
+        )
     else:
-        exe = open_executable(model, threads=threads, target=target, unchecked=unchecked)
+        exe = open_executable(
+            model, threads=threads, target=target, unchecked=unchecked, trust=trust
+        )
     own = exe.signature.values
     static = [n for n in exe.static if n not in own]
     graph = exe.graph if inputs is None else None

@@ -126,7 +126,7 @@ def test_shape_arithmetic(name, inputs, attrs, expected):
         ("gather_elements", ["f32[5,2]", "i64[2]"], {"axis": 0}, "rank of the data"),
         ("gather_nd", ["f32[5,2]", "i64[2,3]"], {}, "more axes"),
         ("gather_nd", ["f32[5,2]", "i64[2]"], {"batch_dims": 1}, "static last axis"),
-        ("scatter_elements", ["f32[5]", "i64[2]", "f32[3]"], {}, "do not broadcast"),
+        ("scatter_elements", ["f32[5]", "i64[2]", "f32[3]"], {}, "must have one shape"),
         ("scatter_elements", ["f32[5]", "i64[2]", "f32[2]"], {"reduction": "sum"},
          "unknown reduction"),
         ("scatter_nd", ["f32[5]", "i64[2,1]", "f32[2,2]"], {}, "updates of scatter_nd"),

@@ -6,6 +6,7 @@ import onnx
 import pytest
 import tessel
 from onnx import TensorProto, helper, numpy_helper
+from tessel.compiler.passes import specialize
 
 from .microsoft import MICROSOFT, compare, f, onnxruntime_of, q
 
@@ -119,6 +120,24 @@ def test_a_language_model_writes_word_after_word():
         assert got["present_key"].shape == (2, GROUPS, length, WIDTH)
         ids = got["logits"][:, -1:].argmax(-1)
         cache = {f"past_{k}": got[f"present_{k}"] for k in ("key", "value")}
+
+
+def test_a_language_model_whose_sizes_are_named_apart(monkeypatch):
+    """As dynamo exports them. A new length is looked at by equations alone: no graph is walked."""
+    model = language_model()
+    for i, info in enumerate(model.graph.input):
+        for axis, d in enumerate(info.type.tensor_type.shape.dim):
+            if d.dim_param:
+                d.dim_param = f"s{i}_{axis}"
+    exe = tessel.compile(model, threads=1)
+    cache = {k: f(2, GROUPS, 4, WIDTH, seed=3) for k in ("past_key", "past_value")}
+    monkeypatch.setattr(specialize, "specialize", lambda *_: pytest.fail("a graph is walked"))
+    for length in range(5, 10):
+        feeds = {"input_ids": np.array([[3], [1]]), "attention_mask": np.ones((2, length), int)}
+        got, want = exe.run(feeds | cache), onnxruntime_of(model, feeds | cache)
+        compare(list(got.values()), want, rtol=1e-3, atol=1e-4)
+        cache = {f"past_{k}": got[f"present_{k}"] for k in ("key", "value")}
+    assert all(b.is_open for b in exe.specializations)
 
 
 def test_attention_of_open_sizes():

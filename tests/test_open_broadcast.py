@@ -6,6 +6,7 @@ The right values are ONNX Runtime's.
 import numpy as np
 import pytest
 import tessel
+from tessel.compiler.builder import Builder
 from tessel.compiler.dims import broadcasts, dim_broadcast, parse_dim, substitute
 from tessel.compiler.errors import InputError, TypeMismatch, UsageError
 from tessel.compiler.passes import specialize as passes_specialize
@@ -171,6 +172,30 @@ def test_sizes_that_data_decide(body):
         check(proto, exe, [a, rand(q)])
     with pytest.raises(InputError, match=r"the sizes .*_compress0=3.* do not fit the model"):
         exe.run({"a": np.ones(3, np.float32), "b": rand(2)})
+
+
+@pytest.mark.parametrize("types", [("f32[p,3]", "f32[q,3]"), ("f32[p,3]", "f32[5,q,1]"),
+                                   ("f32[4,p]", "f32[q,3]")])  # fmt: skip
+def test_gradients_are_summed_over_what_was_broadcast(types):
+    """loss = sum((x y)² / 2) has the gradients x y² and x² y, each summed to its operand."""
+    b = Builder()
+    x, y = (b.input(n, t) for n, t in zip("xy", types))
+    b.output("loss", (x * y * (x * y) * 0.5).sum())
+    graph = tessel.gradients(b.graph, ["x", "y"])
+    exe = tessel.compile(graph, cache=False)
+    assert exe.for_all_sizes is not None, exe.notes
+    for p, q in {("f32[4,p]", "f32[q,3]"): ((3, 4), (1, 4), (3, 1))}.get(types, PAIRS[:4]):
+        shapes = [v.type.substitute({"p": p, "q": q}).shape for v in graph.inputs]
+        arrays = [rand(*s, seed=i) for i, s in enumerate(shapes)]
+        full = np.broadcast_shapes(*shapes)
+        wide = [np.broadcast_to(a, full) for a in arrays]
+        wanted = [wide[0] * wide[1] ** 2, wide[0] ** 2 * wide[1]]
+        got = exe.run(dict(zip("xy", arrays)))
+        for name, array, want in zip("xy", arrays, wanted):
+            lead = want.ndim - array.ndim
+            axes = tuple(d for d in range(want.ndim) if d < lead or array.shape[d - lead] == 1)
+            summed = want.sum(axes, keepdims=True).reshape(array.shape)
+            np.testing.assert_allclose(got[f"d_{name}"], summed, rtol=1e-4, atol=1e-5)
 
 
 # -- equations -----------------------------------------------------------------------------

@@ -218,13 +218,25 @@ def keep(condition, x):
     return x.b.where(condition, x, x.b.scalar(0, x.dtype))
 
 
+def summed_axes(full: Sequence, shape: Sequence) -> tuple[int, ...] | None:
+    """The axes of `full` that a broadcast of `shape` repeats; None where open sizes decide."""
+    lead = len(full) - len(shape)
+    axes = list(range(lead))
+    for d, (size, own) in enumerate(zip(full[lead:], shape), lead):
+        known = isinstance(own, int) and own != 1  # `size` is that, or 1 in its turn
+        if own == size or size == 1 or known:
+            continue
+        if own != 1:
+            return None
+        axes.append(d)
+    return tuple(axes)
+
+
 def sum_to(x, shape: Sequence):
     """`x` summed to a shape that broadcasts to its own."""
-    lead = x.rank - len(shape)
-    axes = [
-        d for d in range(x.rank)
-        if d < lead or (shape[d - lead] == 1 and x.shape[d] != 1)
-    ]  # fmt: skip
+    axes = summed_axes(x.shape, shape)
+    if axes is None:
+        return x.b.emit("sum_to", x, shape=tuple(shape))
     return x if not axes else x.sum(axes=axes, keepdims=True).reshape(tuple(shape))
 
 
@@ -247,5 +259,5 @@ __all__ = [
     "FLOAT_SAMPLES", "STEP", "array", "bools", "broadcast_shape", "case", "dynamic_quantize",
     "elementwise_on_dims", "floats", "ints", "is_dims", "keep", "known", "less_dims", "reference",
     "require_broadcast", "require_elements", "require_shape", "same_shape", "scalar_of_dim",
-    "settle", "spaced", "sum_to", "through_expansion", "wide",
+    "settle", "spaced", "sum_to", "summed_axes", "through_expansion", "wide",
 ]  # fmt: skip

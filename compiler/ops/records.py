@@ -50,6 +50,7 @@ from . import (  # noqa: F401
     text,
     tile,
     tree,
+    unbroadcast,
     while_loop,
     winograd,
     within,

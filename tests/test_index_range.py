@@ -166,3 +166,39 @@ def test_onnx_runtime_agrees_on_what_is_refused(what, right, wrong):
     for indices, _, _ in wrong:
         with pytest.raises(Exception, match=r".+"):
             session.run(None, {**what[2], "i": indices})
+
+
+def run(body, inputs, feeds, **options):
+    return tessel.compile(model(body, inputs, **options)).run(feeds)["y"]
+
+
+def test_what_has_a_meaning_out_of_range_keeps_it():
+    one_hot = run("y = OneHot(i, d, v)", "int64[3] i, float[2] v",
+                  {"i": i64(-4, 9, -5), "v": f32(2)}, constants="<int64[1] d = {4}>")  # fmt: skip
+    np.testing.assert_array_equal(one_hot[:, 0], [f32(2)[1], 0, 0])
+    body = "y = com.microsoft.GatherBlockQuantized<block_size=16, bits=8>(x, i, s)"
+    feeds = {"x": np.full((4, 16), 129, np.uint8), "i": i64(9, -1), "s": f32(4, 1)}
+    rows = run(body, "uint8[4,16] x, int64[2] i, float[4,1] s", feeds)
+    np.testing.assert_array_equal(rows[:, 0], [0, feeds["s"][3, 0]])
+    sliced = run("y = Slice(x, s, e)", "float[4] x, int64[1] s, int64[1] e",
+                 {"x": f32(4), "s": i64(-9), "e": i64(99)})  # fmt: skip
+    np.testing.assert_array_equal(sliced, f32(4))
+
+
+def test_an_unpooled_element_may_lie_in_any_window():
+    body, inputs, _ = UNPOOL
+    y = run(body, inputs, {"x": f32(1, 1, 1, 2) + 1, "i": i64([[[7, 0]]])})
+    np.testing.assert_array_equal(y.reshape(-1)[[0, 7]], (f32(2) + 1)[::-1])
+    assert np.count_nonzero(y) == 2
+
+
+def test_a_place_in_a_sequence_is_looked_at():
+    body = "s = SequenceConstruct(a, b) y = SequenceAt(s, i)"
+    exe = tessel.compile(model(body, "float[2] a, float[2] b, int64 i"))
+    feeds = {"a": f32(2), "b": f32(2) + 1}
+    for i, y in [(0, feeds["a"]), (-1, feeds["b"]), (-2, feeds["a"])]:
+        np.testing.assert_array_equal(exe.run({**feeds, "i": np.array(i)})["y"], y)
+    for i in (2, -3):
+        with pytest.raises(InputError) as error:
+            exe.run({**feeds, "i": np.array(i)})
+        check_error(error, i, "-2 to 1")

@@ -157,6 +157,7 @@ def lp_pool(c: Call):
 
 
 def max_unpool(c: Call):
+    """Each element at its place among all of the result; places may be those of any window."""
     x, kernel = c.x(0), c.attr("kernel_shape")
     attrs = window(c, x, kernel)
     rank, pads = len(kernel), attrs["pads"]
@@ -164,7 +165,12 @@ def max_unpool(c: Call):
         (x.shape[2 + i] - 1) * attrs["strides"][i] - pads[i] - pads[rank + i] + kernel[i]
         for i in range(rank)
     ]
-    y = c.b.emit("max_unpool", x, c.x(1), kernel=tuple(kernel), sizes=tuple(sizes), **attrs)
+    shape = (*x.shape[:2], *sizes)
+    total = dims.prod(shape)
+    at = c.within(c.x(1), 0, total).reshape((dims.prod(c.x(1).shape),))
+    nothing = c.b.emit("expand", c.scalar(0, x.dtype), shape=(total,))
+    y = c.b.emit("scatter_elements", nothing, at, x.reshape((dims.prod(x.shape),)), axis=0)
+    y = y.reshape(shape)
     wanted = c.symbols(2, "output_shape")
     if wanted is None or tuple(wanted) == y.shape:
         return y

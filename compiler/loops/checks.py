@@ -22,6 +22,11 @@ PARTS = 8
 U64 = DTYPES["u64"]
 
 
+def is_checked(node: Node) -> bool:
+    """Whether a node notes something. Of nothing, there is nothing to say."""
+    return node.op.name in CHECKED and not any(0 in v.shape for v in node.inputs)
+
+
 def check_of(node: Node, first: int) -> Check:
     """What a `within` or an `impossible` says, in the words of a record from `first` on."""
     if node.op.name == "impossible":

@@ -18,7 +18,7 @@ from ..sizes import OpenSize, assume_above, assuming, sizes_of
 from ..types import STR, TensorType
 from .blocks import blocked_stores
 from .bounds import require_equal, require_inside, require_rows, require_same
-from .checks import CHECKED, check_kernel, check_of
+from .checks import check_kernel, check_of, is_checked
 from .copies import copy_steps, keep_old_values, zero_steps
 from .expand import expand_composites
 from .expr import Buffer
@@ -175,7 +175,7 @@ class _Scope:
     # -- nodes ----------------------------------------------------------------------------
 
     def _node(self, node: Node) -> None:
-        if node.op.name in CHECKED:
+        if is_checked(node):
             self._check(node)
         if node.op.name == "constant" or all(v in self.fusion.inlined for v in node.outputs):
             return

@@ -38,6 +38,11 @@ from .executable import Executable
 from .native_package import dump_code, load_code
 from .signature import Port, Signature
 
+OLD = (
+    "the package was made by a version that took open sizes which broadcast to be equal, and is "
+    "perhaps wrong where one of them is 1: compile the model again"
+)
+
 
 def save(exe: Executable, path) -> None:
     """Write an executable to `path`. A file that is there is replaced once the new one is whole."""
@@ -231,6 +236,9 @@ class Package:
             exe.notes.append(note)
         if not native:
             exe.notes.append("the package's code was ignored and its graph compiled")
+        general = manifest["for_all_sizes"]
+        if general is not None and "equations" not in general and len(self.signature.symbols) > 1:
+            exe.notes.append(OLD)
         if use:
             self._load_code(exe)
         if exe.for_all_sizes is None:

@@ -167,6 +167,25 @@ def test_code_that_needs_more_than_this_cpu_has(saved):
     np.testing.assert_allclose(exe.run(FEEDS)["y"], expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("type", ["f32[M,32]", "f32[N,32]"])
+def test_a_package_from_before_equations(tmp_path, type):
+    """It runs as it did, and says what it takes for granted."""
+    b = Builder()
+    b.output("y", b.input("x", "f32[N,32]") + b.input("z", type))
+    path = tmp_path / "old.tsl"
+    tessel.compile(b.graph, cache=False).save(path)
+    assert tessel.load(path).notes == []
+
+    def change(manifest):
+        del manifest["for_all_sizes"]["equations"], manifest["signature"]["apart"]
+
+    rewrite(path, change)
+    exe = tessel.load(path)
+    assert [n for n in exe.notes if "to be equal" in n] == exe.notes
+    assert len(exe.notes) == (type == "f32[M,32]")
+    np.testing.assert_array_equal(exe.run({"x": X, "z": X})["y"], X + X)
+
+
 # -- damage --------------------------------------------------------------------------------
 
 

@@ -74,15 +74,19 @@ _CHANGES = {
 }  # fmt: skip
 
 
-def several(inputs: Sequence, is_open: bool, rng: random.Random) -> tuple[list[Shapes], list]:
+def several(
+    inputs: Sequence, is_open: bool, rng: random.Random, still: float = 0.0
+) -> tuple[list[Shapes], list]:
     """Shapes, and arrays of them with whether their floats are as planned, of each run of a model:
-    where its sizes are open each has its own; where they are not, integers differ at least."""
+    where its sizes are open each has its own; where they are not, integers differ at least.
+    `still`: the share of shapes that stay as they are."""
     given = [x.shape if isinstance(x, np.ndarray) else None for x in inputs]
+    other = lambda: given if rng.random() < still else shapes(given, rng)
     if is_open:
-        wanted = [shapes(given, rng) for _ in range(OPEN_RUNS)]
+        wanted = [other() for _ in range(OPEN_RUNS)]
     else:
         whole = any(isinstance(x, np.ndarray) and x.dtype.kind in "iu" for x in inputs)
-        wanted = [shapes(given, rng)] * (FIXED_RUNS if whole else 1)
+        wanted = [other()] * (FIXED_RUNS if whole else 1)
     feeds = []
     for each in wanted:
         arrays = [resized(x, s) if isinstance(x, np.ndarray) else x for x, s in zip(inputs, each)]

@@ -37,10 +37,12 @@ def subject(name: str, rng: random.Random) -> Subject:
     return perturbed(model, sets[0][0], rng, cases()[name].rtol)
 
 
-def perturbed(model: onnx.ModelProto, inputs: list, rng: random.Random, rtol: float) -> Subject:
+def perturbed(
+    model: onnx.ModelProto, inputs: list, rng: random.Random, rtol: float, still: float = 0.0
+) -> Subject:
     """The model with shapes of its inputs declared in one of three ways, and inputs for it."""
     style = rng.choice(["fixed", "symbols", "symbols"])
-    wanted, runs = perturb.several(inputs, style != "fixed", rng)
+    wanted, runs = perturb.several(inputs, style != "fixed", rng, still)
     ports = runtime_inputs(model)
     feeds = [Feed(dict(zip((p.name for p in ports), arrays)), ok) for arrays, ok in runs]
     for i, port in enumerate(ports):

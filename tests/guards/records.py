@@ -14,9 +14,8 @@ from tessel.compiler.ops.registry import OPS
 from tessel.compiler.types import MapType, TensorType, dtype_of, tensor_type_of
 
 from . import perturb
-from .subject import Feed, Refused, Subject
+from .subject import Feed, Refused, Subject, tolerance
 
-RTOL = 1e-3  # at least: sums are longer than those of samples
 # Ops whose results mean something for some inputs only, which other values need not be.
 UNSPECIFIED = {
     "find_sorted": "the vector is sorted",
@@ -45,7 +44,7 @@ def subject(name: str, rng: random.Random) -> Subject:
     return Subject(
         graph, [Feed(fed(a), planned and op.name not in UNSPECIFIED) for a, planned in feeds],
         lambda arrays: interpret(graph, [arrays[v.name] for v in graph.inputs]),
-        max(RTOL, 4 * sample.rtol),
+        tolerance(sample.inputs, 4 * sample.rtol),
         about=f"{op.name} {style} {dict(sample.attrs)}"[:300] + f" of {_shown(graph)}",
     )  # fmt: skip
 

@@ -333,7 +333,5 @@ def subject(name: str, rng: random.Random) -> Subject:
     maker = name.removeprefix("schedules/")
     model, inputs = MAKERS[maker](Net(rng), rng)
     made = standard.perturbed(model, inputs, rng, 1e-3, STILL)
-    halves = any(x.dtype == np.float16 for x in inputs)
-    made.rtol = 1e-2 if halves else 1e-3
     made.about = f"{maker}, {made.about}"
     return made

@@ -15,7 +15,7 @@ from tessel.frontends.onnx.needs import needed
 
 from ..conformance.cases import Case, load_cases, runtime_inputs
 from . import perturb
-from .subject import Feed, Subject
+from .subject import Feed, Subject, tolerance
 
 LARGEST = 1 << 18  # bytes of a model
 OPEN = 0.95  # share of dims that are symbols, where some are
@@ -56,7 +56,7 @@ def perturbed(
         model,
         feeds,
         functools.partial(_reference, model),
-        max(rtol, 1e-3),
+        tolerance(inputs, rtol),
         about=f"{style}: {', '.join(n.op_type for n in model.graph.node)}",
     )
 

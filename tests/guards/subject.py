@@ -1,14 +1,17 @@
 """A model with inputs: what a case of this folder compiles and runs."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from tessel.compiler.types import BF16, F16, F32, F64, dtype_of
 
 TARGETS = ("cpu", "cpu", "cpu:x86-64-v3", "cpu:x86-64-v2")
 LEVELS = (0, 1, 2, 2, 2, 3)
+UNCHECKED = 0.1  # share of models that do not look at indices, which must not matter here
+ROUNDING = {F64: 1e-3, F32: 1e-3, F16: 1e-2, BF16: 5e-2}  # relative, over all that a model sums up
 
 
 @dataclass
@@ -39,6 +42,12 @@ class Subject:
     about: str = ""
 
 
+def tolerance(arrays: Iterable, least: float = 1e-3) -> float:
+    """What rounding may cost, by the narrowest floats among the inputs."""
+    kinds = [dtype_of(x) for x in arrays if isinstance(x, np.ndarray) and x.dtype != object]
+    return max([least, *(ROUNDING.get(d, 0.3) for d in kinds if d.is_float)])
+
+
 class Refused(Exception):
     """A model that cannot even be written down with these sizes: a TesselError came before."""
 
@@ -49,4 +58,5 @@ def options(rng: random.Random, targets: tuple[str, ...]) -> dict[str, Any]:
     return {
         "target": chosen if chosen in targets else "cpu",
         "opt_level": rng.choice(LEVELS),
+        "unchecked": rng.random() < UNCHECKED,
     }

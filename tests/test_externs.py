@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+import tessel
 from tessel.compiler.backends.llvm.program import build_plan, main_module
 from tessel.compiler.backends.llvm.target import host
 from tessel.compiler.builder import Builder
-from tessel.compiler.errors import KernelError
+from tessel.compiler.errors import InputError, KernelError
 from tessel.compiler.loops.lower import lower
 from tessel.compiler.loops.nest import Call, ExternCall, Program, Ref, Slot
 from tessel.compiler.types import F32, STR, TensorType
@@ -96,3 +97,13 @@ def test_runs_at_the_same_time_keep_their_values_apart():
     module = native(negated_twice(kernel))
     np.testing.assert_array_equal(module([X], 1)[0], X)
     np.testing.assert_array_equal(inner[1], X + 1)
+
+
+def test_a_kernel_that_gives_less_than_its_size_says_so():
+    b = Builder()
+    x = b.input("x", TensorType(STR, (3,)))
+    b.output("y", b.normalize_strings(x, stopwords=("b",), size=3))
+    exe = tessel.compile(b.graph, threads=1)
+    assert exe(np.array(["a", "c", "d"], object)).tolist() == ["a", "c", "d"]
+    with pytest.raises(InputError, match="fewer strings stay"):
+        exe(np.array(["a", "b", "c"], object))

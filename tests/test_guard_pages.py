@@ -5,6 +5,7 @@ Every array lies between pages that nobody may touch; cases run in child process
 """
 
 import itertools
+import os
 import signal
 import subprocess
 import sys
@@ -21,8 +22,21 @@ from .guards import perturb, pool
 from .guards.attempt import AGREES, ALONE, REFUSED, SKIPPED, attempt, difference
 from .guards.memory import FILLS, GuardedMemory, Region
 from .guards.plan import Tally, plan
-from .guards.pool import Worker
+from .guards.pool import Worker, run_cases
 from .guards.subject import Feed, Refused, Subject
+
+CASES = 1000  # inputs that are run, of the same seed each time
+
+
+@pytest.mark.slow
+def test_a_sample_of_the_cases():
+    """`make fuzz` has twenty times as many, and other seeds."""
+    tally, jobs = Tally(), len(os.sched_getaffinity(0))
+    run_cases(plan(seed=0), jobs, tally.add, lambda: tally.cases >= CASES)
+    assert not tally.failures, "\n".join([*tally.failures, tally.table()])
+    agree = sum(count[AGREES] for count in tally.counts.values())
+    assert agree > CASES // 3, tally.table()
+
 
 # -- guards ----------------------------------------------------------------------------------
 

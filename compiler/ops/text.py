@@ -9,7 +9,7 @@ import unicodedata
 
 import numpy as np
 
-from ..errors import ModelError, TypeMismatch, UnsupportedError
+from ..errors import InputError, ModelError, TypeMismatch, UnsupportedError
 from .common import broadcast_shape
 from .python import STRINGS
 from .registry import Attr, Extern, NotDifferentiable, Sample, register
@@ -170,9 +170,13 @@ def kept_ref(x, *, stopwords, case, case_sensitive, locale):
 
 
 def normalize_ref(x, *, stopwords, case, case_sensitive, locale, size):
-    return texts(_kept(x, stopwords, case, case_sensitive, locale)[:size]).reshape(
-        (*x.shape[:-1], size)
-    )
+    kept = _kept(x, stopwords, case, case_sensitive, locale)
+    if len(kept) < size:
+        raise InputError(
+            "normalize_strings: fewer strings stay than its size says",
+            expected=size, received=len(kept), fix="normalized_size counts them",
+        )  # fmt: skip
+    return texts(kept[:size]).reshape((*x.shape[:-1], size))
 
 
 def _check_row(x, case):

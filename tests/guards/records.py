@@ -4,6 +4,7 @@ ops/NAME.SAMPLE/SEED
 """
 
 import random
+from dataclasses import replace
 
 import numpy as np
 from tessel.compiler.builder import Builder
@@ -21,6 +22,7 @@ UNSPECIFIED = {
     "find_sorted": "the vector is sorted",
     "max_unpool": "the indices are those of a pool",
     "merge_ranks": "blocks are sorted",
+    "tree_leaves": "nodes are those of trees",
 }
 
 
@@ -33,6 +35,7 @@ def subject(name: str, rng: random.Random) -> Subject:
     op, _, number = name.removeprefix("ops/").rpartition(".")
     op = OPS[op]
     sample = list(op.samples())[int(number)]
+    sample = replace(sample, inputs=tuple(_array(x) for x in sample.inputs))
     style = rng.choice(["fixed", "fixed", "own symbols", "own symbols", "shared symbols"])
     wanted, feeds = perturb.several(sample.inputs, style != "fixed", rng)
     first = wanted[0] if style == "fixed" else [getattr(x, "shape", None) for x in sample.inputs]
@@ -48,6 +51,11 @@ def subject(name: str, rng: random.Random) -> Subject:
         tolerance(sample.inputs, 4 * sample.rtol),
         about=f"{op.name} {style} {dict(sample.attrs)}"[:300] + f" of {_shown(graph)}",
     )  # fmt: skip
+
+
+def _array(x):
+    """A number as an array; None and maps as they are."""
+    return x if x is None or isinstance(x, dict) else np.asarray(x)
 
 
 def _weights(sample, rng: random.Random) -> tuple[int, ...]:

@@ -46,7 +46,8 @@ def compile(
                 with inputs that decide shapes (Reshape to an input) are compiled when inputs
                 arrive, for each of their values
     opt_level   0 nothing is rewritten … 2 the default, 3 the most
-    threads     how many cores a run may use; None: those that this process may use
+    threads     how many cores a run may use; None: what TESSEL_THREADS says, or those that this
+                process may use (affinity, and quotas of its control group)
     strict      refuse models of which a part would run outside compiled code, and keep the order
                 of sums as the model has it (no Winograd convolutions)
     unchecked   do not look for indices out of range: the nearest ones inside are taken, lengths
@@ -136,11 +137,12 @@ def _compile(
     """`compile`, with every initializer as a weight."""
     from .compiler import concurrency  # noqa: F401  first: from here on forks wait for imports
     from .compiler.budgets import SPENT
+    from .compiler.cores import check_threads
     from .compiler.errors import UnsupportedError
     from .compiler.passes.base import Report
     from .compiler.structure import KEY
     from .runtime.build import check_options, object_cache, open_target, optimize
-    from .runtime.executable import Executable, check_threads
+    from .runtime.executable import Executable
 
     check_options(opt_level, precision=precision, quantize=quantize, prune=prune)
     threads = check_threads(threads)
@@ -245,8 +247,8 @@ def load(path, *, native=True, threads=None, cache=None, trust=None) -> "Executa
     another CPU (`exe.notes` says so). Raises PackageError.
     """
     from .compiler import concurrency  # noqa: F401  first: from here on forks wait for imports
+    from .compiler.cores import check_threads
     from .runtime.build import object_cache
-    from .runtime.executable import check_threads
     from .runtime.package import load as load_package
 
     threads = check_threads(threads)

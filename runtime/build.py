@@ -20,7 +20,7 @@ import numpy as np
 
 from ..compiler import dims
 from ..compiler.concurrency import lazy
-from ..compiler.errors import InputError, UnsupportedError, UsageError
+from ..compiler.errors import InputError, TesselError, UnsupportedError, UsageError
 from ..compiler.ir import Graph, constants
 from ..compiler.mapped import check_files, files_behind
 from .demands import check_demands
@@ -183,6 +183,15 @@ def build_open(
 
 
 PROBES = (2, 101, 2003)  # where the primes begin that stand for sizes
+
+
+def what_needs_sizes(error: Exception) -> str:
+    """Why there is no code for all sizes, for readers who do not know the code."""
+    from ..compiler.sizes import OpenSize
+
+    if isinstance(error, TesselError):
+        return error.message if error.where is None else f"{error.where}: {error.message}"
+    return str(error) if isinstance(error, OpenSize) else "a kernel is made for numbers"
 
 
 def sizes_agree(graph: Graph, code, solution: Mapping) -> bool:

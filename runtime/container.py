@@ -182,7 +182,7 @@ class Container:
         else:
             from concurrent.futures import ThreadPoolExecutor
 
-            from .pool import available_cores
+            from ..compiler.cores import available_cores
 
             with ThreadPoolExecutor(min(available_cores(), len(places))) as threads:
                 digests = list(threads.map(self._hash_piece, places))

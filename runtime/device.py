@@ -14,13 +14,13 @@ import numpy as np
 from ..compiler.backends.triton.backend import Launch, TritonModule, compile_program
 from ..compiler.backends.triton.target import parse_target
 from ..compiler.concurrency import give_lock
+from ..compiler.cores import available_cores
 from ..compiler.errors import InputError
 from ..compiler.ir import Graph
 from ..compiler.loops.nest import ExternCall, For, If, Program, Ref
 from ..compiler.run_checks import WORD, raise_noted, words
 from ..compiler.types import TensorType, tensor_type_of
 from .device_cuda import RUN_ELSEWHERE, CudaDevice, DeviceError, available, why_unavailable
-from .pool import available_cores
 
 ALIGNMENT = 256
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..compiler.concurrency import give_lock
+from ..compiler.cores import check_threads
 from ..compiler.dims import substitute
 from ..compiler.errors import (
     CheckFailed,
@@ -30,14 +31,14 @@ from ..compiler.input_limits import InputLimit, input_limits
 from ..compiler.ir import Graph
 from ..compiler.known_values import IMPOSSIBLE, plain
 from ..compiler.limits import check_values
-from ..compiler.sizes import OpenSize, fits
-from .build import Built, Deferred, Target, build, build_open, optimize
-from .pool import check_threads
+from ..compiler.sizes import fits
+from .build import Built, Deferred, Target, build, build_open, optimize, what_needs_sizes
 from .signature import Port, Signature, receive
 
 if TYPE_CHECKING:
     from ..compiler.passes.base import Report
     from .overrides import Overrides
+    from .pickling import Source
 
 KEPT = 16  # specialisations
 _EACH = "each combination of sizes is compiled by itself, the last ones are kept: "
@@ -67,6 +68,7 @@ class Executable:
         self.threads = check_threads(threads)
         self.notes: list[str] = []
         self.report: Report | None = None
+        self.source: Source | None = None  # the package that it was loaded from
         self._kept = kept
         self._names = self.signature.names
         # No array is of the dtype that stands for strings: each has to be looked at.
@@ -311,7 +313,7 @@ class Executable:
         except CheckFailed:  # a check that was asked for said no
             raise
         except (TypeError, TesselError) as error:
-            self.notes.append(_EACH + _what_needs_sizes(error))
+            self.notes.append(_EACH + what_needs_sizes(error))
 
     def _bound_to(self, binding: Mapping[str, int]) -> Built | None:
         """The code for all sizes with these ones, if it is there and right for them. Raises
@@ -388,13 +390,11 @@ class Executable:
 
         save(self, path)
 
+    def __reduce__(self):
+        from .pickling import reduced
+
+        return reduced(self)
+
     def __repr__(self):
         inputs, outputs = (", ".join(map(str, x)) for x in (self.inputs, self.outputs))
         return f"<tessel.Executable {self.target.name} ({inputs}) -> ({outputs})>"
-
-
-def _what_needs_sizes(error: Exception) -> str:
-    """Why there is no code for all sizes, for readers who do not know the code."""
-    if isinstance(error, TesselError):
-        return error.message if error.where is None else f"{error.where}: {error.message}"
-    return str(error) if isinstance(error, OpenSize) else "a kernel is made for numbers"

@@ -16,6 +16,7 @@ graph compiled for this one; `native=False` asks for that.
 """
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import partial
@@ -33,9 +34,10 @@ from ..compiler.structure import KEY as STRUCTURE
 from ..compiler.text_parse import parse_graph, parse_type
 from . import arrays as store
 from .build import Built, CpuTarget, open_target, optimize
-from .container import Container, Writer
+from .container import HEADER, Container, Writer
 from .executable import Executable
 from .native_package import dump_code, load_code
+from .pickling import Source
 from .signature import Port, Signature
 
 OLD = (
@@ -151,11 +153,14 @@ def load(
     not signed with a key of `trust` where that is given."""
     package = Package(path, trust)
     try:
-        return package.executable(native, threads, cache)
+        exe = package.executable(native, threads, cache)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise PackageError(
             f"the package does not make sense: {type(error).__name__}: {error}", where=str(path)
         ) from error
+    header = bytes(package.container.data[: HEADER.size])
+    exe.source = Source(os.path.abspath(path), header, native)
+    return exe
 
 
 class Package:

@@ -16,9 +16,10 @@ from ..compiler.backends.llvm import peak
 from ..compiler.backends.llvm.objects import object_code
 from ..compiler.backends.llvm.pool_layout import BARRIER_SYMBOL
 from ..compiler.backends.llvm.target import cache_size, host
+from ..compiler.cores import available_cores
 from ..compiler.errors import UsageError
 from .linker import link
-from .pool import available_cores, get_pool
+from .pool import get_pool
 
 SLICE = 1e-3  # seconds that a slice should take
 FEWEST = 5  # slices of each kind, however short the time

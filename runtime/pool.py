@@ -17,7 +17,6 @@ alive, and are started afresh in the child after `os.fork`.
 
 import ctypes
 import hashlib
-import numbers
 import os
 import platform
 import signal
@@ -25,7 +24,6 @@ import sys
 import time
 from pathlib import Path
 
-from ..compiler.backends.base import available_cores
 from ..compiler.backends.llvm import pool_layout
 from ..compiler.backends.llvm.cache import ObjectCache, cache_folder
 from ..compiler.backends.llvm.pool_layout import (
@@ -36,6 +34,7 @@ from ..compiler.backends.llvm.pool_layout import (
     PoolHost,
 )
 from ..compiler.concurrency import give_lock
+from ..compiler.cores import available_cores
 from ..compiler.errors import UsageError
 from .linker import link
 
@@ -163,12 +162,3 @@ def _after_fork_in_child() -> None:
 _pool: Pool | None = None
 _creating = give_lock(sys.modules[__name__], "_creating")
 os.register_at_fork(after_in_child=_after_fork_in_child)
-
-
-def check_threads(threads: int | None) -> int:
-    """The number of threads that `threads` means. Raises UsageError for less than one."""
-    if threads is None:
-        return available_cores()
-    if isinstance(threads, bool) or not isinstance(threads, numbers.Integral) or threads < 1:
-        raise UsageError("a run needs a thread", expected="threads ≥ 1, or None", received=threads)
-    return int(threads)

@@ -13,10 +13,10 @@ from tessel.compiler.backends.llvm import peak as loops
 from tessel.compiler.backends.llvm.objects import optimize
 from tessel.compiler.backends.llvm.target import NAMED, host
 from tessel.compiler.builder import Builder
+from tessel.compiler.cores import available_cores
 from tessel.compiler.errors import CheckFailed, UnsupportedError, UsageError
 from tessel.frontends.onnx.writer import write
 from tessel.runtime.peak import Peak, Rate, measure_peak
-from tessel.runtime.pool import available_cores
 from tessel.tools import roofline
 from tessel.tools.bench import bench
 

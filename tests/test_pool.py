@@ -16,8 +16,9 @@ import pytest
 from tessel.compiler.backends.llvm.park_ir import PoolHost
 from tessel.compiler.backends.llvm.pool_ir import build_pool_module
 from tessel.compiler.backends.llvm.target import initialize
+from tessel.compiler.cores import available_cores
 from tessel.compiler.errors import UsageError
-from tessel.runtime.pool import Pool, available_cores, get_pool, native_host
+from tessel.runtime.pool import Pool, get_pool, native_host
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc or limits of Linux")
 on_x86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="reads MXCSR")

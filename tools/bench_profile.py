@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 from rich.console import Console
 
+from ..compiler.cores import available_cores
 from ..compiler.errors import UsageError
 from ..runtime.peak import Peak, measure_peak
-from ..runtime.pool import available_cores
 from ..runtime.profile import profile
 from . import roofline
 from .bench_compare import Settings, choose_cpus

@@ -49,7 +49,9 @@ def level_option(f: Callable) -> Callable:
 
 def threads_option(f: Callable) -> Callable:
     return click.option(
-        "--threads", type=click.IntRange(1), help="Cores to use; default: all that are allowed."
+        "--threads",
+        type=click.IntRange(1),
+        help="Cores to use; default: $TESSEL_THREADS, or all that are allowed.",
     )(f)
 
 

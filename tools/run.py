@@ -89,8 +89,8 @@ def run(model, inputs, seed, shapes, output, target, threads, profile, no_native
 
 def print_profile(exe: Executable, feeds: Mapping, out) -> None:
     """Where the time of a run goes, and how near each kernel comes to the peak."""
+    from ..compiler.cores import available_cores
     from ..runtime.peak import measure_peak
-    from ..runtime.pool import available_cores
     from ..runtime.profile import profile
     from . import profile as view
 

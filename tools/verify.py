@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 import click
 import numpy as np
 
+from ..compiler.cores import check_threads
 from ..compiler.errors import CheckFailed, TesselError, UsageError
 from ..compiler.interpret import interpret
 from ..compiler.ir import Graph, Node
@@ -32,7 +33,7 @@ from ..runtime.build import (
     open_target,
     optimize,
 )
-from ..runtime.executable import Executable, check_threads
+from ..runtime.executable import Executable
 from ..runtime.signature import Signature
 from ..runtime.stepwise import step_native, step_numpy
 from .agreement import TOLERANCE, disagreement

@@ -1,6 +1,5 @@
 """What backends share: the machine that code is generated for, and memory as it wants it."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -26,13 +25,6 @@ def place_slots(slots: tuple, sizes: Mapping[str, int]) -> tuple[list[int], int]
         starts.append(total)
         total += -(-substitute(slot, sizes) // ALIGNMENT) * ALIGNMENT
     return starts, total
-
-
-def available_cores() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def has_bytes(type) -> bool:

@@ -9,9 +9,10 @@ from functools import partial
 
 import llvmlite.ir as ir
 
+from ...cores import default_threads
 from ...loops.nest import Program
 from ...sizes import typical
-from ..base import CpuTarget, available_cores
+from ..base import CpuTarget
 from .cache import ObjectCache, cache_folder
 from .codegen import generator_version, kernel_module
 from .effort import seconds_of
@@ -56,7 +57,7 @@ def compile_program(
         if progress is not None:
             progress(len(objects), len(plan.codes))
 
-    compile_all(missing, target, min(available_cores(), MAX_JOBS), done)
+    compile_all(missing, target, min(default_threads(), MAX_JOBS), done)
     entry = str(main_module(plan, target, updates))
     key = "m_" + hashlib.sha256(f"{generator_version()}{target!r}{entry}".encode()).hexdigest()[:24]
     found = cache.get(key)

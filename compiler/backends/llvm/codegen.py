@@ -75,7 +75,7 @@ class KernelCode:
     passes: Passes = Passes.ALL
     about: tuple[str, ...] = ()  # what else its code follows from
 
-    @functools.cached_property
+    @lazy
     def name(self) -> str:
         """A hash of all that its code follows from. Kernels that are only compared need none."""
         text = [generator_version(), *self.about, _described(self), self.kernel.text()]

@@ -98,7 +98,11 @@ def print_profile(exe: Executable, feeds: Mapping, out) -> None:
         exe, feeds, _ = exe.resolve(feeds)
     found = profile(exe, feeds)
     peak = measure_peak(min(found.threads, available_cores()), PEAK_SECONDS, reads=False)
-    view.print_profile(view.profile_data(found, peak), out)
+    data = view.profile_data(found, peak)
+    if view.is_beyond(data):  # another program had the cores meanwhile
+        again = measure_peak(peak.threads, PEAK_SECONDS, reads=False)
+        data = view.profile_data(found, max(peak, again, key=lambda p: p.gflops))
+    view.print_profile(data, out)
 
 
 def describe(name: str, value) -> str:

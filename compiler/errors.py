@@ -9,7 +9,18 @@ through left word of it (`at`).
 """
 
 import functools
+import re
 from collections.abc import Callable, Sequence
+
+# What a terminal obeys, or what turns text around, and halves of characters; not \n and \t.
+_CONTROLS = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def printable(text: str) -> str:
+    """`text` with control characters written as `\\x1b`, for terminals and logs."""
+    return _CONTROLS.sub(lambda m: m[0].encode("unicode_escape", "surrogatepass").decode(), text)
 
 
 class TesselError(Exception):
@@ -51,7 +62,7 @@ class TesselError(Exception):
                 lines.append(f"  {label + ':':9s} {text}")
         for finding in self.findings:
             lines += ["  - " + finding.render().replace("\n", "\n    ")]
-        return "\n".join(lines)
+        return printable("\n".join(lines))
 
 
 class TypeMismatch(TesselError):

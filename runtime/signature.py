@@ -178,6 +178,9 @@ def receive(port: Port, x) -> np.ndarray:
     where = f"input {port.name}"
     if not isinstance(port.type, TensorType):
         return _receive_map(port.type, x, where)
+    if isinstance(x, np.ma.MaskedArray):
+        raise InputError("a masked array: there is no masking in a model", where=where,
+                         fix="give plain numbers: x.filled(…)")  # fmt: skip
     try:
         array = np.asarray(x)
     except (ValueError, TypeError, RuntimeError) as error:

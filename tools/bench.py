@@ -13,9 +13,7 @@ from pathlib import Path
 
 import click
 import numpy as np
-from rich.console import Console
 from rich.measure import Measurement
-from rich.table import Table
 
 from ..compiler.errors import CheckFailed, InputError, TesselError, UsageError
 from ..compiler.files import write_file
@@ -28,6 +26,7 @@ from .feeds import parse_shapes, random_feeds, read_signature
 from .models import console as plain_console
 from .models import load_npz, open_graph
 from .roofline import draw
+from .terminal import Console, Table
 
 
 def _numbers(context, parameter, text: str) -> tuple[int, ...]:
@@ -86,7 +85,9 @@ def _numbers(context, parameter, text: str) -> tuple[int, ...]:
     type=click.Path(exists=True, dir_okay=False),
     help="A .npz with the inputs by name; default: random ones.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of random inputs.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of random inputs."
+)
 @click.option(
     "--shapes", multiple=True, help="x:1x3x224x224 or x[1,3,224,224]; unknown dims are 1."
 )

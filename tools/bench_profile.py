@@ -7,8 +7,6 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from rich.console import Console
-
 from ..compiler.cores import available_cores
 from ..compiler.errors import UsageError
 from ..runtime.peak import Peak, measure_peak
@@ -17,6 +15,7 @@ from . import roofline
 from .bench_compare import Settings, choose_cpus
 from .models import is_package, open_executable
 from .profile import print_peak, print_profile, profile_data
+from .terminal import Console
 
 LONGEST = 2.0  # seconds that a peak or a profile is measured for, if `--duration` is longer
 

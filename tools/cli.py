@@ -1,137 +1,61 @@
-"""`tessel`, the command line. Each command is a file of this folder, imported when it is used.
+"""`tessel`, the command line: what is printed, how it ends. The commands are in `commands.py`.
 
-Exit codes: 0 ok, 1 a check failed, 2 wrong usage or bad input. Errors go to stderr without a
-traceback; `--debug`, anywhere on the line, shows it.
+Exit codes: 0 ok, 1 a check failed, 2 wrong usage or bad input, 130 interrupted (as shells say it
+of SIGINT). Errors go to stderr without a traceback; `--debug`, anywhere on the line, shows it. A
+reader of a pipe that has seen enough ends a command quietly, with 0.
+
+This module imports next to nothing: once it runs, an interrupt is a line and no traceback.
 """
 
-import importlib
 import os
-import runpy
+import signal
 import sys
-from collections.abc import Iterable
-from pathlib import Path
 
-import click
-
-from .. import __version__
-from ..compiler.budgets import Limits
-from ..compiler.errors import TesselError, UsageError
-from ..compiler.files import reading, shown
-
-COMMANDS = {
-    "compile": "Compile a model to a package, or print a stage of it.",
-    "run": "Run a model or package on given or random inputs.",
-    "bench": "Time models on several backends, side by side.",
-    "verify": "Compare every stage of compilation with numpy.",
-    "explain": "Say what the compiler did with a model, and what it declined.",
-    "inspect": "Summarise a model file or package.",
-    "sign": "Sign a package, or make a key for it.",
-    "demo": "Classify handwritten digits, and see how that was compiled.",
-}
+INTERRUPTED = 130
+_LINE = b"interrupted\n"
 
 
-class Commands(click.Group):
-    """A group that imports a command's module when the command is called."""
-
-    def list_commands(self, context):
-        return list(COMMANDS)
-
-    def get_command(self, context, name):
-        if name not in COMMANDS:
-            return None
-        module = importlib.import_module(f".{name}", __package__)
-        return getattr(module, name)
-
-    def format_commands(self, context, formatter):
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+def _leave(number, frame) -> None:
+    """End at once: while modules are imported, and when everything has been said."""
+    os.write(2, _LINE)
+    os._exit(INTERRUPTED)
 
 
-EPILOG = """\b
-Examples:
-  tessel compile model.onnx -o model.tsl
-  tessel run model.tsl --inputs in.npz -o out.npz
-  tessel verify model.onnx
-"""
-
-
-@click.group(cls=Commands, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="tessel")
-@click.option("--debug", is_flag=True, help="Show tracebacks.")
-@click.option(
-    "--ops", "files", metavar="FILE.py", multiple=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Run a Python file first that registers ops of your own (tessel.ops.register).",
-)  # fmt: skip
-@click.option(
-    "--limit", "limits", metavar="NAME=VALUE", multiple=True,
-    help="What a model may cost to compile (nesting, nodes, dense, folded), where it needs more.",
-)  # fmt: skip
-@click.pass_context
-def tessel(context, debug, files, limits):
-    """A neural network compiler: ONNX or Python in, native code out."""
-    context.obj = parse_limits(limits)
-    for file in files:
-        run_user_file(file)
-
-
-def parse_limits(texts: Iterable[str]) -> Limits | None:
-    """`("nodes=5",)` → Limits(nodes=5); None for none. Raises UsageError."""
-    given = {}
-    for text in texts:
-        name, _, value = text.partition("=")
-        if not value.isascii() or not value.isdecimal() or len(value) > 18:
-            raise UsageError("this is no limit", expected="NAME=NUMBER", received=shown(text))
-        given[name] = int(value)
-    return Limits.of(given) if given else None
-
-
-def run_user_file(file: Path) -> None:
-    """Run a user's file, which registers ops. Raises UsageError for what it raises."""
-    with reading(file, UsageError):
-        pass
+def _on_interrupt(handler) -> None:
+    """Let SIGINT do this, unless it is ignored (as for a script's background jobs)."""
     try:
-        runpy.run_path(str(file), run_name=file.stem)
-    except TesselError:
-        raise
-    except Exception as error:
-        received = f"{type(error).__name__}: {error}"
-        raise UsageError("a file with ops fails", where=str(file), received=received) from error
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, handler)
+    except ValueError:  # not the main thread: it is for that one to say
+        pass
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit."""
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    debug = "--debug" in arguments
-    arguments = [a for a in arguments if a != "--debug"]
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    debug = "--debug" in given
+    before = signal.getsignal(signal.SIGINT)
     try:
-        code = tessel.main(arguments, prog_name="tessel", standalone_mode=False)
-    except TesselError as error:
-        code = report(f"error: {error}", error.exit_code, debug)
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message(), err=True)
-        code = 2
-    except click.ClickException as error:
-        error.show()
-        code = 2
-    except (click.Abort, KeyboardInterrupt):
-        code = report("interrupted", 130, False)
-    except BrokenPipeError:  # the reader of a pipe has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
-    except OSError as error:
-        code = report(f"error: {error}", 2, debug)
-    sys.exit(code if isinstance(code, int) else 0)
+        _on_interrupt(_leave)
+        from .commands import run
+        from .terminal import prepare
+
+        prepare()
+        _on_interrupt(signal.default_int_handler)
+        code = run([a for a in given if a != "--debug"], debug)
+    except KeyboardInterrupt:  # just before or after `run`, which has a line of its own for it
+        os.write(2, _LINE)
+        code = INTERRUPTED
+    finally:
+        _on_interrupt(_leave if arguments is None else before)
+    sys.exit(code)
 
 
-def report(message: str, code: int, debug: bool) -> int:
-    """Print an error, and its traceback if that was asked for."""
-    if debug:
-        import traceback
+def __getattr__(name: str):
+    """`COMMANDS`, and what else `commands.py` has."""
+    from . import commands
 
-        traceback.print_exc()
-    click.echo(message, err=True)
-    return code
+    return getattr(commands, name)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """`tessel compile`: a model to a package, or to any stage on the way, as text."""
 
-import sys
 import time
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from .models import (
     unchecked_option,
     values_option,
 )
+from .terminal import write
 
 EPILOG = """\b
 Examples:
@@ -121,7 +121,7 @@ class PrintAfter:
         self.seen[action.name] = None
         if self.name in (action.name, "all"):
             effect = "" if changed else " (changed nothing)"
-            sys.stdout.write(f"# after {action.name}{effect}\n{graph}\n\n")
+            write(f"# after {action.name}{effect}\n{graph}\n\n")
 
     def finish(self) -> None:
         if self.name != "all" and self.name not in self.seen:

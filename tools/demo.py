@@ -8,12 +8,12 @@ from pathlib import Path
 import click
 import numpy as np
 from rich.columns import Columns
-from rich.console import Console
 from rich.panel import Panel
 
 from .. import compile as compile_model
 from ..compiler.errors import UsageError
 from .models import size, table
+from .terminal import Console
 
 MODEL = Path(__file__).resolve().parent.parent / "examples" / "models" / "digits.onnx"
 

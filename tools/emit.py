@@ -1,6 +1,5 @@
 """The stages of a compiled model as files or text: `tessel compile --emit STAGE`."""
 
-import sys
 from pathlib import Path
 
 from ..compiler.errors import UsageError
@@ -9,6 +8,7 @@ from ..compiler.loops.nest import ENDLESS, Call, ExternCall, For, If, Ref
 from ..compiler.text import print_graph
 from ..runtime.build import Built, CpuTarget
 from ..runtime.executable import Executable
+from .terminal import say, write
 
 
 def emit(exe: Executable, stage: str, output: str | None) -> None:
@@ -19,7 +19,7 @@ def emit(exe: Executable, stage: str, output: str | None) -> None:
 def write_text(text: str, output: str | None) -> None:
     text = text if text.endswith("\n") else text + "\n"
     if output is None:
-        sys.stdout.write(text)
+        write(text)
     else:
         write_file(output, text.encode(), UsageError)
 
@@ -58,7 +58,7 @@ def emit_graph(exe, output):
         with replacing(weights, UsageError) as file:
             for piece in safetensors_pieces(table):
                 file.write(piece)
-        sys.stderr.write(f"wrote {output}, and its weights in {weights}\n")
+        say(f"wrote {output}, and its weights in {weights}")
 
 
 def emit_onnx(exe, output):

@@ -3,7 +3,6 @@
 from collections import Counter
 
 import click
-from rich.console import Console
 
 from .. import compile as compile_model
 from ..compiler.loops.nest import ExternCall, For, If
@@ -29,6 +28,7 @@ from .models import (
     values_option,
 )
 from .profile import schedule_name
+from .terminal import Console
 
 EPILOG = """\b
 Examples:

@@ -26,9 +26,11 @@ import numpy as np
 
 from ..compiler import dims
 from ..compiler.errors import InputError, ModelError, UnsupportedError, UsageError
+from ..compiler.files import shown
 from ..compiler.input_limits import InputLimit
 
 Shape = tuple[int | str, ...]
+DIGITS = 12  # of a dim
 
 SHAPE_FIX = "write x:1x3x224x224 or x[1,3,224,224]; several are separated by commas or spaces"
 
@@ -72,7 +74,7 @@ def parse_shapes(text: str | Iterable[str] | None) -> dict[str, Shape]:
         item = _SHAPE_ITEM.match(text, position)
         if item is None:
             received = repr(text[position:].strip(" ,"))
-            raise UsageError("This is not a shape.", received=received, fix=SHAPE_FIX)
+            raise UsageError("This is not a shape.", received=shown(received), fix=SHAPE_FIX)
         if item["listed"] is not None:
             parts = [p.strip() for p in item["listed"].split(",")] if item["listed"].strip() else []
             shape = tuple(_dim(p, item["name"], named=True) for p in parts)
@@ -89,15 +91,15 @@ def parse_shapes(text: str | Iterable[str] | None) -> dict[str, Shape]:
 
 
 def _dim(text: str, name: str, *, named: bool) -> int | str:
-    if text.isdecimal():
+    if text.isascii() and text.isdecimal() and len(text) <= DIGITS:
         return int(text)
     if named and text.isidentifier():
         return text
-    expected = "an integer ≥ 0 or a name" if named else "an integer ≥ 0"
+    expected = f"an integer ≥ 0 of at most {DIGITS} digits" + (" or a name" if named else "")
     raise UsageError(
-        f"Input {name!r}: a dim cannot be {text!r}.",
+        f"Input {shown(name)!r}: a dim cannot be {shown(text)!r}.",
         expected=expected,
-        received=text,
+        received=shown(text),
         fix=SHAPE_FIX,
     )
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 import numpy as np
-from rich.console import Console
 
 from ..compiler.errors import UsageError
 from ..compiler.ir import Graph
@@ -26,6 +25,7 @@ from .models import (
     trust_option,
     values_option,
 )
+from .terminal import Console
 
 EPILOG = """\b
 Examples:

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import click
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from .. import compile, from_onnx, load, read
 from ..compiler.errors import ModelError, UnsupportedError, UsageError
@@ -20,6 +18,7 @@ from ..compiler.ir import Graph
 from ..runtime.signature import Signature
 from .feeds import parse_shapes, random_feeds
 from .forms import gather, invent, is_plain
+from .terminal import Console, Table
 
 MODEL = click.Path(dir_okay=False)
 NPZ = click.Path(exists=True, dir_okay=False)
@@ -71,7 +70,9 @@ def trust_option(f: Callable) -> Callable:
 
 
 def inputs_options(f: Callable) -> Callable:
-    f = click.option("--random", "seed", type=int, metavar="SEED", help="Random inputs.")(f)
+    f = click.option(
+        "--random", "seed", type=click.IntRange(0), metavar="SEED", help="Random inputs."
+    )(f)
     return click.option("--inputs", type=NPZ, metavar="FILE",
                         help="A .npz with the inputs by name.")(f)  # fmt: skip
 

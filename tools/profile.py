@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 
-from rich.console import Console
-
 from ..runtime.peak import Peak, Rate
 from ..runtime.profile import KernelTime, Profile
 from .models import short, table
+from .terminal import Console
 
 ROWS = 40  # kernels that are printed; data has all of them
 LOST = 0.05  # share of the time without a core, beyond waiting, from which it is worth a note

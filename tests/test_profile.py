@@ -184,6 +184,28 @@ def test_other_programs_on_the_core_are_told_of(capsys, busy, waiting, said):
     assert ("had the core for 50% of the time" in capsys.readouterr().out) == said
 
 
+@pytest.mark.parametrize(
+    ("threads", "waiting", "said"), [(2, 0.6, True), (2, 0.4, False), (1, 0.6, False)]
+)
+def test_threads_that_wait_for_each_other_are_told_of(capsys, threads, waiting, said):
+    data = profile_data(profiled(dense_graph()), Peak)
+    data |= {"threads": threads, "busy": 1.0, "waiting_ms": waiting * data["sum_ms"]}
+    print_profile(data, console())
+    printed = " ".join(capsys.readouterr().out.split())
+    assert ("threads wait for each other 60% of the time" in printed) == said
+
+
+@pytest.mark.parametrize(("share", "said"), [(1.04, False), (1.2, True)])
+def test_no_share_beyond_the_peak_is_printed(capsys, share, said):
+    data = profile_data(profiled(dense_graph()), Peak)
+    for row in data["kernels"]:
+        row["of_peak"] = share
+    print_profile(data, console())
+    printed = " ".join(capsys.readouterr().out.split())
+    assert ("its peak was measured: shares are left out" in printed) == said
+    assert (f"{share:.0%}" in printed) != said
+
+
 def test_a_kernel_in_python_is_a_row_without_rates(capsys):
     print_profile(profile_data(profiled(extern_graph()), Peak), console())
     assert "zip_map (Python)" in capsys.readouterr().out

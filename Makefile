@@ -13,7 +13,7 @@ GPU := $(VENV)/.installed-gpu
 
 HAS_GPU = $(PYTHON) -c "import ctypes; raise SystemExit(ctypes.CDLL('libcuda.so.1').cuInit(0))" 2>/dev/null
 
-.PHONY: help demo test bench gpu conformance fuzz docs format clean
+.PHONY: help demo test bench gpu conformance conformance-open fuzz docs format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -23,6 +23,7 @@ help:
 	@echo "make gpu     the tests and the benchmark that need an NVIDIA GPU"
 	@echo "make conformance   run the cases of ONNX, rewrite the list of those that fail and its page"
 	@echo "make fuzz    run 20,000 cases between guard pages: code that leaves its arrays is found"
+	@echo "make conformance-open   the same with every dim of the inputs left open; rewrite its list"
 	@echo "make docs    rewrite the pages that are made from code: docs/ops.md, docs/conformance.md"
 	@echo "make format  rewrite the sources as ruff formats them"
 	@echo "make clean   remove .venv and everything that was built"
@@ -59,6 +60,9 @@ COUNT ?= 20000
 JOBS ?= 2
 fuzz: $(BASE)
 	@$(BIN)/python -m tests.guards --seed $(SEED) --count $(COUNT) --jobs $(JOBS) $(if $(FRESH),--fresh)
+
+conformance-open: $(BASE)
+	@$(BIN)/python -m tests.conformance --engine tessel-open --write
 
 docs: $(BASE)
 	@$(BIN)/python -m tessel.tools.ops_page docs/ops.md

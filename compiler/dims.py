@@ -360,9 +360,10 @@ _ON_DIMS = {"max": dim_max, "min": dim_min, "broadcast": dim_broadcast}
 
 
 def symbol_name(text: str) -> str:
-    """A symbol's name from any text: letters, digits, `_`, not starting with a digit."""
+    """A symbol's name from any text: letters, digits, `_`, starting with a letter. What starts with
+    `_` is the name of a size that data decides (`may_be_zero`)."""
     name = re.sub(r"\W", "_", text)
-    return name if name and not name[0].isdigit() else "d" + name
+    return name if name and name[0].isalpha() else "d" + name
 
 
 _OPERATORS = {

@@ -19,6 +19,7 @@ from .conformance.reasons import first_finding, reason_of
 from .conformance.record import changes, load_record, save_record
 
 REWRITE = "to rewrite the list and the page: make conformance"
+SHARE = 40
 MEDIAN_S, TOTAL_S = 0.060, 480.0  # of CPU time, from a model to its first result
 
 
@@ -37,6 +38,19 @@ def test_every_case_is_as_good_as_the_list_says():
     seconds = [r["seconds"] for r in results.values() if r["seconds"]]
     assert median(seconds) <= MEDIAN_S
     assert sum(seconds) <= TOTAL_S
+
+
+@pytest.mark.slow
+def test_cases_with_open_dims_are_as_good_as_the_list_says():
+    """Every 40th case with each dim of its inputs open, which takes other sizes too; all of them:
+    make conformance-open."""
+    record = load_record("tessel-open")
+    if record["onnx"] != onnx.__version__:
+        pytest.skip(f"the list is of onnx {record['onnx']}, and {onnx.__version__} is installed")
+    cases = [c for c in load_cases() if c.category == "node"][::SHARE]
+    worse, better = changes(record, run_cases(cases, "tessel-open"))
+    assert not worse, "\n".join([f"{len(worse)} cases got worse:", *worse])
+    assert not better, "\n".join(["progress!", *better, "to rewrite: make conformance-open"])
 
 
 def test_the_page_is_that_of_the_lists():

@@ -171,3 +171,33 @@ def test_sizes_of_a_run_that_do_not_fit_are_refused(op):
         with pytest.raises(InputError):
             exe.run(MISFITS[op])
         exe.run(sets[0])
+
+
+NAMES = {
+    "no names": [None, None],
+    "-1": [-1, -1],
+    "empty names": ["", ""],
+    "names that mean any size": ["?", "?"],
+    "None as a name": ["None", "None"],
+    "names of the reader's own kind": ["z_1", "x_0"],
+    "names that begin like those of sizes that data decides": ["_n0", "_n1"],
+    "names that are no identifiers": ["batch size", "2*N+1"],
+}
+
+
+@pytest.mark.parametrize("what", NAMES)
+def test_names_of_dims_that_say_little(what):
+    """x [_, 3] and z [_, _], whose sizes differ, whatever the dims are called."""
+    own = NAMES[what]
+    dims = {("x", 0): own[0], ("x", 1): 3, ("z", 0): own[1], ("z", 1): None}
+    feeds = {"x": rand(4, 3), "z": rand(3, 5)}
+    proto = one_node("MatMul", feeds, dims=lambda name, axis: dims[name, axis])
+    for info in proto.graph.input:
+        for axis, d in enumerate(info.type.tensor_type.shape.dim):
+            if dims[info.name, axis] == "":
+                d.dim_param = ""
+    exe = tessel.compile(proto, cache=False)
+    assert not exe.notes
+    for more in (feeds, {"x": rand(1, 3), "z": rand(3, 2)}):
+        (y,) = exe.run(more).values()
+        np.testing.assert_allclose(y, more["x"] @ more["z"], rtol=1e-5)

@@ -16,7 +16,7 @@ from ...compiler.ir import Graph, Value
 from ...compiler.optional_inputs import remember_optional
 from ...compiler.types import AnyRank, TensorType
 from . import proto as pb
-from .inputs import FormNeeded, declared_type, optional_types, read_inputs, true_inputs
+from .inputs import FormNeeded, declared_type, named_dims, optional_types, read_inputs, true_inputs
 from .needs import SizeNeeded, needed
 from .reader import Reader, read
 from .scope import Scope
@@ -145,7 +145,9 @@ def declare(model, shapes=None) -> Graph:
     source = reader.model.graph
     shapes = dict(shapes or {})
     graph = Graph(name=source.name or "main")
-    types = {i.name: declared_type(i.type, i.name, f"input {i.name}") for i in true_inputs(source)}
+    taken = named_dims(source)
+    types = {i.name: declared_type(i.type, i.name, f"input {i.name}", taken)
+             for i in true_inputs(source)}  # fmt: skip
     if all(isinstance(t, TensorType) for t in types.values()):
         builder = KnownBuilder(name=source.name or "main")
         read_inputs(source, Scope(builder, reader._opsets()), reader.where, shapes, {}, {})

@@ -44,8 +44,8 @@ def true_inputs(graph) -> list[onnx.ValueInfoProto]:
 
 def optional_types(model: onnx.ModelProto) -> dict[str, Type]:
     """The types of the inputs that have a default."""
-    inputs = overridable(model)
-    return {i.name: declared_type(i.type, i.name, f"input {i.name}") for i in inputs}
+    inputs, taken = overridable(model), named_dims(model.graph)
+    return {i.name: declared_type(i.type, i.name, f"input {i.name}", taken) for i in inputs}
 
 
 def read_inputs(
@@ -60,11 +60,11 @@ def read_inputs(
     arrays = {n: np.asarray(v) for n, v in values.items()}
     shapes = {n: a.shape for n, a in arrays.items()} | dict(shapes)
     inputs = true_inputs(graph)
-    groups, types = [], {}
+    groups, types, taken = [], {}, named_dims(graph)
     for info in inputs:
         if info.name in scope.values or info.name in types:
             raise ModelError("two inputs have one name", where=info.name)
-        declared = declared_type(info.type, info.name, f"input {info.name}")
+        declared = declared_type(info.type, info.name, f"input {info.name}", taken)
         form = _form(info.name, declared, shapes, forms)
         tree = form_tree(info.name, form)
         groups.append(Group(info.name, str(declared), tree))
@@ -101,8 +101,23 @@ def _value(tree: Tree, tensors: Mapping):
 # -- types ------------------------------------------------------------------------------------
 
 
-def declared_type(type: onnx.TypeProto, name: str, where: str) -> Type:
-    """What the file says of an input or output; open dims are symbols, named after it if need be.
+def named_dims(graph: onnx.GraphProto) -> frozenset[str]:
+    """The symbols that the file itself names in its inputs."""
+    tensors = [i.type.tensor_type for i in graph.input if i.type.HasField("tensor_type")]
+    named = [d.dim_param for t in tensors for d in t.shape.dim if is_name(d.dim_param)]
+    return frozenset(map(dims.symbol_name, named))
+
+
+def is_name(text: str) -> bool:
+    """Whether a dim's text names it: some exporters write `?`, `-1` or `None` for any size."""
+    return text not in ("-1", "None") and any(c.isalnum() for c in text)
+
+
+def declared_type(
+    type: onnx.TypeProto, name: str, where: str, taken: frozenset[str] = frozenset()
+) -> Type:
+    """What the file says of an input or output; open dims are symbols, named after it if need be,
+    which are none of `taken`.
 
     Raises UnsupportedError for kinds and dtypes that tessel does not have.
     """
@@ -112,32 +127,35 @@ def declared_type(type: onnx.TypeProto, name: str, where: str) -> Type:
         dtype = pb.dtype_of_element(tensor.elem_type, where)
         if not tensor.HasField("shape"):
             return AnyRank(dtype)
-        shape = [_declared_dim(name, i, d, where) for i, d in enumerate(tensor.shape.dim)]
+        shape = [_declared_dim(name, i, d, where, taken) for i, d in enumerate(tensor.shape.dim)]
         if pb.is_absurd(shape):
             raise ModelError("absurd dims", where=where, received=pb.short(shape))
         return TensorType(dtype, shape)
     if kind == "sequence_type":
-        return SequenceType(declared_type(type.sequence_type.elem_type, name, where))
+        return SequenceType(declared_type(type.sequence_type.elem_type, name, where, taken))
     if kind == "optional_type":
-        return OptionalType(declared_type(type.optional_type.elem_type, name, where))
+        return OptionalType(declared_type(type.optional_type.elem_type, name, where, taken))
     if kind == "map_type":
         key = pb.dtype_of_element(type.map_type.key_type, where)
-        value = declared_type(type.map_type.value_type, name, where)
+        value = declared_type(type.map_type.value_type, name, where, taken)
         if isinstance(value, AnyRank):
             value = TensorType(value.dtype, ())  # files leave out that the values are scalars
         return MapType(key, value)
     raise UnsupportedError("an input or output of this kind", where=where, received=kind)
 
 
-def _declared_dim(name: str, axis: int, d, where: str):
-    """An int, or the symbol of a dim that the file leaves open (no value, 0 or -1)."""
-    if d.dim_param:
+def _declared_dim(name: str, axis: int, d, where: str, taken: frozenset[str]):
+    """An int, or the symbol of a dim that the file leaves open (no value or name, 0 or -1)."""
+    if is_name(d.dim_param):
         return dims.Sym.named(dims.symbol_name(d.dim_param))
     if d.dim_value > 0:
         return d.dim_value
     if d.dim_value < -1:
         raise ModelError("a negative dim", where=where, received=d.dim_value)
-    return dims.Sym.named(dims.symbol_name(f"{name}_{axis}"))
+    own = dims.symbol_name(f"{name}_{axis}")
+    while own in taken:
+        own += "_"
+    return dims.Sym.named(own)
 
 
 def _form(name: str, declared: Type, shapes: Mapping[str, tuple], forms: Mapping[str, object]):

@@ -12,7 +12,7 @@ import pytest
 
 from .conformance.cases import Case, load_cases
 from .conformance.compare import Wrong, compare
-from .conformance.engines import ENGINES
+from .conformance.engines import ENGINES, cases_of
 from .conformance.page import PAGE, page
 from .conformance.pool import run_cases
 from .conformance.reasons import first_finding, reason_of
@@ -47,7 +47,7 @@ def test_cases_with_open_dims_are_as_good_as_the_list_says():
     record = load_record("tessel-open")
     if record["onnx"] != onnx.__version__:
         pytest.skip(f"the list is of onnx {record['onnx']}, and {onnx.__version__} is installed")
-    cases = [c for c in load_cases() if c.category == "node"][::SHARE]
+    cases = cases_of("tessel-open")[::SHARE]
     worse, better = changes(record, run_cases(cases, "tessel-open"))
     assert not worse, "\n".join([f"{len(worse)} cases got worse:", *worse])
     assert not better, "\n".join(["progress!", *better, "to rewrite: make conformance-open"])

@@ -6,8 +6,7 @@ import sys
 import time
 from collections import Counter
 
-from .cases import load_cases
-from .engines import ENGINES, VARIANTS, version_of
+from .engines import ENGINES, VARIANTS, cases_of, version_of
 from .page import PAGE, page
 from .pool import TIMEOUT, run_cases
 from .reasons import first_finding
@@ -30,7 +29,7 @@ def main() -> int:
         parser.error("--write needs all cases")
     version_of(options.engine)
 
-    cases = [c for c in load_cases() if re.search(options.filter or "", c.id)]
+    cases = [c for c in cases_of(options.engine) if re.search(options.filter or "", c.id)]
     start = time.monotonic()
     done = Counter()
 

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from .cases import runtime_inputs
+from .cases import Case, load_cases, runtime_inputs
 from .opened import tessel_open
 
 T = TensorProto
@@ -189,7 +189,13 @@ def _from_ov(tensor, kind: int):
 
 
 ENGINES = {"tessel": tessel, "onnxruntime": onnxruntime, "openvino": openvino}
-VARIANTS = {"tessel-open": tessel_open}  # not on the page
+VARIANTS = {"tessel-open": tessel_open}  # for cases of nodes; not on the page
+
+
+def cases_of(engine: str) -> list[Case]:
+    """The cases that an engine is tried with."""
+    return [c for c in load_cases() if engine in ENGINES or c.category == "node"]
+
 
 # -- what may happen to a worker, for the runner's own tests ----------------------------------
 

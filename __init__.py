@@ -8,6 +8,7 @@ This is the face: it joins the frontends, the compiler and the runtime, each loa
 """
 
 import functools
+import sys
 from typing import TYPE_CHECKING
 
 from .compiler.errors import TesselError, entrance
@@ -36,7 +37,7 @@ def compile(
     model, *,
     target="cpu", shapes=None, opt_level=2, precision=None, quantize=None, prune=None,
     threads=None, strict=False, unchecked=False, dims="check", cache=None, observer=None, tune=None,
-    verify_bounds=False, limits=None,
+    verify_bounds=False, limits=None, reuse=True,
 ) -> "Executable":  # fmt: skip
     """Compile a model: a path, the bytes of an ONNX file, a ModelProto or a Graph.
 
@@ -55,7 +56,9 @@ def compile(
                 NaN. Else a run with such values raises InputError
     dims        "check": a run that gives a dim's name two sizes is refused; "warn": it is warned
                 of (RuntimeWarning), and each of them is a size of its own
-    cache       folder of compiled kernels; None: the user's cache folder, False: none
+    cache       folder of what was compiled; None: the user's cache folder, False: none
+    reuse       take the whole package of an earlier compilation of the same file with the same
+                options, if the cache has it. False: compile anew, for who wants to see how
     observer    sees `(pass, graph, changed)` after each pass
     tune        seconds to measure which schedules are fastest on this machine, and to use those;
                 0: use what was measured before. None: the default schedules
@@ -76,8 +79,41 @@ def compile(
         "unchecked": unchecked, "verify_bounds": verify_bounds,
     }  # fmt: skip
     model = _named_apart(_limited(model, limits), dims)
-    exe = _compile(model, observer=observer, tune=tune, **options)
+    if reuse and observer is None and tune is None:
+        exe = _compile_once(model, options)
+    else:
+        exe = _compile(model, observer=observer, tune=tune, **options)
     return _with_overrides(exe, model, options)
+
+
+def _compile_once(model, options: dict) -> "Executable":
+    """`_compile`, unless an earlier one of the same left its package in the cache."""
+    from .compiler import concurrency  # noqa: F401  first: from here on forks wait for imports
+    from .runtime.build import object_cache, package_folder
+    from .runtime.executable import check_threads
+    from .runtime.reuse import find
+
+    decisive = {n: x for n, x in options.items() if n not in ("threads", "cache")}
+    entry = None
+    if "tessel.frontends.user" not in sys.modules:  # users' ops may decide what a model means
+        entry = find(model, decisive, package_folder(options["cache"]))
+    if entry is not None:
+        threads = check_threads(options["threads"])
+        exe = entry.load(threads, object_cache(options["cache"]))
+        if exe is not None:
+            return exe
+    exe = _compile(model, **options)
+    if entry is not None:
+        entry.keep(exe, functools.partial(_external_files, model))
+    return exe
+
+
+def _external_files(model) -> list[str]:
+    """The files beside a model's own that hold weights."""
+    from .frontends.onnx.external import names_of_files
+    from .frontends.onnx.proto import load as load_proto
+
+    return [] if isinstance(model, bytes) else names_of_files(load_proto(model).model)
 
 
 def _named_apart(model, dims: str):
@@ -118,15 +154,24 @@ def _with_overrides(exe: "Executable", model, options: dict) -> "Executable":
 
     if not exe.signature.optional or isinstance(model, Graph):
         return exe
-    from .frontends.onnx.overridable import Feeding, default_of
     from .runtime.overrides import Overrides
     from .runtime.signature import Port
 
+    def default(name: str):
+        from .frontends.onnx.overridable import default_of
+
+        return default_of(model, name)
+
+    def fed(names: frozenset[str]) -> "Executable":
+        from .frontends.onnx.overridable import Feeding
+
+        return _compile(Feeding(model, names), **options)
+
     ports = [
-        Port(name, type, functools.partial(default_of, model, name))
+        Port(name, type, functools.partial(default, name))
         for name, type in exe.signature.optional.items()
     ]
-    exe.overrides = Overrides(ports, lambda names: _compile(Feeding(model, names), **options))
+    exe.overrides = Overrides(ports, fed)
     return exe
 
 

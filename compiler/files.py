@@ -97,15 +97,17 @@ def shown(path: Path) -> str:
 
 
 @contextmanager
-def replacing(path: Path, kind: type[TesselError], mode: int | None = None) -> Iterator[BinaryIO]:
+def replacing(
+    path: Path, kind: type[TesselError], mode: int | None = None, durable: bool = True
+) -> Iterator[BinaryIO]:
     """A new file that takes the name `path` when the block ends well, and is gone if it does not.
 
-    It is on the disk before it has the name, so a crash leaves the old file or the new one, whole.
-    Its mode is `mode`, else that of the file which it replaces, else what the umask leaves of
-    rw-rw-rw-. Links are followed: what they point to is replaced. Raises `kind` for what cannot be
-    written.
+    It is on the disk before it has the name, so a crash leaves the old file or the new one, whole;
+    not `durable`, it is not waited for. Its mode is `mode`, else that of the file which it
+    replaces, else what the umask leaves of rw-rw-rw-. Links are followed: what they point to is
+    replaced. Raises `kind` for what cannot be written.
     """
-    with file_errors(path, kind, "cannot be written"), replacing_file(path, mode=mode) as file:
+    with file_errors(path, kind, "cannot be written"), replacing_file(path, durable, mode) as file:
         yield file
 
 

@@ -112,6 +112,15 @@ def object_cache(cache):
     return ObjectCache(None if cache is False else Path(cache))
 
 
+def package_folder(cache) -> Path | None:
+    """Where packages of earlier compilations are, for `cache` as `object_cache` takes it."""
+    from ..compiler.backends.llvm.cache import cache_folder
+
+    if cache is False:
+        return None
+    return (cache_folder() if cache is None else Path(cache)) / "packages"
+
+
 def optimize(graph: Graph, level: int, target: Target, report: "Report | None" = None, **options):
     """The graph after the passes of `-O{level}`."""
     from ..compiler.passes.base import run_pipeline

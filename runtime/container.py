@@ -66,13 +66,13 @@ class SectionHash:
 class Writer:
     """Writes a container: `add` sections in a `with` block. The file appears when it ends well."""
 
-    def __init__(self, path):
-        self.path = path
+    def __init__(self, path, durable: bool = True):
+        self.path, self.durable = path, durable
         self._table: list[dict] = []
 
     def __enter__(self):
         self._stack = ExitStack()
-        self._file = self._stack.enter_context(replacing(self.path, PackageError))
+        self._file = self._stack.enter_context(replacing(self.path, PackageError, durable=self.durable))
         self._file.write(bytes(HEADER.size))
         return self
 

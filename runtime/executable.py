@@ -77,6 +77,7 @@ class Executable:
         self._output_names = [p.name for p in self.outputs]
         self._built: OrderedDict[tuple, Built] = OrderedDict()  # by the inputs' shapes, and values
         self._open: Built | None = None  # the code for all sizes
+        self.needs_sizes: str | None = None  # why there is none
         self._static: tuple[int, ...] = ()
         self._certain: list[tuple[int, InputLimit]] | None = None
         self._latest: Built | None = None
@@ -84,6 +85,7 @@ class Executable:
             give_lock(self, lock)
         self._bound: dict[str, np.ndarray] = {}
         self._free = self._names  # inputs that a run is given: those that are not bound
+        self.on_built: Callable[[Executable], None] | None = None  # after code for further sizes
         self.overrides: Overrides | None = None  # what runs where inputs with a default are fed
         self._updates = {self._names[i]: o for o, i in self.signature.updates.items()}
         if specialize is not None and specialize.sized:
@@ -283,8 +285,11 @@ class Executable:
         with self._building:
             built = self._built.get(self._key(binding, inputs))
             if built is None:
-                built = self._bound_to(binding) or self._build(dict(binding), inputs)
+                bound = self._bound_to(binding)
+                built = bound or self._build(dict(binding), inputs)
                 self.keep(built)
+                if bound is None and self.on_built is not None:
+                    self.on_built(self)
         return built
 
     def fixed(
@@ -313,7 +318,12 @@ class Executable:
         except CheckFailed:  # a check that was asked for said no
             raise
         except (TypeError, TesselError) as error:
-            self.notes.append(_EACH + what_needs_sizes(error))
+            self.without_open(what_needs_sizes(error))
+
+    def without_open(self, reason: str) -> None:
+        """There is no code for all sizes, which has been found out already."""
+        self.needs_sizes = reason
+        self.notes.append(_EACH + reason)
 
     def _bound_to(self, binding: Mapping[str, int]) -> Built | None:
         """The code for all sizes with these ones, if it is there and right for them. Raises

@@ -46,8 +46,9 @@ OLD = (
 )
 
 
-def save(exe: Executable, path) -> None:
-    """Write an executable to `path`. A file that is there is replaced once the new one is whole."""
+def save(exe: Executable, path, durable: bool = True) -> None:
+    """Write an executable to `path`. A file that is there is replaced once the new one is whole; if
+    it is to be `durable`, once it is on the disk."""
     from ..compiler.text import print_graph
 
     graph, built = _content(exe)
@@ -65,6 +66,7 @@ def save(exe: Executable, path) -> None:
         "level": exe.level,
         "strict": exe.strict,
         "checked": exe.target.checked,
+        "needs_sizes": exe.needs_sizes,
         "strings": store.strings(table),
         "objects": [[n, len(objects[n])] for n in names],
         **own,
@@ -72,7 +74,7 @@ def save(exe: Executable, path) -> None:
         "packed": packed.places,
         "winners": _winners(exe),
     }
-    with Writer(path) as out:
+    with Writer(path, durable) as out:
         out.add("manifest", [json.dumps(manifest).encode()])
         out.add("graph", [text.encode()])
         out.add("weights", store.safetensors_pieces(table))
@@ -246,7 +248,9 @@ class Package:
             exe.notes.append(OLD)
         if use:
             self._load_code(exe)
-        if exe.for_all_sizes is None:
+        if exe.for_all_sizes is None and use and manifest.get("needs_sizes") is not None:
+            exe.without_open(str(manifest["needs_sizes"]))
+        elif exe.for_all_sizes is None:
             exe.open()
         if not exe.specializations and not self.signature.symbols:
             exe.specialization({})

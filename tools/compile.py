@@ -81,8 +81,8 @@ def compile(
     exe = compile_model(
         source, target=target, shapes=shapes or None if source is model else None,
         opt_level=opt_level, strict=strict, unchecked=unchecked, observer=observer, tune=tuning,
-        verify_bounds=verify_bounds,
-        limits=limits(),
+        verify_bounds=verify_bounds, limits=limits(),
+        reuse=stage == "package" and not (explain or verify_bounds),
     )  # fmt: skip
     if inputs is not None:
         exe.ready(make_feeds(exe.inputs, inputs, None, shapes))

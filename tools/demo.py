@@ -50,7 +50,7 @@ def demo(target, threads):
         )  # fmt: skip
     out = Console(highlight=False)
     start = time.perf_counter()
-    exe = compile_model(MODEL, target=target, threads=threads)
+    exe = compile_model(MODEL, target=target, threads=threads, reuse=False)
     images = np.stack([image(text) for _, text in DIGITS])
     logits = exe(images)
     spent = time.perf_counter() - start

@@ -26,6 +26,26 @@ class Folder:
         return self._mapped[path]
 
 
+def names_of_files(model) -> list[str]:
+    """The files that hold weights of a ModelProto, as it names them."""
+    graphs, nodes, found = [model.graph], [n for f in model.functions for n in f.node], {}
+    while graphs or nodes:
+        if graphs:
+            graph = graphs.pop()
+            nodes += graph.node
+            tensors = [
+                *graph.initializer,
+                *(x for s in graph.sparse_initializer for x in (s.values, s.indices)),
+            ]
+        else:
+            attributes = nodes.pop().attribute
+            graphs += [g for a in attributes for g in (a.g, *a.graphs)]
+            tensors = [t for a in attributes for t in (a.t, *a.tensors)]
+        for tensor in tensors:
+            found |= {e.value: None for e in tensor.external_data if e.key == "location"}
+    return list(found)
+
+
 def read(tensor, dtype: DType, shape: tuple, folder: Folder | None, where: str) -> np.ndarray:
     """The array of a TensorProto whose data_location is EXTERNAL, mapped read-only.
 

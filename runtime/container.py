@@ -72,7 +72,9 @@ class Writer:
 
     def __enter__(self):
         self._stack = ExitStack()
-        self._file = self._stack.enter_context(replacing(self.path, PackageError, durable=self.durable))
+        self._file = self._stack.enter_context(
+            replacing(self.path, PackageError, durable=self.durable)
+        )
         self._file.write(bytes(HEADER.size))
         return self
 

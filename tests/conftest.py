@@ -14,6 +14,7 @@ model, `shared_models("mnist_8")` gives a named one; both imply the `shared` mar
 import ctypes
 import functools
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -62,6 +63,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=Path,
         help="folder of models made by ../shared/peers/export_models.py (needs torch)",
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests, and the commands that they start, compile: earlier packages would stand for it."""
+    os.environ.setdefault("TESSEL_REUSE", "0")
 
 
 def has_gpu() -> bool:

@@ -63,7 +63,11 @@ def run(model, inputs, seed, shapes, output, target, threads, profile, no_native
         )
     else:
         exe = open_executable(
-            model, threads=threads, target=target, unchecked=unchecked, trust=trust,
+            model,
+            threads=threads,
+            target=target,
+            unchecked=unchecked,
+            trust=trust,
             reuse=not profile,
         )
     own = exe.signature.values

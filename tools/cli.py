@@ -13,24 +13,6 @@ import sys
 
 INTERRUPTED = 130
 _LINE = b"interrupted\n"
-import click
-
-from .. import __version__
-from ..compiler.budgets import Limits
-from ..compiler.errors import TesselError, UsageError
-from ..compiler.files import reading, shown
-
-COMMANDS = {
-    "compile": "Compile a model to a package, or print a stage of it.",
-    "run": "Run a model or package on given or random inputs.",
-    "bench": "Time models on several backends, side by side.",
-    "verify": "Compare every stage of compilation with numpy.",
-    "explain": "Say what the compiler did with a model, and what it declined.",
-    "inspect": "Summarise a model file or package.",
-    "sign": "Sign a package, or make a key for it.",
-    "cache": "Say what was compiled before and is kept, or clear it.",
-    "demo": "Classify handwritten digits, and see how that was compiled.",
-}
 
 
 def _leave(number, frame) -> None:

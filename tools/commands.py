@@ -24,6 +24,7 @@ COMMANDS = {
     "explain": "Say what the compiler did with a model, and what it declined.",
     "inspect": "Summarise a model file or package.",
     "sign": "Sign a package, or make a key for it.",
+    "cache": "Say what was compiled before and is kept, or clear it.",
     "demo": "Classify handwritten digits, and see how that was compiled.",
 }
 

@@ -20,7 +20,6 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from .. import __version__
 from ..compiler.errors import ModelError, TesselError
 from ..compiler.files import is_own, not_private, read_file, reading, replacing_file
 from .build import constants
@@ -44,7 +43,7 @@ def find(model, options: Mapping, folder: Path | None) -> "Entry | None":
     try:
         if not_private(folder) is not None:
             return None
-        what = (__version__, _compiler(), _processor(), sorted(options.items()))
+        what = (_compiler(), _processor(), sorted(options.items()))
         key = hashlib.sha256(repr(what).encode())
         for piece in _pieces(model):
             key.update(piece)

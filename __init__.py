@@ -89,8 +89,8 @@ def compile(
 def _compile_once(model, options: dict) -> "Executable":
     """`_compile`, unless an earlier one of the same left its package in the cache."""
     from .compiler import concurrency  # noqa: F401  first: from here on forks wait for imports
+    from .compiler.cores import check_threads
     from .runtime.build import object_cache, package_folder
-    from .runtime.executable import check_threads
     from .runtime.reuse import find
 
     decisive = {n: x for n, x in options.items() if n not in ("threads", "cache")}

@@ -18,7 +18,6 @@ import numpy as np
 
 from ..compiler.concurrency import give_lock
 from ..compiler.cores import check_threads
-from ..compiler.dims import substitute
 from ..compiler.errors import (
     CheckFailed,
     InputError,
@@ -27,13 +26,12 @@ from ..compiler.errors import (
     entrance,
     unforeseen,
 )  # fmt: skip
-from ..compiler.input_limits import InputLimit, input_limits
 from ..compiler.ir import Graph
 from ..compiler.known_values import IMPOSSIBLE, plain
-from ..compiler.limits import check_values
 from ..compiler.sizes import fits
 from .build import Built, Deferred, Target, build, build_open, optimize, what_needs_sizes
 from .signature import Port, Signature, receive
+from .updating import Certain, certain_limits, refuse_out_of_range
 
 if TYPE_CHECKING:
     from ..compiler.passes.base import Report
@@ -79,7 +77,7 @@ class Executable:
         self._open: Built | None = None  # the code for all sizes
         self.needs_sizes: str | None = None  # why there is none
         self._static: tuple[int, ...] = ()
-        self._certain: list[tuple[int, InputLimit]] | None = None
+        self._certain: Certain | None = None
         self._latest: Built | None = None
         for lock in ("_building", "_bound_run", "_parsing"):
             give_lock(self, lock)
@@ -208,7 +206,10 @@ class Executable:
             if isinstance(feeds, Mapping):
                 feeds = {**feeds, **self._bound}
             arrays, built = self._prepare(feeds)
-            self._refuse_out_of_range(arrays, built)
+            if self._certain is None:
+                checked = self._updates and self.target.checked
+                self._certain = certain_limits(self.graph, self._names) if checked else []
+            refuse_out_of_range(arrays, self._certain, built.binding)
             for i, name in enumerate(self._names):
                 if name in self._updates and name not in self._bound:
                     arrays[i] = arrays[i].copy()
@@ -217,21 +218,6 @@ class Executable:
             return {
                 n: y for i, (n, y) in enumerate(zip(self._output_names, outputs)) if i not in hidden
             }
-
-    def _refuse_out_of_range(self, arrays: Sequence, built: Built) -> None:
-        """Raises InputError for indices that are out of range, as the run would: by then it would
-        have made its updates. (What is computed of inputs is looked at in the run alone.)"""
-        if self._certain is None:
-            found = input_limits(self.graph) if self._updates and self.target.checked else {}
-            self._certain = [
-                (self._names.index(name), limit)
-                for name, limits in found.items() for limit in limits if limit.certain
-            ]  # fmt: skip
-        for i, limit in self._certain:
-            low, high = (
-                None if d is None else substitute(d, built.binding) for d in (limit.low, limit.high)
-            )
-            check_values(arrays[i], low, high, limit.what, limit.where)
 
     @entrance
     def bind(self, name: str, array) -> np.ndarray:

@@ -13,7 +13,15 @@ from .models import console, size
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
-@click.group(invoke_without_command=True)
+EPILOG = """\b
+Examples:
+  tessel cache
+  tessel cache limit 8G
+  tessel cache clear
+"""
+
+
+@click.group(invoke_without_command=True, epilog=EPILOG)
 @click.pass_context
 def cache(context):
     """What was compiled before: whole packages, and the code of single kernels."""

@@ -98,7 +98,9 @@ class OutOfMemoryError(TesselError, MemoryError):
 
     @classmethod
     def of(cls, error: MemoryError) -> "OutOfMemoryError":
-        """The error for one of Python's or numpy's."""
+        """The error for one of Python's or numpy's; one of our own as it is."""
+        if isinstance(error, cls):
+            return error
         return cls(
             "not enough memory", received=str(error) or None,
             fix="look at the sizes of inputs and of what follows from them (tessel explain)",

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tessel
-from tessel.compiler.errors import InputError, UnsupportedError
+from tessel.compiler.errors import InputError, OutOfMemoryError, UnsupportedError
 from tessel.compiler.interpret import interpret
 from tessel.compiler.text import parse_graph, print_graph
 from tessel.compiler.verify import verify
@@ -286,8 +286,9 @@ def test_rows_without_a_bound_take_memory_for_the_turns_that_came():
 def test_endless_rows_end_with_an_error():
     assert available_memory() is None or available_memory() > 0
     _expect_room(1)
-    with pytest.raises(tessel.TesselError, match="a loop gives more rows than memory holds"):
+    with pytest.raises(OutOfMemoryError, match="a loop gives more rows than memory holds") as end:
         _expect_room(1 << 62)
+    assert OutOfMemoryError.of(end.value) is end.value  # said once, however often it is passed on
 
 
 # -- what is said, and what is refused --------------------------------------------------------

@@ -3,6 +3,7 @@
 from ...compiler.builder import Tensor
 from ...compiler.dims import Sym
 from ...compiler.errors import ModelError
+from ...compiler.hosted import has_stages
 from ...compiler.types import I64, TensorType
 from .call import Call
 from .loops import emit_scan
@@ -91,6 +92,9 @@ def _batched(c: Call):
     item = Call(outer, c.op_type, c.domain, c.version, c.where, own, c.attrs, c.outputs,
                 c.reader, scope, c.proto)  # fmt: skip
     results = _item(item, body, len(states), count, length, None if lengths is None else own[-1])
+    if has_stages(outer.graph):
+        raise c.unsupported("data decides sizes in the body of a Scan with a batch (opset 8)",
+                            fix="convert the model to opset 9 or later")  # fmt: skip
     captured = list(scope.captured)
     outer.graph.inputs[:] = [t.value for t in own] + [scope.captured[v].value for v in captured]
     for i, value in enumerate(results):

@@ -14,7 +14,8 @@ from pathlib import Path
 import damage
 import numpy as np
 import tessel
-from tessel.tools.models import make_feeds
+from tessel.tools.given import Given
+from tessel.tools.interface import of_executable
 
 LIMIT = 1 << 22  # elements of an input that are worth running
 SECONDS = 10.0  # of CPU time, for one file
@@ -30,7 +31,8 @@ def attempt(path: str, mode: str) -> str:
             exe = tessel.compile(path, threads=1)
         sizes = [np.prod([d for d in p.shape or () if isinstance(d, int)], dtype=float)
                  for p in exe.signature.inputs]  # fmt: skip
-        feeds = make_feeds(exe.inputs, None, None, {}) if sum(sizes) < LIMIT else None
+        small = sum(sizes) < LIMIT
+        feeds = of_executable(exe).feeds(Given(), None, {}) if small else None
         if mode == "extreme":
             rng = damage.seed(Path(path).name)
             feeds = {name: damage.extreme(x, rng) for name, x in feeds.items()}

@@ -356,7 +356,7 @@ def test_inputs_from_a_file(model, backend, tmp_path):
         (["--reference", "torch"], UsageError, "reference is not among"),
         (["--shapes", "x:1x9"], InputError, "do not fit"),
         (["--inputs", "{npz}", "--shapes", "x:2x8"], UsageError, "already says"),
-        (["--inputs", "{npz}"], InputError, "does not have every input"),
+        (["--inputs", "{npz}"], InputError, "inputs are missing: x"),
         (["--inputs", "{model}"], UsageError, "not a .npz"),
     ],
 )

@@ -21,7 +21,8 @@ from tessel.runtime import container
 from tessel.runtime.checkpoint import load_checkpoint, save_checkpoint
 from tessel.runtime.container import Container, SectionHash
 from tessel.tools.feeds import read_signature
-from tessel.tools.models import load_npz, open_graph
+from tessel.tools.given import load_npz
+from tessel.tools.models import open_graph
 
 X = np.ones((2, 64), np.float32)
 HEAD = '<ir_version: 9, opset_import: ["": 21]> g '

@@ -322,7 +322,7 @@ def test_commands_take_the_values_from_a_file(call, command):
 
 def test_compile_makes_a_package_for_the_values_of_a_file(call):
     code, text = call("compile", "m.onnx", "-o", "m.tsl")
-    assert code == 2 and "a package holds one" in text
+    assert code == 2 and "tessel compile" in text and "--inputs 's=[1,-1]'" in text
     code, text = call("compile", "m.onnx", "--inputs", "in.npz", "-o", "m.tsl")
     assert code == 0, text
     code, text = call("run", "m.tsl")

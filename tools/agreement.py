@@ -54,4 +54,8 @@ def _scaled_error(a: np.ndarray, b: np.ndarray) -> float:
         return np.inf
     scale = np.max(np.abs(a), initial=0.0)
     largest = np.max(np.abs(a - b), initial=0.0)
-    return 0.0 if largest == 0 else float(largest / max(scale, np.finfo(np.float64).tiny))
+    return (
+        0.0
+        if largest == 0
+        else float(largest) / max(float(scale), float(np.finfo(np.float64).tiny))
+    )

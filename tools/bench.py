@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -15,16 +15,15 @@ import click
 import numpy as np
 from rich.measure import Measurement
 
-from ..compiler.errors import CheckFailed, InputError, TesselError, UsageError
+from ..compiler.errors import CheckFailed, UsageError
 from ..compiler.files import write_file
-from ..compiler.input_limits import InputLimit, input_limits
 from ..runtime.tune import check_seconds
 from . import bench_profile as own
 from .bench_compare import Settings, check_backends, compare
 from .bench_worker import BACKENDS
-from .feeds import parse_shapes, random_feeds, read_signature
+from .feeds import parse_shapes
 from .models import console as plain_console
-from .models import load_npz, open_graph
+from .models import given_for, open_interface, values_option
 from .roofline import draw
 from .terminal import Console, Table
 
@@ -80,16 +79,12 @@ def _numbers(context, parameter, text: str) -> tuple[int, ...]:
     callback=_numbers,
     help="Percentiles to report besides the median.",
 )
-@click.option(
-    "--inputs",
-    type=click.Path(exists=True, dir_okay=False),
-    help="A .npz with the inputs by name; default: random ones.",
-)
+@values_option
 @click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of random inputs."
 )
 @click.option(
-    "--shapes", multiple=True, help="x:1x3x224x224 or x[1,3,224,224]; unknown dims are 1."
+    "--shapes", multiple=True, help="x:1x3x224x224 or x[1,3,224,224]; other open dims are guessed."
 )
 @click.option("--reference", help="Backend whose outputs are right; default: onnxruntime.")
 @click.option(
@@ -190,33 +185,10 @@ def bench(
         check(report)
 
 
-def _limits(path: str, signature) -> dict[str, list[InputLimit]]:
-    """What the model allows for inputs of integers; nothing is known where it cannot be read."""
-    if not any(np.dtype(item.dtype).kind in "iu" for item in signature):
-        return {}
-    try:
-        return input_limits(open_graph(path))
-    except TesselError:  # reading needs sizes or values, or fails, as the backends will say
-        return {}
-
-
-def feeds_for(path: str, inputs: str | None, seed: int, shapes: Mapping) -> dict[str, np.ndarray]:
-    """The model's inputs: those of the `.npz` file, all of them, or random ones."""
-    signature = read_signature(path)
-    if inputs is None:
-        return random_feeds(signature, seed, shapes, limits=_limits(path, signature))
-    if shapes:
-        raise UsageError("--inputs already says the shapes.", fix="leave out --shapes")
-    given = load_npz(inputs)
-    names = [item.name for item in signature]
-    missing = [name for name in names if name not in given]
-    if missing:
-        raise InputError(
-            f"{inputs} does not have every input of {path}.",
-            expected=", ".join(names),
-            received=", ".join(given),
-        )
-    return {name: given[name] for name in names}
+def feeds_for(path: str, inputs: Sequence[str], seed: int, shapes: Mapping) -> dict:
+    """The model's inputs: those that are given, others at random."""
+    given = given_for(path, inputs)
+    return open_interface(path).feeds(given, None if given else seed, shapes, path)
 
 
 def machine() -> dict:

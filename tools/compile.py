@@ -8,13 +8,14 @@ import click
 from .. import compile as compile_model
 from ..compiler.errors import UsageError
 from .emit import EMITTERS, emit
+from .given import read_given
+from .interface import of_executable
 from .models import (
     MODEL,
     console,
     is_package,
     level_option,
     limits,
-    make_feeds,
     open_graph,
     shapes_option,
     size,
@@ -84,8 +85,9 @@ def compile(
         verify_bounds=verify_bounds, limits=limits(),
         reuse=stage == "package" and not (explain or verify_bounds),
     )  # fmt: skip
-    if inputs is not None:
-        exe.ready(make_feeds(exe.inputs, inputs, None, shapes))
+    interface, given = of_executable(exe), read_given(inputs, lambda: exe.inputs)
+    if given or interface.static():
+        exe.ready(interface.feeds(given, None, {}, model))
     notes = console(stderr=True)
     if verify_bounds:
         notes.print(f"{exe.target.verified} accesses stay inside their arrays")

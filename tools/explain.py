@@ -10,13 +10,14 @@ from ..compiler.passes.base import Report
 from ..runtime.build import Built, CpuTarget
 from ..runtime.executable import Executable
 from ..runtime.structured import Structured
-from .feeds import random_feeds
-from .forms import invent, is_plain
+from .forms import is_plain
+from .given import Given
+from .interface import of_executable
 from .models import (
     MODEL,
     console,
+    given_for,
     level_option,
-    load_npz,
     open_for,
     shapes_option,
     short,
@@ -50,14 +51,15 @@ ROWS = 25  # of a table, without --all
 def explain(model, shapes, inputs, target, opt_level, strict, whole, tune):
     """Say what the compiler does with MODEL (.onnx, .graph or .tsl): what each pass changed, what
     fused into which kernel, what almost matched and why it did not, what runs outside."""
-    graph = open_for(model, shapes, {} if inputs is None else load_npz(inputs))
+    graph = open_for(model, shapes, given_for(model, inputs))
     tune = tuning_for(model, tune, target)
     exe = compile_model(graph, target=target, opt_level=opt_level, strict=strict, tune=tune)
     print_explanation(exe, console(), whole)
 
 
 def print_explanation(exe: Executable, out: Console, whole: bool = False) -> None:
-    """Everything that is known of how `exe` was compiled. Open dims are taken as 1 for kernels."""
+    """Everything that is known of how `exe` was compiled; kernels are those of guessed sizes where
+    dims are open."""
     heading(out, "Signature")
     for p in exe.inputs:
         out.print(f"  in   {p}")
@@ -83,17 +85,16 @@ def print_explanation(exe: Executable, out: Console, whole: bool = False) -> Non
 
 
 def representative(exe: Executable) -> Built:
-    """The latest specialisation; where there is none, one for sizes of 1."""
+    """The latest specialisation; where there is none, one for sizes that are guessed."""
     if exe.specializations:
         built = exe.specializations[-1]
         return exe.fixed(built.binding) if built.is_open else built
     if isinstance(exe, Structured) and exe.alone is not None:
         exe = exe.alone
-    inputs = exe.signature.inputs
-    if is_plain(inputs):
-        _, binding = exe.signature.check(random_feeds(inputs))
-        return exe.fixed(binding)
-    exe.ready(invent(inputs, random_feeds))
+    interface = of_executable(exe)
+    if is_plain(exe.signature.inputs):
+        return exe.fixed(interface.guess({}).sizes)
+    exe.ready(interface.feeds(Given(), 0, {}))
     return representative(exe)
 
 

@@ -158,16 +158,17 @@ def random_feeds(
     *,
     high: int = 100,
     limits: Mapping[str, Sequence[InputLimit]] | None = None,
+    sizes: Mapping[str, int] | None = None,
 ) -> dict[str, np.ndarray]:
     """One array per input, the same for the same seed.
 
     `shapes` fixes whole shapes by input name; a symbolic dim that it fixes in one input has that
-    size in all of them, every other symbolic dim is 1. Integers are in [0, high), and meet the
-    `limits` of their input (`compiler/input_limits.py`).
+    size in all of them, others are as `sizes` has them, else 1. Integers are in [0, high), and meet
+    the `limits` of their input (`compiler/input_limits.py`).
     """
     limits = {} if limits is None else limits
     shapes = {} if shapes is None else shapes
-    sizes = _bind(signature, shapes)
+    sizes = bind_sizes(signature, shapes) | dict(sizes or {})
     rng = np.random.default_rng(seed)
     feeds = {}
     for item in signature:
@@ -193,7 +194,7 @@ def _limits(limits: Iterable[InputLimit], sizes: Mapping[str, int], high: int) -
     return low, max(low + 1, min([max(high, low + 1), *highs]))
 
 
-def _bind(signature: Sequence[Input], shapes: Mapping[str, Shape]) -> dict[str, int]:
+def bind_sizes(signature: Sequence[Input], shapes: Mapping[str, Shape]) -> dict[str, int]:
     """Sizes of the symbolic dims, from the shapes that the user gave; all misfits in one error."""
     inputs = {item.name: item for item in signature}
     sizes: dict[str, int] = {}

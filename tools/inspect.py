@@ -16,8 +16,8 @@ from ..runtime.trust import signer
 from .models import (
     MODEL,
     console,
+    given_for,
     is_package,
-    load_npz,
     open_for,
     shapes_option,
     size,
@@ -59,9 +59,9 @@ def inspect(file, shapes, inputs, types, trust, check):
         return
     if check:
         raise UsageError("only packages have hashes", received=file)
-    given = {} if inputs is None else load_npz(inputs)
+    given = given_for(file, inputs)
     if types and Path(file).suffix != ".graph":
-        print_model_types(file, shapes, given, out)
+        print_model_types(file, shapes, given.arrays, out)
         return
     graph = open_for(file, shapes, given)
     print_graph(graph, out)

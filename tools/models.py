@@ -4,7 +4,7 @@ A model is an `.onnx` file, a `.tsl` package, or a `.graph` text as `--emit grap
 with its weights in a `.safetensors` file beside it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -13,15 +13,14 @@ import numpy as np
 from .. import compile, from_onnx, load, read
 from ..compiler.errors import ModelError, UnsupportedError, UsageError
 from ..compiler.files import reading, shown, size_of
-from ..compiler.input_limits import input_limits
 from ..compiler.ir import Graph
-from ..runtime.signature import Signature
-from .feeds import parse_shapes, random_feeds
-from .forms import gather, invent, is_plain
+from ..runtime.signature import Port, Signature
+from .feeds import parse_shapes, read_signature
+from .given import Given, read_given
+from .interface import Interface, of_deferred, of_executable, of_graph, of_unread
 from .terminal import Console, Table
 
 MODEL = click.Path(dir_okay=False)
-NPZ = click.Path(exists=True, dir_okay=False)
 
 
 def shapes_option(f: Callable) -> Callable:
@@ -73,15 +72,18 @@ def inputs_options(f: Callable) -> Callable:
     f = click.option(
         "--random", "seed", type=click.IntRange(0), metavar="SEED", help="Random inputs."
     )(f)
-    return click.option("--inputs", type=NPZ, metavar="FILE",
-                        help="A .npz with the inputs by name.")(f)  # fmt: skip
+    return given_option(
+        "A .npz with the inputs by name, a folder of input_0.pb, …, or one input as NAME=[1,4], "
+        "NAME=FILE.npy, NAME=IMAGE.png; may be repeated."
+    )(f)
 
 
 def values_option(f: Callable) -> Callable:
-    return click.option(
-        "--inputs", type=NPZ, metavar="FILE",
-        help="A .npz with the inputs by name, where their values decide shapes.",
-    )(f)  # fmt: skip
+    return given_option("As of tessel run, where values of inputs decide shapes.")(f)
+
+
+def given_option(help: str) -> Callable:
+    return click.option("--inputs", multiple=True, metavar="FILE|NAME=VALUE", help=help)
 
 
 def tune_option(f: Callable) -> Callable:
@@ -135,28 +137,63 @@ def open_graph(path: str | Path, shapes: Mapping | None = None) -> Graph:
     return from_onnx(path, shapes=shapes, limits=limits())
 
 
-def open_for(path: str | Path, shapes: Mapping, given: Mapping[str, np.ndarray]) -> Graph:
-    """The graph with open dims; for the inputs `given`, if it cannot be read otherwise.
+def model_ports(path: str | Path) -> Sequence[Port]:
+    """The inputs that a model file declares, and those that have a default."""
+    if Path(path).suffix in (".tsl", ".graph") or not Path(path).is_file():
+        signature = Signature.of(open_graph(path))
+    else:
+        from ..frontends.onnx.declared import declare
+
+        signature = Signature.of(declare(path))
+    return [*signature.inputs, *(Port(n, t) for n, t in signature.optional.items())]
+
+
+def given_for(path: str | Path, texts: Sequence[str]) -> Given:
+    """What `--inputs` says for the inputs of a model file."""
+    return read_given(texts, lambda: model_ports(path))
+
+
+def open_for(
+    path: str | Path, shapes: Mapping, given: Given | None = None, seed: int | None = None
+) -> Graph:
+    """The graph with open dims; where it cannot be read so, the one for inputs that are `given` and
+    others at random.
 
     Those that decide shapes are then part of it by value; defaults that are given become inputs.
     """
-    path = _feeding(path, given)
+    given = Given() if given is None else given
+    source = _feeding(path, given.arrays)
     try:
-        return open_graph(path, shapes)
+        return open_graph(source, shapes)
     except UnsupportedError as error:
-        if not given:
-            raise
         from ..frontends.onnx.declared import Formed, defer
         from ..runtime.structured import take
 
-        deferred = defer(path, shapes, error)
+        deferred = defer(source, shapes, error)
         if deferred is None:
             raise
+        interface = of_deferred(deferred)
+        named = {p.name for p in interface.ports}
+        rest = {n: s for n, s in shapes.items() if n in named and n not in given.arrays}
+        feeds = interface.feeds(given, seed, rest, path)
         signature = Signature.of(deferred.graph)
         if isinstance(deferred, Formed):
-            return deferred(*take(signature.inputs, gather(signature.inputs, given, str(path))))
-        arrays, binding = signature.check({n: given[n] for n in signature.names if n in given})
+            return deferred(*take(signature.inputs, feeds))
+        arrays, binding = signature.check({n: feeds[n] for n in signature.names})
         return deferred(binding, dict(zip(signature.names, arrays)))
+
+
+def open_interface(path: str | Path) -> Interface:
+    """The inputs of a model file, also if tessel cannot read all of it: others may."""
+    if is_package(path):
+        return of_executable(load(path))
+    try:
+        return of_graph(open_graph(path))
+    except UnsupportedError as error:
+        from ..frontends.onnx.declared import defer
+
+        deferred = defer(path, None, error)
+        return of_unread(read_signature(path)) if deferred is None else of_deferred(deferred)
 
 
 def _feeding(path: str | Path, given: Mapping[str, np.ndarray]):
@@ -200,48 +237,6 @@ def open_executable(
         raise UsageError(f"there is no file {str(path)!r}", fix="check the path")
     model = open_graph(path) if Path(path).suffix == ".graph" else path
     return compile(model, shapes=shapes or None, limits=limits(), **options)
-
-
-def make_feeds(
-    inputs, file: str | None, seed: int | None, shapes: Mapping, static=(),
-    graph: Graph | None = None,
-) -> dict:  # fmt: skip
-    """Arrays by name for the ports `inputs`: from a `.npz`, or random ones. What has a default is
-    given only if the file has it.
-
-    Inputs named by `static` decide shapes: random values of them would make no sense. Those of
-    indices are such that the `graph` allows.
-    """
-    if file is None and static:
-        raise UsageError(
-            "inputs decide shapes, so they cannot be random", received=", ".join(static),
-            fix="give a .npz: --inputs FILE",
-        )  # fmt: skip
-    if file is None:
-        inputs = [p for p in inputs if not p.optional]
-        seed = 0 if seed is None else seed
-        if is_plain(inputs):
-            limits = {} if graph is None else input_limits(graph)
-            return random_feeds(inputs, seed, shapes, limits=limits)
-        return invent(inputs, lambda ports: random_feeds(ports, seed))
-    if seed is not None:
-        raise UsageError("--inputs and --random exclude each other")
-    if shapes:
-        raise UsageError("--inputs already says the shapes", fix="leave out --shapes")
-    given = load_npz(file)
-    return gather(inputs, given, file)
-
-
-def load_npz(path: str) -> dict[str, np.ndarray]:
-    """The arrays of a `.npz` file; pickled ones, which would run code, are refused."""
-    with reading(path, UsageError) as file:
-        try:
-            with np.load(file, allow_pickle=False) as arrays:
-                return dict(arrays)
-        except MemoryError:
-            raise
-        except Exception as error:  # of zip files, of pickles, of headers that numpy evaluates
-            raise UsageError(f"this is not a .npz of plain arrays: {error}", where=path) from error
 
 
 def console(stderr: bool = False) -> Console:

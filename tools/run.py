@@ -11,12 +11,13 @@ from ..compiler.files import replacing
 from ..runtime.executable import Executable
 from ..runtime.structured import Structured
 from .forms import spread
+from .given import read_given
+from .interface import of_executable
 from .models import (
     MODEL,
     console,
     inputs_options,
     is_package,
-    make_feeds,
     open_executable,
     shapes_option,
     target_option,
@@ -29,6 +30,7 @@ EPILOG = """\b
 Examples:
   tessel run model.onnx --random 0
   tessel run model.tsl --inputs in.npz -o out.npz --threads 2
+  tessel run model.onnx --inputs image=cat.png --inputs 'size=[224,224]'
   tessel run model.onnx --shapes x:1x3x224x224 --profile
 """
 PEAK_SECONDS = 0.3  # of measuring what the cores can do, for a profile
@@ -70,12 +72,8 @@ def run(model, inputs, seed, shapes, output, target, threads, profile, no_native
             trust=trust,
             reuse=not profile,
         )
-    own = exe.signature.values
-    static = [n for n in exe.static if n not in own]
-    graph = exe.graph if inputs is None else None
-    feeds = make_feeds(exe.inputs, inputs, seed, shapes, static, graph)
-    if inputs is None:
-        feeds |= own
+    given = read_given(inputs, lambda: exe.inputs)
+    feeds = of_executable(exe).feeds(given, seed, shapes, model)
     exe.run(feeds)
     for note in exe.notes:
         console(stderr=True).print(f"note: {note}")

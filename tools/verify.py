@@ -14,6 +14,7 @@ names, kernel by kernel where there are kernels.
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import click
 import numpy as np
@@ -38,13 +39,14 @@ from ..runtime.signature import Signature
 from ..runtime.stepwise import step_native, step_numpy
 from .agreement import TOLERANCE, disagreement
 from .forms import is_plain
+from .given import load_npz, read_folder
+from .interface import of_graph
 from .models import (
     MODEL,
     console,
+    given_for,
     inputs_options,
     level_option,
-    load_npz,
-    make_feeds,
     open_for,
     shapes_option,
     target_option,
@@ -65,8 +67,8 @@ Examples:
 @inputs_options
 @shapes_option
 @click.option(
-    "--expect", type=click.Path(exists=True, dir_okay=False), metavar="FILE",
-    help="A .npz of the right outputs by name.",
+    "--expect", metavar="FILE",
+    help="A .npz of the right outputs by name, or a folder of output_0.pb, ….",
 )  # fmt: skip
 @click.option(
     "--rtol", type=click.FloatRange(0),
@@ -92,13 +94,13 @@ def verify(
     model, inputs, seed, shapes, expect, rtol, atol, other_sizes, target, opt_level, threads
 ):  # fmt: skip
     """Compile MODEL and compare each stage with numpy; exit with 1 where one differs."""
-    given = load_npz(inputs) if inputs is not None else {}
-    graph = open_for(model, shapes, given)
+    given = given_for(model, inputs)
+    graph = open_for(model, shapes, given, seed)
     signature = Signature.of(graph)
-    feeds = make_feeds(signature.inputs, inputs, seed, shapes, graph=graph)
+    feeds = of_graph(graph).feeds(given, seed, shapes, model)
     arrays, binding = signature.check(feeds)
     check = Verification(graph, arrays, binding, rtol, atol)
-    expected = None if expect is None else load_npz(expect)
+    expected = None if expect is None else read_expected(expect, signature)
     target, threads = open_target(target), check_threads(threads)
     optimized, for_all = check.run(target, opt_level, threads, expected)
     if signature.symbols and is_plain(signature.inputs) and not signature.values:
@@ -111,6 +113,13 @@ def verify(
         )  # fmt: skip
         check.out.print(others.run(other_sizes))
     check.out.print("all stages agree", style="green")
+
+
+def read_expected(path: str, signature: Signature) -> dict[str, np.ndarray]:
+    """The right outputs by name: of a `.npz`, or of a folder as ONNX's tests have."""
+    if Path(path).is_dir():
+        return read_folder(Path(path), "output", signature.outputs)
+    return load_npz(path)
 
 
 @dataclass

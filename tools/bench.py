@@ -200,7 +200,7 @@ def machine() -> dict:
         except metadata.PackageNotFoundError:
             packages[name] = None
     return {
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "cpus": len(os.sched_getaffinity(0))
         if hasattr(os, "sched_getaffinity")
         else os.cpu_count(),
@@ -210,7 +210,7 @@ def machine() -> dict:
     }
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
     info = Path("/proc/cpuinfo")
     if info.exists():
         for line in info.read_text().splitlines():

@@ -25,6 +25,7 @@ COMMANDS = {
     "inspect": "Summarise a model file or package.",
     "sign": "Sign a package, or make a key for it.",
     "cache": "Say what was compiled before and is kept, or clear it.",
+    "doctor": "Say what this installation is made of, and what is wrong with it.",
     "demo": "Classify handwritten digits, and see how that was compiled.",
 }
 

@@ -1,0 +1,77 @@
+"""`tessel doctor`: what it finds, and problems with their fixes."""
+
+import pytest
+from tessel.tools import cli, doctor
+
+
+@pytest.fixture
+def call(capsys, monkeypatch, tmp_path):
+    """Run it with a cache of its own; what it prints."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("TESSEL_THREADS", raising=False)
+
+    def call():
+        with pytest.raises(SystemExit, match="0"):
+            cli.main(["doctor"])
+        return capsys.readouterr().out
+
+    return call
+
+
+def test_what_there_is(call, tmp_path):
+    out = call()
+    for text in ("python ", "numpy ", "onnx ", "llvmlite ", "cpu ", "features: ", "vectors of ",
+                 "caches: L1 ", " allowed, ", f"{tmp_path}/tessel, private, 0 B", "gpu ",
+                 "images: ", "no problems found"):  # fmt: skip
+        assert text in out, text
+
+
+def test_a_cache_that_others_may_write_to(call, tmp_path):
+    (tmp_path / "tessel").mkdir()
+    (tmp_path / "tessel").chmod(0o777)
+    out = call()
+    assert "problem: the cache is not used: others may write" in out and "fix: chmod 700" in out
+
+
+def test_a_cache_that_cannot_be(call, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert "fix: set XDG_CACHE_HOME" in call()
+
+
+@pytest.mark.parametrize(
+    ("said", "problem"), [("many", "no number of threads"), ("999", "999 threads on")]
+)
+def test_threads(call, monkeypatch, said, problem):
+    monkeypatch.setenv("TESSEL_THREADS", said)
+    out = call()
+    assert problem in out and "fix: unset TESSEL_THREADS" in out
+
+
+def test_packages_that_are_missing_or_broken(call, monkeypatch):
+    monkeypatch.setattr(doctor, "version_of", lambda name: None if name == "onnx" else "1.0")
+    monkeypatch.setattr(
+        doctor, "_import_error", lambda name: "ImportError: no" if name == "llvmlite" else None
+    )
+    out = call()
+    assert "problem: onnx is not installed" in out and "fix: pip install onnx" in out
+    assert "problem: llvmlite: ImportError: no" in out
+
+
+def test_what_cannot_be_looked_at_is_a_finding(call, monkeypatch):
+    def fail():
+        raise OSError("broken")
+
+    monkeypatch.setattr(doctor, "host", fail)
+    out = call()
+    assert "problem: processor: OSError: broken" in out and "extras" in out
+
+
+def test_a_gpu_without_a_compiler(call, monkeypatch):
+    monkeypatch.setattr("tessel.runtime.device_cuda.why_unavailable", lambda: None)
+    monkeypatch.setattr(
+        "tessel.runtime.device_cuda.CudaDevice", lambda: type("D", (), {"target": "cuda:sm_90"})
+    )
+    monkeypatch.setattr(doctor, "_import_error", lambda name: "no" if name == "triton" else None)
+    out = call()
+    assert "found, its target is cuda:sm_90" in out and "no Triton to compile for it" in out

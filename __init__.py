@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .compiler.budgets import Limits
     from .compiler.grad import graph_gradients as gradients
     from .compiler.ir import Graph
+    from .compiler.progress import Progress
     from .frontends import native
     from .frontends import user as ops
     from .frontends.native import custom_gradient
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "Executable", "Graph", "Limits", "TesselError", "Trainer", "compile", "custom_gradient",
-    "from_onnx", "grad", "gradients", "jit", "load", "native", "ops", "optimizers", "to_onnx",
-    "value_and_grad",
+    "Executable", "Graph", "Limits", "Progress", "TesselError", "Trainer", "compile",
+    "custom_gradient", "from_onnx", "grad", "gradients", "jit", "load", "native", "ops",
+    "optimizers", "to_onnx", "value_and_grad",
 ]  # fmt: skip
 
 
@@ -37,7 +38,7 @@ def compile(
     model, *,
     target="cpu", shapes=None, opt_level=2, precision=None, quantize=None, prune=None,
     threads=None, strict=False, unchecked=False, dims="check", cache=None, observer=None, tune=None,
-    verify_bounds=False, limits=None, reuse=True,
+    verify_bounds=False, limits=None, reuse=True, progress=None,
 ) -> "Executable":  # fmt: skip
     """Compile a model: a path, the bytes of an ONNX file, a ModelProto or a Graph.
 
@@ -60,6 +61,9 @@ def compile(
     reuse       take the whole package of an earlier compilation of the same file with the same
                 options, if the cache has it. False: compile anew, for who wants to see how
     observer    sees `(pass, graph, changed)` after each pass
+    progress    is called with a `Progress(stage, done, total)` while this compiles, and while runs
+                compile for further sizes, also from other threads, one call at a time; what it
+                raises ends the compilation
     tune        seconds to measure which schedules are fastest on this machine, and to use those;
                 0: use what was measured before. None: the default schedules
                 (or a `runtime.tune.Tuning`, which can report its progress)
@@ -80,13 +84,13 @@ def compile(
     }  # fmt: skip
     model = _named_apart(_limited(model, limits), dims)
     if reuse and observer is None and tune is None:
-        exe = _compile_once(model, options)
+        exe = _compile_once(model, options, progress)
     else:
-        exe = _compile(model, observer=observer, tune=tune, **options)
+        exe = _compile(model, observer=observer, tune=tune, progress=progress, **options)
     return _with_overrides(exe, model, options)
 
 
-def _compile_once(model, options: dict) -> "Executable":
+def _compile_once(model, options: dict, progress) -> "Executable":
     """`_compile`, unless an earlier one of the same left its package in the cache."""
     from .compiler import concurrency  # noqa: F401  first: from here on forks wait for imports
     from .compiler.cores import check_threads
@@ -101,8 +105,9 @@ def _compile_once(model, options: dict) -> "Executable":
         threads = check_threads(options["threads"])
         exe = entry.load(threads, object_cache(options["cache"]))
         if exe is not None:
+            exe.target.progress = progress
             return exe
-    exe = _compile(model, **options)
+    exe = _compile(model, progress=progress, **options)
     if entry is not None:
         entry.keep(exe, functools.partial(_external_files, model))
     return exe
@@ -177,7 +182,7 @@ def _with_overrides(exe: "Executable", model, options: dict) -> "Executable":
 
 def _compile(
     model, *, target, shapes, opt_level, precision, quantize, prune, threads, strict, cache,
-    unchecked, verify_bounds, observer=None, tune=None,
+    unchecked, verify_bounds, observer=None, tune=None, progress=None,
 ) -> "Executable":  # fmt: skip
     """`compile`, with every initializer as a weight."""
     from .compiler import concurrency  # noqa: F401  first: from here on forks wait for imports
@@ -185,6 +190,7 @@ def _compile(
     from .compiler.cores import check_threads
     from .compiler.errors import UnsupportedError
     from .compiler.passes.base import Report
+    from .compiler.progress import tell
     from .compiler.structure import KEY
     from .runtime.build import check_options, object_cache, open_target, optimize
     from .runtime.executable import Executable
@@ -199,8 +205,10 @@ def _compile(
     objects = object_cache(cache)
     where = open_target(target, objects, tuning)
     where.checked = not unchecked
+    where.progress = progress
     where.verified = 0 if verify_bounds else None
     options = {"level": opt_level, "threads": threads, "strict": strict}
+    tell(progress, "read", 0, 1)
     try:
         graph = read(model, shapes)
     except UnsupportedError as error:
@@ -213,6 +221,7 @@ def _compile(
         if isinstance(deferred, Formed):
             return Structured.of(deferred, where, **options)
         return Executable(deferred.graph, where, specialize=deferred, **options)
+    tell(progress, "read", 1, 1)
     report = Report()
     graph = optimize(graph, opt_level, where, report, observer=observer)
     exe = Executable(graph, where, **options)
@@ -310,6 +319,8 @@ def _load(name: str):
         from .compiler.ir import Graph as value
     elif name == "Limits":
         from .compiler.budgets import Limits as value
+    elif name == "Progress":
+        from .compiler.progress import Progress as value
     elif name == "Executable":
         from .runtime.executable import Executable as value
     elif name == "gradients":

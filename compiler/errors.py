@@ -124,10 +124,22 @@ class InternalError(TesselError):
         )  # fmt: skip
 
 
+def from_caller(error: Exception) -> None:
+    """Mark an error that a function of the caller's raised: it leaves tessel as it is, and says
+    nothing of the model."""
+    error.__tessel_caller__ = True
+
+
+def is_callers(error: Exception) -> bool:
+    """Whether the error is one that `from_caller` marked."""
+    return getattr(error, "__tessel_caller__", False)
+
+
 def unforeseen(error: Exception) -> Exception:
-    """What a user gets to see of an error: itself, if it is a TesselError or a warning that was
-    made an error, else one of tessel's, of which it is the cause."""
-    if isinstance(error, (TesselError, Warning)):
+    """What a user gets to see of an error: itself, if it is a TesselError, a warning that was made
+    an error, or raised by a function of the user's; else one of tessel's, of which it is the
+    cause."""
+    if isinstance(error, (TesselError, Warning)) or is_callers(error):
         return error
     kind = OutOfMemoryError if isinstance(error, MemoryError) else InternalError
     seen = kind.of(error)

@@ -23,6 +23,7 @@ from ..compiler.concurrency import lazy
 from ..compiler.errors import InputError, TesselError, UnsupportedError, UsageError
 from ..compiler.ir import Graph, constants
 from ..compiler.mapped import check_files, files_behind
+from ..compiler.progress import Listener, Steps, counting
 from .demands import check_demands
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ class Target(Protocol):
     channels_last: bool
     open_sizes: bool
     checked: bool
+    progress: Listener | None  # hears of passes and kernels of all that is compiled
     verified: int | None  # accesses shown to stay inside their buffers, where that is asked for
 
     def prepare(
@@ -127,7 +129,8 @@ def optimize(graph: Graph, level: int, target: Target, report: "Report | None" =
     from ..compiler.passes.pipelines import default_pipeline
 
     pipeline = default_pipeline(level, channels_last=target.channels_last)
-    return run_pipeline(graph, pipeline, report=report, **options)
+    observer = counting(target.progress, len(pipeline.steps), options.pop("observer", None))
+    return run_pipeline(graph, pipeline, report=report, observer=observer, **options)
 
 
 def build(
@@ -262,6 +265,7 @@ class NumpyTarget:
     channels_last = False
     open_sizes = False
     verified: int | None = None
+    progress: Listener | None = None
 
     def prepare(self, graph: Graph, *, exact: bool = False, report=None) -> Graph:
         return graph
@@ -290,6 +294,7 @@ class CpuTarget:
     channels_last = True
     checked = True
     verified: int | None = None
+    progress: Listener | None = None
 
     @property
     def open_sizes(self) -> bool:
@@ -327,7 +332,10 @@ class CpuTarget:
         if self.tuning is not None:
             self.tuning.search(program, self.machine, graph.updates, self.cache)
             winners = self.tuning.known
-        code = compile_program(program, self.machine, graph.updates, self.cache, winners=winners)
+        steps = None if self.progress is None else Steps(self.progress, "kernels")
+        code = compile_program(
+            program, self.machine, graph.updates, self.cache, steps, winners=winners
+        )
         if self.tuning is not None:
             self.tuning.note_used(code.plan, self.machine)
         reason = runs_here(self.machine)

@@ -18,6 +18,7 @@ from ..compiler.cores import available_cores
 from ..compiler.errors import InputError
 from ..compiler.ir import Graph
 from ..compiler.loops.nest import ExternCall, For, If, Program, Ref
+from ..compiler.progress import Listener
 from ..compiler.run_checks import WORD, raise_noted, words
 from ..compiler.types import TensorType, tensor_type_of
 from .device_cuda import RUN_ELSEWHERE, CudaDevice, DeviceError, available, why_unavailable
@@ -249,6 +250,7 @@ class CudaTarget:
     checked = True
     channels_last = True  # tensor cores sum over neighbours in memory
     verified: int | None = None
+    progress: Listener | None = None  # hears of passes
 
     def prepare(self, graph: Graph, *, exact: bool = False, report=None) -> Graph:
         return graph

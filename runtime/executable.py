@@ -24,6 +24,7 @@ from ..compiler.errors import (
     TesselError,
     UsageError,
     entrance,
+    is_callers,
     unforeseen,
 )  # fmt: skip
 from ..compiler.ir import Graph
@@ -304,6 +305,8 @@ class Executable:
         except CheckFailed:  # a check that was asked for said no
             raise
         except (TypeError, TesselError) as error:
+            if is_callers(error):
+                raise
             self.without_open(what_needs_sizes(error))
 
     def without_open(self, reason: str) -> None:

@@ -1,12 +1,14 @@
 """`tessel compile`: a model to a package, or to any stage on the way, as text."""
 
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
 
 from .. import compile as compile_model
 from ..compiler.errors import UsageError
+from .activity import Activity
 from .emit import EMITTERS, emit
 from .given import read_given
 from .interface import of_executable
@@ -68,8 +70,6 @@ def compile(
 ):  # fmt: skip
     """Compile MODEL (.onnx, .graph or .tsl) to a package, or print a stage of its compilation."""
     start = time.perf_counter()
-    plain = Path(model).suffix != ".onnx"
-    source = open_graph(model, shapes) if plain or not Path(model).is_file() else model
     if stage == "package" and output is None:
         output = Path(model).with_suffix(".tsl").name
         if is_package(model):
@@ -79,15 +79,18 @@ def compile(
     tuning = tuning_for(model, tune, target)
     if stage == "onnx":
         target = "numpy"  # readers of ONNX choose layouts for themselves, and need no code
-    exe = compile_model(
-        source, target=target, shapes=shapes or None if source is model else None,
-        opt_level=opt_level, strict=strict, unchecked=unchecked, observer=observer, tune=tuning,
-        verify_bounds=verify_bounds, limits=limits(),
-        reuse=stage == "package" and not (explain or verify_bounds),
-    )  # fmt: skip
-    interface, given = of_executable(exe), read_given(inputs, lambda: exe.inputs)
-    if given or interface.static():
-        exe.ready(interface.feeds(given, None, {}, model))
+    with Activity(f"reading {model}") if observer is None else nullcontext() as activity:
+        plain = Path(model).suffix != ".onnx"
+        source = open_graph(model, shapes) if plain or not Path(model).is_file() else model
+        exe = compile_model(
+            source, target=target, shapes=shapes or None if source is model else None,
+            opt_level=opt_level, strict=strict, unchecked=unchecked, observer=observer,
+            tune=tuning, verify_bounds=verify_bounds, limits=limits(), progress=activity,
+            reuse=stage == "package" and not (explain or verify_bounds),
+        )  # fmt: skip
+        interface, given = of_executable(exe), read_given(inputs, lambda: exe.inputs)
+        if given or interface.static():
+            exe.ready(interface.feeds(given, None, {}, model))
     notes = console(stderr=True)
     if verify_bounds:
         notes.print(f"{exe.target.verified} accesses stay inside their arrays")

@@ -10,6 +10,7 @@ from ..compiler.passes.base import Report
 from ..runtime.build import Built, CpuTarget
 from ..runtime.executable import Executable
 from ..runtime.structured import Structured
+from .activity import Activity
 from .forms import is_plain
 from .given import Given
 from .interface import of_executable
@@ -51,9 +52,13 @@ ROWS = 25  # of a table, without --all
 def explain(model, shapes, inputs, target, opt_level, strict, whole, tune):
     """Say what the compiler does with MODEL (.onnx, .graph or .tsl): what each pass changed, what
     fused into which kernel, what almost matched and why it did not, what runs outside."""
-    graph = open_for(model, shapes, given_for(model, inputs))
-    tune = tuning_for(model, tune, target)
-    exe = compile_model(graph, target=target, opt_level=opt_level, strict=strict, tune=tune)
+    with Activity(f"reading {model}") as activity:
+        graph = open_for(model, shapes, given_for(model, inputs))
+        tune = tuning_for(model, tune, target)
+        exe = compile_model(
+            graph, target=target, opt_level=opt_level, strict=strict, tune=tune, progress=activity
+        )
+        representative(exe)  # compiled now, so that it is said how far that is
     print_explanation(exe, console(), whole)
 
 

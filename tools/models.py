@@ -224,19 +224,22 @@ def _read_text(path: Path) -> Graph:
 
 
 def open_executable(
-    path: str | Path, shapes: Mapping | None = None, *, native=True, trust=None, **options
-):
+    path: str | Path, shapes: Mapping | None = None, *, native=True, trust=None, progress=None,
+    **options
+):  # fmt: skip
     """An executable of a model file; `native=False` compiles a package anew."""
     if is_package(path):
         if shapes:
             raise UsageError("a package's shapes are fixed", fix="leave out --shapes")
-        return load(path, native=native, threads=options.get("threads"), trust=trust)
+        exe = load(path, native=native, threads=options.get("threads"), trust=trust)
+        exe.target.progress = progress
+        return exe
     if trust is not None:
         raise UsageError("only packages are signed", received=shown(path), fix="leave out --trust")
     if not Path(path).is_file():
         raise UsageError(f"there is no file {str(path)!r}", fix="check the path")
     model = open_graph(path) if Path(path).suffix == ".graph" else path
-    return compile(model, shapes=shapes or None, limits=limits(), **options)
+    return compile(model, shapes=shapes or None, limits=limits(), progress=progress, **options)
 
 
 def console(stderr: bool = False) -> Console:

@@ -10,6 +10,7 @@ from ..compiler.errors import UsageError
 from ..compiler.files import replacing
 from ..runtime.executable import Executable
 from ..runtime.structured import Structured
+from .activity import Activity
 from .forms import spread
 from .given import read_given
 from .interface import of_executable
@@ -54,27 +55,21 @@ def run(model, inputs, seed, shapes, output, target, threads, profile, no_native
     signed it with --trust, or leave its code alone with --no-native.
     """
     out = console()
-    if is_package(model):
-        if unchecked:
-            raise UsageError(
-                "a package's code is what it is", fix="say --unchecked when it is compiled"
-            )
+    if is_package(model) and unchecked:
+        raise UsageError(
+            "a package's code is what it is", fix="say --unchecked when it is compiled"
+        )
+    with Activity(f"reading {model}") as activity:
         # Which kernels there are is known to the compiler, not to a package.
         exe = open_executable(
-            model, native=not (no_native or profile), threads=threads, trust=trust
-        )
-    else:
-        exe = open_executable(
-            model,
-            threads=threads,
-            target=target,
-            unchecked=unchecked,
-            trust=trust,
-            reuse=not profile,
-        )
-    given = read_given(inputs, lambda: exe.inputs)
-    feeds = of_executable(exe).feeds(given, seed, shapes, model)
-    exe.run(feeds)
+            model, native=not (no_native or profile), threads=threads, trust=trust,
+            progress=activity,
+            **({} if is_package(model) else
+               {"target": target, "unchecked": unchecked, "reuse": not profile}),
+        )  # fmt: skip
+        given = read_given(inputs, lambda: exe.inputs)
+        feeds = of_executable(exe).feeds(given, seed, shapes, model)
+        exe.run(feeds)
     for note in exe.notes:
         console(stderr=True).print(f"note: {note}")
     start = time.perf_counter()

@@ -37,6 +37,7 @@ from ..runtime.build import (
 from ..runtime.executable import Executable
 from ..runtime.signature import Signature
 from ..runtime.stepwise import step_native, step_numpy
+from .activity import Activity
 from .agreement import TOLERANCE, disagreement
 from .forms import is_plain
 from .given import load_npz, read_folder
@@ -94,24 +95,28 @@ def verify(
     model, inputs, seed, shapes, expect, rtol, atol, other_sizes, target, opt_level, threads
 ):  # fmt: skip
     """Compile MODEL and compare each stage with numpy; exit with 1 where one differs."""
-    given = given_for(model, inputs)
-    graph = open_for(model, shapes, given, seed)
-    signature = Signature.of(graph)
-    feeds = of_graph(graph).feeds(given, seed, shapes, model)
-    arrays, binding = signature.check(feeds)
-    check = Verification(graph, arrays, binding, rtol, atol)
-    expected = None if expect is None else read_expected(expect, signature)
-    target, threads = open_target(target), check_threads(threads)
-    optimized, for_all = check.run(target, opt_level, threads, expected)
-    if signature.symbols and is_plain(signature.inputs) and not signature.values:
-        exe = Executable(optimized, target, level=opt_level, threads=threads)
-        if for_all is not None:
-            exe.open(for_all)
-        others = OtherSizes(
-            exe, lambda concrete: open_for(model, shapes | concrete, given), check.compare,
-            check.line, seed or 0,
-        )  # fmt: skip
-        check.out.print(others.run(other_sizes))
+    with Activity(f"reading {model}") as activity:
+        given = given_for(model, inputs)
+        graph = open_for(model, shapes, given, seed)
+        signature = Signature.of(graph)
+        feeds = of_graph(graph).feeds(given, seed, shapes, model)
+        arrays, binding = signature.check(feeds)
+        check = Verification(graph, arrays, binding, rtol, atol, activity=activity)
+        expected = None if expect is None else read_expected(expect, signature)
+        target, threads = open_target(target), check_threads(threads)
+        target.progress = activity
+        optimized, for_all = check.run(target, opt_level, threads, expected)
+        others = ""
+        if signature.symbols and is_plain(signature.inputs) and not signature.values:
+            exe = Executable(optimized, target, level=opt_level, threads=threads)
+            if for_all is not None:
+                exe.open(for_all)
+            others = OtherSizes(
+                exe, lambda concrete: open_for(model, shapes | concrete, given), check.compare,
+                check.line, seed or 0,
+            ).run(other_sizes)  # fmt: skip
+    if others:
+        check.out.print(others)
     check.out.print("all stages agree", style="green")
 
 
@@ -132,6 +137,7 @@ class Verification:
     rtol: float | None = None
     atol: float = 0.0
     out: object = field(default_factory=console)
+    activity: Activity = field(default_factory=lambda: Activity(""))
 
     def run(
         self, target, level: int, threads: int, expected: Mapping | None
@@ -247,6 +253,7 @@ class Verification:
         return built
 
     def _stage(self, name: str, compute, locate) -> None:
+        self.activity.show(name)
         start = time.perf_counter()
         outputs = compute()
         seconds = time.perf_counter() - start
@@ -261,7 +268,8 @@ class Verification:
             shown, verdict = wrong, ""
         else:
             shown, verdict = f"{error:.1e}", "ok" if wrong is None else "differs"
-        self.out.print(f"{name:40s} {shown:>10s}  {verdict:8s}{1e3 * seconds:8.0f} ms")
+        with self.activity.paused():
+            self.out.print(f"{name:40s} {shown:>10s}  {verdict:8s}{1e3 * seconds:8.0f} ms")
 
     def compare(self, right: list, given: list) -> tuple[float, str | None]:
         """The largest error, and what is wrong if it is not allowed."""

@@ -38,7 +38,8 @@ def compile_program(
     winners: Mapping[str, Winner] | None = None,
 ) -> NativeCode:
     """Compile a program. `updates`: outputs that take over the memory of inputs; `winners`:
-    measured schedules, by the keys of kernels."""
+    measured schedules, by the keys of kernels. `progress(done, total)` hears of each kernel, from
+    several threads."""
     cache = ObjectCache(cache_folder() / "objects") if cache is None else cache
     plan = build_plan(program, target, updates, winners)
     objects: dict[str, bytes] = {}
@@ -57,6 +58,8 @@ def compile_program(
         if progress is not None:
             progress(len(objects), len(plan.codes))
 
+    if progress is not None:
+        progress(len(objects), len(plan.codes))
     compile_all(missing, target, min(default_threads(), MAX_JOBS), done)
     entry = str(main_module(plan, target, updates))
     key = "m_" + hashlib.sha256(f"{generator_version()}{target!r}{entry}".encode()).hexdigest()[:24]

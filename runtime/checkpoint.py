@@ -50,5 +50,21 @@ def load_checkpoint(
     return values
 
 
+@entrance
+def contents(path: str | os.PathLike) -> tuple[dict[str, str], list[tuple[str, str, list[int]]]]:
+    """The metadata of a safetensors file, and (name, dtype, shape) of its arrays, which are not
+    read. Raises ModelError."""
+    with reading(path, ModelError):
+        pass
+    try:
+        with safe_open(path, framework="numpy") as file:
+            slices = ((n, file.get_slice(n)) for n in sorted(file.keys()))
+            return dict(file.metadata() or {}), [
+                (n, s.get_dtype(), list(s.get_shape())) for n, s in slices
+            ]
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"the arrays cannot be read: {error}", where=shown(path)) from None
+
+
 def _shown(x: np.ndarray | None) -> str:
     return "nothing" if x is None else f"{dtype_of(x)}[{','.join(map(str, x.shape))}]"

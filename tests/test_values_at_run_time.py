@@ -317,7 +317,8 @@ def test_commands_take_the_values_from_a_file(call, command):
     code, text = call(command, "m.onnx", "--inputs", "in.npz")
     assert code == 0, text
     code, text = call(command, "m.onnx")
-    assert code == 2 and "--inputs" in text
+    assert code == (0 if command == "inspect" else 2) and f"tessel {command} " in text
+    assert "--inputs 's=[1,-1]'" in text
 
 
 def test_compile_makes_a_package_for_the_values_of_a_file(call):

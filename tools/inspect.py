@@ -1,18 +1,21 @@
 """`tessel inspect`: what a model file or package holds."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import click
 import numpy as np
 
-from ..compiler.errors import UsageError
+from ..compiler.errors import InputError, TesselError, UsageError
 from ..compiler.ir import Graph
 from ..compiler.types import dtype_of
+from ..frontends.onnx.proto import load as load_file
+from ..runtime.checkpoint import contents
 from ..runtime.package import Package
 from ..runtime.signature import Signature
 from ..runtime.trust import signer
+from .inspect_onnx import print_file
 from .models import (
     MODEL,
     console,
@@ -43,30 +46,73 @@ Examples:
 @trust_option
 @click.option("--check", is_flag=True, help="Verify the hashes of a package's large sections.")
 def inspect(file, shapes, inputs, types, trust, check):
-    """Summarise FILE (.onnx, .graph or .tsl): inputs, outputs, operators, weights, code."""
+    """Summarise FILE (.onnx, .graph, .tsl, .safetensors): inputs, outputs, operators, weights,
+    code; and what tessel cannot read of it."""
     out = console()
     if not Path(file).is_file():
         raise UsageError(f"there is no file {file!r}", fix="check the path")
-    out.print(f"{file}: {size(Path(file).stat().st_size)}", style="bold")
+    suffix = Path(file).suffix
+    if check and not is_package(file):
+        raise UsageError("only packages have hashes", received=file)
+    if suffix == ".safetensors":
+        metadata, arrays = contents(file)
+        print_heading(file, out)
+        print_arrays(metadata, arrays, out)
+        return
     if is_package(file):
         package = Package(file, trust)
         if check:
             package.container.check()
+        print_heading(file, out)
         print_package(package, out)
-        print_graph(package.graph(), out)
-        if types:
-            print_types({v.name: v.type for v in package.graph().values()}, out)
+        print_findings(out, lambda: print_whole(package.graph(), types, out))
         return
-    if check:
-        raise UsageError("only packages have hashes", received=file)
+    if suffix == ".graph":
+        graph = open_for(file, shapes, given_for(file, inputs))
+        print_heading(file, out)
+        print_whole(graph, types, out)
+        return
+    loaded = load_file(file)
+    print_heading(file, out)
+    print_file(loaded, out)
     given = given_for(file, inputs)
-    if types and Path(file).suffix != ".graph":
-        print_model_types(file, shapes, given.arrays, out)
-        return
-    graph = open_for(file, shapes, given)
+    asked = bool(shapes or given)
+    print_findings(out, lambda: print_contents(open_for(file, shapes, given), out), asked)
+    if types:
+        print_findings(out, lambda: print_model_types(file, shapes, given.arrays, out), asked)
+
+
+def print_heading(file: str, out: Console) -> None:
+    out.print(f"{file}: {size(Path(file).stat().st_size)}", style="bold")
+
+
+def print_findings(out: Console, show: Callable[[], None], asked: bool = False) -> None:
+    """Call `show`; what tessel cannot read is printed, not raised, unless it is the fault of what
+    was `asked` for on the command line."""
+    try:
+        show()
+    except TesselError as error:
+        if asked and isinstance(error, (InputError, UsageError)):
+            raise
+        out.print("\ntessel cannot compile it as it is", style="bold")
+        out.print(str(error))
+
+
+def print_whole(graph: Graph, types: bool, out: Console) -> None:
+    """A graph, and the types of its values if these are asked for."""
     print_graph(graph, out)
     if types:
         print_types({v.name: v.type for v in graph.values()}, out)
+
+
+def print_arrays(metadata: Mapping[str, str], arrays: Sequence[tuple], out: Console) -> None:
+    """What a file of named arrays holds (weights of a `.graph`, a checkpoint of training)."""
+    out.print("  arrays by name" + "".join(f", {k}={v}" for k, v in metadata.items()))
+    t = table("dtype", "shape", "array")
+    for name, dtype, shape in arrays:
+        t.add_row(dtype, f"[{','.join(map(str, shape))}]", name)
+    out.print(f"\n{len(arrays)} arrays", style="bold")
+    out.print(t)
 
 
 def print_model_types(file: str, shapes, given, out: Console) -> None:
@@ -79,7 +125,7 @@ def print_model_types(file: str, shapes, given, out: Console) -> None:
     if wanted:
         found, error = value_types(file, shapes=shapes, values={n: given[n] for n in wanted})
     print_types(found, out)
-    if error is not None:
+    if error is not None and not wanted and needed(error) is None:
         raise error
 
 
@@ -96,6 +142,11 @@ def print_graph(graph: Graph, out: Console) -> None:
         out.print(f"  in   {p}")
     for p in signature.outputs:
         out.print(f"  out  {p}")
+    print_contents(graph, out)
+
+
+def print_contents(graph: Graph, out: Console) -> None:
+    """Weights and nodes of a graph."""
     weights = list(constants(graph))
     dtypes: Counter = Counter()
     for a in weights:
@@ -109,7 +160,7 @@ def print_graph(graph: Graph, out: Console) -> None:
     t = table("nodes", "op", right="nodes")
     for name, n in ops.most_common():
         t.add_row(str(n), name)
-    out.print(f"\n{sum(ops.values())} nodes", style="bold")
+    out.print(f"\n{sum(ops.values())} nodes in the graph", style="bold")
     out.print(t)
 
 

@@ -50,10 +50,10 @@ class Sym:
     (function, argument, argument) of something that does not expand.
     """
 
-    __slots__ = ("_extent", "_hash", "terms")
+    __slots__ = ("_extent", "_hash", "_text", "terms")
 
     def __init__(self, terms: Mapping[tuple, int]):
-        self.terms = dict(terms)
+        self.terms, self._text = dict(terms), None
         self._extent = sum(1 + sum(map(_extent, m)) for m in self.terms)
         if self._extent > MOST or any(abs(c) >> 63 for c in self.terms.values()):
             raise TooLarge("a size is too large an expression", expected=f"at most {MOST} symbols")
@@ -140,6 +140,13 @@ class Sym:
         return True
 
     def __str__(self):
+        if self._text is None:  # monomials are sorted by it whenever dims are multiplied
+            self._text = self._printed()
+        return self._text
+
+    __repr__ = __str__
+
+    def _printed(self) -> str:
         text = ""
         for monomial, c in sorted(self.terms.items(), key=lambda t: (-len(t[0]), str(t[0]))):
             factors = ([str(abs(c))] if abs(c) != 1 or not monomial else []) + [
@@ -148,8 +155,6 @@ class Sym:
             sign = "-" if c < 0 else ("+" if text else "")
             text += sign + "*".join(factors)
         return text
-
-    __repr__ = __str__
 
     def symbols(self) -> set[str]:
         """The names that the dim depends on."""

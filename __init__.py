@@ -98,9 +98,10 @@ def _compile_once(model, options: dict, progress) -> "Executable":
     from .runtime.reuse import find
 
     decisive = {n: x for n, x in options.items() if n not in ("threads", "cache")}
-    entry = None
-    if "tessel.frontends.user" not in sys.modules:  # users' ops may decide what a model means
-        entry = find(model, decisive, package_folder(options["cache"]))
+    # Users' ops decide what a model means, and what they do is in no hash.
+    users = sys.modules.get(f"{__name__}.frontends.user.registration")
+    plain = users is None or not users.registered()
+    entry = find(model, decisive, package_folder(options["cache"])) if plain else None
     if entry is not None:
         threads = check_threads(options["threads"])
         exe = entry.load(threads, object_cache(options["cache"]))

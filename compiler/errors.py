@@ -9,8 +9,10 @@ through left word of it (`at`).
 """
 
 import functools
+import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 # What a terminal obeys, or what turns text around, and halves of characters; not \n and \t.
 _CONTROLS = re.compile(
@@ -125,8 +127,7 @@ class InternalError(TesselError):
 
 
 def from_caller(error: Exception) -> None:
-    """Mark an error that a function of the caller's raised: it leaves tessel as it is, and says
-    nothing of the model."""
+    """Mark an error of a function that listens: it says nothing of the model."""
     error.__tessel_caller__ = True
 
 
@@ -137,9 +138,8 @@ def is_callers(error: Exception) -> bool:
 
 def unforeseen(error: Exception) -> Exception:
     """What a user gets to see of an error: itself, if it is a TesselError, a warning that was made
-    an error, or raised by a function of the user's; else one of tessel's, of which it is the
-    cause."""
-    if isinstance(error, (TesselError, Warning)) or is_callers(error):
+    an error, or comes from the user's own code, else one of tessel's, of which it is the cause."""
+    if isinstance(error, (TesselError, Warning)) or is_users(error):
         return error
     kind = OutOfMemoryError if isinstance(error, MemoryError) else InternalError
     seen = kind.of(error)
@@ -147,9 +147,47 @@ def unforeseen(error: Exception) -> Exception:
     return seen
 
 
+def is_users(error: Exception) -> bool:
+    """Whether code that is neither tessel's nor a library's had a part in an error since it came
+    from there: a callback, a function that is traced, a handler of a signal."""
+    trace = error.__traceback__
+    while trace is not None:
+        frame = trace.tb_frame
+        if _wrote(frame.f_code.co_filename, frame.f_globals):
+            return True
+        trace = trace.tb_next
+    return False
+
+
+def is_users_code(f: Callable) -> bool:
+    """Whether a function, or what it wraps, is neither tessel's nor a library's."""
+    import inspect  # slow to import, and nothing that succeeds needs it
+
+    f = inspect.unwrap(f)
+    code = getattr(f, "__code__", None)
+    return code is not None and _wrote(code.co_filename, f.__globals__)
+
+
+def _wrote(file: str, names: Mapping) -> bool:
+    """Whether a user did: code of this file, with these global names."""
+    return names.get("__name__") == "__main__" or not file.startswith(("<", *_libraries()))
+
+
+@functools.cache
+def _libraries() -> tuple[str, ...]:
+    """Where code lies that no user wrote."""
+    import sysconfig
+
+    root = Path(__file__).parents[1]
+    rooms = [str(root / room) + os.sep for room in ("compiler", "frontends", "runtime", "tools")]
+    names = ("stdlib", "platstdlib", "purelib", "platlib")
+    return (*rooms, str(root / "__init__.py"), *(sysconfig.get_path(n) + os.sep for n in names))
+
+
 def entrance(f: Callable) -> Callable:
-    """`f`, which raises no errors but TesselErrors. Warnings that were made errors are let through,
-    and so are KeyboardInterrupt and SystemExit, which are no `Exception`s."""
+    """`f`, which raises no errors of its own but TesselErrors. Warnings that were made errors and
+    what users' own code raises are let through, and so are KeyboardInterrupt and SystemExit, which
+    are no `Exception`s."""
 
     @functools.wraps(f)
     def wrapped(*args, **options):

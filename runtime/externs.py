@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..compiler.backends.base import has_bytes
-from ..compiler.errors import KernelError, TesselError
+from ..compiler.errors import KernelError, TesselError, is_users, is_users_code
 from ..compiler.types import TensorType
 
 if TYPE_CHECKING:
@@ -145,6 +145,8 @@ def _run(step: tuple, memory: dict) -> None:
     except (TesselError, MemoryError, Warning):
         raise
     except Exception as error:
+        if is_users(error) and not is_users_code(function):  # a handler of a signal
+            raise
         said = f"{type(error).__name__}: {error}"
         raise KernelError(f"{op} fails on these inputs: {said}", where=where) from error
     if not isinstance(results, tuple):

@@ -39,10 +39,25 @@ def graph():
 
 
 def raising(error):
-    def f(*args, **options):
-        raise error
+    """A function as if it were within tessel."""
+    names = {"error": error}
+    exec(compile("def f(*args, **options):\n    raise error", "<within>", "exec"), names)
+    return names["f"]
 
-    return f
+
+def test_errors_of_users_own_code_are_theirs():
+    class Mine(Exception):
+        pass
+
+    def observer(action, graph, changed):
+        raise Mine("no")
+
+    with pytest.raises(Mine):
+        tessel.compile(graph(), observer=observer)
+    with pytest.raises(Mine):
+        tessel.jit(lambda x: observer(x, x, x))(X)
+    with pytest.raises(ValueError, match="could not convert"):
+        tessel.compile(graph(), observer=lambda *_: np.array(["x"]).astype(float))
 
 
 # -- by construction --------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tessel
 from onnx import helper, numpy_helper
-from tessel.compiler.backends.llvm.codegen import optimize
+from tessel.compiler.backends.llvm.objects import optimize
 from tessel.compiler.backends.llvm.target import host
 
 from .memory_worker import resident

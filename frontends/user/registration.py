@@ -96,6 +96,11 @@ def unregister(name: str) -> None:
     remove_entries(name)
 
 
+def registered() -> frozenset[str]:
+    """The names of users' ops that there are now."""
+    return frozenset(_USERS)
+
+
 def _with_absent(f: Callable, signature: str) -> Callable:
     """`f` called with an argument for every operand: None for those at the end that are absent."""
     inputs, _ = registry.parse_signature(signature)

@@ -141,20 +141,11 @@ class Sym:
 
     def __str__(self):
         if self._text is None:  # monomials are sorted by it whenever dims are multiplied
-            self._text = self._printed()
+            terms = sorted(self.terms.items(), key=lambda t: (-len(t[0]), str(t[0])))
+            self._text = "".join(_print_term(m, c) for m, c in terms).removeprefix("+")
         return self._text
 
     __repr__ = __str__
-
-    def _printed(self) -> str:
-        text = ""
-        for monomial, c in sorted(self.terms.items(), key=lambda t: (-len(t[0]), str(t[0]))):
-            factors = ([str(abs(c))] if abs(c) != 1 or not monomial else []) + [
-                _print_atom(a) for a in monomial
-            ]
-            sign = "-" if c < 0 else ("+" if text else "")
-            text += sign + "*".join(factors)
-        return text
 
     def symbols(self) -> set[str]:
         """The names that the dim depends on."""
@@ -250,6 +241,11 @@ def _divide_long(a: Sym, b: Sym):
 
 def _opaque(function: str, a, b) -> Sym:
     return Sym({((function, a, b),): 1})
+
+
+def _print_term(monomial: tuple, c: int) -> str:
+    number = [str(abs(c))] if abs(c) != 1 or not monomial else []
+    return ("-" if c < 0 else "+") + "*".join(number + [_print_atom(a) for a in monomial])
 
 
 def _print_atom(atom) -> str:

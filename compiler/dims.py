@@ -4,8 +4,7 @@
 polynomial (`//`, `%`, `max`, `min`, `broadcast`) becomes an opaque atom that prints and parses
 back: `(N+3)//2`, `broadcast(N,M)`. Arithmetic mixes with ints and returns an int as soon as no
 symbol is left, so shape rules are written once for both. Symbols stand for positive ints; those of
-sizes that are known only while the model runs (`nonzero` finds so many) begin with `_` and may be
-0.
+sizes that are known only while a model runs (`nonzero` finds so many) begin with `_`, may be 0.
 """
 
 import ast
@@ -140,9 +139,9 @@ class Sym:
         return True
 
     def __str__(self):
-        if self._text is None:  # monomials are sorted by it whenever dims are multiplied
+        if self._text is None:  # it is asked for whenever dims are multiplied
             terms = sorted(self.terms.items(), key=lambda t: (-len(t[0]), str(t[0])))
-            self._text = "".join(_print_term(m, c) for m, c in terms).removeprefix("+")
+            self._text = "".join(_print_term(*t) for t in terms).removeprefix("+")
         return self._text
 
     __repr__ = __str__
@@ -245,7 +244,7 @@ def _opaque(function: str, a, b) -> Sym:
 
 def _print_term(monomial: tuple, c: int) -> str:
     number = [str(abs(c))] if abs(c) != 1 or not monomial else []
-    return ("-" if c < 0 else "+") + "*".join(number + [_print_atom(a) for a in monomial])
+    return "-+"[c > 0] + "*".join(number + [_print_atom(a) for a in monomial])
 
 
 def _print_atom(atom) -> str:

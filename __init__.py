@@ -90,6 +90,20 @@ def compile(
     return _with_overrides(exe, model, options)
 
 
+def _with_empty(exe: "Executable", model, shapes) -> "Executable":
+    """`exe`, which reads its ONNX model anew for sizes of 0, where its graph does not mean them."""
+    from .compiler.ir import Graph
+    from .runtime.empty import WhenEmpty
+
+    if not isinstance(model, Graph) and exe.signature.symbols:
+        exe.empty = WhenEmpty(functools.partial(_read_sized, model, dict(shapes or {})))
+    return exe
+
+
+def _read_sized(model, shapes: dict, sized: dict, values: dict):
+    return read(model, shapes | sized, values)
+
+
 def _compile_once(model, options: dict, progress) -> "Executable":
     """`_compile`, unless an earlier one of the same left its package in the cache."""
     from .compiler import concurrency  # noqa: F401  first: from here on forks wait for imports
@@ -107,7 +121,7 @@ def _compile_once(model, options: dict, progress) -> "Executable":
         exe = entry.load(threads, object_cache(options["cache"]))
         if exe is not None:
             exe.target.progress = progress
-            return exe
+            return _with_empty(exe, model, options["shapes"])
     exe = _compile(model, progress=progress, **options)
     if entry is not None:
         entry.keep(exe, functools.partial(_external_files, model))
@@ -190,6 +204,7 @@ def _compile(
     from .compiler.budgets import SPENT
     from .compiler.cores import check_threads
     from .compiler.errors import UnsupportedError
+    from .compiler.nonempty import nonempty
     from .compiler.passes.base import Report
     from .compiler.progress import tell
     from .compiler.structure import KEY
@@ -227,6 +242,8 @@ def _compile(
     graph = optimize(graph, opt_level, where, report, observer=observer)
     exe = Executable(graph, where, **options)
     exe.report = report
+    if nonempty(graph):
+        _with_empty(exe, model, shapes)
     exe.open()
     if not exe.signature.symbols:
         exe.specialization({})

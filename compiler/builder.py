@@ -16,6 +16,7 @@ import numpy as np
 from . import dims
 from .errors import TesselError, TypeMismatch
 from .ir import Graph, Node, Value
+from .nonempty import take_nonempty
 from .ops import registry
 from .types import DType, TensorType, Type, dtype_of, normalize_axis, tensor_type_of
 
@@ -285,19 +286,27 @@ def resolve_shape(old: Sequence, new: Sequence) -> tuple:
     """
     new = tuple(new)
     total = dims.prod(old)
-    if any(isinstance(d, int) and d == -1 for d in new):
-        known = dims.prod(d for d in new if not (isinstance(d, int) and d == -1))
+    if any(map(_is_rest, new)):
+        # Dims that stay where they are say nothing of what is left, also where they are 0.
+        stays = [i < len(old) and d == old[i] for i, d in enumerate(new)]
+        others = dims.prod(d for i, d in enumerate(old) if i >= len(new) or not stays[i])
+        known = dims.prod(d for d, s in zip(new, stays) if not s and not _is_rest(d))
+        take_nonempty(known)
         if isinstance(known, int) and known == 0:
             rest = 0
         else:
-            rest = total // known
-        if isinstance(total, int) and isinstance(known, int) and rest * known != total:
+            rest = others // known
+        if isinstance(others, int) and isinstance(known, int) and rest * known != others:
             raise _size_mismatch(old, new)
-        new = tuple(rest if isinstance(d, int) and d == -1 else d for d in new)
+        new = tuple(rest if _is_rest(d) else d for d in new)
     size = dims.prod(new)
     if isinstance(size, int) and isinstance(total, int) and size != total:
         raise _size_mismatch(old, new)
     return new
+
+
+def _is_rest(d) -> bool:
+    return isinstance(d, int) and d == -1
 
 
 def _size_mismatch(old, new) -> TypeMismatch:

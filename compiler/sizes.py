@@ -223,7 +223,7 @@ def assume_equal(a, b) -> bool:
 
 def assume_at_least(a, b) -> bool:
     """Whether a >= b is possible, for dims; noted like `assume_equal`."""
-    more, less = _from_zero(a - b), _from_zero(b - a)
+    more, less = all_from_zero(a - b), all_from_zero(b - a)
     if at_least(more, 0):
         return True
     if above(less, 0):
@@ -255,11 +255,11 @@ def assume_equal_shapes(a: Iterable, b: Iterable) -> bool:
 
 def surely_differ(a, b) -> bool:
     """Whether a == b is impossible, also for sizes of 0."""
-    difference = _from_zero(a - b)
+    difference = all_from_zero(a - b)
     return above(difference, 0) or above(0, difference)
 
 
-def _from_zero(d):
+def all_from_zero(d):
     """The dim with symbols that begin at 0 instead of 1: each is written as another one less 1."""
     return dims.substitute(d, {n: Sym.named(n) - 1 for n in dims.symbols(d)})
 

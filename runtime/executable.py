@@ -31,6 +31,7 @@ from ..compiler.ir import Graph
 from ..compiler.known_values import IMPOSSIBLE, plain
 from ..compiler.sizes import fits
 from .build import Built, Deferred, Target, build, build_open, optimize, what_needs_sizes
+from .empty import WhenEmpty, graph_for
 from .signature import Port, Signature, receive
 from .updating import Certain, certain_limits, refuse_out_of_range
 
@@ -85,6 +86,7 @@ class Executable:
         self._bound: dict[str, np.ndarray] = {}
         self._free = self._names  # inputs that a run is given: those that are not bound
         self.on_built: Callable[[Executable], None] | None = None  # after code for further sizes
+        self.empty: WhenEmpty | None = None  # what reads the model anew for sizes of 0
         self.overrides: Overrides | None = None  # what runs where inputs with a default are fed
         self._updates = {self._names[i]: o for o, i in self.signature.updates.items()}
         if specialize is not None and specialize.sized:
@@ -366,7 +368,8 @@ class Executable:
     def _build(self, binding: dict[str, int], inputs: Sequence[np.ndarray] | None) -> Built:
         if self.specialize is None:
             report = None if binding else self.report  # it has been told once
-            built = build(self.graph, binding, self.level, self.target, self.strict, report)
+            graph = graph_for(self, binding)
+            built = build(graph, binding, self.level, self.target, self.strict, report)
             return replace(built, values=self.signature.values)
         named = {} if inputs is None else dict(zip(self._names, inputs))
         graph = optimize(self.specialize(binding, named), self.level, self.target)

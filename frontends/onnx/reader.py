@@ -15,6 +15,7 @@ from ...compiler.budgets import FOLDED, Limits
 from ...compiler.builder import Tensor
 from ...compiler.errors import ModelError, TesselError, UnsupportedError, at
 from ...compiler.ir import Graph
+from ...compiler.nonempty import noting, remember_nonempty
 from ...compiler.optional_inputs import remember_optional
 from ...compiler.sizes import OpenSize
 from ...compiler.structure import Group, Structure, Tree, remember_structure
@@ -83,9 +84,10 @@ class Reader:
         self.scope = scope = Scope(builder, self._opsets())
         self.graph = builder.graph
         remember_optional(builder.graph, optional_types(self.model))
-        inputs = read_inputs(graph, scope, self.where, shapes, values, forms)
-        self.body(graph, scope)
-        values = self.outputs(graph, scope)
+        with noting() as nonempty:
+            inputs = read_inputs(graph, scope, self.where, shapes, values, forms)
+            self.body(graph, scope)
+            values = self.outputs(graph, scope)
         self.findings.raise_if_any(self.where)
         builder.graph.metadata |= {k: "; ".join(v) for k, v in self.notes.items()}
         outputs = []
@@ -93,6 +95,7 @@ class Reader:
             plain = isinstance(value, Tensor) and info.type.WhichOneof("value") in _TENSOR
             type = value.type if plain else declared_type(info.type, info.name, info.name)
             outputs.append(Group(info.name, str(type), _put_out(builder, info.name, value)))
+        remember_nonempty(builder.graph, nonempty)
         remember_structure(builder.graph, Structure(tuple(inputs), tuple(outputs)))
         return builder.graph
 

@@ -5,10 +5,11 @@ import numpy as np
 from ...compiler import dims
 from ...compiler.builder import Tensor
 from ...compiler.dims import Sym
+from ...compiler.nonempty import take_nonempty
 from ...compiler.types import DTYPES, I64, STR, normalize_axes, normalize_axis
 from .call import Call
 from .sizes import slice_axis
-from .values import larger, smaller
+from .values import at_least, larger, smaller
 
 # What pads where nothing is said, for types without a zero: the empty string, the least number.
 _FILLS = {"str": np.array("", object), "f8e8m0": np.zeros((), DTYPES["f8e8m0"].numpy)}
@@ -34,9 +35,9 @@ def slice_(c: Call):
     steps = [1] * len(starts) if steps is None else steps
     given = list(zip(axes, starts, ends, steps, strict=True))
     for entry in given:
-        if any(isinstance(e, Tensor) for e in entry[1:]):
+        if _is_found_later(entry):
             x = slice_axis(c, x, *entry)
-    given = [entry for entry in given if not any(isinstance(e, Tensor) for e in entry[1:])]
+    given = [entry for entry in given if not _is_found_later(entry)]
     resolved = [slice_bounds(x.shape[a], start, end, step) for a, start, end, step in given]
     kept = [
         (a, start, step, size)
@@ -47,6 +48,15 @@ def slice_(c: Call):
         return x
     axes, starts, steps, sizes = zip(*kept)
     return c.b.emit("slice", x, axes=axes, starts=starts, steps=steps, sizes=sizes)
+
+
+def _is_found_later(entry: tuple) -> bool:
+    """Whether an axis' start, end or step is data, or a size of which the sign is open."""
+    _, *places, step = entry
+    return isinstance(step, (Tensor, Sym)) or any(
+        isinstance(e, Tensor) or (isinstance(e, Sym) and not at_least(e, 0) and not _is_negative(e))
+        for e in places
+    )
 
 
 def slice_bounds(d, start, end, step: int) -> tuple:
@@ -80,15 +90,33 @@ def _clamp(position, d, low, high):
 
 def _is_negative(position: Sym) -> bool:
     """Whether it is surely below zero: -N counts from the end, as -3 does."""
-    return larger(position, 0) == 0 and position != 0
+    return at_least(0, position + 1)
 
 
 def concat(c: Call):
     tensors = c.tensors
     axis = c.axis(1) if c.version < 4 else c.axis()
+    tensors = _with_elements(tensors, axis)
     if len(tensors) == 1:
         return tensors[0]
     return c.b.emit("concat", *tensors, axis=axis)
+
+
+def _with_elements(tensors: list[Tensor], axis: int) -> list[Tensor]:
+    """The operands of a concat without those that are empty and do not fit the others elsewhere:
+    they add nothing, and ONNX Runtime takes them."""
+    if len({_beside(x, axis) for x in tensors}) == 1:
+        return tensors
+    take_nonempty(*(d for x in tensors for d in x.shape))
+    kept = [x for x in tensors if 0 not in x.shape]
+    fits = kept and all(_beside(x, axis) == _beside(kept[0], axis) for x in kept)
+    rank = max(x.rank for x in tensors)
+    return kept if fits and all(x.rank == rank for x in tensors) else tensors
+
+
+def _beside(x: Tensor, axis: int) -> tuple:
+    """The shape without an axis."""
+    return tuple(d for i, d in enumerate(x.shape) if i != axis % x.rank)
 
 
 def split(c: Call):

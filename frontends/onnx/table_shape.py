@@ -7,6 +7,7 @@ import numpy as np
 from ...compiler import dims
 from ...compiler.builder import Tensor, resolve_shape
 from ...compiler.dims import Sym
+from ...compiler.nonempty import surely_from_zero, take_nonempty
 from ...compiler.types import F64, I64, normalize_axes, normalize_axis
 from .call import Call
 from .proto import dtype_of_element
@@ -95,6 +96,8 @@ def reshape(c: Call):
     x = c.x(0)
     keep_zeros = bool(c.version >= 14 and c.attr("allowzero", 0))
     sizes = c.attr("shape") if c.version < 5 else c.elements(1, "shape")
+    if not keep_zeros:
+        sizes = [_unless_copied(c, x, i, d) for i, d in enumerate(sizes)]
     if any(isinstance(e, Tensor) for e in sizes):
         sizes = reshaped(c, x, sizes, keep_zeros)
     elif not keep_zeros:
@@ -103,6 +106,15 @@ def reshape(c: Call):
         ]
     new = resolve_shape(x.shape, sizes)
     return x if new == x.shape else c.b.emit("reshape", x, shape=new)
+
+
+def _unless_copied(c: Call, x: Tensor, axis: int, d):
+    """A dim of a reshape's target, which means the operand's own where it is 0: a size that data
+    decides is looked at when it is known, others are taken to be at least 1."""
+    if not isinstance(d, Sym) or (axis < x.rank and d == x.shape[axis]) or surely_from_zero(d, 1):
+        return d
+    take_nonempty(d)
+    return c.b.dims([d]) if any(map(dims.may_be_zero, d.symbols())) else d
 
 
 def expand(c: Call):

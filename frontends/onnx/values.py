@@ -20,6 +20,7 @@ from ...compiler.builder import Builder, Tensor
 from ...compiler.dims import Sym
 from ...compiler.errors import InputError, TypeMismatch
 from ...compiler.ir import Value
+from ...compiler.nonempty import take_at_least, take_nonempty
 from ...compiler.ops import registry
 from ...compiler.types import I64, DType, TensorType, dtype_of
 
@@ -184,7 +185,10 @@ def lower_bound(d):
 
 def at_least(a, b) -> bool:
     """Whether a >= b surely holds."""
-    return sizes.at_least(sizes.from_zero(a), sizes.from_zero(b))
+    surely = sizes.at_least(sizes.from_zero(a), sizes.from_zero(b))
+    if surely and not isinstance(a, float) and not isinstance(b, float):
+        take_at_least(a - b, 0)
+    return surely
 
 
 def larger(a, b):
@@ -204,8 +208,10 @@ def compare(a, b) -> int:
         return (difference > 0) - (difference < 0)
     low, high = lower_bound(difference), lower_bound(0 - difference)
     if low is not None and low > 0:
+        take_at_least(difference, 1)
         return 1
     if high is not None and high > 0:
+        take_at_least(0 - difference, 1)
         return -1
     raise Undecided
 
@@ -222,6 +228,7 @@ def _whole(x):
 def _divide(a, b):
     a, b = _whole(a), _whole(b)
     if isinstance(b, Sym):
+        take_nonempty(b)
         if a == b:
             return 1
         if not isinstance(a, Sym) or b not in _factors(a, b):
@@ -243,6 +250,7 @@ def _divide_exactly(a, b):
     a, b = _whole(a), _whole(b)
     if (not isinstance(b, Sym) and b == 0) or isinstance(a % b, Sym) or a % b != 0:
         raise Undecided
+    take_nonempty(b)
     return a // b
 
 

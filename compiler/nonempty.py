@@ -1,0 +1,63 @@
+"""Sizes that a graph takes to be at least 1, and what a run does where they are 0.
+
+Shape arithmetic that is evaluated while a model is read takes symbols to be positive: the larger of
+N and 1 is N, `x[1:]` of f32[N] has N - 1 rows, a Reshape to M does not mean "as it was", which 0
+does. Where another result would follow from a size of 0, the graph says of which symbols:
+
+    metadata {"tessel.nonempty": "M, N"}
+
+A model is read anew for such sizes (`runtime/empty.py`); what has only the graph refuses them.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+
+from . import dims, sizes
+from .dims import Sym
+from .ir import Graph
+
+KEY = "tessel.nonempty"
+
+_noted: ContextVar[set[str] | None] = ContextVar("nonempty", default=None)
+
+
+@contextlib.contextmanager
+def noting() -> Iterator[set[str]]:
+    """Within it, `take_nonempty` notes symbols; those of data's sizes, which may be 0, are none."""
+    token = _noted.set(set())
+    try:
+        yield _noted.get()
+    finally:
+        _noted.reset(token)
+
+
+def take_nonempty(*found) -> None:
+    """Note that what follows is right only where no symbol of these dims is 0."""
+    noted = _noted.get()
+    if noted is not None:
+        names = set().union(*map(dims.symbols, found))
+        noted |= {n for n in names if not dims.may_be_zero(n)}
+
+
+def take_at_least(d, least: int) -> None:
+    """Note that d >= least has been used, which holds for positive sizes; unless it always does."""
+    if isinstance(d, Sym) and _noted.get() is not None and not surely_from_zero(d, least):
+        take_nonempty(d)
+
+
+def surely_from_zero(d, least: int) -> bool:
+    """Whether d >= least, whatever sizes of 0 or more its symbols stand for."""
+    low = sizes.lower_bound(sizes.all_from_zero(d))
+    return low is not None and low >= least
+
+
+def remember_nonempty(graph: Graph, noted: set[str]) -> None:
+    """Leave word of the noted symbols that `graph` has."""
+    if names := sorted(noted & set(graph.symbols())):
+        graph.metadata[KEY] = ", ".join(names)
+
+
+def nonempty(graph: Graph) -> list[str]:
+    """The symbols that have to be at least 1."""
+    return [n for n in graph.metadata.get(KEY, "").split(", ") if n]

@@ -1,0 +1,105 @@
+"""Sizes of 0 where open dims are otherwise taken to be at least 1: the model is read anew."""
+
+import numpy as np
+import pytest
+import tessel
+from tessel.compiler.errors import InputError
+from tessel.compiler.nonempty import nonempty
+
+from .onnx_models import model
+
+CONSTANTS = {"zero": 0, "one": 1, "rest": -1, "far": 999}
+SIZES = " ".join(f"{n} = Constant <value_ints=[{i}]> ()" for n, i in CONSTANTS.items())
+SIZES += " s = Shape (x) n = Gather <axis=0> (s, zero) m = Gather <axis=0> (s, one) "
+
+
+def proto(body: str, inputs="float[N,M] x"):
+    return model(SIZES + body, inputs=inputs, outputs="y")
+
+
+def x_of(*shape) -> np.ndarray:
+    return np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+
+
+CASES = {  # body: the shape (or value) of y for x of (2, 0) and (0, 3)
+    "t = Concat <axis=0> (m, rest) y = Reshape (x, t)": [(2, 0), (3, 0)],  # 0 keeps the axis
+    "t = Max (m, one) y = ConstantOfShape (t)": [(1,), (3,)],
+    "e = Equal (m, zero) t = Where (e, one, m) y = ConstantOfShape (t)": [(1,), (3,)],
+    "y = Slice (x, one, far, one)": [(2, 0), (0, 2)],
+    "y = Slice (x, one, far, zero)": [(1, 0), (0, 3)],
+    "y = Slice (x, rest, far, zero)": [(1, 0), (0, 3)],
+    "e = Neg (m) y = Slice (s, e, far)": [(2,), (2,)],  # from -0 on is from 0 on
+    "y = Split <axis=1, num_outputs=1> (x)": [(2, 0), (0, 3)],
+}
+
+
+@pytest.mark.parametrize("body", CASES)
+def test_sizes_of_0(body):
+    exe = tessel.compile(proto(body), cache=False)
+    for shape, wanted in zip([(2, 0), (0, 3)], CASES[body]):
+        assert exe(x_of(*shape)).shape == wanted
+    assert exe(x_of(2, 3)).size > 0
+
+
+def test_the_shape_of_a_slice_of_nothing_is_not_negative():
+    exe = tessel.compile(proto("t = Slice (x, one, far, zero) y = Shape (t)"), cache=False)
+    assert exe(x_of(0, 3)).tolist() == [0, 3] and exe(x_of(4, 3)).tolist() == [3, 3]
+
+
+def test_a_branch_is_chosen_by_a_size_of_0():
+    then, other = (
+        f"b{i} () => (int64 r{i}) {{r{i} = Constant <value_int={i}> ()}}" for i in (1, 2)
+    )
+    body = "g = Less (m, one) c = Squeeze (g) "
+    body += f"y = If (c) <then_branch = {then}, else_branch = {other}>"
+    exe = tessel.compile(proto(body), cache=False)
+    assert exe(x_of(2, 0)) == 1 and exe(x_of(2, 1)) == 2
+
+
+def test_concat_leaves_out_what_is_empty():
+    body = "y = Concat <axis=0> (x, z)"
+    exe = tessel.compile(proto(body, "float[N,M] x, float[K,L] z"), cache=False)
+    assert exe(x_of(0, 2), x_of(1, 3)).tolist() == [[0, 1, 2]]
+    assert exe(x_of(2, 3), x_of(1, 3)).shape == (3, 3)
+    with pytest.raises(InputError):
+        exe(x_of(1, 2), x_of(1, 3))
+
+
+def test_a_package_refuses_what_its_graph_does_not_mean(tmp_path):
+    exe = tessel.compile(proto("t = Max (m, one) y = ConstantOfShape (t)"), cache=False)
+    assert nonempty(exe.graph) == ["M"]
+    exe.save(tmp_path / "m.tsl")
+    loaded = tessel.load(tmp_path / "m.tsl")
+    assert loaded(x_of(0, 3)).shape == (3,)
+    with pytest.raises(InputError, match="the size M is 0"):
+        loaded(x_of(2, 0))
+
+
+def test_a_model_from_the_cache_is_read_anew_too(tmp_path):
+    for _ in range(2):
+        exe = tessel.compile(proto("t = Max (m, one) y = ConstantOfShape (t)"), cache=tmp_path)
+        assert exe(x_of(2, 0)).shape == (1,)
+
+
+def test_a_size_that_is_kept_needs_no_reading_anew():
+    exe = tessel.compile(proto("t = Concat <axis=0> (n, rest) y = Reshape (x, t)"), cache=False)
+    assert not nonempty(exe.graph)
+    assert exe(x_of(0, 3)).shape == (0, 3)
+
+
+def test_a_size_from_data_that_is_0_keeps_the_operands():
+    """Reshape to [how many are not 0, -1]: with none it keeps the first axis."""
+    body = "i = NonZero (x) j = Transpose (i) q = Shape (j) k = Gather <axis=0> (q, zero) "
+    body += "t = Concat <axis=0> (k, rest) y = Reshape (x, t)"
+    exe = tessel.compile(proto(body), cache=False)
+    assert exe(np.zeros((2, 3), np.float32)).shape == (2, 3)
+    assert exe(np.eye(3, dtype=np.float32)[:2]).shape == (2, 3)
+    assert exe(np.ones((2, 3), np.float32)).shape == (6, 1)
+
+
+def test_a_start_of_open_sign_counts_from_the_end():
+    body = "k = Sub (n, m) y = Slice (x, k, far, zero)"
+    exe = tessel.compile(proto(body), cache=False)
+    for shape in [(4, 2), (2, 3), (3, 3), (1, 4)]:
+        start = shape[0] - shape[1]
+        np.testing.assert_array_equal(exe(x_of(*shape)), x_of(*shape)[start:])

@@ -280,6 +280,21 @@ def test_pow_special_cases_are_those_of_ieee(dtype):
     np.testing.assert_array_equal(np.signbit(got[finite]), np.signbit(want[finite]))
 
 
+def test_pow_of_doubles_is_nearly_always_the_nearest_double():
+    """So that roots of whole numbers, truncated, are what others have: 27^(1/3 in f32) is 3."""
+    third = float(np.float32(1 / 3))
+    for q, root in [(1 / 2, 2), (third, 3), (1 / 4, 4), (1 / 5, 5), (1 / 3, 3)]:
+        base = np.arange(1, 1000, dtype=np.float64)
+        x = base[base**root < 2**53] ** root
+        got, want = evaluate("pow", x, np.full_like(x, q)), [math.pow(v, q) for v in x]
+        np.testing.assert_array_equal(np.trunc(got), np.trunc(want))
+    rng = np.random.default_rng(3)
+    x, y = rng.uniform(0.01, 100, 20_000), rng.uniform(-8, 8, 20_000)
+    if np.finfo(np.longdouble).nmant >= 63:
+        error = ulp_error(evaluate("pow", x, y), exact("pow", x, y))
+        assert error.max() < 0.502
+
+
 @both_precisions
 @pytest.mark.parametrize("name", ["sinh", "tanh", "asin", "atan", "asinh", "atanh", "sin", "erf"])
 def test_tiny_arguments_keep_their_size_and_sign(name, dtype):

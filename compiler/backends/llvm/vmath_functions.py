@@ -256,8 +256,20 @@ def _pow_magnitude_double(m: Emitter, a: V, y: V) -> V:
     p_low = m.select(m.abs(p) < 1100.0, p_low, 0.0)
     p = m.at_most(m.at_least(p, -1100.0), 1100.0)
     n, i = m.nearest(p, 1.0)
-    r = (p - n) + p_low
-    return _scale(m, m.fma(m.poly(r, tables.EXP2[64]), r, 1.0), i)
+    return _scale(m, _exp2_of_sum(m, p - n, p_low), i)
+
+
+def _exp2_of_sum(m: Emitter, a: V, b: V) -> V:
+    """2^(a + b) for |a| <= 1/2 and a small b, to 2^-63 before it is rounded: by Horner's rule, the
+    terms up to the fourth as sums of two doubles."""
+    r = a + b
+    r_low = (a - r) + b
+    sum_, low = m.poly(r, tables.EXP2_TAIL), m.const(0.0)
+    for c, c_low in (*reversed(tables.EXP2_TERMS), (1.0, 0.0)):
+        product, product_low = _product(m, r, r_low, sum_, low)
+        sum_ = product + c
+        low = (c - sum_) + product + (product_low + c_low)
+    return sum_ + low
 
 
 def _product(m: Emitter, a: V, a_low: V, b: V, b_low: V) -> tuple[V, V]:

@@ -284,8 +284,7 @@ class Executable:
     def fixed(
         self, binding: Mapping[str, int], inputs: Sequence[np.ndarray] | None = None
     ) -> Built:
-        """Code for these sizes and no others, which runs from now on; for who wants to look at the
-        numbers of every kernel."""
+        """Code for these sizes and no others, which runs from now on: its kernels show numbers."""
         built = self.specialization(binding, inputs)
         if built.is_open:
             with self._building:
@@ -368,9 +367,8 @@ class Executable:
     def _build(self, binding: dict[str, int], inputs: Sequence[np.ndarray] | None) -> Built:
         if self.specialize is None:
             report = None if binding else self.report  # it has been told once
-            graph = graph_for(self, binding)
-            built = build(graph, binding, self.level, self.target, self.strict, report)
-            return replace(built, values=self.signature.values)
+            graph, options = graph_for(self, binding), (self.level, self.target, self.strict)
+            return replace(build(graph, binding, *options, report), values=self.signature.values)
         named = {} if inputs is None else dict(zip(self._names, inputs))
         graph = optimize(self.specialize(binding, named), self.level, self.target)
         built = build(graph, {}, self.level, self.target, self.strict)

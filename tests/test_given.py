@@ -289,11 +289,18 @@ def test_sizes_are_1_where_the_model_takes_them():
     [
         (lambda N, H: H >= 30, {"N": 1, "H": 32}),
         (lambda N, H: N == H == 224, {"N": 224, "H": 224}),
+        (lambda N, H: N >= 8 and H == N, {"N": 8, "H": 8}),
         (lambda N, H: False, {"N": 1, "H": 1}),  # its own error says what is wrong
     ],
 )
 def test_other_sizes_are_tried(taken, sizes):
     assert sized(tensor("f32", N, 3, H), read=refuse(taken)).sizes == sizes
+
+
+def test_one_dim_may_be_large_alone():
+    types = tensor("f32", N, H), tensor("f32", 2, W, 128)
+    found = sized(*types, read=refuse(lambda N, H, W: N == W and H > 500))
+    assert found.sizes == {"N": 1, "H": 512, "W": 1}
 
 
 def test_sizes_that_are_given_or_follow_are_not_guessed():

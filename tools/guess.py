@@ -5,11 +5,13 @@
     str(found)              height=16, width=16: guessed; --shapes image:1x3x16x16 sets them
 
 Small sizes come first: all 1; then first axes, which count what is independent, stay 1 and others
-are 16, 32, …; then all grow. Taken are the first sizes which the model takes and of which nothing
-is empty, else the first which it takes, else 1: the model then says what is wrong with them.
+are 2, 8, 16, …; then one of them grows alone; then all do. Taken are the first sizes which the
+model takes and of which nothing is empty, else the first which it takes, else 1: the model then
+says what is wrong with them.
 """
 
 import shlex
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -21,6 +23,8 @@ from ..compiler.types import TensorType
 from ..runtime.signature import Port, bind
 from .feeds import Shape, bind_sizes
 
+MOST = 6  # open dims that are tried one by one
+PATIENCE = 10.0  # seconds of trying
 SIZES = (2, 8, 16, 32, 64, 128, 224, 256, 512)
 Read = Callable[[dict[str, int]], Graph]  # the graph for sizes; raises TesselError if they are none
 
@@ -95,6 +99,9 @@ def _candidates(missing: Sequence[str], firsts: set[str]) -> Iterator[dict[str, 
     ones = {n: 1 for n in missing if n in firsts}
     if len(ones) < len(missing):
         yield from (dict.fromkeys(missing, size) | ones for size in SIZES)
+    if 2 < len(missing) <= MOST:
+        for n in missing:
+            yield from (dict.fromkeys(missing, 1) | {n: size} for size in SIZES)
     if ones:
         yield from (dict.fromkeys(missing, size) for size in SIZES)
 
@@ -107,8 +114,10 @@ def _solved(sizes: dict[str, int], equal: Mapping[str, object], known: Mapping) 
 
 
 def _first_taken(order: Sequence[dict[str, int]], read: Read) -> dict[str, int]:
-    taken = None
+    taken, end = None, time.monotonic() + PATIENCE
     for sizes in order:
+        if time.monotonic() > end:
+            break
         try:
             graph = read(sizes)
         except (TesselError, ZeroDivisionError):

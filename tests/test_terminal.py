@@ -73,7 +73,7 @@ def test_names_never_reach_the_terminal_raw(command, call, tmp_path):
 def test_nor_do_those_in_errors(call, tmp_path):
     onnx.save(named(EVIL, "Nothing"), tmp_path / "m.onnx")
     for arguments in (
-        ["inspect", tmp_path / "m.onnx"], ["run", tmp_path / f"{EVIL[1:5]}\x1b.onnx"],
+        ["explain", tmp_path / "m.onnx"], ["run", tmp_path / f"{EVIL[1:5]}\x1b.onnx"],
         ["run", tmp_path / "m.onnx", "--shapes", "\x1b[31m"], ["\x1b[31m"],
         ["run", tmp_path / "m.onnx", "--inputs", "\x1b.npz"],
     ):  # fmt: skip

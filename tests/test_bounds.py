@@ -110,11 +110,14 @@ def test_a_select_around_a_load_is_no_guard():
     assert doubts(kernel(lambda i: s.select(i < 7, X[i + 1], s.const(0.0, "f32"))))
 
 
-def test_the_condition_of_a_store_guards_what_it_stores_to():
+def test_the_condition_of_a_store_guards_what_is_computed_for_it():
     one = lambda i: s.const(1.0, "f32")
     assert not doubts(kernel(one, where=lambda i: i < 8, extent=9))
     assert doubts(kernel(one, where=lambda i: i < 9, extent=10))
-    (said,) = doubts(kernel(lambda i: X[i], where=lambda i: i < 8, extent=9))
+    assert not doubts(kernel(lambda i: X[i], where=lambda i: i < 8, extent=9))
+    (said,) = doubts(kernel(lambda i: X[i + 1], where=lambda i: i < 8, extent=9))
+    assert "load" in said
+    (said,) = doubts(kernel(one, where=lambda i: X[i] > 0.0, extent=9))
     assert "load" in said
 
 

@@ -35,6 +35,17 @@ def array_before_unreadable_memory(count: int) -> np.ndarray:
     return whole[: size // 4][-count:]
 
 
+@pytest.mark.parametrize("n", [3, 16, 37])
+def test_lanes_that_are_not_stored_are_not_read(n):
+    x = array_before_unreadable_memory(n)
+    x[:] = numbers(x.shape)
+    b = buffer_of("x", x)
+    body, inside = (lambda i: b[i] + 1.0), (lambda i: s.compare("lt", i, s.const(n)))
+    kernel = store((n,), body, extents=(n + 70,), where=inside)
+    (received,) = native(program_of(kernel, {b: x}))([x], 1, None)
+    np.testing.assert_array_equal(received, x + 1)
+
+
 def test_what_is_not_stored_is_not_read():
     x = array_before_unreadable_memory(7 * 40)
     x[:] = numbers(x.shape)

@@ -7,7 +7,7 @@ A kernel is right if each of its indices lies in its buffer for all values of th
 sizes that meet the program's conditions, and whatever data is: an index that is data must be
 limited in the expression itself (`minimum(maximum(i, 0), n - 1)`, or a select between indices). A
 select around a load is no guard, since vector code evaluates both of its sides. The condition of a
-store (`where`) guards what it stores to.
+store (`where`) guards what it stores to and what is computed for it, but not what it reads itself.
 
 A program is right if its kernels are, and each buffer lies inside the slot that its call names.
 """
@@ -85,16 +85,22 @@ def _extents(kernel: Kernel) -> list[tuple]:
 
 
 def accesses(kernel: Kernel) -> Iterator[Access]:
-    """Every index of a kernel, once."""
+    """Every index of a kernel, once.
+
+    What is stored under a condition is computed where it holds only: behind a branch, or in the
+    lanes of a mask (`llvm/nest.py`).
+    """
     seen: set = set()
     for store in kernel.stores:
         if store.mode != "set":  # what is there already is read, in vectors also where it is masked
             yield from _indices(kernel, "load", store.buffer, store.index, None)
         yield from _indices(kernel, "store", store.buffer, store.index, store.where)
+        condition = set() if store.where is None else set(s.walk(store.where))
         for e in _loads(store):
-            if e not in seen:
-                seen.add(e)
-                yield from _indices(kernel, "load", e.data, e.args, None)
+            guard = None if e in condition else store.where
+            if (e, guard) not in seen:
+                seen.add((e, guard))
+                yield from _indices(kernel, "load", e.data, e.args, guard)
 
 
 def _loads(store: Store) -> Iterator[Expr]:

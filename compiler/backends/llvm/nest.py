@@ -278,28 +278,35 @@ def _hoist(e: Emitter, kernel: Kernel, known: frozenset) -> None:
 
 
 def _stores(e: Emitter, kernel: Kernel) -> None:
-    """All stores. What is stored under a condition that is the same in all lanes is computed only
-    where it holds: elsewhere it may read past a buffer's end, and masks cost more than branches."""
+    """All stores. What is stored under a condition is computed only where it holds, since elsewhere
+    it may read past a buffer's end: behind a branch where all lanes agree, as masks cost more, else
+    in the lanes of a mask."""
     for where, stores in groupby(kernel.stores, lambda st: st.where):
-        if where is None or e.is_vector(where):
+        if where is None:
             for st in stores:
-                _store(e, st, where)
+                _store(e, st)
+            continue
+        if e.is_vector(where):
+            inside = e.emit(where)
+            mask = inside if e.mask is None else e.b.and_(e.mask, inside)
+            with e.scope(), e.vectorised(e.lane, e.lanes, mask):
+                for st in stores:
+                    _store(e, st)
             continue
         with e.b.if_then(e.emit(where)), e.scope():
             for st in stores:
-                _store(e, st, None)
+                _store(e, st)
 
 
-def _store(e: Emitter, st: Store, where: Expr | None) -> None:
+def _store(e: Emitter, st: Store) -> None:
     value = e.emit(st.value)
     if e.lane is not None and e.lane in (st.index[0].free | st.value.free):
         value = e.vector(st.value)
-    inside = None if where is None else e.emit(where)
     if st.mode != "set":
         old = e.emit(s.make("load", st.index, st.buffer, st.buffer.dtype))
         e.scopes[-1].clear()
         value = _combine(e, st, old, value)
-    e.store(st.buffer, st.index[0], value, inside)
+    e.store(st.buffer, st.index[0], value, None)
 
 
 def _interleaved(e: Emitter, kernel: Kernel, weave: Axis) -> None:

@@ -103,3 +103,22 @@ def test_a_start_of_open_sign_counts_from_the_end():
     for shape in [(4, 2), (2, 3), (3, 3), (1, 4)]:
         start = shape[0] - shape[1]
         np.testing.assert_array_equal(exe(x_of(*shape)), x_of(*shape)[start:])
+
+
+def test_of_nothing_there_is_no_largest():
+    exe = tessel.compile(proto("y = ArgMax <axis=0, keepdims=0> (x)"), cache=False)
+    assert exe(x_of(2, 0)).shape == (0,) and exe(x_of(0, 0)).shape == (0,)
+    with pytest.raises(InputError, match="of no elements none is the largest"):
+        exe(x_of(0, 3))
+    with pytest.raises(InputError, match="of no elements"):
+        tessel.compile(proto("t = ConstantOfShape (m) y = ArgMax (t)"), cache=False)(x_of(2, 0))
+    hard = tessel.compile(proto("y = Hardmax (x)"), cache=False)
+    assert hard(x_of(2, 0)).shape == (2, 0)
+
+
+def test_an_empty_axis_is_not_squeezed():
+    exe = tessel.compile(proto("y = Squeeze (x, zero)"), cache=False)
+    assert exe(x_of(1, 0)).shape == (0,)
+    for shape in [(0, 3), (2, 0)]:
+        with pytest.raises(InputError, match="size 1"):
+            exe(x_of(*shape))

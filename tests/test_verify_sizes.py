@@ -104,3 +104,24 @@ def test_wrong_sizes_that_are_taken_are_found(verify, monkeypatch):
     code, out = verify("y = Concat <axis=1> (a, b)")
     assert code == 1 and "sizes p=5 q=7 are taken" in out
     assert "received: outputs of [5, 3]" in out
+
+
+@pytest.mark.parametrize("ends", ["python", "compiled code"])
+def test_sizes_that_come_to_no_end_are_left(verify, monkeypatch, ends):
+    original = Executable.run
+
+    def long(self, feeds):
+        while ends == "python" and len(feeds["a"]) == 1:
+            pass
+        return original(self, feeds)
+
+    monkeypatch.setattr(Executable, "run", long)
+    body = EXPAND
+    if ends != "python":  # as many turns as there may be, where a has 13 rows
+        body = """k = Constant <value_int=13> () n = Shape (a) m = Gather (n, z)
+        z = Constant <value_int=0> () one = Equal (m, k)
+        far = Constant <value_int=1000000000000> () t = Where (one, far, k)
+        y = Loop (t, , b) <body = l (int64 i, bool c, float[q,3] v) => (bool d, float[q,3] w)
+        {d = Identity (c) w = Sin (v)}>"""
+    code, out = verify(body, "--other-sizes", "5")
+    assert code == 0 and "no end" in out and "took too long" in out

@@ -2,7 +2,10 @@
 
 import numpy as np
 
+from ..dims import Sym
+from ..errors import TypeMismatch
 from ..loops import expr as s
+from ..types import tensor_type_of
 from .common import array, case, floats, ints
 from .reduce import kept_shape, reduced
 from .registry import Attr, NotDifferentiable, Pull, register
@@ -36,9 +39,23 @@ def _arg(combiner):
     return rule
 
 
+def _arg_shape(x, axis, keepdims, select_last_index):
+    """Raises TypeMismatch where there are results, and nothing that they could be the place of."""
+    shape = kept_shape(x, (axis,), keepdims)
+    others = (d for i, d in enumerate(x.shape) if i != axis % x.rank)
+    if x.rank and x.shape[axis] == 0 and all(isinstance(d, Sym) or d != 0 for d in others):
+        raise TypeMismatch(
+            "of no elements none is the largest or smallest",
+            expected=f"at least 1 element on axis {axis % x.rank}", received=x,
+        )  # fmt: skip
+    return shape
+
+
 def _arg_ref(f):
     def ref(x, *, axis, keepdims, select_last_index):
         x = np.asarray(x)
+        if not x.size:
+            return np.zeros(_arg_shape(tensor_type_of(x), axis, keepdims, False), np.int64)
         if x.dtype.kind not in "iubf":
             x = x.astype(np.float32)
         if select_last_index:
@@ -76,7 +93,7 @@ for _name, _doc, _ref, _combiner in [
         f"The index of the {_doc} element along `axis`: of the first one if there are several, "
         "or of the last one with `select_last_index`. NaN counts as it.",
         T="numeric",
-        shape=lambda x, axis, keepdims, select_last_index: kept_shape(x, (axis,), keepdims),
+        shape=_arg_shape,
         attrs={
             "axis": Attr("int"),
             "keepdims": Attr("bool", True),

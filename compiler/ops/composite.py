@@ -102,6 +102,8 @@ for _name, _doc, _ref, _rule, _grad in [
 
 
 def _hardmax_ref(x, axis):
+    if not x.size:
+        return x
     at = np.expand_dims(np.argmax(x, axis), axis)
     y = np.zeros_like(x)
     np.put_along_axis(y, at, 1, axis)
@@ -110,6 +112,8 @@ def _hardmax_ref(x, axis):
 
 def _hardmax(b, x, *, axis):
     axis = normalize_axis(axis, x.rank)
+    if x.shape[axis] == 0:
+        return x
     place = b.iota(shape=x.shape, axis=axis, dtype="i64")
     return b.equal(place, b.arg_max(x, axis=axis)).cast(x.dtype)
 

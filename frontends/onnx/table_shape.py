@@ -132,6 +132,8 @@ def squeeze(c: Call):
     for a in axes:
         if not isinstance(x.shape[a], Sym) and x.shape[a] != 1:
             raise c.unsupported("a squeezed axis must have size 1", received=f"{x.type}, axis {a}")
+    if any(isinstance(x.shape[a], Sym) for a in axes):
+        take_nonempty(*x.shape)  # as many elements, none, says nothing of an axis
     return _reshaped(c, [d for i, d in enumerate(x.shape) if i not in axes])
 
 

@@ -25,17 +25,17 @@ from .guards.plan import Tally, plan
 from .guards.pool import Worker, run_cases
 from .guards.subject import Feed, Refused, Subject
 
-CASES = 1000  # inputs that are run, of the same seed each time
+MODELS, CASES = 360, 1000  # of the same seed each time; a case is a model with inputs
 
 
 @pytest.mark.slow
 def test_a_sample_of_the_cases():
     """`make fuzz` has twenty times as many, and other seeds."""
     tally, jobs = Tally(), len(os.sched_getaffinity(0))
-    run_cases(plan(seed=0), jobs, tally.add, lambda: tally.cases >= CASES)
+    run_cases(itertools.islice(plan(seed=0), MODELS), jobs, tally.add)
     assert not tally.failures, "\n".join([*tally.failures, tally.table()])
     agree = sum(count[AGREES] for count in tally.counts.values())
-    assert agree > CASES // 3, tally.table()
+    assert tally.cases >= CASES and agree > CASES // 2, tally.table()
 
 
 # -- guards ----------------------------------------------------------------------------------

@@ -17,10 +17,12 @@ ROUNDING = {F64: 1e-3, F32: 1e-3, F16: 1e-2, BF16: 5e-2}  # relative, over all t
 @dataclass
 class Feed:
     """Inputs of one run by name. `comparable`: floats hold no stray values, of which the reference
-    and machine code may make different things (NaN as an integer)."""
+    and machine code may make different things (NaN as an integer). `specified`: the op says what it makes of these; else no
+    more can be looked at than what is touched."""
 
     arrays: dict[str, Any]
     comparable: bool = True
+    specified: bool = True
 
     def __str__(self) -> str:
         return ", ".join(

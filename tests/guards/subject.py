@@ -16,9 +16,12 @@ ROUNDING = {F64: 1e-3, F32: 1e-3, F16: 1e-2, BF16: 5e-2}  # relative, over all t
 
 @dataclass
 class Feed:
-    """Inputs of one run by name. `comparable`: floats hold no stray values, of which the reference
-    and machine code may make different things (NaN as an integer). `specified`: the op says what it makes of these; else no
-    more can be looked at than what is touched."""
+    """Inputs of one run by name.
+
+    comparable   floats hold no stray values, of which the reference and machine code may make
+                 different things (NaN as an integer)
+    specified    the op says what it makes of these; else only what is touched can be looked at
+    """
 
     arrays: dict[str, Any]
     comparable: bool = True

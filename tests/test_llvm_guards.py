@@ -6,7 +6,10 @@ import mmap
 import numpy as np
 import pytest
 from tessel.compiler.loops import expr as s
+from tessel.compiler.types import DTYPES
+from tessel.runtime.native import NativeModule
 
+from .guards.memory import GuardedMemory
 from .kernels import buffer_of, native, program_of, store
 from .test_llvm_kernels import agree, numbers
 
@@ -55,3 +58,23 @@ def test_what_is_not_stored_is_not_read():
     kernel = store((7, 40), body, extents=(8, 40), where=inside)
     (received,) = native(program_of(kernel, {b: x}))([x], 1, None)
     np.testing.assert_array_equal(received, x + 1)
+
+
+@pytest.mark.parametrize(
+    ("wide", "narrow"), [("i32", "i8"), ("i32", "u8"), ("i32", "i16"), ("i64", "i32")]
+)
+@pytest.mark.parametrize("columns", [17, 33, 65])
+def test_the_only_lane_of_a_last_vector_is_stored_as_narrow_as_it_is(
+    monkeypatch, wide, narrow, columns
+):
+    """LLVM stores the one lane of a constant mask before it was narrowed: bytes behind it."""
+    memory = GuardedMemory("start")
+    monkeypatch.setattr(NativeModule, "memory", memory)
+    x = np.arange(16 * 9).reshape(16, 9).astype(DTYPES[wide].numpy) % 5
+    w = np.arange(9 * columns).reshape(9, columns).astype(x.dtype) % 3
+    a, b = buffer_of("a", x), buffer_of("b", w)
+    body = lambda i, j: s.reduce("sum", [9], lambda k: a[i, k] * b[k, j], wide)
+    kernel = store((16, columns), body, narrow)
+    (received,) = native(program_of(kernel, {a: x, b: w}))([x, w], 1, None)
+    np.testing.assert_array_equal(received, (x @ w).astype(received.dtype))
+    assert memory.check() is None

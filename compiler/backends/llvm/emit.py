@@ -19,7 +19,7 @@ from ...loops import expr as s
 from ...loops.expr import Axis, Buffer, Expr
 from ...types import BOOL, I64
 from ..base import CpuTarget
-from .scalar import PRIMITIVE, emit_bitcast, emit_cast, intrinsic, lanes_of, splat
+from .scalar import PRIMITIVE, emit_bitcast, emit_cast, intrinsic, lanes_of, opaque, splat
 from .sizes import Sizes
 from .types import I1, PTR, Splat, constant, i64, memory_type, register_type, suffix, vector
 from .types import I64 as WORD
@@ -282,6 +282,8 @@ class Emitter:
             if mask is None:
                 self.b.store(value, pointer, align=size)
             else:
+                if self.target.vector_bytes == 64 and isinstance(value.type.element, ir.IntType):
+                    value = opaque(self.b, value)
                 self._masked("store", value.type, [value, pointer, _i32(size), mask])
             return
         pointers = self._lane_pointers(buffer, index, type)

@@ -19,7 +19,8 @@ from ...loops import expr as s
 from ...loops.expr import Axis, Buffer, Expr
 from ...types import BOOL, I64
 from ..base import CpuTarget
-from .scalar import PRIMITIVE, emit_bitcast, emit_cast, intrinsic, lanes_of, opaque, splat
+from .opaque import opaque
+from .scalar import PRIMITIVE, emit_bitcast, emit_cast, intrinsic, lanes_of, splat
 from .sizes import Sizes
 from .types import I1, PTR, Splat, constant, i64, memory_type, register_type, suffix, vector
 from .types import I64 as WORD

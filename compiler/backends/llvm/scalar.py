@@ -43,33 +43,6 @@ def splat(b: ir.IRBuilder, value: ir.Value, lanes: int) -> ir.Value:
     return b.shuffle_vector(first, undefined, zeros)
 
 
-def opaque(b: ir.IRBuilder, value: ir.Value) -> ir.Value:
-    """A vector of ints of which LLVM does not know where it comes from. It costs nothing.
-
-    For masked stores with AVX-512: LLVM (22) makes the narrowing of ints a part of such a store,
-    and where the mask is a constant with one lane, it stores that lane as wide as it was before:
-    up to seven bytes past it (`tests/test_llvm_guards.py`).
-    """
-    lanes, bits = value.type.count, value.type.element.width
-    if bits == 64:
-        return value  # nothing is wider
-    if lanes * bits > 512:
-        half = lanes // 2
-        parts = [_lanes(b, value, range(i, i + half)) for i in (0, half)]
-        return _lanes(b, opaque(b, parts[0]), range(lanes), opaque(b, parts[1]))
-    full = max(lanes, 128 // bits)  # what registers there are
-    wide = value if full == lanes else _lanes(b, value, range(full))
-    empty = b.asm(ir.FunctionType(wide.type, [wide.type]), "", "=v,0", [wide], False)
-    return empty if full == lanes else _lanes(b, empty, range(lanes))
-
-
-def _lanes(b: ir.IRBuilder, x: ir.Value, places, y: ir.Value | None = None) -> ir.Value:
-    """These lanes of x and y one after the other; those of y are undefined if it is not given."""
-    y = ir.Constant(x.type, ir.Undefined) if y is None else y
-    places = [p if p < 2 * x.type.count else 0 for p in places]
-    return b.shuffle_vector(x, y, ir.Constant(ir.VectorType(ir.IntType(32), len(places)), places))
-
-
 def multiply_add(b: ir.IRBuilder, x: ir.Value, y: ir.Value, z: ir.Value) -> ir.Value:
     """x * y + z, fused where the machine does that in one instruction (`fma` always is)."""
     name = f"llvm.fmuladd.{suffix(x.type)}"
@@ -218,14 +191,41 @@ def _shift(op_signed: str, op_unsigned: str) -> Callable:
     return emit
 
 
+def _any(b, flags):
+    """Whether one of the lanes holds."""
+    if lanes_of(flags) is None:
+        return flags
+    name = f"llvm.vector.reduce.or.{suffix(flags.type)}"
+    return b.call(intrinsic(b.module, name, I1, [flags.type]), [flags])
+
+
 def _integer_pow(b, dtype, x, y):
-    """x**y of ints by squaring, 6 rounds (exponents are below 64 without overflow)."""
+    """x**y of ints by squaring: 6 rounds, and a loop for exponents from 64 on (of 0, 1 and -1, and
+    of what overflows, modulo 2^bits)."""
     one, zero = _like(x, dtype, 1), _like(x, dtype, 0)
-    result, base, rest = one, x, y
-    for _ in range(6):
+
+    def rounds(result, base, rest):
         odd = b.icmp_signed("!=", b.and_(rest, one), zero)
-        result = b.select(odd, b.mul(result, base), result)
-        base, rest = b.mul(base, base), b.lshr(rest, one)
+        product = b.select(odd, b.mul(result, base), result)
+        return product, b.mul(base, base), b.lshr(rest, one)
+
+    state = (one, x, b.select(b.icmp_signed("<", y, zero), zero, y) if dtype.kind == "i" else y)
+    for _ in range(6):
+        state = rounds(*state)
+    before = b.block
+    head, turn, done = (b.append_basic_block(f"pow.{n}") for n in ("head", "turn", "done"))
+    b.branch(head)
+    b.position_at_end(head)
+    phis = [b.phi(v.type) for v in state]
+    for phi, v in zip(phis, state):
+        phi.add_incoming(v, before)
+    b.cbranch(_any(b, b.icmp_signed("!=", phis[2], zero)), turn, done)
+    b.position_at_end(turn)
+    for phi, v in zip(phis, rounds(*phis)):
+        phi.add_incoming(v, b.block)
+    b.branch(head)
+    b.position_at_end(done)
+    result = phis[0]
     if dtype.kind == "u":
         return result
     # A negative exponent: 1/x truncated, which is nonzero for x = 1 and -1 only.

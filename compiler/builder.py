@@ -16,7 +16,7 @@ import numpy as np
 from . import dims
 from .errors import TesselError, TypeMismatch
 from .ir import Graph, Node, Value
-from .nonempty import take_nonempty
+from .nonempty import take_positive
 from .ops import registry
 from .types import DType, TensorType, Type, dtype_of, normalize_axis, tensor_type_of
 
@@ -291,7 +291,7 @@ def resolve_shape(old: Sequence, new: Sequence) -> tuple:
         stays = [i < len(old) and d == old[i] for i, d in enumerate(new)]
         others = dims.prod(d for i, d in enumerate(old) if i >= len(new) or not stays[i])
         known = dims.prod(d for d, s in zip(new, stays) if not s and not _is_rest(d))
-        take_nonempty(known)
+        take_positive(known)
         if isinstance(known, int) and known == 0:
             rest = 0
         else:

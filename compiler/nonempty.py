@@ -2,9 +2,10 @@
 
 Shape arithmetic that is evaluated while a model is read takes symbols to be positive: the larger of
 N and 1 is N, `x[1:]` of f32[N] has N - 1 rows, a Reshape to M does not mean "as it was", which 0
-does. Where another result would follow from a size of 0, the graph says of which symbols:
+does. Where another result would follow from a size of 0, the graph says of which symbols, and of
+which sizes that follow from them:
 
-    metadata {"tessel.nonempty": "M, N"}
+    metadata {"tessel.nonempty": "M; N; N-2"}
 
 A model is read anew for such sizes (`runtime/empty.py`); what has only the graph refuses them.
 """
@@ -19,11 +20,11 @@ from .ir import Graph
 
 KEY = "tessel.nonempty"
 
-_noted: ContextVar[set[str] | None] = ContextVar("nonempty", default=None)
+_noted: ContextVar[set[Sym] | None] = ContextVar("nonempty", default=None)
 
 
 @contextlib.contextmanager
-def noting() -> Iterator[set[str]]:
+def noting() -> Iterator[set[Sym]]:
     """Within it, `take_nonempty` notes symbols; those of data's sizes, which may be 0, are none."""
     token = _noted.set(set())
     try:
@@ -37,7 +38,18 @@ def take_nonempty(*found) -> None:
     noted = _noted.get()
     if noted is not None:
         names = set().union(*map(dims.symbols, found))
-        noted |= {n for n in names if not dims.may_be_zero(n)}
+        noted |= {Sym.named(n) for n in names if not dims.may_be_zero(n)}
+
+
+def take_positive(d) -> None:
+    """Note that what follows is right only where `d` is at least 1; a size that data decides is
+    none that could be looked at before a run."""
+    noted = _noted.get()
+    if noted is None or surely_from_zero(d, 1):
+        return
+    take_nonempty(d)
+    if isinstance(d, Sym) and not any(map(dims.may_be_zero, d.symbols())):
+        noted.add(d)
 
 
 def take_at_least(d, least: int) -> None:
@@ -52,12 +64,13 @@ def surely_from_zero(d, least: int) -> bool:
     return low is not None and low >= least
 
 
-def remember_nonempty(graph: Graph, noted: set[str]) -> None:
-    """Leave word of the noted symbols that `graph` has."""
-    if names := sorted(noted & set(graph.symbols())):
-        graph.metadata[KEY] = ", ".join(names)
+def remember_nonempty(graph: Graph, noted: set[Sym]) -> None:
+    """Leave word of the noted dims of which `graph` has the symbols."""
+    known = set(graph.symbols())
+    if found := sorted(str(d) for d in noted if d.symbols() <= known):
+        graph.metadata[KEY] = "; ".join(found)
 
 
-def nonempty(graph: Graph) -> list[str]:
-    """The symbols that have to be at least 1."""
-    return [n for n in graph.metadata.get(KEY, "").split(", ") if n]
+def nonempty(graph: Graph) -> list:
+    """The dims that have to be at least 1. Raises TypeMismatch for other metadata."""
+    return [dims.parse_dim(d) for d in graph.metadata.get(KEY, "").split("; ") if d]

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..compiler.errors import InputError, TesselError
+from ..compiler import dims
+from ..compiler.errors import InputError, TesselError, TypeMismatch
 from ..compiler.ir import Graph
 from ..compiler.nonempty import nonempty
 from .build import optimize
@@ -39,17 +40,24 @@ class WhenEmpty:
 def graph_for(exe: "Executable", binding: Mapping[str, int]) -> Graph:
     """What is compiled for these sizes: the executable's graph where it means them, else its model
     read anew. Raises InputError where that is not there, or refuses these sizes."""
-    zeros = {n for n, size in binding.items() if size == 0}
-    empty = [n for n in nonempty(exe.graph) if n in zeros] if zeros else []
+    empty = [d for d in nonempty(exe.graph) if not _is_positive(d, binding)] if binding else []
     if not empty:
         return exe.graph
     if exe.empty is None:
         raise InputError(
             f"the size {empty[0]} is 0, and the graph was made for sizes of at least 1",
-            expected=f"at least 1 for {', '.join(nonempty(exe.graph))}", received=_shown(binding),
+            expected=f"at least 1 for {', '.join(map(str, nonempty(exe.graph)))}",
+            received=_shown(binding),
             fix="compile the ONNX file itself: it is read anew for sizes of 0",
         )  # fmt: skip
     return optimize(exe.empty(exe, binding), exe.level, exe.target)
+
+
+def _is_positive(d, binding: Mapping[str, int]) -> bool:
+    try:
+        return dims.substitute(d, binding) > 0
+    except (ZeroDivisionError, TypeMismatch):  # n // 0; axes that do not broadcast
+        return False
 
 
 def _shown(binding: Mapping[str, int]) -> str:

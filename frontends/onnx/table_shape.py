@@ -7,7 +7,7 @@ import numpy as np
 from ...compiler import dims
 from ...compiler.builder import Tensor, resolve_shape
 from ...compiler.dims import Sym
-from ...compiler.nonempty import surely_from_zero, take_nonempty
+from ...compiler.nonempty import surely_from_zero, take_nonempty, take_positive
 from ...compiler.types import F64, I64, normalize_axes, normalize_axis
 from .call import Call
 from .proto import dtype_of_element
@@ -113,7 +113,7 @@ def _unless_copied(c: Call, x: Tensor, axis: int, d):
     decides is looked at when it is known, others are taken to be at least 1."""
     if not isinstance(d, Sym) or (axis < x.rank and d == x.shape[axis]) or surely_from_zero(d, 1):
         return d
-    take_nonempty(d)
+    take_positive(d)
     return c.b.dims([d]) if any(map(dims.may_be_zero, d.symbols())) else d
 
 

@@ -59,7 +59,11 @@ def test_modules_are_loaded_in_no_circle():
         parts = tuple(relative(file).removesuffix(".py").split("/"))
         is_package = parts[-1] == "__init__"
         sources[parts[:-1] if is_package else parts] = is_package, file.read_text()
-    assert not list(circles(edges(sources)))
+    # The root reads the errors, which read nothing: whoever wants them has begun with the root.
+    assert not edges(sources)["compiler", "errors"] - {(), ("compiler",)}
+    found = edges(sources)
+    found[()] -= {("compiler", "errors")}
+    assert not list(circles(found))
 
 
 @pytest.mark.parametrize(

@@ -63,5 +63,7 @@ def test_the_light_models_read(path):
 def test_models_read_without_shapes_stay_symbolic(shared_models):
     graph = graph_of(shared_models("tinybert_untrained").path)
     assert graph.symbols() == ["batch", "sequence"]
-    assert [str(v.type) for v in graph.outputs] == ["f32[batch,sequence,50]", "f32[batch,50]"]
+    # Its table has 100 positions: of more, the slice that is added would not fit.
+    places = "broadcast(min(sequence,100),sequence)"
+    assert [str(v.type) for v in graph.outputs] == [f"f32[batch,{places},50]", "f32[batch,50]"]
     assert not {"dims", "iota"} & {n.op.name for n in graph.nodes}

@@ -92,8 +92,8 @@ def accesses(kernel: Kernel) -> Iterator[Access]:
     """
     seen: set = set()
     for store in kernel.stores:
-        if store.mode != "set":  # what is there already is read, in vectors also where it is masked
-            yield from _indices(kernel, "load", store.buffer, store.index, None)
+        if store.mode != "set":  # what is there already is read
+            yield from _indices(kernel, "load", store.buffer, store.index, store.where)
         yield from _indices(kernel, "store", store.buffer, store.index, store.where)
         condition = set() if store.where is None else set(s.walk(store.where))
         for e in _loads(store):

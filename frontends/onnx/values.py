@@ -164,7 +164,7 @@ def evaluate(b: KnownBuilder, name: str, inputs, attrs) -> tuple[Known, ...] | N
 
 def _fits(array) -> bool:
     """Whether numbers among dims are those of an int64; the run wraps others around."""
-    return all(isinstance(e, Sym) or -(1 << 63) <= e < 1 << 63 for e in np.asarray(array).flat)
+    return all(isinstance(e, Sym) or -(1 << 63) <= int(e) < 1 << 63 for e in np.asarray(array).flat)
 
 
 def _result(b, array, type: TensorType) -> Known:

@@ -20,6 +20,11 @@ def by_rule(rule):
     return entry
 
 
+def nothing(b: Builder, *, shape, dtype, reason: str):
+    """What ONNX has no word for: its runs go on with NaN, or zeros, where ours fail."""
+    return b.scalar(float("nan") if dtype.is_float else 0, dtype).expand(shape)
+
+
 # -- elementwise --------------------------------------------------------------------------
 
 

@@ -172,3 +172,13 @@ def test_a_graph_has_limits_too():
 def test_limits_that_are_none(limits):
     with pytest.raises(UsageError, match="limit"):
         tessel.compile(functions(2, 1), limits=limits)
+
+
+def test_an_operand_of_many_numbers_decides_no_shape():
+    ports = "(float[1,3] x, int64[65536] p) => (float[A,B] y)"
+    proto = parser.parse_model(
+        f'<ir_version: 9, opset_import: ["": 21]> g {ports} {{ y = Pad(x, p) }}'
+    )
+    feeds = {"x": np.ones((1, 3), np.float32), "p": np.zeros(65536, np.int64)}
+    with pytest.raises(tessel.TesselError):
+        tessel.compile(proto).run(feeds)

@@ -6,7 +6,7 @@ import onnx
 import pytest
 import tessel
 from tessel.compiler.builder import Builder
-from tessel.compiler.errors import UnsupportedError, UsageError
+from tessel.compiler.errors import InputError, UnsupportedError, UsageError
 from tessel.compiler.grad import gradients
 from tessel.compiler.interpret import interpret
 from tessel.compiler.ops.registry import OPS
@@ -101,7 +101,12 @@ def test_every_op_is_written_and_read_back(name, opset):
         onnx.checker.check_model(proto, full_check=True)
         # a size of 0 reads as an open dim
         shapes = {v.name: v.shape for v in graph.inputs if isinstance(v.type, TensorType)}
-        _assert_same(interpret(read(proto, shapes=shapes), arrays), want, sample)
+        again = read(proto, shapes=shapes)
+        if name == "cache_update" and len(arrays) > 2 and (arrays[2] < 0).any():
+            with pytest.raises(InputError, match="a place to write to"):  # ONNX has no such places
+                interpret(again, arrays)
+            continue
+        _assert_same(interpret(again, arrays), want, sample)
 
 
 @pytest.mark.parametrize("name", sorted(OPS))

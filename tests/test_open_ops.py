@@ -54,6 +54,9 @@ def test_samples_with_open_sizes(name):
         received = exe.run({v.name: x for v, x in zip(graph.inputs, arrays)}).values()
         tried += exe.specializations[-1].is_open
         for y, wanted in zip(received, interpret(graph, arrays), strict=True):
+            if isinstance(wanted, list):  # maps
+                assert y == wanted
+                continue
             assert (y.dtype, y.shape) == (wanted.dtype, wanted.shape)
             if y.dtype.kind in "fV":
                 y, wanted = y.astype(np.float64), wanted.astype(np.float64)

@@ -21,6 +21,7 @@ from .needs import SizeNeeded
 from .values import Known, as_symbols
 
 Element = int | Sym | Tensor
+MOST = 256  # elements of an operand that decides a shape: twice as many as there are axes
 _THROUGH = ("identity", "reshape", "bind_dims")
 
 
@@ -88,6 +89,11 @@ def elements(c, x: Tensor, count: int | None = None) -> list[Element]:
             return elements(c, inputs[0])
         if node.op.name == "concat" and x.rank == 1:
             return [e for v in inputs for e in elements(c, v)]
+    if size > MOST:
+        raise TypeMismatch(
+            "so many numbers describe no shape", where=c.where,
+            expected=f"at most {MOST} elements that only a run knows", received=x.type,
+        )  # fmt: skip
     flat = x.reshape((size,))
     return [_element(flat, i) for i in range(size)]
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import tessel
+from tessel.compiler.errors import InternalError, KernelError
 from tessel.compiler.types import dtype_of
 from tessel.runtime.native import NativeModule
 
@@ -19,6 +20,7 @@ from .subject import Feed, Refused, Subject
 
 # What a feed comes to. All else is a failure.
 AGREES, ALONE, REFUSED, SKIPPED = "agrees", "no reference", "refused", "not written down"
+FAULTS = (InternalError, KernelError)  # errors of tessel's own making, which no model should see
 GOOD = (AGREES, ALONE, REFUSED, SKIPPED)
 
 
@@ -48,6 +50,8 @@ def attempt(
         tell("compile")
         try:
             exe = tessel.compile(subject.model, threads=1, **subject.options)
+        except FAULTS as error:
+            return [_bug(error)]
         except tessel.TesselError as error:
             return [Outcome(REFUSED, _line(error))]
         outcomes = []
@@ -71,6 +75,8 @@ def _attempt_feed(subject, exe, feed: Feed, memory: GuardedMemory, order) -> Out
             if threads > 1:
                 _insist_on_threads(exe)
             result = exe.run(given)
+        except FAULTS as error:
+            return _bug(error)
         except tessel.TesselError as error:
             result = error
         except Exception as error:
@@ -170,6 +176,7 @@ def _first(got, wanted, differs: np.ndarray) -> str | None:
 def _bug(error: Exception) -> Outcome:
     import traceback
 
+    error = error.__cause__ or error
     last = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{last.filename.rpartition('tessel/')[2]}:{last.lineno} {last.name}"
     return Outcome("exception", f"{type(error).__name__}: {_line(error)} ({place})")

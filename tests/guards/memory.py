@@ -5,6 +5,7 @@ import mmap
 from collections.abc import Sequence
 
 import numpy as np
+from tessel.compiler.errors import OutOfMemoryError
 from tessel.runtime.memory import Memory, Workspace
 
 GUARD = 1 << 20  # bytes on either side: what strays further meets no mapping either, most likely
@@ -33,7 +34,7 @@ class Region:
         try:
             memory = mmap.mmap(-1, pages + 2 * GUARD, flags=flags)
         except OSError as error:
-            raise MemoryError(f"{pages} bytes") from error
+            raise OutOfMemoryError.of(MemoryError(f"{pages} bytes")) from error
         whole = np.frombuffer(memory, np.uint8)
         self.address, self.pages = whole.ctypes.data + GUARD, pages
         _protect(whole.ctypes.data, GUARD, PROT_NONE)

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 from tessel.compiler.builder import Builder
 from tessel.compiler.dims import Sym
-from tessel.compiler.errors import TesselError
+from tessel.compiler.errors import InternalError, KernelError, TesselError
 from tessel.compiler.interpret import interpret
 from tessel.compiler.ops.registry import OPS
 from tessel.compiler.types import MapType, TensorType, dtype_of, tensor_type_of
@@ -83,6 +83,8 @@ def _graph(op, sample, shapes, style: str, weights, arrays, rng: random.Random):
             operands.append(b.input(f"x{i}", _map_type(x)))
     try:
         results = b.emit(op.name, *operands, **sample.attrs)
+    except (InternalError, KernelError):
+        raise
     except TesselError as error:
         raise Refused(str(error)) from error
     except TypeError as error:  # Python's comparison of dims: shapes do not follow without sizes

@@ -78,3 +78,18 @@ def test_the_only_lane_of_a_last_vector_is_stored_as_narrow_as_it_is(
     (received,) = native(program_of(kernel, {a: x, b: w}))([x, w], 1, None)
     np.testing.assert_array_equal(received, (x @ w).astype(received.dtype))
     assert memory.check() is None
+
+
+@pytest.mark.parametrize("n", [3, 16, 37])
+def test_one_lane_of_many_stores_to_the_one_place_of_a_row(n):
+    """The largest element of each row; a row of which no lane stores keeps what was there."""
+    x = np.stack([numbers((n,)), np.zeros(n, np.float32), numbers((n,))])
+    a = buffer_of("a", x)
+    top = lambda i: s.reduce("max", [n], lambda k: a[i, k])
+    largest = lambda i, j: s.eq(a[i, j], top(i)) & (a[i, j] > 0.0)
+    place = lambda i, j: (i,)
+    for body in (lambda i, j: a[i, j], lambda i, j: s.const(2.0, "f32")):
+        kernel = store((3,), body, index=place, where=largest, extents=(3, n))
+        (received,) = native(program_of(kernel, {a: x}))([x], 1, [np.full(3, -1, np.float32)])
+        wanted = x.max(1) if body(0, 0).op == "load" else np.full(3, 2.0)
+        np.testing.assert_array_equal(received, np.where(x.max(1) > 0, wanted, -1))

@@ -291,14 +291,15 @@ def _stores(e: Emitter, kernel: Kernel) -> None:
             mask = inside if e.mask is None else e.b.and_(e.mask, inside)
             with e.scope(), e.vectorised(e.lane, e.lanes, mask):
                 for st in stores:
-                    _store(e, st)
+                    _store(e, st, inside)
             continue
         with e.b.if_then(e.emit(where)), e.scope():
             for st in stores:
                 _store(e, st)
 
 
-def _store(e: Emitter, st: Store) -> None:
+def _store(e: Emitter, st: Store, inside: ir.Value | None = None) -> None:
+    """`inside`: the lanes that store, also where all of them store to one place."""
     value = e.emit(st.value)
     if e.lane is not None and e.lane in (st.index[0].free | st.value.free):
         value = e.vector(st.value)
@@ -306,7 +307,7 @@ def _store(e: Emitter, st: Store) -> None:
         old = e.emit(s.make("load", st.index, st.buffer, st.buffer.dtype))
         e.scopes[-1].clear()
         value = _combine(e, st, old, value)
-    e.store(st.buffer, st.index[0], value, None)
+    e.store(st.buffer, st.index[0], value, inside)
 
 
 def _interleaved(e: Emitter, kernel: Kernel, weave: Axis) -> None:

@@ -114,7 +114,8 @@ def _compile_once(model, options: dict, progress) -> "Executable":
     decisive = {n: x for n, x in options.items() if n not in ("threads", "cache")}
     # Users' ops decide what a model means, and what they do is in no hash.
     users = sys.modules.get(f"{__name__}.frontends.user.registration")
-    plain = users is None or not users.registered()
+    registered = getattr(users, "registered", None)  # None: another thread is importing it
+    plain = users is None or (registered is not None and not registered())
     entry = find(model, decisive, package_folder(options["cache"])) if plain else None
     if entry is not None:
         threads = check_threads(options["threads"])

@@ -139,7 +139,9 @@ def is_callers(error: Exception) -> bool:
 def unforeseen(error: Exception) -> Exception:
     """What a user gets to see of an error: itself, if it is a TesselError, a warning that was made
     an error, or comes from the user's own code, else one of tessel's, of which it is the cause."""
-    if isinstance(error, (TesselError, Warning)) or is_users(error):
+    if isinstance(error, (TesselError, Warning)):
+        return error
+    if is_users(error) and not isinstance(error, MemoryError):
         return error
     kind = OutOfMemoryError if isinstance(error, MemoryError) else InternalError
     seen = kind.of(error)

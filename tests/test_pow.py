@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tessel
+from tessel.compiler.builder import Builder
 from tessel.compiler.interpret import interpret
 
 from .onnx_models import graph_of, model, onnxruntime
@@ -87,3 +88,13 @@ def test_gradients_reach_operands_of_other_types(base, exponent):
     _, found = interpret(step, [x, y])
     want = (y.astype("f8") * x.astype("f8") ** (y - 1.0)).sum(0)
     np.testing.assert_allclose(found, want, 1e-5)
+
+
+def test_integers_that_overflow_wrap_around():
+    """As in numpy; ONNX leaves it open."""
+    base, exponent = np.array([2, 3, -3, 7]), np.array([64, 71, 65, 100])
+    b = Builder()
+    b.output("y", b.pow(b.input("x", "i64[4]"), b.input("e", "i64[4]")))
+    with np.errstate(all="ignore"):
+        expected = base**exponent
+    np.testing.assert_array_equal(tessel.compile(b.graph, threads=1)(base, exponent), expected)

@@ -67,6 +67,8 @@ WRONG = [
     ("s = Shape(x) y = Transpose<perm=[0,1,1]>(x)", {}, TesselError, "perm"),
     ("y = Squeeze(x, a)", {"inputs": "float[N,3] x, int64[1] a"}, UnsupportedError,
      "the value of operand axes must be known"),
+    ("s = Constant<value_ints=[1, 1, 1]>() y, z = Split<axis=1>(x, s)", {}, ModelError,
+     "Split has a size for each output"),
     ("n = NonZero(x) y = ConstantOfShape(n)", {"outputs": "float y"}, UnsupportedError,
      "the number of elements of an operand that decides a shape is not known"),
     ("y = local.F(x)", {"extra": ', "local": 1', "functions":

@@ -5,6 +5,7 @@ import numpy as np
 from ...compiler import dims
 from ...compiler.builder import Tensor
 from ...compiler.dims import Sym
+from ...compiler.errors import ModelError
 from ...compiler.nonempty import take_nonempty
 from ...compiler.types import DTYPES, I64, STR, normalize_axes, normalize_axis
 from .call import Call
@@ -132,6 +133,11 @@ def split(c: Call):
     if sizes is None:
         each = dims.ceil_div(x.shape[axis], count)
         sizes = [each] * (count - 1) + [x.shape[axis] - each * (count - 1)]
+    if len(sizes) != count:
+        raise ModelError(
+            "Split has a size for each output", where=c.where, expected=f"{count} sizes",
+            received=len(sizes),
+        )  # fmt: skip
     if len(sizes) == 1:
         return x
     return c.b.emit("split", x, axis=axis, sizes=tuple(sizes))

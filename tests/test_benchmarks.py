@@ -40,3 +40,12 @@ def test_rearranged_sums_are_compared_with_plain_ones(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(str(tmp_path / "m.onnx"))
     assert done.stdout.endswith("differences: y 0.0e+00\n")
+
+
+def test_long_axes_are_compared_with_numpy():
+    command = [sys.executable, FOLDER / "long_axes.py", "--rounds", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line.split(" of ")[0] for line in done.stdout.splitlines()] == [
+        "arg_max", "arg_max", "top_k 10", "top_k 300", "top_k 50", "argsort",
+    ]  # fmt: skip

@@ -155,6 +155,7 @@ def emit_nest(
     split = plan.lane is not None and plan.lane in plan.outer
     if plan.lane in plan.row:
         kernel = keep_rows(e, kernel, plan.lane, scratch)
+    _hoist(e, kernel, frozenset())
     outer = [a for a in plan.outer if a is not plan.lane]
     if not outer and split and plan.block % plan.lanes == 0:
         # One long axis: the units of this call are one contiguous range of it.
@@ -181,13 +182,34 @@ def emit_nest(
 
 
 def _emit_serial(e: Emitter, kernel: Kernel, plan: NestSchedule, begin, end) -> None:
+    """Element after element; a reduction is computed in the loop of the last axis that it depends
+    on. One of what the kernel itself stores has to stay where it is wanted."""
+    inner = [x for x in s.walk(*kernel.roots()) if x.op == "reduce" and not _reads(x, kernel)]
+    waiting = frozenset(x for x in inner if x.free <= frozenset(plan.row))
+
+    def level(axes: list[Axis], waiting: frozenset) -> None:
+        ready = [x for x in inner if x in waiting and x.free <= e.where.keys()]
+        for x in ready:
+            e.emit(x)
+        waiting -= frozenset(ready)
+        if waiting:
+            e.loops(axes[:1], lambda: level(axes[1:], waiting), unroll=1)
+        else:
+            e.loops(axes, lambda: _stores(e, kernel))
+
     with e.loop(begin, end, name="once"):
-        e.loops(list(plan.row), lambda: _stores(e, kernel))
+        level(list(plan.row), waiting)
+
+
+def _reads(x: Expr, kernel: Kernel) -> bool:
+    """Whether an expression loads from what the kernel stores."""
+    return any(y.op == "load" and y.data in kernel.outputs for y in s.walk(x))
 
 
 def _unit(e: Emitter, kernel: Kernel, plan: NestSchedule, start, stop, in_place) -> None:
     lane = plan.lane
     if lane is not None and lane in plan.outer:
+        _hoist(e, kernel, frozenset(plan.outer) - {lane})
         _lanes(e, plan, start, stop, in_place or _accumulates(kernel),
                lambda: _row(e, kernel, plan, [a for a in plan.row if a is not lane]))  # fmt: skip
         return

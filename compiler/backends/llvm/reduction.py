@@ -24,6 +24,7 @@ LIGHT = 24  # expressions per step, fewer than which are done before a sum is
 
 
 def emit_reduction(m: Emitter, e: Expr) -> ir.Value:
+    _emit_inner(m, e)
     if m.is_vector(e):
         return _by_lane(m, e)
     axis = own_lane(m, e)
@@ -31,6 +32,14 @@ def emit_reduction(m: Emitter, e: Expr) -> ir.Value:
         with m.vectorised(None, None):
             return _by_lane(m, e)
     return _across(m, e, axis)
+
+
+def _emit_inner(m: Emitter, e: Expr) -> None:
+    """Compute what the body of a reduction needs of others that do not run along its axes: once,
+    before its loops. Inside of them, a row of n elements would take n * n steps."""
+    for x in s.walk(e.args[0]):
+        if x.op == "reduce" and not x.free & frozenset(e.data[1]) and x.free <= m.where.keys():
+            m.emit(x)
 
 
 def own_lane(m: Emitter, e: Expr) -> Axis | None:

@@ -1,0 +1,165 @@
+"""How work grows: twice the elements take twice the instructions, or n log n where one sorts."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from tessel.compiler.backends.llvm.target import NAMED
+from tessel.compiler.builder import Builder
+from tessel.compiler.loops import expr as s
+from tessel.compiler.loops.lower import lower
+from tessel.compiler.loops.simplify import merge_axes
+from tessel.compiler.loops.work import work_of
+
+from .growth import executed, instructions
+from .kernels import buffer_of, native, store
+
+TARGET = NAMED["x86-64-v3"]
+SIZES = (1 << 13, 1 << 14, 1 << 15, 1 << 16)  # rows are not kept in memory any more
+LINEAR, N_LOG_N = 2.3, 2.5  # what twice the elements may take; one more level of blocks is in it
+
+
+def vector(b, n):
+    return b.input("x", f"f32[{n}]")
+
+
+def rows(b, n):
+    return b.input("x", f"f32[3,{n}]")
+
+
+def columns(b, n):
+    return b.input("x", f"f32[{n},3]")
+
+
+def image(b, n):
+    return b.input("x", f"f32[1,2,4,{n}]")
+
+
+def indices(b, n):
+    return b.input("i", f"i64[{n}]")
+
+
+def _table(b):
+    return b.constant(np.ones((50, 8), np.float32))
+
+
+# name -> the result for a size
+CASES = {
+    "add": lambda b, n: vector(b, n) + b.input("y", f"f32[{n}]"),
+    "gelu": lambda b, n: b.gelu(rows(b, n)),
+    "where": lambda b, n: b.where(b.input("c", f"bool[{n}]"), vector(b, n), b.scalar(0, "f32")),
+    "cast": lambda b, n: vector(b, n).cast("i32"),
+    "transpose": lambda b, n: b.transpose(rows(b, n), perm=(1, 0)),
+    "concat": lambda b, n: b.concat(rows(b, n), b.input("y", f"f32[3,{n}]"), axis=1),
+    "pad": lambda b, n: b.pad(rows(b, n), pads=(0, 1, 0, 2)),
+    "slice": lambda b, n: b.slice(rows(b, n), axes=(1,), starts=(1,), steps=(1,), sizes=(n - 1,)),
+    "expand": lambda b, n: b.expand(b.input("x", f"f32[1,{n}]"), shape=(3, n)),
+    "gather": lambda b, n: b.gather(_table(b), indices(b, n), axis=0),
+    "gather_elements": lambda b, n: b.gather_elements(
+        b.input("x", f"f32[{n}]"), indices(b, n), axis=0
+    ),
+    "scatter_elements": lambda b, n: b.scatter_elements(
+        vector(b, n), indices(b, n), b.input("u", f"f32[{n}]"), axis=0, reduction="add"
+    ),
+    "one_hot": lambda b, n: b.one_hot(indices(b, n), b.constant(np.float32([0, 1])), depth=5),
+    "log_softmax": lambda b, n: b.log_softmax(rows(b, n), axis=1),
+    "layer_norm": lambda b, n: b.layer_norm(
+        rows(b, n), b.input("s", f"f32[{n}]"), b.input("b", f"f32[{n}]"), axis=1
+    ),
+    "resize": lambda b, n: b.resize(image(b, n), sizes=(1, 2, 8, 2 * n), mode="linear"),
+    "top_k": lambda b, n: b.top_k(rows(b, n), k=10),
+    "argsort": lambda b, n: b.argsort(rows(b, n)),
+    "sort_rows": lambda b, n: b.sort_rows(b.input("x", f"f32[{n},1]")),
+    "running_count": lambda b, n: b.running_count(b.input("c", f"bool[3,{n}]")),
+    "cache_update": lambda b, n: b.cache_update(
+        b.input("c", f"f32[1,2,{n},8]"), b.input("u", "f32[1,2,1,8]"), b.input("at", "i64[1]")
+    ),
+}  # fmt: skip
+for _name in ("reduce_sum", "reduce_max", "reduce_mean", "reduce_log_sum_exp", "reduce_l2"):
+    CASES[f"{_name} of rows"] = lambda b, n, f=_name: b.emit(f, rows(b, n), axes=(1,))
+    CASES[f"{_name} of columns"] = lambda b, n, f=_name: b.emit(f, columns(b, n), axes=(0,))
+    CASES[f"{_name} of all"] = lambda b, n, f=_name: b.emit(f, rows(b, n), axes=(0, 1))
+for _name in ("arg_max", "arg_min"):
+    for _last in (False, True):
+        for _make, _axis in ((vector, 0), (rows, 1), (columns, 0)):
+            CASES[f"{_name} {_make.__name__} {_last}"] = (
+                lambda b, n, f=_name, l=_last, m=_make, a=_axis: b.emit(
+                    f, m(b, n), axis=a, select_last_index=l
+                )
+            )
+for _make, _axis in ((vector, 0), (rows, 1), (columns, 0)):
+    CASES[f"softmax {_make.__name__}"] = lambda b, n, m=_make, a=_axis: b.softmax(m(b, n), axis=a)
+    CASES[f"cumsum {_make.__name__}"] = lambda b, n, m=_make, a=_axis: b.cumsum(m(b, n), axis=a)
+SORTS = ("top_k", "argsort", "sort_rows")
+
+
+def growth(counts: list) -> float:
+    return max(b / a for a, b in pairwise(counts))
+
+
+def lowered(case, n):
+    b = Builder()
+    found = case(b, n)
+    for i, y in enumerate(found if isinstance(found, tuple) else (found,)):
+        b.output(f"y{i}", y)
+    return lower(b.graph)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_work_grows_with_the_elements(name):
+    programs = [lowered(CASES[name], n) for n in SIZES]
+    limit = N_LOG_N if name in SORTS else LINEAR
+    assert growth([executed(p, TARGET) for p in programs]) < limit
+    flops = [1 + sum(work_of(c.kernel).flops for c in p.kernels()) for p in programs]
+    assert growth(flops) < limit
+
+
+# -- reductions inside of others ----------------------------------------------------------------
+
+
+def _largest(x, n):
+    return s.reduce("max", [n], lambda k: x[k])
+
+
+NESTED = {
+    "in a sum": lambda x, n: lambda: s.reduce("sum", [n], lambda k: x[k] - _largest(x, n)),
+    "three deep": lambda x, n: (
+        lambda: s.reduce(
+            "sum",
+            [n],
+            lambda k: s.abs(x[k] - s.reduce("sum", [n], lambda j: x[j] - _largest(x, n))),
+        )
+    ),
+    "in a row": lambda x, n: lambda i: x[i] - _largest(x, n),
+    "in a sum of each element": lambda x, n: (
+        lambda i: s.reduce("sum", [4], lambda k: x[s.minimum(i + k, n - 1)] - _largest(x, n))
+    ),
+}
+
+
+@pytest.mark.parametrize("serial", [False, True], ids=["parallel", "serial"])
+@pytest.mark.parametrize("name", NESTED)
+def test_a_reduction_is_done_where_its_axes_are_known(name, serial):
+    counts = []
+    for n in SIZES:
+        x = buffer_of("x", np.zeros(n, np.float32))
+        body = NESTED[name](x, n)
+        kernel = store((n,) if body.__code__.co_argcount else (), body)
+        kernel = replace(merge_axes(kernel), serial=serial)
+        counts.append(instructions(kernel, TARGET))
+    assert growth(counts) < LINEAR
+
+
+@pytest.mark.parametrize("name", ["arg_max", "arg_min"])
+@pytest.mark.parametrize("last", [False, True], ids=["first", "last"])
+@pytest.mark.parametrize("places", [(), (7, 4000)], ids=["numbers", "nan"])
+def test_where_the_extreme_of_one_long_row_is(name, last, places):
+    x = np.random.default_rng(0).integers(-5, 5, 5001).astype(np.float32)
+    x[list(places)] = np.nan
+    b = Builder()
+    v = b.input("x", "f32[5001]")
+    b.output("y", b.emit(name, v, axis=0, keepdims=False, select_last_index=last))
+    extreme = np.isnan(x) if places else x == (x.max() if name == "arg_max" else x.min())
+    (found,) = native(lower(b.graph))([x], 1)
+    assert found == np.flatnonzero(extreme)[-1 if last else 0]

@@ -18,6 +18,8 @@ from tessel.compiler.errors import InputError, printable
 from tessel.tools import cli
 from tessel.tools.terminal import Console, Table
 
+from .test_entrances import raising
+
 EVIL = "\x1b]0;owned\x07\x1b[31m\x9b2J\x00\u202eevil"
 RAW = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]")
 TOOLS = Path(cli.__file__).parent
@@ -148,10 +150,7 @@ def test_limits_reach_the_model(call, tmp_path):
 def test_what_nobody_foresaw_is_a_line(call, monkeypatch, tmp_path):
     onnx.save(named(""), tmp_path / "m.onnx")
 
-    def fault(*_, **__):
-        raise IndexError("boom")
-
-    monkeypatch.setattr("tessel.tools.run.describe", fault)
+    monkeypatch.setattr("tessel.tools.run.describe", raising(IndexError("boom")))
     code, said = call("run", tmp_path / "m.onnx")
     assert code == 2 and "a fault in tessel" in said and "Traceback" not in said
     assert "Traceback" in call("--debug", "run", tmp_path / "m.onnx")[1]

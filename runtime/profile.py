@@ -91,8 +91,12 @@ def profile(exe: Executable, feeds: Mapping, seconds: float = SECONDS) -> Profil
     if built.is_open:
         built = exe.fixed(built.binding)
     if getattr(built.code, "plan", None) is None:
-        raise UsageError("only code that was compiled here for a CPU can be profiled",
-                         received=exe.target.name)  # fmt: skip
+        raise UsageError(
+            "only code that this process compiled for a CPU can be profiled",
+            received=f"code for {exe.target.name}",
+            fix="a package, or a model that was compiled before, comes without its loops: compile "
+            "the model with reuse=False",
+        )  # fmt: skip
     threads = exe.threads if built.code.parallel else 1
     code, stamps = stamped_code(built.code, threads, built.module.updates)
     ordinary = built.module

@@ -143,6 +143,14 @@ def test_only_code_for_cpus_has_a_profile():
         profile(exe, feeds_of(exe), SHORT)
 
 
+def test_a_model_that_an_earlier_process_compiled_is_refused_with_the_option_that_helps(tmp_path):
+    path = tmp_path / "dense.tsl"
+    tessel.compile(dense_graph()).save(path)
+    exe = tessel.load(path)
+    with pytest.raises(UsageError, match="reuse=False"):
+        profile(exe, feeds_of(exe), SHORT)
+
+
 # -- as a table and as data ----------------------------------------------------------------
 
 

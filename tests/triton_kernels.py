@@ -68,6 +68,8 @@ GRAPHS = {
     "mean_of_middle": (lambda b, x: x.mean(axes=1), ["f16[3,70,33]"]),
     "arg_max": (lambda b, x: b.arg_max(x, axis=1), ["f32[5,77]"]),
     "top_k": (lambda b, x: b.top_k(x, k=3, axis=1), ["f32[2,9]"]),
+    "top_k_of_long": (lambda b, x: b.top_k(x, k=5, axis=1), ["f32[2,700]"]),
+    "top_k_of_i64": (lambda b, x: b.top_k(x, k=3, axis=1, largest=False), ["i64[2,70]"]),
     "cumsum": (lambda b, x: b.cumsum(x, axis=1), ["f32[3,40]"]),
     "sort": (lambda b, x: b.top_k(x, k=600, axis=1), ["f32[2,600]"]),
     "cumprod": (lambda b, x: b.cumprod(x, axis=0), ["f32[7,5]"]),

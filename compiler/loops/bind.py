@@ -74,7 +74,9 @@ def bind_kernel(kernel: Kernel, size: Callable) -> tuple[Kernel, dict[Axis, Axis
     own = tuple(axis(a) for a in kernel.axes)
     for b in (*kernel.params, *kernel.sources):
         buffer(b)
-    twin = Kernel(kernel.name, own, stores, kernel.serial, kernel.origins)
+    twin = Kernel(
+        kernel.name, own, stores, kernel.serial, kernel.origins, apart=kernel.apart
+    )  # fmt: skip
     twin.sources = tuple(buffers[b] for b in kernel.sources)
     return twin, axes, buffers
 

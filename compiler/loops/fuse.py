@@ -91,7 +91,14 @@ def reads_places(node: Node) -> bool:
     """Whether operand 0 is read at places that are data, so that it must be in memory."""
     if isinstance(node.op.loops, Expand):
         return any(n.op.name.startswith("gather") for n in expansion(node).nodes)
-    return node.op.name.startswith(("gather", "scatter", "merge_rank"))
+    return node.op.name.startswith(("gather", "scatter"))
+
+
+def _read_at_places(node: Node) -> tuple[int, ...]:
+    """The operands that must be in memory."""
+    if isinstance(node.op.loops, Kernels):
+        return node.op.loops.memory
+    return (0,) if reads_places(node) else ()
 
 
 def stores_whole(node: Node) -> bool:
@@ -213,7 +220,7 @@ class _Planner:
             if node.op.name in ("transpose", "reshape", "slice", "split") or _is_weight_side(node):
                 return None
             return f"{again} reads it more than once"
-        if position == 0 and reads_places(reader):
+        if position in _read_at_places(reader):
             return f"{reader.op.name} reads it at computed places"
         once = self.kinds[reader] in PIECES and stores_whole(reader)
         if kind == "map" and not once and _is_expensive(node) and _grows(value, reader):

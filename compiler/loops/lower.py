@@ -246,9 +246,11 @@ class _Scope:
         types = tuple(v.type for v in node.outputs)
         group = self.parent.group() if stores_whole(node) else None
         emit(stores, types[0] if len(types) == 1 else types, *operands, **node.attrs)
-        for axes, pieces, serial in stores.kernels:
+        places |= {b: Place(Storage.of(b.type, "arena")) for b in stores.temporaries}
+        for axes, pieces, serial, apart in stores.kernels:
             if all(a.extent for a in axes):
-                kernel = Kernel(node.op.name, axes, pieces, serial, _origins(puller))
+                origins = _origins(puller)
+                kernel = Kernel(node.op.name, axes, pieces, serial, origins, apart=apart)
                 self._call(kernel, buffers, places, group)
 
     def _call(self, kernel: Kernel, buffers: dict, outs: dict, group: int | None = None) -> None:

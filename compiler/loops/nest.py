@@ -36,7 +36,9 @@ class Store:
 
 @dataclass(eq=False)
 class Kernel:
-    """`serial` kernels (scatters whose places may collide) run in order on one thread.
+    """`serial` kernels (scatters whose places may collide) run in order: their stores too, so that
+    each sees what was stored before it. The rounds of their first `apart` axes touch different
+    places, so that threads may share those.
 
     `origins` are addresses in the user's model of the nodes that were fused into it.
     """
@@ -49,6 +51,7 @@ class Kernel:
     inputs: tuple[Buffer, ...] = field(init=False)
     outputs: tuple[Buffer, ...] = field(init=False)
     sources: tuple[Buffer, ...] = ()  # after flattening: the original buffers of `params`
+    apart: int = 0
 
     def __post_init__(self):
         roots = [e for st in self.stores for e in st.exprs()]
@@ -60,6 +63,12 @@ class Kernel:
     def params(self) -> tuple[Buffer, ...]:
         """Inputs, then outputs: the order of the generated function's pointers."""
         return self.inputs + self.outputs
+
+    @property
+    def reads_outputs(self) -> bool:
+        """Whether it loads from what it stores."""
+        loads = (e.data for e in s.walk(*self.roots()) if e.op == "load")
+        return any(b in self.outputs for b in loads)
 
     def roots(self) -> list[Expr]:
         return [e for st in self.stores for e in st.exprs()]
@@ -76,7 +85,8 @@ class Kernel:
         params = ", ".join(f"{names[b]}: {b.type}" for b in self.params)
         loops = ", ".join(f"{names[a]}<{a.extent}" for a in self.axes)
         lines = [f"{'serial ' if self.serial else ''}kernel {name or 'k'}({params}) {{"]
-        lines.append(f"  for {loops}")
+        apart = f", of which {self.apart} apart" if self.apart else ""
+        lines.append(f"  for {loops}{apart}")
         uses: dict[Expr, int] = {}
         for e in s.walk(*self.roots()):
             for a in e.args:

@@ -18,7 +18,7 @@ from .index import NUMBERS, divides
 from .nest import Kernel, Store
 
 
-def map_kernel(kernel: Kernel, axes, visit: Callable[[Expr], Expr | None]) -> Kernel:
+def map_kernel(kernel: Kernel, axes, apart: int, visit: Callable[[Expr], Expr | None]) -> Kernel:
     """The kernel with other axes and `visit` applied to its expressions (see expr.transform)."""
     memo: dict = {}
     stores = tuple(
@@ -31,7 +31,9 @@ def map_kernel(kernel: Kernel, axes, visit: Callable[[Expr], Expr | None]) -> Ke
         )
         for st in kernel.stores
     )
-    return Kernel(kernel.name, tuple(axes), stores, kernel.serial, kernel.origins)
+    return Kernel(
+        kernel.name, tuple(axes), stores, kernel.serial, kernel.origins, apart=apart
+    )  # fmt: skip
 
 
 # -- splitting -----------------------------------------------------------------------------
@@ -77,8 +79,10 @@ def _replace_axis(kernel: Kernel, old: Axis, new: tuple[Axis, ...], value: Expr)
             return s.reduce(e.data[0], axes, s.transform(e.args[0], visit, memo), e.dtype)
         return None
 
-    axes = [n for a in kernel.axes for n in (new if a is old else (a,)) if n.extent != 1]
-    return map_kernel(kernel, axes, visit)
+    def split(axes) -> list[Axis]:
+        return [n for a in axes for n in (new if a is old else (a,)) if n.extent != 1]
+
+    return map_kernel(kernel, split(kernel.axes), len(split(kernel.axes[: kernel.apart])), visit)
 
 
 # -- flattening ----------------------------------------------------------------------------
@@ -111,7 +115,8 @@ def flatten(kernel: Kernel) -> Kernel:
         for st in kernel.stores
     )
     axes = tuple(a for a in kernel.axes if a.extent != 1)
-    result = Kernel(kernel.name, axes, stores, kernel.serial, kernel.origins)
+    apart = sum(a.extent != 1 for a in kernel.axes[: kernel.apart])
+    result = Kernel(kernel.name, axes, stores, kernel.serial, kernel.origins, apart=apart)
     back = {new: old for old, new in flat.items()}
     result.sources = tuple(back.get(b, b) for b in result.params)
     return result
@@ -127,7 +132,10 @@ def merge_axes(kernel: Kernel) -> Kernel:
     """
     kernel = flatten(kernel)
     sources = dict(zip(kernel.params, kernel.sources))
-    groups = lambda k: [k.axes] + [e.data[1] for e in s.walk(*k.roots()) if e.op == "reduce"]
+    groups = lambda k: (
+        [k.axes[: k.apart], k.axes[k.apart :]]
+        + [e.data[1] for e in s.walk(*k.roots()) if e.op == "reduce"]
+    )
     merged = True
     while merged:
         merged = False
@@ -214,4 +222,5 @@ def _merge(kernel: Kernel, a: Axis, b: Axis) -> Kernel:
         for st in kernel.stores
     )
     axes = tuple(m if x is a else x for x in kernel.axes if x is not b)
-    return Kernel(kernel.name, axes, stores, kernel.serial, kernel.origins)
+    apart = kernel.apart - (b in kernel.axes[: kernel.apart])
+    return Kernel(kernel.name, axes, stores, kernel.serial, kernel.origins, apart=apart)

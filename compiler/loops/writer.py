@@ -2,22 +2,34 @@
 
 from collections.abc import Sequence
 
+from ..types import TensorType, dtype_of
 from . import expr as s
 from .blocks import blocked_stores
-from .expr import Buffer
+from .expr import Axis, Buffer
 from .nest import Store
 
 
 class KernelWriter:
-    """What `Kernels` records write through: `k.store(extents, at, …)`."""
+    """What `Kernels` records write through: `k.store(extents, at, …)`.
+
+    What a kernel hands to those after it, and is no result, lies in `temporary` buffers.
+    """
 
     def __init__(self, outs: Sequence[Buffer]):
         self.outs = outs
         self.kernels: list[tuple] = []
+        self.temporaries: list[Buffer] = []
 
-    def store(self, extents, at, *, mode="set", serial=False, output=0) -> None:
-        """Store `at(*i) -> (index, value[, where])` for every i below `extents`."""
-        out = self.outs[output]
+    def temporary(self, shape: Sequence, dtype) -> Buffer:
+        """Memory for the time of the op."""
+        name = f"t{len(self.temporaries)}"
+        self.temporaries.append(Buffer(name, TensorType(dtype_of(dtype), tuple(shape))))
+        return self.temporaries[-1]
+
+    def store(self, extents, at, *, mode="set", serial=False, output=0, to=None) -> None:
+        """Store `at(*i) -> (index, value[, where])` for every i below `extents`, to an output or
+        to a buffer, `to`."""
+        out = self.outs[output] if to is None else to
         axes, made = blocked_stores(extents, at)
         stores = []
         for (index, value, *where), inside in made:
@@ -26,7 +38,17 @@ class KernelWriter:
             for condition in where:
                 inside = condition if inside is None else s.logical_and(inside, condition)
             stores.append(Store(out, index, s.cast(value, out.dtype), inside, mode))
-        self.kernels.append((axes, tuple(stores), serial))
+        self.kernels.append((axes, tuple(stores), serial, 0))
+
+    def in_order(self, extents, at, *, apart: int = 0) -> None:
+        """Stores that see what was stored before them: `at(*i)` lists Stores for every i below
+        `extents`, which are walked in order; rounds of the first `apart` axes do not meet."""
+        axes = tuple(Axis("i", d) for d in extents)
+        stores = tuple(
+            Store(t.buffer, t.index, s.cast(t.value, t.buffer.dtype), t.where, t.mode)
+            for t in at(*map(s.axis, axes))
+        )
+        self.kernels.append((axes, stores, True, apart))
 
 
 def emit_border(k, out, x, value=None, *, pads, mode) -> None:

@@ -43,6 +43,7 @@ from . import (  # noqa: F401
     running,
     scatter,
     search,
+    selection,
     sizes,
     sort,
     strassen,

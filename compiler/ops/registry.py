@@ -49,7 +49,11 @@ class Pull:
 
 @dataclass(frozen=True)
 class Kernels:
+    """`memory`: operands that are read at computed places, or again and again, so that they must be
+    in memory."""
+
     emit: Callable
+    memory: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

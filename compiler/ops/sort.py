@@ -3,22 +3,20 @@
 An element's place in the order is its rank: how many others come before it.
 
     rank         on a short axis, by comparing each element with all others
-    merge_rank   where two sorted runs become one, by binary search in the other run
     place        elements put where their ranks say
-    top_k        short axes: rank and place. Few of many: the best of each block, then the best of
-                 those. Many of many: blocks in order, then runs merged, twice as long each time
+    top_k        short axes: rank and place. Others: the first k (`selection.py`), then their order
 """
-
-import math
 
 import numpy as np
 
+from ..dims import prod
 from ..errors import TypeMismatch
 from ..loops import expr as s
 from ..sizes import assume_at_least, assume_equal_shapes
 from ..types import I32, I64, NUMERIC, dtype_of, normalize_axis
 from .common import array, case, floats, ints, spaced
 from .registry import Attr, Expand, Kernels, NotDifferentiable, Pull, register
+from .selection import first_places
 
 
 def top_k_shape(x, *, k, axis, **_):
@@ -67,6 +65,8 @@ def _compared(x):
 
 def _rank(out, x, *, axis, largest):
     axis, read = normalize_axis(axis, len(x.shape)), _compared(x)
+    n = x.shape[axis]
+    place = I32 if isinstance(n, int) and n < 1 << 31 else I64  # narrow ones are compared sooner
 
     def at(*i):
         mine = read(*i)
@@ -74,7 +74,8 @@ def _rank(out, x, *, axis, largest):
         def before(j):
             other = read(*i[:axis], j, *i[axis + 1 :])
             earlier = ~_ahead(mine, other, largest)  # equals count where they come first
-            return s.cast(s.select(j < i[axis], earlier, _ahead(other, mine, largest)), I32)
+            first = s.cast(j, place) < s.cast(i[axis], place)
+            return s.cast(s.select(first, earlier, _ahead(other, mine, largest)), I32)
 
         return s.reduce("sum", [x.shape[axis]], before, I32)
 
@@ -104,69 +105,6 @@ register(
         case(array([2.0, np.nan, 1.0, 2.0, np.nan, np.inf], "bf16"), largest=False),
     ],
     family="pool",
-    T=NUMERIC,
-)
-
-
-def merge_rank_shape(x, *, largest):
-    size = x.shape[2] if x.rank == 3 else None
-    if not isinstance(size, int) or size < 1 or size & (size - 1) or x.shape[1] % 2:
-        raise TypeMismatch(
-            "merge_rank takes [M,R,L]: an even number of runs, their length a power of two",
-            received=x,
-        )
-    return x.shape
-
-
-def _merge_rank(out, x, *, largest):
-    size, read = x.shape[2], _compared(x)
-
-    def at(m, run, i):
-        mine, second = read(m, run, i), s.eq(run % 2, 1)
-        other = run + 1 - (run % 2) * 2
-
-        def before(place):
-            """Of equals those of the first run come first."""
-            there = read(m, other, place)
-            return s.select(second, ~_ahead(mine, there, largest), _ahead(there, mine, largest))
-
-        count, step = s.const(0), size // 2
-        while step:
-            found = before(s.minimum(count + (step - 1), size - 1))
-            count = s.select(found, count + step, count)
-            step //= 2
-        last = before(s.minimum(count, size - 1))
-        return s.cast(s.select(last & (count < size), count + 1, count) + i, I32)
-
-    return at
-
-
-def merge_rank_ref(x, *, largest):
-    m, runs, size = x.shape
-    pairs = rank_ref(x.reshape(m, runs // 2, 2 * size), axis=-1, largest=largest)
-    return pairs.reshape(x.shape)
-
-
-def _runs(x, largest):
-    return case(top_k_ref(x, k=x.shape[-1], axis=-1, largest=largest, sorted=True)[0],
-                largest=largest)  # fmt: skip
-
-
-register(
-    "merge_rank",
-    "x: T -> i32",
-    "Runs [M,R,L] in order: each element's place in the run that its own and the next make.",
-    attrs={"largest": Attr("bool", True)},
-    shape=merge_rank_shape,
-    ref=merge_rank_ref,
-    grad=STEP,
-    loops=Pull(_merge_rank),
-    samples=lambda: [
-        *(_runs(ints((2, 4, n), n, -9, 9, "f32"), n > 2) for n in (1, 2, 8)),
-        _runs(_with_nan(ints((64,), 1, -9, 9, "f32")).reshape(2, 2, 16), True),
-        _runs(_with_nan(ints((64,), 1, -9, 9, "f16")).reshape(2, 2, 16), False),
-    ],
-    family="move",
     T=NUMERIC,
 )
 
@@ -227,20 +165,20 @@ def _unplaced(b, dy, rank, shape, axis):
 
 # -- top_k ---------------------------------------------------------------------------------------
 
-SHORT = 512  # axes up to here are ranked
-FEW = 128  # so many of a longer axis are chosen block by block
+SHORT = 64  # axes up to here are ranked
+FEW = 512  # so many are put in order by their ranks
 
 
 def _top_k(b, x, *, k, axis, largest, sorted):
     axis = normalize_axis(axis, x.rank)
     n = x.shape[axis]
-    if not (isinstance(n, int) and isinstance(k, int)) or n <= SHORT or k == 0:
+    if isinstance(n, int) and (n <= SHORT or k == 0):
         return _ranked(b, x, axis, k, largest)
     order = [*range(axis), *range(axis + 1, x.rank), axis]
     rows = x.transpose(order)
     lead = rows.shape[:-1]
-    rows = rows.reshape(math.prod(lead), n)
-    found = (_of_blocks if k <= FEW else _merged)(b, rows, k, largest)
+    rows = rows.reshape(prod(lead), n)
+    found = _chosen(b, rows, k, largest)
     back = np.argsort(order).tolist()
     return tuple(y.reshape(*lead, k).transpose(back) for y in found)
 
@@ -251,45 +189,15 @@ def _ranked(b, x, axis: int, k, largest: bool):
     return tuple(b.place(v, rank, axis=axis, k=k) for v in (x, places))
 
 
-def _filled(b, x, size: int, largest: bool):
-    """[M, n] with elements appended that come last."""
-    n, d = x.shape[1], x.dtype
-    if d.is_float:
-        last = -np.inf if largest else np.nan
+def _chosen(b, x, k, largest: bool):
+    """The first k of rows [rows, n], then in order."""
+    places, found = first_places(b, x, k, descending=largest)
+    if isinstance(k, int) and k <= FEW:
+        rank = b.rank(found, axis=1, largest=False)
+        places = b.place(places, rank, axis=1, k=k)
     else:
-        low = -(1 << d.bits - 1) if d.kind == "i" else 0
-        last = low if largest else low + (1 << d.bits) - 1
-    return x if n == size else b.pad(x, b.scalar(last, d), pads=(0, 0, 0, size - n))
-
-
-def _of_blocks(b, x, k: int, largest: bool):
-    """The k best of each block, in the order of the blocks, so that of equals the first stays."""
-    m, n = x.shape
-    if n <= SHORT:
-        return _ranked(b, x, 1, k, largest)
-    size = max(64, 1 << (2 * k - 1).bit_length())
-    count = -(-n // size)
-    blocks = _filled(b, x, count * size, largest).reshape(m, count, size)
-    values, places = _ranked(b, blocks, 2, k, largest)
-    places = places + b.iota(shape=(1, count, 1), axis=1, dtype=I64) * size
-    values, chosen = _of_blocks(b, values.reshape(m, count * k), k, largest)
-    return values, b.gather_elements(places.reshape(m, count * k), chosen, axis=1)
-
-
-def _merged(b, x, k: int, largest: bool):
-    """Blocks of 64 in order, then runs merged by twos."""
-    m, n = x.shape
-    size, run = 1 << (n - 1).bit_length(), 64
-    values = _filled(b, x, size, largest).reshape(m, size // run, run)
-    values, places = _ranked(b, values, 2, run, largest)
-    places = places + b.iota(shape=(1, size // run, 1), axis=1, dtype=I64) * run
-    while run < size:
-        rank = b.merge_rank(values, largest=largest)
-        run *= 2
-        rank, values, places = (t.reshape(m, size // run, run) for t in (rank, values, places))
-        values, places = (b.place(t, rank, axis=2, k=run) for t in (values, places))
-    values, places = (t.reshape(m, size) for t in (values, places))
-    return tuple(t if k == size else t[:, :k] for t in (values, places))
+        places = b.gather_elements(places, b.argsort(found), axis=1)
+    return b.gather_elements(x, places, axis=1), places
 
 
 def _with_nan(x):

@@ -3,8 +3,9 @@
 import numpy as np
 
 from ...compiler.builder import Builder, Tensor
-from ...compiler.dims import prod
+from ...compiler.dims import ceil_div, prod
 from ...compiler.ir import Node
+from ...compiler.ops.selection import key_type
 from ...compiler.types import BOOL, DTYPES, I64, U32
 from .proto import ELEMENT_TYPE_OF
 from .write_common import operands, results
@@ -67,9 +68,39 @@ def rank(b: Builder, x, *, axis, largest):
     return found.reshape(y.shape).transpose([order.index(i) for i in range(x.rank)])
 
 
-def merge_rank(b: Builder, x, *, largest):
-    m, runs, size = x.shape
-    return rank(b, x.reshape(m, runs // 2, 2 * size), axis=2, largest=largest).reshape(x.shape)
+def order_keys(b: Builder, x, *, descending, block):
+    """Floats are signs and magnitudes: those of negative ones are turned around."""
+    (rows, n), d, dtype = x.shape, x.dtype, key_type(x.dtype)
+    high = b.scalar((1 << dtype.bits - 1) - 1, dtype)
+    zero = b.scalar(0, dtype)
+    if d.is_float:
+        wide = x.cast(d.compute)
+        bits = b.bit_cast(x if d.bits == dtype.bits else wide, dtype=dtype)
+        key = b.where(bits < zero, b.bitwise_xor(bits, high), bits)
+        key = b.where(b.equal(wide, b.scalar(0, wide.dtype)), zero, key)
+        key = b.where(b.isnan(wide), high, key)
+    elif d.kind == "u" and d.bits == dtype.bits:
+        key = b.bitwise_xor(b.bit_cast(x, dtype=dtype), b.bitwise_not(high))
+    else:
+        key = x.cast(dtype)
+    key = b.bitwise_not(key) if descending else key
+    blocks = ceil_div(n, block)
+    key = b.pad(key, high, pads=(0, 0, 0, blocks * block - n))
+    return key.reshape(rows, blocks, block)
+
+
+def choose_places(b: Builder, keys, limit, *, k):
+    """What is chosen counts the more the earlier it stands, the rest nothing: the k largest."""
+    rows, blocks, width = keys.shape
+    n = blocks * width
+    flat, limit = keys.reshape(rows, n), limit.reshape(rows, 1)
+    below, equal = flat < limit, b.equal(flat, limit)
+    missing = b.scalar(k, I64) - b.reduce_sum(below.cast(I64), axes=(1,), keepdims=True)
+    among = b.running_count(equal)
+    chosen = below | (equal & (among <= missing))
+    left = b.scalar(n, I64) - b.iota(shape=(1, n), axis=1, dtype=I64)
+    worth, _ = b.top_k(b.where(chosen, left, b.scalar(0, I64)), k=k)
+    return b.scalar(n, I64) - worth
 
 
 def place(b: Builder, x, ranks, *, axis, k):

@@ -19,6 +19,7 @@ from .subject import Feed, Refused, Subject, tolerance
 
 # Ops whose results mean something for some inputs only, which other values need not be.
 UNSPECIFIED = {
+    "choose_places": "the limit is the k-th key",
     "find_sorted": "the vector is sorted",
     "max_unpool": "the indices are those of a pool",
     "merge_ranks": "blocks are sorted",

@@ -94,7 +94,7 @@ class KernelCode:
     @property
     def units(self):
         """Pieces of work that threads can share, a dim."""
-        return 1 if self.kernel.serial else self.schedule.units
+        return self.schedule.units
 
     @property
     def work(self) -> Work:

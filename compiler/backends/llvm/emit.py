@@ -133,6 +133,13 @@ class Emitter:
                 if x.op not in ("load", "reduce") and x.dtype != I64:
                     stack += [(a, False) for a in reversed(x.args)]
 
+    def forget(self, buffer: Buffer) -> None:
+        """What was computed from a buffer is not so any more: something was stored there."""
+        for scope in self.scopes:
+            for e in [e for e in scope if e.free or e.args]:
+                if any(x.op == "load" and x.data is buffer for x in s.walk(e)):
+                    del scope[e]
+
     def remember(self, e: Expr, value: ir.Value) -> None:
         self.scopes[-1][e] = value
 

@@ -6,7 +6,8 @@ free axes are known.
       for the row's axes: stores             # vectorised along the lane axis
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from math import prod
@@ -79,7 +80,7 @@ def schedule_nest(kernel: Kernel, target: CpuTarget, in_place: bool = False) -> 
     """Choose the lane axis and which axes are parallel."""
     axes = kernel.axes
     if kernel.serial or not axes:
-        return NestSchedule((), axes, None, 1, 1)
+        return NestSchedule(axes[: kernel.apart], axes[kernel.apart :], None, 1, 1)
     reduces = [e for e in s.walk(*kernel.roots()) if e.op == "reduce"]
     bound = frozenset(a for e in reduces for a in e.data[1])
     hoisted = [e.free - bound for e in reduces if e.free - bound != frozenset(axes)]
@@ -173,19 +174,26 @@ def emit_nest(
             rest = e.b.udiv(rest, e.size(blocks))
             start = e.b.mul(piece, i64(plan.block))
             stop = minimum(e, e.b.add(start, i64(plan.block)), stop)
-        for a in reversed(outer):
-            e.where[a] = e.b.urem(rest, e.size(a.extent)) if a is not outer[0] else rest
-            rest = e.b.udiv(rest, e.size(a.extent))
-        _unit(e, kernel, plan, start, stop, in_place)
-        for a in outer:
-            del e.where[a]
+        with _outer(e, outer, rest):
+            _unit(e, kernel, plan, start, stop, in_place)
+
+
+@contextmanager
+def _outer(e: Emitter, axes: Sequence[Axis], unit: ir.Value) -> Iterator[None]:
+    """The outer axes have the values that make up a unit."""
+    for a in reversed(axes):
+        e.where[a] = e.b.urem(unit, e.size(a.extent)) if a is not axes[0] else unit
+        unit = e.b.udiv(unit, e.size(a.extent))
+    yield
+    for a in axes:
+        del e.where[a]
 
 
 def _emit_serial(e: Emitter, kernel: Kernel, plan: NestSchedule, begin, end) -> None:
     """Element after element; a reduction is computed in the loop of the last axis that it depends
     on. One of what the kernel itself stores has to stay where it is wanted."""
     inner = [x for x in s.walk(*kernel.roots()) if x.op == "reduce" and not _reads(x, kernel)]
-    waiting = frozenset(x for x in inner if x.free <= frozenset(plan.row))
+    waiting = frozenset(x for x in inner if x.free <= frozenset(kernel.axes))
 
     def level(axes: list[Axis], waiting: frozenset) -> None:
         ready = [x for x in inner if x in waiting and x.free <= e.where.keys()]
@@ -197,7 +205,7 @@ def _emit_serial(e: Emitter, kernel: Kernel, plan: NestSchedule, begin, end) -> 
         else:
             e.loops(axes, lambda: _stores(e, kernel))
 
-    with e.loop(begin, end, name="once"):
+    with e.loop(begin, end, name="unit") as unit, _outer(e, plan.outer, unit):
         level(list(plan.row), waiting)
 
 
@@ -303,6 +311,9 @@ def _stores(e: Emitter, kernel: Kernel) -> None:
     """All stores. What is stored under a condition is computed only where it holds, since elsewhere
     it may read past a buffer's end: behind a branch where all lanes agree, as masks cost more, else
     in the lanes of a mask."""
+    if kernel.serial and kernel.reads_outputs:
+        _stores_in_order(e, kernel)
+        return
     for where, stores in groupby(kernel.stores, lambda st: st.where):
         if where is None:
             for st in stores:
@@ -318,6 +329,17 @@ def _stores(e: Emitter, kernel: Kernel) -> None:
         with e.b.if_then(e.emit(where)), e.scope():
             for st in stores:
                 _store(e, st)
+
+
+def _stores_in_order(e: Emitter, kernel: Kernel) -> None:
+    """Each store, its condition too, sees what the ones before it have stored."""
+    for st in kernel.stores:
+        if st.where is None:
+            _store(e, st)
+        else:
+            with e.b.if_then(e.emit(st.where)), e.scope():
+                _store(e, st)
+        e.forget(st.buffer)
 
 
 def _store(e: Emitter, st: Store, inside: ir.Value | None = None) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ...loops.nest import Kernel
 from .contraction import emit_dot
-from .primitives import TYPES, type_name
+from .primitives import TYPES, Val, type_name
 from .schedule import TritonSchedule
 from .tile import INT32, NONE
 from .values import TileEmitter
@@ -123,21 +123,31 @@ def _share(t: TileEmitter, total: int, block: int, splits: int) -> tuple[str, st
 
 
 def _emit_serial(t: TileEmitter, kernel: Kernel) -> int:
-    """serial: one program walks all elements; a barrier between them orders loads after stores."""
-    for store in kernel.stores:
-        _serial_loop(t, store, list(kernel.axes))
-    return 1
+    """serial: a program walks all elements, of those axes that are not apart; a barrier after each
+    store orders loads after it."""
+    apart, axes = kernel.axes[: kernel.apart], list(kernel.axes[kernel.apart :])
+    if apart:
+        t.line("program = tl.program_id(0)")
+        t.bind(apart, Val("program", NONE, "int32"))
+    if kernel.reads_outputs:
+        _serial_loop(t, kernel.stores, axes)
+    else:
+        for store in kernel.stores:
+            _serial_loop(t, [store], axes)
+    return math.prod(a.extent for a in apart)
 
 
-def _serial_loop(t: TileEmitter, store, axes: list) -> None:
+def _serial_loop(t: TileEmitter, stores, axes: list) -> None:
     if not axes:
-        t.store(store, NONE)
-        t.line("tl.debug_barrier()")
+        for store in stores:
+            with t.fresh():
+                t.store(store, NONE)
+                t.line("tl.debug_barrier()")
         return
     counter = t.name("k")
     with t.block(f"for {counter} in range({axes[0].extent}):"):
         t.bound[axes[0]] = t.let(f"tl.cast({counter}, tl.int32)", NONE, "int32", "i")
-        _serial_loop(t, store, axes[1:])
+        _serial_loop(t, stores, axes[1:])
 
 
 __all__ = ["Source", "emit"]

@@ -71,6 +71,14 @@ class Tile:
         self.depth -= 1
 
     @contextmanager
+    def fresh(self):
+        """A scope that nothing computed inside of leaves: memory may change after it."""
+        self._texts.append({})
+        with self.scope():
+            yield
+        self._texts.pop()
+
+    @contextmanager
     def scope(self):
         """Bindings, masks and values that hold only inside."""
         saved = dict(self.bound), dict(self.linear), dict(self.masks), self.lanes_taken

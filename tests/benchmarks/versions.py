@@ -63,7 +63,7 @@ class Side:
         arguments = [model, feeds if feeds.exists() else "", threads, self.kept, dim]
         self.process = subprocess.Popen(
             [sys.executable, "-c", WORKER, *map(str, arguments)],
-            env=os.environ | {"PYTHONPATH": str(folder), "XDG_CACHE_HOME": str(folder)},
+            env=os.environ | {"PYTHONPATH": str(folder), "XDG_CACHE_HOME": str(folder / "cache")},
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         if self.process.stdout.readline() != "ready\n":

@@ -11,8 +11,10 @@ from ...types import I16, TensorType
 from .contract_plan import merged, row_places
 from .contract_schedule import ContractSchedule
 from .contract_turn import Turn
-from .emit import Emitter, lanes_below, minimum
+from .emit import UNROLL, Emitter, lanes_below, minimum
 from .types import constant, i64, memory_type, register_type
+
+ROW = 4  # vectors of a row that is packed from which a loop over rows is not written out
 
 
 class Rows:
@@ -97,8 +99,9 @@ class Rows:
                 with e.at(lane, base), e.vectorised(lane, lanes):
                     e.store(out, index, e.vector(value), None)
 
+        long = lane is not None and typical(lane.extent) > ROW * plan.lanes
         with e.scope():
-            e.loops(axes, put)
+            e.loops(axes, put, unroll=1 if long else UNROLL)
         if plan.pairs and plan.depth % 2:
             last = s.add(start, s.const(plan.depth))
             with e.scope():

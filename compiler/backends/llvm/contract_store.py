@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import llvmlite.ir as ir
 
 from ...loops import expr as s
+from ...loops.expr import Axis
 from ...loops.nest import Kernel
 from .contract_rows import Rows
 from .contract_schedule import ContractSchedule
@@ -35,7 +36,7 @@ class Epilogue:
         e, tile = self.e, self.plan.tile
         if self.small:
             for r, line in enumerate(sums):
-                self._row(i64(r), column, [e.b.load(acc) for acc in line])
+                self._row(r, column, [e.b.load(acc) for acc in line])
             return
         vector = sums[0][0].allocated_type
         flat = e.variable(ir.ArrayType(vector, tile.rows * tile.vectors), "tile")
@@ -53,29 +54,40 @@ class Epilogue:
                 values.append(e.b.load(place, typ=vector))
             self._row(r, column, values)
 
-    def _row(self, row: ir.Value, column: ir.Value, values: list[ir.Value]) -> None:
+    def _row(self, row: int | ir.Value, column: ir.Value, values: list[ir.Value]) -> None:
         e, plan = self.e, self.plan
         if plan.short:
-            there = e.b.icmp_signed("<", e.b.add(e.where[plan.m], row), e.size(plan.m.extent))
+            there = e.b.icmp_signed("<", self._moved(plan.m, row), e.size(plan.m.extent))
             with e.b.if_then(there), e.scope():
                 self._line(row, column, values)
             return
         self._line(row, column, values)
 
-    def _line(self, row: ir.Value, column: ir.Value, values: list[ir.Value]) -> None:
+    def _moved(self, axis: Axis, rows: int | ir.Value) -> ir.Value:
+        """An axis so many rows further on."""
+        e = self.e
+        here = e.where[axis]
+        return e.plus(here, rows) if isinstance(rows, int) else e.b.add(here, rows)
+
+    def _line(self, row: int | ir.Value, column: ir.Value, values: list[ir.Value]) -> None:
         e, plan = self.e, self.plan
         store = self.kernel.stores[0]
         saved = dict(e.where)
         if plan.tile.flat:
-            e.where |= self.rows.place(e.b.add(self.rows.first, row))
+            number = i64(row) if isinstance(row, int) else row
+            e.where |= self.rows.place(e.b.add(self.rows.first, number))
+        elif plan.line is not None and isinstance(row, int):
+            lines, row = divmod(row, plan.m.extent)
+            e.where[plan.line] = self._moved(plan.line, lines)
+            e.where[plan.m] = i64(row)
         elif plan.line is not None:
             width = i64(plan.m.extent)
-            e.where[plan.line] = e.b.add(saved[plan.line], e.b.udiv(row, width))
+            e.where[plan.line] = self._moved(plan.line, e.b.udiv(row, width))
             e.where[plan.m] = e.b.urem(row, width)
         elif plan.m is not None:
-            e.where[plan.m] = e.b.add(saved[plan.m], row)
+            e.where[plan.m] = self._moved(plan.m, row)
         for v, acc in enumerate(values):
-            base = e.b.add(column, i64(v * plan.lanes))
+            base = e.plus(column, v * plan.lanes)
             mask = columns_left(e, plan, base)
             with e.scope(), e.at(plan.n, base), e.vectorised(plan.n, plan.lanes, mask):
                 e.remember(plan.contraction.reduce, acc)

@@ -19,6 +19,7 @@ from ...loops.schedule import Tile
 from ...types import DType
 from .contract_schedule import LINE
 from .emit import Emitter
+from .opaque import hidden
 from .scalar import intrinsic, multiply_add, prefetch, splat
 from .types import I8, I64, PTR, i64
 
@@ -143,8 +144,7 @@ class TileLoop:
         with self._fetching(before), e.scope():
             body(pa, pb)
         left = e.b.sub(count, i64(1))
-        hide = ir.FunctionType(PTR, [PTR])
-        following = e.b.asm(hide, "", "=r,0", [self._moved(pa, a_step)], False)
+        following = hidden(e.b, self._moved(pa, a_step))
         count.add_incoming(left, e.b.block)
         pa.add_incoming(following, e.b.block)
         pb.add_incoming(self._moved(pb, b_step), e.b.block)

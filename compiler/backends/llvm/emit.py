@@ -46,6 +46,8 @@ class Emitter:
         self.mask: ir.Value | None = None
         self.scopes: list[dict[Expr, ir.Value]] = [{}]
         self.kept: dict[Expr, Buffer] = {}  # reductions whose elements are wanted again (rows.py)
+        self.sums: dict[int, tuple[ir.Value, ir.Value, int]] = {}  # by id: itself, its two terms
+        self.anchors: tuple = (None, {})  # a block, and the pointers that were made in it
 
     # -- control flow ---------------------------------------------------------------------
 
@@ -185,22 +187,55 @@ class Emitter:
 
     def offset(self, terms: dict[Expr, int], base) -> ir.Value:
         """A linear index as a scalar; the lane axis counts with its first value."""
+        if not terms:
+            return self.size(base)
+        values = [self.where[t.data] if t.op == "axis" else self.emit(t) for t in terms]
+        total = self._total(list(zip(values, terms.values())))
+        return self.b.add(total, self.size(base)) if base else total
+
+    def _total(self, parts: list[tuple[ir.Value, int]]) -> ir.Value:
+        """The sum of values times constants."""
         total = None
-        for term, c in terms.items():
-            if term.op == "axis":
-                value = self.where[term.data]
-            else:
-                value = self.emit(term)
+        for value, c in parts:
             if c != 1:
                 value = self.b.mul(value, self.size(c))
             total = value if total is None else self.b.add(total, value)
-        if total is None:
-            return self.size(base)
-        return self.b.add(total, self.size(base)) if base else total
+        return total
 
-    def address(self, buffer: Buffer, offset: ir.Value) -> ir.Value:
-        type = memory_type(buffer.dtype)
-        return self.b.gep(self.pointers[buffer], [offset], source_etype=type)
+    def plus(self, value: ir.Value, number: int) -> ir.Value:
+        """The value of an axis that is a constant further on, which addresses make use of."""
+        if number == 0:
+            return value
+        total = self.b.add(value, i64(number))
+        self.sums[id(total)] = total, value, number
+        return total
+
+    def address(self, buffer: Buffer, index: Expr) -> ir.Value:
+        """Where `index` lies, the lane axis with its first value. Addresses of one block that are
+        constants apart are made from one pointer: LLVM would find that out, but takes its time."""
+        terms, near = s.linear(index)
+        parts = []
+        for term, c in terms.items():
+            value = self.where[term.data] if term.op == "axis" else self.emit(term)
+            while id(value) in self.sums:
+                _, value, number = self.sums[id(value)]
+                near = near + c * number
+            if isinstance(value, ir.Constant):
+                near = near + c * value.constant
+            else:
+                parts.append((value, c))
+        if self.anchors[0] is not self.b.block:
+            self.anchors = self.b.block, {}
+        type, known = memory_type(buffer.dtype), self.anchors[1]
+        start = self.pointers[buffer]
+        key = (id(start), *((id(value), c) for value, c in parts))
+        if key not in known:
+            pointer = start
+            if parts:
+                pointer = self.b.gep(start, [self._total(parts)], source_etype=type)
+            known[key] = pointer, start, parts  # what has these ids stays
+        pointer, *_ = known[key]
+        return self.b.gep(pointer, [self.size(near)], source_etype=type) if near else pointer
 
     # -- memory ---------------------------------------------------------------------------
 
@@ -221,10 +256,10 @@ class Emitter:
         size = e.dtype.bytes
         stride = 0 if self.lane is None else self.lane_stride(index)
         if stride == 0:
-            pointer = self.address(e.data, self.offset(*s.linear(index)))
+            pointer = self.address(e.data, index)
             value = self.b.load(pointer, typ=type, align=size)
         elif stride == 1:
-            pointer = self.address(e.data, self.offset(*s.linear(index)))
+            pointer = self.address(e.data, index)
             value = self._load_vector(pointer, type, size)
         else:
             value = self._gather(e.data, index, type, size)
@@ -286,7 +321,7 @@ class Emitter:
                 where = splat(self.b, where, self.lanes)
             mask = where if mask is None else self.b.and_(mask, where)
         if stride == 1:
-            pointer = self.address(buffer, self.offset(*s.linear(index)))
+            pointer = self.address(buffer, index)
             if mask is None:
                 self.b.store(value, pointer, align=size)
             else:
@@ -300,7 +335,7 @@ class Emitter:
 
     def store_contiguous(self, buffer: Buffer, index: Expr, value: ir.Value) -> None:
         """A vector to `index` and the places that follow it."""
-        pointer = self.address(buffer, self.offset(*s.linear(index)))
+        pointer = self.address(buffer, index)
         self.b.store(value, pointer, align=buffer.dtype.bytes)
 
     def _store_scalar(self, buffer, index, value, where, size) -> None:
@@ -308,7 +343,7 @@ class Emitter:
 
         def put():
             with self.scope():
-                pointer = self.address(buffer, self.offset(*s.linear(index)))
+                pointer = self.address(buffer, index)
             self.b.store(value, pointer, align=size)
 
         if where is None:

@@ -3,6 +3,11 @@
 import llvmlite.ir as ir
 
 
+def hidden(b: ir.IRBuilder, value: ir.Value) -> ir.Value:
+    """A pointer or a number in a register of which LLVM does not know where it comes from."""
+    return b.asm(ir.FunctionType(value.type, [value.type]), "", "=r,0", [value], False)
+
+
 def opaque(b: ir.IRBuilder, value: ir.Value) -> ir.Value:
     """A vector of ints of which LLVM does not know where it comes from. It costs nothing.
 

@@ -39,7 +39,7 @@ def splat(b: ir.IRBuilder, value: ir.Value, lanes: int) -> ir.Value:
         return Splat(type, value)
     undefined = ir.Constant(type, ir.Undefined)
     first = b.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
-    zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), None)
     return b.shuffle_vector(first, undefined, zeros)
 
 

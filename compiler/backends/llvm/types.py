@@ -67,7 +67,7 @@ class Splat(ir.Constant):
     """A vector constant with equal lanes; prints short."""
 
     def __init__(self, type: ir.VectorType, element: ir.Constant):
-        super().__init__(type, [element] * type.count)
+        self.type, self.constant = type, [element] * type.count
         self._text = f"splat ({element.type} {element.get_reference()})"
 
     def get_reference(self) -> str:

@@ -15,14 +15,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 # What a terminal obeys, or what turns text around, and halves of characters; not \n and \t.
-_CONTROLS = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
-)
+_CONTROLS = "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 
 
 def printable(text: str) -> str:
     """`text` with control characters written as `\\x1b`, for terminals and logs."""
-    return _CONTROLS.sub(lambda m: m[0].encode("unicode_escape", "surrogatepass").decode(), text)
+    return re.sub(
+        _CONTROLS, lambda m: m[0].encode("unicode_escape", "surrogatepass").decode(), text
+    )
 
 
 class TesselError(Exception):

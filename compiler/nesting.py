@@ -4,6 +4,7 @@ A parser that descends recursively needs stack for each bracket that is open; a 
 kilobytes can hold more of them than there is stack, and in C++ that is the end of the process.
 """
 
+import functools
 import json
 import re
 
@@ -11,10 +12,7 @@ from .errors import TesselError
 
 DEPTH = 256  # brackets inside each other; protobuf takes 100 messages, which JSON writes in 200
 _STRING = r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\Z)'  # possessive: a long one needs no memory
-_PIECES = {
-    str: re.compile(rf"{_STRING}|#[^\n]*+|([(\[{{])|[)\]}}]", re.DOTALL),
-    bytes: re.compile(rf"{_STRING}|#[^\n]*+|([(\[{{])|[)\]}}]".encode(), re.DOTALL),
-}
+_PIECE = rf"{_STRING}|#[^\n]*+|([(\[{{])|[)\]}}]"
 _CLOSING = {")", "]", "}", b")", b"]", b"}"}
 
 
@@ -22,7 +20,7 @@ def depth_of(text: str | bytes, enough: int) -> int:
     """How many of ( [ { are open at once at most, outside of strings and comments; `enough` ends
     the counting. Angle brackets do not count: "=>" is no bracket."""
     depth = deepest = 0
-    for piece in _PIECES[type(text)].finditer(text):
+    for piece in _pieces(type(text)).finditer(text):
         if piece.lastindex:
             depth += 1
             if depth > deepest:
@@ -34,9 +32,20 @@ def depth_of(text: str | bytes, enough: int) -> int:
     return deepest
 
 
+@functools.cache
+def _pieces(kind: type) -> re.Pattern:
+    """Strings, comments and brackets, of text or of bytes."""
+    return re.compile(_PIECE if kind is str else _PIECE.encode(), re.DOTALL)
+
+
+def _opened(text: str | bytes) -> int:
+    """How many brackets are opened, those in strings included."""
+    return sum(text.count(b if isinstance(text, str) else b.encode()) for b in "([{")
+
+
 def check_depth(text: str | bytes, what: str, kind: type[TesselError], where: str | None) -> None:
     """Raise `kind` if brackets of `text` are nested deeper than DEPTH."""
-    if depth_of(text, DEPTH + 1) > DEPTH:
+    if _opened(text) > DEPTH and depth_of(text, DEPTH + 1) > DEPTH:
         raise kind(
             f"{what} nests too deep", where=where, expected=f"at most {DEPTH} brackets open at once"
         )

@@ -15,7 +15,6 @@ import numpy as np
 
 from . import dims
 from .errors import InputError
-from .limits import out_of_range
 
 WORD = 8  # bytes
 
@@ -37,6 +36,8 @@ class Check:
 
     def error(self, value: int, sizes: Mapping[str, int]) -> InputError:
         """The error for a noted value, where open dims have these sizes."""
+        from .limits import out_of_range
+
         if not self.what:
             return InputError(self.reason, where=self.where)
         low, high = (None if d is None else dims.substitute(d, sizes)

@@ -34,6 +34,8 @@ class Group:
 
 @dataclass(frozen=True)
 class Structure:
+    """Those of a model, in order."""
+
     inputs: tuple[Group, ...]
     outputs: tuple[Group, ...]
 

@@ -11,10 +11,19 @@ from . import dims
 from .errors import GraphError, TesselError
 from .ir import Graph, Node, Value
 from .nesting import check_depth
-from .types import DTYPES, AnyRank, DType, MapType, OptionalType, SequenceType, TensorType, Type
+from .types import (
+    DTYPES,
+    AnyRank,
+    DType,
+    MapType,
+    OptionalType,
+    SequenceType,
+    TensorType,
+    Type,
+    plain_tensor,
+)  # fmt: skip
 
-_TOKEN = re.compile(
-    r"""(?P<space>\s+)
+_TOKEN = r"""(?P<space>\s+)
       | (?P<comment>\#[^\n]*)
       | (?P<string>"(?:[^"\\\n]|\\.)*")
       | (?P<value>%(?:[A-Za-z0-9_.]+|"(?:[^"\\\n]|\\.)*"))
@@ -22,9 +31,7 @@ _TOKEN = re.compile(
       | (?P<nan>nan:0x[0-9a-f]+)
       | (?P<number>-?(?:inf\b|nan\b|\d+(?:\.\d*)?(?:[eE][-+]?\d+)?))
       | (?P<name>[A-Za-z_][A-Za-z0-9_.]*)
-      | (?P<mark>->|//|[-+*%(){}\[\]=,:…])""",
-    re.VERBOSE,
-)
+      | (?P<mark>->|//|[-+*%(){}\[\]=,:…])"""
 
 
 class Token(NamedTuple):
@@ -45,6 +52,8 @@ def parse_graph(text: str, table: dict[str, np.ndarray] | None = None) -> Graph:
 def parse_type(text: str) -> Type:
     """The type that prints as `text`, such as `f32[N,3]`; also of what is no value of a graph, such
     as `optional(f32[…])`. Raises GraphError."""
+    if (type := plain_tensor(text)) is not None:
+        return type
     check_depth(text, "the type", GraphError, None)
     parser = _Parser(text, {})
     parser.declares = True
@@ -63,9 +72,9 @@ class _Parser:
     # -- tokens ---------------------------------------------------------------------------
 
     def _tokenize(self):
-        at = 0
+        at, token = 0, re.compile(_TOKEN, re.VERBOSE)  # Python keeps it
         while at < len(self.text):
-            match = _TOKEN.match(self.text, at)
+            match = token.match(self.text, at)
             if match is None:
                 self.fail("unknown character", at, received=repr(self.text[at]))
             if match.lastgroup != "space":

@@ -4,10 +4,10 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import ml_dtypes
 import numpy as np
 
 from . import dims
+from .concurrency import lazy
 from .errors import TypeMismatch
 from .sizes import assume_equal
 
@@ -16,15 +16,25 @@ MAX_RANK = 64  # as many axes as numpy has
 
 @dataclass(frozen=True)
 class DType:
-    """An element type. `kind`: f(loat), i(nt), u(nsigned), b(ool), s(tring)."""
+    """An element type. `kind`: f(loat), i(nt), u(nsigned), b(ool), s(tring); `called`: by numpy, or
+    by ml_dtypes."""
 
     name: str
     kind: str
     bits: int
-    numpy: np.dtype
+    called: str
 
     def __repr__(self):
         return self.name
+
+    @lazy
+    def numpy(self) -> np.dtype:
+        """numpy's. Models of types that numpy has by itself need no ml_dtypes, slow to import."""
+        if self.called in _NATIVE:
+            return np.dtype(self.called)
+        import ml_dtypes
+
+        return np.dtype(getattr(ml_dtypes, self.called))
 
     @property
     def bytes(self) -> int:
@@ -45,46 +55,48 @@ class DType:
         return F32 if self.kind == "f" and self.bits < 32 else self
 
 
-def _dtype(name, kind, bits, np_type):
-    return DType(name, kind, bits, np.dtype(np_type))
-
-
+# The types that numpy has by itself, as it calls them.
+_NATIVE = {
+    "float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint64", "uint32",
+    "uint16", "uint8", "bool", "object",
+}  # fmt: skip
 DTYPES = {
     d.name: d
     for d in [
-        _dtype("f64", "f", 64, np.float64),
-        _dtype("f32", "f", 32, np.float32),
-        _dtype("f16", "f", 16, np.float16),
-        _dtype("bf16", "f", 16, ml_dtypes.bfloat16),
-        _dtype("f8e4m3fn", "f", 8, ml_dtypes.float8_e4m3fn),
-        _dtype("f8e4m3fnuz", "f", 8, ml_dtypes.float8_e4m3fnuz),
-        _dtype("f8e5m2", "f", 8, ml_dtypes.float8_e5m2),
-        _dtype("f8e5m2fnuz", "f", 8, ml_dtypes.float8_e5m2fnuz),
-        _dtype("f8e8m0", "f", 8, ml_dtypes.float8_e8m0fnu),
-        _dtype("f6e2m3", "f", 6, ml_dtypes.float6_e2m3fn),
-        _dtype("f6e3m2", "f", 6, ml_dtypes.float6_e3m2fn),
-        _dtype("f4e2m1", "f", 4, ml_dtypes.float4_e2m1fn),
-        _dtype("i64", "i", 64, np.int64),
-        _dtype("i32", "i", 32, np.int32),
-        _dtype("i16", "i", 16, np.int16),
-        _dtype("i8", "i", 8, np.int8),
-        _dtype("i4", "i", 4, ml_dtypes.int4),
-        _dtype("i2", "i", 2, ml_dtypes.int2),
-        _dtype("u64", "u", 64, np.uint64),
-        _dtype("u32", "u", 32, np.uint32),
-        _dtype("u16", "u", 16, np.uint16),
-        _dtype("u8", "u", 8, np.uint8),
-        _dtype("u4", "u", 4, ml_dtypes.uint4),
-        _dtype("u2", "u", 2, ml_dtypes.uint2),
-        _dtype("bool", "b", 1, np.bool_),
-        _dtype("str", "s", 64, object),
+        DType("f64", "f", 64, "float64"),
+        DType("f32", "f", 32, "float32"),
+        DType("f16", "f", 16, "float16"),
+        DType("bf16", "f", 16, "bfloat16"),
+        DType("f8e4m3fn", "f", 8, "float8_e4m3fn"),
+        DType("f8e4m3fnuz", "f", 8, "float8_e4m3fnuz"),
+        DType("f8e5m2", "f", 8, "float8_e5m2"),
+        DType("f8e5m2fnuz", "f", 8, "float8_e5m2fnuz"),
+        DType("f8e8m0", "f", 8, "float8_e8m0fnu"),
+        DType("f6e2m3", "f", 6, "float6_e2m3fn"),
+        DType("f6e3m2", "f", 6, "float6_e3m2fn"),
+        DType("f4e2m1", "f", 4, "float4_e2m1fn"),
+        DType("i64", "i", 64, "int64"),
+        DType("i32", "i", 32, "int32"),
+        DType("i16", "i", 16, "int16"),
+        DType("i8", "i", 8, "int8"),
+        DType("i4", "i", 4, "int4"),
+        DType("i2", "i", 2, "int2"),
+        DType("u64", "u", 64, "uint64"),
+        DType("u32", "u", 32, "uint32"),
+        DType("u16", "u", 16, "uint16"),
+        DType("u8", "u", 8, "uint8"),
+        DType("u4", "u", 4, "uint4"),
+        DType("u2", "u", 2, "uint2"),
+        DType("bool", "b", 1, "bool"),
+        DType("str", "s", 64, "object"),
     ]
 }
 F64, F32, F16, BF16 = (DTYPES[n] for n in ("f64", "f32", "f16", "bf16"))
 I64, I32, I16, I8 = (DTYPES[n] for n in ("i64", "i32", "i16", "i8"))
 U64, U32, U16, U8 = (DTYPES[n] for n in ("u64", "u32", "u16", "u8"))
 BOOL, STR = DTYPES["bool"], DTYPES["str"]
-_BY_NUMPY = {d.numpy: d for d in DTYPES.values()}
+_CALLED = {d.called: d for d in DTYPES.values()}
+_BY_NUMPY = {d.numpy: d for d in DTYPES.values() if d.called in _NATIVE}
 
 # Dtype classes that op records name.
 FLOATS = frozenset(d for d in DTYPES.values() if d.kind == "f")
@@ -108,15 +120,24 @@ def dtype_of(x) -> DType:
         return x
     if isinstance(x, str) and x in DTYPES:
         return DTYPES[x]
+    if isinstance(x, str) and x in _CALLED:
+        return _CALLED[x]
     try:
         d = x.dtype if hasattr(x, "dtype") and not isinstance(x, type) else np.dtype(x)
         if d.kind in "US":
             return STR
-        return _BY_NUMPY[d.newbyteorder("=")]
+        d = d.newbyteorder("=")
+        return _BY_NUMPY.get(d) or _others()[d]
     except (TypeError, KeyError):
         raise TypeMismatch(
             f"no tessel dtype for {x!r}", expected=f"one of {', '.join(DTYPES)}"
         ) from None
+
+
+@functools.cache
+def _others() -> dict[np.dtype, DType]:
+    """The dtypes that numpy has not by itself."""
+    return {d.numpy: d for d in DTYPES.values() if d.called not in _NATIVE}
 
 
 def view_bits(x: np.ndarray, dtype: DType) -> np.ndarray:
@@ -234,6 +255,24 @@ class OptionalType:
 
 
 Type = TensorType | SequenceType | MapType | AnyRank | OptionalType
+
+
+def plain_tensor(text: str) -> TensorType | None:
+    """The type of a text such as `f32[N,3]`, for which nobody has to build a parser; None for all
+    others, wrong ones among them."""
+    name, _, rest = text.partition("[")
+    parts = rest.removesuffix("]").split(",") if rest != "]" else []
+    if name not in DTYPES or not rest.endswith("]") or not all(map(_is_plain, parts)):
+        return None
+    try:
+        return TensorType(DTYPES[name], tuple(map(dims.parse_dim, parts)))
+    except TypeMismatch:  # `f32[if]`
+        return None
+
+
+def _is_plain(dim: str) -> bool:
+    """Whether it is a number or a name that every reader takes for one dim."""
+    return dim.isascii() and (dim.isdecimal() or dim.isidentifier()) and len(dim) < 18
 
 
 def tensor_type_of(array: np.ndarray) -> TensorType:

@@ -56,6 +56,10 @@ class Externs:
         self._within = [self._step(s, called=True) for s in steps[: len(steps) - tail]]
         self._tail = [self._step(s, called=False) for s in steps[len(steps) - tail :]]
 
+    def views(self, arena: np.ndarray) -> list[np.ndarray]:
+        """What a frame with this arena keeps."""
+        return [view(arena, *place) for place in self.arena]
+
     @property
     def called(self) -> bool:
         """Whether machine code calls any of them."""

@@ -8,6 +8,7 @@ import ctypes
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,10 +18,12 @@ from ..compiler.backends.llvm.pool_layout import BARRIER_SYMBOL
 from ..compiler.dims import substitute
 from ..compiler.mapped import files_behind
 from ..compiler.run_checks import WORD, raise_noted, words
-from .externs import Externs, view
 from .linker import link
 from .memory import Memory, Workspace
 from .pool import get_pool
+
+if TYPE_CHECKING:
+    from .externs import Externs
 
 
 def data_address(x: np.ndarray) -> int:
@@ -55,7 +58,7 @@ class NativeModule:
         self._shapes = [
             (t.shape, t.dtype.numpy) if has_bytes(t) else None for t in self.output_types
         ]
-        self._externs = Externs(code.externs, code.tail) if code.externs else None
+        self._externs = _externs(code) if code.externs else None
         # Frames that no run is using, by their number of threads. Lists are taken from and added
         # to in one step each, so that this needs no lock.
         self._frames: dict[int, list[_Frame]] = {}
@@ -138,6 +141,12 @@ class NativeModule:
         return Bound(self, sizes)
 
 
+def _externs(code: NativeCode) -> "Externs":
+    from .externs import Externs
+
+    return Externs(code.externs, code.tail)
+
+
 class Bound:
     """A module with sizes for those that are open: what they make of shapes and memory.
 
@@ -167,7 +176,7 @@ class _Frame:
 
     def __init__(
         self, code: NativeCode, weights: Sequence[np.ndarray], threads: int,
-        externs: Externs | None, workspace: Workspace,
+        externs: "Externs | None", workspace: Workspace,
     ):  # fmt: skip
         self.code, self.threads, self.workspace = code, threads, workspace
         self.table = (ctypes.c_void_p * code.layout.size)()
@@ -182,7 +191,7 @@ class _Frame:
             self._place([], code.scratch)
         for i, w in enumerate(weights):
             self.table[code.layout.position("weight", i)] = w.ctypes.data
-        self.views = [] if externs is None else [view(self.blocks[0], *p) for p in externs.arena]
+        self.views = [] if externs is None else externs.views(self.blocks[0])
 
     def _place(self, slots: Sequence[int], scratch: int) -> None:
         """Have memory for slots of so many bytes, and for scratch. What was in it is lost."""

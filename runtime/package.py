@@ -30,7 +30,6 @@ from ..compiler.ir import Graph
 from ..compiler.known_values import plain
 from ..compiler.mapped import check_files
 from ..compiler.nesting import read_json
-from ..compiler.structure import KEY as STRUCTURE
 from ..compiler.text_parse import parse_graph, parse_type
 from . import arrays as store
 from .build import Built, CpuTarget, open_target, optimize
@@ -49,6 +48,7 @@ OLD = (
 def save(exe: Executable, path, durable: bool = True) -> None:
     """Write an executable to `path`. A file that is there is replaced once the new one is whole; if
     it is to be `durable`, once it is on the disk."""
+    from ..compiler.structure import KEY as STRUCTURE
     from ..compiler.text import print_graph
 
     graph, built = _content(exe)
@@ -256,6 +256,7 @@ class Package:
             exe.specialization({})
         if not manifest.get("structure"):
             return exe
+        from ..compiler.structure import KEY as STRUCTURE
         from .structured import with_structure
 
         return with_structure(exe, {STRUCTURE: manifest["structure"]})

@@ -6,7 +6,6 @@ package cannot hold cannot be pickled: `save` says why. The number of threads, n
 values of bound inputs come along.
 """
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,6 +59,8 @@ def _bound(exe: "Executable") -> dict:
 
 
 def _bytes(exe: "Executable") -> bytes:
+    import tempfile  # slow to import, and nothing that is only loaded needs it
+
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pickled.tsl"
         exe.save(path)
@@ -94,6 +95,8 @@ def restore(state: dict[str, Any]) -> "Executable":
 
 def _of_bytes(package: bytes, options: dict) -> "Executable":
     """What is mapped stays mapped when the file is gone."""
+    import tempfile
+
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pickled.tsl"
         path.write_bytes(package)

@@ -6,6 +6,7 @@
 A check reports everything that is wrong in one InputError.
 """
 
+import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -178,7 +179,7 @@ def receive(port: Port, x) -> np.ndarray:
     where = f"input {port.name}"
     if not isinstance(port.type, TensorType):
         return _receive_map(port.type, x, where)
-    if isinstance(x, np.ma.MaskedArray):
+    if _is_masked(x):
         raise InputError("a masked array: there is no masking in a model", where=where,
                          fix="give plain numbers: x.filled(…)")  # fmt: skip
     try:
@@ -201,6 +202,13 @@ def receive(port: Port, x) -> np.ndarray:
     if array.dtype == object or array.dtype.kind in "US":
         return _strings(array, where)
     return np.require(array, expected.numpy, "CA")
+
+
+def _is_masked(x) -> bool:
+    """Whether `x` is a masked array: whoever has one has imported numpy's module for them, which
+    takes long."""
+    module = sys.modules.get("numpy.ma")
+    return isinstance(x, getattr(module, "MaskedArray", ()))
 
 
 def _receive_map(type: Type, x, where: str):

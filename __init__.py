@@ -82,12 +82,15 @@ def compile(
         "quantize": quantize, "prune": prune, "threads": threads, "strict": strict, "cache": cache,
         "unchecked": unchecked, "verify_bounds": verify_bounds,
     }  # fmt: skip
+    from .compiler.garbage import seldom_collected
+
     model = _named_apart(_limited(model, limits), dims)
-    if reuse and observer is None and tune is None:
-        exe = _compile_once(model, options, progress)
-    else:
-        exe = _compile(model, observer=observer, tune=tune, progress=progress, **options)
-    return _with_overrides(exe, model, options)
+    with seldom_collected:
+        if reuse and observer is None and tune is None:
+            exe = _compile_once(model, options, progress)
+        else:
+            exe = _compile(model, observer=observer, tune=tune, progress=progress, **options)
+        return _with_overrides(exe, model, options)
 
 
 def _with_empty(exe: "Executable", model, shapes) -> "Executable":

@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from ..sizes import above, at_least
-from ..types import BF16, BOOL, F16, F32, I64, DType, dtype_of
+from ..types import BF16, BOOL, F16, F32, F64, I32, I64, DType, dtype_of
 from .core import COMBINERS, PRIMITIVES, Axis, Buffer, Expr, axis, const, lift, load, make
 from .index import (
     add,
@@ -74,7 +74,8 @@ def cast(x: Expr, dtype) -> Expr:
 
     Narrowing to a half type and widening again inside one kernel is dropped: the value stays in
     the wider type, which is more precise than the graph asks for. (Narrower types than halves are
-    meant to round.)
+    meant to round.) A whole float within an int's limits stays a float on the way there and back,
+    which is what quantizing and dequantizing inside of a kernel is.
     """
     dtype = dtype_of(dtype)
     if x.dtype == dtype:
@@ -90,7 +91,52 @@ def cast(x: Expr, dtype) -> Expr:
         return inner
     if dtype == BOOL:
         return compare("ne", cast(x, x.dtype.compute), 0)
-    return make("cast", (x,), None, dtype)
+    there = _whole(x, dtype) if dtype in (F32, F64) and x.dtype.is_int else None
+    return make("cast", (x,), None, dtype) if there is None else there
+
+
+def _whole(x: Expr, dtype: DType) -> Expr | None:
+    """An int that was made of a float of `dtype`, as that float, where this loses nothing:
+
+    f32(u8(min(max(round(y), 0), 255)))  =>  min(max(round(y), 0), 255), where NaN becomes 0
+    """
+    if x.op in ("add", "sub") and x.args[1].op == "const" and x.dtype == I32:
+        back, number = _whole(x.args[0], dtype), x.args[1].data
+        if back is None or not -_EXACT < number < _EXACT:
+            return None
+        return apply(x.op, back, const(number, dtype))
+    if x.op == "cast" and x.dtype == I32 and x.args[0].op == "cast" and _is_short(x.args[0]):
+        (x,) = x.args
+    if x.op != "cast" or not _is_short(x) or x.args[0].dtype != dtype:
+        return None
+    parts, bounds_of = x.args[0], {}
+    while parts.op in ("min", "max") and parts.args[1].op == "const" and parts.op not in bounds_of:
+        bounds_of[parts.op], parts = parts.args[1].data, parts.args[0]
+    low, high = bounds_of.get("max", -math.inf), bounds_of.get("min", math.inf)
+    least, most = limits(x.dtype)
+    if not least <= low <= 0 <= high <= most or low % 1 or high % 1 or not _is_whole(parts):
+        return None
+    zero = const(0.0, dtype)
+    if low == 0:
+        clipped = select(parts > 0.0, parts, zero)
+    else:  # + 0, since an int has no -0
+        number = select(isnan(parts), zero, parts) + zero
+        clipped = select(number > low, number, const(low, dtype))
+    return select(clipped < high, clipped, const(high, dtype))
+
+
+_EXACT = 1 << 22  # ints up to here are floats, and so are their sums with ints of 16 bits
+
+
+def _is_short(x: Expr) -> bool:
+    return x.dtype.is_int and x.dtype.bits in (8, 16)
+
+
+def _is_whole(x: Expr) -> bool:
+    """Whether a float is an integer, infinite or NaN."""
+    if x.op in ("add", "sub") and x.args[1].op == "const":
+        return x.args[1].data % 1 == 0 and _is_whole(x.args[0])
+    return x.op in ("round", "floor", "ceil", "trunc")
 
 
 def bitcast(x: Expr, dtype) -> Expr:
@@ -104,9 +150,15 @@ def _const_cast_is_exact(value, dtype) -> bool:
         return dtype.bits >= 32
     if dtype == BOOL:
         return True
-    low, high = (-(2 ** (dtype.bits - 1)), 2 ** (dtype.bits - 1) - 1) if dtype.kind == "i" else (
-        0, 2**dtype.bits - 1)  # fmt: skip
+    low, high = limits(dtype)
     return math.isfinite(value) and low <= int(value) <= high
+
+
+def limits(dtype: DType) -> tuple[int, int]:
+    """The smallest and the largest number of a type of ints."""
+    if dtype.kind == "i":
+        return -(2 ** (dtype.bits - 1)), 2 ** (dtype.bits - 1) - 1
+    return 0, 2**dtype.bits - 1
 
 
 def reduce(combiner: str, axes: Sequence, body: Callable | Expr, dtype=None) -> Expr:

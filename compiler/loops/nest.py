@@ -9,7 +9,7 @@ A reduction's free axes say at which loop level it is computed; the schedule dec
 (`compiler/loops/schedule.py`). `Program` is the whole model: kernels in order, with control flow.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ..sizes import typical
@@ -73,9 +73,10 @@ class Kernel:
     def roots(self) -> list[Expr]:
         return [e for st in self.stores for e in st.exprs()]
 
-    def text(self, name: str | None = None) -> str:
-        """Canonical text: equal kernels, whatever their buffers are called, print alike."""
-        names: dict = {b: f"b{i}" for i, b in enumerate(self.params)}
+    def text(self, name: str | None = None, numbers: Mapping[Expr, str] | None = None) -> str:
+        """Canonical text: equal kernels, whatever their buffers are called, print alike. `numbers`
+        are names for constants."""
+        names: dict = {b: f"b{i}" for i, b in enumerate(self.params)} | dict(numbers or {})
         axes: list[Axis] = list(self.axes)
         for e in s.walk(*self.roots()):
             if e.op == "reduce":

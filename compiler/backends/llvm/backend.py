@@ -65,7 +65,7 @@ def compile_program(
     key = "m_" + hashlib.sha256(f"{generator_version()}{target!r}{entry}".encode()).hexdigest()[:24]
     found = cache.get(key)
     if found is None:
-        effort = (Passes.ALL, 2) if len(entry) < LONG else (Passes.FEW, 0)
+        effort = (Passes.MOST, 2) if len(entry) < LONG else (Passes.FEW, 0)
         found = object_code(entry, target, *effort)
         cache.put(key, found)
     objects[MAIN] = found
@@ -80,13 +80,13 @@ def compile_program(
 
 def llvm_text(plan: Plan, target: CpuTarget, updates=None, optimized: bool = True) -> str:
     """LLVM IR of every kernel and the entry, for `--emit llvm`."""
-    modules = [*_modules(plan, target), (main_module(plan, target, updates), Passes.ALL)]
+    modules = [*_modules(plan, target), (main_module(plan, target, updates), Passes.MOST)]
     return "\n".join(str(optimize(m, target, p) if optimized else m) for m, p in modules)
 
 
 def assembly_text(plan: Plan, target: CpuTarget, updates=None) -> str:
     """Assembly of every kernel and the entry, for `--emit asm`."""
-    modules = [*_modules(plan, target), (main_module(plan, target, updates), Passes.ALL)]
+    modules = [*_modules(plan, target), (main_module(plan, target, updates), Passes.MOST)]
     return "\n".join(machine(target).emit_assembly(optimize(m, target, p)) for m, p in modules)
 
 

@@ -10,6 +10,7 @@ import functools
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 
 import llvmlite.binding as llvm
@@ -72,7 +73,7 @@ class KernelCode:
     cost: float
     winner: Winner | None = None
     others: tuple["KernelCode", ...] = ()
-    passes: Passes = Passes.ALL
+    passes: Passes = Passes.MOST
     about: tuple[str, ...] = ()  # what else its code follows from
 
     @lazy
@@ -232,6 +233,11 @@ def function_type(code: KernelCode) -> ir.FunctionType:
     return ir.FunctionType(VOID, [PTR] * pointers + [I64] * (sizes + 2))
 
 
+def _is_short(buffer: Buffer) -> bool:
+    """Whether each of its elements is there, and no guard is needed to read one."""
+    return isinstance(n := prod(buffer.shape), int) and n > 0
+
+
 def kernel_module(code: KernelCode, target: CpuTarget) -> ir.Module:
     """The LLVM module of one kernel."""
     module = ir.Module(name=code.name)
@@ -252,6 +258,9 @@ def kernel_module(code: KernelCode, target: CpuTarget) -> ir.Module:
         packed.add_attribute("noalias")
         scratch.add_attribute("noalias")
     e = Emitter(f, dict(zip(code.params, pointers)), target, dict(zip(code.symbols, sizes)))
+    if not code.in_place:
+        kept = [b for b in code.params if b not in code.kernel.outputs and _is_short(b)]
+        e.read_numbers(code.kernel.roots(), kept)
     if isinstance(code.schedule, WindowSchedule):
         WindowEmitter(e, code.kernel, code.schedule).emit(begin, end)
     elif isinstance(code.schedule, ContractSchedule):

@@ -27,7 +27,8 @@ class Epilogue:
     def __post_init__(self):
         self.value = self.kernel.stores[0].value
         inside = set(s.walk(self.plan.contraction.reduce))
-        rest = [x for x in s.walk(self.value) if x.op not in ("const", "axis") and x not in inside]
+        known = lambda x: x.op in ("const", "axis") or (x.op == "load" and x.args[0].op == "const")
+        rest = [x for x in s.walk(self.value) if not known(x) and x not in inside]
         self.small = len(rest) <= INLINE or self.plan.tile.rows == 1
 
     def run(self, column: ir.Value, sums: list[list[ir.Value]]) -> None:

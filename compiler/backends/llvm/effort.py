@@ -3,7 +3,9 @@
 A model of a hundred kernels spends four fifths of its time in a few of them. Contractions of
 which a run takes little time are compiled with few of LLVM's passes; those of which it takes least
 have shorter loops over k as well, and tiles of two heights where their number of rows is open,
-instead of five. No sum changes its order, so results are the same bit for bit.
+instead of five. Other kernels that take least get few passes too; windows always do, since their
+loops hold nothing but what has to be done. No sum changes its order, so results are the same bit
+for bit.
 """
 
 from collections.abc import Mapping
@@ -13,9 +15,10 @@ from ...loops.nest import For, If
 from .codegen import KernelCode
 from .contract_schedule import ContractSchedule
 from .objects import Passes
+from .window import WindowSchedule
 
 FEW = 0.5  # of a run's predicted time, that of contractions which get few of LLVM's passes
-LITTLE = 0.2  # the same for those whose code is shorter, too, and has fewer heights
+LITTLE = 0.2  # the same for all kernels; the code of contractions is shorter, and of fewer heights
 UNROLL = 32  # multiply-adds that are written out in their loops over k
 
 
@@ -37,7 +40,11 @@ def with_effort(codes: Mapping[str, KernelCode], times: Mapping[str, float]) -> 
     made = {}
     for name, code in codes.items():
         made[name] = code
-        if not isinstance(code.schedule, ContractSchedule) or code.winner is not None:
+        if not isinstance(code.schedule, ContractSchedule):
+            if name in little or isinstance(code.schedule, WindowSchedule):
+                made[name] = _few(code)
+            continue
+        if code.winner is not None:
             continue
         if name in little:
             lower = tuple(_shorter(c) for c in code.others[-1:])
@@ -60,8 +67,8 @@ def _shorter(code: KernelCode) -> KernelCode:
 def seconds_of(code: KernelCode) -> float:
     """About how long LLVM takes for a kernel."""
     if not isinstance(code.schedule, ContractSchedule):
-        return 0.01
-    return 0.04 if code.passes == Passes.FEW else 0.08
+        return 0.005 if code.passes == Passes.FEW else 0.008
+    return 0.025 if code.passes == Passes.FEW else 0.05
 
 
 def exchange(steps: list, codes: Mapping[str, KernelCode]) -> list:

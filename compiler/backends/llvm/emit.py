@@ -8,7 +8,7 @@ A mask, where set, guards lanes past the end.
 Values are remembered per loop level, so what was computed outside a loop is reused inside.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import prod
 
@@ -47,7 +47,7 @@ class Emitter:
         self.scopes: list[dict[Expr, ir.Value]] = [{}]
         self.kept: dict[Expr, Buffer] = {}  # reductions whose elements are wanted again (rows.py)
         self.sums: dict[int, tuple[ir.Value, ir.Value, int]] = {}  # by id: itself, its two terms
-        self.anchors: tuple = (None, {})  # a block, and the pointers that were made in it
+        self.made: tuple = (None, {})  # a block, and what was made in it to be used again
 
     # -- control flow ---------------------------------------------------------------------
 
@@ -150,7 +150,12 @@ class Emitter:
         value = self.emit(e)
         if self.lane is None or isinstance(value.type, ir.VectorType):
             return value
-        return splat(self.b, value, self.lanes)
+        if isinstance(value, ir.Constant):
+            return splat(self.b, value, self.lanes)
+        known, key = self._made_here(), (id(value), self.lanes)
+        if key not in known:
+            known[key] = splat(self.b, value, self.lanes), value
+        return known[key][0]
 
     def _emit(self, e: Expr) -> ir.Value:
         match e.op:
@@ -224,11 +229,9 @@ class Emitter:
                 near = near + c * value.constant
             else:
                 parts.append((value, c))
-        if self.anchors[0] is not self.b.block:
-            self.anchors = self.b.block, {}
-        type, known = memory_type(buffer.dtype), self.anchors[1]
+        type, known = memory_type(buffer.dtype), self._made_here()
         start = self.pointers[buffer]
-        key = (id(start), *((id(value), c) for value, c in parts))
+        key = (id(start), buffer.dtype, *((id(value), c) for value, c in parts))
         if key not in known:
             pointer = start
             if parts:
@@ -237,7 +240,20 @@ class Emitter:
         pointer, *_ = known[key]
         return self.b.gep(pointer, [self.size(near)], source_etype=type) if near else pointer
 
+    def _made_here(self) -> dict[tuple, tuple]:
+        """Pointers and splats of the present block, by the ids of what they are made of."""
+        if self.made[0] is not self.b.block:
+            self.made = self.b.block, {}
+        return self.made[1]
+
     # -- memory ---------------------------------------------------------------------------
+
+    def read_numbers(self, roots: list[Expr], kept: Sequence[Buffer]) -> None:
+        """Load single elements of buffers, which nobody writes, where the builder is: before all
+        loops."""
+        for x in s.walk(*roots):
+            if x.op == "load" and x.data in kept and x.args[0].op == "const":
+                self.emit(x)
 
     def lane_stride(self, index: Expr) -> int | None:
         """How far the index moves per lane; None if it is not linear in the lane axis."""

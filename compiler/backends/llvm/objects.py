@@ -15,7 +15,8 @@ class Passes(IntEnum):
     """Which of LLVM's passes run over a module."""
 
     FEW = 1
-    ALL = 2
+    MOST = 2  # those over functions: a kernel is one, and those over modules would do them again
+    ALL = 3
 
 
 def parse(module) -> llvm.ModuleRef:
@@ -29,17 +30,24 @@ def optimize(module, target: CpuTarget, passes: Passes = Passes.ALL) -> llvm.Mod
     """Parse, verify and run LLVM's scalar passes; vectors and unrolling are already chosen."""
     parsed = parse(module)
     builder = pass_builder(target)
-    pipeline = _few() if passes == Passes.FEW else builder.getModulePassManager()
+    if passes == Passes.FEW:
+        pipeline, over = _few(), [parsed]
+    elif passes == Passes.MOST:
+        pipeline = builder.getFunctionPassManager()
+        over = [f for f in parsed.functions if not f.is_declaration]
+    else:
+        pipeline, over = builder.getModulePassManager(), [parsed]
     try:
-        pipeline.run(parsed, builder)
+        for part in over:
+            pipeline.run(part, builder)
     finally:
         dispose(pipeline)
     return parsed
 
 
 def _few():
-    """The passes without which code would be poor: they take a quarter of the time of all. What the
-    others do, the generator of contractions has mostly done itself: hoist, unroll, reuse."""
+    """The passes without which code would be poor: they take a quarter of the time of most. What
+    the others do, the generator has mostly done itself: hoist, unroll, reuse."""
     manager = llvm.create_new_module_pass_manager()
     manager.add_sroa_pass()
     manager.add_simplify_cfg_pass()

@@ -16,6 +16,7 @@ import llvmlite.ir as ir
 import numpy as np
 
 from ...dims import ceil_div
+from ...loops.alike import alike
 from ...loops.expr import Buffer
 from ...loops.nest import Call, ExternCall, For, If, Program, Ref, Slot
 from ...sizes import largest, typical
@@ -114,6 +115,7 @@ def build_plan(
     winners: Mapping[str, Winner] | None = None,
 ) -> Plan:  # fmt: skip
     """Schedule every kernel, by `winners` where they fit, and pack the weights."""
+    program = alike(program)
     planner = _Planner(program, target, updates or {}, winners)
     steps = planner.steps(program.steps)
     first = with_effort(planner.codes, planner.times)

@@ -112,32 +112,32 @@ def _compile_once(model, options: dict, progress) -> "Executable":
     from .compiler import concurrency  # noqa: F401  first: from here on forks wait for imports
     from .compiler.cores import check_threads
     from .runtime.build import object_cache, package_folder
-    from .runtime.reuse import find
+    from .runtime.reuse import find, why_not
 
     decisive = {n: x for n, x in options.items() if n not in ("threads", "cache")}
     # Users' ops decide what a model means, and what they do is in no hash.
     users = sys.modules.get(f"{__name__}.frontends.user.registration")
     registered = getattr(users, "registered", None)  # None: another thread is importing it
     plain = users is None or (registered is not None and not registered())
-    entry = find(model, decisive, package_folder(options["cache"])) if plain else None
+    folder = package_folder(options["cache"])
+    entry = find(model, decisive, folder) if plain else None
     if entry is not None:
         threads = check_threads(options["threads"])
         exe = entry.load(threads, object_cache(options["cache"]))
         if exe is not None:
             exe.target.progress = progress
             return _with_empty(exe, model, options["shapes"])
-    exe = _compile(model, progress=progress, **options)
-    if entry is not None:
-        entry.keep(exe, functools.partial(_external_files, model))
+    if entry is None:
+        exe = _compile(model, progress=progress, **options)
+        if (reason := why_not(folder)) is not None:
+            exe.notes.append(reason)
+        return exe
+    from .frontends.onnx.watched import Watched
+
+    source = Watched(model)
+    exe = _compile(source, progress=progress, **options)
+    entry.keep(exe, source.files)
     return exe
-
-
-def _external_files(model) -> list[str]:
-    """The files beside a model's own that hold weights."""
-    from .frontends.onnx.external import names_of_files
-    from .frontends.onnx.proto import load as load_proto
-
-    return [] if isinstance(model, bytes) else names_of_files(load_proto(model).model)
 
 
 def _named_apart(model, dims: str):

@@ -13,6 +13,7 @@ opened without waiting, and looked at once more: meanwhile the name may have got
 import errno
 import os
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO
@@ -29,6 +30,7 @@ _MESSAGES = {
     errno.ELOOP: "its symbolic links form a circle",
     errno.ENAMETOOLONG: "its name is too long for a file",
 }
+_TICK = 20_000_000  # ns: within it, a file may change twice and tell one time of change
 _SHOWN = 200  # characters of a path in an error
 
 Path = str | os.PathLike
@@ -91,6 +93,18 @@ def shown(path: Path) -> str:
     """A path as errors name it: not longer than anyone reads."""
     text = os.fsdecode(path)
     return text if len(text) <= _SHOWN else text[: _SHOWN // 2] + "…" + text[-_SHOWN // 2 :]
+
+
+def stamp(path: Path) -> list[int]:
+    """What tells a file, as it is, from all others and from what it may become. Raises OSError.
+
+    Who reads it after this and finds the same stamp then has read one content: a file that was
+    written just now is waited for, since a second change at the same time would not show."""
+    found = os.stat(path)
+    if 0 <= time.time_ns() - found.st_ctime_ns < _TICK:
+        time.sleep(_TICK / 1e9)
+        found = os.stat(path)
+    return [found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns]
 
 
 # -- writing ----------------------------------------------------------------------------------

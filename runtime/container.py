@@ -16,7 +16,7 @@ import json
 import mmap
 import os
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from typing import NoReturn
 
@@ -177,25 +177,13 @@ class Container:
             self.verified.add(entry["name"])
 
     def _hash(self, entry: dict) -> str:
-        """SHA-256 lets other threads run, so pieces are hashed by as many as there are cores."""
-        places = list(_pieces(entry))
-        if len(places) < 4:
-            digests = map(self._hash_piece, places)
-        else:
-            from concurrent.futures import ThreadPoolExecutor
+        return digest_of(entry["offset"], entry["size"], self._piece).hex()
 
-            from ..compiler.cores import available_cores
-
-            with ThreadPoolExecutor(min(available_cores(), len(places))) as threads:
-                digests = list(threads.map(self._hash_piece, places))
-        return hashlib.sha256(b"".join(digests)).hexdigest()
-
-    def _hash_piece(self, place: tuple[int, int]) -> bytes:
+    def _piece(self, start: int, size: int):
         """Read, not mapped: a file that is cut just now is an error, and no end of the process."""
-        start, size = place
         if isinstance(self.data, MappedFile):
-            return hashlib.sha256(os.pread(self.data.handle, size, start)).digest()
-        return hashlib.sha256(memoryview(self.data)[start : start + size]).digest()
+            return os.pread(self.data.handle, size, start)
+        return memoryview(self.data)[start : start + size]
 
     def check(self) -> None:
         """Verify every section's hash, also of the large ones, and that the file is as it was."""
@@ -226,8 +214,23 @@ def _is_entry(entry) -> bool:
     )
 
 
-def _pieces(entry: dict) -> Iterator[tuple[int, int]]:
-    """(offset, bytes) of the pieces of a section."""
-    end = entry["offset"] + entry["size"]
-    for start in range(entry["offset"], end, PIECE):
-        yield start, min(PIECE, end - start)
+def digest_of(start: int, size: int, read: Callable) -> bytes:
+    """The hash (as of a section) of bytes that `read(offset, size)` gives.
+
+    SHA-256 lets other threads run, so pieces are hashed by as many as there are cores.
+    """
+
+    def digest_at(at: int) -> bytes:
+        return hashlib.sha256(read(at, min(PIECE, start + size - at))).digest()
+
+    places = range(start, start + size, PIECE)
+    if len(places) < 4:
+        digests = map(digest_at, places)
+    else:
+        from concurrent.futures import ThreadPoolExecutor
+
+        from ..compiler.cores import available_cores
+
+        with ThreadPoolExecutor(min(available_cores(), len(places))) as threads:
+            digests = list(threads.map(digest_at, places))
+    return hashlib.sha256(b"".join(digests)).digest()

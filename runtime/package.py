@@ -45,9 +45,9 @@ OLD = (
 )
 
 
-def save(exe: Executable, path, durable: bool = True) -> None:
+def save(exe: Executable, path, durable: bool = True, about: Mapping | None = None) -> None:
     """Write an executable to `path`. A file that is there is replaced once the new one is whole; if
-    it is to be `durable`, once it is on the disk."""
+    it is to be `durable`, once it is on the disk. `about` is JSON that comes along."""
     from ..compiler.structure import KEY as STRUCTURE
     from ..compiler.text import print_graph
 
@@ -80,6 +80,8 @@ def save(exe: Executable, path, durable: bool = True) -> None:
         out.add("weights", store.safetensors_pieces(table))
         out.add("packed", packed.pieces())
         out.add("code", [objects[n] for n in names])
+        if about is not None:
+            out.add("about", [json.dumps(about).encode()])
 
 
 def _entries(
@@ -154,12 +156,7 @@ def load(
     """The executable of a package. Raises PackageError for files that are damaged or foreign, or
     not signed with a key of `trust` where that is given."""
     package = Package(path, trust)
-    try:
-        exe = package.executable(native, threads, cache)
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        raise PackageError(
-            f"the package does not make sense: {type(error).__name__}: {error}", where=str(path)
-        ) from error
+    exe = package.load(native, threads, cache)
     header = bytes(package.container.data[: HEADER.size])
     exe.source = Source(os.path.abspath(path), header, native)
     return exe
@@ -198,6 +195,21 @@ class Package:
     def _json(self, section: str):
         data = bytes(self.container.section(section))
         return read_json(data, f"the package's {section}", PackageError, self.where)
+
+    def load(self, native: bool = True, threads: int | None = None, cache=None) -> Executable:
+        """Its executable. Raises PackageError where the package contradicts itself."""
+        try:
+            return self.executable(native, threads, cache)
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            raise PackageError(
+                f"the package does not make sense: {type(error).__name__}: {error}",
+                where=self.where,
+            ) from error
+
+    @property
+    def about(self):
+        """What was written beside it (`save`)."""
+        return self._json("about")
 
     @property
     def weights(self) -> dict[str, np.ndarray]:

@@ -5,69 +5,114 @@
     entry.keep(exe, files)
 
 A compilation follows from the bytes of the model, the options, the processor and the compiler.
-Their hash names an entry of the folder `packages` of the cache: a package, and beside it what the
-package does not say: notes, and which files beside the model held weights. Entries are written to a
-temporary name and renamed; the folder must be the user's own, since what is in it is run. Those
-that were used longest ago go when all together exceed `limit_of` bytes.
+Their hash names an entry of the folder `packages` of the cache: one file, a package with a section
+of what packages do not say (`about`): notes, and which files beside the model held weights. Such a
+model's entry belongs to its folder, and to these very files as they were before they were read.
+Entries are written to a temporary name and renamed; the folder must be the user's own, since what
+is in it is run. What is kept is bounded (`reuse_folder.py`).
 """
 
 import hashlib
-import json
 import os
 import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from ..compiler.errors import ModelError, TesselError
-from ..compiler.files import is_own, not_private, read_file, reading, replacing_file
-from .build import constants
-from .executable import Executable
-from .package import load, save
+import numpy as np
 
-LIMIT = 4 << 30  # bytes of all entries, by default
-SHARE = 8  # an entry takes at most this part of them
+from ..compiler.errors import ModelError, TesselError, UsageError
+from ..compiler.files import is_own, not_private, reading, size_of, stamp
+from .build import constants
+from .container import digest_of
+from .executable import Executable
+from .package import Package, save
+from .reuse_folder import fits, remove, trim
+
 GROWING = 64 << 20  # bytes up to which a package is written again when it has code for more sizes
 OFF = "TESSEL_REUSE"  # this variable set to 0: nothing is reused
-PIECE = 1 << 20
+
+Stamps = Mapping[str, list[int]]  # of files, by name
 
 
 def find(model, options: Mapping, folder: Path | None) -> "Entry | None":
     """The entry of a model (a path or the bytes of a file) with options of `compile`; None where
-    there is no folder for it, or the model is neither."""
-    if folder is None or os.environ.get(OFF) == "0":
+    there is no folder for it, the model is neither, or options are not plain values. Raises
+    UsageError for nonsense in TESSEL_REUSE."""
+    if folder is None or not _is_on() or not isinstance(model, (str, os.PathLike, bytes)):
         return None
-    if not isinstance(model, (str, os.PathLike, bytes)):
+    chosen = canonical(options)
+    if chosen is None:
         return None
     try:
         if not_private(folder) is not None:
             return None
-        what = (_compiler(), _processor(), sorted(options.items()))
-        key = hashlib.sha256(repr(what).encode())
-        for piece in _pieces(model):
-            key.update(piece)
+        key = hashlib.sha256(repr((_compiler(), _processor(), chosen)).encode())
+        own = None if isinstance(model, bytes) else stamp(model)
+        key.update(_digest(model))
     except (OSError, ValueError, TesselError):
         return None  # whoever reads the model says what is wrong with it
-    beside = None if isinstance(model, bytes) else Path(os.path.abspath(model)).parent
-    return Entry(folder, key.hexdigest()[:40], beside)
+    return Entry(
+        folder,
+        key.hexdigest()[:40],
+        None if own is None else os.path.abspath(os.fsdecode(model)),
+        own,
+    )
 
 
-def _pieces(model) -> Iterator[bytes]:
+def _is_on() -> bool:
+    said = os.environ.get(OFF, "").strip()
+    if said not in ("", "0", "1"):
+        raise UsageError(
+            f"{OFF} is neither 0 nor 1", expected="0: everything is compiled anew; 1, or unset",
+            received=said,
+        )  # fmt: skip
+    return said != "0"
+
+
+def why_not(folder: Path | None) -> str | None:
+    """What to say of a folder that is not used, because it is not the user's alone."""
+    reason = None
+    if folder is not None and _is_on():
+        with suppress(OSError, ValueError):
+            reason = not_private(folder)
+    return reason and f"the cache of packages in {folder} is not used: {reason}"
+
+
+def canonical(x):
+    """A value of options that is equal for equal ones and for no others, also as text; None for
+    what is no plain value (options are mappings, and never None)."""
+    if isinstance(x, Mapping):
+        if not all(type(k) is str for k in x):
+            return None
+        parts = [(k, canonical(v)) for k, v in sorted(x.items())]
+        return None if any(v is None for _, v in parts) else ("map", *parts)
+    if type(x) in (list, tuple):
+        items = [canonical(v) for v in x]
+        return None if None in items else ("list", *items)
+    if isinstance(x, (np.integer, np.floating, np.bool_)):
+        x = x.item()
+    if x is None or type(x) in (bool, int, float, str, bytes):
+        return (type(x).__name__, x)
+    return None
+
+
+def _digest(model) -> bytes:
+    """The hash of a model's bytes. Raises ModelError, OSError."""
     if isinstance(model, bytes):
-        yield model
-        return
+        return digest_of(0, len(model), lambda start, size: memoryview(model)[start : start + size])
     with reading(model, ModelError) as file:
-        while piece := file.read(PIECE):
-            yield piece
+        return digest_of(0, size_of(file), lambda start, size: os.pread(file.fileno(), size, start))
 
 
 def _compiler() -> list:
-    """What tells this compiler from others: the files that it consists of, and LLVM's binding."""
+    """What tells this compiler from others: its files, and the versions of what it stands on."""
     import llvmlite
 
     root = Path(__file__).parents[1]
-    found = [llvmlite.__version__]
+    found = [llvmlite.__version__, np.__version__, sys.version_info[:3]]
     for room in ("compiler", "frontends", "runtime"):
         for at, folders, names in os.walk(root / room):
             folders[:] = sorted(f for f in folders if f != "__pycache__")
@@ -81,127 +126,97 @@ def _processor() -> tuple:
     """What tells this machine's processor from others, without asking LLVM."""
     said = [platform.machine(), platform.system()]
     with suppress(OSError), open("/proc/cpuinfo") as file:
-        first = file.read().split("\n\n")[0].splitlines()
-        said += sorted(
-            line for line in first
-            if line.startswith(("flags", "model name", "Features", "CPU part", "isa"))
-        )  # fmt: skip
+        for line in file:
+            if not line.strip():
+                break  # the others are like the first
+            if line.startswith(("flags", "model name", "Features", "CPU part", "isa")):
+                said.append(line)
     return tuple(said)
 
 
 class Entry:
-    """Where a compilation is kept. `beside` is the folder of the model's file."""
+    """Where a compilation is kept. `path` is the model's, if it is a file, and `own` its stamp
+    before its bytes were read."""
 
-    def __init__(self, folder: Path, key: str, beside: Path | None):
-        self.folder, self.beside = folder, beside
-        self.package, self.about = folder / f"{key}.tsl", folder / f"{key}.json"
+    def __init__(self, folder: Path, key: str, path: str | None, own: list[int] | None):
+        self.folder, self.key, self.path, self.own = folder, key, path, own
+        self.beside = "/" if path is None else os.path.realpath(os.path.dirname(path))
+        here = hashlib.sha256(os.fsencode(self.beside)).hexdigest()[:16]
+        self.alone, self.with_files = folder / f"{key}.tsl", folder / f"{key}-{here}.tsl"
 
     def load(self, threads: int, objects) -> Executable | None:
         """What was kept, with weights mapped. None if there is nothing, or it is of no use now."""
-        try:
-            if not is_own(os.stat(self.package)):
+        for package in (self.alone, self.with_files):
+            try:
+                exe, files = self._load(package, threads, objects)
+            except FileNotFoundError:
+                continue
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, TesselError):
                 return None
-            about = json.loads(read_file(self.about))
-            if any(self._stamp(name) != stamp for name, *stamp in about["files"]):
-                return None
-            exe = load(self.package, threads=threads, cache=objects)
-            notes = [str(n) for n in about["notes"]]
-        except (OSError, ValueError, KeyError, TypeError, TesselError):
-            return None
-        if not set(exe.notes) <= set(notes):
-            return None  # its code does not run on this machine
-        exe.notes[:] = notes
-        with suppress(OSError):
-            os.utime(self.package)
-        self._watch(exe, about["files"])
-        return exe
+            if exe is not None:
+                with suppress(OSError):
+                    os.utime(package)
+                exe.on_built = partial(self._grow, package=package, files=files)
+            return exe
+        return None
 
-    def keep(self, exe: Executable, files: Callable[[], Iterable[str]]) -> None:
-        """Write what was compiled, with the names of the `files` beside the model that hold its
-        weights. Nothing is kept of what a package cannot hold, or of what is too large."""
+    def _load(self, package: Path, threads: int, objects) -> tuple[Executable | None, Stamps]:
+        if not is_own(os.stat(package)):
+            return None, {}
+        kept = Package(package)
+        about, files = kept.about, dict(kept.about["files"])
+        if any(self._stamp(name) != found for name, found in files.items()):
+            return None, {}
+        kept.container.check()  # a damaged one is found now, when it can be made again
+        exe = kept.load(threads=threads, cache=objects)
+        notes = [str(n) for n in about["notes"]]
+        if not set(exe.notes) <= set(notes):
+            return None, {}  # its code does not run on this machine
+        exe.notes[:] = notes
+        exe.source = None  # the file may go at any time, and pickles would miss it
+        return exe, files
+
+    def keep(self, exe: Executable, files: Stamps) -> None:
+        """Write what was compiled, with the stamps that the `files` beside the model had before
+        they were read. Nothing is kept of what a package cannot hold, of what is too large, and of
+        a model that has changed meanwhile."""
         if type(exe) is not Executable or exe.specialize is not None:
             return
         try:
-            stamps = [[name, *self._stamp(name)] for name in files()]
-        except (OSError, TesselError):
+            same = self.path is None or stamp(self.path) == self.own
+            if not same or any(self._stamp(name) != found for name, found in files.items()):
+                return
+        except OSError:
             return
-        if self._write(exe, stamps):
-            self._watch(exe, stamps)
+        package = self.with_files if files else self.alone
+        if self._write(exe, package, files):
+            exe.on_built = partial(self._grow, package=package, files=files)
 
-    def _watch(self, exe: Executable, files: list) -> None:
-        exe.on_built = partial(self._grow, files=files)
-
-    def _grow(self, exe: Executable, files: list) -> None:
+    def _grow(self, exe: Executable, package: Path, files: Stamps) -> None:
         """Sizes that are compiled by themselves are added, unless that would be much to write."""
         with suppress(OSError):
-            if os.stat(self.package).st_size <= GROWING:
-                self._write(exe, files)
+            if os.stat(package).st_size <= GROWING:
+                self._write(exe, package, files)
 
-    def _write(self, exe: Executable, files: list) -> bool:
-        limit = limit_of(self.folder)
-        try:
-            if _bytes_of(exe) * SHARE > limit:
-                return False
-            with replacing_file(self.about, durable=False) as file:
-                file.write(json.dumps({"notes": exe.notes, "files": files}).encode())
-            save(exe, self.package, durable=False)
-        except (OSError, TesselError):
-            remove(self.package)
+    def _write(self, exe: Executable, package: Path, files: Stamps) -> bool:
+        if not fits(self.folder, _bytes_of(exe)):
             return False
-        trim(self.folder, limit)
+        try:
+            about = {"notes": exe.notes, "files": list(files.items())}
+            save(exe, package, durable=False, about=about)
+            kept = fits(self.folder, os.stat(package).st_size)
+        except (OSError, TesselError):
+            kept = False
+        if not kept:
+            remove(package)
+            return False
+        trim(self.folder, keep=package)
         return True
 
-    def _stamp(self, name: str) -> list:
-        found = os.stat(os.path.join(self.beside or "/", name))
-        return [found.st_size, found.st_mtime_ns]
+    def _stamp(self, name: str) -> list[int]:
+        return stamp(os.path.join(self.beside, name))
 
 
 def _bytes_of(exe: Executable) -> int:
     """What the weights of a package take, about: as the graph has them, and packed."""
     return 2 * sum(x.nbytes for x in constants(exe.graph) if x.dtype != object)
-
-
-# -- the folder ----------------------------------------------------------------------------
-
-
-def entries(folder: Path) -> list[tuple[Path, os.stat_result]]:
-    """The packages, those that were used last at the end."""
-    found = []
-    with suppress(OSError):
-        for path in folder.glob("*.tsl"):
-            with suppress(OSError):  # another process has just removed it
-                found.append((path, os.stat(path)))
-    return sorted(found, key=lambda entry: entry[1].st_mtime_ns)
-
-
-def trim(folder: Path, limit: int) -> None:
-    """Remove what was used longest ago until the rest is within `limit` bytes. Whoever has a
-    package mapped keeps it."""
-    found = entries(folder)
-    total = sum(stat.st_size for _, stat in found)
-    for path, stat in found:
-        if total <= limit:
-            break
-        remove(path)
-        total -= stat.st_size
-
-
-def remove(package: Path) -> None:
-    for path in (package, package.with_suffix(".json")):
-        with suppress(OSError):
-            path.unlink()
-
-
-def limit_of(folder: Path) -> int:
-    """Bytes of all entries at most: what `set_limit` wrote, or the default."""
-    try:
-        return int(read_file(folder / "limit"))
-    except (OSError, ValueError):
-        return LIMIT
-
-
-def set_limit(folder: Path, limit: int) -> None:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with replacing_file(folder / "limit") as file:
-        file.write(str(limit).encode())
-    trim(folder, limit)

@@ -1,5 +1,6 @@
 """`tessel cache`: what was compiled before, how much of it is kept, and how to be rid of it."""
 
+import os
 import re
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import click
 
 from ..compiler.backends.llvm.cache import cache_folder
 from ..compiler.errors import UsageError
-from ..runtime import reuse
+from ..runtime import reuse_folder as kept
 from .models import console, size
 
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -33,25 +34,25 @@ def cache(context):
 def info():
     """Say where the cache is and how large."""
     folder = cache_folder()
-    packages = reuse.entries(folder / "packages")
+    packages = kept.entries(folder / "packages")
     objects = _objects(folder)
     out = console()
     out.print(f"folder    {folder}", soft_wrap=True, markup=False)
-    held = sum(stat.st_size for _, stat in packages)
-    limit = reuse.limit_of(folder / "packages")
+    held = _bytes(packages)
+    limit = kept.limit_of(folder / "packages")
     out.print(f"packages  {len(packages)}, {size(held)} of at most {size(limit)}")
-    out.print(f"kernels   {len(objects)}, {size(sum(p.stat().st_size for p in objects))}")
+    out.print(f"kernels   {len(objects)}, {size(_bytes(objects))}")
+    if left := _left(folder):
+        out.print(f"unfinished {len(left)}, {size(_bytes(left))}: being written, or left over")
 
 
 @cache.command()
 def clear():
     """Remove packages and kernels. Models are compiled anew; what is running goes on."""
     folder = cache_folder()
-    packages, objects = reuse.entries(folder / "packages"), _objects(folder)
-    for path, _ in packages:
-        reuse.remove(path)
-    for path in objects:
-        path.unlink(missing_ok=True)
+    packages, objects = kept.entries(folder / "packages"), _objects(folder)
+    for path, _ in (*packages, *objects, *_left(folder)):
+        kept.remove(path)
     console().print(f"removed {len(packages)} packages and {len(objects)} kernels")
 
 
@@ -59,7 +60,7 @@ def clear():
 @click.argument("limit", metavar="SIZE")
 def limit(limit):
     """Keep packages of at most SIZE in all (500M, 8G; 0: none)."""
-    reuse.set_limit(cache_folder() / "packages", to_bytes(limit))
+    kept.set_limit(cache_folder() / "packages", to_bytes(limit))
     info.callback()
 
 
@@ -71,5 +72,16 @@ def to_bytes(text: str) -> int:
     return int(found[1]) * UNITS[found[2].upper()]
 
 
-def _objects(folder: Path) -> list[Path]:
-    return [p for p in (folder / "objects").glob("*/*") if p.is_file()]
+Files = list[tuple[Path, os.stat_result]]
+
+
+def _objects(folder: Path) -> Files:
+    return kept.found(folder / "objects", "*/[!.]*")
+
+
+def _left(folder: Path) -> Files:
+    return kept.unfinished(folder / "packages") + kept.unfinished(folder / "objects")
+
+
+def _bytes(files: Files) -> int:
+    return sum(stat.st_size for _, stat in files)

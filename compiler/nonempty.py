@@ -74,3 +74,9 @@ def remember_nonempty(graph: Graph, noted: set[Sym]) -> None:
 def nonempty(graph: Graph) -> list:
     """The dims that have to be at least 1. Raises TypeMismatch for other metadata."""
     return [dims.parse_dim(d) for d in graph.metadata.get(KEY, "").split("; ") if d]
+
+
+def conditions(graph: Graph) -> tuple:
+    """What code for all sizes of such a graph is right for, besides sizes of at least 1: d > 0, for
+    the dims that follow from sizes."""
+    return tuple((d, 0) for d in nonempty(graph) if not sizes.above(d, 0))

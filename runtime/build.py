@@ -169,6 +169,7 @@ def build_open(
     """
     from ..compiler.hosted import has_stages
     from ..compiler.loops.lower import lower
+    from ..compiler.nonempty import conditions
     from ..compiler.passes.checks import with_checks
     from ..compiler.sizes import expected
 
@@ -190,6 +191,7 @@ def build_open(
         check_demands(program, target, strict)
         module, code = target.build(same, program)
     code.equations = tuple(found | dict.fromkeys(code.equations))
+    code.conditions = tuple(dict.fromkeys((*code.conditions, *conditions(graph))))
     code.agrees = sizes_agree(graph, code, solution)
     return Built({}, module, code, same, program, is_open=True)
 

@@ -22,6 +22,7 @@ from ..compiler import dims
 from ..compiler.errors import InputError, PackageError, UnsupportedError
 from ..compiler.hosted import has_stages
 from ..compiler.ir import Graph, Node, Value
+from ..compiler.nonempty import conditions
 from ..compiler.passes.specialize import specialize
 from ..compiler.passes.stages import HostStage, Kept, Stage, known_sizes, split_stages
 from .build import Built, Target, build, optimize
@@ -39,6 +40,7 @@ def build_staged(
     `made`: for each stage, a function that gives its executable the code that was made for it
     before. Raises PackageError if that is for other stages.
     """
+    code = StagedCode(conditions(graph))
     while sizes := known_sizes(graph):
         graph = optimize(specialize(graph, sizes), level, target)
         graph.nodes = [n for n in graph.nodes if n.op.name != "bind_dims" or not _is_known(n)]
@@ -71,7 +73,7 @@ def build_staged(
     module = StagedModule(graph, stages, steps)
     notes = [_HOSTED + s.node.where for s in hosted]
     notes += [n for exe in executables for n in exe.notes if n.startswith(_HOSTED)]
-    return Built(binding, module, StagedCode(), graph, None, stages=tuple(executables),
+    return Built(binding, module, code, graph, None, stages=tuple(executables),
                  is_open=is_open, notes=tuple(notes))  # fmt: skip
 
 
@@ -97,7 +99,8 @@ def _graphs(stage: Stage | HostStage, level: int, target: Target) -> list[Graph]
 
 @dataclass(frozen=True)
 class StagedCode:
-    """Stands for the code of stages, whose executables see to sizes: nothing is assumed here."""
+    """Stands for the code of stages, whose executables see to sizes; `conditions` are what their
+    graph takes sizes to be."""
 
     conditions: tuple = ()
     equations: tuple = ()

@@ -65,6 +65,45 @@ def test_concat_leaves_out_what_is_empty():
         exe(x_of(1, 2), x_of(1, 3))
 
 
+EMPTY = {  # axis, two shapes: the shape of the result, or None where nothing says what is in it
+    (0, (0, 3), (0, 2)): (0, 3),
+    (0, (3, 0), (0, 2)): (3, 0),
+    (1, (3, 0), (2, 0)): (3, 0),
+    (1, (0, 3), (3, 0)): (0, 3),
+    (0, (0, 3), (3, 0)): None,
+    (1, (3, 0), (0, 2)): None,
+    (1, (0, 3), (2, 3)): None,
+    (0, (2, 0), (2, 3)): None,
+}
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_operands_without_elements_need_not_fit(axis):
+    """As in ONNX Runtime, which also makes rows where no operand has them: those are refused."""
+    exe = tessel.compile(
+        proto(f"y = Concat <axis={axis}> (x, z)", "float[N,M] x, float[K,L] z"), cache=False
+    )
+    for (own, *shapes), wanted in EMPTY.items():
+        if own == axis and wanted is not None:
+            assert exe(*(x_of(*s) for s in shapes)).shape == wanted
+        elif own == axis:
+            with pytest.raises(InputError, match="do not fit the model"):
+                exe(*(x_of(*s) for s in shapes))
+
+
+REDUCED = {"Sum": 0, "Prod": 1, "Max": -np.inf, "Min": np.inf, "L1": 0, "L2": 0, "SumSquare": 0,
+           "LogSum": -np.inf, "LogSumExp": -np.inf, "Mean": np.nan}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REDUCED)
+def test_reductions_of_nothing(name):
+    """As ONNX says, and numpy where it says nothing: the mean (ONNX Runtime has 0 there)."""
+    body = f"axes = Constant <value_ints=[0]> () y = Reduce{name} <keepdims=0> (x, axes)"
+    exe = tessel.compile(proto(body), cache=False)
+    np.testing.assert_array_equal(exe(x_of(0, 3)), np.float32([REDUCED[name]] * 3))
+    assert exe(x_of(2, 0)).shape == (0,)
+
+
 def test_a_package_refuses_what_its_graph_does_not_mean(tmp_path):
     exe = tessel.compile(proto("t = Max (m, one) y = ConstantOfShape (t)"), cache=False)
     assert list(map(str, nonempty(exe.graph))) == ["M"]
@@ -129,3 +168,34 @@ def test_a_reshape_to_a_computed_size_of_0_keeps_the_axis():
     exe = tessel.compile(proto(body), cache=False)
     assert list(map(str, nonempty(exe.graph))) == ["M", "M-1"]
     assert exe(x_of(3, 1)).shape == (3, 1) and exe(x_of(2, 3)).shape == (2, 3)
+
+
+def test_a_computed_size_of_0_in_a_model_of_stages():
+    """The stages' code is for M - 1 above 0, too: with M = 1 the axis is kept."""
+    body = "k = Sub (m, one) t = Concat <axis=0> (k, {}) v = Reshape (x, t) i = NonZero (x) "
+    body += "c = ReduceSum <keepdims=0> (i) f = Cast <to=1> (c) y = Add (v, f)"
+    for last in ("m", "rest", "one"):
+        exe = tessel.compile(proto(body.format(last)), cache=False)
+        assert [(str(a), b) for a, b in exe.for_all_sizes.code.conditions] == [("M-1", 0)]
+        np.testing.assert_array_equal(exe(x_of(3, 1)), x_of(3, 1) + 3)
+    assert exe(x_of(1, 1)).shape == (1, 1)
+
+
+def test_sizes_that_the_reader_knows_are_not_data():
+    """Places of what is not 0 in a shape: how many there are is known while it is read."""
+    exe = tessel.compile(proto("y = NonZero (n)"), cache=False)
+    assert exe(x_of(2, 3)).tolist() == [[0]] and exe(x_of(0, 3)).shape == (1, 0)
+    exe = tessel.compile(proto("c = Constant <value_int=3> () y = NonZero (c)"), cache=False)
+    assert exe(x_of(2, 3)).shape == (0, 1)
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["b = Identity (a)", "i = Cast <to=7> (x) q = ReduceMin <keepdims=0> (i) b = Add (a, q)"],
+    ids=["a number", "data"],
+)
+def test_a_start_far_before_the_front_is_the_front(given):
+    """Also backwards, where numpy begins before it."""
+    body = f"a = Constant <value_ints=[-99]> () e = Constant <value_ints=[-99]> () {given} "
+    exe = tessel.compile(proto(body + "y = Slice (x, b, e, zero, rest)"), cache=False)
+    np.testing.assert_array_equal(exe(x_of(4, 2)), x_of(1, 2))

@@ -34,11 +34,16 @@ def fresh(c, hint: str, count: int) -> tuple[Sym, ...]:
     return tuple(Sym.named(n) for n in found)
 
 
-def bind(c, sizes: Sequence[Tensor], hint: str) -> list[Sym]:
-    """Symbols for sizes (tensors of one element each) that the model computes.
+def bind(c, sizes: Sequence[Tensor], hint: str) -> list:
+    """Symbols for sizes (tensors of one element each) that the model computes; what is known of
+    them stays what it is.
 
     In a branch or a loop, the host then runs its graphs (`hosted.py`).
     """
+    return bound(c, [elements(c, t, 1)[0] for t in sizes], hint)
+
+
+def _symbols(c, sizes: Sequence[Tensor], hint: str) -> list[Sym]:
     key = (hint, *(t.value for t in sizes))
     if key not in c.b.found:
         symbols = fresh(c, hint, len(sizes))
@@ -114,7 +119,7 @@ def _element(x: Tensor, i: int) -> Tensor:
 def bound(c, found: Sequence[Element], hint: str) -> list:
     """The elements, with symbols for those that only data knows."""
     unknown = [e for e in found if isinstance(e, Tensor)]
-    symbols = iter(bind(c, unknown, hint) if unknown else ())
+    symbols = iter(_symbols(c, unknown, hint) if unknown else ())
     return [next(symbols) if isinstance(e, Tensor) else e for e in found]
 
 
@@ -174,17 +179,17 @@ def slice_axis(c, x: Tensor, axis: int, start: Element, end: Element, step: Elem
     start, end, step = (scalar(c, e) for e in (start, end, step))
     zero, one = c.scalar(0, I64), c.scalar(1, I64)
 
-    def clamp(position):
+    def clamp(position, front):
         position = b.emit("where", b.emit("less", position, zero), b.emit("add", position, size),
                           position)  # fmt: skip
-        low = b.emit("where", backwards, c.scalar(-1, I64), zero)
+        low = b.emit("where", backwards, c.scalar(front, I64), zero)
         high = b.emit("where", backwards, b.emit("sub", size, one), size)
         return b.emit("minimum", b.emit("maximum", position, low), high)
 
     backwards = b.emit("less", step, zero)
     # A position of -size - 1 or less means the very front; adding the size once must not wrap it.
     start, end = (b.emit("maximum", e, c.scalar(-(1 << 62), I64)) for e in (start, end))
-    start, end = clamp(start), clamp(end)
+    start, end = clamp(start, 0), clamp(end, -1)
     distance = b.emit("sub", end, start)
     distance = b.emit("where", backwards, b.emit("neg", distance), distance)
     stride = b.emit("abs", step)

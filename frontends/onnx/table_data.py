@@ -17,7 +17,8 @@ def nonzero(c: Call):
     """i64[rank, n]: the indices of elements that are not 0, in order."""
     x, known = c.x(0), c.known(0)
     if known is not None and not x.symbolic:
-        return c.b.constant(np.asarray(np.nonzero(known), np.int64))
+        found = np.nonzero(known.reshape(known.shape or 1))
+        return c.b.constant(np.array(found, np.int64)[: x.rank])
     places = first_places(c, _is_true(c, x).reshape((dims.prod(x.shape),)), "nonzero")
     rows, rest = [], 1
     for d in reversed(x.shape):

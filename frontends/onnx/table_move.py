@@ -61,14 +61,15 @@ def _is_found_later(entry: tuple) -> bool:
 
 
 def slice_bounds(d, start, end, step: int) -> tuple:
-    """(start, size) in [0, d) of `x[start:end:step]`, as numpy resolves them; dims may be Sym."""
+    """(start, size) in [0, d) of `x[start:end:step]`; dims may be Sym. Unlike numpy's, a start far
+    below means the very front, where steps are negative, too."""
     if step == 0:
         raise ValueError("a slice's step is 0")
     if step > 0:
         start, end = _clamp(start, d, 0, d), _clamp(end, d, 0, d)
         distance = end - start
     else:
-        start, end = _clamp(start, d, -1, d - 1), _clamp(end, d, -1, d - 1)
+        start, end = _clamp(start, d, 0, d - 1), _clamp(end, d, -1, d - 1)
         distance = start - end
     size = larger(dims.ceil_div(distance, abs(step)), 0)
     if not isinstance(size, Sym) and size == 0:
@@ -104,15 +105,19 @@ def concat(c: Call):
 
 
 def _with_elements(tensors: list[Tensor], axis: int) -> list[Tensor]:
-    """The operands of a concat without those that are empty and do not fit the others elsewhere:
-    they add nothing, and ONNX Runtime takes them."""
-    if len({_beside(x, axis) for x in tensors}) == 1:
+    """The operands of a concat without those that add nothing to `axis`: they need not fit the
+    others elsewhere, as in ONNX Runtime. Where all are empty, one that is as large as their result,
+    which has the other sizes of the first."""
+    if len({_beside(x, axis) for x in tensors}) == 1 or len({x.rank for x in tensors}) > 1:
         return tensors
     take_nonempty(*(d for x in tensors for d in x.shape))
-    kept = [x for x in tensors if 0 not in x.shape]
-    fits = kept and all(_beside(x, axis) == _beside(kept[0], axis) for x in kept)
-    rank = max(x.rank for x in tensors)
-    return kept if fits and all(x.rank == rank for x in tensors) else tensors
+    if all(0 in x.shape for x in tensors):
+        shape = list(tensors[0].shape)
+        shape[axis] = sum(x.shape[axis] for x in tensors)
+        return [tensors[0].reshape(tuple(shape))] if 0 in shape else tensors
+    kept = [x for x in tensors if x.shape[axis] != 0]
+    fits = all(0 not in x.shape and _beside(x, axis) == _beside(kept[0], axis) for x in kept)
+    return kept if fits else tensors
 
 
 def _beside(x: Tensor, axis: int) -> tuple:

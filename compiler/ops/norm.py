@@ -50,6 +50,8 @@ def _normalized(b, x, axes, epsilon):
 
 
 def _normalized_ref(x, axes, epsilon):
+    if not x.size:
+        return x
     return (x - x.mean(axes, keepdims=True)) / np.sqrt(x.var(axes, keepdims=True) + epsilon)
 
 
@@ -85,6 +87,8 @@ def _rms(b, x, axis, epsilon):
 
 
 def _rms_norm_ref(x, scale=None, *, axis, epsilon):
+    if not x.size:
+        return x
     y = x / np.sqrt(np.mean(x * x, _axes(x, axis), keepdims=True) + epsilon)
     return y if scale is None else y * scale
 

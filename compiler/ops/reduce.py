@@ -101,10 +101,13 @@ def _log_sum_exp(out, x, *, axes, keepdims):
 
 
 def _mean_ref(x, axes, keep):
-    if x.dtype.kind == "f":
+    n = int(np.prod([x.shape[a] for a in axes], dtype=np.int64))
+    if x.dtype.kind == "f" and n:
         return np.mean(x, axis=axes, keepdims=keep)
-    n = max(1, int(np.prod([x.shape[a] for a in axes], dtype=np.int64)))
     total = np.sum(x, axis=axes, keepdims=keep, dtype=x.dtype)
+    if x.dtype.kind == "f":
+        return total + np.nan  # the mean of nothing
+    n = max(1, n)
     return (np.sign(total) * (np.abs(total) // n)).astype(x.dtype)
 
 

@@ -101,7 +101,7 @@ def resize_ref(x, **a):
     y = x
     for axis, weights in _matrices(x.shape, a).items():
         if a["mode"] == "nearest":
-            y = np.take(y, weights.argmax(1), axis)
+            y = np.take(y, weights.argmax(1) if weights.size else np.arange(0), axis)
         else:
             y = np.moveaxis(np.tensordot(y.astype(np.float64), weights, (axis, 1)), -1, axis)
     y = np.where(_outside(x.shape, a), a["extrapolation_value"], y)

@@ -21,7 +21,8 @@ RENEWED = 400  # cases after which a worker is replaced: what LLVM keeps adds up
 class Worker:
     """One process, started again after a crash."""
 
-    def __init__(self):
+    def __init__(self, module: str):
+        self.module = module
         self.process, self.done = None, 0
 
     def run(self, case: str) -> list[dict]:
@@ -54,7 +55,7 @@ class Worker:
     def _start(self) -> None:
         self.log, self.done = tempfile.TemporaryFile(), 0  # noqa: SIM115 (as long as the process)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.guards.worker"], cwd=ROOT, bufsize=0,
+            [sys.executable, "-m", self.module], cwd=ROOT, bufsize=0,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log,
         )  # fmt: skip
 
@@ -76,10 +77,10 @@ class Worker:
 
 def run_cases(
     cases: Iterator[str], jobs: int, report: Callable[[str, list[dict]], None],
-    enough: Callable[[], bool] = lambda: False,
+    enough: Callable[[], bool] = lambda: False, worker: str = "tests.guards.worker",
 ) -> None:  # fmt: skip
-    """Run cases on `jobs` processes until there are no more or it is `enough`; `report` sees the
-    outcomes of each."""
+    """Run cases on `jobs` processes of a worker's module until there are no more or it is `enough`;
+    `report` sees the outcomes of each."""
     lock, failures = threading.Lock(), []
 
     def take() -> str | None:
@@ -87,16 +88,16 @@ def run_cases(
             return None if failures or enough() else next(cases, None)
 
     def serve() -> None:
-        worker = Worker()
+        process = Worker(worker)
         try:
             while (case := take()) is not None:
-                outcomes = worker.run(case)
+                outcomes = process.run(case)
                 with lock:
                     report(case, outcomes)
         except BaseException as error:
             failures.append(error)
         finally:
-            worker.close()
+            process.close()
 
     threads = [threading.Thread(target=serve, daemon=True) for _ in range(jobs)]
     for thread in threads:

@@ -13,7 +13,7 @@ import math
 import numbers
 import operator
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from .errors import TypeMismatch
 
@@ -334,11 +334,23 @@ def prod(dims):
     return math.prod(dims, start=1)
 
 
+def total(found: Iterable):
+    """The sum, made at once: one after the other, sums of sums would be made."""
+    found = list(found)
+    if not all(map(_is_dim, found)):
+        return sum(found)
+    terms: dict[tuple, int] = {}
+    for d in found:
+        for monomial, c in _terms(d).items():
+            terms[monomial] = terms.get(monomial, 0) + c
+    return _make(terms)
+
+
 def substitute(d, binding: Mapping[str, object]):
     """`d` with symbols replaced; a partial binding leaves the others."""
     if not isinstance(d, Sym):
         return d
-    total = 0
+    parts = []
     for monomial, c in d.terms.items():
         term = c
         for atom in monomial:
@@ -352,8 +364,8 @@ def substitute(d, binding: Mapping[str, object]):
                     term = term * f(a, b)
                 else:
                     term = term * _FUNCTIONS[function](a, b)
-        total = total + term
-    return total
+        parts.append(term)
+    return total(parts)
 
 
 _ON_DIMS = {"max": dim_max, "min": dim_min, "broadcast": dim_broadcast}

@@ -40,8 +40,9 @@ def interpret(graph: Graph, inputs: Sequence, *, observer: Observer | None = Non
     sizes: dict[str, int] = {}  # what the graph itself finds out (`bind_dims`)
     with np.errstate(all="ignore"):
         for node in graph.nodes:
-            known = _with_sizes(node, sizes) if sizes else node
-            results = evaluate(known, [read(v) for v in node.inputs])
+            operands = [read(v) for v in node.inputs]
+            known = _with_sizes(node, operands, sizes) if sizes else node
+            results = evaluate(known, operands)
             if node.op.name == "bind_dims":
                 sizes |= zip(map(str, node.attrs["symbols"]), map(int, results[0]))
             elif node.op.name in HOSTED:
@@ -83,13 +84,23 @@ def _placed(error: InputError, node: Node) -> InputError:
     )  # fmt: skip
 
 
-def _with_sizes(node: Node, sizes: Mapping[str, int]) -> Node:
-    """The node with the sizes that are known by now in its attributes and types."""
-    from .passes.specialize import substitute_attrs
+def _with_sizes(node: Node, arrays: Sequence, sizes: Mapping[str, int]) -> Node:
+    """The node with the sizes that are known by now in its attributes and types. Raises InputError
+    where they do not fit its operands."""
+    from .passes.specialize import specialize_node, substitute_attrs
 
+    if not any(node.regions()):
+        return specialize_node(node, [_found(v, x) for v, x in zip(node.inputs, arrays)], sizes)
     types = [v.type.substitute(sizes) for v in node.outputs]
     names = [v.name for v in node.outputs]
     return Node(node.op, node.inputs, substitute_attrs(node, sizes), types, names, node.origin)
+
+
+def _found(v: Value | None, x) -> Value | None:
+    """A value of the type that an array has."""
+    if v is None or not isinstance(v.type, TensorType):
+        return v
+    return Value(v.name, tensor_type_of(np.asarray(x)))
 
 
 def bind_shapes(graph: Graph, arrays: Sequence) -> dict[str, int]:

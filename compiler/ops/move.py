@@ -260,7 +260,7 @@ def concat_shape(*xs, axis):
                 expected=_spelled(first.shape),
                 received=_spelled(x.shape),
             )
-    return (*first.shape[:axis], sum(x.shape[axis] for x in xs), *first.shape[axis + 1 :])
+    return (*first.shape[:axis], dims.total(x.shape[axis] for x in xs), *first.shape[axis + 1 :])
 
 
 def _concat(k, out, *xs, axis):
@@ -303,7 +303,7 @@ register(
 
 
 def split_infer(x, *, axis, sizes):
-    axis, total = normalize_axis(axis, x.rank), sum(sizes)
+    axis, total = normalize_axis(axis, x.rank), dims.total(sizes)
     if not assume_equal(total, x.shape[axis]):
         raise TypeMismatch(
             "the sizes of a split do not add up",
@@ -326,10 +326,11 @@ def split_grad(c, *douts):
 def _split(out, x, *, axis, sizes):
     axis = normalize_axis(axis, len(x.shape))
 
-    def part(offset):
-        return lambda *i: x[(*i[:axis], i[axis] + offset, *i[axis + 1 :])]
+    def part(n):
+        """Of many parts one is asked for at a time: no other's place is computed."""
+        return lambda *i: x[(*i[:axis], i[axis] + dims.total(sizes[:n]), *i[axis + 1 :])]
 
-    return tuple(part(sum(sizes[:n])) for n in range(len(sizes)))
+    return tuple(map(part, range(len(sizes))))
 
 
 register(

@@ -41,14 +41,18 @@ def _specialize(graph: Graph, binding: Mapping[str, int]) -> Graph:
         env[v] = Value(v.name, v.type.substitute(binding))
         result.inputs.append(env[v])
     for node in graph.nodes:
-        new = _node(node, [None if v is None else env[v] for v in node.inputs], binding)
+        new = specialize_node(node, [None if v is None else env[v] for v in node.inputs], binding)
         env |= zip(node.outputs, new.outputs)
         result.nodes.append(new)
     result.outputs = [env[v] for v in graph.outputs]
     return result
 
 
-def _node(node: Node, operands: list[Value | None], binding: Mapping[str, int]) -> Node:
+def specialize_node(
+    node: Node, operands: list[Value | None], binding: Mapping[str, int]
+) -> Node:  # fmt: skip
+    """A copy of a node that reads `operands`, with sizes put in. Raises InputError if they do not
+    fit."""
     attrs = substitute_attrs(node, binding)
     names = [v.name for v in node.outputs]
     if node.op.name == "dims" and dims.is_static(attrs["values"]):

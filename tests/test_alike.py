@@ -1,5 +1,7 @@
 """Kernels that differ in numbers only are compiled once; quantized and back, floats stay floats."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tessel.compiler.backends.llvm.program import build_plan
@@ -7,6 +9,9 @@ from tessel.compiler.backends.llvm.target import host
 from tessel.compiler.backends.numpy import NumpyModule
 from tessel.compiler.loops import expr as s
 from tessel.compiler.loops.alike import alike
+from tessel.compiler.loops.expr import Axis, Buffer
+from tessel.compiler.loops.nest import Call, Kernel, Program, Ref, Slot, Store
+from tessel.compiler.types import F32, TensorType
 
 from .kernels import buffer_of, native, program_of, store
 
@@ -42,12 +47,48 @@ def test_kernels_that_differ_in_numbers_are_one_that_reads_them():
 def test_programs_without_such_kernels_stay_as_they_are(numbers):
     """In the last one a number is used for two things, in the other kernel it is not."""
     made = program(*numbers)
-    assert alike(made) is made
+    assert [c.kernel for c in alike(made).steps] == [c.kernel for c in made.steps]
 
 
 def test_zeros_of_both_signs_are_two_numbers():
     same = alike(program((0.0, 1.0), (-0.0, 1.0)))
     assert [np.signbit(w).tolist() for w in same.weights] == [[False], [True]]
+
+
+def test_kernels_that_differ_in_where_they_store_are_one():
+    y = Buffer("y", TensorType(F32, (100,)))
+    axes = Axis("i", 5), Axis("j", 3)
+    index = s.axis(axes[0]) * 10 + s.axis(axes[1])
+    edges = [
+        Kernel("edge", axes, (Store(y, (index + start,), s.const(start, F32)),), sources=(y,))
+        for start in (7, 57, 0)
+    ]
+    refs = (Ref(Slot("output", 0), 0),)
+    made = Program([Call(k, refs) for k in edges], [], [y.type], [], 0)
+    same = alike(made)
+    (text,) = {c.kernel.text() for c in same.steps}
+    assert "b1: f32[43]" in text
+    assert [c.refs[1].offset for c in same.steps] == [28, 228, 0]
+    (got,), (expected,) = native(made)([], 1), NumpyModule(made)([])
+    for start in (7, 57, 0):
+        places = np.add.outer(np.arange(5) * 10, np.arange(3)) + start
+        np.testing.assert_array_equal(got[places], expected[places])
+
+
+def test_what_is_read_too_stays_where_it_is():
+    x = buffer_of("x", X)
+    kernel = Kernel("half", (a := Axis("i", 9),), (Store(x, (s.axis(a) + 1,), x[s.axis(a)] / 2),))
+    made = Program([Call(kernel, (Ref(Slot("input", 0)),))], [x.type], [], [X], 0)
+    assert alike(made).steps[0].kernel is kernel
+
+
+def test_whatever_else_is_said_of_kernels_is_kept():
+    made = program((0.5,), (0.25,))
+    for call in made.steps:
+        call.kernel = replace(call.kernel, serial=True, origins=("here",))
+    for call in alike(made).steps:
+        assert (call.kernel.serial, call.kernel.origins) == (True, ("here",))
+        assert len(call.kernel.sources) == len(call.kernel.params) == len(call.refs)
 
 
 SPECIAL = [0.0, -0.0, 0.5, 1.5, -1.5, 126.5, 127.5, 254.5, 255.5, 300.0, -127.5, -128.5, 3e38,

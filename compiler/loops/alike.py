@@ -4,13 +4,18 @@
     b[i] = max(a[i] * 0.25, 0)
 
 Scales of quantized models are such numbers: one kernel is compiled for all layers of one shape.
-What is the same in all of them stays a number in the code.
+What is the same in all of them stays a number in the code. Where in a buffer a kernel stores is no
+part of it either: the four edges of a padded image are written by two kernels.
+
+    b[i + 40] = 0                   =>      b'[i] = 0                      b' = b from 40 on
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
+from ..dims import Sym
 from ..types import F32, TensorType
 from . import expr as s
 from .expr import Buffer, Expr
@@ -18,7 +23,9 @@ from .nest import Call, For, If, Kernel, Program, Ref, Slot
 
 
 def alike(program: Program) -> Program:
-    """The program with one kernel in place of those that differ in numbers of f32."""
+    """The program with one kernel in place of those that differ in where they store and in numbers
+    of f32."""
+    program = replace(program, steps=_each(program.steps, _from_its_start))
     groups: dict[str, dict[int, tuple[Kernel, list[Expr]]]] = {}
     for call in program.kernels():
         numbers = _numbers(call.kernel)
@@ -30,9 +37,37 @@ def alike(program: Program) -> Program:
     weights = list(program.weights)
     for group in groups.values():
         _join(list(group.values()), made, weights)
-    if not made:
-        return program
-    return replace(program, steps=_exchanged(program.steps, made), weights=weights)
+
+    def exchanged(call: Call) -> Call:
+        if id(call.kernel) not in made:
+            return call
+        kernel, place = made[id(call.kernel)]
+        where = dict(zip(call.kernel.params, call.refs))
+        return replace(call, kernel=kernel, refs=tuple(where.get(b, place) for b in kernel.params))
+
+    return replace(program, steps=_each(program.steps, exchanged), weights=weights)
+
+
+def _from_its_start(call: Call) -> Call:
+    """The call with a buffer to store to that begins and ends where the kernel stores."""
+    kernel = call.kernel
+    store, *others = kernel.stores
+    old = store.buffer
+    read = any(e.op == "load" and e.data is old for e in s.walk(*kernel.roots()))
+    if others or read or store.mode != "set" or len(store.index) != 1:
+        return call
+    low, high = s.bounds(store.index[0])
+    if any(isinstance(n, Sym) for n in (low, high, *old.shape)):
+        return call
+    if not 0 <= low <= high < old.shape[0] or (low, high) == (0, old.shape[0] - 1):
+        return call
+    new = Buffer(old.name, TensorType(old.dtype, (high - low + 1,)))
+    index = (s.sub(store.index[0], low),) if high > low else (s.const(0),)
+    store = replace(store, buffer=new, index=index)
+    moved = replace(kernel, stores=(store,))
+    *refs, place = call.refs
+    place = replace(place, offset=place.offset + low * old.dtype.bytes)
+    return replace(call, kernel=moved, refs=(*refs, place))
 
 
 def _numbers(kernel: Kernel) -> list[Expr]:
@@ -69,27 +104,24 @@ def _with_loads(kernel: Kernel, loads: dict[Expr, Expr]) -> Kernel:
         )
         for st in kernel.stores
     ]  # fmt: skip
-    result = Kernel(kernel.name, kernel.axes, tuple(stores), kernel.serial, kernel.origins)
+    result = replace(kernel, stores=tuple(stores))
     sources = dict(zip(kernel.params, kernel.sources))
     result.sources = tuple(sources.get(b, b) for b in result.params)
     return result
 
 
-def _exchanged(steps: list, made: dict) -> list:
-    return [_step(step, made) for step in steps]
+def _each(steps: list, change: Callable[[Call], Call]) -> list:
+    """The steps with other calls, also those inside loops and branches."""
+    return [_changed(step, change) for step in steps]
 
 
-def _step(step, made: dict):
+def _changed(step, change: Callable[[Call], Call]):
     match step:
         case For():
-            return replace(step, body=_exchanged(step.body, made))
+            return replace(step, body=_each(step.body, change))
         case If():
-            then, orelse = (_exchanged(x, made) for x in (step.then, step.orelse))
+            then, orelse = (_each(x, change) for x in (step.then, step.orelse))
             return replace(step, then=then, orelse=orelse)
-        case Call() if id(step.kernel) in made:
-            kernel, place = made[id(step.kernel)]
-            where = dict(zip(step.kernel.params, step.refs))
-            return replace(
-                step, kernel=kernel, refs=tuple(where.get(b, place) for b in kernel.params)
-            )
+        case Call():
+            return change(step)
     return step

@@ -1,23 +1,27 @@
-"""How work grows: twice the elements take twice the instructions, or n log n where one sorts."""
+"""How work grows: twice the elements take twice the instructions, also where one sorts."""
 
 from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
+from tessel.compiler import dims
 from tessel.compiler.backends.llvm.target import NAMED
 from tessel.compiler.builder import Builder
+from tessel.compiler.dims import Sym
 from tessel.compiler.loops import expr as s
+from tessel.compiler.loops.bind import bind
 from tessel.compiler.loops.lower import lower
 from tessel.compiler.loops.simplify import merge_axes
 from tessel.compiler.loops.work import work_of
 
 from .growth import executed, instructions
 from .kernels import buffer_of, native, store
+from .onnx_models import graph_of, model
 
 TARGET = NAMED["x86-64-v3"]
 SIZES = (1 << 13, 1 << 14, 1 << 15, 1 << 16)  # rows are not kept in memory any more
-LINEAR, N_LOG_N = 2.3, 2.5  # what twice the elements may take; one more level of blocks is in it
+LINEAR = 2.3  # what twice the elements may take; one more level of blocks is in it
 
 
 def vector(b, n):
@@ -69,8 +73,13 @@ CASES = {
     ),
     "resize": lambda b, n: b.resize(image(b, n), sizes=(1, 2, 8, 2 * n), mode="linear"),
     "top_k": lambda b, n: b.top_k(rows(b, n), k=10),
+    "top_k of half": lambda b, n: b.top_k(rows(b, n), k=n // 2),
+    "top_k of columns": lambda b, n: b.top_k(columns(b, n), k=300, axis=0),
     "argsort": lambda b, n: b.argsort(rows(b, n)),
     "sort_rows": lambda b, n: b.sort_rows(b.input("x", f"f32[{n},1]")),
+    "sort_rows of 20 columns": lambda b, n: b.sort_rows(b.input("x", f"i32[{n},20]")),
+    "max_pool": lambda b, n: b.max_pool(image(b, n), kernel=(3, 3), pads=(1, 1, 1, 1)),
+    "average_pool": lambda b, n: b.average_pool(image(b, n), kernel=(2, 9), strides=(2, 3)),
     "running_count": lambda b, n: b.running_count(b.input("c", f"bool[3,{n}]")),
     "cache_update": lambda b, n: b.cache_update(
         b.input("c", f"f32[1,2,{n},8]"), b.input("u", "f32[1,2,1,8]"), b.input("at", "i64[1]")
@@ -91,7 +100,6 @@ for _name in ("arg_max", "arg_min"):
 for _make, _axis in ((vector, 0), (rows, 1), (columns, 0)):
     CASES[f"softmax {_make.__name__}"] = lambda b, n, m=_make, a=_axis: b.softmax(m(b, n), axis=a)
     CASES[f"cumsum {_make.__name__}"] = lambda b, n, m=_make, a=_axis: b.cumsum(m(b, n), axis=a)
-SORTS = ("top_k", "argsort", "sort_rows")
 
 
 def growth(counts: list) -> float:
@@ -108,11 +116,61 @@ def lowered(case, n):
 
 @pytest.mark.parametrize("name", CASES)
 def test_work_grows_with_the_elements(name):
-    programs = [lowered(CASES[name], n) for n in SIZES]
-    limit = N_LOG_N if name in SORTS else LINEAR
-    assert growth([executed(p, TARGET) for p in programs]) < limit
+    assert_linear([lowered(CASES[name], n) for n in SIZES])
+
+
+def assert_linear(programs: list) -> None:
+    assert growth([executed(p, TARGET) for p in programs]) < LINEAR
     flops = [1 + sum(work_of(c.kernel).flops for c in p.kernels()) for p in programs]
-    assert growth(flops) < limit
+    assert growth(flops) < LINEAR
+
+
+OPEN = {
+    "top_k": lambda b: b.top_k(b.input("x", "f32[3,N]"), k=10),
+    "top_k of most": lambda b: b.top_k(b.input("x", "f32[3,N+5]"), k=Sym.named("N")),
+    "top_k of columns": lambda b: b.top_k(b.input("x", "f32[N,3]"), k=10, axis=0, largest=False),
+    "argsort": lambda b: b.argsort(b.input("x", "f64[3,N]"), descending=True),
+    "sort_rows": lambda b: b.sort_rows(b.input("x", "f32[N,1]")),
+    "sort_rows of 20 columns": lambda b: b.sort_rows(b.input("x", "i32[N,20]")),
+    "cumsum": lambda b: b.cumsum(b.input("x", "f32[3,N]"), axis=1),
+    "cumprod": lambda b: b.cumprod(b.input("x", "f64[N,3]"), axis=0, reverse=True),
+}
+
+
+@pytest.mark.parametrize("name", OPEN)
+def test_work_of_code_for_all_sizes_grows_with_the_elements(name):
+    b = Builder()
+    found = OPEN[name](b)
+    for i, y in enumerate(found if isinstance(found, tuple) else (found,)):
+        b.output(f"y{i}", y)
+    program = lower(b.graph, open_sizes=True)
+    assert_linear([bind(program, {"N": n}) for n in SIZES])
+
+
+UNIQUE = {"": "float[N] x", "<sorted=0>": "int64[N] x", "<axis=0>": "float[N,5] x",
+          "<axis=1>": "int32[40,N] x"}  # fmt: skip
+
+
+@pytest.mark.parametrize("attributes", UNIQUE)
+def test_work_of_unique_grows_with_the_elements(attributes):
+    """The size that data decides, of the groups, is half of what it can be."""
+    graph = graph_of(
+        model(f"y, i, j, k = Unique{attributes}(x)", inputs=UNIQUE[attributes],
+              outputs="float[A] y, int64[B] i, int64[C] j, int64[D] k")
+    )  # fmt: skip
+    program = lower(graph, open_sizes=True)
+    sizes = {s for v in graph.values() for d in v.shape for s in dims.symbols(d)}
+    assert_linear([bind(program, {s: n if s == "N" else n // 2 for s in sizes}) for n in SIZES])
+
+
+@pytest.mark.parametrize("op", ["max_pool", "average_pool"])
+@pytest.mark.parametrize("axes", [1, 2])
+def test_work_of_pooling_grows_with_the_window(op, axes):
+    def pooled(b, n):
+        kernel = (n,) if axes == 1 else (n, 4)
+        return b.emit(op, b.input("x", f"f32[1,2,{'' if axes == 1 else '600,'}600]"), kernel=kernel)
+
+    assert_linear([lowered(pooled, n) for n in (64, 128, 256)])
 
 
 # -- reductions inside of others ----------------------------------------------------------------

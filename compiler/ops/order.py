@@ -1,41 +1,25 @@
-"""Sorting: argsort, sort_rows, and the steps that they are made of.
+"""Sorting: argsort, sort_rows, and the step that they are made of.
 
-Runs of 32 elements are ordered by counting, then neighbouring runs are merged until one is left
-(Knuth, The Art of Computer Programming 3, 5.2.4). An element's place in a merge is its own place in
-its run and how many of the other run come before it, which a binary search says: all elements at
-once, without a branch.
+Rows are ordered by integers that order as their elements do (`order_keys`), from their lowest to
+their highest digits of 8 bits, where equal ones stay as they were (radix sort: Knuth, The Art of
+Computer Programming 3, 5.2.5): as many turns as an element has bytes, whatever the rows' length.
 """
 
 import numpy as np
 
+from ..dims import prod
 from ..errors import TypeMismatch
 from ..loops import expr as s
-from ..types import BOOL, I64, NUMERIC, U8
+from ..loops.nest import Store
+from ..sizes import assume_above, assume_equal_shapes
+from ..types import BOOL, I32, I64, NUMERIC, U8, dtype_of
 from .common import array, case, floats, ints
 from .registry import Attr, Expand, Kernels, NotDifferentiable, register
+from .selection import KEYS
 
-BLOCK = 5  # log2 of the runs that are ordered by counting before they are merged
-LONGEST = 31  # log2 of the elements that an axis of unknown size may have
-SHORT = 256  # rows that are ordered by counting
-COLUMNS = 16  # columns that are sorted one after the other
+DIGITS = 256
+SHORT = 128  # rows up to here are ordered by counting
 PIECEWISE = NotDifferentiable("an order is piecewise constant", zero=True)
-
-
-def _before(a: s.Expr, b: s.Expr, descending: bool) -> s.Expr:
-    """Whether a comes before b; NaN is larger than every number."""
-    ahead = a > b if descending else a < b
-    if a.dtype.is_float:
-        nan, other = s.isnan(a), s.isnan(b)
-        ahead = ahead | (nan & ~other if descending else other & ~nan)
-    return ahead
-
-
-def _reader(x):
-    def read(*i):
-        value = x[i]
-        return s.cast(value, value.dtype.compute)
-
-    return read
 
 
 def _plain(x):
@@ -57,15 +41,6 @@ def _ranks(order):
     return ranks
 
 
-def _runs(x, width: int, descending: bool):
-    """Ranks within each run of `width` elements, as places along the axis."""
-    pieces = [
-        start + _ranks(_order(x[:, start : start + width], descending))
-        for start in range(0, x.shape[1], width)
-    ]
-    return np.concatenate(pieces, 1) if pieces else np.zeros(x.shape, np.int64)
-
-
 def _stored(rule):
     """The meaning of an op whose results have memory of their own: whoever reads them would
     compute them in its own order, one by one where that is a scatter."""
@@ -77,133 +52,127 @@ def _stored(rule):
     return Kernels(emit)
 
 
-def _matrix(x, *others, **_):
-    if x.rank != 2:
-        raise TypeMismatch("runs are sorted along the rows of a matrix", received=x)
-    return x.shape
+# -- by digits -----------------------------------------------------------------------------------
 
 
-def _block_ranks(out, x, *, descending):
-    n, width, read = x.shape[1], 1 << BLOCK, _reader(x)
+def _radix_order(w, out, keys, order, shift):
+    """Counts of each digit say where its first element goes, the others go behind it."""
+    rows, n = keys.shape
+    if out.dtype == I32:
+        assume_above(1 << 31, n)
+    lowest = s.const(-(1 << keys.dtype.bits - 1), keys.dtype)
+    starts = w.temporary((rows, DIGITS + 1), out.dtype)
 
-    def at(row, i):
-        start, mine = i - i % width, read(row, i)
+    def digit(row, i):
+        ascending = s.apply("bitxor", keys[row, i], lowest)
+        moved = s.cast(s.apply("shr", ascending, shift[()]), I64)
+        return s.apply("bitand", moved, s.const(DIGITS - 1))
 
-        def before(j):
-            at = start + j
-            other = read(row, s.minimum(at, n - 1))
-            level = ~_before(mine, other, descending) & (at < i)
-            ahead = _before(other, mine, descending) | level
-            return s.cast(ahead & (at < n), I64)
+    def one_more(place):
+        return s.apply("add", place, s.const(1, out.dtype))
 
-        return start + s.reduce("sum", [width], before, I64)
+    def count(row, i):
+        return [Store(starts, (row, digit(row, i) + 1), s.const(1, out.dtype), None, "add")]
 
-    return at
+    def total(row, d):
+        both = s.apply("add", starts[row, d], starts[row, d + 1])
+        return [Store(starts, (row, d + 1), both)]
+
+    def put(row, i):
+        source = order[row, i]
+        near = s.minimum(s.maximum(s.cast(source, I64), 0), s.const(n) - 1)
+        d = digit(row, near)
+        place = starts[row, d]
+        to = s.minimum(s.maximum(s.cast(place, I64), 0), s.const(n) - 1)
+        return [
+            Store(w.outs[0], (row, to), source),
+            Store(starts, (row, d), one_more(place)),
+        ]
+
+    none = s.const(0, out.dtype)
+    w.store((rows, DIGITS + 1), lambda row, d: ((row, d), none), to=starts)
+    w.in_order((rows, n), count, apart=1)
+    w.in_order((rows, DIGITS), total, apart=1)
+    w.in_order((rows, n), put, apart=1)
 
 
-def _run_samples():
+def _radix_shape(keys, order, shift):
+    if keys.rank != 2 or not assume_equal_shapes(keys.shape, order.shape) or shift.rank:
+        raise TypeMismatch(
+            "radix_order takes keys and an order of them, [rows, n], and one shift",
+            received=f"{keys}, {order}, {shift}",
+        )
+    return order.shape
+
+
+def radix_order_ref(keys, order, shift):
+    digits = (keys >> shift).astype(np.int64) & (DIGITS - 1)
+    if int(shift) + 8 == 8 * keys.itemsize:
+        digits = digits ^ (DIGITS // 2)  # the sign
+    digits = np.take_along_axis(digits, order.astype(np.int64), 1)
+    return np.take_along_axis(order, np.argsort(digits, 1, kind="stable"), 1)
+
+
+def _radix_samples():
+    for n, dtype, shift in ((9, "i8", 0), (300, "i16", 8), (70, "i32", 24), (40, "i64", 16)):
+        keys = array(ints((2, n), n, -(2**62), 2**62) >> 64 - dtype_of(dtype).bits, dtype)
+        order = np.stack([np.random.default_rng(n + i).permutation(n) for i in range(2)])
+        yield case(keys, array(order, "i32" if n > 9 else "i64"), array(shift, dtype))
+
+
+register(
+    "radix_order",
+    "keys: T, order: I, shift: T -> I",
+    """`order` [rows, n], of equal digits as before: sorted by the 8 bits of `keys` from `shift` on.
+
+    Keys are signed: with their highest bits, negative ones come first.
+    """,
+    shape=_radix_shape,
+    ref=radix_order_ref,
+    grad=PIECEWISE,
+    loops=Kernels(_radix_order, memory=(0,)),
+    samples=_radix_samples,
+    family="sort",
+    T=KEYS,
+    I={I32, I64},
+)
+
+
+def _by_digits(b, keys, order):
+    """`order` sorted by keys, equal ones as before: by their lowest digits first."""
+    for shift in range(0, keys.dtype.bits, DIGITS.bit_length() - 1):
+        order = b.radix_order(keys, order, b.scalar(shift, keys.dtype))
+    return order
+
+
+def _turns(b, rows, n):
+    """0, 1, 2, … in each row, in as few bits as places need."""
+    narrow = not isinstance(n, int) or n < 1 << 31
+    return b.iota(shape=(rows, n), axis=1, dtype=I32 if narrow else I64)
+
+
+def _argsort(b, x, *, descending):
+    n = x.shape[-1]
+    if isinstance(n, int) and n <= SHORT:
+        places = b.iota(shape=x.shape, axis=x.rank - 1, dtype=I64)
+        return b.place(places, b.rank(x, axis=-1, largest=descending), axis=-1, k=n)
+    rows = prod(x.shape[:-1])
+    keys = b.order_keys(x.reshape(rows, n), descending=descending).reshape(rows, n)
+    return _by_digits(b, keys, _turns(b, rows, n)).cast(I64).reshape(x.shape)
+
+
+def _samples():
     for descending in (False, True):
         yield case(ints((2, 70), low=0, high=9), descending=descending)
         yield case(floats((1, 33)), descending=descending)
         yield case(array([[np.nan, 1.0, -np.inf, 1.0, np.nan, np.inf]]), descending=descending)
-    yield case(floats((2, 40), dtype="bf16"))
-    yield case(ints((1, 40), high=250, dtype="u8"), descending=True)
+        x = array([np.nan, -np.inf, 0.0, np.inf, -0.0, 1.0])[ints((2, 400), high=6, low=0)]
+        yield case(x, descending=descending)
+    yield case(floats((2, 140), dtype="bf16"))
+    yield case(ints((1, 140), high=250, dtype="u8"), descending=True)
+    yield case(ints((1, 140), low=-(2**62), high=2**62))
     yield case(floats((0, 3)))
-
-
-register(
-    "block_ranks",
-    "x: T -> i64",
-    "[rows, n]: the place that each element takes when every 32 elements of a row are sorted.",
-    attrs={"descending": Attr("bool", False)},
-    shape=_matrix,
-    ref=lambda x, *, descending: _runs(x, 1 << BLOCK, descending),
-    grad=PIECEWISE,
-    loops=_stored(_block_ranks),
-    samples=_run_samples,
-    family="sort",
-    T=NUMERIC,
-)
-
-
-def _merge_ranks(out, x, shift, *, descending, steps):
-    n, read = x.shape[1], _reader(x)
-
-    def at(row, i):
-        mine, by = read(row, i), shift[()]
-        width = s.apply("shl", s.const(1), by)
-        run = s.apply("shr", i, by)
-        odd = s.eq(s.apply("bitand", run, s.const(1)), 1)
-        other = s.apply("shl", s.select(odd, run - 1, run + 1), by)
-        low = s.const(0)
-        high = s.maximum(s.minimum(s.lift(n, other) - other, width), 0)
-        for _ in range(steps):
-            middle = s.apply("shr", low + high, s.const(1))
-            value = read(row, s.maximum(s.minimum(other + middle, n - 1), 0))
-            ahead = s.select(
-                odd, ~_before(mine, value, descending), _before(value, mine, descending)
-            )
-            left = low < high
-            low, high = (
-                s.select(left & ahead, middle + 1, low),
-                s.select(left & ~ahead, middle, high),
-            )
-        return i - s.select(odd, width, s.const(0)) + low
-
-    return at
-
-
-def _merge_samples():
-    for descending in (False, True):
-        for x, shift in (
-            (ints((2, 11), low=0, high=5), 2), (floats((1, 70)), 5),
-            (array([[np.nan, 1.0, 2.0, np.nan, 1.0]]), 1), (floats((2, 8), dtype="f16"), 2),
-        ):  # fmt: skip
-            ordered = np.empty_like(x)
-            np.put_along_axis(ordered, _runs(x, 1 << shift, descending), x, -1)
-            yield case(ordered, array(shift, "i64"), descending=descending, steps=7)
-
-
-register(
-    "merge_ranks",
-    "x: T, shift: i64 -> i64",
-    """[rows, n]: the place that each element takes when neighbouring runs are merged.
-
-    Runs of 2^shift elements are sorted already; at most 2^(steps - 1) elements. Of equal elements
-    those of the first run come first.
-    """,
-    attrs={"descending": Attr("bool", False), "steps": Attr("int")},
-    shape=_matrix,
-    ref=lambda x, shift, *, descending, steps: _runs(x, 2 << int(shift), descending),
-    grad=PIECEWISE,
-    loops=_stored(_merge_ranks),
-    samples=_merge_samples,
-    family="sort",
-    T=NUMERIC,
-)
-
-
-def _argsort(b, x, *, descending):
-    from ..builder import Builder
-
-    n = x.shape[-1]
-    rows = x.reshape(-1 if 0 not in x.shape else 0, n)
-    zeros = b.scalar(0, I64).expand(rows.shape)
-    turns = b.iota(shape=rows.shape, axis=1, dtype=I64)
-    order = b.scatter_elements(zeros, b.block_ranks(rows, descending=descending), turns, axis=1)
-    steps = (max(n, 1) - 1).bit_length() if isinstance(n, int) else LONGEST
-    if steps > BLOCK:
-        inner = Builder(name="merge")
-        before = inner.input("order", order.type)
-        shift = inner.input("shift", "i64[]")
-        keys = inner.input("keys", rows.type)
-        ordered = inner.gather_elements(keys, before, axis=1)
-        places = inner.merge_ranks(ordered, shift, descending=descending, steps=steps)
-        none = inner.scalar(0, I64).expand(rows.shape)
-        inner.output("next", inner.scatter_elements(none, places, before, axis=1))
-        shifts = b.constant(np.arange(BLOCK, steps))
-        order = b.scan(order, shifts, rows, body=inner.graph, states=1, scans=1)
-    return order.reshape(x.shape)
+    yield case(floats((0, 300)))
 
 
 register(
@@ -219,7 +188,7 @@ register(
     grad=PIECEWISE,
     loops=Expand(_argsort),
     samples=lambda: [
-        *_run_samples(),
+        *_samples(),
         case(ints((2, 3, 150), low=-5, high=5), descending=True),
         case(ints((2, 300), low=-5, high=5), descending=True),
         case(floats((1, 257), dtype="f16")),
@@ -308,17 +277,25 @@ register(
 
 def _sort_rows(b, x):
     """By columns from the last to the first, each sorted without disturbing equal elements."""
+    from ..builder import Builder
+
     n, columns = x.shape
-    if (isinstance(n, int) and n <= SHORT) or not isinstance(columns, int) or columns > COLUMNS:
+    if isinstance(n, int) and n <= SHORT:
         zeros = b.scalar(0, I64).expand((n,))
         turns = b.iota(shape=(n,), axis=0, dtype=I64)
         return b.scatter_elements(zeros, b.row_ranks(x), turns, axis=0)
     x = x.cast(U8) if x.dtype == BOOL else x
-    order = b.iota(shape=(n,), axis=0, dtype=I64)
-    for column in reversed(range(columns)):
-        keys = b.slice(x, axes=(1,), starts=(column,), steps=(1,), sizes=(1,)).reshape(n)
-        order = b.gather(order, b.argsort(b.gather(keys, order, axis=0)), axis=0)
-    return order
+    keys = b.order_keys(x.transpose(1, 0)).reshape(columns, 1, n)
+    order = _turns(b, 1, n)
+    if isinstance(columns, int) and columns <= 1:
+        order = _by_digits(b, keys.reshape(1, n), order) if columns else order
+        return order.reshape(n).cast(I64)
+    inner = Builder(name="column")
+    before = inner.input("order", order.type)
+    column = inner.input("keys", keys.type.with_shape((1, n)))
+    inner.output("next", _by_digits(inner, column, before))
+    order = b.scan(order, keys, body=inner.graph, states=1, scans=1, reverse=True)
+    return order.reshape(n).cast(I64)
 
 
 register(

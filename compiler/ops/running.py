@@ -5,15 +5,17 @@ Longer axes are cut into blocks, so that the work per element stays the same:
 
     y[block, i] = (what all blocks before it give) ∘ (running value inside the block)
 
-where the first part is the same on one value per block.
+where the first part is the same on one value per block. Where the size of an axis is open, so is
+how many levels of blocks it has: there `accumulate` adds one element after the other.
 """
 
 import numpy as np
 
 from ..loops import expr as s
-from ..types import normalize_axis
+from ..loops.nest import Store
+from ..types import NUMERIC, dtype_of, normalize_axis
 from .common import FLOAT_SAMPLES, array, case, floats, ints, reference
-from .registry import Attr, Expand, Pull, register
+from .registry import Attr, Expand, Kernels, Pull, register
 
 BLOCK = 16
 SHORT = 32  # axes up to here are one block
@@ -55,12 +57,34 @@ def _running(out, x, *, axis, exclusive, reverse, combiner):
     return at
 
 
+def _accumulate(w, out, x, *, axis, exclusive, reverse, combiner):
+    """What has come so far is read from the place before."""
+    axis = normalize_axis(axis, len(x.shape))
+    n, (so_far,) = x.shape[axis], w.outs
+    combine = {"sum": s.add, "prod": s.mul}[combiner]
+
+    def step(*i):
+        def at(turn):
+            return (*i[:axis], s.const(n) - 1 - turn if reverse else turn, *i[axis + 1 :])
+
+        before = at(s.maximum(i[axis] - 1, 0))
+        first = s.eq(i[axis], 0)
+        total = s.select(first, IDENTITY[combiner], so_far[before])
+        more = x[before] if exclusive else x[at(i[axis])]
+        total = s.select(first, total, combine(total, more)) if exclusive else combine(total, more)
+        return [Store(so_far, at(i[axis]), total)]
+
+    w.in_order(x.shape, step, apart=axis)
+
+
 def _in_blocks(b, x, *, axis, exclusive, reverse, combiner):
     axis, n, given = normalize_axis(axis, x.rank), x.shape[axis], x.dtype
     way = {"exclusive": exclusive, "reverse": reverse}
-    if not isinstance(n, int) or n <= SHORT:
+    if isinstance(n, int) and n <= SHORT:
         return b.running(x, axis=axis, combiner=combiner, **way)
     x = x.cast(given.compute)
+    if not isinstance(n, int):
+        return b.accumulate(x, axis=axis, combiner=combiner, **way).cast(given)
     count = -(-n // BLOCK)
     more = [0] * (2 * x.rank)
     more[x.rank + axis] = count * BLOCK - n
@@ -147,6 +171,25 @@ register(
     loops=Pull(_running),
     samples=lambda: [*_samples(combiner="sum"), *_samples(combiner="prod")],
     family="pool",
+)
+
+register(
+    "accumulate",
+    "x: T -> T",
+    "The running sum or product along an axis of any length, one element after the other.",
+    T={d for d in NUMERIC if d.compute == d and d.bits >= 8},
+    shape=_shape,
+    attrs={**AXIS, "combiner": Attr("str", "sum", "sum|prod")},
+    ref=reference(_ref),
+    grad=_gradient,
+    loops=Kernels(_accumulate),
+    samples=lambda: [
+        sample
+        for combiner in IDENTITY
+        for sample in _samples(combiner=combiner)
+        if dtype_of(sample.inputs[0]).bits >= 32
+    ],
+    family="scatter",
 )
 
 for _name, _doc, _combiner, _grad in [

@@ -32,10 +32,8 @@ PIECEWISE = NotDifferentiable("an order is piecewise constant", zero=True)
 
 
 def key_type(dtype: DType) -> DType:
-    """Signed integers, as wide as the elements are (at least a byte)."""
-    if dtype.is_float and dtype.bits < 16:
-        return I32
-    return DTYPES[f"i{max(8, dtype.bits)}"]
+    """Signed integers, as wide as what the elements are computed in (at least a byte)."""
+    return DTYPES[f"i{max(8, dtype.compute.bits)}"]
 
 
 def _ends(dtype: DType) -> tuple[int, int]:
@@ -49,7 +47,7 @@ def _key(x: s.Expr, descending: bool) -> s.Expr:
     low, high = _ends(dtype)
     if d.is_float:
         wide = s.cast(x, d.compute)
-        bits = s.bitcast(x if d.bits == dtype.bits else wide, dtype)
+        bits = s.bitcast(wide, dtype)
         key = s.select(bits < 0, s.apply("bitxor", bits, s.const(high, dtype)), bits)
         key = s.select(s.eq(wide, 0), s.const(0, dtype), key)
         key = s.select(s.isnan(wide), s.const(high, dtype), key)
@@ -91,7 +89,7 @@ def order_keys_ref(x, *, descending, block):
     dtype = key_type(d)
     low, high = _ends(dtype)
     if d.is_float:
-        bits = view_bits(x if d.bits == dtype.bits else x.astype(np.float32), dtype)
+        bits = view_bits(x.astype(d.compute.numpy), dtype)
         key = np.where(bits < 0, bits ^ dtype.numpy.type(high), bits)
         key = np.where(x == 0, 0, key)
         key = np.where(np.isnan(x.astype(d.compute.numpy)), high, key).astype(dtype.numpy)

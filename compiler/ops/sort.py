@@ -166,7 +166,6 @@ def _unplaced(b, dy, rank, shape, axis):
 # -- top_k ---------------------------------------------------------------------------------------
 
 SHORT = 64  # axes up to here are ranked
-FEW = 512  # so many are put in order by their ranks
 
 
 def _top_k(b, x, *, k, axis, largest, sorted):
@@ -191,11 +190,10 @@ def _ranked(b, x, axis: int, k, largest: bool):
 
 def _chosen(b, x, k, largest: bool):
     """The first k of rows [rows, n], then in order."""
-    places, found = first_places(b, x, k, descending=largest)
-    if isinstance(k, int) and k <= FEW:
-        rank = b.rank(found, axis=1, largest=False)
-        places = b.place(places, rank, axis=1, k=k)
+    if isinstance(x.shape[1], int) and isinstance(k, int) and 2 * k > x.shape[1]:
+        places = b.argsort(x, descending=largest)[:, :k]
     else:
+        places, found = first_places(b, x, k, descending=largest)
         places = b.gather_elements(places, b.argsort(found), axis=1)
     return b.gather_elements(x, places, axis=1), places
 

@@ -25,26 +25,25 @@ def argsort(w: Writer, node: Node):
     w.op("TopK", inputs, [values, *results(w, node)], axis=-1, largest=largest, sorted=1)
 
 
-def block_ranks(b: Builder, x, *, descending):
-    return _ranks(b, x, b.scalar(32, I64), descending)
+def radix_order(b: Builder, keys, order, shift):
+    """The digits in the order given, sorted; a bit_cast and the highest bit turned make keys
+    unsigned."""
+    unsigned = DTYPES[f"u{keys.dtype.bits}"]
+    bits = b.bit_cast(keys, dtype=unsigned)
+    bits = b.bitwise_xor(bits, b.scalar(1 << unsigned.bits - 1, unsigned))
+    digits = b.shift_right(bits, shift.cast(unsigned))
+    digits = b.bitwise_and(digits, b.scalar(255, unsigned)).cast(I64)
+    return b.gather_elements(order, b.argsort(b.gather_elements(digits, order, axis=1)), axis=1)
 
 
-def merge_ranks(b: Builder, x, shift, *, descending, steps):
-    """Of two runs of 2^shift elements."""
-    size = b.pow(b.scalar(2, I64), shift + b.scalar(1, I64))
-    return _ranks(b, x, size, descending)
-
-
-def _ranks(b: Builder, x, size, descending: bool):
-    """[rows, n]: the block's first place, and how many of the block come before the element."""
+def _ranks(b: Builder, x, descending: bool):
+    """[rows, n]: how many of a row come before each element."""
     rows, n = x.shape
     mine, other = x.reshape(rows, n, 1), x.reshape(rows, 1, n)
     i = b.iota(shape=(n, 1), axis=0, dtype=I64)
     j = b.iota(shape=(1, n), axis=1, dtype=I64)
     below, same = _order(b, mine, other) if descending else _order(b, other, mine)
-    before = (below | (same & (j < i))) & b.equal(i / size, j / size)
-    count = b.reduce_sum(before.cast(I64), axes=(2,), keepdims=False)
-    return count + (i / size * size).reshape(1, n)
+    return b.reduce_sum((below | (same & (j < i))).cast(I64), axes=(2,), keepdims=False)
 
 
 def _order(b: Builder, x, y):
@@ -64,7 +63,7 @@ def rank(b: Builder, x, *, axis, largest):
     y = x.transpose(order)
     n = x.shape[axis]
     rows = y.reshape(prod(y.shape[:-1]), n)
-    found = _ranks(b, rows, b.scalar(max(n, 1), I64), largest).cast("i32")
+    found = _ranks(b, rows, largest).cast("i32")
     return found.reshape(y.shape).transpose([order.index(i) for i in range(x.rank)])
 
 
@@ -75,7 +74,7 @@ def order_keys(b: Builder, x, *, descending, block):
     zero = b.scalar(0, dtype)
     if d.is_float:
         wide = x.cast(d.compute)
-        bits = b.bit_cast(x if d.bits == dtype.bits else wide, dtype=dtype)
+        bits = b.bit_cast(wide, dtype=dtype)
         key = b.where(bits < zero, b.bitwise_xor(bits, high), bits)
         key = b.where(b.equal(wide, b.scalar(0, wide.dtype)), zero, key)
         key = b.where(b.isnan(wide), high, key)

@@ -22,8 +22,8 @@ UNSPECIFIED = {
     "choose_places": "the limit is the k-th key",
     "find_sorted": "the vector is sorted",
     "max_unpool": "the indices are those of a pool",
-    "merge_ranks": "blocks are sorted",
     "place": "ranks are a permutation",
+    "radix_order": "the order is a permutation",
     "search": "keys are sorted and differ",
     "tree_leaves": "nodes are those of trees",
 }

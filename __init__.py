@@ -86,7 +86,7 @@ def compile(
 
     model = _named_apart(_limited(model, limits), dims)
     with seldom_collected:
-        if reuse and observer is None and tune is None:
+        if reuse and observer is None and tune is None and not verify_bounds:
             exe = _compile_once(model, options, progress)
         else:
             exe = _compile(model, observer=observer, tune=tune, progress=progress, **options)
@@ -123,10 +123,11 @@ def _compile_once(model, options: dict, progress) -> "Executable":
     entry = find(model, decisive, folder) if plain else None
     if entry is not None:
         threads = check_threads(options["threads"])
-        exe = entry.load(threads, object_cache(options["cache"]))
+        make = functools.partial(_defer, model, options["shapes"])
+        exe = entry.load(threads, object_cache(options["cache"]), make)
         if exe is not None:
             exe.target.progress = progress
-            return _with_empty(exe, model, options["shapes"])
+            return exe if exe.specialize is not None else _with_empty(exe, model, options["shapes"])
     if entry is None:
         exe = _compile(model, progress=progress, **options)
         if (reason := why_not(folder)) is not None:
@@ -138,6 +139,20 @@ def _compile_once(model, options: dict, progress) -> "Executable":
     exe = _compile(source, progress=progress, **options)
     entry.keep(exe, source.files)
     return exe
+
+
+def _defer(model, shapes):
+    """A model that is read anew for sizes or values, as an earlier process found out."""
+    from .compiler.errors import ModelError, UnsupportedError
+    from .frontends.onnx.declared import defer
+
+    try:
+        read(model, shapes)
+    except UnsupportedError as error:
+        if (deferred := defer(model, shapes, error)) is not None:
+            return deferred
+        raise
+    raise ModelError("the file has changed since it was compiled", fix="compile it again")
 
 
 def _named_apart(model, dims: str):

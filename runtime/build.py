@@ -11,7 +11,7 @@ A module takes contiguous arrays in the graph's order and returns fresh ones; fo
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -22,6 +22,7 @@ from ..compiler import dims
 from ..compiler.concurrency import lazy
 from ..compiler.errors import InputError, TesselError, UnsupportedError, UsageError
 from ..compiler.ir import Graph, constants
+from ..compiler.known_values import IMPOSSIBLE
 from ..compiler.mapped import check_files, files_behind
 from ..compiler.progress import Listener, Steps, counting
 from .demands import check_demands
@@ -57,6 +58,13 @@ class Built:
     is_open: bool = False
     stages: tuple = ()  # executables run one after the other (`staged.py`); `program` is then None
     notes: tuple[str, ...] = ()  # what the user should know of how it runs
+    read: Callable[[], Graph] | None = None  # its graph, where it was loaded and is not read yet
+
+    @property
+    def said(self) -> list[str]:
+        """The notes, and what its graph says of branches."""
+        where = None if self.graph is None else self.graph.metadata.get(IMPOSSIBLE)
+        return [*self.notes, *([] if where is None else [f"a branch is {IMPOSSIBLE} ({where})"])]
 
 
 class Deferred(Protocol):

@@ -4,9 +4,8 @@
 
 The sizes of symbolic dims are known when arrays arrive. Code that takes them as arguments serves
 all; where there is no such code, each combination of shapes is compiled once. Either way a
-combination is a *specialisation* (see `build.py`), and the last ones are kept. A run looks its
-specialisation up by the shapes of its inputs; only where that fails are inputs looked at closely.
-Where small inputs decide shapes (`static`), their values are part of the combination.
+combination is a *specialisation* (see `build.py`), and the last ones are kept. A run looks it up by
+the shapes of inputs, and the values of those that decide shapes (`static`); else it looks closely.
 """
 
 from collections import OrderedDict
@@ -28,7 +27,7 @@ from ..compiler.errors import (
     unforeseen,
 )  # fmt: skip
 from ..compiler.ir import Graph
-from ..compiler.known_values import IMPOSSIBLE, plain
+from ..compiler.known_values import plain
 from ..compiler.sizes import fits
 from .build import Built, Deferred, Target, build, build_open, optimize, what_needs_sizes
 from .empty import WhenEmpty, graph_for
@@ -86,6 +85,7 @@ class Executable:
         self._bound: dict[str, np.ndarray] = {}
         self._free = self._names  # inputs that a run is given: those that are not bound
         self.on_built: Callable[[Executable], None] | None = None  # after code for further sizes
+        self.recall: Callable[[dict, dict], Built | None] | None = None  # what is kept of Deferred
         self.empty: WhenEmpty | None = None  # what reads the model anew for sizes of 0
         self.overrides: Overrides | None = None  # what runs where inputs with a default are fed
         self._updates = {self._names[i]: o for o, i in self.signature.updates.items()}
@@ -357,9 +357,7 @@ class Executable:
         self._built[self.signature.shapes(built.binding) + values] = built
         while len(self._built) > self._kept:
             self._built.popitem(last=False)
-        where = None if built.graph is None else built.graph.metadata.get(IMPOSSIBLE)
-        self._note(built.notes)
-        self._note([] if where is None else [f"a branch is {IMPOSSIBLE} ({where})"])
+        self._note(built.said)
 
     def _note(self, notes: Iterable[str]) -> None:
         self.notes += [n for n in notes if n not in self.notes]
@@ -370,8 +368,10 @@ class Executable:
             graph, options = graph_for(self, binding), (self.level, self.target, self.strict)
             return replace(build(graph, binding, *options, report), values=self.signature.values)
         named = {} if inputs is None else dict(zip(self._names, inputs))
-        graph = optimize(self.specialize(binding, named), self.level, self.target)
-        built = build(graph, {}, self.level, self.target, self.strict)
+        built = None if self.recall is None else self.recall(binding, named)
+        if built is None:
+            graph = optimize(self.specialize(binding, named), self.level, self.target)
+            built = build(graph, {}, self.level, self.target, self.strict)
         self._make_static(self.specialize.values)
         values = {n: named[n].copy() for n in self.static}
         return replace(built, binding=binding, values=values)

@@ -45,13 +45,17 @@ OLD = (
 )
 
 
-def save(exe: Executable, path, durable: bool = True, about: Mapping | None = None) -> None:
+def save(
+    exe: Executable, path, durable: bool = True, about: Mapping | None = None,
+    only: Built | None = None,
+) -> None:  # fmt: skip
     """Write an executable to `path`. A file that is there is replaced once the new one is whole; if
-    it is to be `durable`, once it is on the disk. `about` is JSON that comes along."""
+    it is to be `durable`, once it is on the disk. `about` is JSON that comes along. Of a model that
+    is compiled for one set of sizes and values at a time, it has to be known which (`only`)."""
     from ..compiler.structure import KEY as STRUCTURE
     from ..compiler.text import print_graph
 
-    graph, built = _content(exe)
+    graph, built = _content(exe, only)
     table: dict[str, np.ndarray] = {}
     text = print_graph(graph, table)
     packed = store.Packed(table)
@@ -60,7 +64,7 @@ def save(exe: Executable, path, durable: bool = True, about: Mapping | None = No
     names = list(objects)
     check_files(table.values())
     manifest = {
-        "signature": _describe(Signature.of(graph)),
+        "signature": written_signature(Signature.of(graph)),
         "target": exe.target.name,
         "machine": asdict(exe.target.machine) if isinstance(exe.target, CpuTarget) else None,
         "level": exe.level,
@@ -110,21 +114,21 @@ def _entries(
     }  # fmt: skip
 
 
-def _content(exe: Executable) -> tuple[Graph, list[Built]]:
+def _content(exe: Executable, only: Built | None) -> tuple[Graph, list[Built]]:
     """The graph and the specialisations to save."""
     if exe.specialize is None:
         return exe.graph, exe.specializations
-    if len(exe.specializations) != 1:
+    if only is None and len(exe.specializations) != 1:
         raise UsageError(
             "this model is compiled for one set of sizes and values at a time, and a package holds "
             "one", received=f"{len(exe.specializations)} sets",
             fix="give shapes={…} (--shapes), or run it once before (--inputs) where values decide",
         )  # fmt: skip
-    (built,) = exe.specializations
-    built = replace(built, binding={})
-    if built.graph is None:
+    built = exe.specializations[0] if only is None else only
+    graph = built.graph if built.read is None else built.read()
+    if graph is None:
         raise UsageError("this package's graph is not known", fix="save the original executable")
-    return built.graph, [built]
+    return graph, [replace(built, binding={})]
 
 
 def _winners(exe: Executable) -> dict[str, dict]:
@@ -133,7 +137,8 @@ def _winners(exe: Executable) -> dict[str, dict]:
     return {} if tuning is None else {k: w.data() for k, w in tuning.used.items()}
 
 
-def _describe(signature: Signature) -> dict:
+def written_signature(signature: Signature) -> dict:
+    """What `read_signature` reads, in JSON."""
     return {
         "inputs": [[p.name, str(p.type)] for p in signature.inputs],
         "outputs": [[p.name, str(p.type)] for p in signature.outputs],
@@ -142,6 +147,20 @@ def _describe(signature: Signature) -> dict:
         "optional": {n: str(t) for n, t in signature.optional.items()},
         "apart": written(signature.apart),
     }
+
+
+def read_signature(described: Mapping) -> Signature:
+    """What a manifest says of inputs and outputs. Raises what nonsense raises."""
+    inputs = [_port(n, t) for n, t in described["inputs"]]
+    outputs = [_port(n, t) for n, t in described["outputs"]]
+    ports = {p.name: p for p in inputs}
+    values = {
+        n: np.array(v, ports[n].dtype).reshape(ports[n].shape)
+        for n, v in described.get("values", {}).items()
+    }
+    optional = {n: parse_type(t) for n, t in described.get("optional", {}).items()}
+    apart = dims_apart({KEY: described.get("apart", "{}")})
+    return Signature(inputs, outputs, dict(described["updates"]), values, optional, apart)
 
 
 def _port(name, type) -> Port:
@@ -174,18 +193,7 @@ class Package:
         self.where = str(path)
         try:
             self.manifest: dict[str, Any] = self._json("manifest")
-            described = self.manifest["signature"]
-            inputs = [_port(n, t) for n, t in described["inputs"]]
-            outputs = [_port(n, t) for n, t in described["outputs"]]
-            ports = {p.name: p for p in inputs}
-            values = {
-                n: np.array(v, ports[n].dtype).reshape(ports[n].shape)
-                for n, v in described.get("values", {}).items()
-            }
-            optional = {n: parse_type(t) for n, t in described.get("optional", {}).items()}
-            updates = dict(described["updates"])
-            apart = dims_apart({KEY: described.get("apart", "{}")})
-            self.signature = Signature(inputs, outputs, updates, values, optional, apart)
+            self.signature = read_signature(self.manifest["signature"])
         except (KeyError, TypeError, ValueError, TesselError) as error:
             raise PackageError(
                 f"the package's manifest cannot be read: {error}", where=self.where
@@ -228,7 +236,7 @@ class Package:
             graph = parse_graph(text, dict(self.weights))
         except (TesselError, UnicodeDecodeError) as error:
             raise PackageError(f"its graph cannot be read: {error}", where=self.where) from error
-        if _describe(Signature.of(graph)) != _describe(self.signature):
+        if written_signature(Signature.of(graph)) != written_signature(self.signature):
             raise PackageError("its graph is not the one it describes", where=self.where)
         return graph
 

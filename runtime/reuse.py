@@ -16,7 +16,7 @@ import hashlib
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -25,13 +25,17 @@ import numpy as np
 
 from ..compiler.errors import ModelError, TesselError, UsageError
 from ..compiler.files import is_own, not_private, reading, size_of, stamp
-from .build import constants
+from .build import Deferred, constants
 from .container import digest_of
 from .executable import Executable
 from .package import Package, save
+from .reuse_deferred import attach
+from .reuse_deferred import keep as keep_deferred
+from .reuse_deferred import load as load_deferred
 from .reuse_folder import fits, remove, trim
 
 GROWING = 64 << 20  # bytes up to which a package is written again when it has code for more sizes
+DEFERRED = ".deferred.tsl"
 OFF = "TESSEL_REUSE"  # this variable set to 0: nothing is reused
 
 Stamps = Mapping[str, list[int]]  # of files, by name
@@ -79,6 +83,11 @@ def why_not(folder: Path | None) -> str | None:
         with suppress(OSError, ValueError):
             reason = not_private(folder)
     return reason and f"the cache of packages in {folder} is not used: {reason}"
+
+
+def deferred(package: Path) -> Path:
+    """Beside it, what is kept of a model that is read anew for sizes or values."""
+    return package.with_name(package.stem + DEFERRED)
 
 
 def canonical(x):
@@ -144,28 +153,40 @@ class Entry:
         here = hashlib.sha256(os.fsencode(self.beside)).hexdigest()[:16]
         self.alone, self.with_files = folder / f"{key}.tsl", folder / f"{key}-{here}.tsl"
 
-    def load(self, threads: int, objects) -> Executable | None:
-        """What was kept, with weights mapped. None if there is nothing, or it is of no use now."""
-        for package in (self.alone, self.with_files):
-            try:
-                exe, files = self._load(package, threads, objects)
-            except FileNotFoundError:
-                continue
-            except (OSError, ValueError, KeyError, TypeError, AttributeError, TesselError):
-                return None
-            if exe is not None:
-                with suppress(OSError):
-                    os.utime(package)
-                exe.on_built = partial(self._grow, package=package, files=files)
-            return exe
+    def load(self, threads: int, objects, make: Callable[[], Deferred]) -> Executable | None:
+        """What was kept, with weights mapped. None if there is nothing, or it is of no use now.
+        `make` reads the model, where it is one that is read anew for sizes or values."""
+        for path in (self.alone, self.with_files):
+            for package in (path, deferred(path)):
+                try:
+                    if is_own(os.stat(package)):
+                        return self._load(package, threads, objects, make)
+                except FileNotFoundError:
+                    continue
+                except (OSError, ValueError, KeyError, TypeError, AttributeError, TesselError):
+                    return None
         return None
 
-    def _load(self, package: Path, threads: int, objects) -> tuple[Executable | None, Stamps]:
-        if not is_own(os.stat(package)):
-            return None, {}
+    def _load(self, package: Path, threads: int, objects, make) -> Executable | None:
+        if package.name.endswith(DEFERRED):
+            exe, about = load_deferred(package, make, threads, objects)
+            files = dict(about["files"])
+            if not self._are(files):
+                return None
+            attach(package, exe, about, partial(self._is_same, files))
+        else:
+            exe, files = self._load_package(package, threads, objects)
+            if exe is None:
+                return None
+            exe.on_built = partial(self._grow, package=package, files=files)
+        with suppress(OSError):
+            os.utime(package)
+        return exe
+
+    def _load_package(self, package: Path, threads: int, objects):
         kept = Package(package)
         about, files = kept.about, dict(kept.about["files"])
-        if any(self._stamp(name) != found for name, found in files.items()):
+        if not self._are(files):
             return None, {}
         kept.container.check()  # a damaged one is found now, when it can be made again
         exe = kept.load(threads=threads, cache=objects)
@@ -180,17 +201,21 @@ class Entry:
         """Write what was compiled, with the stamps that the `files` beside the model had before
         they were read. Nothing is kept of what a package cannot hold, of what is too large, and of
         a model that has changed meanwhile."""
-        if type(exe) is not Executable or exe.specialize is not None:
-            return
-        try:
-            same = self.path is None or stamp(self.path) == self.own
-            if not same or any(self._stamp(name) != found for name, found in files.items()):
-                return
-        except OSError:
+        if type(exe) is not Executable or not self._is_same(files):
             return
         package = self.with_files if files else self.alone
-        if self._write(exe, package, files):
+        if exe.specialize is not None:
+            self._keep_deferred(exe, deferred(package), files)
+        elif self._write(exe, package, files):
             exe.on_built = partial(self._grow, package=package, files=files)
+
+    def _keep_deferred(self, exe: Executable, path: Path, files: Stamps) -> None:
+        about = {"files": list(files.items())}
+        if not fits(self.folder, 0):
+            return
+        with suppress(OSError, TesselError):
+            keep_deferred(path, exe, about)
+            attach(path, exe, about, partial(self._is_same, files))
 
     def _grow(self, exe: Executable, package: Path, files: Stamps) -> None:
         """Sizes that are compiled by themselves are added, unless that would be much to write."""
@@ -213,8 +238,16 @@ class Entry:
         trim(self.folder, keep=package)
         return True
 
-    def _stamp(self, name: str) -> list[int]:
-        return stamp(os.path.join(self.beside, name))
+    def _is_same(self, files: Stamps) -> bool:
+        """Whether the model, and the files beside it, are what they were before they were read."""
+        try:
+            return (self.path is None or stamp(self.path) == self.own) and self._are(files)
+        except OSError:
+            return False
+
+    def _are(self, files: Stamps) -> bool:
+        """Whether files beside the model have these stamps. Raises OSError."""
+        return all(stamp(os.path.join(self.beside, n)) == found for n, found in files.items())
 
 
 def _bytes_of(exe: Executable) -> int:

@@ -25,7 +25,7 @@ from ..compiler.ir import Graph, constants
 from ..compiler.known_values import IMPOSSIBLE
 from ..compiler.mapped import check_files, files_behind
 from ..compiler.progress import Listener, Steps, counting
-from .demands import check_demands
+from .demands import check_demands, check_graph
 
 if TYPE_CHECKING:
     from ..compiler.loops.nest import Program
@@ -182,6 +182,7 @@ def build_open(
     from ..compiler.sizes import expected
 
     check_files(constants(graph))
+    check_graph(graph, strict)
     graph = with_checks(graph, target.checked)
     if has_stages(graph):
         from .staged import build_staged

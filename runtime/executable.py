@@ -30,6 +30,7 @@ from ..compiler.ir import Graph
 from ..compiler.known_values import plain
 from ..compiler.sizes import fits
 from .build import Built, Deferred, Target, build, build_open, optimize, what_needs_sizes
+from .demands import NotCompiled
 from .empty import WhenEmpty, graph_for
 from .signature import Port, Signature, receive
 from .updating import Certain, certain_limits, refuse_out_of_range
@@ -303,10 +304,9 @@ class Executable:
                 graph, self.level, self.target, self.strict, self.report
             )
             self._note(self._open.notes)
-        except CheckFailed:  # a check that was asked for said no
-            raise
         except (TypeError, TesselError) as error:
-            if is_callers(error):
+            # What was asked for said no; or the caller's own code raised it.
+            if isinstance(error, (CheckFailed, NotCompiled)) or is_callers(error):
                 raise
             self.without_open(what_needs_sizes(error))
 

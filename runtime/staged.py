@@ -19,13 +19,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..compiler import dims
-from ..compiler.errors import InputError, PackageError, UnsupportedError
+from ..compiler.errors import InputError, PackageError
 from ..compiler.hosted import has_stages
 from ..compiler.ir import Graph, Node, Value
 from ..compiler.nonempty import conditions
 from ..compiler.passes.specialize import specialize
 from ..compiler.passes.stages import HostStage, Kept, Stage, known_sizes, split_stages
 from .build import Built, Target, build, optimize
+from .demands import check_graph
 from .executable import Executable
 from .host import HostStep
 
@@ -49,8 +50,7 @@ def build_staged(
         return Built(binding, built.module, built.code, built.graph, built.program)
     stages = split_stages(graph)
     hosted = [s for s in stages if isinstance(s, HostStage)]
-    if hosted and strict:
-        raise _refuse_hosted(hosted)
+    check_graph(graph, strict)
     compiled = [
         [StageExecutable(g, target, level=level, strict=strict) for g in _graphs(s, level, target)]
         for s in stages
@@ -78,16 +78,6 @@ def build_staged(
 
 
 _HOSTED = "run by the host, not compiled as a whole, since data decides sizes in it: "
-
-
-def _refuse_hosted(hosted: Sequence[HostStage]) -> UnsupportedError:
-    findings = [
-        UnsupportedError(f"{s.node.op.name} is run by the host", where=s.node.where or None)
-        for s in hosted
-    ]
-    return UnsupportedError(
-        "not everything runs in compiled code", findings=findings, fix="leave out strict"
-    )
 
 
 def _graphs(stage: Stage | HostStage, level: int, target: Target) -> list[Graph]:

@@ -298,8 +298,15 @@ def test_notes_and_strict():
     proto = if_of(BODIES["NonZero"])
     exe = tessel.compile(proto, cache=False)
     assert any(note.startswith("run by the host") and "If#" in note for note in exe.notes)
-    with pytest.raises(UnsupportedError, match="host_if is run by the host"):
-        tessel.compile(proto, strict=True, cache=False, shapes={"x": (6,)})
+    for shapes in ({"x": (6,)}, None):  # also where sizes are open: before any run
+        with pytest.raises(UnsupportedError, match="host_if is run by the host, since data"):
+            tessel.compile(proto, strict=True, cache=False, shapes=shapes)
+
+
+def test_strict_refuses_what_runs_in_python_before_any_run():
+    proto = model("y = StringConcat(x, x)", inputs="string[N] x", outputs="string[N] y")
+    with pytest.raises(UnsupportedError, match="string_concat runs in Python"):
+        tessel.compile(proto, strict=True, cache=False)
 
 
 def test_rows_must_have_one_shape():

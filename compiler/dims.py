@@ -13,6 +13,7 @@ import math
 import numbers
 import operator
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from .errors import TypeMismatch
@@ -311,21 +312,6 @@ def broadcast_parts(d) -> tuple:
     return (d,)
 
 
-def broadcasts(d) -> set[tuple]:
-    """The parts of each `broadcast(…)` inside of a dim."""
-    found: set[tuple] = set()
-    if not isinstance(d, Sym):
-        return found
-    for monomial in d.terms:
-        for atom in monomial:
-            if isinstance(atom, str):
-                continue
-            inner = broadcast_parts(Sym({(atom,): 1})) if atom[0] == "broadcast" else atom[1:]
-            found |= {inner} if atom[0] == "broadcast" else set()
-            found = found.union(*map(broadcasts, inner))
-    return found
-
-
 def ceil_div(a, b):
     return -((-a) // b) if not isinstance(a, Sym) else (a + (b - 1)) // b
 
@@ -339,10 +325,9 @@ def total(found: Iterable):
     found = list(found)
     if not all(map(_is_dim, found)):
         return sum(found)
-    terms: dict[tuple, int] = {}
+    terms: Counter = Counter()
     for d in found:
-        for monomial, c in _terms(d).items():
-            terms[monomial] = terms.get(monomial, 0) + c
+        terms.update(_terms(d))  # adds
     return _make(terms)
 
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import tessel
 from tessel.compiler.builder import Builder
-from tessel.compiler.dims import broadcasts, dim_broadcast, parse_dim, substitute
+from tessel.compiler.dims import dim_broadcast, parse_dim, substitute
 from tessel.compiler.errors import InputError, TypeMismatch, UsageError
 from tessel.compiler.passes import specialize as passes_specialize
-from tessel.compiler.passes.equations import solve
+from tessel.compiler.passes.equations import broadcasts, solve
 from tessel.compiler.sizes import assume_at_least, assume_equal, assuming, fits
 from tessel.compiler.text_parse import parse_type
 

@@ -24,6 +24,21 @@ from .specialize import specialize
 Equations = dict[tuple, None]  # (a, b): a == b
 
 
+def broadcasts(d) -> set[tuple]:
+    """The parts of each `broadcast(…)` inside of a dim."""
+    found: set[tuple] = set()
+    if not isinstance(d, Sym):
+        return found
+    for monomial in d.terms:
+        for atom in monomial:
+            if isinstance(atom, str):
+                continue
+            inner = dims.broadcast_parts(Sym({(atom,): 1})) if atom[0] == "broadcast" else atom[1:]
+            found |= {inner} if atom[0] == "broadcast" else set()
+            found = found.union(*map(broadcasts, inner))
+    return found
+
+
 def equations(graph: Graph) -> Equations:
     """What must be equal: the parts of each `broadcast(…)`, and what shape rules take to be.
 
@@ -31,7 +46,7 @@ def equations(graph: Graph) -> Equations:
     """
     found: Equations = {}
     for d in _dims(graph):
-        for parts in dims.broadcasts(d):
+        for parts in broadcasts(d):
             found |= dict.fromkeys(pairwise(parts))
     with assuming() as noted:
         for node in _nodes(graph):

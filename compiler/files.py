@@ -186,6 +186,22 @@ def write_file(path: Path, data: bytes, kind: type[TesselError]) -> None:
 # -- folders that nobody else writes to -------------------------------------------------------
 
 
+def user_cache() -> str:
+    """The folder for what tessel keeps of a user's: `$XDG_CACHE_HOME/tessel` or `~/.cache/tessel`;
+    for users without a home, one of the folder for temporary files.
+
+    A relative XDG_CACHE_HOME is none, as its specification says: it would be another folder, and
+    perhaps someone else's, wherever a process happens to be."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(base):
+        base = os.path.expanduser("~/.cache")
+    if os.path.isabs(base):
+        return os.path.join(base, "tessel")
+    import tempfile  # slow to import, and nearly everybody has a home
+
+    return os.path.join(tempfile.gettempdir(), f"tessel-{os.geteuid()}")
+
+
 def not_private(folder: Path) -> str | None:
     """Why somebody else could put code into `folder`, which is made (rwx------) if need be; None if
     nobody could but its owner and root. Raises OSError.
@@ -197,10 +213,11 @@ def not_private(folder: Path) -> str | None:
     found = os.stat(real)
     if reason := _open_to_others(found):
         return reason
-    while (parent := os.path.dirname(real)) != real:
-        real, found = parent, os.stat(parent)
-        if _open_to_others(found) is not None and not found.st_mode & stat.S_ISVTX:
-            return f"{real}: {_open_to_others(found)}"
+    for path in (real, os.path.abspath(folder)):  # also where links to it lie
+        while (parent := os.path.dirname(path)) != path:
+            path, found = parent, os.stat(parent)
+            if _open_to_others(found) is not None and not found.st_mode & stat.S_ISVTX:
+                return f"{path}: {_open_to_others(found)}"
     return None
 
 

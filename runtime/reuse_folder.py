@@ -10,7 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from stat import S_ISREG
 
-from ..compiler.files import read_file, replacing_file
+from ..compiler.errors import UsageError
+from ..compiler.files import file_errors, read_file, replacing_file
 
 LIMIT = 4 << 30  # bytes of all entries, by default
 SHARE = 8  # an entry takes at most this part of them
@@ -75,7 +76,9 @@ def limit_of(folder: Path) -> int:
 
 
 def set_limit(folder: Path, limit: int) -> None:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with replacing_file(folder / "limit") as file:
-        file.write(str(limit).encode())
+    """Keep at most so many bytes from now on. Raises UsageError where that cannot be written."""
+    with file_errors(folder, UsageError, "with the limit cannot be written"):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with replacing_file(folder / "limit") as file:
+            file.write(str(limit).encode())
     trim(folder)

@@ -7,7 +7,7 @@ import pytest
 import tessel
 from tessel.compiler.backends.llvm.cache import ObjectCache
 from tessel.compiler.builder import Builder
-from tessel.compiler.files import not_private
+from tessel.compiler.files import not_private, user_cache
 
 
 def model():
@@ -60,3 +60,23 @@ def test_a_cache_s_entry_that_is_a_fifo_is_compiled_again(tmp_path):
     assert cache.get("key") is None
     cache.put("key", b"new")
     assert cache.get("key") is None  # what somebody put there is left alone
+
+
+def test_a_link_that_others_may_replace_is_not_private(tmp_path):
+    (tmp_path / "own").mkdir(mode=0o700)
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open" / "link").symlink_to("../own")
+    assert not_private(tmp_path / "open" / "link") is None
+    (tmp_path / "open").chmod(0o777)
+    assert "others may write" in not_private(tmp_path / "open" / "link")
+
+
+@pytest.mark.parametrize("relative", ["", ".", "cache", "../cache"])
+def test_the_folder_of_a_user_is_never_relative(monkeypatch, relative):
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("XDG_CACHE_HOME", relative)
+    assert user_cache() == "/home/me/.cache/tessel"
+    monkeypatch.setenv("HOME", relative)
+    assert os.path.isabs(user_cache())
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # nobody's, in a container
+    assert os.path.basename(user_cache()) == f"tessel-{os.geteuid()}"

@@ -186,6 +186,24 @@ def test_the_command_tells_and_clears(path, tmp_path, compiled, monkeypatch):
     assert len(compiled) == 2
 
 
+def test_the_command_counts_and_clears_what_is_unfinished(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    left = [tmp_path / "tessel" / p for p in ("packages/.a.tsl.0.tmp", "objects/ab/.k.1.tmp")]
+    for file in left:
+        file.parent.mkdir(parents=True)
+        file.write_bytes(bytes(1024))
+    assert "unfinished 2, 2.0 KiB" in CliRunner().invoke(command, ["info"]).output
+    assert "removed 0 packages and 0 kernels" in CliRunner().invoke(command, ["clear"]).output
+    assert not any(file.exists() for file in left)
+
+
+def test_a_limit_that_cannot_be_written(tmp_path, monkeypatch):
+    (tmp_path / "tessel").write_text("a file")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(tessel.TesselError, match=r"the limit cannot be written[^$]*where"):
+        CliRunner().invoke(command, ["limit", "2G"], catch_exceptions=False)
+
+
 def test_sizes_of_the_command():
     assert [to_bytes(t) for t in ("0", "3K", "500M", "8GiB")] == [0, 3072, 500 << 20, 8 << 30]
     with pytest.raises(tessel.TesselError, match="no size"):

@@ -185,13 +185,27 @@ def test_streams_that_are_ascii(model):
     assert done.stdout.isascii() and rb"\xd7" in done.stdout
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["compile", "M", "--emit", "llvm"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["compile", "M", "--emit", "llvm"], ["inspect", "M"], ["explain", "M"], ["cache"]],
+)
 def test_a_reader_that_has_seen_enough(arguments, model):
     arguments = [str(model) if a == "M" else a for a in arguments]
     command = [*TESSEL, *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.close()
         assert process.stderr.read() == b"" and process.wait() == 0
+
+
+@pytest.mark.parametrize("closed", [">&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed(closed, model, tmp_path):
+    """What is printed goes nowhere, and above all into no file that happens to get its number."""
+    shell = f'"$@" {closed}'
+    output = tmp_path / "out.npz"
+    done = subprocess.run(["sh", "-c", shell, "sh", *TESSEL, "run", model, "-o", output])
+    assert done.returncode == 0
+    with np.load(output) as file:
+        assert len(file.files) == 1
 
 
 STARTED = """

@@ -30,10 +30,24 @@ def _on_interrupt(handler) -> None:
         pass
 
 
+def _open_streams() -> None:
+    """Stand in for streams that whoever started the command has closed (`>&-`): what is printed
+    goes nowhere, and no file that is opened later gets their number and is written into."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w", closefd=False))
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     debug = "--debug" in given
+    _open_streams()
     before = signal.getsignal(signal.SIGINT)
     try:
         _on_interrupt(_leave)

@@ -20,6 +20,10 @@ class Console(rich.console.Console):
     def print(self, *objects, **options) -> None:
         super().print(*(_clean(o) for o in objects), **options)
 
+    def on_broken_pipe(self) -> None:
+        """Say so, as any other writing does (`commands.run`); rich ends the process with 1."""
+        raise BrokenPipeError
+
     def status(self, status, **options):
         return super().status(_clean(status), **options)
 

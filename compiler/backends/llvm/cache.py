@@ -13,15 +13,14 @@ import hashlib
 import os
 from pathlib import Path
 
-from ...files import is_own, not_private, open_regular, replacing_file, size_of
+from ...files import is_own, not_private, open_regular, replacing_file, size_of, user_cache
 
 DIGEST = hashlib.sha256().digest_size
 
 
 def cache_folder() -> Path:
-    """`$XDG_CACHE_HOME/tessel` or `~/.cache/tessel`."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "tessel"
+    """Where objects and packages are, if nobody says otherwise."""
+    return Path(user_cache())
 
 
 class ObjectCache:

@@ -11,14 +11,13 @@ import contextlib
 import hashlib
 import json
 import linecache
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from ...errors import TesselError, UnsupportedError
-from ...files import not_private, read_file, replacing_file
+from ...files import not_private, read_file, replacing_file, user_cache
 from .emit import Source
 from .target import GpuTarget
 
@@ -78,9 +77,8 @@ def load_function(text: str, name: str):
 
 
 def cache_folder() -> Path:
-    """Where binaries are kept: `$XDG_CACHE_HOME/tessel/triton`, or under `~/.cache`."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "tessel" / "triton"
+    """Where binaries are kept, if nobody says otherwise."""
+    return Path(user_cache(), "triton")
 
 
 def compile_source(

@@ -10,8 +10,7 @@ from collections.abc import Mapping
 
 from .errors import ModelError, TesselError
 from .ir import Graph
-from .text_parse import parse_type
-from .types import Type
+from .types import Type, parse_type
 
 KEY = "tessel.optional"
 

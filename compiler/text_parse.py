@@ -20,7 +20,6 @@ from .types import (
     SequenceType,
     TensorType,
     Type,
-    plain_tensor,
 )  # fmt: skip
 
 _TOKEN = r"""(?P<space>\s+)
@@ -52,8 +51,6 @@ def parse_graph(text: str, table: dict[str, np.ndarray] | None = None) -> Graph:
 def parse_type(text: str) -> Type:
     """The type that prints as `text`, such as `f32[N,3]`; also of what is no value of a graph, such
     as `optional(f32[…])`. Raises GraphError."""
-    if (type := plain_tensor(text)) is not None:
-        return type
     check_depth(text, "the type", GraphError, None)
     parser = _Parser(text, {})
     parser.declares = True

@@ -257,7 +257,18 @@ class OptionalType:
 Type = TensorType | SequenceType | MapType | AnyRank | OptionalType
 
 
-def plain_tensor(text: str) -> TensorType | None:
+def parse_type(text: str) -> Type:
+    """The type that prints as `text`, such as `f32[N,3]`; also of what is no value of a graph, such
+    as `optional(f32[…])`. Raises GraphError."""
+    type = _plain_tensor(text)
+    if type is not None:
+        return type
+    from .text_parse import parse_type
+
+    return parse_type(text)
+
+
+def _plain_tensor(text: str) -> TensorType | None:
     """The type of a text such as `f32[N,3]`, for which nobody has to build a parser; None for all
     others, wrong ones among them."""
     name, _, rest = text.partition("[")

@@ -30,13 +30,12 @@ from ..compiler.ir import Graph
 from ..compiler.known_values import plain
 from ..compiler.mapped import check_files
 from ..compiler.nesting import read_json
-from ..compiler.text_parse import parse_graph, parse_type
+from ..compiler.types import parse_type
 from . import arrays as store
 from .build import Built, CpuTarget, open_target, optimize
 from .container import HEADER, Container, Writer
 from .executable import Executable
 from .native_package import dump_code, load_code
-from .pickling import Source
 from .signature import Port, Signature
 
 OLD = (
@@ -174,6 +173,8 @@ def load(
 ) -> Executable:
     """The executable of a package. Raises PackageError for files that are damaged or foreign, or
     not signed with a key of `trust` where that is given."""
+    from .pickling import Source
+
     package = Package(path, trust)
     exe = package.load(native, threads, cache)
     header = bytes(package.container.data[: HEADER.size])
@@ -230,6 +231,8 @@ class Package:
 
     def graph(self) -> Graph:
         """The graph that the package carries."""
+        from ..compiler.text_parse import parse_graph
+
         self.container.check()
         try:
             text = bytes(self.container.section("graph")).decode()

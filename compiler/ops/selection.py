@@ -24,7 +24,7 @@ from .registry import Attr, Kernels, NotDifferentiable, register
 KEYS = {I8, DTYPES["i16"], I32, I64}
 BLOCK = 32  # keys that are counted together, at least
 BLOCKS = 256  # of a row, at most, where its length is known: counts of all before each are summed
-FEWER = 16  # where so many times k are in a row, blocks are chosen before elements are
+LONG, FEWER = 4096, 16  # of longer rows that have so many times k, blocks are chosen first
 PIECEWISE = NotDifferentiable("an order is piecewise constant", zero=True)
 
 
@@ -255,7 +255,7 @@ register(
 def first_places(b, x, k, descending: bool = False):
     """The places of the first k elements of each row [rows, n], in their order, and their keys."""
     n = x.shape[1]
-    if isinstance(n, int) and isinstance(k, int) and FEWER * k <= n and n > FEWER * BLOCK:
+    if isinstance(n, int) and isinstance(k, int) and n >= max(FEWER * k, LONG):
         return _of_blocks(b, x, k, descending)
     keys = b.order_keys(x, descending=descending, block=_width_of(n))
     limit = _limit(b, keys, k)

@@ -18,7 +18,7 @@ from .registry import Attr, Expand, Kernels, NotDifferentiable, register
 from .selection import KEYS
 
 DIGITS = 256
-SHORT = 128  # rows up to here are ordered by counting
+SHORT = 80  # rows up to here are ordered by counting
 PIECEWISE = NotDifferentiable("an order is piecewise constant", zero=True)
 
 

@@ -165,7 +165,7 @@ def _unplaced(b, dy, rank, shape, axis):
 
 # -- top_k ---------------------------------------------------------------------------------------
 
-SHORT = 64  # axes up to here are ranked
+SHORT = 40  # axes up to here are ranked
 
 
 def _top_k(b, x, *, k, axis, largest, sorted):

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from .pickling import Source
 
 KEPT = 16  # specialisations
-_EACH = "each combination of sizes is compiled by itself, the last ones are kept: "
+EACH = "each combination of sizes is compiled by itself, the last ones are kept: "
 _STATIC = "inputs decide shapes; this is compiled for "
 
 
@@ -91,7 +91,7 @@ class Executable:
         self.overrides: Overrides | None = None  # what runs where inputs with a default are fed
         self._updates = {self._names[i]: o for o, i in self.signature.updates.items()}
         if specialize is not None and specialize.sized:
-            self.notes.append(_EACH + "; ".join(specialize.sized))
+            self.notes.append(EACH + "; ".join(specialize.sized))
         self._make_static(self.signature.values if specialize is None else specialize.values)
 
     @property
@@ -313,7 +313,7 @@ class Executable:
     def without_open(self, reason: str) -> None:
         """There is no code for all sizes, which has been found out already."""
         self.needs_sizes = reason
-        self.notes.append(_EACH + reason)
+        self.notes.append(EACH + reason)
 
     def _bound_to(self, binding: Mapping[str, int]) -> Built | None:
         """The code for all sizes with these ones, if it is there and right for them. Raises

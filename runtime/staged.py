@@ -27,7 +27,7 @@ from ..compiler.passes.specialize import specialize
 from ..compiler.passes.stages import HostStage, Kept, Stage, known_sizes, split_stages
 from .build import Built, Target, build, optimize
 from .demands import check_graph
-from .executable import Executable
+from .executable import EACH, Executable
 from .host import HostStep
 
 
@@ -72,7 +72,7 @@ def build_staged(
     ]
     module = StagedModule(graph, stages, steps)
     notes = [_HOSTED + s.node.where for s in hosted]
-    notes += [n for exe in executables for n in exe.notes if n.startswith(_HOSTED)]
+    notes += [n for exe in executables for n in exe.notes if n.startswith((_HOSTED, EACH))]
     return Built(binding, module, code, graph, None, stages=tuple(executables),
                  is_open=is_open, notes=tuple(notes))  # fmt: skip
 

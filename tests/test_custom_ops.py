@@ -15,6 +15,7 @@ from onnx import TensorProto, helper
 from tessel import ops
 from tessel.compiler.errors import (
     CheckFailed,
+    InputError,
     ModelError,
     TypeMismatch,
     UnsupportedError,
@@ -98,6 +99,46 @@ def test_a_compiled_op_fuses_and_a_python_kernel_is_refused_by_strict(example):
     assert len(lower(fused).steps) == 1
     with pytest.raises(UnsupportedError, match="row_median runs in Python"):
         tessel.compile(example.model(), shapes={"x": (4, 3)}, strict=True)
+
+
+def pick_record(index, **changes) -> dict:
+    """Rows of x at places that are data; `index(rows, size)` is what is read."""
+    return {
+        "name": "pick", "signature": "x: T, rows: i64 -> T", "shape": lambda x, rows: rows.shape,
+        "ref": lambda x, rows: x[rows], "grad": ops.NotDifferentiable("rows"),
+        "loops": ops.Pull(lambda out, x, rows: lambda n: x[index(rows[n], x.shape[0])]),
+        "samples": lambda: [ops.Sample((np.ones(3, np.float32), np.int64([2, 0])))],
+    } | changes  # fmt: skip
+
+
+def pick_graph(x: str, rows: str):
+    return parse_graph(
+        f"graph g(%x: f32[{x}], %r: i64[{rows}]) -> (%y) {{\n  %y = pick(%x, %r) : f32[{rows}]\n}}",
+        {},
+    )
+
+
+def test_an_index_that_is_data_is_refused_and_how_to_limit_it_is_said(register):
+    register(**pick_record(lambda i, size: i))
+    with pytest.raises(
+        TypeMismatch, match=r"may leave its array(.|\n)*ops\.expr\.inside\(i, size\)"
+    ):
+        tessel.compile(pick_graph("3", "2"), cache=False)
+    exe = tessel.compile(pick_graph("N", "M"), cache=False)
+    assert any("ops.expr.inside(i, size)" in note for note in exe.notes)
+    with pytest.raises(TypeMismatch, match="may leave its array"):
+        exe(np.ones(3, np.float32), np.int64([0, 2]))
+
+
+def test_limits_say_which_values_of_an_operand_are_allowed(register):
+    limits = lambda x, rows: [ops.Limit(1, 0, x.shape[0])]
+    register(**pick_record(ops.expr.inside, limits=limits))
+    ops.check("pick")
+    exe = tessel.compile(pick_graph("N", "M"), cache=False)
+    x = np.float32([5, 6, 7])
+    assert exe(x, np.int64([2, 0])).tolist() == [7, 5]
+    with pytest.raises(InputError, match=r"an index is out of range(.|\n)*0 to 2(.|\n)*7"):
+        exe(x, np.int64([0, 7]))
 
 
 def test_from_python_with_gradients(example):

@@ -114,6 +114,17 @@ def test_a_package_refuses_what_its_graph_does_not_mean(tmp_path):
         loaded(x_of(2, 0))
 
 
+def test_a_package_of_stages_refuses_what_its_graph_does_not_mean(tmp_path):
+    body = "k = Sub (m, one) t = Concat <axis=0> (k, rest) v = Reshape (x, t) y = NonZero (v)"
+    exe = tessel.compile(proto(body), cache=False)
+    exe.save(tmp_path / "m.tsl")
+    loaded = tessel.load(tmp_path / "m.tsl")
+    np.testing.assert_array_equal(loaded(x_of(2, 3)), exe(x_of(2, 3)))
+    assert exe(x_of(3, 1)).shape == (2, 2)
+    with pytest.raises(InputError, match=r"the size M-1 is 0(.|\n)*compile the ONNX file itself"):
+        loaded(x_of(3, 1))
+
+
 def test_a_model_from_the_cache_is_read_anew_too(tmp_path):
     for _ in range(2):
         exe = tessel.compile(proto("t = Max (m, one) y = ConstantOfShape (t)"), cache=tmp_path)

@@ -225,3 +225,13 @@ def test_code_for_other_stages_is_refused(detector, tmp_path):
     exe.save(tmp_path / "m.tsl")
     with pytest.raises(PackageError, match="the stages are not those"):
         tessel.load(tmp_path / "m.tsl")
+
+
+def test_a_stage_that_is_compiled_for_each_size_is_noted():
+    body = "a = Constant<value_int=1>() i = Cast<to=7>(x) m = ReduceMax<keepdims=0>(i) "
+    body += "y = DFT(x, m, a)"
+    proto = model(body, opset=20, inputs="float[1,N,1] x", outputs="float[1,K,2] y")
+    exe = tessel.compile(proto, cache=False)
+    (note,) = exe.notes
+    assert note.startswith("each combination of sizes is compiled by itself") and "DFT#" in note
+    assert exe(np.full((1, 4, 1), 3, np.float32)).shape == (1, 3, 2)

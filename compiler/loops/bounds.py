@@ -28,6 +28,11 @@ from .expr import Buffer, Expr
 from .nest import Call, ExternCall, For, If, Kernel, Program, Ref, Store
 from .proof import Prover
 
+UNLIMITED = (
+    "where an op's rule takes an index from data, ops.expr.inside(i, size) holds it inside, or a "
+    "condition guards the store; limits= of the op's record refuses others (docs/custom-ops.md)"
+)
+
 
 class Access(NamedTuple):
     """An index of a load or store: `index[axis]` of `buffer`, which must lie below `size`."""
@@ -150,7 +155,7 @@ def _assume_inside(access: Access) -> None:
     low, high = access.bounds
     if isinstance(low, float) or isinstance(high, float):
         if _is_open(access):
-            raise OpenSize(f"{access} is not known to be")
+            raise OpenSize(f"{access} is not known to be; {UNLIMITED}")
     elif isinstance(access.size, Sym) or isinstance(low, Sym) or isinstance(high, Sym):
         assume_above(access.size, high)
         assume_above(low, -1)
@@ -160,6 +165,7 @@ def _assume_inside(access: Access) -> None:
         where=", ".join(access.kernel.origins) or None,
         expected=f"indices within 0 … {access.size - 1} on axis {access.axis} of {access.buffer}",
         received=f"{low} … {high}",
+        fix=UNLIMITED if isinstance(low, float) or isinstance(high, float) else None,
     )
 
 

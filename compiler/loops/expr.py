@@ -55,6 +55,11 @@ def minimum(a, b) -> Expr:
     return apply("min", a, b)
 
 
+def inside(i, size) -> Expr:
+    """An index that is data, held within 0 … size - 1: generated code reads nowhere else."""
+    return minimum(maximum(i, 0), size - 1)
+
+
 def power(a, b) -> Expr:
     return apply("pow", a, b)
 
@@ -336,8 +341,8 @@ Expr.__invert__ = lambda self: logical_not(self)
 __all__ = [
     "BOOL", "COMBINERS", "F32", "I64", "PRIMITIVES", "Axis", "Buffer", "Expr", "abs", "add",
     "apply", "axis", "bitcast", "bounds", "cast", "ceil", "compare", "const", "cos", "eq", "erf",
-    "exp", "flatten", "floor", "floordiv", "from_linear", "identity", "isinf", "isnan", "lift",
-    "linear", "load", "log", "logical_and", "logical_not", "logical_or", "make", "maximum",
+    "exp", "flatten", "floor", "floordiv", "from_linear", "identity", "inside", "isinf", "isnan",
+    "lift", "linear", "load", "log", "logical_and", "logical_not", "logical_or", "make", "maximum",
     "minimum", "mod", "mul", "ne", "neg", "normal_area", "power", "rebuild", "reduce",
     "reduce_sum", "round", "rsqrt", "select", "show", "sigmoid", "sign", "sin", "sqrt",
     "strides_of", "sub", "substitute", "tanh", "transform", "unflatten", "walk",

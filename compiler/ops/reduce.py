@@ -172,7 +172,7 @@ def _l2_gradient(g, x, y, axes):
 TABLE = [
     # name, doc, reference, rule, gradient
     ("reduce_sum", "sum", _sum_ref, reduction("sum"), lambda g, x, y, axes: g),
-    ("reduce_mean", "mean; of ints, rounded towards zero", _mean_ref,
+    ("reduce_mean", "mean, of nothing NaN; of ints, rounded towards zero, of nothing 0", _mean_ref,
      reduction("sum", after=_mean), lambda g, x, y, axes: g / _count(x, axes)),
     ("reduce_max", "largest element; NaN if there is one", _max_ref, _extreme("max", "or"), _ties),
     ("reduce_min", "smallest element; NaN if there is one", _min_ref, _extreme("min", "and"),

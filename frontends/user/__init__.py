@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ...compiler.concurrency import exports
 from ...compiler.errors import TypeMismatch
+from ...compiler.limits import Limit
 from ...compiler.loops import expr
 from ...compiler.ops.common import broadcast_shape, reference, same_shape, through_expansion
 from ...compiler.ops.registry import (
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
     from .registration import register, unregister
 
 __all__ = [
-    "Attr", "CFunction", "Elementwise", "Expand", "Extern", "Kernels", "MapType",
-    "NotDifferentiable", "Pull", "Sample", "SequenceType", "TensorType", "TypeMismatch",
+    "Attr", "CFunction", "Elementwise", "Expand", "Extern", "Kernels", "Limit",
+    "MapType", "NotDifferentiable", "Pull", "Sample", "SequenceType", "TensorType", "TypeMismatch",
     "broadcast_shape", "expr", "make_check", "reference", "register", "same_shape",
     "through_expansion", "unregister",
 ]  # fmt: skip

@@ -30,6 +30,7 @@ def register(
     attrs: Mapping[str, Attr] | None = None,
     commutative: bool = False,
     pure: bool = True,
+    limits: Callable | None = None,
     onnx: str | Iterable[str] | Mapping[str, Callable] = (),
     replace: bool = False,
     **dtypes: str | Iterable,
@@ -44,6 +45,8 @@ def register(
     grad        (c, dy…) -> a gradient per operand, or NotDifferentiable(reason)
     loops       Elementwise, Pull, Kernels, Expand, Extern (a Python kernel) or CFunction
     samples     () -> Samples, from which `check` tests the op
+    limits      (types…, **attrs) -> Limits: what values of operands are allowed. A run with others
+                is refused
     onnx        "domain:Name" of ONNX operators that are this op, attribute for attribute; or a
                 mapping from such names to functions of a `Call`, for those that differ
     replace     take the place of an op of that name that was registered before (in a notebook)
@@ -80,7 +83,7 @@ def register(
     op = registry.register(
         name, signature, doc, ref=_with_absent(ref, signature), grad=grad, loops=loops,
         samples=samples, shape=shape, infer=infer, attrs=attrs, commutative=commutative,
-        pure=pure, family="user", **classes,
+        pure=pure, limits=limits, family="user", **classes,
     )  # fmt: skip
     add_entries(op, onnx if isinstance(onnx, Mapping) else dict.fromkeys(names))
     return op

@@ -18,6 +18,7 @@ GOOD = ("same", "both refuse", "only tessel", "known")
 # What tessel refuses though ONNX Runtime takes it: words of the refusal, and why.
 KNOWN = {
     "a sequence of symbolic length": "sequences dissolve while a model is read",
+    "elements of an operand that decides a shape is not known": "ranks are known while compiling",
     "this input decides shapes, and is too large for it": "each of its values needs other code",
 }
 

@@ -39,7 +39,7 @@ from .narrow import mark
 from .nest import NestSchedule, emit_nest, schedule_nest
 from .objects import Passes
 from .rows import row_bytes
-from .types import I64, PTR, VOID
+from .types import I64, PTR, VOID, Names
 from .window import WindowEmitter, WindowSchedule, schedule_window
 from .winners import Winner
 
@@ -245,6 +245,7 @@ def kernel_module(code: KernelCode, target: CpuTarget) -> ir.Module:
     mark(module, target)
     f = ir.Function(module, function_type(code), code.name)
     f.attributes.add("nounwind")
+    f.scope = Names()
     arguments = list(f.args)
     pointers = [arguments.pop(0) for _ in code.params]
     packed, scratch, *sizes, begin, end = arguments

@@ -26,7 +26,7 @@ from .contract_store import Epilogue
 from .contract_tile import Ahead, Sum, TileLoop
 from .emit import Emitter, maximum, minimum
 from .reduction import identity
-from .types import I64, i64, register_type
+from .types import I64, i64, register_type, vector
 
 
 class ContractEmitter:
@@ -37,7 +37,7 @@ class ContractEmitter:
         self.scratch = scratch
         self.dtype = plan.contraction.reduce.dtype
         self.type = register_type(self.dtype)
-        self.vector = ir.VectorType(self.type, plan.lanes)
+        self.vector = vector(self.type, plan.lanes)
         self.panels = Panels(e, plan, packed, scratch)
         self.rows = Rows(e, plan, scratch)
         self.after = Epilogue(e, kernel, plan, self.rows)

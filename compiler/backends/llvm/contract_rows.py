@@ -14,7 +14,7 @@ from .contract_turn import Turn
 from .emit import UNROLL, Emitter, lanes_below, minimum
 from .types import constant, i64, memory_type, register_type
 
-ROW = 4  # vectors of a row that is packed from which a loop over rows is not written out
+ROW = 16  # vectors of a row that is packed from which a loop over rows is not written out
 
 
 class Rows:

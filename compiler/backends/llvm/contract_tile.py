@@ -2,9 +2,10 @@
 
     for k: acc[r][v] += A[r, k] * B[k, v]
 
-A's rows are constant distances apart, so they are displacements of one pointer. That pointer is
-hidden from LLVM's strength reduction, which would address the rows as base + index * 4: on x86 such
-an operand cannot stay fused with its multiply-add, and the loop would need twice the slots.
+A's rows are constant distances apart, so they are displacements of one pointer, and B's of another.
+These pointers are hidden from LLVM's strength reduction, which would address the rows as base +
+index * 4: on x86 such an operand cannot stay fused with its multiply-add, and the loop would need
+twice the slots.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,7 @@ from .contract_schedule import LINE
 from .emit import Emitter
 from .opaque import hidden
 from .scalar import intrinsic, multiply_add, prefetch, splat
-from .types import I8, I64, PTR, i64
+from .types import I8, I64, PTR, i64, vector
 
 PAIRS = {  # by lanes: the products of pairs of i16, added
     4: "llvm.x86.sse2.pmadd.wd",
@@ -66,7 +67,7 @@ class TileLoop:
 
     def __post_init__(self):
         self.type = self.sums[0][0].allocated_type.element
-        self.vector = ir.VectorType(self.type, self.lanes)
+        self.vector = vector(self.type, self.lanes)
         self.width = self.lanes * self.tile.vectors
         self.vector_bytes = self.lanes * self.dtype.bytes
 
@@ -147,7 +148,7 @@ class TileLoop:
         following = hidden(e.b, self._moved(pa, a_step))
         count.add_incoming(left, e.b.block)
         pa.add_incoming(following, e.b.block)
-        pb.add_incoming(self._moved(pb, b_step), e.b.block)
+        pb.add_incoming(hidden(e.b, self._moved(pb, b_step)), e.b.block)
         e.b.cbranch(e.b.icmp_signed(">", left, i64(0)), head, done)
         e.b.position_at_end(done)
 
@@ -223,7 +224,7 @@ class TileLoop:
             return multiply_add(b, x, y, acc)
         if not self.pairs:
             return b.add(acc, b.mul(x, y))
-        halves = ir.VectorType(ir.IntType(16), 2 * self.lanes)
+        halves = vector(ir.IntType(16), 2 * self.lanes)
         product = intrinsic(b.module, PAIRS[self.lanes], self.vector, [halves, halves])
         return b.add(acc, b.call(product, [b.bitcast(x, halves), b.bitcast(y, halves)]))
 

@@ -15,7 +15,7 @@ from ...loops.expr import Axis
 from ...types import DType
 from .contract_plan import merged
 from .emit import Emitter, lanes_below, minimum
-from .types import I32, i64, register_type
+from .types import I32, i64, register_type, vector
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Turn:
     def __post_init__(self):
         self.type = register_type(self.dtype)
         self.lanes = self.e.target.lanes(self.dtype.bits)
-        self.vector = ir.VectorType(self.type, self.lanes)
+        self.vector = vector(self.type, self.lanes)
 
     def run(self, axes: Sequence[Axis], strides: dict[Axis, int], a: ir.Value, out) -> None:
         """All of k, which is contiguous along the last of `axes`."""
@@ -107,7 +107,7 @@ class Turn:
     def _masks(self, half: int) -> tuple[ir.Constant, ir.Constant]:
         """Lanes of (x, y) whose index lacks the bit `half` (low) or has it (high), x's before y's
         in each pair of groups."""
-        type = ir.VectorType(I32, self.lanes)
+        type = vector(I32, self.lanes)
         low = [i if not i & half else self.lanes + i - half for i in range(self.lanes)]
         high = [i + half if not i & half else self.lanes + i for i in range(self.lanes)]
         return ir.Constant(type, low), ir.Constant(type, high)

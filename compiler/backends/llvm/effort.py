@@ -3,8 +3,8 @@
 A model of a hundred kernels spends four fifths of its time in a few of them. Contractions of
 which a run takes little time are compiled with few of LLVM's passes; those of which it takes least
 have shorter loops over k as well, and tiles of two heights where their number of rows is open,
-instead of five. Other kernels that take least get few passes too; windows always do, since their
-loops hold nothing but what has to be done. No sum changes its order, so results are the same bit
+instead of five. Windows get few passes always, since their loops hold nothing but what has to be
+done; other kernels where they hardly count, since nobody else moves what their loops need not do. No sum changes its order, so results are the same bit
 for bit.
 """
 
@@ -18,7 +18,8 @@ from .objects import Passes
 from .window import WindowSchedule
 
 FEW = 0.5  # of a run's predicted time, that of contractions which get few of LLVM's passes
-LITTLE = 0.2  # the same for all kernels; the code of contractions is shorter, and of fewer heights
+LITTLE = 0.2  # the same for those whose code is shorter, too, and has fewer heights
+LEAST = 0.02  # that of other kernels which get few passes
 UNROLL = 32  # multiply-adds that are written out in their loops over k
 
 
@@ -36,12 +37,12 @@ def least(times: Mapping[str, float], share: float) -> set[str]:
 def with_effort(codes: Mapping[str, KernelCode], times: Mapping[str, float]) -> dict:
     """For each code, by name, the one to compile: the same, or one that is made faster. `times` are
     what they take of a run. Schedules that were measured are kept."""
-    few, little = least(times, FEW), least(times, LITTLE)
+    few, little, others = (least(times, share) for share in (FEW, LITTLE, LEAST))
     made = {}
     for name, code in codes.items():
         made[name] = code
         if not isinstance(code.schedule, ContractSchedule):
-            if name in little or isinstance(code.schedule, WindowSchedule):
+            if name in others or isinstance(code.schedule, WindowSchedule):
                 made[name] = _few(code)
             continue
         if code.winner is not None:

@@ -187,7 +187,7 @@ class Emitter:
         value = self.where[axis]
         if axis is not self.lane:
             return value
-        steps = ir.Constant(ir.VectorType(WORD, self.lanes), list(range(self.lanes)))
+        steps = ir.Constant(vector(WORD, self.lanes), list(range(self.lanes)))
         return self.b.add(splat(self.b, value, self.lanes), steps)
 
     def offset(self, terms: dict[Expr, int], base) -> ir.Value:
@@ -287,7 +287,7 @@ class Emitter:
         return value
 
     def _load_vector(self, pointer, type, size) -> ir.Value:
-        vec = ir.VectorType(type, self.lanes)
+        vec = vector(type, self.lanes)
         if self.mask is None:
             return self.b.load(pointer, typ=vec, align=size)
         return self.load_masked(pointer, vec, size, self.mask)
@@ -297,19 +297,19 @@ class Emitter:
         return self._masked("load", vec, [pointer, _i32(size), mask, _zero(vec)])
 
     def _gather(self, buffer: Buffer, index: Expr, type: ir.Type, size: int) -> ir.Value:
-        vec = ir.VectorType(type, self.lanes)
+        vec = vector(type, self.lanes)
         pointers = self._lane_pointers(buffer, index, type)
         return self._masked("gather", vec, [pointers, _i32(size), self._mask(), _zero(vec)])
 
     def _lane_pointers(self, buffer: Buffer, index: Expr, type: ir.Type) -> ir.Value:
         gep = self.b.gep(self.pointers[buffer], [self.vector(index)], source_etype=type)
-        gep.type = ir.VectorType(PTR, self.lanes)  # llvmlite types it as a scalar
+        gep.type = vector(PTR, self.lanes)  # llvmlite types it as a scalar
         return gep
 
     def _mask(self) -> ir.Value:
         if self.mask is not None:
             return self.mask
-        return Splat(ir.VectorType(I1, self.lanes), ir.Constant(I1, True))
+        return Splat(vector(I1, self.lanes), ir.Constant(I1, True))
 
     def _masked(self, kind: str, vec: ir.VectorType, args: list) -> ir.Value | None:
         """llvm.masked.load, store, gather or scatter."""
@@ -393,7 +393,7 @@ class Emitter:
 
 def first_lanes(lanes: int, count: int) -> ir.Constant:
     """The mask of the first `count` lanes."""
-    return ir.Constant(ir.VectorType(I1, lanes), [i < count for i in range(lanes)])
+    return ir.Constant(vector(I1, lanes), [i < count for i in range(lanes)])
 
 
 def minimum(e: Emitter, x: ir.Value, y: ir.Value) -> ir.Value:
@@ -406,7 +406,7 @@ def maximum(e: Emitter, x: ir.Value, y: ir.Value) -> ir.Value:
 
 def lanes_below(e: Emitter, base: ir.Value, end: ir.Value, lanes: int) -> ir.Value:
     """The mask of lanes whose index base + lane is below `end`."""
-    steps = ir.Constant(ir.VectorType(WORD, lanes), list(range(lanes)))
+    steps = ir.Constant(vector(WORD, lanes), list(range(lanes)))
     index = e.b.add(splat(e.b, base, lanes), steps)
     return e.b.icmp_signed("<", index, splat(e.b, end, lanes))
 

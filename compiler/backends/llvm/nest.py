@@ -23,7 +23,7 @@ from ...sizes import OpenSize, maybe_below
 from ..base import CpuTarget
 from .emit import Emitter, first_lanes, lanes_below, minimum
 from .rows import keep_rows
-from .types import I32, i64
+from .types import I32, i64, vector
 
 WEAVES = (2, 4)  # extents of axes that are interleaved
 BLOCK = 1024  # elements of the lane axis that a parallel unit handles, where it is cut
@@ -374,7 +374,7 @@ def _interleaved(e: Emitter, kernel: Kernel, weave: Axis) -> None:
 def _zip(e: Emitter, x: ir.Value, y: ir.Value) -> ir.Value:
     count = x.type.count
     places = [i // 2 + count * (i % 2) for i in range(2 * count)]
-    return e.b.shuffle_vector(x, y, ir.Constant(ir.VectorType(I32, 2 * count), places))
+    return e.b.shuffle_vector(x, y, ir.Constant(vector(I32, 2 * count), places))
 
 
 def _combine(e: Emitter, store, old: ir.Value, value: ir.Value) -> ir.Value:

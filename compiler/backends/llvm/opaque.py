@@ -2,6 +2,8 @@
 
 import llvmlite.ir as ir
 
+from .types import vector
+
 
 def hidden(b: ir.IRBuilder, value: ir.Value) -> ir.Value:
     """A pointer or a number in a register of which LLVM does not know where it comes from."""
@@ -32,4 +34,4 @@ def _lanes(b: ir.IRBuilder, x: ir.Value, places, y: ir.Value | None = None) -> i
     """These lanes of x and y one after the other; those of y are undefined if it is not given."""
     y = ir.Constant(x.type, ir.Undefined) if y is None else y
     places = [p if p < 2 * x.type.count else 0 for p in places]
-    return b.shuffle_vector(x, y, ir.Constant(ir.VectorType(ir.IntType(32), len(places)), places))
+    return b.shuffle_vector(x, y, ir.Constant(vector(ir.IntType(32), len(places)), places))

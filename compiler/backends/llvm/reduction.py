@@ -158,9 +158,7 @@ def _fold(m: Emitter, combiner: str, dtype: DType, value: ir.Value, lanes: int) 
         half = lanes // 2
         undefined = ir.Constant(value.type, ir.Undefined)
         picks = [
-            m.b.shuffle_vector(
-                value, undefined, ir.Constant(ir.VectorType(I32, half), list(places))
-            )
+            m.b.shuffle_vector(value, undefined, ir.Constant(vector(I32, half), list(places)))
             for places in (range(half), range(half, lanes))
         ]
         value, lanes = _join(m, combiner, dtype, *picks), half

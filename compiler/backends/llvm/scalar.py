@@ -34,12 +34,12 @@ def lanes_of(value: ir.Value) -> int | None:
 
 def splat(b: ir.IRBuilder, value: ir.Value, lanes: int) -> ir.Value:
     """A scalar in every lane."""
-    type = ir.VectorType(value.type, lanes)
+    type = vector(value.type, lanes)
     if isinstance(value, ir.Constant):
         return Splat(type, value)
     undefined = ir.Constant(type, ir.Undefined)
     first = b.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
-    zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), None)
+    zeros = ir.Constant(vector(ir.IntType(32), lanes), None)
     return b.shuffle_vector(first, undefined, zeros)
 
 

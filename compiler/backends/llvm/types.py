@@ -6,8 +6,11 @@ cast, and so is f16 on machines without its conversions (`soft_half`), where LLV
 for whatever it finds to do with a `half`; signedness lives in the instructions, not in the type.
 """
 
+import functools
+
 import llvmlite.ir as ir
 import numpy as np
+from llvmlite.ir._utils import NameScope
 
 from ...dims import Sym
 from ...errors import UnsupportedError
@@ -43,8 +46,28 @@ def memory_type(dtype: DType, soft_half: bool = False) -> ir.Type:
 
 
 def vector(type: ir.Type, lanes: int | None) -> ir.Type:
-    """`<lanes x type>`, or the scalar where `lanes` is None."""
-    return type if lanes is None else ir.VectorType(type, lanes)
+    """`<lanes x type>`, or the scalar where `lanes` is None; the same object each time, which knows
+    its text."""
+    return type if lanes is None else _vector(type, lanes)
+
+
+@functools.cache
+def _vector(type: ir.Type, lanes: int) -> ir.VectorType:
+    return ir.VectorType(type, lanes)
+
+
+class Names(NameScope):
+    """The names in a function. Most values have none of their own, and are numbered."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def register(self, name: str, deduplicate: bool = False) -> str:
+        if name:
+            return super().register(name, deduplicate)
+        self.count += 1
+        return f"_{self.count}"
 
 
 def suffix(type: ir.Type) -> str:

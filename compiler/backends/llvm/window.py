@@ -31,7 +31,7 @@ from .emit import Emitter, minimum
 from .opaque import hidden
 from .reduction import identity
 from .scalar import multiply_add
-from .types import i64, register_type
+from .types import i64, register_type, vector
 
 POINTS = 8  # outputs of a line that are summed at once
 TAPS = 64  # of a window at most
@@ -126,7 +126,7 @@ class WindowEmitter:
 
     def __init__(self, e: Emitter, kernel: Kernel, plan: WindowSchedule):
         self.e, self.kernel, self.plan = e, kernel, plan
-        self.type = ir.VectorType(register_type(plan.reduce.dtype), plan.lanes)
+        self.type = vector(register_type(plan.reduce.dtype), plan.lanes)
         (load,) = [x for x in s.walk(plan.x) if x.op == "load" and plan.tap in x.free]
         terms, _ = s.linear(load.args[0])
         self.step = terms[s.axis(plan.line)] // terms[s.axis(plan.tap)]

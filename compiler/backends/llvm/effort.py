@@ -4,8 +4,8 @@ A model of a hundred kernels spends four fifths of its time in a few of them. Co
 which a run takes little time are compiled with few of LLVM's passes; those of which it takes least
 have shorter loops over k as well, and tiles of two heights where their number of rows is open,
 instead of five. Windows get few passes always, since their loops hold nothing but what has to be
-done; other kernels where they hardly count, since nobody else moves what their loops need not do. No sum changes its order, so results are the same bit
-for bit.
+done; other kernels where they hardly count, since nobody else moves what their loops need not do.
+No sum changes its order, so results are the same bit for bit.
 """
 
 from collections.abc import Mapping

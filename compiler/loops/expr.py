@@ -306,15 +306,18 @@ def substitute(e: Expr, binding: dict[Axis, Expr], memo: dict | None = None) -> 
 def walk(*roots: Expr):
     """Every distinct expression below the roots, arguments first."""
     seen: set[Expr] = set()
-    stack = [(r, False) for r in reversed(roots)]
+    stack: list[Expr | None] = list(reversed(roots))
     while stack:
-        e, done = stack.pop()
-        if done:
-            yield e
+        e = stack.pop()
+        if e is None:  # what lies below it has been there
+            yield stack.pop()
         elif e not in seen:
             seen.add(e)
-            stack.append((e, True))
-            stack += [(a, False) for a in reversed(e.args) if a not in seen]
+            if e.args:
+                stack += [e, None]
+                stack += [a for a in reversed(e.args) if a not in seen]
+            else:
+                yield e
 
 
 # -- operators -----------------------------------------------------------------------------

@@ -122,13 +122,16 @@ def _compiler() -> list:
 
     root = Path(__file__).parents[1]
     found = [llvmlite.__version__, np.__version__, sys.version_info[:3]]
-    for room in ("compiler", "frontends", "runtime"):
-        for at, folders, names in os.walk(root / room):
-            folders[:] = sorted(f for f in folders if f != "__pycache__")
-            for name in sorted(n for n in names if n.endswith(".py")):
-                stat = os.stat(os.path.join(at, name))
-                found.append((name, stat.st_size, stat.st_mtime_ns))
-    return found
+    ahead, files = [str(root / room) for room in ("compiler", "frontends", "runtime")], []
+    while ahead:
+        with os.scandir(ahead.pop()) as folder:
+            for file in folder:
+                if file.name.endswith(".py"):
+                    stat = file.stat()
+                    files.append((file.name, stat.st_size, stat.st_mtime_ns))
+                elif file.name != "__pycache__" and file.is_dir():
+                    ahead.append(file.path)
+    return found + sorted(files)
 
 
 def _processor() -> tuple:

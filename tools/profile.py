@@ -28,10 +28,13 @@ def profile_data(profile: Profile, peak: Peak) -> dict:
     """The profile as plain data, kernels that do the same for the same nodes in one row.
 
     Times in ms per run; shares are of `own_ms`, the sum without the rest; `of_peak` compares
-    with the measured f32 peak of as many threads.
+    with the measured f32 peak of as many threads. Where a kernel seems faster than the cores can
+    be (`beyond_peak`), the peak was measured on a busy machine, and nothing is compared with it.
     """
     own = profile.total - profile.rest
     gflops = peak.gflops / peak.threads * profile.threads
+    rows = kernel_rows(profile.kernels, own, gflops)
+    beyond = max((row["of_peak"] for row in rows), default=0) > BEYOND
     return {
         "threads": profile.threads,
         "runs": {"ordinary": profile.ordinary, "stamped": profile.stamped},
@@ -45,13 +48,9 @@ def profile_data(profile: Profile, peak: Peak) -> dict:
         "outside_ms": profile.outside / 1e6,
         "rest_ms": profile.rest / 1e6,
         "peak_gflops": gflops,
-        "kernels": kernel_rows(profile.kernels, own, gflops),
+        "beyond_peak": beyond,
+        "kernels": [row | {"of_peak": None} for row in rows] if beyond else rows,
     }
-
-
-def is_beyond(data: dict) -> bool:
-    """Whether a kernel seems faster than the cores can be: the peak has to be measured again."""
-    return max((row["of_peak"] for row in data["kernels"]), default=0) > BEYOND
 
 
 def kernel_rows(kernels: Sequence[KernelTime], total: float, peak: float) -> list[dict]:
@@ -93,13 +92,9 @@ def print_profile(data: dict, out: Console) -> None:
     rows = data["kernels"]
     numbers = "ms,share,predicted,GFLOP/s,of peak,MB,flop/byte,calls"
     t = table(*numbers.split(","), "kernel", "nodes", right=numbers)
-    beyond = is_beyond(data)
+    beyond = data["beyond_peak"]
     for row in rows[:ROWS]:
-        t.add_row(
-            *_cells(row if not beyond else {**row, "of_peak": None}),
-            row["kernel"],
-            short(row["nodes"], 60),
-        )
+        t.add_row(*_cells(row), row["kernel"], short(row["nodes"], 60))
     if len(rows) > ROWS:
         rest = rows[ROWS:]
         ms = sum(row["ms"] for row in rest)

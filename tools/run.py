@@ -97,7 +97,7 @@ def print_profile(exe: Executable, feeds: Mapping, out) -> None:
     found = profile(exe, feeds)
     peak = measure_peak(min(found.threads, available_cores()), PEAK_SECONDS, reads=False)
     data = view.profile_data(found, peak)
-    if view.is_beyond(data):  # another program had the cores meanwhile
+    if data["beyond_peak"]:  # another program had the cores meanwhile
         again = measure_peak(peak.threads, PEAK_SECONDS, reads=False)
         data = view.profile_data(found, max(peak, again, key=lambda p: p.gflops))
     view.print_profile(data, out)

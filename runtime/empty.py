@@ -11,6 +11,8 @@ from ..compiler import dims
 from ..compiler.errors import InputError, TesselError, TypeMismatch
 from ..compiler.ir import Graph
 from ..compiler.nonempty import nonempty
+from ..compiler.sizes import above
+from ..compiler.types import TensorType
 from .build import optimize
 
 if TYPE_CHECKING:
@@ -19,15 +21,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WhenEmpty:
-    """Reads the model of an executable anew."""
+    """Reads the model of an executable anew; sizes that a binding leaves out stay open."""
 
     read: Callable[[dict[str, tuple], dict], Graph]
 
     def __call__(self, exe: "Executable", binding: Mapping[str, int]) -> Graph:
-        ports, values = exe.signature.inputs, exe.signature.values
-        shapes = dict(zip((p.name for p in ports), exe.signature.shapes(binding)))
+        types = {p.name: p.type.substitute(binding) for p in exe.signature.inputs}
+        shapes = {
+            n: tuple(None if isinstance(d, dims.Sym) else d for d in t.shape)
+            for n, t in types.items() if isinstance(t, TensorType)
+        }  # fmt: skip
         try:
-            return self.read({n: s for n, s in shapes.items() if s is not None}, dict(values))
+            return self.read(shapes, dict(exe.signature.values))
         except TesselError as error:
             first = error.findings[0] if error.findings else error
             raise InputError(
@@ -40,7 +45,7 @@ class WhenEmpty:
 def graph_for(exe: "Executable", binding: Mapping[str, int]) -> Graph:
     """What is compiled for these sizes: the executable's graph where it means them, else its model
     read anew. Raises InputError where that is not there, or refuses these sizes."""
-    empty = [d for d in nonempty(exe.graph) if not _is_positive(d, binding)] if binding else []
+    empty = [d for d in nonempty(exe.graph) if not is_positive(d, binding)] if binding else []
     if not empty:
         return exe.graph
     if exe.empty is None:
@@ -53,9 +58,24 @@ def graph_for(exe: "Executable", binding: Mapping[str, int]) -> Graph:
     return optimize(exe.empty(exe, binding), exe.level, exe.target)
 
 
-def _is_positive(d, binding: Mapping[str, int]) -> bool:
+def open_graph_for(exe: "Executable", binding: Mapping[str, int]) -> Graph:
+    """What is compiled where some sizes are known and the others open, from 1 on. Raises as
+    `graph_for` does."""
+    if all(is_positive(d, binding) for d in nonempty(exe.graph)):
+        from ..compiler.passes.specialize import specialize
+
+        graph = specialize(exe.graph, binding)
+    elif exe.empty is not None:
+        graph = exe.empty(exe, binding)
+    else:
+        raise InputError("the graph was made for sizes of at least 1", received=_shown(binding))
+    return optimize(graph, exe.level, exe.target)
+
+
+def is_positive(d, binding: Mapping[str, int]) -> bool:
+    """Whether a dim is at least 1 for these sizes, and for whatever sizes from 1 on are left."""
     try:
-        return dims.substitute(d, binding) > 0
+        return above(dims.substitute(d, binding), 0)
     except (ZeroDivisionError, TypeMismatch):  # n // 0; axes that do not broadcast
         return False
 

@@ -28,12 +28,12 @@ from ..compiler.errors import (
 )  # fmt: skip
 from ..compiler.ir import Graph
 from ..compiler.known_values import plain
-from ..compiler.sizes import fits
 from .build import Built, Deferred, Target, build, build_open, optimize, what_needs_sizes
 from .demands import NotCompiled
 from .empty import WhenEmpty, graph_for
 from .signature import Port, Signature, receive
 from .updating import Certain, certain_limits, refuse_out_of_range
+from .zeros import Zeros, bound_to
 
 if TYPE_CHECKING:
     from ..compiler.passes.base import Report
@@ -88,6 +88,7 @@ class Executable:
         self.on_built: Callable[[Executable], None] | None = None  # after code for further sizes
         self.recall: Callable[[dict, dict], Built | None] | None = None  # what is kept of Deferred
         self.empty: WhenEmpty | None = None  # what reads the model anew for sizes of 0
+        self.zeros = Zeros(self)
         self.overrides: Overrides | None = None  # what runs where inputs with a default are fed
         self._updates = {self._names[i]: o for o, i in self.signature.updates.items()}
         if specialize is not None and specialize.sized:
@@ -276,7 +277,7 @@ class Executable:
             built = self._built.get(self._key(binding, inputs))
             if built is None:
                 bound = self._bound_to(binding)
-                built = bound or self._build(dict(binding), inputs)
+                built = bound or self.zeros.make(binding) or self._build(dict(binding), inputs)
                 self.keep(built)
                 if bound is None and self.on_built is not None:
                     self.on_built(self)
@@ -317,20 +318,10 @@ class Executable:
 
     def _bound_to(self, binding: Mapping[str, int]) -> Built | None:
         """The code for all sizes with these ones, if it is there and right for them. Raises
-        InputError for sizes that contradict the model.
-
-        The code's conditions and equations decide; the graph is only walked where it is not known
-        that they say all (`agrees`).
-        """
-        made = self._open
-        if made is None or not fits(made.code.conditions, binding, made.code.equations):
+        InputError for sizes that contradict the model."""
+        if self._open is None:
             return None
-        if not made.code.agrees:
-            from ..compiler.passes.specialize import specialize
-
-            specialize(self.graph, binding)
-        return replace(made, binding=dict(binding), module=made.module.bound(binding),
-                       values=self.signature.values)  # fmt: skip
+        return bound_to(self._open, self, binding) or self.zeros.known(binding)
 
     @property
     def for_all_sizes(self) -> Built | None:

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from ..compiler.dims import parse_dim
 from ..compiler.dims_apart import KEY, dims_apart, written
 from ..compiler.errors import PackageError, TesselError, UsageError
 from ..compiler.ir import Graph
@@ -37,6 +38,7 @@ from .container import HEADER, Container, Writer
 from .executable import Executable
 from .native_package import dump_code, load_code
 from .signature import Port, Signature
+from .zeros import ZeroCode
 
 OLD = (
     "the package was made by a version that took open sizes which broadcast to be equal, and is "
@@ -93,16 +95,29 @@ def _entries(
     """What the manifest says of an executable's code for all sizes, of its specialisations, and of
     those that run in stages, which are executables themselves."""
     if not isinstance(exe.target, CpuTarget):
-        return {"for_all_sizes": None, "specializations": [], "staged": []}
+        return {"for_all_sizes": None, "specializations": [], "zeros": [], "staged": []}
 
     def entry(b: Built) -> dict:
         return {"binding": b.binding, **dump_code(b.code, packed, objects)}
+
+    def typed(b: Built) -> dict:
+        """A graph that was read anew for sizes of 0 may give shapes that the signature has not."""
+        types = b.module.output_types if b.graph is None else [v.type for v in b.graph.outputs]
+        return {**entry(b), "outputs": list(map(str, types))}
 
     general = exe.for_all_sizes
     every = ([] if general is None else [general]) + [b for b in built if not b.is_open]
     return {
         "for_all_sizes": None if general is None or general.stages else entry(general),
-        "specializations": [entry(b) for b in built if not b.is_open and not b.stages],
+        "specializations": [typed(b) for b in built if not b.is_open and not b.stages],
+        "zeros": [
+            {
+                **typed(code.built), "zeros": sorted(key),
+                "nonempty": [str(d) for d in code.nonempty],
+                "equal": [[str(a), str(b)] for a, b in code.equal],
+            }
+            for key, code in exe.zeros.codes.items() if not code.built.stages
+        ],
         "staged": [
             {
                 "binding": b.binding, "is_open": b.is_open,
@@ -319,7 +334,10 @@ class Package:
         def loaded(exe: Executable, entry: Mapping, is_open: bool) -> Built:
             binding = {} if is_open else dict(entry["binding"])
             native = load_code(entry, machine, objects, self.weights, packed, self.where)
-            types = [p.type.substitute(binding) for p in exe.signature.outputs]
+            if "outputs" in entry:
+                types = [parse_type(t) for t in entry["outputs"]]
+            else:
+                types = [p.type.substitute(binding) for p in exe.signature.outputs]
             module = exe.target.load(native, types, exe.signature.updates)
             return Built(binding, module, native, values=exe.signature.values, is_open=is_open)
 
@@ -329,6 +347,11 @@ class Package:
                 exe.open(loaded(exe, general, True))
             for entry in manifest["specializations"]:
                 exe.keep(loaded(exe, entry, False))
+            for entry in manifest.get("zeros", ()):  # older packages have none
+                nonempty = tuple(map(parse_dim, entry["nonempty"]))
+                equal = tuple((parse_dim(a), parse_dim(b)) for a, b in entry["equal"])
+                code = ZeroCode(loaded(exe, entry, True), nonempty, equal)
+                exe.zeros.keep(frozenset(entry["zeros"]), code)
             for entry in manifest["staged"]:
                 made = [partial(fill, manifest=stage) for stage in entry["stages"]]
                 built = self._staged(exe, dict(entry["binding"]), made, entry["is_open"])

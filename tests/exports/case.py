@@ -96,6 +96,8 @@ def lively(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
             for name, p in module.named_parameters(recurse=False):
                 if p.ndim >= 2 and name.startswith("weight"):
                     p.copy_(draw(p.shape, (p[0].numel()) ** -0.5))
+                elif p.ndim == 3 and name.endswith("proj"):  # of experts
+                    p.copy_(draw(p.shape, p.shape[-1] ** -0.5))
                 elif p.ndim == 1:
                     p.add_(draw(p.shape, 0.1))
             if isinstance(module, torch.nn.Embedding):

@@ -1,15 +1,17 @@
 """Writes exports; runs in a Python that has torch and what the models need, without tessel.
 
     python -m tests.exports.export --list
-    python -m tests.exports.export OUT_DIR NAME
+    python -m tests.exports.export OUT_DIR NAME…
 
 OUT_DIR/NAME holds model.onnx, `about.json`, and sizes0.npz, …: inputs by their names, and what
-PyTorch computes (`=0`, `=1`, …).
+PyTorch computes (`=0`, `=1`, …); or `refused.txt`, which says why there is no model.
 """
 
 import importlib
 import json
+import logging
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,7 +21,7 @@ import torch
 
 from .case import Export
 
-MODULES = ("language",)
+MODULES = ("decoders", "language", "sound", "series")
 
 
 def models() -> dict[str, Callable[[], Export]]:
@@ -44,7 +46,6 @@ class Flat(torch.nn.Module):
 
 def write(export: Export, folder: Path) -> None:
     """The model, and inputs and outputs at each of its sizes."""
-    folder.mkdir(parents=True, exist_ok=True)
     module = Flat(export).eval()
     for i, sizes in enumerate(export.sizes):
         tensors = inputs_at(export, sizes, seed=i)
@@ -88,14 +89,32 @@ def trace(export: Export, module: torch.nn.Module, path: Path) -> None:
         torch.onnx.export(module, tuple(tensors.values()), str(path), **given)
 
 
+def cause(error: BaseException) -> str:
+    """What was raised first, in one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+
+
 def main() -> None:
     if sys.argv[1:] == ["--list"]:
         print(*models(), sep="\n")
         return
-    out, name = sys.argv[1:]
+    out, *names = sys.argv[1:]
     warnings.filterwarnings("ignore")
-    torch.manual_seed(0)
-    write(models()[name](), Path(out) / name)
+    logging.disable()
+    torch.set_num_threads(1)
+    known = models()
+    for name in names:
+        folder = Path(out) / name
+        folder.mkdir(parents=True, exist_ok=True)
+        refused = folder / "refused.txt"
+        refused.unlink(missing_ok=True)
+        torch.manual_seed(0)
+        try:
+            write(known[name](), folder)
+        except Exception as error:  # of the model's code, or of what the exporter does not take
+            refused.write_text(traceback.format_exc() + "\n" + cause(error))
 
 
 if __name__ == "__main__":

@@ -1,75 +1,39 @@
-"""Models of text and sound: decoders with caches, encoders, and both."""
+"""Models that read text, and those that answer it."""
 
-import torch
-from transformers import (
-    LlamaConfig,
-    LlamaForCausalLM,
-    T5Config,
-    T5EncoderModel,
-    T5ForConditionalGeneration,
-    WhisperConfig,
-    WhisperForConditionalGeneration,
-)
-from transformers.cache_utils import DynamicCache, EncoderDecoderCache
-from transformers.modeling_outputs import BaseModelOutput
+from collections.abc import Callable
 
-from .case import Export, lively, normal, ones, padded, tokens
+import transformers as t
 
-TURNS = [
-    {"batch": 2, "seq": 3, "past": 5},
-    {"batch": 1, "seq": 1, "past": 17},
-    {"batch": 1, "seq": 13, "past": 0},
-    {"batch": 3, "seq": 7, "past": 11},
-]
+from .caches import answerer
+from .case import Export, lively, padded, tokens
+
+TEXTS = [{"batch": 2, "seq": 7}, {"batch": 1, "seq": 1}, {"batch": 3, "seq": 13}]
+SMALL = {
+    "vocab_size": 100, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "max_position_embeddings": 64,
+}  # fmt: skip
 
 
-def caches(layers: int, heads: int, dim: int, past: str = "past", name: str = "past") -> dict:
-    """Keys and values of earlier tokens, layer by layer."""
-    return {
-        f"{name}_{i}_{side}": normal("batch", heads, past, dim)
-        for i in range(layers)
-        for side in ("key", "value")
-    }
+def encoder(
+    config: type, model: type, *, sizes=TEXTS, opset=20, script=False, **options
+) -> Callable[[], Export]:
+    """What makes the export of an encoder of padded texts."""
+
+    def call(model, input_ids, attention_mask):
+        out = model(input_ids=input_ids, attention_mask=attention_mask)
+        return [x for x in (out.last_hidden_state, out.get("pooler_output")) if x is not None]
+
+    def make() -> Export:
+        inputs = {"input_ids": tokens("batch", "seq"), "attention_mask": padded("batch", "seq")}
+        return Export(call, lively(model(config(**options))), inputs, sizes, opset, script)
+
+    return make
 
 
-def pairs(tensors: dict) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    both = list(tensors.values())
-    return list(zip(both[::2], both[1::2]))
-
-
-def contents(cache) -> list[torch.Tensor]:
-    return [t for layer in cache.layers for t in (layer.keys, layer.values)]
-
-
-def decode(model, input_ids, attention_mask, **past):
-    """Logits of further tokens, and keys and values of all."""
-    cache = DynamicCache(pairs(past))
-    out = model(input_ids, attention_mask=attention_mask, past_key_values=cache, use_cache=True)
-    return out.logits, *contents(out.past_key_values)
-
-
-def decoder(model, layers: int, heads: int, dim: int, **options) -> Export:
-    inputs = {
-        "input_ids": tokens("batch", "seq"),
-        "attention_mask": ones("batch", "past+seq"),
-        **caches(layers, heads, dim),
-    }
-    return Export(decode, lively(model), inputs, TURNS, **options)
-
-
-def llama() -> Export:
-    config = LlamaConfig(
-        vocab_size=100, hidden_size=32, intermediate_size=80, num_hidden_layers=2,
-        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=128,
-    )  # fmt: skip
-    return decoder(LlamaForCausalLM(config), 2, 2, 8)
-
-
-T5 = T5Config(
+T5 = t.T5Config(
     vocab_size=100, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4,
     feed_forward_proj="gated-gelu", decoder_start_token_id=0,
 )  # fmt: skip
-TEXTS = [{"batch": 2, "seq": 7}, {"batch": 1, "seq": 1}, {"batch": 3, "seq": 13}]
 
 
 def t5_encoder() -> Export:
@@ -77,80 +41,80 @@ def t5_encoder() -> Export:
         return model(input_ids, attention_mask=attention_mask).last_hidden_state
 
     inputs = {"input_ids": tokens("batch", "seq"), "attention_mask": padded("batch", "seq")}
-    return Export(call, lively(T5EncoderModel(T5)), inputs, TEXTS, opset=18)
-
-
-ANSWERS = [
-    {"batch": 2, "seq": 3, "past": 5, "source": 7},
-    {"batch": 1, "seq": 1, "past": 11, "source": 1},
-    {"batch": 3, "seq": 5, "past": 0, "source": 13},
-]
-
-
-def answer(model, ids, encoded, encoded_mask, **past):
-    """A decoder's turn beside encoded input, from caches of itself and of that input."""
-    half = len(past) // 2
-    own, cross = (DynamicCache(pairs(dict(list(past.items())[s]))) for s in
-                  (slice(half), slice(half, None)))  # fmt: skip
-    cache = EncoderDecoderCache(own, cross)
-    mask = {} if encoded_mask is None else {"attention_mask": encoded_mask}
-    out = model(
-        encoder_outputs=BaseModelOutput(encoded), decoder_input_ids=ids, past_key_values=cache,
-        use_cache=True, **mask,
-    )  # fmt: skip
-    return out.logits, *contents(out.past_key_values.self_attention_cache)
+    return Export(call, lively(t.T5EncoderModel(T5)), inputs, TEXTS, opset=18)
 
 
 def t5_decoder() -> Export:
-    def call(model, input_ids, encoded, encoded_mask, **past):
-        return answer(model, input_ids, encoded, encoded_mask, **past)
-
-    inputs = {
-        "input_ids": tokens("batch", "seq"),
-        "encoded": normal("batch", "source", 32),
-        "encoded_mask": padded("batch", "source"),
-        **caches(2, 4, 8),
-        **caches(2, 4, 8, "source", "cross"),
-    }
-    return Export(call, lively(T5ForConditionalGeneration(T5)), inputs, ANSWERS)
+    model = t.T5ForConditionalGeneration(T5)
+    return answerer(model, 32, 2, 4, 8, encoded_mask=padded("batch", "source"))
 
 
-WHISPER = WhisperConfig(
-    vocab_size=100, num_mel_bins=8, d_model=32, encoder_layers=2, decoder_layers=2,
-    encoder_attention_heads=4, decoder_attention_heads=4, encoder_ffn_dim=64, decoder_ffn_dim=64,
-    max_source_positions=20, max_target_positions=40, pad_token_id=0, bos_token_id=1,
-    eos_token_id=2, decoder_start_token_id=1,
-)  # fmt: skip
+BART = {
+    "vocab_size": 100, "d_model": 32, "encoder_layers": 2, "decoder_layers": 2,
+    "encoder_attention_heads": 4, "decoder_attention_heads": 4, "encoder_ffn_dim": 64,
+    "decoder_ffn_dim": 64, "max_position_embeddings": 64, "pad_token_id": 0, "bos_token_id": 1,
+    "eos_token_id": 2, "decoder_start_token_id": 2,
+}  # fmt: skip
 
 
-def whisper_encoder() -> Export:
-    """Half a minute is a number here as it is there: 40 frames, always."""
+def bart_like(config: type, model: type, **options) -> Callable[[], Export]:
+    def make() -> Export:
+        made = model(config(**BART, **options))
+        return answerer(made, 32, 2, 4, 8, encoded_mask=padded("batch", "source"))
 
-    def call(model, features):
-        return model.model.encoder(features).last_hidden_state
-
-    inputs = {"features": normal("batch", 8, 40)}
-    sizes = [{"batch": 2}, {"batch": 1}, {"batch": 5}]
-    return Export(call, lively(WhisperForConditionalGeneration(WHISPER)), inputs, sizes)
-
-
-def whisper_decoder() -> Export:
-    def call(model, input_ids, encoded, **past):
-        return answer(model, input_ids, encoded, None, **past)
-
-    inputs = {
-        "input_ids": tokens("batch", "seq"),
-        "encoded": normal("batch", "source", 32),
-        **caches(2, 4, 8),
-        **caches(2, 4, 8, "source", "cross"),
-    }
-    return Export(call, lively(WhisperForConditionalGeneration(WHISPER)), inputs, ANSWERS)
+    return make
 
 
 MODELS = {
-    "llama": llama,
+    "bert": encoder(t.BertConfig, t.BertModel, **SMALL),
+    "roberta": encoder(t.RobertaConfig, t.RobertaModel, **SMALL, script=True, opset=17),
+    "albert": encoder(t.AlbertConfig, t.AlbertModel, **SMALL, embedding_size=16),
+    "distilbert": encoder(
+        t.DistilBertConfig, t.DistilBertModel, vocab_size=100, dim=32, hidden_dim=64, n_layers=2,
+        n_heads=4, max_position_embeddings=64, opset=19,
+    ),
+    "deberta_v2": encoder(
+        t.DebertaV2Config, t.DebertaV2Model, **SMALL, relative_attention=True, position_buckets=4,
+        pos_att_type=["p2c", "c2p"], norm_rel_ebd="layer_norm", share_att_key=True,
+        position_biased_input=False, conv_kernel_size=3, conv_act="gelu",
+    ),
+    "electra": encoder(t.ElectraConfig, t.ElectraModel, **SMALL, embedding_size=16, opset=21),
+    "mpnet": encoder(t.MPNetConfig, t.MPNetModel, **SMALL),
+    "xlnet": encoder(
+        t.XLNetConfig, t.XLNetModel, vocab_size=100, d_model=32, n_layer=2, n_head=4, d_inner=64,
+        use_mems_eval=False,
+    ),
+    "modernbert": encoder(
+        t.ModernBertConfig, t.ModernBertModel, **SMALL, local_attention=6,
+        pad_token_id=0, bos_token_id=1, eos_token_id=2, cls_token_id=1, sep_token_id=2,
+        global_attn_every_n_layers=2,
+    ),
+    "longformer": encoder(
+        t.LongformerConfig, t.LongformerModel, **SMALL, attention_window=[4, 4],
+        sizes=[{"batch": 2, "seq": 16}, {"batch": 1, "seq": 8}, {"batch": 3, "seq": 12}],
+    ),
+    "bigbird": encoder(
+        t.BigBirdConfig, t.BigBirdModel, **SMALL, attention_type="original_full"
+    ),
+    "funnel": encoder(
+        t.FunnelConfig, t.FunnelModel, vocab_size=100, d_model=32, n_head=4, d_head=8, d_inner=64,
+        block_sizes=[1, 1], num_decoder_layers=1,
+        sizes=[{"batch": 2, "seq": 8}, {"batch": 1, "seq": 4}, {"batch": 3, "seq": 13}],
+    ),
+    "squeezebert": encoder(t.SqueezeBertConfig, t.SqueezeBertModel, **SMALL, embedding_size=32),
+    "convbert": encoder(
+        t.ConvBertConfig, t.ConvBertModel, **SMALL, embedding_size=16, head_ratio=2,
+        conv_kernel_size=3, num_groups=2,
+    ),
+    "nystromformer": encoder(
+        t.NystromformerConfig, t.NystromformerModel, **SMALL, num_landmarks=4,
+        segment_means_seq_len=16,
+        sizes=[{"batch": 2, "seq": 16}, {"batch": 1, "seq": 16}, {"batch": 3, "seq": 16}],
+    ),
     "t5_encoder": t5_encoder,
     "t5_decoder": t5_decoder,
-    "whisper_encoder": whisper_encoder,
-    "whisper_decoder": whisper_decoder,
-}
+    "bart": bart_like(t.BartConfig, t.BartForConditionalGeneration),
+    "marian": bart_like(t.MarianConfig, t.MarianMTModel),
+    "m2m100": bart_like(t.M2M100Config, t.M2M100ForConditionalGeneration),
+    "pegasus": bart_like(t.PegasusConfig, t.PegasusForConditionalGeneration),
+}  # fmt: skip

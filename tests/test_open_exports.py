@@ -125,7 +125,27 @@ VIT = """
   y = MatMul (cat, wo)
 """
 
+# Text to sound: each token lasts as many frames as the model says.
+DURATIONS = """
+  x = Gather (table, ids)  f = Cast <to = 1> (mask)
+  d0 = MatMul (x, wd)  d1 = Squeeze (d0, i2)  d2 = Exp (d1)  d3 = Ceil (d2)  d = Mul (d3, f)
+  sums = ReduceSum <keepdims = 0> (d, i1)  most = ReduceMax <keepdims = 0> (sums)
+  count = Cast <to = 7> (most)  frames = Range (zero, count, one)  at = Cast <to = 1> (frames)
+  ends = CumSum (d, one)  e = Unsqueeze (ends, i2)  s = Sub (ends, d)  b = Unsqueeze (s, i2)
+  before = Less (at, e)  after = GreaterOrEqual (at, b)  inside = And (before, after)
+  path = Cast <to = 1> (inside)  turned = Transpose <perm = [0, 2, 1]> (path)
+  y = MatMul (turned, x)
+"""
+
 PLACES = ints(i0=[0], i1=[1], i2=[2], i3=[3], i4=[4], minus1=[-1])
+
+
+def texts(*sizes):
+    """Tokens and masks of (batch, tokens); the last tokens of the last text are padding."""
+    for b, s in sizes:
+        mask = np.ones((b, s), np.int64)
+        mask[-1, s - s // 3 :] = 0
+        yield {"ids": np.arange(b * s).reshape(b, s) % 7, "mask": mask}
 
 
 def turns(*sizes):
@@ -162,6 +182,11 @@ MODELS = {
          "angles": rand(64, 4), "buckets": rand(5, 2), "low": np.float32(-1e9)}
         | ints(two1=[2], four1=[4], zero=0, one=1, most=4),
         list(turns((1, 5, 3), (2, 1, 9), (3, 4, 1))),
+    ),
+    "durations": (
+        DURATIONS, "int64[b,s] ids, int64[b,s] mask", "float[b,t,8] y",
+        {"table": rand(7, 8), "wd": rand(8, 1, seed=1)} | ints(zero=0, one=1),
+        list(texts((2, 5), (1, 1), (3, 11), (1, 9))),
     ),
     "detr": (
         DETR, "float[n,3,h,w] image, float[n,h,w] mask", "int64[n,h,w] y",

@@ -24,7 +24,7 @@ LARGEST = 64  # elements of an input whose value may decide shapes
 class ValueNeeded(UnsupportedError):
     """Something must be known that follows from the values of `inputs`.
 
-    `data`: some of them are floats, which rarely come twice.
+    `data`: some of them are floats, or of rank 2 or more (tokens), which rarely come twice.
     """
 
     def __init__(self, message: str, *, inputs: Sequence[str] = (), data: bool = False, **details):
@@ -55,7 +55,8 @@ def must_be_known(
     inner = any(v not in graph.inputs for v in sources)
     if names and not refused and not inner and "scan" not in controls:
         listed = ", ".join(names)
-        data = any(v.dtype.is_float for v in graph.inputs if v in sources)
+        found = [v.type for v in graph.inputs if v in sources]
+        data = any(t.dtype.is_float or t.rank > 1 for t in found)
         return ValueNeeded(
             message, where=where, inputs=names, data=data, received=f"it follows from {listed}",
             fix=f"make it an initializer, or give {listed} with --inputs (compile: when it runs)",

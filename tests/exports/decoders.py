@@ -30,8 +30,9 @@ def causal(config: type, model: type, heads: int, *dims: int, **options) -> Call
     return make
 
 
-def mamba(config: type, model: type, **options) -> Callable[[], Export]:
-    """State space models read a text from its beginning."""
+def recurrent(config: type, model: type, seq: int | str, **options) -> Callable[[], Export]:
+    """What reads a text from its beginning. A scan that is a loop in Python is as long as it was
+    when it was traced: its `seq` is a number."""
 
     def call(model, input_ids):
         return model(input_ids, use_cache=False).logits
@@ -39,7 +40,9 @@ def mamba(config: type, model: type, **options) -> Callable[[], Export]:
     def make() -> Export:
         made = lively(model(config(**options)))
         sizes = [{"batch": 2, "seq": 5}, {"batch": 1, "seq": 1}, {"batch": 3, "seq": 13}]
-        return Export(call, made, {"input_ids": tokens("batch", "seq")}, sizes)
+        if isinstance(seq, int):
+            sizes = [{"batch": n} for n in (2, 1, 3)]
+        return Export(call, made, {"input_ids": tokens("batch", seq)}, sizes)
 
     return make
 
@@ -97,16 +100,16 @@ MODELS = {
         t.GptOssConfig, t.GptOssForCausalLM, 2, 16, **WIDE_HEADS, num_local_experts=4,
         num_experts_per_tok=2, sliding_window=6,
     ),
-    "mamba": mamba(
-        t.MambaConfig, t.MambaForCausalLM, vocab_size=100, hidden_size=16, state_size=4,
+    "mamba": recurrent(
+        t.MambaConfig, t.MambaForCausalLM, 7, vocab_size=100, hidden_size=16, state_size=4,
         num_hidden_layers=2,
     ),
-    "mamba2": mamba(
-        t.Mamba2Config, t.Mamba2ForCausalLM, vocab_size=100, hidden_size=16, state_size=8,
+    "mamba2": recurrent(
+        t.Mamba2Config, t.Mamba2ForCausalLM, "seq", vocab_size=100, hidden_size=16, state_size=8,
         num_hidden_layers=2, num_heads=4, head_dim=8, n_groups=2, chunk_size=4,
     ),
-    "rwkv": mamba(
-        t.RwkvConfig, t.RwkvForCausalLM, vocab_size=100, hidden_size=32, num_hidden_layers=2,
+    "rwkv": recurrent(
+        t.RwkvConfig, t.RwkvForCausalLM, 5, vocab_size=100, hidden_size=32, num_hidden_layers=2,
         context_length=64,
     ),
 }  # fmt: skip

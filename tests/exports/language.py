@@ -83,6 +83,7 @@ MODELS = {
     "xlnet": encoder(
         t.XLNetConfig, t.XLNetModel, vocab_size=100, d_model=32, n_layer=2, n_head=4, d_inner=64,
         use_mems_eval=False,
+        opset=17, script=True,
     ),
     "modernbert": encoder(
         t.ModernBertConfig, t.ModernBertModel, **SMALL, local_attention=6,
@@ -92,6 +93,7 @@ MODELS = {
     "longformer": encoder(
         t.LongformerConfig, t.LongformerModel, **SMALL, attention_window=[4, 4],
         sizes=[{"batch": 2, "seq": 16}, {"batch": 1, "seq": 8}, {"batch": 3, "seq": 12}],
+        opset=17, script=True,
     ),
     "bigbird": encoder(
         t.BigBirdConfig, t.BigBirdModel, **SMALL, attention_type="original_full"
@@ -100,6 +102,7 @@ MODELS = {
         t.FunnelConfig, t.FunnelModel, vocab_size=100, d_model=32, n_head=4, d_head=8, d_inner=64,
         block_sizes=[1, 1], num_decoder_layers=1,
         sizes=[{"batch": 2, "seq": 8}, {"batch": 1, "seq": 4}, {"batch": 3, "seq": 13}],
+        opset=17, script=True,
     ),
     "squeezebert": encoder(t.SqueezeBertConfig, t.SqueezeBertModel, **SMALL, embedding_size=32),
     "convbert": encoder(

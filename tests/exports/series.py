@@ -60,7 +60,7 @@ def transformer_decoder() -> Export:
     def call(model, x, memory):
         seq = x.shape[1]
         mask = torch.triu(torch.full((seq, seq), float("-inf")), diagonal=1)
-        return model(x, memory, tgt_mask=mask)
+        return model(x, memory, tgt_mask=mask, tgt_is_causal=False)
 
     inputs = {"x": normal("batch", "seq", 32), "memory": normal("batch", "source", 32)}
     sizes = [
@@ -161,8 +161,7 @@ MODELS = {
     "packed_lstm": packed_lstm,
     "transformer_decoder": transformer_decoder,
     "time_series": forecaster(t.TimeSeriesTransformerConfig, t.TimeSeriesTransformerModel),
-    "informer": forecaster(t.InformerConfig, t.InformerModel, sampling_factor=2),
-    "autoformer": forecaster(t.AutoformerConfig, t.AutoformerModel, label_length=3),
+    "informer": forecaster(t.InformerConfig, t.InformerModel, sampling_factor=2, distil=False),
     "patchtst": patchtst,
     "layoutlm": layoutlm,
     "tapas": tapas,

@@ -104,7 +104,9 @@ def mimi() -> Export:
         frame_rate=10, use_cache=False,
     )  # fmt: skip
     sizes = [{"batch": 2, "samples": 160}, {"batch": 1, "samples": 81}, {"batch": 3, "samples": 97}]
-    return Export(call, lively(t.MimiModel(config)), {"wave": normal("batch", 1, "samples")}, sizes)
+    model = lively(t.MimiModel(config))
+    inputs = {"wave": normal("batch", 1, "samples")}
+    return Export(call, model, inputs, sizes, opset=17, script=True)
 
 
 def conformer() -> Export:

@@ -4,6 +4,7 @@ What is surely wrong is refused when the model is read, whatever is open.
 """
 
 import numpy as np
+import onnx
 import pytest
 import tessel
 from onnx import TensorProto, helper
@@ -201,3 +202,22 @@ def test_names_of_dims_that_say_little(what):
     for more in (feeds, {"x": rand(1, 3), "z": rand(3, 2)}):
         (y,) = exe.run(more).values()
         np.testing.assert_allclose(y, more["x"] @ more["z"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("count", [200, 600])
+def test_sizes_by_the_hundred_are_places_to_read(count):
+    """Positions that follow from a size, as many as there are rows to read: no chain of choices."""
+    proto = onnx.parser.parse_model(
+        f"""<ir_version: 9, opset_import: ["": 20]> g (float[n,m] x) => (float[{count}] y)
+        <int64[1] last = {{-1}}, int64[1] count = {{{count}}}, int64 zero = {{0}},
+         int64 one = {{1}}> {{
+            s = Shape (x)  n = Gather (s, zero)  k = Sub (n, one)
+            k1 = Reshape (k, last)  places = Expand (k1, count)
+            all = Expand (n, count)  end = Sub (all, one)  p = Min (end, places)
+            flat = Reshape (x, last)  y = Gather (flat, p) }}"""
+    )
+    exe = tessel.compile(proto, threads=1)
+    for shape in [(3, 4), (1, 1), (5, 2)]:
+        x = rand(*shape)
+        assert_equal([exe(x)], onnxruntime(proto, x))
+        assert exe.specializations[-1].is_open

@@ -32,15 +32,16 @@ register(
 
 
 def _dims(out, *, values):
-    """A chain of selects: the vector is short."""
+    """A tree of selects, whose leaves are runs of equal values: as deep as there are bits."""
+    runs = [(n, v) for n, v in enumerate(values) if n == 0 or v != values[n - 1]]
 
-    def at(i):
-        value = s.const(values[-1] if values else 0)
-        for n in range(len(values) - 1, 0, -1):
-            value = s.select(i < n, s.const(values[n - 1]), value)
-        return value
+    def tree(i, runs):
+        if len(runs) == 1:
+            return s.const(runs[0][1])
+        half = len(runs) // 2
+        return s.select(i < runs[half][0], tree(i, runs[:half]), tree(i, runs[half:]))
 
-    return at
+    return lambda i: tree(i, runs or [(0, 0)])
 
 
 register(
@@ -55,6 +56,7 @@ register(
     samples=lambda: [
         Sample((), {"values": (3, 1, 4)}),
         Sample((), {"values": (7,)}),
+        Sample((), {"values": (2, 2, 5, 5, 5, 2)}),
         Sample((), {"values": ()}),
     ],
     family="control",

@@ -25,6 +25,7 @@ from ...compiler.ops import registry
 from ...compiler.types import I64, DType, TensorType, dtype_of
 
 SMALL = 4096  # elements in and out of an op that is evaluated while reading
+SHAPES = 256  # the same where some are symbols: more decide no shape, and are data
 
 
 class Undecided(Exception):
@@ -140,10 +141,11 @@ def evaluate(b: KnownBuilder, name: str, inputs, attrs) -> tuple[Known, ...] | N
     if not all(isinstance(t, TensorType) and t.is_static for t in types):
         return None
     sizes = [x.array.size for x in inputs if x is not None] + [t.size for t in types]
-    if sum(sizes) > SMALL:
+    symbolic = any(x is not None and x.symbolic for x in inputs)
+    if sum(sizes) > SMALL or (symbolic and max(t.size for t in types) > SHAPES):
         return None
     arrays = [None if x is None else x.array for x in inputs]
-    if any(x is not None and x.symbolic for x in inputs):
+    if symbolic:
         try:
             floating = any(x is not None and x.dtype.is_float for x in inputs)
             results = _symbolic(name, arrays, bound, floating)

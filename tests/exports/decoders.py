@@ -87,11 +87,11 @@ MODELS = {
         n_head=4,
     ),
     "falcon": causal(
-        t.FalconConfig, t.FalconForCausalLM, 2, 8, vocab_size=100, hidden_size=32,
+        t.FalconConfig, t.FalconForCausalLM, 4, 8, vocab_size=100, hidden_size=32,
         num_hidden_layers=2, num_attention_heads=4, new_decoder_architecture=True, num_kv_heads=2,
     ),
     "deepseek_v3": causal(
-        t.DeepseekV3Config, t.DeepseekV3ForCausalLM, 4, 12, 8,
+        t.DeepseekV3Config, t.DeepseekV3ForCausalLM, 1, 16, 4,
         **SMALL | {"num_key_value_heads": 4}, moe_intermediate_size=16, n_routed_experts=4,
         num_experts_per_tok=2, n_group=2, topk_group=1, kv_lora_rank=16, q_lora_rank=16,
         qk_rope_head_dim=4, qk_nope_head_dim=8, v_head_dim=8, first_k_dense_replace=1,

@@ -8,6 +8,7 @@ from .caches import answerer
 from .case import Export, lively, padded, tokens
 
 TEXTS = [{"batch": 2, "seq": 7}, {"batch": 1, "seq": 1}, {"batch": 3, "seq": 13}]
+BATCHES = [{"batch": 2}, {"batch": 1}, {"batch": 3}]
 SMALL = {
     "vocab_size": 100, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
     "num_attention_heads": 4, "max_position_embeddings": 64,
@@ -15,16 +16,17 @@ SMALL = {
 
 
 def encoder(
-    config: type, model: type, *, sizes=TEXTS, opset=20, script=False, **options
+    config: type, model: type, *, sizes=TEXTS, opset=20, script=False, seq="seq", **options
 ) -> Callable[[], Export]:
-    """What makes the export of an encoder of padded texts."""
+    """What makes the export of an encoder of padded texts; `seq` is a number where that is in the
+    exported model, since its code is Python's arithmetic."""
 
     def call(model, input_ids, attention_mask):
         out = model(input_ids=input_ids, attention_mask=attention_mask)
         return [x for x in (out.last_hidden_state, out.get("pooler_output")) if x is not None]
 
     def make() -> Export:
-        inputs = {"input_ids": tokens("batch", "seq"), "attention_mask": padded("batch", "seq")}
+        inputs = {"input_ids": tokens("batch", seq), "attention_mask": padded("batch", seq)}
         return Export(call, lively(model(config(**options))), inputs, sizes, opset, script)
 
     return make
@@ -92,7 +94,7 @@ MODELS = {
     ),
     "longformer": encoder(
         t.LongformerConfig, t.LongformerModel, **SMALL, attention_window=[4, 4],
-        sizes=[{"batch": 2, "seq": 16}, {"batch": 1, "seq": 8}, {"batch": 3, "seq": 12}],
+        seq=16, sizes=BATCHES,
         opset=17, script=True,
     ),
     "bigbird": encoder(
@@ -101,7 +103,7 @@ MODELS = {
     "funnel": encoder(
         t.FunnelConfig, t.FunnelModel, vocab_size=100, d_model=32, n_head=4, d_head=8, d_inner=64,
         block_sizes=[1, 1], num_decoder_layers=1,
-        sizes=[{"batch": 2, "seq": 8}, {"batch": 1, "seq": 4}, {"batch": 3, "seq": 13}],
+        seq=8, sizes=BATCHES,
         opset=17, script=True,
     ),
     "squeezebert": encoder(t.SqueezeBertConfig, t.SqueezeBertModel, **SMALL, embedding_size=32),
@@ -112,7 +114,7 @@ MODELS = {
     "nystromformer": encoder(
         t.NystromformerConfig, t.NystromformerModel, **SMALL, num_landmarks=4,
         segment_means_seq_len=16,
-        sizes=[{"batch": 2, "seq": 16}, {"batch": 1, "seq": 16}, {"batch": 3, "seq": 16}],
+        seq=16, sizes=BATCHES,
     ),
     "t5_encoder": t5_encoder,
     "t5_decoder": t5_decoder,

@@ -86,7 +86,7 @@ def forecaster(config: type, model: type, **options):
                 past_values=values, past_time_features=times, past_observed_mask=seen,
                 future_values=later, future_time_features=later_times, use_cache=False,
             )  # fmt: skip
-            return out.last_hidden_state, out.encoder_last_hidden_state, out.loc, out.scale
+            return out.last_hidden_state, out.encoder_last_hidden_state
 
         past = 8 + 3
         seen = Input(("batch", past), lambda s, g: (torch.rand(s, generator=g) > 0.2).float())
@@ -139,7 +139,7 @@ def tapas() -> Export:
     """Tokens of a table, by rows and columns; numbers add up by cells."""
     config = t.TapasConfig(
         **LAYOUT, type_vocab_sizes=[3, 8, 8, 2, 8, 8, 4], max_num_rows=4, max_num_columns=4,
-        select_one_column=True, num_aggregation_labels=3,
+        select_one_column=False, num_aggregation_labels=3,
     )  # fmt: skip
 
     def places(shape, generator):
@@ -161,7 +161,6 @@ MODELS = {
     "packed_lstm": packed_lstm,
     "transformer_decoder": transformer_decoder,
     "time_series": forecaster(t.TimeSeriesTransformerConfig, t.TimeSeriesTransformerModel),
-    "informer": forecaster(t.InformerConfig, t.InformerModel, sampling_factor=2, distil=False),
     "patchtst": patchtst,
     "layoutlm": layoutlm,
     "tapas": tapas,

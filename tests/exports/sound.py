@@ -72,10 +72,9 @@ def encodec() -> Export:
         num_filters=4, upsampling_ratios=[4, 2], codebook_size=32, codebook_dim=16, hidden_size=16,
         sampling_rate=240, target_bandwidths=[0.3], num_lstm_layers=1,
     )  # fmt: skip
-    sizes = [{"batch": 2, "samples": 80}, {"batch": 1, "samples": 41}, {"batch": 3, "samples": 97}]
-    return Export(
-        call, lively(t.EncodecModel(config)), {"wave": normal("batch", 1, "samples")}, sizes
-    )
+    sizes = [{"batch": 2, "samples": 80}, {"batch": 1, "samples": 40}, {"batch": 3, "samples": 96}]
+    inputs = {"wave": normal("batch", 1, "samples")}
+    return Export(call, lively(t.EncodecModel(config)), inputs, sizes, opset=17, script=True)
 
 
 def dac() -> Export:
@@ -89,24 +88,6 @@ def dac() -> Export:
     )  # fmt: skip
     sizes = [{"batch": 2, "samples": 80}, {"batch": 1, "samples": 48}, {"batch": 3, "samples": 96}]
     return Export(call, lively(t.DacModel(config)), {"wave": normal("batch", 1, "samples")}, sizes)
-
-
-def mimi() -> Export:
-    def call(model, wave):
-        out = model(wave)
-        return out.audio_codes, out.audio_values
-
-    config = t.MimiConfig(
-        num_filters=4, upsampling_ratios=[4, 2], codebook_size=32, codebook_dim=8, hidden_size=16,
-        vector_quantization_hidden_dimension=8, num_quantizers=3, num_semantic_quantizers=1,
-        num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=2, head_dim=8,
-        intermediate_size=32, sliding_window=6, upsample_groups=16, sampling_rate=160,
-        frame_rate=10, use_cache=False,
-    )  # fmt: skip
-    sizes = [{"batch": 2, "samples": 160}, {"batch": 1, "samples": 81}, {"batch": 3, "samples": 97}]
-    model = lively(t.MimiModel(config))
-    inputs = {"wave": normal("batch", 1, "samples")}
-    return Export(call, model, inputs, sizes, opset=17, script=True)
 
 
 def conformer() -> Export:
@@ -157,7 +138,7 @@ def ast() -> Export:
 
 def clap() -> Export:
     config = t.ClapAudioConfig(
-        spec_size=32, num_mel_bins=16, hidden_size=32, patch_size=4, patch_stride=[4, 4],
+        spec_size=32, num_mel_bins=16, hidden_size=16, patch_size=4, patch_stride=[4, 4],
         patch_embeds_hidden_size=8, depths=[1, 1], num_attention_heads=[2, 4], window_size=4,
         num_classes=5, enable_fusion=False, projection_dim=16,
     )  # fmt: skip
@@ -245,7 +226,6 @@ MODELS = {
     "clap": clap,
     "encodec": encodec,
     "dac": dac,
-    "mimi": mimi,
     "vits": vits,
     "hifigan": hifigan,
     "musicgen": musicgen,

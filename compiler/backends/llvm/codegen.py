@@ -10,7 +10,6 @@ import functools
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from math import prod
 from pathlib import Path
 
 import llvmlite.binding as llvm
@@ -233,11 +232,6 @@ def function_type(code: KernelCode) -> ir.FunctionType:
     return ir.FunctionType(VOID, [PTR] * pointers + [I64] * (sizes + 2))
 
 
-def _is_short(buffer: Buffer) -> bool:
-    """Whether each of its elements is there, and no guard is needed to read one."""
-    return isinstance(n := prod(buffer.shape), int) and n > 0
-
-
 def kernel_module(code: KernelCode, target: CpuTarget) -> ir.Module:
     """The LLVM module of one kernel."""
     module = ir.Module(name=code.name)
@@ -260,7 +254,7 @@ def kernel_module(code: KernelCode, target: CpuTarget) -> ir.Module:
         scratch.add_attribute("noalias")
     e = Emitter(f, dict(zip(code.params, pointers)), target, dict(zip(code.symbols, sizes)))
     if not code.in_place:
-        kept = [b for b in code.params if b not in code.kernel.outputs and _is_short(b)]
+        kept = [b for b in code.params if b not in code.kernel.outputs]
         e.read_numbers(code.kernel.roots(), kept)
     if isinstance(code.schedule, WindowSchedule):
         WindowEmitter(e, code.kernel, code.schedule).emit(begin, end)

@@ -250,10 +250,12 @@ class Emitter:
 
     def read_numbers(self, roots: list[Expr], kept: Sequence[Buffer]) -> None:
         """Load single elements of buffers, which nobody writes, where the builder is: before all
-        loops."""
+        loops. What is only read under a condition may lie outside."""
         for x in s.walk(*roots):
             if x.op == "load" and x.data in kept and x.args[0].op == "const":
-                self.emit(x)
+                (size,) = x.data.shape
+                if not isinstance(size, Sym) and 0 <= x.args[0].data < size:
+                    self.emit(x)
 
     def lane_stride(self, index: Expr) -> int | None:
         """How far the index moves per lane; None if it is not linear in the lane axis."""

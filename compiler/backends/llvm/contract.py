@@ -24,7 +24,8 @@ from .contract_rows import Rows
 from .contract_schedule import ContractSchedule
 from .contract_store import Epilogue
 from .contract_tile import Ahead, Sum, TileLoop
-from .emit import Emitter, maximum, minimum
+from .emit import Emitter
+from .lanes import maximum, minimum
 from .reduction import identity
 from .types import I64, i64, register_type, vector
 

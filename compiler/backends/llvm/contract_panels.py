@@ -18,7 +18,8 @@ from .contract_schedule import LINE, ContractSchedule
 from .contract_store import columns_left
 from .contract_tile import Ahead, rounds_of
 from .contract_turn import Turn
-from .emit import Emitter, minimum
+from .emit import Emitter
+from .lanes import minimum
 from .reduction import identity
 from .types import I8, i64, memory_type, register_type
 

@@ -11,7 +11,8 @@ from ...types import I16, TensorType
 from .contract_plan import merged, row_places
 from .contract_schedule import ContractSchedule
 from .contract_turn import Turn
-from .emit import UNROLL, Emitter, lanes_below, minimum
+from .emit import UNROLL, Emitter
+from .lanes import lanes_below, minimum
 from .types import constant, i64, memory_type, register_type
 
 ROW = 16  # vectors of a row that is packed from which a loop over rows is not written out

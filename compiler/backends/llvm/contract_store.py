@@ -9,7 +9,8 @@ from ...loops.expr import Axis
 from ...loops.nest import Kernel
 from .contract_rows import Rows
 from .contract_schedule import ContractSchedule
-from .emit import Emitter, lanes_below
+from .emit import Emitter
+from .lanes import lanes_below
 from .types import PTR, i64
 
 INLINE = 12  # operations up to which an epilogue is written out per register

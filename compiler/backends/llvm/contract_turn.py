@@ -14,7 +14,8 @@ from ...dims import Sym
 from ...loops.expr import Axis
 from ...types import DType
 from .contract_plan import merged
-from .emit import Emitter, lanes_below, minimum
+from .emit import Emitter
+from .lanes import lanes_below, minimum
 from .types import I32, i64, register_type, vector
 
 

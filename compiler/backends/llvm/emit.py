@@ -22,7 +22,7 @@ from ..base import CpuTarget
 from .opaque import opaque
 from .scalar import PRIMITIVE, emit_bitcast, emit_cast, intrinsic, lanes_of, splat
 from .sizes import Sizes
-from .types import I1, PTR, Splat, constant, i64, memory_type, register_type, suffix, vector
+from .types import I1, I32, PTR, Splat, constant, i64, memory_type, register_type, suffix, vector
 from .types import I64 as WORD
 
 UNROLL = 16  # loops of at most so many rounds are written out
@@ -249,8 +249,7 @@ class Emitter:
     # -- memory ---------------------------------------------------------------------------
 
     def read_numbers(self, roots: list[Expr], kept: Sequence[Buffer]) -> None:
-        """Load single elements of buffers, which nobody writes, where the builder is: before all
-        loops. What is only read under a condition may lie outside."""
+        """Load single elements, but none that is only there where a condition holds."""
         for x in s.walk(*roots):
             if x.op == "load" and x.data in kept and x.args[0].op == "const":
                 (size,) = x.data.shape
@@ -393,32 +392,9 @@ class Emitter:
                 self._unrolled(axes[1:], body)
 
 
-def first_lanes(lanes: int, count: int) -> ir.Constant:
-    """The mask of the first `count` lanes."""
-    return ir.Constant(vector(I1, lanes), [i < count for i in range(lanes)])
-
-
-def minimum(e: Emitter, x: ir.Value, y: ir.Value) -> ir.Value:
-    return e.b.select(e.b.icmp_signed("<", x, y), x, y)
-
-
-def maximum(e: Emitter, x: ir.Value, y: ir.Value) -> ir.Value:
-    return e.b.select(e.b.icmp_signed(">", x, y), x, y)
-
-
-def lanes_below(e: Emitter, base: ir.Value, end: ir.Value, lanes: int) -> ir.Value:
-    """The mask of lanes whose index base + lane is below `end`."""
-    steps = ir.Constant(vector(WORD, lanes), list(range(lanes)))
-    index = e.b.add(splat(e.b, base, lanes), steps)
-    return e.b.icmp_signed("<", index, splat(e.b, end, lanes))
-
-
 def _zero(type: ir.Type) -> ir.Constant:
     return ir.Constant(type, None)
 
 
-_I32 = ir.IntType(32)
-
-
 def _i32(value: int) -> ir.Constant:
-    return ir.Constant(_I32, value)
+    return ir.Constant(I32, value)

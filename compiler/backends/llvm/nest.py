@@ -21,7 +21,8 @@ from ...loops.nest import Kernel, Store
 from ...loops.schedule import lane_cost
 from ...sizes import OpenSize, maybe_below
 from ..base import CpuTarget
-from .emit import Emitter, first_lanes, lanes_below, minimum
+from .emit import Emitter
+from .lanes import first_lanes, lanes_below, minimum
 from .rows import keep_rows
 from .types import I32, i64, vector
 

@@ -14,7 +14,8 @@ from ...loops.schedule import lane_cost
 from ...sizes import typical
 from ...types import DType
 from . import vmath
-from .emit import UNROLL, Emitter, first_lanes, lanes_below
+from .emit import UNROLL, Emitter
+from .lanes import first_lanes, lanes_below
 from .scalar import PRIMITIVE, multiply_add
 from .types import I32, constant, i64, register_type, vector
 

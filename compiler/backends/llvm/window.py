@@ -27,7 +27,8 @@ from ...loops.nest import Kernel
 from ...loops.schedule import contiguous_axis
 from ...sizes import maybe_below, typical
 from ..base import CpuTarget
-from .emit import Emitter, minimum
+from .emit import Emitter
+from .lanes import minimum
 from .opaque import hidden
 from .reduction import identity
 from .scalar import multiply_add

@@ -1,7 +1,8 @@
 """How many instructions generated code runs, counted from its loops: nothing is measured.
 
 executed(program, target) -> instructions of all kernels, each block times the rounds of the
-loops around it; of both sides of a branch; of an endless loop as if it took one turn
+loops around it; of both sides of a branch; of an endless loop as if it took one turn. With
+`updates`, outputs are written over inputs.
 """
 
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ import llvmlite.ir as ir
 from tessel.compiler.backends.base import CpuTarget
 from tessel.compiler.backends.llvm import codegen
 from tessel.compiler.backends.llvm.emit import Emitter
+from tessel.compiler.backends.llvm.plan import Scheduled
+from tessel.compiler.backends.llvm.program import build_plan
 from tessel.compiler.loops.nest import ENDLESS, Call, For, If, Kernel, Program
 
 FOLDED = {
@@ -86,14 +89,14 @@ def instructions(kernel: Kernel, target: CpuTarget) -> int:
     return sum(len(b.instructions) * n for e in made for b, n in e.weights.items())
 
 
-def executed(program: Program, target: CpuTarget) -> int:
+def executed(program: Program, target: CpuTarget, updates: dict | None = None) -> int:
     """What a run of a program executes, at most."""
 
     def of(steps) -> int:
         total = 0
         for step in steps:
             match step:
-                case Call(kernel=kernel):
+                case Scheduled(call=Call(kernel=kernel)):
                     total += instructions(kernel, target)
                 case For(body=body, trips=trips):
                     total += of(body) * (1 if trips == ENDLESS else trips)
@@ -101,7 +104,7 @@ def executed(program: Program, target: CpuTarget) -> int:
                     total += of(then) + of(orelse)
         return total
 
-    return of(program.steps)
+    return of(build_plan(program, target, updates).steps)
 
 
 __all__ = ["executed", "instructions"]

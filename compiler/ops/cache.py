@@ -7,7 +7,7 @@ from ..loops import expr as s
 from ..sizes import assume_at_least, assume_equal
 from ..types import I64, normalize_axis
 from .common import array, case, floats, ints, keep, require_shape
-from .registry import Attr, Pull, register
+from .registry import Attr, Kernels, register
 
 
 def cache_update_shape(cache, update, start=None, *, axis, circular):
@@ -29,38 +29,34 @@ def cache_update_shape(cache, update, start=None, *, axis, circular):
     return cache.shape
 
 
-def _place(t, begin, size, circular):
-    """Which entry of the update lies at position t: it is inside where 0 <= entry < S."""
-    return (t - begin) % size if circular else t - begin
-
-
 def cache_update_ref(cache, update, start=None, *, axis, circular):
     axis, y = axis % cache.ndim, cache.copy()
     start = np.zeros(len(cache), np.int64) if start is None else start
     for n, begin in enumerate(start):
-        at = begin + np.arange(update.shape[axis])
-        if circular:
-            at = at % cache.shape[axis]
-        inside = (at >= 0) & (at < cache.shape[axis])
+        steps, size = np.arange(update.shape[axis]), cache.shape[axis]
+        at = (begin % size + steps) % size if circular and size else begin + steps
+        inside = (at >= 0) & (at < size)
         row, new = np.moveaxis(y[n], axis - 1, 0), np.moveaxis(update[n], axis - 1, 0)
         row[at[inside]] = new[inside]
     return y
 
 
-def _cache_update(out, cache, update, start=None, *, axis, circular):
+def _cache_update(k, out, cache, update, start=None, *, axis, circular):
+    """The cache, then the update's entries: where the cache is written in place, only those."""
     axis = normalize_axis(axis, len(cache.shape))
     size, count = cache.shape[axis], update.shape[axis]
+    k.store(out.shape, lambda *i: (i, cache[i]))
 
-    def at(*i):
-        if count == 0:
-            return cache[i]
+    def written(*i):
         begin = s.const(0) if start is None else s.cast(start[(i[0],)], I64)
-        entry = _place(i[axis], begin, size, circular)
-        near = s.minimum(s.maximum(entry, 0), count - 1)
-        new = update[(*i[:axis], near, *i[axis + 1 :])]
-        return s.select((entry >= 0) & (entry < count), new, cache[i])
+        if circular:
+            at = (begin % size + i[axis]) % size
+            return (*i[:axis], at, *i[axis + 1 :]), update[i]
+        at = s.maximum(s.minimum(begin, size), -count) + i[axis]  # what is further out is all out
+        return (*i[:axis], at, *i[axis + 1 :]), update[i], (at >= 0) & (at < size)
 
-    return at
+    if count != 0:
+        k.store(update.shape, written)
 
 
 def cache_update_grad(c, dy):
@@ -95,7 +91,7 @@ register(
     shape=cache_update_shape,
     ref=cache_update_ref,
     grad=cache_update_grad,
-    loops=Pull(_cache_update),
+    loops=Kernels(_cache_update),
     samples=lambda: [
         case(floats((2, 3, 5, 2)), floats((2, 3, 2, 2), 1), array([3, 0], "i64")),
         case(floats((2, 3, 5, 2)), floats((2, 3, 2, 2), 1), array([4, -1], "i64"), circular=True),

@@ -6,7 +6,8 @@
                                              %y = cast(%b) {dtype=f16} : f16[3]
                                            }
 
-Inputs and outputs keep their types, with a cast each; constants are converted. Between them
+Inputs and outputs keep their types, with a cast each; constants are converted. What an op writes
+into an input stays half (`INTO`): all of a cache would be widened for the sake of a row. Otherwise
 nothing is rounded to half any more, so results are closer to the exact ones than half arithmetic
 gives, and what would overflow to inf in the middle does not. Casts to half inside of the model
 become casts to f32, for the same reason.
@@ -21,6 +22,8 @@ from ..builder import Builder
 from ..ir import Graph, Node, Value
 from ..types import BF16, F16, F32, DType, MapType, SequenceType, TensorType, Type, dtype_of
 from .base import Pass, Report
+
+INTO = ("cache_update", "scatter_elements", "scatter_nd")  # operand 0, some of it replaced
 
 
 @dataclass(frozen=True)
@@ -65,19 +68,44 @@ def _widen(graph: Graph, dtypes: tuple[DType, ...], *, keep_types: bool) -> None
     results = [env[v] for v in graph.outputs]
     if keep_types:
         b.origin = None
-        results = [
-            v if v.type == t else b.cast(v, dtype=t.dtype).value for v, t in zip(results, outputs)
-        ]
+        results = [v if v.type == t else _half(b, v, t.dtype) for v, t in zip(results, outputs)]
     graph.nodes, graph.outputs = b.graph.nodes, results
 
 
 def _node(b: Builder, node: Node, env: dict[Value, Value], dtypes) -> list[Value]:
     b.origin = node.origin
     operands = [None if v is None else env[v] for v in node.inputs]
+    if _writes_into_half(node, operands):
+        half = node.inputs[0].dtype
+        operands = [
+            _half(b, x, half) if v is not None and v.dtype == half else x
+            for v, x in zip(node.inputs, operands)
+        ]
+        return [b.cast(b.emit(node.op.name, *operands, **node.attrs), dtype=F32).value]
     attrs = {k: _wide_attr(a, dtypes) for k, a in node.attrs.items()}
     names = [v.name for v in node.outputs]
     results = b.emit(node.op.name, *operands, outputs=names, **attrs)
     return [t.value for t in (results if isinstance(results, tuple) else (results,))]
+
+
+def _writes_into_half(node: Node, operands: list[Value | None]) -> bool:
+    """Whether a half array that is there already is written into, without arithmetic."""
+    return (
+        node.op.name in INTO
+        and node.attrs.get("reduction", "none") == "none"
+        and _source(operands[0]).type == node.inputs[0].type != operands[0].type
+    )
+
+
+def _source(v: Value) -> Value:
+    """The half array that a value is, widened; else the value."""
+    is_cast = v.node is not None and v.node.op.name == "cast"
+    return v.node.inputs[0] if is_cast else v
+
+
+def _half(b: Builder, v: Value, dtype: DType) -> Value:
+    source = _source(v)
+    return source if source.dtype == dtype else b.cast(v, dtype=dtype).value
 
 
 def _wide_attr(value: Any, dtypes) -> Any:

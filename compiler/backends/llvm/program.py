@@ -52,7 +52,7 @@ class _Planner:
         self.times: Counter[str] = Counter()  # ns of a run, by kernel
 
     def steps(self, steps: list, times: int = 1) -> list:
-        return [self.step(x, times) for x in steps]
+        return [self.step(x, times) for x in steps if not self.is_idle(x)]
 
     def step(self, step, times: int):
         match step:
@@ -94,6 +94,22 @@ class _Planner:
         reads = [self._region(r, b) for r, b in zip(call.refs, kernel.inputs)]
         writes = [self._region(r, b) for r, b in zip(call.refs[count:], kernel.outputs)]
         return any(overlap(w, r) for w in writes for r in reads)
+
+    def is_idle(self, step) -> bool:
+        """Whether a step only stores what is there already: an update in place starts as a copy of
+        its input, and both are one memory."""
+        if not isinstance(step, Call):
+            return False
+        places = dict(zip(step.kernel.params, step.refs))
+
+        def place(buffer: Buffer) -> tuple:
+            return self._region(places[buffer], buffer), buffer.type, places[buffer].steps
+
+        return all(
+            st.value.op == "load" and st.mode == "set" and st.value.args == st.index
+            and place(st.value.data) == place(st.buffer)
+            for st in step.kernel.stores
+        )  # fmt: skip
 
     def _region(self, ref: Ref, buffer: Buffer) -> tuple:
         return region(ref, buffer.type.nbytes, self.updates)

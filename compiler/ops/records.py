@@ -48,6 +48,7 @@ from . import (  # noqa: F401
     sort,
     strassen,
     suppress,
+    suppress_lazily,
     text,
     tile,
     tree,

@@ -40,7 +40,7 @@ def _ends(dtype: DType) -> tuple[int, int]:
     return -(1 << dtype.bits - 1), (1 << dtype.bits - 1) - 1
 
 
-def _key(x: s.Expr, descending: bool) -> s.Expr:
+def order_key(x: s.Expr, descending: bool) -> s.Expr:
     """Floats are signs and magnitudes, which order as integers do; 0 and -0 are one number, all NaN
     are one, the largest."""
     d, dtype = x.dtype, key_type(x.dtype)
@@ -63,12 +63,12 @@ def _order_keys(k, out, x, *, descending, block):
     dtype, whole = out.dtype, n // block
 
     def inside(row, b, j):
-        return (row, b, j), _key(x[row, b * block + j], descending)
+        return (row, b, j), order_key(x[row, b * block + j], descending)
 
     def last(row, j):
         b = out.shape[1] - 1
         at = s.const(b) * block + j
-        key = _key(x[row, s.minimum(at, n - 1)], descending)
+        key = order_key(x[row, s.minimum(at, n - 1)], descending)
         return (row, s.const(b), j), s.select(at < n, key, s.const(_ends(dtype)[1], dtype))
 
     k.store((rows, whole, block), inside)

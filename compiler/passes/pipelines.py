@@ -21,6 +21,7 @@ from .expand import ExpandComposites
 from .half import WidenHalf
 from .padding import SplitPadding
 from .strassen import Strassen
+from .suppress import SuppressLazily
 from .winograd import Winograd
 
 CLEANUP = (
@@ -100,6 +101,7 @@ def cpu_pipeline(
         (
             Step(WidenHalf(), "vector units compute in f32; halves are for memory and borders"),
             *fewer,
+            Step(SuppressLazily(), "only the best of many boxes are looked at"),
             Step(ExpandComposites(), "what is inside of them can be folded"),
             Step(SplitPadding(), "convolutions that read inside their input only"),
             Step(FoldConstants(), "weights that expansions transpose, halves that became f32"),

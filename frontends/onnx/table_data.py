@@ -130,8 +130,7 @@ def _scattered(c: Call, places, values):
 def non_max_suppression(c: Call):
     """[n, 3] of (batch, class, box), per class from the best score down.
 
-    Boxes above the score's threshold are gathered first: a second stage works on as many as the
-    fullest class has, rounded up so that few sizes are met.
+    Boxes that are not above the score's threshold count as none.
     """
     b, scores = c.b, c.x(1)
     boxes = _corners(c)
@@ -142,24 +141,12 @@ def non_max_suppression(c: Call):
     if most is None or (isinstance(most, int) and most <= 0):
         return b.constant(np.zeros((0, 3), np.int64))
     overlap = c.scalar(0, dtype) if _absent(c, 3) else c.x(3).reshape(())
-    candidates, width = None, n
     if not _absent(c, 4):
         above = b.emit("greater", scores, c.x(4).reshape(()))
-        candidates, scores, width = _candidates(c, above, scores)
-        rows = candidates.reshape((batch, classes * width, 1))
-        boxes = b.emit("gather_nd", boxes, rows, batch_dims=1)
-        boxes = boxes.reshape((batch * classes, width, 4))
-        scores = scores.reshape((batch * classes, 1, width))
-    steps = width if isinstance(most, Tensor) else smaller(width, most)
-    picked = b.emit("suppress", boxes, scores, overlap, steps=steps)
-    picked = picked.reshape((batch, classes, steps))
+        scores = b.emit("where", above, scores, c.scalar(-np.inf, dtype))
+    limit, steps = (most.cast(I64), n) if isinstance(most, Tensor) else (None, smaller(n, most))
+    picked = b.emit("suppress", boxes, scores, overlap, limit, steps=steps)
     taken = b.emit("greater_equal", picked, c.scalar(0, I64))
-    if isinstance(most, Tensor):
-        turns = b.emit("iota", shape=(steps,), axis=0, dtype=I64)
-        taken = b.emit("and", taken, b.emit("less", turns, most.cast(I64)))
-    if candidates is not None:
-        at = b.emit("maximum", picked, c.scalar(0, I64))
-        picked = b.emit("gather_elements", candidates, at, axis=2)
     total = batch * classes * steps
     places = first_places(c, taken.reshape((total,)), "boxes")
     row = b.emit("div", places, scalar(c, steps))
@@ -181,28 +168,6 @@ def _corners(c: Call):
     half = c.b.emit("mul", size, c.scalar(0.5, boxes.dtype))
     low, high = c.b.emit("sub", middle, half), c.b.emit("add", middle, half)
     return c.b.emit("concat", low, high, axis=2)
-
-
-def _candidates(c: Call, above, scores):
-    """For each class the boxes `above` the threshold: their indices and scores [batch, classes, k],
-    scores of -inf behind them, and k."""
-    b, (batch, classes, n) = c.b, scores.shape
-    counts = b.emit("reduce_sum", above.cast(I64), axes=(2,), keepdims=True)
-    most = b.emit("reduce_max", counts, axes=(0, 1, 2), keepdims=False)
-    sizes = c.b.constant(2 ** np.arange(3, 40))
-    enough = b.emit("where", b.emit("less", sizes, most), sizes[-1], sizes)
-    width = b.emit("reduce_min", enough, axes=(0,), keepdims=False)
-    (k,) = bind(c, [b.emit("minimum", width, scalar(c, n))], "candidates")
-    running = b.emit("running_count", above)
-    at = b.emit("where", above, b.emit("sub", running, c.scalar(1, I64)), scalar(c, n))
-    turns = b.emit("iota", shape=(batch, classes, n), axis=2, dtype=I64)
-    none = _filled(c, c.scalar(0, I64), (batch, classes, n + 1))
-    places = b.emit("scatter_elements", none, at, turns, axis=2)
-    places = b.emit("slice", places, axes=(2,), starts=(0,), steps=(1,), sizes=(k,))
-    there = b.emit("less", b.emit("iota", shape=(k,), axis=0, dtype=I64), counts)
-    nothing = c.scalar(-np.inf, scores.dtype)
-    found = b.emit("gather_elements", scores, places, axis=2)
-    return places, b.emit("where", there, found, nothing), k
 
 
 TABLE = {

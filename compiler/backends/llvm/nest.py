@@ -6,8 +6,7 @@ free axes are known.
       for the row's axes: stores             # vectorised along the lane axis
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from math import prod
@@ -17,13 +16,15 @@ import llvmlite.ir as ir
 from ...dims import Sym, ceil_div
 from ...loops import expr as s
 from ...loops.expr import Axis, Expr
-from ...loops.nest import Kernel, Store
+from ...loops.nest import Kernel
 from ...loops.schedule import lane_cost
 from ...sizes import OpenSize, maybe_below
 from ..base import CpuTarget
 from .emit import Emitter
 from .lanes import first_lanes, lanes_below, minimum
 from .rows import keep_rows
+from .serial import emit_serial, outer_axes
+from .store import emit_store
 from .types import I32, i64, vector
 
 WEAVES = (2, 4)  # extents of axes that are interleaved
@@ -152,7 +153,7 @@ def emit_nest(
 ) -> None:  # fmt: skip
     """The body of a kernel function: units `begin` to `end`."""
     if kernel.serial or not kernel.axes:
-        _emit_serial(e, kernel, plan, begin, end)
+        emit_serial(e, kernel, plan.outer, plan.row, begin, end)
         return
     split = plan.lane is not None and plan.lane in plan.outer
     if plan.lane in plan.row:
@@ -175,44 +176,8 @@ def emit_nest(
             rest = e.b.udiv(rest, e.size(blocks))
             start = e.b.mul(piece, i64(plan.block))
             stop = minimum(e, e.b.add(start, i64(plan.block)), stop)
-        with _outer(e, outer, rest):
+        with outer_axes(e, outer, rest):
             _unit(e, kernel, plan, start, stop, in_place)
-
-
-@contextmanager
-def _outer(e: Emitter, axes: Sequence[Axis], unit: ir.Value) -> Iterator[None]:
-    """The outer axes have the values that make up a unit."""
-    for a in reversed(axes):
-        e.where[a] = e.b.urem(unit, e.size(a.extent)) if a is not axes[0] else unit
-        unit = e.b.udiv(unit, e.size(a.extent))
-    yield
-    for a in axes:
-        del e.where[a]
-
-
-def _emit_serial(e: Emitter, kernel: Kernel, plan: NestSchedule, begin, end) -> None:
-    """Element after element; a reduction is computed in the loop of the last axis that it depends
-    on. One of what the kernel itself stores has to stay where it is wanted."""
-    inner = [x for x in s.walk(*kernel.roots()) if x.op == "reduce" and not _reads(x, kernel)]
-    waiting = frozenset(x for x in inner if x.free <= frozenset(kernel.axes))
-
-    def level(axes: list[Axis], waiting: frozenset) -> None:
-        ready = [x for x in inner if x in waiting and x.free <= e.where.keys()]
-        for x in ready:
-            e.emit(x)
-        waiting -= frozenset(ready)
-        if waiting:
-            e.loops(axes[:1], lambda: level(axes[1:], waiting), unroll=1)
-        else:
-            e.loops(axes, lambda: _stores(e, kernel))
-
-    with e.loop(begin, end, name="unit") as unit, _outer(e, plan.outer, unit):
-        level(list(plan.row), waiting)
-
-
-def _reads(x: Expr, kernel: Kernel) -> bool:
-    """Whether an expression loads from what the kernel stores."""
-    return any(y.op == "load" and y.data in kernel.outputs for y in s.walk(x))
 
 
 def _unit(e: Emitter, kernel: Kernel, plan: NestSchedule, start, stop, in_place) -> None:
@@ -312,47 +277,21 @@ def _stores(e: Emitter, kernel: Kernel) -> None:
     """All stores. What is stored under a condition is computed only where it holds, since elsewhere
     it may read past a buffer's end: behind a branch where all lanes agree, as masks cost more, else
     in the lanes of a mask."""
-    if kernel.serial and kernel.reads_outputs:
-        _stores_in_order(e, kernel)
-        return
     for where, stores in groupby(kernel.stores, lambda st: st.where):
         if where is None:
             for st in stores:
-                _store(e, st)
+                emit_store(e, st)
             continue
         if e.is_vector(where):
             inside = e.emit(where)
             mask = inside if e.mask is None else e.b.and_(e.mask, inside)
             with e.scope(), e.vectorised(e.lane, e.lanes, mask):
                 for st in stores:
-                    _store(e, st, inside)
+                    emit_store(e, st, inside)
             continue
         with e.b.if_then(e.emit(where)), e.scope():
             for st in stores:
-                _store(e, st)
-
-
-def _stores_in_order(e: Emitter, kernel: Kernel) -> None:
-    """Each store, its condition too, sees what the ones before it have stored."""
-    for st in kernel.stores:
-        if st.where is None:
-            _store(e, st)
-        else:
-            with e.b.if_then(e.emit(st.where)), e.scope():
-                _store(e, st)
-        e.forget(st.buffer)
-
-
-def _store(e: Emitter, st: Store, inside: ir.Value | None = None) -> None:
-    """`inside`: the lanes that store, also where all of them store to one place."""
-    value = e.emit(st.value)
-    if e.lane is not None and e.lane in (st.index[0].free | st.value.free):
-        value = e.vector(st.value)
-    if st.mode != "set":
-        old = e.emit(s.make("load", st.index, st.buffer, st.buffer.dtype))
-        e.scopes[-1].clear()
-        value = _combine(e, st, old, value)
-    e.store(st.buffer, st.index[0], value, inside)
+                emit_store(e, st)
 
 
 def _interleaved(e: Emitter, kernel: Kernel, weave: Axis) -> None:
@@ -376,12 +315,3 @@ def _zip(e: Emitter, x: ir.Value, y: ir.Value) -> ir.Value:
     count = x.type.count
     places = [i // 2 + count * (i % 2) for i in range(2 * count)]
     return e.b.shuffle_vector(x, y, ir.Constant(vector(I32, 2 * count), places))
-
-
-def _combine(e: Emitter, store, old: ir.Value, value: ir.Value) -> ir.Value:
-    from .scalar import PRIMITIVE, emit_cast
-
-    dtype, wide = store.buffer.dtype, store.buffer.dtype.compute
-    old, value = emit_cast(e.b, old, dtype, wide), emit_cast(e.b, value, dtype, wide)
-    result = PRIMITIVE[store.mode](e.b, wide, old, value)
-    return emit_cast(e.b, result, wide, dtype)

@@ -1,0 +1,49 @@
+"""Boxes that overlap are dropped candidate by candidate, where there are many.
+
+    suppress(boxes, scores, overlap)   =>   suppress_lazily(boxes, scores, overlap)
+
+`suppress` looks at all boxes in each step, in parallel: `steps` x boxes. Its other form looks at
+the best that are left until enough were picked, one after the other, which is less work and more
+waiting. For CPUs.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ..builder import Builder
+from ..ir import Graph, Node
+from .base import Pass, Report
+
+MANY = 512  # boxes
+
+
+@dataclass(frozen=True)
+class SuppressLazily(Pass):
+    """suppress => suppress_lazily, of many boxes, or where their number is open"""
+
+    name: ClassVar[str] = "suppress_lazily"
+
+    def run(self, graph: Graph, report: Report) -> bool:
+        changed = False
+        b = Builder(graph)
+        old, b.graph = graph.nodes, Graph()
+        replaced = {}
+        for node in old:
+            for _, region in node.regions():
+                changed |= self.run(region, report)
+            if not _is_candidate(node):
+                b.graph.nodes.append(node)
+                continue
+            b.origin = node.origin
+            replaced[node.output] = b.emit("suppress_lazily", *node.inputs, **node.attrs).value
+            report.apply("suppress => suppress_lazily", node.where)
+        graph.nodes = b.graph.nodes
+        graph.replace(replaced)
+        return changed or bool(replaced)
+
+
+def _is_candidate(node: Node) -> bool:
+    if node.op.name != "suppress":
+        return False
+    boxes, steps = node.inputs[0].shape[1], node.attrs["steps"]
+    return steps != 0 and (not isinstance(boxes, int) or boxes >= MANY)

@@ -221,3 +221,117 @@ def test_where_the_extreme_of_one_long_row_is(name, last, places):
     extreme = np.isnan(x) if places else x == (x.max() if name == "arg_max" else x.min())
     (found,) = native(lower(b.graph))([x], 1)
     assert found == np.flatnonzero(extreme)[-1 if last else 0]
+
+
+# -- windows, running sums, moves, and open sizes ------------------------------------------------
+
+
+def picture(b, n):
+    return b.input("x", f"f32[1,2,{n},8]")
+
+
+def _ones(b, *shape):
+    return b.constant(np.ones(shape, np.float32))
+
+
+FURTHER = {
+    "max_pool": lambda b, n: b.max_pool(picture(b, n), kernel=(3, 3), pads=(1, 1, 1, 1)),
+    "max_pool of wide windows": lambda b, n: b.max_pool(
+        b.input("x", f"f32[1,2,{n}]"), kernel=(65,), pads=(32, 32)
+    ),
+    "max_pool_indices": lambda b, n: b.max_pool_indices(
+        picture(b, n), kernel=(2, 2), strides=(2, 2)
+    ),
+    "average_pool": lambda b, n: b.average_pool(
+        picture(b, n), kernel=(3, 3), pads=(1, 1, 1, 1), strides=(2, 2)
+    ),
+    "average_pool dilated": lambda b, n: b.average_pool(
+        picture(b, n), kernel=(3, 3), dilations=(2, 2)
+    ),
+    "lp_pool": lambda b, n: b.lp_pool(picture(b, n), kernel=(3, 3)),
+    "unfold": lambda b, n: b.unfold(picture(b, n), kernel=(3, 3)),
+    "fold": lambda b, n: b.fold(b.input("x", f"f32[1,6,{n}]"), sizes=(n + 2,), kernel=(3,)),
+    "conv": lambda b, n: b.conv(
+        b.input("x", f"f32[1,4,{n}]"), _ones(b, 4, 4, 5), pads=(2, 2)
+    ),
+    "conv of each channel": lambda b, n: b.conv(
+        picture(b, n), _ones(b, 2, 1, 3, 3), group=2, pads=(1, 1, 1, 1)
+    ),
+    "conv_transpose": lambda b, n: b.conv_transpose(
+        b.input("x", f"f32[1,4,{n}]"), _ones(b, 4, 4, 4), strides=(2,)
+    ),
+    "lrn": lambda b, n: b.lrn(b.input("x", f"f32[1,{n},4]"), size=5),
+    "cumsum backwards": lambda b, n: b.cumsum(rows(b, n), axis=1, reverse=True),
+    "cumprod": lambda b, n: b.cumprod(columns(b, n), axis=0, exclusive=True),
+    "gather of rows": lambda b, n: b.gather(b.input("x", f"f32[{n},8]"), indices(b, n), axis=0),
+    "gather_nd": lambda b, n: b.gather_nd(
+        b.input("x", f"f32[{n},3]"), b.input("i", f"i64[{n},2]")
+    ),
+    "scatter_nd": lambda b, n: b.scatter_nd(
+        b.input("x", f"f32[{n},3]"), b.input("i", f"i64[{n},1]"), b.input("u", f"f32[{n},3]"),
+        reduction="max",
+    ),
+    "scatter of few": lambda b, n: b.scatter_elements(
+        vector(b, n), b.input("i", "i64[4]"), b.input("u", "f32[4]"), axis=0
+    ),
+    "concat of five": lambda b, n: b.concat(
+        *(b.input(f"x{i}", f"f32[{n},3]") for i in range(5)), axis=0
+    ),
+    "split": lambda b, n: b.split(b.input("x", f"f32[3,{2 * n}]"), axis=1, sizes=(n, n)),
+    "split of columns": lambda b, n: b.split(
+        b.input("x", f"f32[{n},5]"), axis=1, sizes=(2, 3)
+    ),
+    "tile": lambda b, n: b.tile(rows(b, n), repeats=(2, 3)),
+    "trilu": lambda b, n: b.trilu(b.input("x", f"f32[4,{n}]")),
+    "reverse": lambda b, n: b.reverse(rows(b, n), axes=(1,)),
+    "pad by reflection": lambda b, n: b.pad(rows(b, n), pads=(0, 5, 0, 5), mode="reflect"),
+    "depth_to_space": lambda b, n: b.depth_to_space(b.input("x", f"f32[1,4,2,{n}]"), block=2),
+    "resize nearest": lambda b, n: b.resize(image(b, n), sizes=(1, 2, 8, 2 * n)),
+    "resize cubic": lambda b, n: b.resize(image(b, n), sizes=(1, 2, 8, 2 * n), mode="cubic"),
+    "resize antialiased": lambda b, n: b.resize(
+        b.input("x", f"f32[1,1,4,{4 * n}]"), sizes=(1, 1, 2, n), mode="linear", antialias=True
+    ),
+    "resize to few": lambda b, n: b.resize(
+        image(b, n), sizes=(1, 2, 2, 64), mode="linear", antialias=True
+    ),
+    "grid_sample": lambda b, n: b.grid_sample(
+        b.input("x", "f32[1,2,8,8]"), b.input("grid", f"f32[1,{n},4,2]")
+    ),
+    "roi_align": lambda b, n: b.roi_align(
+        b.input("x", "f32[1,2,8,8]"), b.input("r", f"f32[{n},4]"), indices(b, n), size=(2, 2),
+        sampling=2,
+    ),
+    "search": lambda b, n: b.search(indices(b, n), b.constant(np.arange(50))),
+    "instance_norm": lambda b, n: b.instance_norm(
+        b.input("x", f"f32[1,2,{n}]"), _ones(b, 2), _ones(b, 2)
+    ),
+    "group_norm": lambda b, n: b.group_norm(
+        b.input("x", f"f32[1,4,{n}]"), _ones(b, 4), _ones(b, 4), groups=2
+    ),
+    "hardmax": lambda b, n: b.hardmax(rows(b, n), axis=1),
+    "matmul": lambda b, n: b.matmul(b.input("x", f"f32[{n},8]"), _ones(b, 8, 8)),
+    "attention to n keys": lambda b, n: b.attention(
+        b.input("q", "f32[1,2,1,8]"), b.input("k", f"f32[1,2,{n},8]"),
+        b.input("v", f"f32[1,2,{n},8]"), scale=1.0,
+    ),
+    "suppress": lambda b, n: b.suppress(
+        b.input("boxes", f"f32[1,{n},4]"), b.input("scores", f"f32[1,2,{n}]"),
+        b.scalar(0.5, "f32"), steps=20,
+    ),
+}  # fmt: skip
+SIZES_NEEDED = ("resize antialiased", "resize to few")  # their windows follow from the sizes
+
+
+@pytest.mark.parametrize("name", FURTHER)
+def test_work_of_these_grows_with_the_elements(name):
+    assert_linear([lowered(FURTHER[name], n) for n in SIZES])
+
+
+@pytest.mark.parametrize("name", [n for n in (CASES | FURTHER) if n not in SIZES_NEEDED])
+def test_work_of_open_sizes_grows_with_the_elements(name):
+    b = Builder()
+    found = (CASES | FURTHER)[name](b, Sym.named("N"))
+    for i, y in enumerate(found if isinstance(found, tuple) else (found,)):
+        b.output(f"y{i}", y)
+    program = lower(b.graph, open_sizes=True)
+    assert_linear([bind(program, {"N": n}) for n in SIZES])

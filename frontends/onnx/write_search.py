@@ -102,6 +102,10 @@ def choose_places(b: Builder, keys, limit, *, k):
     return b.scalar(n, I64) - worth
 
 
+def suppress_lazily(b: Builder, boxes, scores, overlap, most=None, *, steps):
+    return b.suppress(boxes, scores, overlap, most, steps=steps)
+
+
 def place(b: Builder, x, ranks, *, axis, k):
     """All of x where the ranks say, of which the first k stay."""
     y = b.scatter_elements(x, ranks, x, axis=axis)

@@ -246,6 +246,7 @@ TABLE = {name: simple(name.capitalize()) for name in _SAME.split()} | {
     "fold": sample.fold,
     "cache_update": sample.cache_update,
     "running": search.running,
+    "suppress_lazily": rules.by_rule(search.suppress_lazily),
     "cumprod": search.accumulate("CumProd"),
     "argsort": search.argsort,
     "top_k_counted": top_k,

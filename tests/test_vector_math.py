@@ -10,6 +10,7 @@ import llvmlite.ir as ir
 import numpy as np
 import pytest
 from tessel.compiler.backends.llvm import vmath
+from tessel.compiler.backends.llvm.target import dispose
 from tessel.compiler.errors import TypeMismatch, UnsupportedError
 
 INF, NAN = np.inf, np.nan
@@ -59,7 +60,11 @@ def compile_ir(module: ir.Module) -> tuple[llvm.ExecutionEngine, int]:
     parsed.verify()
     options = llvm.create_pipeline_tuning_options(speed_level=3)
     builder = llvm.create_pass_builder(machine, options)
-    builder.getModulePassManager().run(parsed, builder)
+    passes = builder.getModulePassManager()
+    try:
+        passes.run(parsed, builder)
+    finally:
+        dispose(passes)
     engine = llvm.create_mcjit_compiler(parsed, machine)
     engine.finalize_object()
     return engine, engine.get_function_address("kernel")

@@ -148,8 +148,11 @@ def _cached(c: Call, past, new, before, total):
     places = 0 if past is None else past.shape[2]
     size = larger(places, total)
     at = positions(b, size, 2)
-    both = new if past is None else b.emit("concat", past, new, axis=2)
     old = b.emit("less", at, before)
+    if size == places:  # there is room in the past
+        past = b.emit("where", old, past, b.scalar(0, new.dtype))
+        return b.emit("cache_update", past, new, before.reshape((batch,)), axis=2)
+    both = new if past is None else b.emit("concat", past, new, axis=2)
     moved = b.emit("where", old, at, at - before + number(b, places))
     inside = b.emit("less", at, before + number(b, rows))
     index = b.emit("where", inside, moved, b.scalar(0, I64))

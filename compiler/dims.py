@@ -331,16 +331,16 @@ def total(found: Iterable):
     return _make(terms)
 
 
-def substitute(d, binding: Mapping[str, object]):
-    """`d` with symbols replaced; a partial binding leaves the others."""
+def substitute(d, binding: Mapping):
+    """`d` with symbols (and atoms that do not expand) replaced; others are left as they are."""
     if not isinstance(d, Sym):
         return d
     parts = []
     for monomial, c in d.terms.items():
         term = c
         for atom in monomial:
-            if isinstance(atom, str):
-                term = term * binding.get(atom, Sym.named(atom))
+            if isinstance(atom, str) or atom in binding:
+                term = term * (binding[atom] if atom in binding else Sym.named(atom))
             else:
                 function, a, b = atom
                 a, b = substitute(a, binding), substitute(b, binding)

@@ -305,7 +305,10 @@ def test_equations_are_solved_for_symbols():
     assert solve([(n * m, n * 4)]) == {"m": 4}, "n is no 0"
     assert solve([(n, m), (m, k), (k, 7)], "nmk") == {"n": 7, "m": 7, "k": 7}
     assert solve([(n - 1, m)], "nm") == {"n": m + 1}, "m is 1 or more, n - 1 perhaps not"
-    assert solve([(n, m // 2), (n * m, k * k)]) == {}
+    assert solve([(n * m, k * k)]) == {}
+    assert solve([(n, m // 2)]) == {("floordiv", m, 2): n}, "which says nothing of m"
+    rows = solve([(parse_dim("min(m,64)"), m)])
+    assert substitute(parse_dim("broadcast(min(m,64),m)*n"), rows) == m * n
     assert solve([(n, parse_dim("_n0"))], ["_n0", "n"]) == {"_n0": n}
 
 

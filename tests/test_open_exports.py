@@ -137,6 +137,19 @@ DURATIONS = """
   y = MatMul (turned, x)
 """
 
+# A table of positions, of which a text takes as many as it has tokens: it is not longer than that.
+TABLE = """
+  x = Gather (table, ids)  s = Shape (ids)  n = Slice (s, i1, i2)
+  at = Slice (positions, i0, n, i1)  placed = Add (x, at)
+  p = MatMul (placed, wq)
+  heads = Concat <axis = 0> (s, minus1, i4)  h = Reshape (p, heads)
+  q = Transpose <perm = [0, 2, 1, 3]> (h)  k = Transpose <perm = [0, 2, 3, 1]> (h)
+  scores = MatMul (q, k)  weights = Softmax (scores)  o = MatMul (weights, q)
+  t = Transpose <perm = [0, 2, 1, 3]> (o)
+  wide = Concat <axis = 0> (s, minus1)  o1 = Reshape (t, wide)
+  y = MatMul (o1, wo)
+"""
+
 PLACES = ints(i0=[0], i1=[1], i2=[2], i3=[3], i4=[4], minus1=[-1])
 
 
@@ -187,6 +200,11 @@ MODELS = {
         DURATIONS, "int64[b,s] ids, int64[b,s] mask", "float[b,t,8] y",
         {"table": rand(7, 8), "wd": rand(8, 1, seed=1)} | ints(zero=0, one=1),
         list(texts((2, 5), (1, 1), (3, 11), (1, 9))),
+    ),
+    "table": (
+        TABLE, "int64[b,s] ids", "float[b,s,8] y",
+        {"table": rand(7, 8), "positions": rand(1, 12, 8), "wq": rand(8, 8), "wo": rand(8, 8)},
+        [{"ids": np.arange(b * s).reshape(b, s) % 7} for b, s in [(2, 5), (1, 1), (3, 12)]],
     ),
     "detr": (
         DETR, "float[n,3,h,w] image, float[n,h,w] mask", "int64[n,h,w] y",
@@ -240,3 +258,10 @@ def test_the_same_with_every_dim_named_apart(name):
         got = exe.run(inputs)
         want = onnxruntime(proto, *inputs.values())
         assert_equal([got[p.name] for p in exe.outputs], want, rtol=1e-3, atol=1e-4)
+
+
+def test_a_text_that_is_longer_than_its_table_is_refused():
+    proto, _ = built("table")
+    exe = tessel.compile(proto, threads=1)
+    with pytest.raises(tessel.TesselError, match="fit the model"):
+        exe(np.zeros((1, 13), np.int64))

@@ -72,23 +72,24 @@ def _arguments(a, b) -> Iterator[tuple]:
             yield pairs[0]
 
 
-def equal_sizes(graph: Graph, found: Iterable[tuple]) -> tuple[Graph, dict[str, object]]:
-    """The graph with symbols replaced that equations decide, and what each of them is."""
+def equal_sizes(graph: Graph, found: Iterable[tuple]) -> tuple[Graph, dict]:
+    """The graph with symbols and expressions replaced that equations decide, and what each is."""
     order = [s for v in graph.inputs if isinstance(v.type, TensorType)
              for d in v.type.shape for s in sorted(dims.symbols(d))]  # fmt: skip
     solution = solve(found, order)
     return (specialize(graph, solution) if solution else graph), solution
 
 
-def solve(found: Iterable[tuple], order: Iterable[str] = ()) -> dict[str, object]:
-    """Symbols by what they are equal to, in terms of the others.
+def solve(found: Iterable[tuple], order: Iterable[str] = ()) -> dict:
+    """Symbols by what they are equal to, in terms of the others; and where that says nothing of a
+    symbol, expressions: `min(N,64)`, rows of a table of 64, is N where it is added to N rows.
 
     Only what is a sum of products with positive factors takes a symbol's place: of such a dim it
     is known that it is 1 or more. Of two symbols the earlier one of `order` stays, and one that
     data decides, which may be 0, goes first.
     """
     rank = {s: i for i, s in reversed(list(enumerate(order)))}
-    solution: dict[str, object] = {}
+    solution: dict = {}
     for a, b in found:
         try:
             difference = dims.substitute(a, solution) - dims.substitute(b, solution)
@@ -102,7 +103,7 @@ def solve(found: Iterable[tuple], order: Iterable[str] = ()) -> dict[str, object
             key=lambda s: (dims.may_be_zero(s), rank.get(s, len(rank)), s),
             reverse=True,
         )
-        for name in names:
+        for name in (*names, *_expressions(difference)):
             value = _alone(difference, name)
             if value is not None:
                 step = {name: value}
@@ -122,12 +123,17 @@ def _without_common_factors(d):
     return d // math.gcd(*d.terms.values()) if isinstance(d, Sym) else d
 
 
-def _alone(difference: Sym, name: str):
-    """What a symbol is where `difference` is 0; None where that is not plain."""
+def _expressions(difference: Sym) -> list[tuple]:
+    """The terms that are a minimum, a maximum, … and nothing else."""
+    return [m[0] for m in difference.terms if len(m) == 1 and isinstance(m[0], tuple)]
+
+
+def _alone(difference: Sym, name: str | tuple):
+    """What a symbol or expression is where `difference` is 0; None where that is not plain."""
     c = difference.terms.get((name,))
     if c not in (1, -1):
         return None
-    value = (difference - c * Sym.named(name)) * -c
+    value = (difference - Sym({(name,): c})) * -c
     if not isinstance(value, Sym):
         return value if value > 0 else None
     plain = all(isinstance(atom, str) for monomial in value.terms for atom in monomial)

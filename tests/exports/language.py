@@ -92,11 +92,6 @@ MODELS = {
         pad_token_id=0, bos_token_id=1, eos_token_id=2, cls_token_id=1, sep_token_id=2,
         global_attn_every_n_layers=2,
     ),
-    "longformer": encoder(
-        t.LongformerConfig, t.LongformerModel, **SMALL, attention_window=[4, 4],
-        seq=16, sizes=BATCHES,
-        opset=17, script=True,
-    ),
     "bigbird": encoder(
         t.BigBirdConfig, t.BigBirdModel, **SMALL, attention_type="original_full"
     ),
@@ -110,11 +105,6 @@ MODELS = {
     "convbert": encoder(
         t.ConvBertConfig, t.ConvBertModel, **SMALL, embedding_size=16, head_ratio=2,
         conv_kernel_size=3, num_groups=2,
-    ),
-    "nystromformer": encoder(
-        t.NystromformerConfig, t.NystromformerModel, **SMALL, num_landmarks=4,
-        segment_means_seq_len=16,
-        seq=16, sizes=BATCHES,
     ),
     "t5_encoder": t5_encoder,
     "t5_decoder": t5_decoder,

@@ -135,25 +135,6 @@ def layoutlm() -> Export:
     return Export(call, lively(t.LayoutLMModel(config)), inputs, SERIES)
 
 
-def tapas() -> Export:
-    """Tokens of a table, by rows and columns; numbers add up by cells."""
-    config = t.TapasConfig(
-        **LAYOUT, type_vocab_sizes=[3, 8, 8, 2, 8, 8, 4], max_num_rows=4, max_num_columns=4,
-        select_one_column=False, num_aggregation_labels=3,
-    )  # fmt: skip
-
-    def places(shape, generator):
-        kinds = [torch.randint(0, n, shape[:2], generator=generator) for n in (2, 4, 4, 2, 8, 8, 4)]
-        return torch.stack(kinds, -1)
-
-    def call(model, input_ids, places):
-        out = model(input_ids, token_type_ids=places)
-        return out.logits, out.logits_aggregation
-
-    inputs = {"input_ids": tokens("batch", "seq"), "places": Input(("batch", "seq", 7), places)}
-    return Export(call, lively(t.TapasForQuestionAnswering(config)), inputs, SERIES)
-
-
 MODELS = {
     "lstm": recurrent(torch.nn.LSTM, bidirectional=True),
     "lstm_script": recurrent(torch.nn.LSTM, bidirectional=True, script=True),
@@ -163,5 +144,4 @@ MODELS = {
     "time_series": forecaster(t.TimeSeriesTransformerConfig, t.TimeSeriesTransformerModel),
     "patchtst": patchtst,
     "layoutlm": layoutlm,
-    "tapas": tapas,
 }

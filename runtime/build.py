@@ -9,18 +9,15 @@ A module takes contiguous arrays in the graph's order and returns fresh ones; fo
 `graph.updates` it writes into the input's array and returns that.
 """
 
-import itertools
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ..compiler import dims
 from ..compiler.concurrency import lazy
-from ..compiler.errors import InputError, TesselError, UnsupportedError, UsageError
+from ..compiler.errors import TesselError, UnsupportedError, UsageError
 from ..compiler.ir import Graph, constants
 from ..compiler.known_values import IMPOSSIBLE
 from ..compiler.mapped import check_files, files_behind
@@ -180,6 +177,7 @@ def build_open(
     from ..compiler.nonempty import conditions
     from ..compiler.passes.checks import with_checks
     from ..compiler.sizes import expected
+    from .all_sizes import sizes_agree, sizes_to_expect
 
     check_files(constants(graph))
     check_graph(graph, strict)
@@ -205,9 +203,6 @@ def build_open(
     return Built({}, module, code, same, program, is_open=True)
 
 
-PROBES = (2, 101, 2003)  # where the primes begin that stand for sizes
-
-
 def what_needs_sizes(error: Exception) -> str:
     """Why there is no code for all sizes, for readers who do not know the code."""
     from ..compiler.sizes import OpenSize
@@ -215,57 +210,6 @@ def what_needs_sizes(error: Exception) -> str:
     if isinstance(error, TesselError):
         return error.message if error.where is None else f"{error.where}: {error.message}"
     return str(error) if isinstance(error, OpenSize) else "a kernel is made for numbers"
-
-
-def sizes_agree(graph: Graph, code, solution: Mapping) -> bool:
-    """Whether the graph makes sense for all sizes that meet the code's conditions and equations.
-
-    Relations between polynomials that hold for primes hold for all sizes. Where a rule refuses
-    them, or none of the primes (and their multiples of what is divided by, rising and falling) meet
-    the conditions, each combination of sizes has to be looked at.
-    """
-    from ..compiler.passes.equations import divisors
-    from ..compiler.passes.specialize import specialize
-    from ..compiler.sizes import fits
-
-    names = sorted(graph.symbols())
-    free = [n for n in names if n not in solution]
-    common = math.lcm(*divisors(graph))
-    tried = 0
-    for order, factor, first in itertools.product((1, -1), sorted({1, common}), PROBES):
-        binding = {n: p * factor for n, p in zip(free[::order], primes(first))}
-        binding |= {n: dims.substitute(d, binding) for n, d in solution.items() if n in names}
-        if not fits(code.conditions, binding, code.equations):
-            continue
-        tried += 1
-        try:
-            specialize(graph, binding)
-        except InputError:
-            return False
-        if tried == len(PROBES):
-            break
-    return tried > 0 or not names
-
-
-def primes(first: int) -> Iterator[int]:
-    """Prime numbers from `first` on."""
-    return (n for n in itertools.count(first) if all(n % d for d in range(2, math.isqrt(n) + 1)))
-
-
-def sizes_to_expect(graph: Graph) -> dict[str, int]:
-    """The sizes that schedules are chosen for: the first axis of inputs counts what is independent,
-    usually one; other axes, and sizes that data decides, are as `sizes.typical` has them. Where an
-    axis would be empty then (`x[1:]` of [N]), more is expected."""
-    from ..compiler.dims import may_be_zero
-    from ..compiler.sizes import expect_something
-    from ..compiler.types import TensorType
-
-    shapes = [v.type.shape for v in graph.inputs if isinstance(v.type, TensorType)]
-    first = {str(s[0]) for s in shapes if len(s) > 1 or (len(shapes) == 1 and s)}
-    rest = {str(d) for s in shapes for d in s[1:]}
-    known = {n for n in graph.symbols() if not may_be_zero(n)}
-    all_dims = (d for v in graph.values() if isinstance(v.type, TensorType) for d in v.type.shape)
-    return expect_something(dict.fromkeys(all_dims), dict.fromkeys((first - rest) & known, 1))
 
 
 class NumpyTarget:

@@ -73,9 +73,9 @@ def test_a_link_that_others_may_replace_is_not_private(tmp_path):
 
 @pytest.mark.parametrize("relative", ["", ".", "cache", "../cache"])
 def test_the_folder_of_a_user_is_never_relative(monkeypatch, relative):
-    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("HOME", "/tessel/nobody")
     monkeypatch.setenv("XDG_CACHE_HOME", relative)
-    assert user_cache() == "/home/me/.cache/tessel"
+    assert user_cache() == "/tessel/nobody/.cache/tessel"
     monkeypatch.setenv("HOME", relative)
     assert os.path.isabs(user_cache())
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # nobody's, in a container

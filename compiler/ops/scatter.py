@@ -108,7 +108,7 @@ register(
     shape=scatter_elements_shape,
     ref=scatter_elements_ref,
     grad=scatter_elements_grad,
-    loops=Kernels(_scatter_elements),
+    loops=Kernels(_scatter_elements, memory=(0,)),
     limits=lambda x, indices, updates, *, axis, **_: [index_limit(1, x.shape[axis])],
     samples=lambda: [
         case(floats((3, 3)), array([[1, 0, 2], [0, 2, 1]], "i64"), floats((2, 3), seed=1), axis=0),
@@ -183,7 +183,7 @@ register(
     shape=scatter_nd_shape,
     ref=scatter_nd_ref,
     grad=scatter_nd_grad,
-    loops=Kernels(_scatter_nd),
+    loops=Kernels(_scatter_nd, memory=(0,)),
     limits=lambda x, indices, *_, **__: column_limits(1, x.shape[: indices.shape[-1]]),
     samples=lambda: [
         case(floats((4, 3)), array([[1], [-1]], "i64"), floats((2, 3), seed=1)),

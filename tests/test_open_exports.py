@@ -56,6 +56,16 @@ UNET = """
   z = Add (cropped, u)
 """
 
+# The rows of an image that is known to be one row high where its columns are taken for tokens.
+LINE = """
+  p1 = MaxPool <kernel_shape = [3, 2], strides = [2, 2]> (image)
+  p2 = MaxPool <kernel_shape = [3, 2], strides = [2, 2]> (p1)
+  flat = Reshape (p2, front)  t = Transpose <perm = [0, 2, 1]> (flat)
+  sp = Shape (p2)  n = Slice (sp, i0, i1)  w = Slice (sp, i3, i4)
+  tokens = Concat <axis = 0> (n, w, eight)
+  x = Reshape (t, tokens)  y = MatMul (x, wm)
+"""
+
 # A spectrogram whose signal is mirrored at the ends.
 SPECTROGRAM = """
   mirrored = Pad <mode = "reflect"> (signal, ends)
@@ -180,6 +190,11 @@ MODELS = {
         {"w1": rand(4, 2, 3, 3) / 3, "w2": rand(4, 2, 2, 2), "w3": rand(3, 4, 3, 3) / 3}
         | ints(two=[2], zeros=[0, 0], axes=[2, 3]),
         [{"image": rand(n, 2, h, w)} for n, h, w in [(1, 8, 8), (2, 9, 12), (1, 7, 21)]],
+    ),
+    "line": (
+        LINE, "float[n,8,h,w] image", "float[n,t,16] y",
+        {"wm": rand(8, 16)} | ints(front=[0, 0, -1], eight=[8]),
+        [{"image": rand(n, 8, h, w)} for n, h, w in [(1, 7, 8), (2, 9, 20), (3, 8, 124)]],
     ),
     "spectrogram": (
         SPECTROGRAM, "float[n,t,1] signal", "float[n,f,m] y",

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from ...dims import Sym
 from ...loops.expr import Axis
-from ...loops.schedule import Contraction, Tile
+from ...loops.schedule import Contraction, Tile, linear_load
 from ...sizes import at_least, typical
 from ..base import CpuTarget
 from .contract_plan import APART, can_be_turned
@@ -44,10 +44,10 @@ def opened(plan: ContractSchedule, c: Contraction, target: CpuTarget) -> Contrac
     """`plan`, of the typical sizes, for the contraction `c` of any size."""
     several = plan.tile.flat or plan.tile.spread > 1
     expected = plan.tiles
-    if several and not _has_lines(plan.tile, *c.m[-2:]):
-        several = False
+    linear = linear_load(c.a) is not None  # sizes may differ that the twin has equal
+    if several and not (linear and _has_lines(plan.tile, *c.m[-2:])):
         plan = replace(plan, tile=Tile(min(plan.tile.rows, typical(c.m[-1].extent)), 1), a="pack")
-    plan = replace(plan, contraction=c)
+    plan = replace(plan, contraction=c, a=plan.a if linear else "pack")
     unknown = plan.short or isinstance(plan.depth, Sym)
     if plan.a == "direct" and unknown and plan.tile.rows > APART:
         plan = replace(plan, a="turn" if can_be_turned(plan) else "pack")

@@ -7,11 +7,9 @@ symbol is left, so shape rules are written once for both. Symbols stand for posi
 sizes that are known only while a model runs (`nonzero` finds so many) begin with `_`, may be 0.
 """
 
-import ast
 import functools
 import math
 import numbers
-import operator
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -103,7 +101,13 @@ class Sym:
         if not _is_dim(other):
             return NotImplemented
         exact = _divide(self, other)
-        return exact if exact is not None else _opaque("floordiv", self, other)
+        if exact is not None:
+            return exact
+        inner = _quotient_in(self) if not isinstance(other, Sym) and other > 0 else None
+        if inner is None:
+            return _opaque("floordiv", self, other)
+        _, x, n = inner  # (x//n + rest)//m = (x + n*rest)//(n*m)
+        return (x + (self - Sym({(inner,): 1})) * n) // (n * other)
 
     def __rfloordiv__(self, other):
         return 0 if other == 0 else _opaque("floordiv", other, self)
@@ -239,6 +243,13 @@ def _divide_long(a: Sym, b: Sym):
     return None
 
 
+def _quotient_in(d: Sym) -> tuple | None:
+    """The quotient by a positive number that is a term of `d`, if there is one and only one."""
+    alone = [m[0] for m, c in d.terms.items() if c == 1 and len(m) == 1]
+    found = [a for a in alone if a[0] == "floordiv" and not isinstance(a[2], Sym) and a[2] > 0]
+    return found[0] if len(found) == 1 else None
+
+
 def _opaque(function: str, a, b) -> Sym:
     return Sym({((function, a, b),): 1})
 
@@ -345,7 +356,7 @@ def substitute(d, binding: Mapping):
                 function, a, b = atom
                 a, b = substitute(a, binding), substitute(b, binding)
                 if isinstance(a, Sym) or isinstance(b, Sym):
-                    f = _ON_DIMS.get(function, _FUNCTIONS[function])
+                    f = ON_DIMS.get(function, _FUNCTIONS[function])
                     term = term * f(a, b)
                 else:
                     term = term * _FUNCTIONS[function](a, b)
@@ -353,7 +364,7 @@ def substitute(d, binding: Mapping):
     return total(parts)
 
 
-_ON_DIMS = {"max": dim_max, "min": dim_min, "broadcast": dim_broadcast}
+ON_DIMS = {"max": dim_max, "min": dim_min, "broadcast": dim_broadcast}
 
 
 def symbol_name(text: str) -> str:
@@ -361,37 +372,3 @@ def symbol_name(text: str) -> str:
     `_` is the name of a size that data decides (`may_be_zero`)."""
     name = re.sub(r"\W", "_", text)
     return name if name and name[0].isalpha() else "d" + name
-
-
-_OPERATORS = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
-}
-
-
-def parse_dim(text: str):
-    """The dim that prints as `text`. Raises TypeMismatch for anything else."""
-
-    def walk(e):
-        match e:
-            case ast.Constant(value=int() as v):
-                return v
-            case ast.Name(id=name):
-                return Sym.named(name)
-            case ast.UnaryOp(op=ast.USub(), operand=a):
-                return 0 - walk(a)
-            case ast.BinOp(left=a, op=op, right=b) if type(op) in _OPERATORS:
-                return _OPERATORS[type(op)](walk(a), walk(b))
-            case ast.Call(func=ast.Name(id=name), args=[a, b]) if name in _ON_DIMS:
-                return _ON_DIMS[name](walk(a), walk(b))
-        raise ValueError
-
-    try:
-        return walk(ast.parse(text.strip(), mode="eval").body)
-    except (ValueError, SyntaxError, RecursionError):
-        raise TypeMismatch(
-            f"{text!r} is not a dim", expected="an int or an expression such as 2*N+1"
-        ) from None

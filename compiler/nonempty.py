@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 
 from . import dims, sizes
+from .dim_parse import parse_dim
 from .dims import Sym
 from .ir import Graph
 
@@ -73,7 +74,7 @@ def remember_nonempty(graph: Graph, noted: set[Sym]) -> None:
 
 def nonempty(graph: Graph) -> list:
     """The dims that have to be at least 1. Raises TypeMismatch for other metadata."""
-    return [dims.parse_dim(d) for d in graph.metadata.get(KEY, "").split("; ") if d]
+    return [parse_dim(d) for d in graph.metadata.get(KEY, "").split("; ") if d]
 
 
 def conditions(graph: Graph) -> tuple:

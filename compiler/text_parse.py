@@ -7,7 +7,7 @@ from typing import NamedTuple, NoReturn
 
 import numpy as np
 
-from . import dims
+from .dim_parse import parse_dim
 from .errors import GraphError, TesselError
 from .ir import Graph, Node, Value
 from .nesting import check_depth
@@ -292,7 +292,7 @@ class _Parser:
             depth += (token.text == "(") - (token.text == ")")
         text = self.text[start.at : self.peek().at]
         try:
-            return dims.parse_dim(text)
+            return parse_dim(text)
         except TesselError as error:
             self.fail(error.message, start.at, expected=error.expected, received=text.strip())
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from . import dims
 from .concurrency import lazy
+from .dim_parse import parse_dim
 from .errors import TypeMismatch
 from .sizes import assume_equal
 
@@ -276,7 +277,7 @@ def _plain_tensor(text: str) -> TensorType | None:
     if name not in DTYPES or not rest.endswith("]") or not all(map(_is_plain, parts)):
         return None
     try:
-        return TensorType(DTYPES[name], tuple(map(dims.parse_dim, parts)))
+        return TensorType(DTYPES[name], tuple(map(parse_dim, parts)))
     except TypeMismatch:  # `f32[if]`
         return None
 

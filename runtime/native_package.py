@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..compiler.backends.base import CpuTarget
-from ..compiler.dims import parse_dim
+from ..compiler.dim_parse import parse_dim
 from ..compiler.errors import PackageError, TesselError
 from ..compiler.run_checks import Check
 from .arrays import Packed, packed_array

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from ..compiler.dims import parse_dim
+from ..compiler.dim_parse import parse_dim
 from ..compiler.dims_apart import KEY, dims_apart, written
 from ..compiler.errors import PackageError, TesselError, UsageError
 from ..compiler.ir import Graph

@@ -13,7 +13,7 @@ from tessel.compiler.errors import CheckFailed, TesselError, TypeMismatch
 from tessel.compiler.ir import Node
 from tessel.compiler.loops import expr as s
 from tessel.compiler.loops.bounds import unproven, verify_bounds
-from tessel.compiler.loops.dim_proof import Dims
+from tessel.compiler.loops.dim_proof import STEPS, Dims
 from tessel.compiler.loops.expr import Axis, Buffer
 from tessel.compiler.loops.lower import lower
 from tessel.compiler.loops.nest import Call, Kernel, Program, Ref, Slot, Store
@@ -63,6 +63,12 @@ def doubts(k, **ranges):
 )
 def test_what_follows_for_dims(conditions, a, b, known):
     assert Dims(conditions).at_least(a, b) is known
+
+
+def test_what_some_sizes_refute_is_not_looked_for():
+    known = Dims([(N, 1)])
+    assert not known.at_least(N * (M // 4), N + M // 8) and known._left == STEPS
+    assert known.at_least(N * (M // 4), M // 4) and known._left < STEPS
 
 
 # -- indices --------------------------------------------------------------------------------

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tessel
 from tessel.compiler.builder import Builder
-from tessel.compiler.dims import dim_broadcast, parse_dim, substitute
+from tessel.compiler.dim_parse import parse_dim
+from tessel.compiler.dims import dim_broadcast, substitute
 from tessel.compiler.errors import InputError, TypeMismatch, UsageError
 from tessel.compiler.passes import specialize as passes_specialize
 from tessel.compiler.passes.equations import broadcasts, solve

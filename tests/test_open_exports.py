@@ -66,6 +66,21 @@ LINE = """
   x = Reshape (t, tokens)  y = MatMul (x, wm)
 """
 
+# Patches of patches, counted by arithmetic that small images would make negative.
+PATCHES = """
+  c1 = Conv <strides = [4, 4]> (image, w1)
+  c2 = Conv <strides = [8, 8]> (c1, w2)
+  si = Shape (image)  n = Slice (si, i0, i1)
+  h = Slice (si, i2, i3)  h1 = Sub (h, four1)  h2 = Div (h1, four1)
+  h3 = Sub (h2, seven)  h4 = Div (h3, eight)  rows = Add (h4, i1)
+  w = Slice (si, i3, i4)  w3 = Sub (w, four1)  w4 = Div (w3, four1)
+  w5 = Sub (w4, seven)  w6 = Div (w5, eight)  columns = Add (w6, i1)
+  count = Mul (rows, columns)
+  flat = Concat <axis = 0> (n, minus1, count)  t1 = Reshape (c2, flat)
+  t2 = Transpose <perm = [0, 2, 1]> (t1)
+  again = Concat <axis = 0> (n, rows, columns, eight)  y = Reshape (t2, again)
+"""
+
 # A spectrogram whose signal is mirrored at the ends.
 SPECTROGRAM = """
   mirrored = Pad <mode = "reflect"> (signal, ends)
@@ -195,6 +210,12 @@ MODELS = {
         LINE, "float[n,8,h,w] image", "float[n,t,16] y",
         {"wm": rand(8, 16)} | ints(front=[0, 0, -1], eight=[8]),
         [{"image": rand(n, 8, h, w)} for n, h, w in [(1, 7, 8), (2, 9, 20), (3, 8, 124)]],
+    ),
+    "patches": (
+        PATCHES, "float[n,3,h,w] image", "float[n,a,b,8] y",
+        {"w1": rand(4, 3, 4, 4) / 5, "w2": rand(8, 4, 8, 8) / 9}
+        | ints(four1=[4], seven=[7], eight=[8]),
+        [{"image": rand(n, 3, h, w)} for n, h, w in [(1, 64, 32), (2, 37, 70), (1, 131, 35)]],
     ),
     "spectrogram": (
         SPECTROGRAM, "float[n,t,1] signal", "float[n,f,m] y",

@@ -3,7 +3,7 @@ are 0."""
 
 import pytest
 import tessel
-from tessel.compiler.dims import parse_dim
+from tessel.compiler.dim_parse import parse_dim
 from tessel.compiler.errors import InputError
 from tessel.compiler.sizes import USUAL, expect_something, expected, typical
 

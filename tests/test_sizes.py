@@ -73,6 +73,16 @@ def test_division_that_is_exact_is_found_and_right(a, b):
             assert substitute(ceil_div(a, b), sizes) == -(-x // y)
 
 
+def test_quotients_of_quotients_are_one():
+    assert (N - 1) // 4 // 2 == (N - 1) // 8
+    assert ((N - 1) // 4 + S + 3) // 2 == (N + 4 * S + 11) // 8
+    assert (N // 2 + S // 3) // 2 != (N + 2 * (S // 3)) // 4  # neither is the inner one
+    for a, b, k in itertools.product((1, 2, 5), (1, 3), (-7, 0, 4)):
+        d = ((2 * N + k) // a - S + k) // b
+        for n in SIZES:
+            assert substitute(d, n) == ((2 * n["N"] + k) // a - n["S"] + k) // b
+
+
 def test_terms_outweigh_each_other():
     assert at_least(N * S, S) and above(N * S + 1, S) and not above(N * S, S)
     assert not at_least(N, S) and not at_least(S - 1, 1)

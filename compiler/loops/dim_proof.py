@@ -3,16 +3,30 @@
 A dim is at least 0 if its terms say so (symbols are at least 1), or if it is so without what can be
 taken away from it: f >= 0 and d - k f >= 0 with k >= 0 give d >= 0. Such f are conditions, and what
 holds for the parts of a dim: q b <= a < (q + 1) b for q = a // b, max(a, b) >= a, ….
+
+Looking in vain takes long. What is below 0 for one of some `EXAMPLES` of sizes is not looked for.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 
 from .. import dims
 from ..dims import Sym
+from ..errors import TypeMismatch
 from ..sizes import at_least, lower_bound
 from .index import divides
 
 STEPS = 200  # dims that one proof may look at
+EXAMPLES = (  # sizes of the symbols in order
+    lambda i: 1,
+    lambda i: 64,
+    lambda i: 2 + i,
+    lambda i: 97 + 10 * i,
+    lambda i: (1, 64)[i % 2],
+    lambda i: (64, 1)[i % 2],
+    lambda i: (1000, 3)[i % 2],
+    lambda i: (3, 1000)[i % 2],
+)
 
 
 class Dims:
@@ -21,6 +35,8 @@ class Dims:
     def __init__(self, conditions: Iterable = ()):
         self.facts = [a - b - 1 for a, b in conditions]
         self.equal = _equalities(self.facts)
+        self._symbols = sorted(set().union(*map(dims.symbols, self.facts)))
+        self._examples: list | None = None
         self._known: dict = {}
         self._left = 0  # of STEPS
         self._tried: dict = {}  # the depth that was left where a dim was looked at in vain
@@ -31,8 +47,27 @@ class Dims:
             return d >= 0
         if d not in self._known:
             self._left, self._tried = STEPS, {}
-            self._known[d] = self._follows(dims.substitute(d, self.equal), 4)
+            d0 = dims.substitute(d, self.equal)
+            self._known[d] = not self._is_refuted(d0) and self._follows(d0, 4)
         return self._known[d]
+
+    def _is_refuted(self, d) -> bool:
+        """Whether d < 0 for some sizes that the conditions allow."""
+        if self._examples is None:
+            facts = [dims.substitute(f, self.equal) for f in self.facts]
+            self._examples = [e for e in EXAMPLES if self._allow(facts, e)]
+        return any(self._at(d, e) < 0 for e in self._examples)
+
+    def _allow(self, facts: list, example) -> bool:
+        return all(self._at(f, example) >= 0 for f in facts)
+
+    def _at(self, d, example) -> float:
+        """The dim for an example of sizes; NaN where it has none."""
+        names = [*self._symbols, *sorted(dims.symbols(d).difference(self._symbols))]
+        try:
+            return dims.substitute(d, {n: example(i) for i, n in enumerate(names)})
+        except (ZeroDivisionError, TypeMismatch):
+            return math.nan
 
     def at_least(self, a, b) -> bool:
         """Whether a >= b surely holds, for dims and infinities."""

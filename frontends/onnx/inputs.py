@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 
 from ...compiler import dims
+from ...compiler.dim_parse import parse_dim
 from ...compiler.errors import InputError, ModelError, UnsupportedError
 from ...compiler.known_values import remember_values
 from ...compiler.optional_inputs import optional_inputs
@@ -225,7 +226,7 @@ def _bind(where: str, declared: tuple, shape: tuple, binding: dict) -> None:
         if size is None:
             continue
         if isinstance(size, str):
-            size = dims.parse_dim(size)
+            size = parse_dim(size)
         if isinstance(size, int) and size < 0:
             refuse()
         if isinstance(d, int):

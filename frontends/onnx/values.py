@@ -20,7 +20,7 @@ from ...compiler.builder import Builder, Tensor
 from ...compiler.dims import Sym
 from ...compiler.errors import InputError, TypeMismatch
 from ...compiler.ir import Value
-from ...compiler.nonempty import take_at_least, take_nonempty
+from ...compiler.nonempty import take_at_least, take_nonempty, take_positive
 from ...compiler.ops import registry
 from ...compiler.types import I64, DType, TensorType, dtype_of
 
@@ -242,10 +242,21 @@ def _divide(a, b):
         return -(abs(a) // abs(b)) if (a < 0) != (b < 0) else abs(a) // abs(b)
     if b < 0 or not at_least(a, 0):
         exact = a // b
-        if lower_bound(a % b) != 0 or isinstance(a % b, Sym):
+        rounds = lower_bound(a % b) != 0 or isinstance(a % b, Sym)
+        if rounds and (b < 0 or not _grows(a)):
             raise Undecided
+        if rounds:
+            take_positive(a + 1)
         return exact
     return a // b
+
+
+def _grows(a: Sym) -> bool:
+    """Whether only small sizes make it negative, as (h - 8) // 4 + 1 of a window that has to fit.
+    Division there is towards 0, and is that of dims for all others."""
+    return not any(map(dims.may_be_zero, a.symbols())) and all(
+        c > 0 for monomial, c in a.terms.items() if monomial
+    )
 
 
 def _divide_exactly(a, b):

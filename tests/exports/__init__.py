@@ -2,6 +2,8 @@
 
     case.py       what an export is made of, for the modules with models
     language.py   models of text, sound and series, by their names
+    vision.py     models of images and videos; torchvision.py, diffusion.py
+    packaged.py   trained models that packages ship
     export.py     writes them; runs in a Python that has torch
     compare.py    compiles one once, and runs it at several sizes beside ONNX Runtime
     __main__.py   the command line; joins both

@@ -21,7 +21,7 @@ import torch
 
 from .case import Export
 
-MODULES = ("decoders", "language", "sound", "series")
+MODULES = ("decoders", "language", "sound", "series", "vision", "torchvision", "diffusion")
 
 
 def models() -> dict[str, Callable[[], Export]]:

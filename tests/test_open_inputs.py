@@ -221,3 +221,11 @@ def test_sizes_by_the_hundred_are_places_to_read(count):
         x = rand(*shape)
         assert_equal([exe(x)], onnxruntime(proto, x))
         assert exe.specializations[-1].is_open
+
+
+def test_sizes_decide_what_a_squeeze_without_axes_takes():
+    proto = one_node("Squeeze", {"x": rand(1, 3, 2)})
+    exe = tessel.compile(proto, threads=1)
+    assert any("sizes decide which axes are squeezed" in note for note in exe.notes)
+    for shape in ((1, 3, 2), (1, 1, 2), (4, 1, 1)):
+        assert_equal([exe(rand(*shape))], onnxruntime(proto, rand(*shape)))

@@ -8,6 +8,7 @@ from ...compiler import dims
 from ...compiler.builder import Tensor, resolve_shape
 from ...compiler.dims import Sym
 from ...compiler.nonempty import surely_from_zero, take_nonempty, take_positive
+from ...compiler.sizes import above
 from ...compiler.types import F64, I64, normalize_axes, normalize_axis
 from .call import Call
 from .proto import dtype_of_element
@@ -127,6 +128,8 @@ def squeeze(c: Call):
     x = c.x(0)
     axes = c.ints_of("axes", 1, 13)
     if axes is None:
+        if any(map(_may_be_one, x.shape)):
+            raise c.size_needed("sizes decide which axes are squeezed", received=f"{x.type}")
         axes = [i for i, d in enumerate(x.shape) if not isinstance(d, Sym) and d == 1]
     axes = normalize_axes(axes, x.rank)
     for a in axes:
@@ -135,6 +138,12 @@ def squeeze(c: Call):
     if any(isinstance(x.shape[a], Sym) for a in axes):
         take_nonempty(*x.shape)  # as many elements, none, says nothing of an axis
     return _reshaped(c, [d for i, d in enumerate(x.shape) if i not in axes])
+
+
+def _may_be_one(d) -> bool:
+    """Whether an open size may be 1; of those that data decides it is not asked."""
+    known = not isinstance(d, Sym) or any(map(dims.may_be_zero, d.symbols()))
+    return not known and not above(d, 1)
 
 
 def unsqueeze(c: Call):

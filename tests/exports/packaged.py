@@ -50,25 +50,31 @@ class Packaged:
         return found[0] if found else None
 
 
-def picture(low: float, high: float, channels: int = 1) -> Maker:
-    """A gradient with bright boxes, dark strokes and some noise, from `low` to `high`.
+LETTERS = (
+    "#####.#####.#####.#####.#####.#....",
+    "..#...#.....#.....#.....#.....#....",
+    "..#...#.....#.....#.....#.....#....",
+    "..#...####..#####.#####.####..#....",
+    "..#...#.........#.....#.#.....#....",
+    "..#...#.........#.....#.#.....#....",
+    "..#...#####.#####.#####.#####.#####",
+)
+INK = np.array([[c == "#" for c in row] for row in LETTERS])
 
-    `channels` is the axis of colours.
-    """
+
+def picture(low: float, high: float, channels: int = 1) -> Maker:
+    """A dark word on light paper with some noise, from `low` to `high`; `channels` is the axis of
+    colours."""
 
     def make(shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:
         order = [0, channels, *(i for i in (1, 2, 3) if i != channels)]
         n, c, h, w = (shape[i] for i in order)
-        y, x = np.mgrid[:h, :w]
-        image = np.empty((n, c, h, w))
-        for one in image:
-            one[:] = 0.3 + 0.3 * (x / w + y / h) / 2
-            for _ in range(6):
-                top, left = generator.integers(0, h), generator.integers(0, w)
-                tall, wide = h // 8 + 1, w // 8 + 1
-                one[:, top : top + tall, left : left + wide] = generator.random((c, 1, 1))
-            one[:, :: max(h // 5, 2), w // 8 : w // 2] = 0.05
-        image += 0.05 * generator.standard_normal(image.shape)
+        image = np.full((n, c, h, w), 0.85)
+        size = max(1, min((h - 8) // INK.shape[0], (w - 8) // INK.shape[1]))
+        word = np.kron(INK, np.ones((size, size), bool))[:h, :w]
+        top, left = (h - word.shape[0]) // 2, (w - word.shape[1]) // 2
+        image[:, :, top : top + word.shape[0], left : left + word.shape[1]][..., word] = 0.1
+        image += 0.02 * generator.standard_normal(image.shape)
         image = (low + (high - low) * np.clip(image, 0, 1)).astype(np.float32)
         return np.ascontiguousarray(image.transpose(np.argsort(order)))
 
@@ -175,7 +181,7 @@ MODELS = {
     "ocr_direction": Packaged(
         OCR, "ch_ppocr_mobile_v2.0_cls_infer.onnx",
         {"x": Input(("batch", 3, "height", "width"), picture(-1, 1))},
-        sizes("batch height width", [1, 48, 192], [2, 48, 101], [3, 32, 64]),
+        sizes("batch height width", [1, 48, 192], [2, 48, 101], [3, 59, 64]),
     ),
     "captcha": captcha("common.onnx"),
     "captcha_int8": captcha("common_old.onnx"),

@@ -68,7 +68,7 @@ def test_what_follows_for_dims(conditions, a, b, known):
 def test_what_some_sizes_refute_is_not_looked_for():
     known = Dims([(N, 1)])
     assert not known.at_least(N * (M // 4), N + M // 8) and known._left == STEPS
-    assert known.at_least(N * (M // 4), M // 4) and known._left < STEPS
+    assert known.at_least(N, 2 * (N // 2)) and known._left < STEPS
 
 
 # -- indices --------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import tessel
 from tessel.compiler.backends.llvm.program import build_plan
 from tessel.compiler.backends.llvm.target import NAMED
 from tessel.compiler.builder import Builder
-from tessel.compiler.dims import parse_dim
+from tessel.compiler.dim_parse import parse_dim
 from tessel.compiler.interpret import interpret
 from tessel.compiler.loops.bind import bind
 from tessel.compiler.loops.lower import lower

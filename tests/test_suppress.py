@@ -8,7 +8,7 @@ import pytest
 import tessel
 from tessel.compiler.backends.llvm.target import NAMED
 from tessel.compiler.builder import Builder
-from tessel.compiler.dims import parse_dim
+from tessel.compiler.dim_parse import parse_dim
 from tessel.compiler.interpret import interpret
 from tessel.compiler.ir import Graph
 from tessel.compiler.loops.bind import bind

@@ -52,7 +52,7 @@ class Sym:
 
     def __init__(self, terms: Mapping[tuple, int]):
         self.terms, self._text = dict(terms), None
-        self._extent = sum(1 + sum(map(_extent, m)) for m in self.terms)
+        self._extent = sum(1 + len(m) + sum(map(_extent, m)) for m in self.terms)
         if self._extent > MOST or any(abs(c) >> 63 for c in self.terms.values()):
             raise TooLarge("a size is too large an expression", expected=f"at most {MOST} symbols")
         self._hash = hash(frozenset(self.terms.items()))
@@ -169,8 +169,10 @@ def _is_dim(x) -> bool:
 
 
 def _extent(atom) -> int:
-    """Symbols of an atom."""
-    return 1 + sum(part._extent for part in atom[1:] if isinstance(part, Sym))
+    """Symbols in the arguments of an atom."""
+    if type(atom) is str:
+        return 0
+    return sum(part._extent for part in atom[1:] if isinstance(part, Sym))
 
 
 def _decided(a, b) -> bool:

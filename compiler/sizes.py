@@ -8,7 +8,6 @@ only decide about its speed.
 import contextlib
 import functools
 import math
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -83,17 +82,16 @@ def lower_bound(d) -> int | None:
     return total
 
 
-def _paired(terms: Mapping[tuple, int]) -> dict[tuple, int]:
+def _paired(terms: Mapping[tuple, int]) -> Mapping[tuple, int]:
     """The terms with those taken away that others outweigh: N*S - S is at least 0."""
+    negative = [m for m, c in terms.items() if c < 0 and m]
+    if not negative:
+        return terms
     left = dict(terms)
-    for monomial, c in terms.items():
-        if c >= 0 or not monomial:
-            continue
-        own = Counter(monomial)
-        for other in sorted(left, key=len, reverse=True):
-            more = Counter(other)
-            extra = more - own
-            if left[other] <= 0 or own - more or not all(isinstance(a, str) for a in extra):
+    for monomial in negative:
+        longer = [m for m, c in left.items() if c > 0 and len(m) >= len(monomial)]
+        for other in sorted(longer, key=len, reverse=True):
+            if not _is_times_symbols(other, monomial):
                 continue
             taken = min(left[other], -left[monomial])
             left[other] -= taken
@@ -101,6 +99,16 @@ def _paired(terms: Mapping[tuple, int]) -> dict[tuple, int]:
             if not left[monomial]:
                 break
     return {m: c for m, c in left.items() if c}
+
+
+def _is_times_symbols(monomial: tuple, part: tuple) -> bool:
+    """Whether a monomial is `part` times symbols."""
+    rest = list(monomial)
+    for atom in part:
+        if atom not in rest:
+            return False
+        rest.remove(atom)
+    return all(isinstance(a, str) for a in rest)
 
 
 def _atom_lower_bound(atom) -> int:

@@ -35,6 +35,7 @@ class Dims:
     def __init__(self, conditions: Iterable = ()):
         self.facts = [a - b - 1 for a, b in conditions]
         self.equal = _equalities(self.facts)
+        self._factors = [*map(_factor, self.facts)]
         self._symbols = sorted(set().union(*map(dims.symbols, self.facts)))
         self._examples: list | None = None
         self._known: dict = {}
@@ -88,15 +89,25 @@ class Dims:
             return False
         self._left -= 1
         self._tried[d] = depth
-        facts = [*self.facts, *_facts_of(d)]
-        for f in facts:  # f + 1 is a factor that is at least 1
-            if _is_factor(f + 1, d):
-                return self._follows(d // (f + 1), depth)
-        return any(self._follows(rest, depth - 1) for rest in _without(d, facts))
+        own, atoms = [*_facts_of(d)], _atoms(d)
+        for f, needed in (*self._factors, *map(_factor, own)):
+            if isinstance(f, Sym) and needed <= atoms and f != d and divides(f, d):
+                return self._follows(d // f, depth)
+        for rest in _without(d, [*self.facts, *own]):
+            if self._follows(rest, depth - 1):
+                return True
+            if self._left < 0:
+                break
+        return False
 
 
-def _is_factor(f, d: Sym) -> bool:
-    return isinstance(f, Sym) and f != d and f.symbols() <= d.symbols() and divides(f, d)
+def _factor(f) -> tuple:
+    """f + 1, a factor that is at least 1 where f >= 0, and the atoms of its products."""
+    return f + 1, _atoms(f)
+
+
+def _atoms(d) -> frozenset:
+    return frozenset(a for m in d.terms for a in m) if isinstance(d, Sym) else frozenset()
 
 
 def _parts(d, function: str) -> tuple | None:

@@ -16,7 +16,8 @@ from ..errors import TypeMismatch
 from ..sizes import at_least, lower_bound
 from .index import divides
 
-STEPS = 200  # dims that one proof may look at
+STEPS = 200  # dims that one proof may take apart
+LOOKS = 3000  # dims that it may look at
 EXAMPLES = (  # sizes of the symbols in order
     lambda i: 1,
     lambda i: 64,
@@ -33,13 +34,15 @@ class Dims:
     """What is known of dims: `a > b` for each of the conditions, symbols being at least 1."""
 
     def __init__(self, conditions: Iterable = ()):
-        self.facts = [a - b - 1 for a, b in conditions]
+        self.facts = list(dict.fromkeys(a - b - 1 for a, b in conditions))
         self.equal = _equalities(self.facts)
         self._factors = [*map(_factor, self.facts)]
+        self._numbers = _numbers(self.facts)
+        self._strongest = [f + number for f, number in self._numbers.items()]
         self._symbols = sorted(set().union(*map(dims.symbols, self.facts)))
         self._examples: list | None = None
         self._known: dict = {}
-        self._left = 0  # of STEPS
+        self._left, self._looks = 0, 0  # of STEPS, of LOOKS
         self._tried: dict = {}  # the depth that was left where a dim was looked at in vain
 
     def at_least_zero(self, d) -> bool:
@@ -47,7 +50,7 @@ class Dims:
         if not isinstance(d, Sym):
             return d >= 0
         if d not in self._known:
-            self._left, self._tried = STEPS, {}
+            self._left, self._looks, self._tried = STEPS, LOOKS, {}
             d0 = dims.substitute(d, self.equal)
             self._known[d] = not self._is_refuted(d0) and self._follows(d0, 4)
         return self._known[d]
@@ -81,8 +84,15 @@ class Dims:
                 return all(self.at_least(*((p, y) if x is a else (y, p))) for p in parts)
         return self.at_least_zero(a - b)
 
+    def _new(self, facts: Iterable) -> Iterator:
+        """Facts that say more than the conditions do."""
+        for f in facts:
+            rest, number = _apart(f)
+            if number < self._numbers.get(rest, math.inf):
+                yield f
+
     def _follows(self, d, depth: int) -> bool:
-        low = lower_bound(d)
+        low, self._looks = lower_bound(d), self._looks - 1
         if low is not None and low >= 0:
             return True
         if depth <= self._tried.get(d, 0) or self._left < 0 or not isinstance(d, Sym):
@@ -93,12 +103,26 @@ class Dims:
         for f, needed in (*self._factors, *map(_factor, own)):
             if isinstance(f, Sym) and needed <= atoms and f != d and divides(f, d):
                 return self._follows(d // f, depth)
-        for rest in _without(d, [*self.facts, *own]):
+        for rest in _without(d, [*self._strongest, *self._new(own)]):
             if self._follows(rest, depth - 1):
                 return True
-            if self._left < 0:
+            if self._looks < 0:
                 break
         return False
+
+
+def _numbers(facts: Iterable) -> dict:
+    """The least number of facts that are alike but for it: f >= 0 says more than f + 3 >= 0."""
+    least: dict = {}
+    for f in facts:
+        rest, number = _apart(f)
+        least[rest] = min(number, least.get(rest, number))
+    return least
+
+
+def _apart(f) -> tuple:
+    number = f.terms.get((), 0) if isinstance(f, Sym) else f
+    return f - number, number
 
 
 def _factor(f) -> tuple:
@@ -163,7 +187,7 @@ def _equalities(facts: list) -> dict:
 
 def _facts_of(d: Sym) -> Iterator:
     """f >= 0 for what stands in a dim: quotients, remainders, maxima, minima."""
-    for atom in {a for monomial in d.terms for a in monomial if not isinstance(a, str)}:
+    for atom in dict.fromkeys(a for m in d.terms for a in m if not isinstance(a, str)):
         function, a, b = atom
         value = Sym({(atom,): 1})
         match function:

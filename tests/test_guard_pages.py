@@ -145,7 +145,7 @@ def test_what_is_not_written_is_seen(monkeypatch):
 
 
 def test_a_crash_and_a_hang_stay_in_their_process(monkeypatch):
-    worker = Worker()
+    worker = Worker("tests.guards.worker")
     try:
         (outcome,) = worker.run("ops/nothing.0/0")
         assert (outcome["kind"], worker.process) == ("crash", None)

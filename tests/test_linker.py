@@ -146,4 +146,4 @@ print(*sorted({"llvmlite", "onnx", "ml_dtypes"} & set(sys.modules)))
     tessel.compile(b.graph).save(tmp_path / "model.tsl")
     command = [sys.executable, "-c", script, str(tmp_path / "model.tsl")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert (done.stdout, done.stderr, done.returncode) == ("ml_dtypes\n", "", 0)
+    assert (done.stdout, done.stderr, done.returncode) == ("\n", "", 0)

@@ -25,14 +25,14 @@ import numpy as np
 
 from ..compiler.errors import ModelError, TesselError, UsageError
 from ..compiler.files import is_own, not_private, reading, size_of, stamp
-from .build import Deferred, constants
+from .build import Deferred
 from .container import digest_of
 from .executable import Executable
 from .package import Package, save
 from .reuse_deferred import attach
 from .reuse_deferred import keep as keep_deferred
 from .reuse_deferred import load as load_deferred
-from .reuse_folder import fits, remove, trim
+from .reuse_folder import bytes_of, fits, remove, trim
 
 GROWING = 64 << 20  # bytes up to which a package is written again when it has code for more sizes
 DEFERRED = ".deferred.tsl"
@@ -227,7 +227,7 @@ class Entry:
                 self._write(exe, package, files)
 
     def _write(self, exe: Executable, package: Path, files: Stamps) -> bool:
-        if not fits(self.folder, _bytes_of(exe)):
+        if not fits(self.folder, bytes_of(exe.graph)):
             return False
         try:
             about = {"notes": exe.notes, "files": list(files.items())}
@@ -251,8 +251,3 @@ class Entry:
     def _are(self, files: Stamps) -> bool:
         """Whether files beside the model have these stamps. Raises OSError."""
         return all(stamp(os.path.join(self.beside, n)) == found for n, found in files.items())
-
-
-def _bytes_of(exe: Executable) -> int:
-    """What the weights of a package take, about: as the graph has them, and packed."""
-    return 2 * sum(x.nbytes for x in constants(exe.graph) if x.dtype != object)

@@ -21,11 +21,11 @@ from ..compiler.concurrency import give_lock
 from ..compiler.errors import TesselError
 from ..compiler.files import is_own
 from ..compiler.ir import Graph
-from .build import Built, Deferred, constants, open_target
+from .build import Built, Deferred, open_target
 from .container import Container, Writer
 from .executable import Executable
 from .package import Package, read_signature, save, written_signature
-from .reuse_folder import fits, remove, trim
+from .reuse_folder import bytes_of, fits, remove, trim
 
 SECTION = "deferred"
 
@@ -107,7 +107,7 @@ def attach(path: Path, exe: Executable, about: Mapping, is_same: Callable[[], bo
         if built.graph is None or not is_same() or not path.exists():
             return  # it was recalled; the model is another one now; the cache was cleared
         package = place(built.binding, built.values)
-        if not fits(folder, 2 * sum(x.nbytes for x in constants(built.graph) if x.dtype != object)):
+        if not fits(folder, bytes_of(built.graph)):
             return
         try:
             save(exe, package, durable=False, about={"notes": built.said}, only=built)

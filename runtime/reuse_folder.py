@@ -12,6 +12,7 @@ from stat import S_ISREG
 
 from ..compiler.errors import UsageError
 from ..compiler.files import file_errors, read_file, replacing_file
+from ..compiler.ir import Graph, constants
 
 LIMIT = 4 << 30  # bytes of all entries, by default
 SHARE = 8  # an entry takes at most this part of them
@@ -43,6 +44,11 @@ def found(folder: Path, pattern: str) -> list[tuple[Path, os.stat_result]]:
 def fits(folder: Path, size: int) -> bool:
     """Whether an entry of so many bytes may be kept."""
     return size * SHARE <= limit_of(folder)
+
+
+def bytes_of(graph: Graph) -> int:
+    """What the weights of a package take, about: as the graph has them, and packed."""
+    return 2 * sum(x.nbytes for x in constants(graph) if x.dtype != object)
 
 
 def trim(folder: Path, keep: Path | None = None) -> None:

@@ -19,8 +19,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from ..builder import Builder
 from ..errors import GraphError, at
-from ..ir import Graph
+from ..ir import Graph, Node, Value
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,28 @@ class Pass:
     def run(self, graph: Graph, report: Report) -> bool:
         """Edit `graph`; whether it changed."""
         raise NotImplementedError
+
+    def exchange(
+        self, graph: Graph, report: Report, other: Callable[[Builder, Node], Value | None]
+    ) -> bool:
+        """Put what `other` emits in the place of each node that it gives a value for, after running
+        the pass in the node's regions; whether anything changed."""
+        changed = False
+        b = Builder(graph)
+        old, b.graph = graph.nodes, Graph()
+        replaced: dict[Value, Value] = {}
+        for node in old:
+            for _, region in node.regions():
+                changed |= self.run(region, report)
+            b.origin = node.origin
+            value = other(b, node)
+            if value is None:
+                b.graph.nodes.append(node)
+            else:
+                replaced[node.output] = value
+        graph.nodes = b.graph.nodes
+        graph.replace(replaced)
+        return changed or bool(replaced)
 
     def __call__(self, graph: Graph, report: Report | None = None) -> tuple[Graph, bool]:
         """A changed copy of `graph`, and whether it changed."""

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..builder import Builder, Tensor
 from ..dims import is_static
-from ..ir import Graph, Node
+from ..ir import Graph, Node, Value
 from ..ops.strassen import PRODUCTS, right_factors
 from ..types import F32
 from .base import Pass, Report
@@ -41,25 +41,18 @@ class Strassen(Pass):
     name: ClassVar[str] = "strassen"
 
     def run(self, graph: Graph, report: Report) -> bool:
-        changed = False
-        b = Builder(graph)
-        old, b.graph = graph.nodes, Graph()
-        replaced, factors = {}, {}
-        for node in old:
-            for _, region in node.regions():
-                changed |= self.run(region, report)
+        factors: dict[Value, Tensor] = {}
+
+        def seven(b: Builder, node: Node) -> Value | None:
             if not pays(node):
-                b.graph.nodes.append(node)
-                continue
-            b.origin = node.origin
+                return None
             x = node.inputs[0]
             if x not in factors:
                 factors[x] = b.strassen_input(x)
-            replaced[node.output] = _convert(b, node, factors[x]).value
             report.apply("x @ w => Strassen's seven products", node.where)
-        graph.nodes = b.graph.nodes
-        graph.replace(replaced)
-        return changed or bool(replaced)
+            return _convert(b, node, factors[x]).value
+
+        return self.exchange(graph, report, seven)
 
 
 def pays(node: Node) -> bool:

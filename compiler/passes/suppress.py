@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..builder import Builder
-from ..ir import Graph, Node
+from ..ir import Graph, Node, Value
 from .base import Pass, Report
 
 MANY = 512  # boxes
@@ -24,22 +24,13 @@ class SuppressLazily(Pass):
     name: ClassVar[str] = "suppress_lazily"
 
     def run(self, graph: Graph, report: Report) -> bool:
-        changed = False
-        b = Builder(graph)
-        old, b.graph = graph.nodes, Graph()
-        replaced = {}
-        for node in old:
-            for _, region in node.regions():
-                changed |= self.run(region, report)
+        def lazily(b: Builder, node: Node) -> Value | None:
             if not _is_candidate(node):
-                b.graph.nodes.append(node)
-                continue
-            b.origin = node.origin
-            replaced[node.output] = b.emit("suppress_lazily", *node.inputs, **node.attrs).value
+                return None
             report.apply("suppress => suppress_lazily", node.where)
-        graph.nodes = b.graph.nodes
-        graph.replace(replaced)
-        return changed or bool(replaced)
+            return b.emit("suppress_lazily", *node.inputs, **node.attrs).value
+
+        return self.exchange(graph, report, lazily)
 
 
 def _is_candidate(node: Node) -> bool:

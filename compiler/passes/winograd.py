@@ -19,7 +19,7 @@ import numpy as np
 
 from ..builder import Builder
 from ..dims import is_static
-from ..ir import Graph, Node
+from ..ir import Graph, Node, Value
 from ..ops.windows import window_attrs
 from ..ops.winograd import POINTS, TAPS, weights
 from ..sizes import typical
@@ -40,23 +40,14 @@ class Winograd(Pass):
     vector_bytes: int = 64
 
     def run(self, graph: Graph, report: Report) -> bool:
-        changed = False
-        b = Builder(graph)
-        old, b.graph = graph.nodes, Graph()
-        replaced = {}
-        for node in old:
-            for _, region in node.regions():
-                changed |= self.run(region, report)
+        def tiled(b: Builder, node: Node) -> Value | None:
             tile = choose_tile(node, COSTS[self.vector_bytes])
             if tile is None:
-                b.graph.nodes.append(node)
-                continue
-            b.origin = node.origin
-            replaced[node.output] = _convert(b, node, tile).value
+                return None
             report.apply(f"conv(x, w) => Winograd F({tile}, {TAPS})", node.where)
-        graph.nodes = b.graph.nodes
-        graph.replace(replaced)
-        return changed or bool(replaced)
+            return _convert(b, node, tile).value
+
+        return self.exchange(graph, report, tiled)
 
 
 def choose_tile(node: Node, costs: Costs = COSTS[64]) -> int | None:

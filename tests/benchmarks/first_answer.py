@@ -5,7 +5,8 @@
 Each run is a process of its own with one thread; the first one has an empty cache. Printed are CPU
 seconds of that process and of those that it starts, and wall seconds, from the start of Python to
 the first outputs, and how much of the wall time is there before the model is touched. Inputs come
-from `inputs.npz` beside the model, or are zeros.
+from `inputs.npz` beside the model, or are zeros. Another checkout is measured where PYTHONPATH
+names a folder in which `tessel` is a link to it.
 """
 
 import argparse
@@ -27,7 +28,7 @@ ready = time.time()
 path, feeds = sys.argv[1], sys.argv[2]
 exe = tessel.compile(path, threads=1)
 known = dict(np.load(feeds)) if feeds else {}
-required = [p for p in exe.inputs if not p.optional]
+required = [p for p in exe.inputs if not getattr(p, "optional", False)]
 shape = lambda p: [d if isinstance(d, int) else 1 for d in p.shape]
 x = {p.name: known[p.name] if p.name in known else np.zeros(shape(p), p.dtype) for p in required}
 exe.run(x)

@@ -32,7 +32,7 @@ from .package import Package, save
 from .reuse_deferred import attach
 from .reuse_deferred import keep as keep_deferred
 from .reuse_deferred import load as load_deferred
-from .reuse_folder import bytes_of, fits, remove, trim
+from .reuse_folder import bytes_of, fits, remove, trim, use
 
 GROWING = 64 << 20  # bytes up to which a package is written again when it has code for more sizes
 DEFERRED = ".deferred.tsl"
@@ -183,7 +183,7 @@ class Entry:
                 return None
             exe.on_built = partial(self._grow, package=package, files=files)
         with suppress(OSError):
-            os.utime(package)
+            use(package)
         return exe
 
     def _load_package(self, package: Path, threads: int, objects):

@@ -25,7 +25,7 @@ from .build import Built, Deferred, open_target
 from .container import Container, Writer
 from .executable import Executable
 from .package import Package, read_signature, save, written_signature
-from .reuse_folder import bytes_of, fits, remove, trim
+from .reuse_folder import bytes_of, fits, remove, trim, use
 
 SECTION = "deferred"
 
@@ -98,7 +98,7 @@ def attach(path: Path, exe: Executable, about: Mapping, is_same: Callable[[], bo
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, TesselError):
             found = is_own(os.stat(package)) and _recalled(package, exe)
             if found:
-                os.utime(package)
+                use(package)
                 return found
         return None
 

@@ -21,7 +21,13 @@ STALE = 3600  # seconds after which a file with a temporary name is nobody's any
 
 def entries(folder: Path) -> list[tuple[Path, os.stat_result]]:
     """The packages, those that were used last at the end."""
-    return sorted(found(folder, "*.tsl"), key=lambda entry: entry[1].st_mtime_ns)
+    return sorted(found(folder, "*.tsl"), key=lambda entry: entry[1].st_atime_ns)
+
+
+def use(path: Path) -> None:
+    """Note that a package is used, by its time of access: its time of change would tell whoever has
+    it mapped that it has changed. Raises OSError."""
+    os.utime(path, ns=(time.time_ns(), os.stat(path).st_mtime_ns))
 
 
 def unfinished(folder: Path) -> list[tuple[Path, os.stat_result]]:

@@ -134,6 +134,18 @@ def test_errors_are_those_of_the_model(tmp_path, compiled):
         assert str(told.value) == str(expected.value)
 
 
+def test_who_has_a_package_mapped_runs_on_when_others_use_it(tmp_path, compiled):
+    """Weights of many bytes are not copied: each run asks whether their file has changed."""
+    weight = np.full((4, 1 << 21), 0.5, np.float32)
+    onnx.save(model(weight=weight), tmp_path / "large.onnx")
+    made, first, second = (
+        tessel.compile(tmp_path / "large.onnx", cache=tmp_path) for _ in range(3)
+    )
+    assert len(compiled) == 1
+    for exe in (made, first, second, first):
+        assert right(exe, weight)
+
+
 def test_what_was_used_longest_ago_goes_first(tmp_path, compiled):
     paths = [tmp_path / f"m{i}.onnx" for i in range(3)]
     for i, p in enumerate(paths):

@@ -13,6 +13,7 @@ is in it is run. What is kept is bounded (`reuse_folder.py`).
 """
 
 import hashlib
+import importlib.util
 import os
 import platform
 import sys
@@ -122,6 +123,7 @@ def _compiler() -> list:
 
     root = Path(__file__).parents[1]
     found = [llvmlite.__version__, np.__version__, sys.version_info[:3]]
+    found += [_place("onnx"), _place("ml_dtypes")]  # they read and fold; imported only then
     ahead, files = [str(root / room) for room in ("compiler", "frontends", "runtime")], []
     while ahead:
         with os.scandir(ahead.pop()) as folder:
@@ -132,6 +134,15 @@ def _compiler() -> list:
                 elif file.name != "__pycache__" and file.is_dir():
                     ahead.append(file.path)
     return found + sorted(files)
+
+
+def _place(package: str) -> tuple | None:
+    """What tells a package that is not imported from other versions of it."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        return None
+    stat = os.stat(spec.origin)
+    return spec.origin, stat.st_size, stat.st_mtime_ns
 
 
 def _processor() -> tuple:

@@ -47,7 +47,7 @@ def test_entries_and_folders_of_other_users_are_not_used(tmp_path, monkeypatch):
     cache = ObjectCache(tmp_path / "cache")
     cache.put("key", b"data")
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
-    owner = (tmp_path / "cache" / "ke" / "key").stat().st_uid
+    owner = (tmp_path / "cache" / "ey" / "key").stat().st_uid
     expected = b"data" if owner == 0 else None  # root may write anywhere
     assert cache.get("key") == expected
 
@@ -55,8 +55,8 @@ def test_entries_and_folders_of_other_users_are_not_used(tmp_path, monkeypatch):
 def test_a_cache_s_entry_that_is_a_fifo_is_compiled_again(tmp_path):
     cache = ObjectCache(tmp_path / "cache")
     cache.put("key", b"data")
-    (tmp_path / "cache" / "ke" / "key").unlink()
-    os.mkfifo(tmp_path / "cache" / "ke" / "key")
+    (tmp_path / "cache" / "ey" / "key").unlink()
+    os.mkfifo(tmp_path / "cache" / "ey" / "key")
     assert cache.get("key") is None
     cache.put("key", b"new")
     assert cache.get("key") is None  # what somebody put there is left alone

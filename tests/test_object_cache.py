@@ -1,8 +1,10 @@
 """The cache of object code: hits, damaged entries, folders that cannot be written."""
 
+import os
+
 import numpy as np
 import pytest
-from tessel.compiler.backends.llvm import backend
+from tessel.compiler.backends.llvm import backend, cache
 from tessel.compiler.backends.llvm.cache import ObjectCache, cache_folder
 
 from .kernels import buffer_of, native, program_of, store
@@ -43,6 +45,28 @@ def test_the_second_compilation_reads_the_first_ones_objects(tmp_path, compiled)
     assert {p.name[:2] for p in entries(tmp_path)} == {"k_", "m_"}
     run(tmp_path)
     assert len(compiled) == 2
+
+
+def test_what_was_written_longest_ago_goes_when_there_is_too_much(tmp_path, monkeypatch):
+    """Each of the places holds its part; the others are not looked at."""
+    monkeypatch.setattr(cache, "LIMIT", 1000 * cache.PLACES)
+    objects = ObjectCache(tmp_path)
+    for n in range(4):
+        objects.put(f"k_{n}ab", bytes([n]) * 400)
+        objects.put(f"k_{n}cd", bytes([n]) * 100)
+        os.utime(tmp_path / "ab" / f"k_{n}ab", ns=(n, n))
+    kept = [objects.get(f"k_{n}ab") for n in range(4)]
+    assert kept == [None, None, b"\2" * 400, b"\3" * 400]
+    assert all(objects.get(f"k_{n}cd") == bytes([n]) * 100 for n in range(4))
+
+
+def test_one_object_may_be_larger_than_its_place(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "LIMIT", 1000 * cache.PLACES)
+    objects = ObjectCache(tmp_path)
+    objects.put("k_1ab", b"1" * 10)
+    objects.put("k_2ab", b"2" * 2000)
+    assert objects.get("k_1ab") is None
+    assert objects.get("k_2ab") == b"2" * 2000
 
 
 DAMAGE = {

@@ -7,15 +7,22 @@ overwritten, rather than run.
 
 What is in the folder is run, so nobody else may be able to write to it: a folder or an entry of
 another user's, or one that others may write to, is not used, and `note` says so.
+
+What is kept is bounded: objects lie in 256 places by the last two digits of their names, which a
+hash spreads evenly, and whoever writes into a place removes what was written longest ago beyond its
+part of `LIMIT`.
 """
 
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from ...files import is_own, not_private, open_regular, replacing_file, size_of, user_cache
 
 DIGEST = hashlib.sha256().digest_size
+LIMIT = 1 << 30  # bytes of all objects, about
+PLACES = 256
 
 
 def cache_folder() -> Path:
@@ -42,11 +49,14 @@ class ObjectCache:
         self._known = True
         return self.folder is not None
 
+    def _place(self, key: str) -> Path:
+        return self.folder / key[-2:]
+
     def get(self, key: str) -> bytes | None:
         if not self._usable():
             return None
         try:
-            with open_regular(self.folder / key[:2] / key) as file:
+            with open_regular(self._place(key) / key) as file:
                 if not is_own(os.fstat(file.fileno())):
                     return None
                 entry = file.read(size_of(file))
@@ -58,10 +68,30 @@ class ObjectCache:
     def put(self, key: str, data: bytes) -> None:
         if not self._usable():
             return
-        place = self.folder / key[:2]
+        place = self._place(key)
         try:
             place.mkdir(mode=0o700, exist_ok=True)
             with replacing_file(place / key, durable=False) as file:
                 file.write(hashlib.sha256(data).digest() + data)
+            _trim(place, key)
         except OSError:  # a full disk: the next run compiles again
             pass
+
+
+def _trim(place: Path, keep: str) -> None:
+    """Remove what was written longest ago, beyond this place's part. Raises OSError."""
+    found = []
+    with os.scandir(place) as folder:
+        for file in folder:
+            if not file.name.startswith("."):
+                with suppress(OSError):  # another process has just removed it
+                    stat = file.stat()
+                    found.append((stat.st_mtime_ns, stat.st_size, file))
+    total = sum(size for _, size, _ in found)
+    for _, size, file in sorted(found, key=lambda entry: entry[0]):
+        if total <= LIMIT // PLACES:
+            return
+        if file.name != keep:
+            with suppress(OSError):
+                os.unlink(file)
+            total -= size

@@ -44,11 +44,23 @@ def sizes_of(node) -> Iterator[None]:
 
 
 def open_size_of(node, error: TypeError) -> TypeError:
-    """`error` as one of this node: as it is, where no size of the node is open."""
-    if getattr(error, "node", None) is not None or not _open_dims(node):
+    """`error` as one of this node: as it is, where no size of the node is open, or something else
+    is wrong."""
+    if getattr(error, "node", None) is not None or not needs_sizes(error) or not _open_dims(node):
         return error
     known = isinstance(error, OpenSize)
     return OpenSize(str(error) if known else "its code is made for numbers", node)
+
+
+def needs_sizes(error: Exception) -> bool:
+    """Whether an error says that an open size must be known; any other TypeError is a fault.
+
+    Where Python's own arithmetic wants a number and has a size, its message names the type:
+    "'Sym' object cannot be interpreted as an integer", "must be real number, not Sym".
+    """
+    if isinstance(error, OpenSize):
+        return True
+    return isinstance(error, TypeError) and Sym.__name__ in str(error)
 
 
 def _open_dims(node) -> list[str]:

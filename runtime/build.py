@@ -17,12 +17,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from ..compiler.concurrency import lazy
-from ..compiler.errors import TesselError, UnsupportedError, UsageError
+from ..compiler.errors import (
+    CheckFailed,
+    TesselError,
+    UnsupportedError,
+    UsageError,
+    is_callers,
+)
 from ..compiler.ir import Graph, constants
 from ..compiler.known_values import IMPOSSIBLE
 from ..compiler.mapped import check_files, files_behind
 from ..compiler.progress import Listener, Steps, counting
-from .demands import check_demands, check_graph
+from .demands import NotCompiled, check_demands, check_graph
 
 if TYPE_CHECKING:
     from ..compiler.loops.nest import Program
@@ -210,6 +216,16 @@ def what_needs_sizes(error: Exception) -> str:
     if isinstance(error, TesselError):
         return error.message if error.where is None else f"{error.where}: {error.message}"
     return str(error) if isinstance(error, OpenSize) else "a kernel is made for numbers"
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether `build_open` has refused this graph, which may be compiled for each of its sizes: not
+    what was asked for (a check, the caller's own code), and no fault of the compiler's."""
+    from ..compiler.sizes import needs_sizes
+
+    if isinstance(error, (CheckFailed, NotCompiled)) or is_callers(error):
+        return False
+    return isinstance(error, TesselError) or needs_sizes(error)
 
 
 class NumpyTarget:

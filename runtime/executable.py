@@ -17,19 +17,19 @@ import numpy as np
 
 from ..compiler.concurrency import give_lock
 from ..compiler.cores import check_threads
-from ..compiler.errors import (
-    CheckFailed,
-    InputError,
-    TesselError,
-    UsageError,
-    entrance,
-    is_callers,
-    unforeseen,
-)  # fmt: skip
+from ..compiler.errors import InputError, TesselError, UsageError, entrance, unforeseen
 from ..compiler.ir import Graph
 from ..compiler.known_values import plain
-from .build import Built, Deferred, Target, build, build_open, optimize, what_needs_sizes
-from .demands import NotCompiled
+from .build import (
+    Built,
+    Deferred,
+    Target,
+    build,
+    build_open,
+    is_refusal,
+    optimize,
+    what_needs_sizes,
+)
 from .empty import WhenEmpty, graph_for
 from .signature import Port, Signature, receive
 from .updating import Certain, certain_limits, refuse_out_of_range
@@ -306,8 +306,7 @@ class Executable:
             )
             self._note(self._open.notes)
         except (TypeError, TesselError) as error:
-            # What was asked for said no; or the caller's own code raised it.
-            if isinstance(error, (CheckFailed, NotCompiled)) or is_callers(error):
+            if not is_refusal(error):
                 raise
             self.without_open(what_needs_sizes(error))
 

@@ -6,6 +6,7 @@ import pytest
 import tessel
 from onnx import numpy_helper
 from tessel.compiler.dims import Sym
+from tessel.compiler.sizes import OpenSize, needs_sizes
 from tessel.runtime.zeros import vanishing
 
 from .onnx_models import assert_equal, onnxruntime, rand
@@ -136,7 +137,7 @@ def test_an_axis_that_must_be_1_must_be_so_beside_zeros(tmp_path):
 
 def test_where_zeros_have_no_open_code_each_combination_is_compiled(monkeypatch):
     def refuse(*_):
-        raise TypeError("a kernel is made for numbers")
+        raise OpenSize("a kernel is made for numbers")
 
     exe = tessel.compile(ROWS, threads=1)
     monkeypatch.setattr("tessel.runtime.zeros.build_open", refuse)
@@ -144,6 +145,22 @@ def test_where_zeros_have_no_open_code_each_combination_is_compiled(monkeypatch)
         assert_equal([exe(rand(0, 2), rand(m, 2))], [-rand(m, 2)])
         assert not exe.specializations[-1].is_open
     assert not exe.zeros.codes
+
+
+def test_a_fault_is_no_size_that_must_be_known(monkeypatch):
+    """An error of Python's that names no size is said with its node, and not compiled around."""
+
+    monkeypatch.setattr("tessel.runtime.build.check_demands", None)
+    with pytest.raises(tessel.TesselError, match="fault in tessel"):
+        tessel.compile(ROWS, threads=1)
+
+
+@pytest.mark.parametrize("arithmetic", [range, float, lambda n: [0] * n, lambda n: n / 2, int])
+def test_arithmetic_that_wants_numbers_says_so(arithmetic):
+    with pytest.raises(TypeError) as error:
+        arithmetic(Sym({("N",): 1}))
+    assert needs_sizes(error.value)
+    assert not needs_sizes(TypeError("'NoneType' object is not callable"))
 
 
 def test_what_was_compiled_for_zeros_is_reused(tmp_path, monkeypatch):

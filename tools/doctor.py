@@ -1,29 +1,35 @@
 """`tessel doctor`: what this installation is made of and what it finds, and how to mend what is
-wrong. Exit code 0 also where there are problems: nothing was asked that failed."""
+wrong. Exit code 0 also where there are problems: nothing was asked that failed.
+
+`--json` prints a list of findings, each with its heading, what is said, the facts as values, and
+`problem` and `fix` where something is wrong.
+"""
 
 import importlib
 import importlib.util
+import json
 import os
 import platform
-import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
-from pathlib import Path
 
 import click
 
+from ..compiler.backends.llvm.cache import LIMIT as OBJECTS_LIMIT
 from ..compiler.backends.llvm.cache import cache_folder
-from ..compiler.backends.llvm.target import host
+from ..compiler.backends.llvm.target import NAMED, host, runs_here
 from ..compiler.cores import VARIABLE, available_cores, default_threads
 from ..compiler.errors import TesselError
 from ..compiler.files import not_private
+from ..runtime import reuse_folder
 from .bench import cpu_name
 from .models import console, size
 
 EPILOG = """\b
 Examples:
   tessel doctor
+  tessel doctor --json
 """
 PACKAGES = ("tessel", "numpy", "onnx", "protobuf", "llvmlite", "ml_dtypes", "safetensors")
 # What each extra of the installation brings: the modules, and what they are for.
@@ -40,28 +46,46 @@ USED = ("avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vnni", "avxvnni", "
 
 @dataclass(frozen=True)
 class Line:
-    """What was found under a heading; `problem` and `fix` where something is wrong."""
+    """What was found under a heading, also as values (`facts`); `problem` and `fix` where something
+    is wrong. Lines without a heading belong to the one above."""
 
     heading: str
     said: str
     problem: str | None = None
     fix: str | None = None
+    facts: dict = field(default_factory=dict)
 
 
 @click.command(epilog=EPILOG)
-def doctor():
+@click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
+def doctor(as_json):
     """Say what this installation is made of, what the machine has, and what is wrong with it."""
-    out, problems = console(), []
-    for look in (versions, processor, cores, cache, gpu, extras):
-        for line in _lines(look):
-            out.print(f"{line.heading:12s} {line.said}")
-            problems += [line] if line.problem is not None else []
+    lines = [line for look in LOOKS for line in _lines(look)]
+    if as_json:
+        click.echo(json.dumps(findings(lines), indent=2))
+        return
+    out, problems = console(), [line for line in lines if line.problem is not None]
+    for line in lines:
+        out.print(f"{line.heading:12s} {line.said}")
     out.print()
     for line in problems:
         out.print(f"problem: {line.problem}", style="yellow")
         out.print(f"  fix: {line.fix}")
     if not problems:
         out.print("no problems found", style="green")
+
+
+def findings(lines: list[Line]) -> list[dict]:
+    """The lines for JSON: each has the heading that it stands under, and a fix only with a
+    problem."""
+    heading, found = "", []
+    for line in lines:
+        heading = line.heading or heading
+        entry = asdict(line) | {"heading": heading}
+        if line.problem is None:
+            del entry["problem"], entry["fix"]
+        found.append(entry)
+    return found
 
 
 def _lines(look: Callable[[], Iterator[Line]]) -> Iterator[Line]:
@@ -76,8 +100,9 @@ def _lines(look: Callable[[], Iterator[Line]]) -> Iterator[Line]:
 
 def versions() -> Iterator[Line]:
     """Python's, and of the packages that tessel stands on."""
-    yield Line("python", f"{platform.python_version()} ({platform.python_implementation()}), "
-                         f"{platform.platform()}")  # fmt: skip
+    facts = {"version": platform.python_version(), "platform": platform.platform()}
+    said = f"{facts['version']} ({platform.python_implementation()}), {facts['platform']}"
+    yield Line("python", said, facts=facts)
     for name in PACKAGES:
         version, error = version_of(name), None
         if name != "tessel" and version is not None:
@@ -88,7 +113,7 @@ def versions() -> Iterator[Line]:
         elif version is None and name != "tessel":
             yield Line(name, "not installed", f"{name} is not installed", f"pip install {name}")
         else:
-            yield Line(name, version or "from a folder, not installed")
+            yield Line(name, version or "from a folder, not installed", facts={"version": version})
 
 
 def version_of(name: str) -> str | None:
@@ -107,30 +132,56 @@ def _import_error(module: str) -> str | None:
     return None
 
 
+def compilers() -> Iterator[Line]:
+    """What compiles: LLVM, and the versions of ONNX's operators that are read and written."""
+    import llvmlite.binding as llvm
+
+    version = ".".join(map(str, llvm.llvm_version_info))
+    yield Line("llvm", f"{version} (in llvmlite)", facts={"llvm": version})
+    import onnx
+
+    from ..frontends.onnx.writer import OPSET
+
+    newest = onnx.defs.onnx_opset_version()
+    yield Line("onnx opsets", f"1 to {newest} are read, {OPSET} to {newest} are written",
+               facts={"read": [1, newest], "written": [OPSET, newest]})  # fmt: skip
+
+
 def processor() -> Iterator[Line]:
     """The CPU as code is generated for it."""
-    yield Line("cpu", cpu_name())
+    yield Line("cpu", cpu_name(), facts={"model": cpu_name()})
     target = host()
     features = {f[1:] for f in target.features.split(",") if f.startswith("+")}
     known = [f for f in USED if f in features]
-    yield Line("", f"LLVM: {target.triple}, {target.cpu}")
-    yield Line("", f"vectors of {8 * target.vector_bytes} bits, {target.registers} registers")
+    facts = {"triple": target.triple, "name": target.cpu}
+    yield Line("", f"LLVM: {target.triple}, {target.cpu}", facts=facts)
+    levels = [name for name, named in NAMED.items() if runs_here(named) is None]
+    yield Line("", f"levels: {', '.join(levels) or 'none of those that have a name'}"
+                   " (--target cpu:LEVEL)", facts={"levels": levels})  # fmt: skip
+    yield Line(
+        "", f"vectors of {8 * target.vector_bytes} bits, {target.registers} registers",
+        facts={"vector_bits": 8 * target.vector_bytes, "registers": target.registers},
+    )  # fmt: skip
     missing = target.triple.startswith("x86_64") and not {"avx2", "fma"} <= features
     yield Line(
         "", f"features: {', '.join(known) or 'none of those that are looked for'}",
         "this CPU shows no AVX2 and FMA: code is several times slower" if missing else None,
         "in a virtual machine, pass the host's CPU through (QEMU: -cpu host)",
+        {"features": known},
     )  # fmt: skip
-    yield Line("", f"caches: L1 {size(target.l1)}, L2 {size(target.l2)} per core")
+    yield Line("", f"caches: L1 {size(target.l1)}, L2 {size(target.l2)} per core",
+               facts={"l1": target.l1, "l2": target.l2})  # fmt: skip
 
 
 def cores() -> Iterator[Line]:
     """How many cores a run takes, and what limits them."""
     there, allowed = os.cpu_count() or 1, available_cores()
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else there
-    said = f"{allowed} allowed, {there} there, {affinity} by affinity"
-    said += ", fewer by the quota of a control group" if allowed < affinity else ""
-    yield Line("cores", said)
+    quota = "no quota is lower" if allowed >= affinity else f"{allowed} by a control group's quota"
+    yield Line(
+        "cores", f"{allowed} allowed: {there} there, {affinity} by affinity, {quota}",
+        facts={"there": there, "affinity": affinity, "allowed": allowed},
+    )  # fmt: skip
     set_to = os.environ.get(VARIABLE, "").strip()
     if not set_to:
         return
@@ -143,6 +194,7 @@ def cores() -> Iterator[Line]:
         "", f"{VARIABLE}={threads}",
         f"runs take {threads} threads on {allowed} cores" if threads > allowed else None,
         f"unset {VARIABLE}, or set it to {allowed} at most",
+        {"threads": threads},
     )  # fmt: skip
 
 
@@ -164,20 +216,16 @@ def cache() -> Iterator[Line]:
         yield Line("cache", f"{folder}, read only", f"{folder} cannot be written to",
                    "models are compiled anew each time; set XDG_CACHE_HOME")  # fmt: skip
         return
-    yield Line("cache", f"{folder}, private, {size(_held(folder))} (tessel cache)")
-
-
-def _held(folder: Path) -> int:
-    """Bytes of the files in a folder."""
-    total = 0
-    for path, _, names in os.walk(folder):
-        for name in names:
-            try:
-                found = os.lstat(os.path.join(path, name))
-            except OSError:  # gone meanwhile
-                continue
-            total += found.st_size if stat.S_ISREG(found.st_mode) else 0
-    return total
+    yield Line("cache", f"{folder}, private", facts={"folder": str(folder)})
+    packages = folder / "packages"
+    for name, found, limit in (
+        ("packages", reuse_folder.entries(packages), reuse_folder.limit_of(packages)),
+        ("kernels", reuse_folder.found(folder / "objects", "*/[!.]*"), OBJECTS_LIMIT),
+    ):
+        held = sum(status.st_size for _, status in found)
+        facts = {"cache": name, "count": len(found), "bytes": held, "limit": limit}
+        said = f"{name}: {len(found)}, {size(held)} of at most {size(limit)}"
+        yield Line("", said, facts=facts)
 
 
 def gpu() -> Iterator[Line]:
@@ -186,7 +234,7 @@ def gpu() -> Iterator[Line]:
 
     reason = why_unavailable()
     if reason is not None:
-        yield Line("gpu", f"none: {reason}")
+        yield Line("gpu", f"none: {reason}", facts={"gpu": None})
         return
     try:
         target = CudaDevice().target
@@ -199,6 +247,7 @@ def gpu() -> Iterator[Line]:
         "gpu", f"found, its target is {target}",
         None if lacks is None else "there is a GPU, but no Triton to compile for it",
         "pip install 'tessel[gpu]'",
+        {"gpu": str(target)},
     )  # fmt: skip
 
 
@@ -211,9 +260,12 @@ def extras() -> Iterator[Line]:
             state = "only " + ", ".join(there)
         versions = [f"{m} {v}" for m in there if (v := version_of(_DISTRIBUTIONS.get(m, m)))]
         said = f"{extra}: {state}" + (f" ({', '.join(versions)})" if versions else "")
-        yield Line("extras" if i == 0 else "", f"{said}: {what}")
+        said += f": {what}" + ("" if there == list(modules) else f"; pip install 'tessel[{extra}]'")
+        facts = {"extra": extra, "gives": what, "installed": {m: m in there for m in modules}}
+        yield Line("extras" if i == 0 else "", said, facts=facts)
 
 
+LOOKS = (versions, compilers, processor, cores, cache, gpu, extras)
 _DISTRIBUTIONS = {"PIL": "pillow", "re2": "google-re2", "cuda.bindings": "cuda-bindings"}
 
 

@@ -46,7 +46,7 @@ def demo(target, threads):
     if not MODEL.is_file():
         raise UsageError(
             "the demo's model is not in this installation", received="examples/models/digits.onnx",
-            fix="run it from a checkout; examples/train_digits.py trains the model",
+            fix="pip install --force-reinstall tessel; examples/train_digits.py trains the model",
         )  # fmt: skip
     out = Console(highlight=False)
     start = time.perf_counter()
@@ -91,29 +91,59 @@ def picture(x: np.ndarray, guess: int, label: int) -> Panel:
 
 
 def compare(exe, x: np.ndarray, threads: int, out: Console) -> None:
-    """Time one image, and the same with ONNX Runtime where that is installed."""
+    """Time one image, and the same with the other engines that are installed."""
     name = exe.inputs[0].name
-    rows = {"tessel": lambda: exe.run({name: x})}
-    try:
-        import onnxruntime as ort
-    except ImportError:
-        out.print("onnxruntime is not installed: nothing to compare the time with", style="dim")
-    else:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        session = ort.InferenceSession(str(MODEL), options, providers=["CPUExecutionProvider"])
-        rows["ONNX Runtime"] = lambda: session.run(None, {name: x})
+    rows, missing = {"tessel": lambda: exe.run({name: x})}, []
+    for label, (module, prepare) in ENGINES.items():
+        try:
+            rows[label] = prepare(name, x, threads)
+        except ImportError:
+            missing.append(module)
     t = table("one image", "µs", right="µs")
     for label, microseconds in alternate(rows).items():
         t.add_row(label, f"{microseconds:.1f}")
     out.print(t)
+    threads_of = f"{threads} thread" + ("s" if threads > 1 else "")
+    out.print(f"medians of {SLICES} slices each, in turns, on {threads_of}", style="dim")
+    if missing:
+        out.print(f"not installed, and so not compared: {', '.join(missing)}", style="dim")
 
 
-def alternate(rows: dict[str, Callable], rounds: int = 20, runs: int = 100) -> dict[str, float]:
-    """The median time of each, in µs, measured in turns."""
+def _onnxruntime(name: str, x: np.ndarray, threads: int) -> Callable:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = ort.InferenceSession(str(MODEL), options, providers=["CPUExecutionProvider"])
+    return lambda: session.run(None, {name: x})
+
+
+def _openvino(name: str, x: np.ndarray, threads: int) -> Callable:
+    import openvino
+
+    options = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
+    model = openvino.Core().compile_model(str(MODEL), "CPU", options)
+    request = model.create_infer_request()
+    return lambda: request.infer({name: x})
+
+
+# Label: module, and what gives a function that runs the model once (ImportError without it).
+ENGINES = {
+    "ONNX Runtime": ("onnxruntime", _onnxruntime),
+    "OpenVINO": ("openvino", _openvino),
+}
+SLICES = 20
+
+
+def alternate(rows: dict[str, Callable], slices: int = SLICES, runs: int = 100) -> dict[str, float]:
+    """The median time of a run of each, in µs.
+
+    Each gets `slices` slices of `runs` runs. They take turns, and every second round goes
+    backwards, so that what the machine does meanwhile (clock, other work) falls on all alike.
+    """
     times: dict[str, list] = {label: [] for label in rows}
-    for _ in range(rounds):
-        for label, run in rows.items():
+    for turn in range(slices):
+        for label, run in list(rows.items())[:: -1 if turn % 2 else 1]:
             run()
             start = time.perf_counter()
             for _ in range(runs):

@@ -113,6 +113,34 @@ class KernelError(TesselError):
     """An op that runs in Python (a user's, or one of strings and maps) raised an error."""
 
 
+# What each package that `pip install tessel` brings is for; `tessel-run` does without most of them.
+PURPOSES = {
+    "llvmlite": "compiling for the CPU",
+    "onnx": "reading and writing ONNX models",
+    "google": "reading and writing ONNX models",  # protobuf, which onnx brings
+    "safetensors": "reading and writing checkpoints",
+    "click": "the command line",
+    "rich": "the command line, and a training's progress bar",
+}
+
+
+class MissingPackageError(TesselError):
+    """A Python package that this step needs is not installed."""
+
+    @classmethod
+    def of(cls, error: ModuleNotFoundError) -> "MissingPackageError | None":
+        """The error for a package that tessel itself needs; None for any other module."""
+        package = (error.name or "").split(".")[0]
+        if package not in PURPOSES:
+            return None
+        seen = cls(
+            f"{PURPOSES[package]} needs the package {package}, which is not installed",
+            fix="pip install tessel",
+        )
+        seen.__cause__ = error
+        return seen
+
+
 class InternalError(TesselError):
     """A fault in tessel: an error that nobody foresaw. Its `__cause__` is the original."""
 
@@ -143,6 +171,10 @@ def unforeseen(error: Exception) -> Exception:
         return error
     if is_users(error) and not isinstance(error, MemoryError):
         return error
+    if isinstance(error, ModuleNotFoundError):
+        missing = MissingPackageError.of(error)
+        if missing is not None:
+            return missing
     kind = OutOfMemoryError if isinstance(error, MemoryError) else InternalError
     seen = kind.of(error)
     seen.__cause__ = error

@@ -135,16 +135,21 @@ class Pool:
         return pauses / max(best, 1)
 
 
-def _object(host: PoolHost) -> bytes:
-    """The pool's machine code: of the user's cache folder, or compiled now.
-
-    Its key is the hash of all that the code follows from, as with kernels.
-    """
+def object_key(host: PoolHost) -> str:
+    """The name of the pool's machine code: a hash of all that it follows from, as with kernels."""
     folder = Path(pool_layout.__file__).parent
     sources = [(folder / f"{m}.py").read_bytes() for m in ("pool_ir", "park_ir", "pool_layout")]
-    key = "p_" + hashlib.sha256(b"".join([repr(host).encode(), *sources])).hexdigest()[:24]
+    return "p_" + hashlib.sha256(b"".join([repr(host).encode(), *sources])).hexdigest()[:24]
+
+
+def _object(host: PoolHost) -> bytes:
+    """The pool's machine code: of the user's cache folder, shipped beside this file (in the wheel
+    of tessel-run, `tools/wheels.py`), or compiled now."""
+    key = object_key(host)
     cache = ObjectCache(cache_folder() / "objects")
     found = cache.get(key)
+    if found is None and (shipped := Path(__file__).with_name(f"{key}.o")).is_file():
+        return shipped.read_bytes()
     if found is None:
         from ..compiler.backends.llvm.pool_ir import pool_object
 

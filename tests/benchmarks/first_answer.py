@@ -4,15 +4,17 @@
 
 Each run is a process of its own with one thread; the first one has an empty cache. Printed are CPU
 seconds of that process and of those that it starts, and wall seconds, from the start of Python to
-the first outputs, and how much of the wall time is there before the model is touched. Inputs come
-from `inputs.npz` beside the model, or are zeros. Another checkout is measured where PYTHONPATH
-names a folder in which `tessel` is a link to it.
+the first outputs, and how much of the wall time is there before the model is touched. The last line
+is what Python takes that imports numpy and does nothing. Modules are there as bytecode, as in an
+installation. Inputs come from `inputs.npz` beside the model, or are zeros. Another checkout is
+measured where PYTHONPATH names a folder in which `tessel` is a link to it.
 """
 
 import argparse
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -36,17 +38,27 @@ print(json.dumps({"imports": ready - start}))
 """
 
 
-def first_answer(path: Path, cache: str) -> tuple[float, float, float]:
-    """CPU and wall seconds of a process that compiles and runs; those of its imports."""
+def first_answer(path: Path, folder: str) -> tuple[float, float, float]:
+    """CPU and wall seconds of a process that compiles and runs; those of its imports. What earlier
+    ones left in `folder` is used: the cache, and modules as bytecode."""
     feeds = path.parent / "inputs.npz"
+    cpu, wall, said = _run(folder, CHILD, str(path), str(feeds) if feeds.exists() else "")
+    return cpu, wall, json.loads(said)["imports"]
+
+
+def _run(folder: str, *arguments: str) -> tuple[float, float, bytes]:
+    """CPU and wall seconds of a Python, and what it printed."""
+    env = os.environ | {
+        "XDG_CACHE_HOME": f"{folder}/cache",
+        "TESSEL_REUSE": "1",
+        "PYTHONPYCACHEPREFIX": f"{folder}/bytecode",
+    }
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
     before, start = _children(), time.time()
     done = subprocess.run(
-        [sys.executable, "-c", CHILD, str(path), str(feeds) if feeds.exists() else ""],
-        env=os.environ | {"XDG_CACHE_HOME": cache, "TESSEL_REUSE": "1"},
-        stdout=subprocess.PIPE, check=True,
-    )  # fmt: skip
-    wall = time.time() - start
-    return _children() - before, wall, json.loads(done.stdout)["imports"]
+        [sys.executable, "-c", *arguments], env=env, stdout=subprocess.PIPE, check=True
+    )
+    return _children() - before, time.time() - start, done.stdout
 
 
 def _children() -> float:
@@ -61,14 +73,19 @@ def main() -> None:
     options = parser.parse_args()
     print(f"{'model':28} {'cold: CPU s':>11} {'wall s':>7}   {'again: CPU s':>12} {'wall s':>7} "
           f"{'imports':>8}")  # fmt: skip
-    for path in options.models:
-        with tempfile.TemporaryDirectory() as cache:
-            cold = first_answer(path, cache)
-            again = [first_answer(path, cache) for _ in range(options.rounds)]
-        best = [min(column) for column in zip(*again)]
-        name = path.parent.name if path.name == "model.onnx" else path.stem
-        print(f"{name:28} {cold[0]:11.2f} {cold[1]:7.2f}   {best[0]:12.2f} {best[1]:7.2f} "
-              f"{best[2]:8.2f}", flush=True)  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        first_answer(options.models[0], folder)  # from here on there is bytecode
+        for path in options.models:
+            shutil.rmtree(f"{folder}/cache")
+            cold = first_answer(path, folder)
+            again = [first_answer(path, folder) for _ in range(options.rounds)]
+            best = [min(column) for column in zip(*again)]
+            name = path.parent.name if path.name == "model.onnx" else path.stem
+            print(f"{name:28} {cold[0]:11.2f} {cold[1]:7.2f}   {best[0]:12.2f} {best[1]:7.2f} "
+                  f"{best[2]:8.2f}", flush=True)  # fmt: skip
+        numpy = [_run(folder, "import numpy")[:2] for _ in range(3 * options.rounds)]
+    cpu, wall = (min(column) for column in zip(*numpy))
+    print(f"{'import numpy':49} {cpu:12.2f} {wall:7.2f}")
 
 
 if __name__ == "__main__":

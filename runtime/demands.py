@@ -56,22 +56,12 @@ def check_demands(program: "Program", target: "Target", strict: bool) -> None:
 
 def refuse_externs(program: "Program") -> None:
     """Raise NotCompiled if something would run outside compiled code."""
-    from ..compiler.loops.nest import ExternCall, For, If
-
-    def visit(steps):
-        for step in steps:
-            match step:
-                case ExternCall():
-                    yield step
-                case For(body=body):
-                    yield from visit(body)
-                case If(then=then, orelse=orelse):
-                    yield from visit(then)
-                    yield from visit(orelse)
+    from ..compiler.loops.nest import ExternCall, walk_steps
 
     findings = [
         UnsupportedError(f"{step.op} runs in Python", where=step.origin or None)
-        for step in visit(program.steps)
+        for step in walk_steps(program.steps)
+        if isinstance(step, ExternCall)
     ]
     if findings:
         raise NotCompiled(findings)

@@ -17,7 +17,7 @@ from ..compiler.concurrency import give_lock
 from ..compiler.cores import available_cores
 from ..compiler.errors import InputError
 from ..compiler.ir import Graph
-from ..compiler.loops.nest import ExternCall, For, If, Program, Ref
+from ..compiler.loops.nest import ExternCall, Program, Ref, run_order
 from ..compiler.progress import Listener
 from ..compiler.run_checks import WORD, raise_noted, words
 from ..compiler.types import TensorType, tensor_type_of
@@ -156,29 +156,19 @@ class CudaModel:
             d.upload(self._bases["input", i], staged)
         if self.module.checks:
             d.upload(self._bases["record", 0], self._clear)
-        self._steps(self.module.steps, {})
+        holds = lambda place, turns: bool(self._read(place, np.bool_, (), turns))
+        for step, turns in run_order(self.module.steps, holds):
+            if isinstance(step, Launch):
+                pointers = [self._address(r, turns) for r in step.refs]
+                function = self._functions[step.key]
+                d.launch(function, step.programs, pointers, self._scratch)
+            else:
+                self._extern(step, turns)
         if self.module.checks:
             d.download(self._noted, self._bases["record", 0])
         for i, staged in enumerate(self._host_outputs):
             if staged is not None:
                 d.download(staged, self._bases["output", i])
-
-    def _steps(self, steps: list, loops: dict[int, int]) -> None:
-        for step in steps:
-            match step:
-                case Launch(key=key, programs=programs, refs=refs):
-                    pointers = [self._address(r, loops) for r in refs]
-                    self.device.launch(self._functions[key], programs, pointers, self._scratch)
-                case For(id=loop, trips=trips, body=body, condition=condition):
-                    for t in range(trips):
-                        if condition is not None and not self._read(condition, np.bool_, (), loops):
-                            break
-                        self._steps(body, loops | {loop: t})
-                case If(condition=condition, then=then, orelse=orelse):
-                    flag = self._read(condition, np.bool_, (), loops)
-                    self._steps(then if flag else orelse, loops)
-                case ExternCall():
-                    self._extern(step, loops)
 
     def _address(self, ref: Ref, loops: dict[int, int]) -> int:
         moved = sum(loops[loop] * step for loop, step in ref.steps)

@@ -16,7 +16,7 @@ import numpy as np
 from ..compiler.backends.base import ALIGNMENT, aligned_empty
 from ..compiler.backends.llvm.plan import Scheduled
 from ..compiler.backends.numpy import FLAG, Objects, _Memory, has_bytes, run_extern, run_kernel
-from ..compiler.loops.nest import Call, ExternCall, For, If, Kernel, Program, Ref
+from ..compiler.loops.nest import Call, ExternCall, Kernel, Program, Ref, run_order
 from ..compiler.run_checks import new_record, raise_noted
 from ..compiler.types import TensorType
 from .build import Built
@@ -43,7 +43,7 @@ def step_numpy(program: Program, inputs: Sequence[np.ndarray], observer: Observe
     """Run `program` in numpy; returns its outputs."""
     walker = _NumpyWalker(program, inputs, observer)
     with np.errstate(all="ignore"):
-        walker.steps(program.steps, {})
+        walker.run(program.steps)
     raise_noted(program.checks, walker.memory.record.tolist(), {})
     return walker.memory.results()
 
@@ -52,7 +52,7 @@ def step_native(built: Built, inputs: Sequence[np.ndarray], observer: Observer) 
     """Run a specialisation's machine code; returns its outputs. Needs its plan, which executables
     loaded from a package lack."""
     walker = _NativeWalker(built, inputs, observer)
-    walker.steps(built.code.plan.steps, {})
+    walker.run(built.code.plan.steps)
     raise_noted(built.code.checks, walker.record.tolist(), {})
     return walker.outputs
 
@@ -64,21 +64,13 @@ class _Walker:
     def array(self, ref: Ref, type: TensorType, loops: dict) -> np.ndarray:
         raise NotImplementedError
 
-    def steps(self, steps: list, loops: dict) -> None:
-        for step in steps:
-            match step:
-                case Call() | Scheduled():
-                    self.call(step, loops)
-                case For(id=loop, trips=trips, body=body, condition=condition):
-                    for t in range(trips):
-                        if condition is not None and not self.array(condition, FLAG, loops):
-                            break
-                        self.steps(body, loops | {loop: t})
-                case If(condition=condition, then=then, orelse=orelse):
-                    flag = self.array(condition, FLAG, loops)
-                    self.steps(then if flag else orelse, loops)
-                case ExternCall():
-                    self.extern(step, loops)
+    def run(self, steps: list) -> None:
+        holds = lambda place, turns: bool(self.array(place, FLAG, turns))
+        for step, turns in run_order(steps, holds):
+            if isinstance(step, ExternCall):
+                self.extern(step, turns)
+            else:
+                self.call(step, turns)
 
     def extern(self, step: ExternCall, loops: dict) -> None:
         run_extern(step, lambda r, t: self.array(r, t, loops), self.others)

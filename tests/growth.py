@@ -6,7 +6,7 @@ loops around it; of both sides of a branch; of an endless loop as if it took one
 """
 
 from contextlib import contextmanager
-from math import ceil
+from math import ceil, prod
 
 import llvmlite.ir as ir
 from tessel.compiler.backends.base import CpuTarget
@@ -14,7 +14,7 @@ from tessel.compiler.backends.llvm import codegen
 from tessel.compiler.backends.llvm.emit import Emitter
 from tessel.compiler.backends.llvm.plan import Scheduled
 from tessel.compiler.backends.llvm.program import build_plan
-from tessel.compiler.loops.nest import ENDLESS, Call, For, If, Kernel, Program
+from tessel.compiler.loops.nest import ENDLESS, For, Kernel, Program, walk_calls
 
 FOLDED = {
     "add": lambda x, y: x + y, "sub": lambda x, y: x - y, "mul": lambda x, y: x * y,
@@ -92,19 +92,13 @@ def instructions(kernel: Kernel, target: CpuTarget) -> int:
 def executed(program: Program, target: CpuTarget, updates: dict | None = None) -> int:
     """What a run of a program executes, at most."""
 
-    def of(steps) -> int:
-        total = 0
-        for step in steps:
-            match step:
-                case Scheduled(call=Call(kernel=kernel)):
-                    total += instructions(kernel, target)
-                case For(body=body, trips=trips):
-                    total += of(body) * (1 if trips == ENDLESS else trips)
-                case If(then=then, orelse=orelse):
-                    total += of(then) + of(orelse)
-        return total
-
-    return of(build_plan(program, target, updates).steps)
+    total = 0
+    for step, path in walk_calls(build_plan(program, target, updates).steps):
+        if isinstance(step, Scheduled):
+            loops = [x.trips for x in path if isinstance(x, For)]
+            rounds = prod(1 if n == ENDLESS else n for n in loops)
+            total += rounds * instructions(step.call.kernel, target)
+    return total
 
 
 __all__ = ["executed", "instructions"]

@@ -5,7 +5,7 @@ from collections import Counter
 import click
 
 from .. import compile as compile_model
-from ..compiler.loops.nest import ExternCall, For, If
+from ..compiler.loops.nest import ExternCall, walk_steps
 from ..compiler.passes.base import Report
 from ..runtime.build import Built, CpuTarget
 from ..runtime.executable import Executable
@@ -225,7 +225,7 @@ def print_reasons(built: Built, out: Console, whole: bool) -> None:
 
 def print_externs(built: Built, out: Console) -> None:
     heading(out, "Outside compiled code")
-    found = [s for s in walk(built.program.steps) if isinstance(s, ExternCall)]
+    found = [s for s in walk_steps(built.program.steps) if isinstance(s, ExternCall)]
     for step in found:
         out.print(f"  {step.op}   {step.origin}   {extern_reason(step.op)}".rstrip())
     if not found:
@@ -237,15 +237,3 @@ def extern_reason(op: str) -> str:
     from ..compiler.ops.python import STRINGS
 
     return getattr(registry.get(op).loops, "reason", STRINGS)
-
-
-def walk(steps):
-    """Every step, also inside loops and branches."""
-    for step in steps:
-        yield step
-        match step:
-            case For(body=body):
-                yield from walk(body)
-            case If(then=then, orelse=orelse):
-                yield from walk(then)
-                yield from walk(orelse)

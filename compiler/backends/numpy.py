@@ -12,7 +12,7 @@ import numpy as np
 
 from ..loops import expr as s
 from ..loops.expr import Axis, Expr
-from ..loops.nest import Call, ExternCall, For, If, Kernel, Program, Ref, Slot, Store
+from ..loops.nest import Call, ExternCall, Kernel, Program, Ref, Slot, Store, run_order
 from ..run_checks import new_record, raise_noted
 from ..types import BOOL, DType, TensorType, dtype_of, view_bits
 from .base import has_bytes
@@ -306,7 +306,7 @@ class NumpyModule:
         memory = _Memory(self.program, inputs)
         with np.errstate(all="ignore"):
             try:
-                _run(self.program.steps, memory, {})
+                _run(self.program, memory)
             finally:
                 raise_noted(self.program.checks, memory.record.tolist(), {})
         return memory.results()
@@ -343,23 +343,16 @@ class _Memory:
         return [self.others.output(i, x) for i, x in enumerate(self.outputs)]
 
 
-def _run(steps, memory: _Memory, loops: dict) -> None:
-    for step in steps:
-        match step:
-            case Call(kernel=kernel, refs=refs):
-                run_kernel(
-                    kernel, [memory.array(r, b.type, loops) for r, b in zip(refs, kernel.params)]
-                )
-            case For(id=loop, trips=trips, body=body, condition=condition):
-                for t in range(trips):
-                    if condition is not None and not memory.array(condition, FLAG, loops):
-                        break
-                    _run(body, memory, loops | {loop: t})
-            case If(condition=condition, then=then, orelse=orelse):
-                flag = memory.array(condition, FLAG, loops)
-                _run(then if flag else orelse, memory, loops)
-            case ExternCall():
-                run_extern(step, lambda r, t: memory.array(r, t, loops), memory.others)
+def _run(program: Program, memory: _Memory) -> None:
+    holds = lambda place, turns: bool(memory.array(place, FLAG, turns))
+    for step, turns in run_order(program.steps, holds):
+        array = lambda ref, type, turns=turns: memory.array(ref, type, turns)
+        if isinstance(step, Call):
+            run_kernel(
+                step.kernel, [array(r, b.type) for r, b in zip(step.refs, step.kernel.params)]
+            )
+        else:
+            run_extern(step, array, memory.others)
 
 
 class Objects:

@@ -19,7 +19,7 @@ from ..dims import Sym
 from ..types import F32, TensorType
 from . import expr as s
 from .expr import Buffer, Expr
-from .nest import Call, For, If, Kernel, Program, Ref, Slot
+from .nest import Call, Kernel, Program, Ref, Slot, map_steps
 
 
 def alike(program: Program) -> Program:
@@ -111,17 +111,5 @@ def _with_loads(kernel: Kernel, loads: dict[Expr, Expr]) -> Kernel:
 
 
 def _each(steps: list, change: Callable[[Call], Call]) -> list:
-    """The steps with other calls, also those inside loops and branches."""
-    return [_changed(step, change) for step in steps]
-
-
-def _changed(step, change: Callable[[Call], Call]):
-    match step:
-        case For():
-            return replace(step, body=_each(step.body, change))
-        case If():
-            then, orelse = (_each(x, change) for x in (step.then, step.orelse))
-            return replace(step, then=then, orelse=orelse)
-        case Call():
-            return change(step)
-    return step
+    """The steps with other calls of kernels."""
+    return map_steps(steps, lambda step, _: change(step) if isinstance(step, Call) else step)

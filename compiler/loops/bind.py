@@ -15,7 +15,7 @@ from ..sizes import typical
 from ..types import TensorType
 from . import expr as s
 from .expr import Axis, Buffer, Expr
-from .nest import Call, For, If, Kernel, Program, Ref, Slot, Store
+from .nest import Call, ExternCall, Kernel, Program, Ref, Slot, Store, map_steps, with_places
 
 
 def typical_twin(kernel: Kernel) -> tuple[Kernel, dict[Axis, Axis], dict[Buffer, Buffer]]:
@@ -112,27 +112,16 @@ def bind(program: Program, sizes: Mapping[str, int]) -> Program:
         moves = tuple((loop, size(n)) for loop, n in r.steps)
         return Ref(slot, first + size(r.offset), moves)
 
-    def step(x):
-        match x:
-            case Call(kernel=kernel, refs=refs, group=group):
-                bound, _, buffers = bind_kernel(kernel, size)
-                places = {buffers[b]: ref(r) for b, r in zip(kernel.params, refs)}
-                return Call(bound, tuple(places[b] for b in bound.params), group)
-            case For(trips=trips, body=body, condition=condition):
-                condition = None if condition is None else ref(condition)
-                body = [step(y) for y in body]
-                return replace(x, trips=size(trips), body=body, condition=condition)
-            case If(condition=condition, then=then, orelse=orelse):
-                return If(ref(condition), [step(y) for y in then], [step(y) for y in orelse])
-        return replace(
-            x,
-            inputs=tuple(None if r is None else ref(r) for r in x.inputs),
-            outputs=tuple(ref(r) for r in x.outputs),
-        )
+    def call(step: Call | ExternCall, _) -> Call | ExternCall:
+        if not isinstance(step, Call):
+            return with_places(step, ref)
+        bound, _, buffers = bind_kernel(step.kernel, size)
+        places = {buffers[b]: ref(r) for b, r in zip(step.kernel.params, step.refs)}
+        return Call(bound, tuple(places[b] for b in bound.params), step.group)
 
     return replace(
         program,
-        steps=[step(x) for x in program.steps],
+        steps=map_steps(program.steps, call, ref, size),
         inputs=[t.substitute(sizes) for t in program.inputs],
         outputs=[t.substitute(sizes) for t in program.outputs],
         arena=program.arena if not program.slots else arena,

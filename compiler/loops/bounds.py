@@ -25,7 +25,7 @@ from ..sizes import OpenSize, assume_above, assume_equal, assumed, conditions
 from ..types import TensorType
 from . import expr as s
 from .expr import Buffer, Expr
-from .nest import Call, ExternCall, For, If, Kernel, Program, Ref, Store
+from .nest import Call, For, Kernel, Program, Ref, Store, walk_calls
 from .proof import Prover
 
 UNLIMITED = (
@@ -211,7 +211,8 @@ def verify_bounds(program: Program) -> int:
     to stay inside their buffers, and all buffers that do not lie in their slots."""
     findings, count = [], 0
     known = tuple(conditions(program.conditions, program.equations))
-    for call, loops in _calls(program.steps, {}):
+    for call, path in walk_calls(program.steps):
+        loops = {step.id: step.trips for step in path if isinstance(step, For)}
         if isinstance(call, Call):
             prover = Prover([*known, *_extents(call.kernel)], _ranges(call, program.weights))
             count += sum(1 for _ in accesses(call.kernel))
@@ -242,19 +243,6 @@ def _ranges(call: Call, weights: Sequence) -> Mapping[Buffer, tuple]:
         for b, ref in zip(call.kernel.params, call.refs)
         if ref.slot.kind == "weight" and not ref.offset and not ref.steps
     )
-
-
-def _calls(steps: list, loops: dict) -> Iterator[tuple]:
-    """Every call, also of Python kernels, and the trips of the loops around it."""
-    for step in steps:
-        match step:
-            case Call() | ExternCall():
-                yield step, loops
-            case For(body=body):
-                yield from _calls(body, loops | {step.id: step.trips})
-            case If(then=then, orelse=orelse):
-                yield from _calls(then, loops)
-                yield from _calls(orelse, loops)
 
 
 def _misplaced(call, loops: dict, program: Program, prover: Prover) -> Iterator[CheckFailed]:

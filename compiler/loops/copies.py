@@ -6,7 +6,7 @@ writes reads only the element that it replaces. Where it is not, the output is c
 and copied at the end.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +16,17 @@ from ..types import STR, TensorType
 from . import expr as s
 from .expr import Axis, Buffer
 from .memory import Place, Storage
-from .nest import Call, ExternCall, For, If, Kernel, Store
+from .nest import (
+    Call,
+    ExternCall,
+    Kernel,
+    Store,
+    map_steps,
+    reads_of,
+    walk_steps,
+    with_places,
+    writes_of,
+)
 from .simplify import merge_axes
 
 
@@ -62,7 +72,7 @@ def keep_old_values(
     for i, j in updates.items():
         if _is_too_early(steps, outputs[i].storage, inputs[j].storage):
             spare = Place(Storage.of(types[i], "arena"))
-            steps = [_moved(step, outputs[i].storage, spare.storage) for step in steps]
+            steps = _moved(steps, outputs[i].storage, spare.storage)
             copies += copy_steps(spare, outputs[i], types[i])
     return steps + copies
 
@@ -71,38 +81,15 @@ def _is_too_early(steps: list, new: Storage, old: Storage) -> bool:
     """Whether somebody reads `old` when some of `new` is written already."""
     written = False
     for step in steps:
-        calls = list(_calls(step))
-        reads = any(p.storage is old for call in calls for p in _reads(call))
+        inner = list(walk_steps([step]))
+        reads = any(p.storage is old for x in inner for p in reads_of(x))
         if written and reads:
             return True
-        if any(p.storage is new for call in calls for p in _writes(call)):
+        if any(p.storage is new for x in inner for p in writes_of(x)):
             if reads and not (isinstance(step, Call) and _is_elementwise(step, new, old)):
                 return True
             written = True
     return False
-
-
-def _calls(step) -> Iterator:
-    match step:
-        case Call() | ExternCall():
-            yield step
-        case For(body=body, condition=condition):
-            yield ExternCall("while", None, {}, (condition,), (), (), ())
-            for inner in body:
-                yield from _calls(inner)
-        case If(condition=condition, then=then, orelse=orelse):
-            yield ExternCall("if", None, {}, (condition,), (), (), ())
-            for inner in (*then, *orelse):
-                yield from _calls(inner)
-
-
-def _reads(call) -> Iterator[Place]:
-    places = call.refs[: len(call.kernel.inputs)] if isinstance(call, Call) else call.inputs
-    return (p for p in places if p is not None)
-
-
-def _writes(call) -> Sequence[Place]:
-    return call.refs[len(call.kernel.inputs) :] if isinstance(call, Call) else call.outputs
 
 
 def _is_elementwise(call: Call, new: Storage, old: Storage) -> bool:
@@ -117,24 +104,7 @@ def _is_elementwise(call: Call, new: Storage, old: Storage) -> bool:
     )  # fmt: skip
 
 
-def _moved(step, old: Storage, new: Storage):
-    """The step with another storage in place of one."""
-
-    def place(p: Place | None) -> Place | None:
-        return replace(p, storage=new) if p is not None and p.storage is old else p
-
-    def many(places) -> tuple:
-        return tuple(map(place, places))
-
-    match step:
-        case Call():
-            return replace(step, refs=many(step.refs))
-        case ExternCall():
-            return replace(step, inputs=many(step.inputs), outputs=many(step.outputs))
-        case For():
-            body = [_moved(x, old, new) for x in step.body]
-            return replace(step, body=body, condition=place(step.condition))
-        case If():
-            branches = [[_moved(x, old, new) for x in b] for b in (step.then, step.orelse)]
-            return If(place(step.condition), *branches)
-    raise AssertionError(step)
+def _moved(steps: list, old: Storage, new: Storage) -> list:
+    """The steps with another storage in place of one."""
+    place = lambda p: replace(p, storage=new) if p.storage is old else p
+    return map_steps(steps, lambda call, _: with_places(call, place), place)

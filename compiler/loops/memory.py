@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from .. import dims
 from ..sizes import larger, largest, typical
 from ..types import TensorType
-from .nest import Call, ExternCall, For, If, Ref, Slot
+from .nest import Call, Ref, Slot, Step, map_steps, reads_of, walk_steps, with_places, writes_of
 
 ALIGNMENT = 64
 
@@ -61,7 +61,7 @@ def plan_memory(steps: list) -> tuple[list, int, tuple]:
                 life[1] = time
     if not dims.is_static(s.nbytes for s in lives):
         slots = _share_slots(lives)
-        return [_resolve(step) for step in steps], 0, slots
+        return _resolved(steps), 0, slots
     arena = 0
     placed: list[tuple[Storage, int, int]] = []
     for storage, (first, last) in sorted(lives.items(), key=lambda t: -t[0].nbytes):
@@ -79,7 +79,7 @@ def plan_memory(steps: list) -> tuple[list, int, tuple]:
         storage.offset = offset
         placed.append((storage, first, last))
         arena = max(arena, offset + size)
-    return [_resolve(step) for step in steps], arena, ()
+    return _resolved(steps), arena, ()
 
 
 def _share_slots(lives: dict[Storage, list[int]]) -> tuple:
@@ -99,37 +99,11 @@ def _share_slots(lives: dict[Storage, list[int]]) -> tuple:
     return tuple(largest(o.nbytes for o in others) for others in slots)
 
 
-def places_of(step) -> Iterator[Place]:
+def places_of(step: Step) -> Iterator[Place]:
     """Every place that a step touches, also inside loops and branches."""
-    match step:
-        case Call(refs=refs):
-            yield from refs
-        case ExternCall(inputs=inputs, outputs=outputs):
-            yield from (p for p in (*inputs, *outputs) if p is not None)
-        case For(body=body, condition=condition):
-            if condition is not None:
-                yield condition
-            for inner in body:
-                yield from places_of(inner)
-        case If(condition=condition, then=then, orelse=orelse):
-            yield condition
-            for inner in (*then, *orelse):
-                yield from places_of(inner)
+    for inner in walk_steps([step]):
+        yield from inner.refs if isinstance(inner, Call) else (*reads_of(inner), *writes_of(inner))
 
 
-def _resolve(step):
-    match step:
-        case Call(kernel=kernel, refs=refs, group=group):
-            return Call(kernel, tuple(p.ref() for p in refs), group)
-        case ExternCall():
-            return replace(
-                step,
-                inputs=tuple(None if p is None else p.ref() for p in step.inputs),
-                outputs=tuple(p.ref() for p in step.outputs),
-            )
-        case For(condition=condition):
-            condition = None if condition is None else condition.ref()
-            return replace(step, body=[_resolve(x) for x in step.body], condition=condition)
-        case If(condition=condition, then=then, orelse=orelse):
-            return If(condition.ref(), [_resolve(x) for x in then], [_resolve(x) for x in orelse])
-    raise AssertionError(step)
+def _resolved(steps: list) -> list:
+    return map_steps(steps, lambda call, _: with_places(call, Place.ref), Place.ref)

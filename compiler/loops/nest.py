@@ -9,8 +9,9 @@ A reduction's free axes say at which loop level it is computed; the schedule dec
 (`compiler/loops/schedule.py`). `Program` is the whole model: kernels in order, with control flow.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from ..sizes import typical
 from . import expr as s
@@ -189,6 +190,7 @@ class If:
 
 
 Step = Call | ExternCall | For | If
+Path = tuple[For | If, ...]  # loops and branches around a step, the outermost first
 
 
 @dataclass(eq=False)
@@ -211,16 +213,106 @@ class Program:
 
     def kernels(self) -> Iterator[Call]:
         """Every call, also those inside loops and branches."""
+        return (step for step in walk_steps(self.steps) if isinstance(step, Call))
 
-        def visit(steps):
-            for step in steps:
-                match step:
-                    case Call():
-                        yield step
-                    case For():
-                        yield from visit(step.body)
-                    case If():
-                        yield from visit(step.then)
-                        yield from visit(step.orelse)
 
-        yield from visit(self.steps)
+# -- walks ---------------------------------------------------------------------------------
+#
+# A call is any step but a loop or a branch. A backend's own records of calls (a kernel with its
+# code, a launch) stand among loops and branches like those above, and are walked alike.
+
+
+def walk_steps(steps: Iterable) -> Iterator:
+    """Every step, also inside loops and branches: first the loop or branch, then what is in it."""
+    for step in steps:
+        yield step
+        match step:
+            case For(body=body):
+                yield from walk_steps(body)
+            case If(then=then, orelse=orelse):
+                yield from walk_steps(then)
+                yield from walk_steps(orelse)
+
+
+def walk_calls(steps: Iterable, path: Path = ()) -> Iterator[tuple[Any, Path]]:
+    """Every call in order, and the loops and branches around it, the outermost first."""
+    for step in steps:
+        match step:
+            case For(body=body):
+                yield from walk_calls(body, (*path, step))
+            case If(then=then, orelse=orelse):
+                yield from walk_calls(then, (*path, step))
+                yield from walk_calls(orelse, (*path, step))
+            case _:
+                yield step, path
+
+
+def run_order(
+    steps: Iterable, holds: Callable[[Any, Mapping[int, int]], bool], turns: Mapping[int, int] = {}
+) -> Iterator[tuple[Any, Mapping[int, int]]]:
+    """The calls that a run makes, one after the other, each with the turns of the loops around it
+    by their ids. `holds(place, turns)` reads a condition, when the run has come there."""
+    for step in steps:
+        match step:
+            case For(id=loop, trips=trips, body=body, condition=condition):
+                for turn in range(trips):
+                    if condition is not None and not holds(condition, turns):
+                        break
+                    yield from run_order(body, holds, {**turns, loop: turn})
+            case If(condition=condition, then=then, orelse=orelse):
+                yield from run_order(then if holds(condition, turns) else orelse, holds, turns)
+            case _:
+                yield step, turns
+
+
+def map_steps(
+    steps: Iterable,
+    change: Callable[[Any, Path], Any],
+    place: Callable[[Any], Any] = lambda place: place,
+    size: Callable[[Any], Any] = lambda dim: dim,
+    path: Path = (),
+) -> list:
+    """The steps with `change(call, path)` in place of each call (None: nothing). `path` are the
+    loops and branches around it, the outermost first; `place` and `size` change the places that
+    decide about loops and branches, and loops' trips."""
+    made: list = []
+    for step in steps:
+        inside = lambda body, step=step: map_steps(body, change, place, size, (*path, step))
+        match step:
+            case For(trips=trips, body=body, condition=condition):
+                body = inside(body)
+                condition = None if condition is None else place(condition)
+                made.append(replace(step, trips=size(trips), body=body, condition=condition))
+            case If(condition=condition, then=then, orelse=orelse):
+                made.append(If(place(condition), inside(then), inside(orelse)))
+            case _:
+                made += [] if (changed := change(step, path)) is None else [changed]
+    return made
+
+
+def reads_of(step: Step) -> tuple:
+    """The places that a step itself reads; of a loop or a branch, the one that decides."""
+    match step:
+        case Call(kernel=kernel, refs=refs):
+            return refs[: len(kernel.inputs)]
+        case ExternCall(inputs=inputs):
+            return tuple(p for p in inputs if p is not None)
+    return () if step.condition is None else (step.condition,)
+
+
+def writes_of(step: Step) -> tuple:
+    """The places that a step itself writes."""
+    match step:
+        case Call(kernel=kernel, refs=refs):
+            return refs[len(kernel.inputs) :]
+        case ExternCall(outputs=outputs):
+            return outputs
+    return ()
+
+
+def with_places(call: Call | ExternCall, place: Callable[[Any], Any]) -> Call | ExternCall:
+    """The call at other places."""
+    if isinstance(call, Call):
+        return replace(call, refs=tuple(map(place, call.refs)))
+    inputs = tuple(None if p is None else place(p) for p in call.inputs)
+    return replace(call, inputs=inputs, outputs=tuple(map(place, call.outputs)))

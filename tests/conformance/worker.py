@@ -68,11 +68,11 @@ def _run(engine: str, case: Case, result: dict) -> None:
 
 def externs(exe):
     """Ops of the executable that ran in Python."""
-    from tessel.tools.explain import ExternCall, walk
+    from tessel.compiler.loops.nest import ExternCall, walk_steps
 
     for built in () if exe is None else exe.specializations:
         if built.program is not None:
-            yield from (s.op for s in walk(built.program.steps) if isinstance(s, ExternCall))
+            yield from (s.op for s in walk_steps(built.program.steps) if isinstance(s, ExternCall))
 
 
 def limit_memory() -> None:

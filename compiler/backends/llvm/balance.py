@@ -19,7 +19,6 @@ from math import ceil
 
 import llvmlite.ir as ir
 
-from ...loops.nest import If
 from ...sizes import typical
 from .contract_schedule import ContractSchedule
 from .types import I8, I64, PTR, VOID, i64
@@ -44,16 +43,6 @@ def piece_of(code) -> int | None:
         elif plan.a != "direct":
             piece = max(piece, ceil(panels / 2))
     return piece if 4 * piece <= typical(code.units) else None
-
-
-def balanced(steps: list, is_shared: Callable) -> Iterator:
-    """The steps whose units are taken piece by piece, in order."""
-    for step in steps:
-        if isinstance(step, If):
-            yield from balanced(step.then, is_shared)
-            yield from balanced(step.orelse, is_shared)
-        elif hasattr(step, "code") and is_shared(step.code) and piece_of(step.code):
-            yield step
 
 
 def counter_bytes(steps: int) -> int:

@@ -11,10 +11,11 @@ No sum changes its order, so results are the same bit for bit.
 from collections.abc import Mapping
 from dataclasses import replace
 
-from ...loops.nest import For, If
+from ...loops.nest import ExternCall, map_steps
 from .codegen import KernelCode
 from .contract_schedule import ContractSchedule
 from .objects import Passes
+from .plan import Scheduled
 from .window import WindowSchedule
 
 FEW = 0.5  # of a run's predicted time, that of contractions which get few of LLVM's passes
@@ -73,15 +74,9 @@ def seconds_of(code: KernelCode) -> float:
 
 
 def exchange(steps: list, codes: Mapping[str, KernelCode]) -> list:
-    """The steps of a plan with the `codes` of those kernels that have one, by name."""
-    return [_exchanged(step, codes) for step in steps]
+    """The steps of a plan with the `codes` in place of those of the same names."""
 
+    def exchanged(step: Scheduled | ExternCall, _) -> Scheduled | ExternCall:
+        return replace(step, code=codes[step.code.name]) if isinstance(step, Scheduled) else step
 
-def _exchanged(step, codes: Mapping[str, KernelCode]):
-    match step:
-        case For(body=body):
-            return replace(step, body=exchange(body, codes))
-        case If(then=then, orelse=orelse):
-            return replace(step, then=exchange(then, codes), orelse=exchange(orelse, codes))
-    code = getattr(step, "code", None)
-    return step if code is None else replace(step, code=codes[code.name])
+    return map_steps(steps, exchanged)

@@ -7,11 +7,11 @@ import numpy as np
 from ...concurrency import lazy
 from ...dims import Sym, symbols
 from ...loops.expr import Buffer
-from ...loops.nest import Call, ExternCall, Program, Ref
+from ...loops.nest import Call, ExternCall, For, Program, Ref, walk_calls
 from ...sizes import maybe_below
 from ...types import TensorType
 from ..base import ALIGNMENT
-from .balance import balanced, counter_bytes
+from .balance import counter_bytes, piece_of
 from .codegen import KernelCode
 from .native_code import Layout
 from .polling import any_long
@@ -59,8 +59,15 @@ class Plan:
 
     @lazy
     def balanced(self) -> dict[int, int]:
-        """The place among the counters of each step that has some, by its id."""
-        return {id(step): i for i, step in enumerate(balanced(self.steps, is_shared))}
+        """The place among the counters of each step whose units are taken piece by piece, by its
+        id."""
+        found = [
+            step
+            for step, path in walk_calls(self.steps)
+            if isinstance(step, Scheduled) and not any(isinstance(x, For) for x in path)
+            and is_shared(step.code) and piece_of(step.code)
+        ]  # fmt: skip
+        return {id(step): i for i, step in enumerate(found)}
 
     @property
     def asks(self) -> bool:

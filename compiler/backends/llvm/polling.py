@@ -18,7 +18,7 @@ from collections.abc import Iterable
 import llvmlite.ir as ir
 
 from ...dims import Sym
-from ...loops.nest import For, If
+from ...loops.nest import For, walk_steps
 from .clock import clock
 from .pool_layout import BARRIER_STOP
 from .types import I8, I64, PTR, i64
@@ -37,15 +37,7 @@ def is_long(step: For) -> bool:
 
 def any_long(steps: Iterable) -> bool:
     """Whether there is such a loop among the steps and within them."""
-    for step in steps:
-        match step:
-            case For(body=body):
-                if is_long(step) or any_long(body):
-                    return True
-            case If(then=then, orelse=orelse):
-                if any_long(then) or any_long(orelse):
-                    return True
-    return False
+    return any(isinstance(step, For) and is_long(step) for step in walk_steps(steps))
 
 
 class Polling:

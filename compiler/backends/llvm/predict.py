@@ -3,10 +3,10 @@
 predict(plan, target, threads) -> [Prediction(step, ns, rounds), …]
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 
-from ...loops.nest import For, If
+from ...loops.nest import For, walk_calls, walk_steps
 from ..base import CpuTarget
 from .cost import cost
 from .plan import Plan, Scheduled, is_shared
@@ -23,38 +23,22 @@ class Prediction:
 
 def predict(plan: Plan, target: CpuTarget, threads: int = 1) -> list[Prediction]:
     """Every kernel of the plan, in order. Threads divide a kernel's units, if it has so many."""
-    return list(_steps(plan.steps, target, threads, 1))
-
-
-def _steps(steps: list, target: CpuTarget, threads: int, rounds: int) -> Iterator[Prediction]:
-    between = _bytes(steps)
-    yield from _body(steps, target, threads, rounds, between)
-
-
-def _body(steps, target, threads, rounds, between) -> Iterator[Prediction]:
-    for step in steps:
-        match step:
-            case Scheduled(code=code):
-                ns = cost(code.kernel, code.schedule, target, between)
-                if is_shared(code):
-                    ns /= min(threads, code.units)
-                yield Prediction(step, ns, rounds)
-            case For(body=body):
-                yield from _steps(body, target, threads, rounds * step.rounds)
-            case If(then=then, orelse=orelse):
-                yield from _body(then, target, threads, rounds, between)
-                yield from _body(orelse, target, threads, rounds, between)
+    touched: dict[int, int] = {}  # by the list of steps that are repeated, its bytes
+    predictions = []
+    for step, path in walk_calls(plan.steps):
+        if not isinstance(step, Scheduled):
+            continue
+        code, loops = step.code, [x for x in path if isinstance(x, For)]
+        around = loops[-1].body if loops else plan.steps
+        if id(around) not in touched:
+            touched[id(around)] = _bytes(around)
+        ns = cost(code.kernel, code.schedule, target, touched[id(around)])
+        if is_shared(code):
+            ns /= min(threads, code.units)
+        predictions.append(Prediction(step, ns, prod(loop.rounds for loop in loops)))
+    return predictions
 
 
 def _bytes(steps: list) -> int:
     """What one walk over the steps touches."""
-    total = 0
-    for step in steps:
-        match step:
-            case Scheduled(code=code):
-                total += code.work.bytes
-            case For(body=body):
-                total += _bytes(body)
-            case If(then=then, orelse=orelse):
-                total += _bytes(then) + _bytes(orelse)
-    return total
+    return sum(step.code.work.bytes for step in walk_steps(steps) if isinstance(step, Scheduled))

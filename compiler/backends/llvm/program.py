@@ -11,6 +11,7 @@ runs on thread 0. Python kernels at the end of the schedule are left to the call
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+from math import prod
 
 import llvmlite.ir as ir
 import numpy as np
@@ -18,7 +19,7 @@ import numpy as np
 from ...dims import ceil_div
 from ...loops.alike import alike
 from ...loops.expr import Buffer
-from ...loops.nest import Call, ExternCall, For, If, Program, Ref, Slot
+from ...loops.nest import Call, ExternCall, For, If, Path, Program, Ref, Slot, map_steps
 from ...sizes import largest, typical
 from ..base import CpuTarget
 from .balance import Balance, piece_of
@@ -51,23 +52,16 @@ class _Planner:
         self.externs: list[ExternCall] = []
         self.times: Counter[str] = Counter()  # ns of a run, by kernel
 
-    def steps(self, steps: list, times: int = 1) -> list:
-        return [self.step(x, times) for x in steps if not self.is_idle(x)]
+    def steps(self, steps: list) -> list:
+        return map_steps(steps, self.step, self.ref)
 
-    def step(self, step, times: int):
-        match step:
-            case Call():
-                return self.call(step, times)
-            case For():
-                body = self.steps(step.body, times * typical(step.rounds))
-                return replace(step, body=body, condition=self.ref(step.condition))
-            case If(condition=condition, then=then, orelse=orelse):
-                return If(self.ref(condition), self.steps(then, times), self.steps(orelse, times))
-            case ExternCall():
-                inputs = tuple(None if r is None else self.ref(r) for r in step.inputs)
-                self.externs.append(replace(step, inputs=inputs))
-                return replace(step, inputs=inputs, function=len(self.externs) - 1)
-        raise AssertionError(step)
+    def step(self, step: Call | ExternCall, path: Path) -> Scheduled | ExternCall | None:
+        if isinstance(step, Call):
+            times = prod(typical(loop.rounds) for loop in path if isinstance(loop, For))
+            return None if self.is_idle(step) else self.call(step, times)
+        inputs = tuple(None if r is None else self.ref(r) for r in step.inputs)
+        self.externs.append(replace(step, inputs=inputs))
+        return replace(step, inputs=inputs, function=len(self.externs) - 1)
 
     def call(self, call: Call, times: int) -> Scheduled:
         kernel = call.kernel
@@ -95,11 +89,9 @@ class _Planner:
         writes = [self._region(r, b) for r, b in zip(call.refs[count:], kernel.outputs)]
         return any(overlap(w, r) for w in writes for r in reads)
 
-    def is_idle(self, step) -> bool:
+    def is_idle(self, step: Call) -> bool:
         """Whether a step only stores what is there already: an update in place starts as a copy of
         its input, and both are one memory."""
-        if not isinstance(step, Call):
-            return False
         places = dict(zip(step.kernel.params, step.refs))
 
         def place(buffer: Buffer) -> tuple:
@@ -118,8 +110,8 @@ class _Planner:
         self.weights.append(array)
         return Ref(Slot("weight", len(self.weights) - 1))
 
-    def ref(self, ref: Ref | None) -> Ref | None:
-        if ref is None or ref.slot.kind != "weight":
+    def ref(self, ref: Ref) -> Ref:
+        if ref.slot.kind != "weight":
             return ref
         if ref.slot not in self.slots:
             self.slots[ref.slot] = self.add(self.program.weights[ref.slot.index])

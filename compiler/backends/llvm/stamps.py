@@ -15,7 +15,7 @@ from dataclasses import replace
 import llvmlite.ir as ir
 import numpy as np
 
-from ...loops.nest import ExternCall, For, If
+from ...loops.nest import ExternCall, walk_calls
 from ..base import CpuTarget, aligned_empty
 from .clock import clock
 from .native_code import MAIN, NativeCode
@@ -30,15 +30,7 @@ ROW = 16  # bytes: nanoseconds, rounds
 
 def stamped_steps(steps: list) -> Iterator[Scheduled | ExternCall]:
     """The steps that get a row each, in order; a loop's body is there once."""
-    for step in steps:
-        match step:
-            case Scheduled() | ExternCall():
-                yield step
-            case For(body=body):
-                yield from stamped_steps(body)
-            case If(then=then, orelse=orelse):
-                yield from stamped_steps(then)
-                yield from stamped_steps(orelse)
+    return (step for step, _ in walk_calls(steps))
 
 
 def stamped_code(code: NativeCode, threads: int, updates: dict[int, int]):

@@ -11,11 +11,11 @@ Kernels of equal text are one kernel. A launch's pointers are places in four kin
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...errors import UnsupportedError, UsageError
-from ...loops.nest import Call, ExternCall, For, If, Kernel, Program, Ref
+from ...loops.nest import Call, ExternCall, For, If, Kernel, Program, Ref, map_steps, walk_steps
 from ...types import STR, TensorType
 from .emit import Source, emit
 from .jit import Binary, compile_all
@@ -89,14 +89,14 @@ class TritonModule:
 
     def launches(self) -> Iterator[Launch]:
         """Every launch, also those inside loops and branches."""
-        yield from (s for s in _walk(self.steps) if isinstance(s, Launch))
+        yield from (s for s in walk_steps(self.steps) if isinstance(s, Launch))
 
     @property
     def is_static(self) -> bool:
         """Whether the host need not look at anything between launches: one CUDA graph does all."""
         return not any(
             isinstance(s, (If, ExternCall)) or (isinstance(s, For) and s.condition is not None)
-            for s in _walk(self.steps)
+            for s in walk_steps(self.steps)
         )
 
 
@@ -143,7 +143,7 @@ def _check_types(program: Program) -> None:
                     f"the GPU backend takes tensors only: input {i}", received=t,
                     fix="compile with target='cpu'",
                 )  # fmt: skip
-    for step in _walk(program.steps):
+    for step in walk_steps(program.steps):
         if isinstance(step, ExternCall):
             for t in (*step.input_types, *step.output_types):
                 if isinstance(t, TensorType) and t.dtype == STR:
@@ -160,19 +160,8 @@ class _ModuleBuilder:
         self._sources: dict[str, Source] = {}
 
     def steps(self, steps: list) -> list:
-        return [self._step(step) for step in steps]
-
-    def _step(self, step):
-        match step:
-            case Call(kernel=kernel, refs=refs):
-                return self._launch(kernel, refs)
-            case For():
-                return replace(step, body=self.steps(step.body))
-            case If(condition=condition, then=then, orelse=orelse):
-                return If(condition, self.steps(then), self.steps(orelse))
-            case ExternCall():
-                return step
-        raise AssertionError(step)
+        launch = lambda x, _: self._launch(x.kernel, x.refs) if isinstance(x, Call) else x
+        return map_steps(steps, launch)
 
     def _launch(self, kernel: Kernel, refs: tuple[Ref, ...]) -> Launch:
         source = self._source(kernel)
@@ -189,14 +178,3 @@ class _ModuleBuilder:
 
 def _is_aligned(ref: Ref) -> bool:
     return all(v % ALIGNMENT == 0 for v in (ref.offset, *(step for _, step in ref.steps)))
-
-
-def _walk(steps: list) -> Iterator:
-    for step in steps:
-        yield step
-        match step:
-            case For(body=body):
-                yield from _walk(body)
-            case If(then=then, orelse=orelse):
-                yield from _walk(then)
-                yield from _walk(orelse)

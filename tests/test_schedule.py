@@ -12,16 +12,9 @@ from tessel.compiler.backends.llvm.contract_schedule import ContractSchedule
 from tessel.compiler.backends.llvm.target import NAMED
 from tessel.compiler.builder import Builder
 from tessel.compiler.loops import expr as s
+from tessel.compiler.loops.contraction import contiguous_axis, find_contraction
 from tessel.compiler.loops.lower import lower
-from tessel.compiler.loops.schedule import (
-    Tile,
-    choose_tile,
-    contiguous_axis,
-    find_contraction,
-    int_bounds,
-    lane_cost,
-    linear_load,
-)
+from tessel.compiler.loops.schedule import Tile, choose_tile, int_bounds, lane_cost, linear_load
 from tessel.compiler.loops.simplify import merge_axes
 
 from .kernels import buffer_of, store

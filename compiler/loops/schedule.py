@@ -1,80 +1,12 @@
-"""Schedules as data: which kernels are contractions, and how their loops are tiled.
-
-A contraction is a kernel `out[…] = f(sum over k of A * B, …)`. Its axes fall into four groups by
-who depends on them: batch (both factors), m (A only), n (B only), k (summed). B is the factor
-that owns the axis along which the output is contiguous: n is the vector axis of the register tile.
-"""
+"""Schedules as data: how the loops of a contraction are tiled, and which axis to vectorise."""
 
 from dataclasses import dataclass
-from math import ceil, prod
+from math import ceil
 
 from . import expr as s
 from .expr import Axis, Expr
-from .nest import Kernel
 
 LOAD_CYCLES = 0.9  # of a load, where a multiply-add cannot do it by itself
-
-
-@dataclass(frozen=True)
-class Contraction:
-    """`reduce` is the sum; `a` and `b` its factors, in the accumulator's dtype."""
-
-    reduce: Expr
-    a: Expr
-    b: Expr
-    batch: tuple[Axis, ...]
-    m: tuple[Axis, ...]
-    n: tuple[Axis, ...]
-    k: tuple[Axis, ...]
-
-    @property
-    def flops(self) -> int:
-        axes = (*self.batch, *self.m, *self.n, *self.k)
-        return 2 * prod(a.extent for a in axes)
-
-
-def contiguous_axis(kernel: Kernel) -> Axis | None:
-    """The axis along which the kernel's output is written without gaps."""
-    terms, _ = s.linear(kernel.stores[0].index[0])
-    for term, c in terms.items():
-        if c == 1 and term.op == "axis":
-            return term.data
-    return None
-
-
-def find_contraction(kernel: Kernel) -> Contraction | None:
-    """The contraction that a (flattened) kernel is, or None."""
-    if kernel.serial or len(kernel.stores) != 1:
-        return None
-    store = kernel.stores[0]
-    if store.mode != "set" or store.where is not None or len(store.index) != 1:
-        return None
-    reduces = [e for e in s.walk(store.value) if e.op == "reduce"]
-    if len(reduces) != 1:
-        return None
-    (r,) = reduces
-    body = r.args[0]
-    if r.data[0] != "sum" or body.op != "mul":
-        return None
-    a, b = body.args
-    k = r.data[1]
-    if not all(x in a.free and x in b.free for x in k):
-        return None
-    inner = contiguous_axis(kernel)
-    if inner in a.free and inner not in b.free:
-        a, b = b, a
-    if inner is None or inner not in b.free or inner in a.free:
-        return None
-    groups: dict[str, list[Axis]] = {"batch": [], "m": [], "n": []}
-    for x in kernel.axes:
-        in_a, in_b = x in a.free, x in b.free
-        if not in_a and not in_b:
-            return None
-        groups["batch" if in_a and in_b else "m" if in_a else "n"].append(x)
-    if groups["n"][-1] is not inner:
-        groups["n"].remove(inner)
-        groups["n"].append(inner)
-    return Contraction(r, a, b, *(tuple(groups[g]) for g in ("batch", "m", "n")), k)
 
 
 @dataclass(frozen=True)

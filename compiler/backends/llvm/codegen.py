@@ -20,9 +20,9 @@ from ...concurrency import lazy
 from ...dims import Sym, symbols
 from ...loops import expr as s
 from ...loops.bind import is_open, symbols_of, typical_twin
+from ...loops.contraction import Contraction, find_contraction
 from ...loops.expr import Buffer
 from ...loops.nest import Kernel
-from ...loops.schedule import Contraction, find_contraction
 from ...loops.work import Work
 from ...sizes import USUAL, OpenSize, expected_too, typical
 from ..base import CpuTarget

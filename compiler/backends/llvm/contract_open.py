@@ -11,8 +11,9 @@ where the last ones begin, how deep the sums are.
 from dataclasses import replace
 
 from ...dims import Sym
+from ...loops.contraction import Contraction
 from ...loops.expr import Axis
-from ...loops.schedule import Contraction, Tile, linear_load
+from ...loops.schedule import Tile, linear_load
 from ...sizes import at_least, typical
 from ..base import CpuTarget
 from .contract_plan import APART, can_be_turned

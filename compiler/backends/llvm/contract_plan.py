@@ -7,10 +7,10 @@ from math import ceil, prod
 
 from ...dims import Sym
 from ...loops import expr as s
+from ...loops.contraction import Contraction
 from ...loops.expr import Axis, Buffer, Expr
 from ...loops.nest import Kernel
 from ...loops.schedule import (
-    Contraction,
     choose_tile,
     fits_registers,
     int_bounds,

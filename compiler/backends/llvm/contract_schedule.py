@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from math import prod
 
 from ...dims import Sym, ceil_div
+from ...loops.contraction import Contraction
 from ...loops.expr import Axis
-from ...loops.schedule import Contraction, Tile
+from ...loops.schedule import Tile
 from ...sizes import maybe_below
 from ...types import DType
 

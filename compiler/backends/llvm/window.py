@@ -21,10 +21,10 @@ import llvmlite.ir as ir
 
 from ...dims import Sym
 from ...loops import expr as s
+from ...loops.contraction import contiguous_axis
 from ...loops.expr import Axis, Expr
 from ...loops.index import divides
 from ...loops.nest import Kernel
-from ...loops.schedule import contiguous_axis
 from ...sizes import maybe_below, typical
 from ..base import CpuTarget
 from .emit import Emitter

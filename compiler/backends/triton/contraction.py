@@ -13,9 +13,9 @@ The type that the tensor cores multiply in follows from the factors:
 import math
 from dataclasses import dataclass
 
-from ...loops.expr import Axis, Expr
+from ...loops.contraction import Contraction, find_contraction
+from ...loops.expr import Expr
 from ...loops.nest import Kernel
-from ...loops.schedule import find_contraction
 from ...types import BF16, F16, F32, I8, I32
 from .primitives import Val, literal
 from .tile import NONE
@@ -25,16 +25,9 @@ LEAST = 16  # a tensor core's smallest tile; below it the products are summed by
 
 
 @dataclass(frozen=True)
-class Dot:
+class Dot(Contraction):
     """A contraction with its factors as the tensor cores take them."""
 
-    reduce: Expr
-    a: Expr
-    b: Expr
-    batch: tuple[Axis, ...]
-    m: tuple[Axis, ...]
-    n: tuple[Axis, ...]
-    k: tuple[Axis, ...]
     kind: str
     precision: str
 

@@ -1,4 +1,4 @@
-# On a machine with nothing but python3 (3.11 or newer) and make: `make demo`, `make test`.
+# On a machine with nothing but python3 (3.11 or newer) and make: `make demo`, `make check`.
 
 PYTHON ?= python3
 VENV := .venv
@@ -7,29 +7,42 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 MODELS ?= $(wildcard examples/models/*.onnx)
 
 # A stamp per set of extras: pip runs again when pyproject.toml changes, and only then.
+DEMO := $(VENV)/.installed
 BASE := $(VENV)/.installed-dev
+SITE := $(VENV)/.installed-docs
 BENCH := $(VENV)/.installed-bench
 GPU := $(VENV)/.installed-gpu
 
 HAS_GPU = $(PYTHON) -c "import ctypes; raise SystemExit(ctypes.CDLL('libcuda.so.1').cuInit(0))" 2>/dev/null
 
-.PHONY: help demo test bench gpu conformance conformance-open fuzz docs format clean
+.PHONY: help demo check test site wheels bench gpu conformance conformance-open fuzz docs format clean
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo    set up .venv, compile the shipped model and run it"
-	@echo "make test    set up .venv, then lint, format check and tests"
+	@echo "make demo    install tessel into .venv (no development tools), compile a model, run and time it"
+	@echo "make check   lint, format check and the unit tests: about a minute and a half on two cores"
+	@echo "make test    lint, format check and all tests: about half an hour"
 	@echo "make bench   time the backends side by side (MODELS=\"a.onnx b.onnx\" chooses the models)"
 	@echo "make gpu     the tests and the benchmark that need an NVIDIA GPU"
 	@echo "make conformance   run the cases of ONNX, rewrite the list of those that fail and its page"
 	@echo "make fuzz    run 20,000 cases between guard pages: code that leaves its arrays is found"
 	@echo "make conformance-open   the same with every dim of the inputs left open; rewrite its list"
-	@echo "make docs    rewrite the pages that are made from code: docs/ops.md, docs/conformance.md"
+	@echo "make docs    rewrite the pages that are made from code: docs/reference, docs/ops.md, …"
+	@echo "make site    build the pages as a site: build/site/index.html"
+	@echo "make wheels  build the wheels of tessel and tessel-run into dist"
 	@echo "make format  rewrite the sources as ruff formats them"
 	@echo "make clean   remove .venv and everything that was built"
 
-demo: $(BASE)
+demo: $(DEMO)
 	@$(BIN)/tessel demo
+
+check: $(BASE)
+	@status=0; \
+	$(BIN)/ruff check . || status=1; \
+	$(BIN)/ruff format --check . || status=1; \
+	$(BIN)/python -m pytest -n 2 -m "not shared and not gpu and not slow" \
+		$$($(BIN)/python -m tests.classes unit) </dev/null || status=1; \
+	exit $$status
 
 # All three run whatever the others say; pytest is last so that its summary is the last line.
 test: $(BASE)
@@ -66,7 +79,16 @@ conformance-open: $(BASE)
 
 docs: $(BASE)
 	@$(BIN)/python -m tessel.tools.ops_page docs/ops.md
+	@$(BIN)/python -m tessel.tools.reference_pages docs/reference
+	@$(BIN)/python -m tessel.tools.life_page docs/life-of-a-model.md
 	@$(BIN)/python -m tests.conformance --page
+
+site: $(SITE)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs --quiet build --strict
+	@echo "built build/site/index.html"
+
+wheels: $(BASE)
+	@$(BIN)/python -m tessel.tools.wheels dist
 
 format: $(BASE)
 	@$(BIN)/ruff check --fix .
@@ -81,9 +103,23 @@ $(BIN)/python:
 	@echo "creating $(VENV)"
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "python3 -m venv failed (on Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }
 
+# What pip is told to install, as pyproject.toml lists it.
+NEEDS = $(BIN)/python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+	print(*p['dependencies'], sep=', ')"
+
+$(DEMO): pyproject.toml | $(BIN)/python
+	@echo "installing tessel into $(VENV), with $$($(NEEDS)) (about 300 MB)"
+	@$(PIP) install --editable .
+	@touch $@
+
 $(BASE): pyproject.toml | $(BIN)/python
-	@echo "installing tessel and its development tools into $(VENV)"
+	@echo "installing tessel and its development tools (the extra dev) into $(VENV)"
 	@$(PIP) install --editable ".[dev]"
+	@touch $@ $(DEMO)
+
+$(SITE): $(BASE)
+	@echo "installing the tools that build the site (the extra docs)"
+	@$(PIP) install --editable ".[docs]"
 	@touch $@
 
 $(BENCH): $(BASE)

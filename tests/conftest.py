@@ -7,6 +7,9 @@
                         of its cases whose names have one of these words: see SATURATED
     pytest.mark.slow    takes more than five seconds; leave out with -m "not slow"
 
+Each file is also in a class, which is a marker of its tests (`classes.py`, pyproject.toml): unit
+tests are quick and need nothing, `make check` runs them.
+
 A test whose need is not met is skipped with the reason. `shared_model` runs a test once per real
 model, `shared_models("mnist_8")` gives a named one; both imply the `shared` marker's skip.
 """
@@ -23,6 +26,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from onnx import helper
+
+from .classes import class_of
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = ROOT.parent / "shared" / "models"
@@ -95,6 +100,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in gpu_tests:
             item.add_marker(pytest.mark.skip(reason=NO_GPU))
     for item in items:
+        item.add_marker(class_of(item.path))
         if {"shared_model", "shared_models"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.shared)
         if item.get_closest_marker("shared") is not None and not MODELS.is_dir():

@@ -8,10 +8,10 @@ import numpy as np
 from ..compiler.backends.base import CpuTarget
 from ..compiler.backends.llvm.choices import key_of, readings, tiles
 from ..compiler.backends.llvm.codegen import KernelCode, schedule_kernel
-from ..compiler.backends.llvm.contract_schedule import ContractSchedule
 from ..compiler.backends.llvm.plan import Plan, constant_arrays
 from ..compiler.backends.llvm.predict import predict
 from ..compiler.backends.llvm.program import build_plan
+from ..compiler.backends.llvm.schedule_base import Schedule
 from ..compiler.backends.llvm.winners import Choice, Winner
 from ..compiler.loops import expr as s
 from ..compiler.loops.expr import Buffer
@@ -51,7 +51,7 @@ def tasks_of(program: Program, target: CpuTarget, updates=None) -> list[Task]:
 def contractions(plan: Plan, target: CpuTarget) -> Iterator[tuple]:
     """(key, step, predicted ns in a run of the model) for each contraction."""
     for p in predict(plan, target):
-        if isinstance(p.step.code.schedule, ContractSchedule):
+        if p.step.code.schedule.tunable:
             known = frozenset(constant_arrays(plan.program, p.step.call))
             yield key_of(p.step.call.kernel, target, known), p.step, p.ns * p.rounds
 
@@ -83,7 +83,7 @@ def measure(task: Task, target: CpuTarget, open_stage, over: Callable[[], bool])
     kernel, plan, stage = task.code.kernel, task.code.schedule, open_stage()
     default = stage.enter(task.code)
 
-    def race(plans: Sequence[ContractSchedule]) -> tuple[Entrant, float] | None:
+    def race(plans: Sequence[Schedule]) -> tuple[Entrant, float] | None:
         others = []
         for p in plans:
             if over():

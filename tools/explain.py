@@ -84,6 +84,7 @@ def print_explanation(exe: Executable, out: Console, whole: bool = False) -> Non
         print_explanation(stage, out, whole)
     if built.program is not None:
         print_kernels(exe, built, out, whole)
+        print_refusals(built, out, whole)
         print_winners(exe, built, out)
         print_reasons(built, out, whole)
         print_externs(built, out)
@@ -171,20 +172,28 @@ def kernel_rows(exe: Executable, built: Built) -> list[tuple]:
         row[0] += p.ns * p.rounds / 1e6
         row[1] += p.rounds
     rows = [
-        (ms, calls, schedule_name(code), describe_schedule(code.schedule), origins)
+        (ms, calls, schedule_name(code), str(code.schedule), origins)
         for (_, origins), (ms, calls, code) in found.items()
     ]
     return sorted(rows, key=lambda row: -row[0])
 
 
-def describe_schedule(schedule) -> str:
-    """tile 14×32, A direct, B constant / lanes 16"""
-    tile = getattr(schedule, "tile", None)
-    if tile is not None:
-        width = tile.vectors * schedule.lanes
-        return f"tile {tile.rows}×{width}, A {schedule.a}, B {schedule.b}"
-    lane = getattr(schedule, "lane", None)
-    return f"lanes {schedule.lanes}" if lane is not None else "scalar"
+def print_refusals(built: Built, out: Console, whole: bool) -> None:
+    """Why kernels did not get the schedules that are asked before theirs."""
+    plan = getattr(built.code, "plan", None)
+    if plan is None:
+        return
+    counts: Counter = Counter()
+    example: dict[tuple, tuple] = {}
+    for code in plan.codes.values():
+        for name, refusal in code.refused.items():
+            counts[name, refusal.reason] += 1
+            example.setdefault((name, refusal.reason), code.kernel.origins)
+    if not counts:
+        return
+    heading(out, "Schedules that were refused")
+    for (name, reason), n in cut(counts.most_common(), whole, out):
+        out.print(f"  {n:5d} × {name}: {reason}   {short(example[name, reason], 50)}")
 
 
 def print_winners(exe: Executable, built: Built, out: Console) -> None:

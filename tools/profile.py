@@ -20,8 +20,7 @@ PARTS = {
 
 def schedule_name(code) -> str:
     """matmul (contract), softmax (nest), …: the kernel's name and how it is scheduled."""
-    kind = type(code.schedule).__name__.removesuffix("Schedule").lower()
-    return f"{code.kernel.name} ({kind})"
+    return f"{code.kernel.name} ({code.schedule.name})"
 
 
 def profile_data(profile: Profile, peak: Peak) -> dict:

@@ -9,6 +9,8 @@ from ..dims import substitute
 from ..types import TensorType
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
+LINE = 64  # bytes of a cache line
+PAGE = 4096  # addresses that differ by a multiple of it share a set of the first-level cache
 
 
 def aligned_empty(nbytes: int) -> np.ndarray:

@@ -20,7 +20,6 @@ from math import ceil
 import llvmlite.ir as ir
 
 from ...sizes import typical
-from .contract_schedule import ContractSchedule
 from .types import I8, I64, PTR, VOID, i64
 
 OWNERS = 16  # threads that help each other at most
@@ -32,16 +31,8 @@ ROW = OWNERS * 8
 
 def piece_of(code) -> int | None:
     """Units of a piece, or None where a kernel is better cut into one part per thread."""
-    plan = code.schedule
     count = max(1, min(PIECES, int(code.cost / PIECE)))
-    piece = ceil(typical(code.units) / count)
-    if isinstance(plan, ContractSchedule):
-        # A group's rows are packed anew for each piece of its panels.
-        panels = typical(plan.panels)
-        if piece > panels:
-            piece = ceil(piece / panels) * panels
-        elif plan.a != "direct":
-            piece = max(piece, ceil(panels / 2))
+    piece = code.schedule.piece(ceil(typical(code.units) / count))
     return piece if 4 * piece <= typical(code.units) else None
 
 

@@ -10,15 +10,18 @@ k is summed in the same order by every choice, so results are the same, bit for 
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from ...loops.expr import Buffer
 from ...loops.nest import Kernel
 from ...loops.schedule import Tile
 from ..base import CpuTarget
 from .contract_plan import is_possible, settled
-from .contract_schedule import ContractSchedule
 from .cost import cost
 from .winners import Choice, Winner
+
+if TYPE_CHECKING:
+    from .contract_schedule import ContractSchedule
 
 TALLEST = 30  # rows of a tile
 WIDEST = 4  # vectors of a tile
@@ -34,9 +37,9 @@ def key_of(kernel: Kernel, target: CpuTarget, constants: frozenset[Buffer]) -> s
 
 
 def won(
-    kernel: Kernel, plan: ContractSchedule, target: CpuTarget, constants: frozenset[Buffer],
+    kernel: Kernel, plan: "ContractSchedule", target: CpuTarget, constants: frozenset[Buffer],
     winners: Mapping[str, Winner],
-) -> tuple[ContractSchedule, Winner | None]:  # fmt: skip
+) -> tuple["ContractSchedule", Winner | None]:  # fmt: skip
     """The winner's schedule, if there is one for this kernel and it fits; else the plan itself."""
     winner = winners.get(key_of(kernel, target, constants))
     if winner is None or winner.choice is None:
@@ -48,7 +51,7 @@ def won(
 # -- candidates ----------------------------------------------------------------------------
 
 
-def tiles(kernel: Kernel, plan: ContractSchedule, target: CpuTarget) -> list[ContractSchedule]:
+def tiles(kernel: Kernel, plan: "ContractSchedule", target: CpuTarget) -> list["ContractSchedule"]:
     """Plans with tiles of other shapes, those first that should take the least time."""
     others = {settled(replace(plan, tile=t), target) for t in _shapes(plan) if t != plan.tile}
     possible = [p for p in others if is_possible(p, target)]
@@ -62,7 +65,7 @@ def tiles(kernel: Kernel, plan: ContractSchedule, target: CpuTarget) -> list[Con
     return best[:SHAPES]
 
 
-def readings(plan: ContractSchedule, target: CpuTarget) -> list[ContractSchedule]:
+def readings(plan: "ContractSchedule", target: CpuTarget) -> list["ContractSchedule"]:
     """Plans with the same tile that read A in another way, or have other groups: of one tile, of
     two, of all."""
     found = [replace(plan, a=a) for a in ("direct", "pack", "turn") if a != plan.a]
@@ -71,7 +74,7 @@ def readings(plan: ContractSchedule, target: CpuTarget) -> list[ContractSchedule
     return [p for p in found if is_possible(p, target)]
 
 
-def _shapes(plan: ContractSchedule) -> Iterator[Tile]:
+def _shapes(plan: "ContractSchedule") -> Iterator[Tile]:
     """Every shape that could fit, also across lines of the inner m axis."""
     m = plan.contraction.m
     width = m[-1].extent if m else 1

@@ -9,7 +9,7 @@ models share one function and one cache entry.
 import functools
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import llvmlite.binding as llvm
@@ -17,29 +17,20 @@ import llvmlite.ir as ir
 import numpy as np
 
 from ...concurrency import lazy
-from ...dims import Sym, symbols
-from ...loops import expr as s
+from ...dims import Sym
 from ...loops.bind import is_open, symbols_of, typical_twin
-from ...loops.contraction import Contraction, find_contraction
 from ...loops.expr import Buffer
 from ...loops.nest import Kernel
 from ...loops.work import Work
-from ...sizes import USUAL, OpenSize, expected_too, typical
+from ...sizes import typical
 from ..base import CpuTarget
-from .choices import won
-from .contract import ContractEmitter
-from .contract_open import HIGHEST, LOW, of_many_heights, opened
-from .contract_pack import pack_constant
-from .contract_plan import schedule_contraction
-from .contract_schedule import ContractSchedule
 from .cost import cost, kernel_work
 from .emit import Emitter
 from .narrow import mark
-from .nest import NestSchedule, emit_nest, schedule_nest
 from .objects import Passes
-from .rows import row_bytes
+from .schedule_base import Arguments, Dim, Given, Refusal, Schedule, Twin
+from .schedules import SCHEDULES
 from .types import I64, PTR, VOID, Names
-from .window import WindowEmitter, WindowSchedule, schedule_window
 from .winners import Winner
 
 
@@ -49,7 +40,7 @@ def generator_version() -> str:
     reused."""
     here = Path(__file__).parent
     compiler = here.parents[1]
-    loops = ("core", "expr", "index", "schedule", "bind")
+    loops = ("core", "expr", "index", "contraction", "schedule", "bind")
     others = [compiler / "loops" / f"{m}.py" for m in loops]
     others += [compiler / f"{m}.py" for m in ("dims", "sizes")]
     digest = hashlib.sha256(repr(llvm.llvm_version_info).encode())
@@ -66,7 +57,7 @@ class KernelCode:
     an open number of rows better; `passes` are LLVM's that its code is worth (`effort.py`)."""
 
     kernel: Kernel
-    schedule: NestSchedule | ContractSchedule | WindowSchedule
+    schedule: Schedule
     params: tuple[Buffer, ...]
     in_place: bool
     cost: float
@@ -74,17 +65,19 @@ class KernelCode:
     others: tuple["KernelCode", ...] = ()
     passes: Passes = Passes.MOST
     about: tuple[str, ...] = ()  # what else its code follows from
+    refused: Mapping[str, Refusal] = field(default_factory=dict)  # by the name of the schedule
 
     @lazy
     def name(self) -> str:
         """A hash of all that its code follows from. Kernels that are only compared need none."""
-        text = [generator_version(), *self.about, _described(self), self.kernel.text()]
+        chosen = f"{self.schedule.name} {self.schedule.key(self.kernel)} {self.passes.name}"
+        text = [generator_version(), *self.about, chosen, self.kernel.text()]
         return "k_" + hashlib.sha256("\n".join(text).encode()).hexdigest()[:20]
 
     @property
     def packs(self) -> bool:
-        s = self.schedule
-        return isinstance(s, ContractSchedule) and s.b == "constant"
+        """Whether its function takes a packed constant."""
+        return self.schedule.packs
 
     @lazy
     def symbols(self) -> tuple[str, ...]:
@@ -92,8 +85,8 @@ class KernelCode:
         return symbols_of(self.kernel)
 
     @property
-    def units(self):
-        """Pieces of work that threads can share, a dim."""
+    def units(self) -> Dim:
+        """Pieces of work that threads can share."""
         return self.schedule.units
 
     @property
@@ -102,127 +95,73 @@ class KernelCode:
         return kernel_work(self.kernel, self.schedule)
 
     @property
-    def scratch(self):
-        """Bytes of scratch memory per thread, a dim."""
-        if isinstance(self.schedule, ContractSchedule):
-            return self.schedule.scratch
-        if isinstance(self.schedule, NestSchedule) and self.schedule.lane in self.schedule.row:
-            return row_bytes(self.kernel, self.schedule.lane)
-        return 0
+    def scratch(self) -> Dim:
+        """Bytes of scratch memory per thread."""
+        return self.schedule.scratch_bytes(self.kernel)
 
     def pack(self, arrays: dict[Buffer, np.ndarray]) -> np.ndarray:
         """The packed constant of `packs`, from the arrays of the kernel's constant buffers."""
-        return pack_constant(self.schedule, arrays)
+        return self.schedule.pack(arrays)
 
 
 def schedule_kernel(
     kernel: Kernel, target: CpuTarget, constants: frozenset[Buffer], in_place: bool,
     winners: Mapping[str, Winner] | None = None,
 ) -> KernelCode:  # fmt: skip
-    """Choose a schedule. `constants` are the parameters whose contents are known; `winners` are
-    used where they have the kernel's key and fit it. Raises OpenSize where the kernel's code cannot
-    be made for any size."""
+    """Choose a schedule: the first of SCHEDULES that does not refuse. `constants` are the
+    parameters whose contents are known; `winners` are used where they have the kernel's key and fit
+    it. Raises OpenSize where the kernel's code cannot be made for any size."""
+    given = Given(kernel, target, constants, in_place)
     if is_open(kernel):
-        return _schedule_open(kernel, target, constants, in_place)
-    plan = winner = None
-    contraction = None if in_place else find_contraction(kernel)
-    if contraction is not None:
-        plan = schedule_contraction(kernel, contraction, target, constants)
-    if plan is not None and winners:
-        plan, winner = won(kernel, plan, target, constants, winners)
-    if plan is None and not in_place:
-        plan = schedule_window(kernel, target)
-    if plan is None:
-        plan = schedule_nest(kernel, target, in_place)
-    ns = cost(kernel, plan, target)
-    return _code(kernel, plan, target, in_place, ns, winner)
+        return _schedule_open(given)
+    plan, refused = choose_schedule(given)
+    winner = None
+    if winners:
+        plan, winner = plan.improved(given, winners)
+    return _code(given, plan, cost(kernel, plan, target), refused, winner)
 
 
-def _schedule_open(
-    kernel: Kernel, target: CpuTarget, constants: frozenset[Buffer], in_place: bool
-) -> KernelCode:
-    """The schedule of a kernel with open sizes: that of the sizes to expect, made right for all."""
-    twin, axes, buffers = typical_twin(kernel)
-    known = frozenset(buffers[b] for b in constants)
-    code = schedule_kernel(twin, target, known, in_place)
-    back = {twins: own for own, twins in axes.items()}
-    plan = code.schedule
-    if isinstance(plan, ContractSchedule):
-        contraction = find_contraction(kernel)
-        if contraction is None:
-            raise OpenSize("a contraction that is one for some sizes only")
-        if contraction.m and isinstance(contraction.m[-1].extent, Sym):
-            return _of_many_heights(kernel, contraction, code, target, constants)
-        plan = opened(plan, contraction, target)
-    elif isinstance(plan, WindowSchedule):
-        plan = schedule_window(kernel, target)
-        if plan is None:
-            raise OpenSize("a window that is one for some sizes only")
-    else:
-        plan = plan.over(back)
-    return _code(kernel, plan, target, in_place, code.cost, None)
+def choose_schedule(given: Given) -> tuple[Schedule, dict[str, Refusal]]:
+    """The first schedule that is proposed, and why those before it were not, by their names."""
+    refused: dict[str, Refusal] = {}
+    for kind in SCHEDULES:
+        found = kind.propose(given)
+        if not isinstance(found, Refusal):
+            return found, refused
+        refused[kind.name] = found
+    raise AssertionError(f"no schedule takes {given.kernel.name}: {refused}")
 
 
-def _of_many_heights(
-    kernel: Kernel, c: Contraction, code: KernelCode, target: CpuTarget,
-    constants: frozenset[Buffer],
-) -> KernelCode:  # fmt: skip
-    """Schedules that read B alike, with tiles of different heights: the entry takes the one that
-    fits the number of rows. `code` is the twin's; where it has few rows, another has many."""
-    rows, few = c.m[-1].extent, code.cost
-    with expected_too(dict.fromkeys(symbols(rows) if typical(rows) < HIGHEST else (), USUAL)):
-        if typical(rows) != code.schedule.m.extent:
-            twin, _, buffers = typical_twin(kernel)
-            known = frozenset(buffers[b] for b in constants)
-            code = schedule_kernel(twin, target, known, code.in_place)
-        if not isinstance(code.schedule, ContractSchedule):
-            raise OpenSize("a contraction that is one for some sizes only")
-        plans = [opened(p, c, target) for p in of_many_heights(code.schedule)]
-    first, *others = (
-        _code(kernel, p, target, code.in_place, few if p.tile.rows <= LOW else code.cost, None)
-        for p in plans
-    )
-    return replace(first, others=tuple(others))
+def _schedule_open(given: Given) -> KernelCode:
+    """The schedule of a kernel with open sizes: that of the sizes to expect, made right for all.
+    Where there are several, the entry takes one when it knows the sizes."""
+    twin, refused = _twin(given)
+    first, *others = (_code(given, p, ns, refused) for p, ns in twin.schedule.opened(twin))
+    return replace(first, others=tuple(others)) if others else first
+
+
+def _twin(given: Given) -> tuple[Twin, Mapping[str, Refusal]]:
+    kernel, axes, buffers = typical_twin(given.kernel)
+    known = frozenset(buffers[b] for b in given.constants)
+    code = schedule_kernel(kernel, given.target, known, given.in_place)
+    own = {twins: axis for axis, twins in axes.items()}
+    twin = Twin(given, code.schedule, code.cost, own, lambda: _twin(given)[0])
+    return twin, code.refused
 
 
 def _code(
-    kernel: Kernel, plan, target: CpuTarget, in_place: bool, ns: float, winner: Winner | None
-) -> KernelCode:
+    given: Given, plan: Schedule, ns: float, refused: Mapping[str, Refusal],
+    winner: Winner | None = None,
+) -> KernelCode:  # fmt: skip
     """The kernel with its schedule, and what its code follows from besides. The sizes to expect
     decide how reductions of an open size are written, and which rows are kept."""
-    params = kernel.params
-    if isinstance(plan, ContractSchedule) and plan.b == "constant":
-        params = tuple(b for b in params if b in _buffers_without_b(kernel, plan))
+    kernel, params = given.kernel, plan.params(given.kernel)
     expected = [f"{n}: {typical(Sym.named(n))}" for n in symbols_of(kernel)]
     numbers = ",".join(str(kernel.params.index(b)) for b in params)
-    about = (repr(target), str(in_place), numbers, *expected)
-    return KernelCode(kernel, plan, params, in_place, ns, winner, about=about)
-
-
-def _described(code: KernelCode) -> str:
-    """A schedule in words: whatever differs between two schedules of a kernel is said."""
-    kernel, plan = code.kernel, code.schedule
-    if isinstance(plan, WindowSchedule):
-        text = f"window {_axes(kernel, [plan.line, plan.lane])} {plan.lanes} {plan.points}"
-    elif isinstance(plan, NestSchedule):
-        outer, lane = _axes(kernel, plan.outer), _axes(kernel, [plan.lane])
-        text = f"nest {outer} {lane} {plan.lanes} {plan.block} {_axes(kernel, [plan.weave])}"
-    else:
-        text = f"contract {plan.tile} {plan.a} {plan.b} {plan.group} {plan.pairs}"
-        text += f" {plan.near} {plan.stored} {plan.unroll}"
-    return f"{text} {code.passes.name}"
-
-
-def _axes(kernel: Kernel, axes) -> str:
-    return ",".join(str(kernel.axes.index(a)) if a in kernel.axes else "-" for a in axes)
-
-
-def _buffers_without_b(kernel: Kernel, plan: ContractSchedule) -> set[Buffer]:
-    """Buffers that are still read once B is packed."""
-    r = plan.contraction.reduce
-    keep = s.make("reduce", (plan.contraction.a,), r.data, r.dtype)
-    roots = [s.transform(e, lambda x: keep if x is r else None) for e in kernel.roots()]
-    return {e.data for e in s.walk(*roots) if e.op == "load"} | set(kernel.outputs)
+    about = (repr(given.target), str(given.in_place), numbers, *expected)
+    return KernelCode(
+        kernel, plan, params, given.in_place, ns, winner, about=about, refused=refused
+    )
 
 
 def function_type(code: KernelCode) -> ir.FunctionType:
@@ -256,11 +195,7 @@ def kernel_module(code: KernelCode, target: CpuTarget) -> ir.Module:
     if not code.in_place:
         kept = [b for b in code.params if b not in code.kernel.outputs]
         e.read_numbers(code.kernel.roots(), kept)
-    if isinstance(code.schedule, WindowSchedule):
-        WindowEmitter(e, code.kernel, code.schedule).emit(begin, end)
-    elif isinstance(code.schedule, ContractSchedule):
-        ContractEmitter(e, code.kernel, code.schedule, packed, scratch).emit(begin, end)
-    else:
-        emit_nest(e, code.kernel, code.schedule, begin, end, code.in_place, scratch)
+    arguments = Arguments(begin, end, packed, scratch)
+    code.schedule.emit(e, code.kernel, arguments, code.in_place)
     e.b.ret_void()
     return module

@@ -21,9 +21,9 @@ from ...loops.nest import Kernel
 from .contract_blocks import Block, cut, each_block
 from .contract_panels import Panels, Part
 from .contract_rows import Rows
-from .contract_schedule import ContractSchedule
 from .contract_store import Epilogue
 from .contract_tile import Ahead, Sum, TileLoop
+from .contract_tiling import Tiling
 from .emit import Emitter
 from .lanes import maximum, minimum
 from .reduction import identity
@@ -33,7 +33,7 @@ from .types import I64, i64, register_type, vector
 class ContractEmitter:
     """Writes one contraction. `packed` is the pointer to the packed constant, if there is one."""
 
-    def __init__(self, e: Emitter, kernel: Kernel, plan: ContractSchedule, packed, scratch):
+    def __init__(self, e: Emitter, kernel: Kernel, plan: Tiling, packed, scratch):
         self.e, self.kernel, self.plan = e, kernel, plan
         self.scratch = scratch
         self.dtype = plan.contraction.reduce.dtype

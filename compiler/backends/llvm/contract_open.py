@@ -17,14 +17,14 @@ from ...loops.schedule import Tile, linear_load
 from ...sizes import at_least, typical
 from ..base import CpuTarget
 from .contract_plan import APART, can_be_turned
-from .contract_schedule import SCRATCH, ContractSchedule
+from .contract_tiling import SCRATCH, Tiling
 
 HIGHEST = 30  # rows of a tile at most
 LOW = 8  # rows of a tile for few rows: as many as cost no more than one while B is fetched
 HEIGHTS = (20, 16, 12, LOW)  # rows of tiles, besides the best, that any number of rows is made of
 
 
-def of_many_heights(plan: ContractSchedule) -> list[ContractSchedule]:
+def of_many_heights(plan: Tiling) -> list[Tiling]:
     """The schedule, and the same with lower tiles, for the sizes to expect."""
     if plan.tile.flat or plan.tile.spread > 1:
         plan = replace(plan, tile=Tile(plan.tile.rows, 1))
@@ -36,12 +36,12 @@ def of_many_heights(plan: ContractSchedule) -> list[ContractSchedule]:
     return [plan, *(replace(plan, tile=t, a=_way(plan, t)) for t in tiles)]
 
 
-def _way(plan: ContractSchedule, tile: Tile) -> str:
+def _way(plan: Tiling, tile: Tile) -> str:
     """How tiles of another height read A: only high ones can be turned."""
     return "pack" if plan.a == "turn" and tile.rows < plan.lanes else plan.a
 
 
-def opened(plan: ContractSchedule, c: Contraction, target: CpuTarget) -> ContractSchedule:
+def opened(plan: Tiling, c: Contraction, target: CpuTarget) -> Tiling:
     """`plan`, of the typical sizes, for the contraction `c` of any size."""
     several = plan.tile.flat or plan.tile.spread > 1
     expected = plan.tiles
@@ -63,7 +63,7 @@ def _has_lines(tile: Tile, line: Axis, m: Axis) -> bool:
     return enough if tile.flat else at_least(line.extent, tile.spread)
 
 
-def _group(plan: ContractSchedule, expected: int, target: CpuTarget):
+def _group(plan: Tiling, expected: int, target: CpuTarget):
     """Tiles of A per group: a number, even if there may be more or fewer of them."""
     if not isinstance(plan.tiles, Sym):
         return min(plan.group, plan.tiles)

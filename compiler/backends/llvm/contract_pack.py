@@ -8,12 +8,12 @@ from ...loops import expr as s
 from ...loops.expr import Axis, Buffer, Expr
 from ..base import aligned_empty
 from ..numpy import evaluate
-from .contract_schedule import ContractSchedule
+from .contract_tiling import Tiling
 
 PIECE = 16 << 20  # bytes of weights that are packed at a time
 
 
-def pack_constant(plan: ContractSchedule, arrays: dict[Buffer, np.ndarray]) -> np.ndarray:
+def pack_constant(plan: Tiling, arrays: dict[Buffer, np.ndarray]) -> np.ndarray:
     """B as panels [n outer…, batch…, panel, k, column], zero past the end; of `pairs`,
     [n outer…, batch…, panel, pair of k, column, 2] in i16. The last panel overlaps the one
     before it. Of sums, only the stored ones are packed."""
@@ -44,7 +44,7 @@ def pack_constant(plan: ContractSchedule, arrays: dict[Buffer, np.ndarray]) -> n
 
 
 def _columns(
-    plan: ContractSchedule, b: Expr, outer: list[Axis], first: int, count: int, arrays
+    plan: Tiling, b: Expr, outer: list[Axis], first: int, count: int, arrays
 ) -> np.ndarray:
     """Columns of B from `first` on: [outer…, column, k]."""
     c = plan.contraction

@@ -13,10 +13,11 @@ import llvmlite.ir as ir
 
 from ...loops import expr as s
 from ...loops.schedule import linear_load
+from ..base import LINE
 from .contract_plan import turns_columns
-from .contract_schedule import LINE, ContractSchedule
 from .contract_store import columns_left
 from .contract_tile import Ahead, rounds_of
+from .contract_tiling import Tiling
 from .contract_turn import Turn
 from .emit import Emitter
 from .lanes import minimum
@@ -37,7 +38,7 @@ class Part:
 class Panels:
     """B's panels: `go` to one, then ask for a part of it."""
 
-    def __init__(self, e: Emitter, plan: ContractSchedule, packed: ir.Value, scratch: ir.Value):
+    def __init__(self, e: Emitter, plan: Tiling, packed: ir.Value, scratch: ir.Value):
         self.e, self.plan, self.packed, self.scratch = e, plan, packed, scratch
         self.dtype = plan.dtype
         self.type = register_type(self.dtype)

@@ -19,26 +19,27 @@ from ...loops.schedule import (
 )
 from ...sizes import typical
 from ...types import I32, DType
-from ..base import CpuTarget
-from .contract_schedule import FEWEST, LINE, PAGE, PARTIAL, SCRATCH, ContractSchedule
+from ..base import LINE, PAGE, CpuTarget
+from .contract_tiling import FEWEST, PARTIAL, SCRATCH, Tiling
+from .schedule_base import Refusal
 
 TURN = 16  # panels of B from which turning A pays
 APART = 6  # rows whose distances may be known only at run time: each takes a register
 STREAMED = 5 / 64  # cycles per byte of a vector of B from beyond the first-level cache
 
 
-def schedule_contraction(
+def plan_contraction(
     kernel: Kernel, c: Contraction, target: CpuTarget, constants: frozenset[Buffer]
-) -> ContractSchedule | None:
-    """The schedule of a contraction, or None where a nest serves better."""
+) -> Tiling | Refusal:
+    """The tiling of a contraction, or why another schedule serves better."""
     dtype = c.reduce.dtype
     if dtype.name not in ("f32", "f64", "i32", "i64"):
-        return None
+        return Refusal(f"there are no tiles of {dtype}")
     lanes = target.lanes(dtype.bits)
     m = c.m[-1].extent if c.m else 1
     n = c.n[-1].extent
     if n < max(4, lanes // 4):
-        return None
+        return Refusal(f"{n} columns fill too little of a vector")
     depth = prod(x.extent for x in c.k)
     lines = c.m[-2].extent if len(c.m) > 1 and m < 15 and linear_load(c.a) is not None else 1
     packed = all(x.data in constants for x in s.walk(c.b) if x.op == "load")
@@ -53,15 +54,17 @@ def schedule_contraction(
         streamed = STREAMED * target.vector_bytes
     tile = choose_tile(m, n, lanes, registers, lines=lines, streamed=streamed, embedded=embedded)
     if not packed and prod(a.extent for a in c.m) < 4:
-        return None
-    plan = ContractSchedule(
+        return Refusal("too few rows share a panel, which no weights are packed for")
+    plan = Tiling(
         c, tile, lanes, "direct", "constant" if packed else "pack", pairs=pairs, near=near,
         stored=stored,
     )  # fmt: skip
     if lines > 1 and not pairs:
         plan = _flattened(plan, lines, streamed, registers, embedded)
     plan = settled(plan, target)
-    return plan if plan.scratch <= SCRATCH else None
+    if plan.scratch > SCRATCH:
+        return Refusal(f"copies would take {plan.scratch} bytes of scratch memory, above {SCRATCH}")
+    return plan
 
 
 def _stored(c: Contraction) -> int:
@@ -83,16 +86,16 @@ def _enough(c: Contraction) -> bool:
     return prod(a.extent for a in c.m) >= 4 * FEWEST
 
 
-def settled(plan: ContractSchedule, target: CpuTarget) -> ContractSchedule:
+def settled(plan: Tiling, target: CpuTarget) -> Tiling:
     """The plan's tile with the way of reading A, and the groups, that are best for it as far as
     is known without measuring."""
     plan = replace(plan, a=_way_of_reading(plan, target))
     return replace(plan, group=_group(plan, target))
 
 
-def is_possible(plan: ContractSchedule, target: CpuTarget) -> bool:
+def is_possible(plan: Tiling, target: CpuTarget) -> bool:
     """Whether code for the plan is right, whatever its speed: for plans that were not made by
-    `schedule_contraction` but are of a kernel that it has a schedule for."""
+    `plan_contraction` but are of a kernel that it has a schedule for."""
     tile, m = plan.tile, plan.contraction.m
     registers = _registers(plan.dtype, plan.pairs, target)
     if min(tile.rows, tile.vectors, tile.spread, plan.group) < 1 or (tile.flat and tile.spread > 1):
@@ -127,9 +130,7 @@ def _fits_pairs(c: Contraction, target: CpuTarget) -> bool:
     return all(r is not None and max(-r[0], r[1]) < 1 << 15 for r in ranges)
 
 
-def _flattened(
-    plan: ContractSchedule, lines: int, streamed: float, registers: int, embedded: bool
-) -> ContractSchedule:
+def _flattened(plan: Tiling, lines: int, streamed: float, registers: int, embedded: bool) -> Tiling:
     """With tiles that need not end where lines do, if they can be read and are less work."""
     tile = choose_tile(
         lines * plan.m.extent, plan.n.extent, plan.lanes, registers,
@@ -137,7 +138,7 @@ def _flattened(
     )  # fmt: skip
     flat = replace(plan, tile=replace(tile, flat=True))
 
-    def cycles(p: ContractSchedule) -> float:
+    def cycles(p: Tiling) -> float:
         step = step_cycles(p.tile.rows, p.tile.vectors, streamed=streamed, embedded=embedded)
         return p.tiles * p.panels * step
 
@@ -145,8 +146,8 @@ def _flattened(
     return flat if possible and cycles(flat) < cycles(plan) else plan
 
 
-def _way_of_reading(plan: ContractSchedule, target: CpuTarget) -> str:
-    """How the tiles of A are read (`ContractSchedule.a`)."""
+def _way_of_reading(plan: Tiling, target: CpuTarget) -> str:
+    """How the tiles of A are read (`Tiling.a`)."""
     if plan.pairs or linear_load(plan.contraction.a) is None:
         return "pack"
     if _can_turn(plan) or (plan.tile.flat and plan.tile.rows > APART):
@@ -157,29 +158,29 @@ def _way_of_reading(plan: ContractSchedule, target: CpuTarget) -> str:
     return "pack" if collide and _fits_scratch(plan, "pack") else "direct"
 
 
-def _can_turn(plan: ContractSchedule) -> bool:
+def _can_turn(plan: Tiling) -> bool:
     """Whether turning the rows of A is possible and pays."""
     return plan.panels >= TURN and _turns(plan)
 
 
-def can_be_turned(plan: ContractSchedule) -> bool:
+def can_be_turned(plan: Tiling) -> bool:
     """Whether the rows of A can be turned."""
     linear = linear_load(plan.contraction.a) is not None
     return linear and not plan.pairs and _turns(plan)
 
 
-def _turns(plan: ContractSchedule) -> bool:
+def _turns(plan: Tiling) -> bool:
     """Whether the tile is one that `Turn` makes, of an A that is a plain load."""
     tall = plan.tile.vectors == 1 and plan.tile.rows >= plan.lanes
     return tall and _fits_scratch(plan, "turn") and _k_is_contiguous(plan, plan.contraction.a)
 
 
-def _fits_scratch(plan: ContractSchedule, a: str) -> bool:
+def _fits_scratch(plan: Tiling, a: str) -> bool:
     """Whether there is room to copy a tile of A; sums may be very deep."""
     return typical(replace(plan, a=a, group=1).scratch) <= SCRATCH
 
 
-def turns_columns(plan: ContractSchedule) -> bool:
+def turns_columns(plan: Tiling) -> bool:
     """Whether a panel of B is made of rows in memory, to be turned."""
     b = linear_load(plan.contraction.b)
     return (
@@ -191,14 +192,14 @@ def turns_columns(plan: ContractSchedule) -> bool:
     )
 
 
-def _k_is_contiguous(plan: ContractSchedule, factor: Expr) -> bool:
+def _k_is_contiguous(plan: Tiling, factor: Expr) -> bool:
     """Whether vectors of a factor can be read along k."""
     loops = merged(plan.contraction.k, linear_load(factor)[0])
     long = bool(loops) and loops[-1][1] == 1 and typical(loops[-1][0]) >= plan.lanes
     return plan.dtype.is_float and long
 
 
-def _group(plan: ContractSchedule, target: CpuTarget) -> int:
+def _group(plan: Tiling, target: CpuTarget) -> int:
     """Tiles of A per group. Where panels stay in the first-level cache (`near`), as many as the
     second-level one holds of A, or of a block of it. Else, where all of B fits a third-level cache,
     whose size is guessed, it is read anew for each tile; else there are as few passes over it as
@@ -228,7 +229,7 @@ def _group(plan: ContractSchedule, target: CpuTarget) -> int:
     return ceil(plan.tiles / passes)
 
 
-def _rows_collide(plan: ContractSchedule, target: CpuTarget) -> bool:
+def _rows_collide(plan: Tiling, target: CpuTarget) -> bool:
     """Whether a tile's rows, read in place, fall into too few sets of the first-level cache."""
     size = plan.dtype.bytes
     places = row_places(plan, linear_load(plan.contraction.a)[0])
@@ -251,7 +252,7 @@ def merged(axes: Sequence[Axis], strides: dict) -> list[tuple]:
     return loops
 
 
-def row_places(plan: ContractSchedule, strides: dict) -> list:
+def row_places(plan: Tiling, strides: dict) -> list:
     """Where the rows of a tile begin in A, in elements from the first one."""
     step = 0 if plan.m is None else strides.get(plan.m, 0)
     if plan.line is None:

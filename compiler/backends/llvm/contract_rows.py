@@ -9,7 +9,7 @@ from ...loops.schedule import linear_load
 from ...sizes import typical
 from ...types import I16, TensorType
 from .contract_plan import merged, row_places
-from .contract_schedule import ContractSchedule
+from .contract_tiling import Tiling
 from .contract_turn import Turn
 from .emit import UNROLL, Emitter
 from .lanes import lanes_below, minimum
@@ -21,7 +21,7 @@ ROW = 16  # vectors of a row that is packed from which a loop over rows is not w
 class Rows:
     """A's tiles. `first` is the row that a flat tile begins with, counted through all lines."""
 
-    def __init__(self, e: Emitter, plan: ContractSchedule, scratch: ir.Value):
+    def __init__(self, e: Emitter, plan: Tiling, scratch: ir.Value):
         self.e, self.plan, self.scratch = e, plan, scratch
         self.dtype = plan.dtype
         self.type = register_type(self.dtype)

@@ -1,215 +1,142 @@
-"""How a contraction is tiled, packed and shared, as data: `ContractSchedule`."""
+"""The contraction schedule as the backend sees it: which parts answer what a `Schedule` is asked.
 
-from dataclasses import dataclass
-from math import prod
+The tiling is data (`contract_tiling.py`), chosen by `contract_plan.py` and made right for open
+sizes by `contract_open.py`; code is written by `contract.py`.
+"""
 
-from ...dims import Sym, ceil_div
-from ...loops.contraction import Contraction
-from ...loops.expr import Axis
-from ...loops.schedule import Tile
-from ...sizes import maybe_below
-from ...types import DType
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from math import ceil, prod
+from typing import ClassVar
 
-SCRATCH = 1 << 20  # bytes that packing may take per thread
-LINE = 64  # bytes of a cache line
-FEWEST = 3  # tiles of a group from which blocks of k pay
-PARTIAL = 128 << 10  # bytes of sums that wait, which groups leave room for
-BUNCH = 4  # panels that are multiplied in a block of k before the next one
-PAGE = 4096  # addresses that differ by a multiple of it share a set of the first-level cache
+import numpy as np
+
+from ...dims import Sym, ceil_div, symbols
+from ...loops import expr as s
+from ...loops.contraction import find_contraction
+from ...loops.expr import Buffer
+from ...loops.nest import Kernel
+from ...sizes import USUAL, OpenSize, expected_too, typical
+from ..base import CpuTarget
+from .choices import won
+from .contract import ContractEmitter
+from .contract_cost import contraction_cycles, panel_bytes, panel_traffic
+from .contract_open import HIGHEST, LOW, of_many_heights, opened
+from .contract_pack import pack_constant
+from .contract_plan import plan_contraction
+from .contract_tiling import Tiling
+from .emit import Emitter
+from .schedule_base import Arguments, Dim, Gain, Given, Refusal, Schedule, Twin
+from .winners import Winner
+
+UNROLL = 32  # multiply-adds that are written out in the loops over k of shorter code
+SOME_SIZES = "a contraction that is one for some sizes only"
 
 
 @dataclass(frozen=True)
-class ContractSchedule:
-    """`b`: "constant" (packed while compiling) or "pack". `a`: "direct" (read in place), "pack"
-    (evaluated into scratch, [row][k]) or "turn" (copied to [k][row]).
+class ContractSchedule(Tiling, Schedule):
+    """A `Tiling`, and what the backend asks of it."""
 
-    `pairs`: sums in i32 of factors that fit i16, packed as pairs of k, of which one instruction
-    multiplies and adds both. What follows counts such a pair as one step of k and one element.
+    name: ClassVar[str] = "contract"
+    gain: ClassVar[Gain] = Gain.SOME
+    seconds: ClassVar[tuple[float, float]] = (0.025, 0.05)
+    tunable: ClassVar[bool] = True
 
-    `group` is how many tiles of A stay in cache while every panel of B passes by: 1 where all of B
-    fits the second-level cache beside one of them, more where it comes from further away, or where
-    panels are `near`.
+    @classmethod
+    def propose(cls, given: Given) -> "ContractSchedule | Refusal":
+        if given.in_place:
+            return Refusal("it reads the memory that it writes")
+        contraction = find_contraction(given.kernel)
+        if contraction is None:
+            return Refusal("it is no sum of products along axes that both factors have")
+        found = plan_contraction(given.kernel, contraction, given.target, given.constants)
+        return found if isinstance(found, Refusal) else cls(**vars(found))
 
-    `near` is how many bytes of a panel stay in the first-level cache while a group passes by: in
-    longer ones, k is cut into blocks. 0: it never is.
+    def emit(self, e: Emitter, kernel: Kernel, given: Arguments, in_place: bool) -> None:
+        writer = ContractEmitter(e, kernel, self, given.packed, given.scratch)
+        writer.emit(given.begin, given.end)
 
-    `stored`: of a constant B's places along the one outer axis, only so many first ones are packed;
-    those after them are sums of the first one's panels and of another's (`contract_panels.py`). 0:
-    all are packed.
+    def __str__(self) -> str:
+        return f"tile {self.tile.rows}×{self.width}, A {self.a}, B {self.b}"
 
-    `unroll` is about how many multiply-adds of a tile are written out per round of the innermost
-    loop over k. Fewer make shorter code, and never another order of sums.
-
-    Extents may be open sizes, and what is counted from them dims.
-    """
-
-    contraction: Contraction
-    tile: Tile
-    lanes: int
-    a: str
-    b: str
-    group: int = 1
-    pairs: bool = False
-    near: int = 0
-    stored: int = 0
-    unroll: int = 64
+    # -- memory ---------------------------------------------------------------------------
 
     @property
-    def dtype(self) -> DType:
-        return self.contraction.reduce.dtype
+    def packs(self) -> bool:
+        return self.b == "constant"
 
     @property
-    def n(self) -> Axis:
-        return self.contraction.n[-1]
+    def packed_bytes(self) -> Dim:
+        """Edges are filled up."""
+        if not self.packs:
+            return 0
+        outer = prod(a.extent for a in self.outer if a in self.contraction.b.free)
+        return (self.stored or outer) * self.panels * panel_bytes(self)
+
+    def pack(self, arrays: dict[Buffer, np.ndarray]) -> np.ndarray:
+        return pack_constant(self, arrays)
+
+    def params(self, kernel: Kernel) -> tuple[Buffer, ...]:
+        """Without those that only B reads, once it is packed."""
+        if not self.packs:
+            return kernel.params
+        r = self.contraction.reduce
+        without = s.make("reduce", (self.contraction.a,), r.data, r.dtype)
+        roots = [s.transform(e, lambda x: without if x is r else None) for e in kernel.roots()]
+        kept = {e.data for e in s.walk(*roots) if e.op == "load"} | set(kernel.outputs)
+        return tuple(b for b in kernel.params if b in kept)
+
+    def scratch_bytes(self, kernel: Kernel) -> Dim:
+        return self.scratch
+
+    # -- cost, threads, tuning ------------------------------------------------------------
+
+    def cycles(self, kernel: Kernel, target: CpuTarget) -> float:
+        return contraction_cycles(kernel, self, target)
+
+    def traffic(self, target: CpuTarget, between: int | None) -> Iterator[tuple[int, int]]:
+        return panel_traffic(self, self.packed_bytes, target, between)
 
     @property
-    def m(self) -> Axis | None:
-        return self.contraction.m[-1] if self.contraction.m else None
+    def streams(self) -> bool:
+        return self.tiles == 1
+
+    def piece(self, units: int) -> int:
+        """A group's rows are packed anew for each piece of its panels."""
+        panels = typical(self.panels)
+        if units > panels:
+            return ceil(units / panels) * panels
+        return units if self.a == "direct" else max(units, ceil(panels / 2))
+
+    def shorter(self) -> "ContractSchedule":
+        return replace(self, unroll=UNROLL)
+
+    def improved(
+        self, given: Given, winners: Mapping[str, Winner]
+    ) -> tuple["ContractSchedule", Winner | None]:
+        return won(given.kernel, self, given.target, given.constants, winners)
+
+    # -- open sizes -----------------------------------------------------------------------
+
+    def opened(self, twin: Twin) -> list[tuple[Schedule, float]]:
+        """Where the number of rows is open, there are tiles of several heights that read B alike:
+        the entry takes the one that fits. Where the twin has few rows, another twin has many."""
+        target, c = twin.given.target, find_contraction(twin.given.kernel)
+        if c is None:
+            raise OpenSize(SOME_SIZES)
+        if not c.m or not isinstance(c.m[-1].extent, Sym):
+            return [(opened(self, c, target), twin.ns)]
+        rows, few = c.m[-1].extent, twin.ns
+        with expected_too(dict.fromkeys(symbols(rows) if typical(rows) < HIGHEST else (), USUAL)):
+            if typical(rows) != self.m.extent:
+                twin = twin.again()
+            if not isinstance(twin.schedule, ContractSchedule):
+                raise OpenSize(SOME_SIZES)
+            plans = [opened(p, c, target) for p in of_many_heights(twin.schedule)]
+        return [(p, few if p.tile.rows <= LOW else twin.ns) for p in plans]
 
     @property
-    def width(self) -> int:
-        """Columns of a panel."""
-        return self.tile.vectors * self.lanes
-
-    @property
-    def panels(self):
-        return ceil_div(self.n.extent, self.width)
-
-    @property
-    def ragged(self) -> bool:
-        """Whether a panel may have columns past the end; else a last one begins early enough."""
-        return maybe_below(self.n.extent, self.width)
-
-    @property
-    def short(self) -> bool:
-        """Whether a tile may have rows past the end, whose sums are not stored."""
-        return self.line is None and self.m is not None and maybe_below(
-            self.m.extent, self.tile.rows)  # fmt: skip
-
-    def first_columns(self) -> list[int]:
-        """Where each panel begins."""
-        last = max(0, self.n.extent - self.width)
-        return [min(p * self.width, last) for p in range(self.panels)]
-
-    @property
-    def depth(self):
-        return prod(a.extent for a in self.contraction.k)
-
-    @property
-    def steps(self):
-        """Steps of k."""
-        return ceil_div(self.depth, 2) if self.pairs else self.depth
-
-    @property
-    def room(self):
-        """Steps of k that there is scratch memory for: an open k is copied by whole vectors."""
-        steps = self.steps
-        return ceil_div(steps, self.lanes) * self.lanes if isinstance(steps, Sym) else steps
-
-    @property
-    def line(self) -> Axis | None:
-        """The outer m axis that a tile covers several lines of."""
-        several = self.tile.spread > 1 or self.tile.flat
-        return self.contraction.m[-2] if several else None
-
-    @property
-    def outer_m(self) -> tuple[Axis, ...]:
-        """Axes of A outside of its tiles."""
-        return self.contraction.m[: -1 if self.line is None else -2]
-
-    @property
-    def line_tiles(self):
-        """Tiles along m (along the lines, for tiles of several)."""
-        if self.m is None:
-            return 1
-        if self.tile.flat:
-            return ceil_div(self.line.extent * self.m.extent, self.tile.rows)
-        if self.line is not None:
-            return ceil_div(self.line.extent, self.tile.spread)
-        return ceil_div(self.m.extent, self.tile.rows)
-
-    @property
-    def tiles(self):
-        """Tiles of A in all, for each of `outer`."""
-        return self.line_tiles * prod(a.extent for a in self.outer_m)
-
-    @property
-    def groups(self):
-        return 1 if self.group == self.tiles else ceil_div(self.tiles, self.group)
-
-    @property
-    def outer(self) -> tuple[Axis, ...]:
-        """Axes of the parallel units outside of the groups."""
-        return (*self.contraction.n[:-1], *self.contraction.batch)
-
-    @property
-    def units(self):
-        """Panels, one after the other for each group of tiles."""
-        return prod(a.extent for a in self.outer) * self.groups * self.panels
-
-    @property
-    def pitch(self):
-        """Elements from one row of packed A to the next: an odd number of cache lines, so that the
-        rows of a tile lie in different sets of the cache."""
-        line = LINE // self.dtype.bytes
-        lines = ceil_div(self.room, line)
-        return (lines + 1 if isinstance(lines, Sym) else lines | 1) * line
-
-    @property
-    def packed_tile(self):
-        """Elements of a packed tile of A."""
-        return self.tile.rows * self.pitch
-
-    @property
-    def passes_by(self) -> bool:
-        """Whether a packed panel, or a block of one, stays in the first-level cache while a group
-        passes by and fetches the next one."""
-        known = not isinstance(self.steps, Sym) and not isinstance(self.group, Sym)
-        return known and self.near > 0 and self.group >= FEWEST and self.b == "constant"
-
-    @property
-    def cut(self) -> bool:
-        """Whether k is cut into blocks (`contract_blocks.py`)."""
-        if isinstance(self.steps, Sym) or isinstance(self.group, Sym) or self.group < FEWEST:
-            return False
-        return 0 < 6 * self.near < 5 * self.steps * self.width * self.dtype.bytes
-
-    @property
-    def limit(self) -> int:
-        """Steps of a block at most."""
-        return max(1, self.near // (self.width * self.dtype.bytes))
-
-    @property
-    def bunch(self) -> int:
-        """Panels that pass by for each block of k."""
-        return BUNCH if self.b == "constant" else 1
-
-    @property
-    def partial(self) -> int:
-        """Elements of the sums that wait for the next block of k."""
-        return self.bunch * self.group * self.tile.rows * self.width if self.cut else 0
-
-    @property
-    def makes_panels(self) -> bool:
-        """Whether panels of B, or some of them, are made while the kernel runs."""
-        return self.b == "pack" or self.stored > 0
-
-    @property
-    def front(self):
-        """Elements of scratch memory for a panel of B, or for a block of one."""
-        if self.stored and self.cut:
-            return self.limit * self.width
-        return self.room * self.width if self.makes_panels else 0
-
-    @property
-    def scratch_elements(self):
-        """Elements of scratch memory per thread: a panel of B, tiles of A, sums that wait."""
-        total = self.front
-        if self.a != "direct":
-            total += self.group * self.packed_tile
-        return total + self.partial
-
-    @property
-    def scratch(self):
-        """Bytes of scratch memory per thread."""
-        return ceil_div(self.scratch_elements * self.dtype.bytes, LINE) * LINE
+    def rank(self) -> Dim:
+        """Tiles, each by its rows and what surrounds it."""
+        rows = self.tile.rows
+        return ceil_div(self.m.extent, rows) * (2 * rows + 3)

@@ -8,7 +8,7 @@ from ...loops import expr as s
 from ...loops.expr import Axis
 from ...loops.nest import Kernel
 from .contract_rows import Rows
-from .contract_schedule import ContractSchedule
+from .contract_tiling import Tiling
 from .emit import Emitter
 from .lanes import lanes_below
 from .types import PTR, i64
@@ -22,7 +22,7 @@ class Epilogue:
 
     e: Emitter
     kernel: Kernel
-    plan: ContractSchedule
+    plan: Tiling
     rows: Rows
 
     def __post_init__(self):
@@ -98,7 +98,7 @@ class Epilogue:
         e.where.update(saved)
 
 
-def columns_left(e: Emitter, plan: ContractSchedule, base: ir.Value) -> ir.Value | None:
+def columns_left(e: Emitter, plan: Tiling, base: ir.Value) -> ir.Value | None:
     """The mask of the columns that there are, where there may be fewer than a panel's."""
     if not plan.ragged:
         return None

@@ -18,7 +18,7 @@ import llvmlite.ir as ir
 from ...dims import Sym
 from ...loops.schedule import Tile
 from ...types import DType
-from .contract_schedule import LINE
+from ..base import LINE
 from .emit import Emitter
 from .opaque import hidden
 from .scalar import intrinsic, multiply_add, prefetch, splat

@@ -13,15 +13,13 @@ from dataclasses import replace
 
 from ...loops.nest import ExternCall, map_steps
 from .codegen import KernelCode
-from .contract_schedule import ContractSchedule
 from .objects import Passes
 from .plan import Scheduled
-from .window import WindowSchedule
+from .schedule_base import Gain, Schedule
 
 FEW = 0.5  # of a run's predicted time, that of contractions which get few of LLVM's passes
 LITTLE = 0.2  # the same for those whose code is shorter, too, and has fewer heights
 LEAST = 0.02  # that of other kernels which get few passes
-UNROLL = 32  # multiply-adds that are written out in their loops over k
 
 
 def least(times: Mapping[str, float], share: float) -> set[str]:
@@ -38,39 +36,30 @@ def least(times: Mapping[str, float], share: float) -> set[str]:
 def with_effort(codes: Mapping[str, KernelCode], times: Mapping[str, float]) -> dict:
     """For each code, by name, the one to compile: the same, or one that is made faster. `times` are
     what they take of a run. Schedules that were measured are kept."""
-    few, little, others = (least(times, share) for share in (FEW, LITTLE, LEAST))
+    few = {Gain.NONE: set(codes), Gain.SOME: least(times, FEW), Gain.MUCH: least(times, LEAST)}
+    little = least(times, LITTLE)
     made = {}
     for name, code in codes.items():
-        made[name] = code
-        if not isinstance(code.schedule, ContractSchedule):
-            if name in others or isinstance(code.schedule, WindowSchedule):
-                made[name] = _few(code)
-            continue
         if code.winner is not None:
-            continue
-        if name in little:
-            lower = tuple(_shorter(c) for c in code.others[-1:])
-            made[name] = replace(_shorter(code), others=lower)
+            made[name] = code
+        elif name in little and (shorter := code.schedule.shorter()) is not None:
+            lower = tuple(_few(c, c.schedule.shorter()) for c in code.others[-1:])
+            made[name] = replace(_few(code, shorter), others=lower)
         else:
             between = tuple(_few(c) for c in code.others[:-1])
-            best = _few(code) if name in few else code
-            made[name] = replace(best, others=between + code.others[-1:])
+            best = _few(code) if name in few[code.schedule.gain] else code
+            made[name] = replace(best, others=between + code.others[-1:]) if between else best
     return made
 
 
-def _few(code: KernelCode) -> KernelCode:
-    return replace(code, passes=Passes.FEW)
-
-
-def _shorter(code: KernelCode) -> KernelCode:
-    return replace(code, passes=Passes.FEW, schedule=replace(code.schedule, unroll=UNROLL))
+def _few(code: KernelCode, schedule: Schedule | None = None) -> KernelCode:
+    return replace(code, passes=Passes.FEW, schedule=schedule or code.schedule)
 
 
 def seconds_of(code: KernelCode) -> float:
     """About how long LLVM takes for a kernel."""
-    if not isinstance(code.schedule, ContractSchedule):
-        return 0.005 if code.passes == Passes.FEW else 0.008
-    return 0.025 if code.passes == Passes.FEW else 0.05
+    few, usual = code.schedule.seconds
+    return few if code.passes == Passes.FEW else usual
 
 
 def exchange(steps: list, codes: Mapping[str, KernelCode]) -> list:

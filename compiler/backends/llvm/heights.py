@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import llvmlite.ir as ir
 
-from ...dims import ceil_div
 from .balance import piece_of
 from .codegen import KernelCode, function_type
 from .types import I64, VOID, i64
@@ -26,18 +25,12 @@ class Chosen:
     piece: ir.Value
 
 
-def effort(rows: int) -> int:
-    """What a tile costs, to compare heights: its rows, and what surrounds it."""
-    return 2 * rows + 3
-
-
 def choose(b: ir.IRBuilder, size: Callable, codes: Sequence[KernelCode]) -> Chosen:
-    """The code whose tiles cost least for the number of rows that there are."""
+    """The code whose schedule has the least rank for the sizes that there are."""
     best = None
     for i, code in enumerate(codes):
         here = Chosen(i64(i), size(code.units), i64(piece_of(code) or WHOLE))
-        rows = code.schedule.tile.rows
-        cost = size(ceil_div(code.schedule.m.extent, rows) * effort(rows))
+        cost = size(code.schedule.rank)
         if best is None:
             best, least = here, cost
             continue

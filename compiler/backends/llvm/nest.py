@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from math import prod
+from typing import ClassVar
 
 import llvmlite.ir as ir
 
@@ -22,7 +23,9 @@ from ...sizes import OpenSize, maybe_below
 from ..base import CpuTarget
 from .emit import Emitter
 from .lanes import first_lanes, lanes_below, minimum
-from .rows import keep_rows
+from .nest_cost import nest_cycles
+from .rows import keep_rows, row_bytes
+from .schedule_base import Arguments, Dim, Given, Schedule, Twin
 from .serial import emit_serial, outer_axes
 from .store import emit_store
 from .types import I32, i64, vector
@@ -32,13 +35,15 @@ BLOCK = 1024  # elements of the lane axis that a parallel unit handles, where it
 
 
 @dataclass(frozen=True)
-class NestSchedule:
+class NestSchedule(Schedule):
     """How a kernel's axes run. `lane` is vectorised by `lanes`; `block` cuts it into units.
 
     `outer` are the parallel axes, `row` those that are walked inside a unit. `weave` is a short
     axis along which the output is contiguous while the lane axis strides over it: vectors for each
     of its places are interleaved and stored as one.
     """
+
+    name: ClassVar[str] = "nest"
 
     outer: tuple[Axis, ...]
     row: tuple[Axis, ...]
@@ -47,17 +52,20 @@ class NestSchedule:
     block: int
     weave: Axis | None = None
 
+    @classmethod
+    def propose(cls, given: Given) -> "NestSchedule":
+        return schedule_nest(given.kernel, given.target, given.in_place)
+
     @property
-    def units(self):
-        """Independent pieces of work, a dim."""
+    def units(self) -> Dim:
         pieces = prod(a.extent for a in self.outer if a is not self.lane)
         if self.lane is not None and self.lane in self.outer:
             pieces *= self.blocks
         return pieces
 
     @property
-    def blocks(self):
-        """Pieces of the lane axis, a dim."""
+    def blocks(self) -> Dim:
+        """Pieces of the lane axis."""
         extent = self.lane.extent
         return 1 if extent == self.block else ceil_div(extent, self.block)
 
@@ -76,6 +84,21 @@ class NestSchedule:
         if weave is None and self.weave is not None:
             raise OpenSize("an axis that is interleaved")
         return NestSchedule(outer, row, lane, self.lanes, block, weave)
+
+    def opened(self, twin: Twin) -> list[tuple[Schedule, float]]:
+        return [(self.over(twin.axes), twin.ns)]
+
+    def scratch_bytes(self, kernel: Kernel) -> Dim:
+        return row_bytes(kernel, self.lane) if self.lane in self.row else 0
+
+    def cycles(self, kernel: Kernel, target: CpuTarget) -> float:
+        return nest_cycles(kernel, self)
+
+    def emit(self, e: Emitter, kernel: Kernel, given: Arguments, in_place: bool) -> None:
+        emit_nest(e, kernel, self, given.begin, given.end, in_place, given.scratch)
+
+    def __str__(self) -> str:
+        return "scalar" if self.lane is None else f"lanes {self.lanes}"
 
 
 def schedule_nest(kernel: Kernel, target: CpuTarget, in_place: bool = False) -> NestSchedule:

@@ -11,7 +11,6 @@ from math import ceil
 import llvmlite.ir as ir
 
 from .balance import counted
-from .contract_schedule import ContractSchedule
 from .plan import Plan, Scheduled
 from .types import i64
 
@@ -21,8 +20,7 @@ PIECES = 16  # that a sweep has at most
 def pieces_of(plan: Plan, step: Scheduled) -> int:
     """Pieces that turn around with every round, whose weights fill a quarter of the cache each; 1
     where sweeping does not help."""
-    schedule = step.code.schedule
-    if step.packed is None or not isinstance(schedule, ContractSchedule) or schedule.tiles != 1:
+    if step.packed is None or not step.code.schedule.streams:
         return 1
     weights = plan.weights[step.packed.slot.index].nbytes
     return min(PIECES, ceil(4 * weights / plan.l2)) if 4 * weights > 3 * plan.l2 else 1

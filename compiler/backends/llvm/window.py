@@ -15,7 +15,8 @@ everything else that LLVM does, and leaves them as they are.
 
 from collections import defaultdict
 from dataclasses import dataclass
-from math import prod
+from math import ceil, prod
+from typing import ClassVar
 
 import llvmlite.ir as ir
 
@@ -25,13 +26,16 @@ from ...loops.contraction import contiguous_axis
 from ...loops.expr import Axis, Expr
 from ...loops.index import divides
 from ...loops.nest import Kernel
+from ...loops.work import extent_of
 from ...sizes import maybe_below, typical
 from ..base import CpuTarget
+from .cost import INTEGER, TILE, UNIT, core_of, epilogue, evaluation
 from .emit import Emitter
 from .lanes import minimum
 from .opaque import hidden
 from .reduction import identity
 from .scalar import multiply_add
+from .schedule_base import Arguments, Dim, Gain, Given, Refusal, Schedule
 from .types import i64, register_type, vector
 
 POINTS = 8  # outputs of a line that are summed at once
@@ -40,9 +44,12 @@ WRITTEN_OUT = 9  # taps up to which there is no loop over the lines of a window
 
 
 @dataclass(frozen=True)
-class WindowSchedule:
+class WindowSchedule(Schedule):
     """`x` and `w` are the factors; `line` is the axis along which `points` outputs share inputs,
     `tap` the reduction axis along it, `lane` the channels."""
+
+    name: ClassVar[str] = "window"
+    gain: ClassVar[Gain] = Gain.NONE
 
     reduce: Expr
     x: Expr
@@ -54,8 +61,42 @@ class WindowSchedule:
     lanes: int
     points: int
 
+    @classmethod
+    def propose(cls, given: Given) -> "WindowSchedule | Refusal":
+        """Of a kernel that is such a sum, whose sizes may be open."""
+        kernel, store = given.kernel, given.kernel.stores[0]
+        if given.in_place:
+            return Refusal("it reads the memory that it writes")
+        if kernel.serial or len(kernel.stores) != 1:
+            return Refusal("its stores run in order" if kernel.serial else "it has several stores")
+        if store.mode != "set" or store.where is not None:
+            return Refusal("it adds to what is there, or stores under a condition")
+        reduces = [e for e in s.walk(store.value) if e.op == "reduce"]
+        if len(reduces) != 1 or reduces[0].data[0] != "sum" or reduces[0].args[0].op != "mul":
+            return Refusal("it is not made of one sum of products")
+        (r,) = reduces
+        lane, taps = contiguous_axis(kernel), r.data[1]
+        lanes = given.target.lanes(r.dtype.bits)
+        if r.dtype.name not in ("f32", "f64", "i32"):
+            return Refusal(f"there are no windows of {r.dtype}")
+        if lane is None or lane.extent < lanes:
+            return Refusal("its output has no axis that fills a vector")
+        if prod(a.extent for a in taps) > TAPS:
+            return Refusal(f"its window has more than {TAPS} places")
+        if not all(lane in f.free for f in r.args[0].args):
+            return Refusal("a factor is the same for all channels")
+        for x, w in (r.args[0].args, r.args[0].args[::-1]):
+            spatial = [a for a in kernel.axes if a is not lane and a in x.free and a not in w.free]
+            found = _shared_axes(x, spatial, taps)
+            if found is not None and w.free <= {lane, *taps} and _along(lane, x, w):
+                line, tap = found
+                outer = tuple(a for a in kernel.axes if a is not lane and a is not line)
+                points = POINTS if isinstance(line.extent, Sym) else min(POINTS, line.extent)
+                return cls(r, x, w, outer, line, lane, tap, lanes, points)
+        return Refusal("neighbouring outputs share no inputs")
+
     @property
-    def units(self):
+    def units(self) -> Dim:
         return prod(a.extent for a in self.outer)
 
     @property
@@ -63,31 +104,20 @@ class WindowSchedule:
         """The reduction's axes but `tap`."""
         return tuple(a for a in self.reduce.data[1] if a is not self.tap)
 
+    def cycles(self, kernel: Kernel, target: CpuTarget) -> float:
+        taps, lines = self.tap.extent, extent_of(self.rest)
+        each = 1 / core_of(target).units if self.reduce.dtype.is_float else INTEGER
+        inputs = 2 * taps + self.points - 1  # of a line, and its weights
+        line = max(self.points * taps * each, inputs * evaluation(self.x, self.lane, self.lanes))
+        after = self.points * epilogue(kernel, self.reduce, self.lane, self.lanes)
+        tiles = ceil(self.line.extent / self.points) * ceil(self.lane.extent / self.lanes)
+        return self.units * (UNIT + tiles * (lines * line + TILE / 3 + after))
 
-def schedule_window(kernel: Kernel, target: CpuTarget) -> WindowSchedule | None:
-    """The window schedule of a kernel that is such a sum, else None."""
-    store = kernel.stores[0]
-    if kernel.serial or len(kernel.stores) != 1 or store.mode != "set" or store.where is not None:
-        return None
-    reduces = [e for e in s.walk(store.value) if e.op == "reduce"]
-    if len(reduces) != 1 or reduces[0].data[0] != "sum" or reduces[0].args[0].op != "mul":
-        return None
-    (r,) = reduces
-    lane, taps = contiguous_axis(kernel), r.data[1]
-    lanes = target.lanes(r.dtype.bits)
-    if r.dtype.name not in ("f32", "f64", "i32") or lane is None or lane.extent < lanes:
-        return None
-    if prod(a.extent for a in taps) > TAPS or not all(lane in f.free for f in r.args[0].args):
-        return None
-    for x, w in (r.args[0].args, r.args[0].args[::-1]):
-        spatial = [a for a in kernel.axes if a is not lane and a in x.free and a not in w.free]
-        found = _shared_axes(x, spatial, taps)
-        if found is not None and w.free <= {lane, *taps} and _along(lane, x, w):
-            line, tap = found
-            outer = tuple(a for a in kernel.axes if a is not lane and a is not line)
-            points = POINTS if isinstance(line.extent, Sym) else min(POINTS, line.extent)
-            return WindowSchedule(r, x, w, outer, line, lane, tap, lanes, points)
-    return None
+    def emit(self, e: Emitter, kernel: Kernel, given: Arguments, in_place: bool) -> None:
+        WindowEmitter(e, kernel, self).emit(given.begin, given.end)
+
+    def __str__(self) -> str:
+        return f"lanes {self.lanes}"
 
 
 def _along(lane: Axis, *factors: Expr) -> bool:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Choice:
-    """What is chosen, as in `Tile` and `ContractSchedule`."""
+    """What is chosen, as in `Tile` and `Tiling`."""
 
     rows: int
     vectors: int

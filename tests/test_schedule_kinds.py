@@ -27,9 +27,9 @@ from tessel.compiler.backends.llvm.window import WindowSchedule
 from tessel.compiler.dims import Sym
 from tessel.compiler.loops import expr as s
 from tessel.compiler.loops.expr import Axis, Buffer, Expr
-from tessel.compiler.loops.nest import Kernel
+from tessel.compiler.loops.nest import Kernel, Store
 from tessel.compiler.loops.simplify import merge_axes, split_axes
-from tessel.compiler.types import DType
+from tessel.compiler.types import F32, DType, TensorType
 from tessel.tools.profile import schedule_name
 
 from .kernels import both, buffer_of, program_of, scheduled, store
@@ -264,6 +264,18 @@ def test_a_new_kind_is_one_class_and_one_line(with_blocks):
     assert type(scheduled(program_of(kernel, arrays))) is Blocks
     received, expected = both(kernel, arrays)
     np.testing.assert_array_equal(received, expected)
+
+
+def test_a_new_kind_is_not_asked_where_sizes_are_open(with_blocks):
+    """Unless it says that it is right for all of them."""
+    x = Buffer("x", TensorType(F32, (N, 48)))
+    i, j = Axis("i", 48), Axis("j", N)
+    out = Buffer("out", TensorType(F32, (48, N)))
+    index = (s.axis(i), s.axis(j))
+    kernel = flat(Kernel("test", (i, j), (Store(out, index, x[s.axis(j), s.axis(i)]),)))
+    code = schedule_kernel(kernel, V3, frozenset(), False)
+    assert type(code.schedule) is NestSchedule
+    assert code.refused["blocks"] == Refusal("it is made for known sizes, and some are open")
 
 
 def test_what_a_new_kind_refuses_goes_to_the_next(with_blocks):

@@ -20,6 +20,7 @@ from math import ceil
 import llvmlite.ir as ir
 
 from ...sizes import typical
+from .codegen import KernelCode
 from .types import I8, I64, PTR, VOID, i64
 
 OWNERS = 16  # threads that help each other at most
@@ -29,7 +30,7 @@ LINE = 64  # bytes: the word in front, and a multiple of what a kernel's counter
 ROW = OWNERS * 8
 
 
-def piece_of(code) -> int | None:
+def piece_of(code: KernelCode) -> int | None:
     """Units of a piece, or None where a kernel is better cut into one part per thread."""
     count = max(1, min(PIECES, int(code.cost / PIECE)))
     piece = code.schedule.piece(ceil(typical(code.units) / count))

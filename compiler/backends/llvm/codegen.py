@@ -33,6 +33,8 @@ from .schedules import SCHEDULES
 from .types import I64, PTR, VOID, Names
 from .winners import Winner
 
+KNOWN_ONLY = Refusal("it is made for known sizes, and some are open")
+
 
 @functools.cache
 def generator_version() -> str:
@@ -112,20 +114,22 @@ def schedule_kernel(
     parameters whose contents are known; `winners` are used where they have the kernel's key and fit
     it. Raises OpenSize where the kernel's code cannot be made for any size."""
     given = Given(kernel, target, constants, in_place)
-    if is_open(kernel):
-        return _schedule_open(given)
+    return _schedule_open(given) if is_open(kernel) else _schedule_known(given, winners)
+
+
+def _schedule_known(given: Given, winners: Mapping[str, Winner] | None = None) -> KernelCode:
     plan, refused = choose_schedule(given)
     winner = None
     if winners:
         plan, winner = plan.improved(given, winners)
-    return _code(given, plan, cost(kernel, plan, target), refused, winner)
+    return _code(given, plan, cost(given.kernel, plan, given.target), refused, winner)
 
 
 def choose_schedule(given: Given) -> tuple[Schedule, dict[str, Refusal]]:
     """The first schedule that is proposed, and why those before it were not, by their names."""
     refused: dict[str, Refusal] = {}
     for kind in SCHEDULES:
-        found = kind.propose(given)
+        found = KNOWN_ONLY if given.is_twin and not kind.opens else kind.propose(given)
         if not isinstance(found, Refusal):
             return found, refused
         refused[kind.name] = found
@@ -143,7 +147,7 @@ def _schedule_open(given: Given) -> KernelCode:
 def _twin(given: Given) -> tuple[Twin, Mapping[str, Refusal]]:
     kernel, axes, buffers = typical_twin(given.kernel)
     known = frozenset(buffers[b] for b in given.constants)
-    code = schedule_kernel(kernel, given.target, known, given.in_place)
+    code = _schedule_known(Given(kernel, given.target, known, given.in_place, is_twin=True))
     own = {twins: axis for axis, twins in axes.items()}
     twin = Twin(given, code.schedule, code.cost, own, lambda: _twin(given)[0])
     return twin, code.refused

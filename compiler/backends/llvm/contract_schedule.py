@@ -41,6 +41,7 @@ class ContractSchedule(Tiling, Schedule):
     gain: ClassVar[Gain] = Gain.SOME
     seconds: ClassVar[tuple[float, float]] = (0.025, 0.05)
     tunable: ClassVar[bool] = True
+    opens: ClassVar[bool] = True
 
     @classmethod
     def propose(cls, given: Given) -> "ContractSchedule | Refusal":

@@ -44,6 +44,7 @@ class NestSchedule(Schedule):
     """
 
     name: ClassVar[str] = "nest"
+    opens: ClassVar[bool] = True
 
     outer: tuple[Axis, ...]
     row: tuple[Axis, ...]

@@ -7,7 +7,7 @@ import numpy as np
 from ...concurrency import lazy
 from ...dims import Sym, symbols
 from ...loops.expr import Buffer
-from ...loops.nest import Call, ExternCall, For, Program, Ref, walk_calls
+from ...loops.nest import Call, ExternCall, For, If, Program, Ref, walk_calls
 from ...sizes import maybe_below
 from ...types import TensorType
 from ..base import ALIGNMENT
@@ -38,7 +38,7 @@ class Plan:
     """
 
     program: Program
-    steps: list
+    steps: list[Scheduled | ExternCall | For | If]
     codes: dict[str, KernelCode]
     weights: list[np.ndarray]
     scratch: int | Sym

@@ -23,7 +23,6 @@ from ...loops import expr as s
 from ...loops.expr import Axis, Buffer, Expr
 from ...loops.nest import Kernel
 from ...loops.show import show
-from ...sizes import OpenSize
 from ...types import DType
 from ..base import CpuTarget
 from .emit import Emitter
@@ -35,12 +34,14 @@ Dim = int | Sym
 @dataclass(frozen=True)
 class Given:
     """A kernel to be scheduled. `constants` are the parameters whose contents are known;
-    `in_place`: the memory of an output is also read."""
+    `in_place`: the memory of an output is also read; `is_twin`: its sizes are those to expect, and
+    the schedule will be made right for all (`Schedule.opened`)."""
 
     kernel: Kernel
     target: CpuTarget
     constants: frozenset[Buffer] = frozenset()
     in_place: bool = False
+    is_twin: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,13 +90,15 @@ class Schedule(ABC):
 
     `name` is what profiles and `explain` call the kind, `str(schedule)` how they describe one.
     `seconds` is about how long LLVM takes for a kernel, with few passes and with the usual ones;
-    `tunable`: whether `choices.py` has others for the same kernel.
+    `tunable`: whether `choices.py` has others for the same kernel. `opens`: whether `opened` makes
+    it right for any size; kernels with open sizes are not offered to kinds that do not.
     """
 
     name: ClassVar[str]
     gain: ClassVar[Gain] = Gain.MUCH
     seconds: ClassVar[tuple[float, float]] = (0.005, 0.008)
     tunable: ClassVar[bool] = False
+    opens: ClassVar[bool] = False
 
     # -- what every kind says -------------------------------------------------------------
 
@@ -176,10 +179,7 @@ class Schedule(ABC):
         """The schedule of `twin`, which is this one, for any size; with its cost in ns. There may
         be several, of which the entry takes the one with the least `rank`. Raises OpenSize where
         code for any size cannot be made."""
-        found = self.propose(twin.given)
-        if isinstance(found, Refusal):
-            raise OpenSize(f"a {self.name} that is one for some sizes only")
-        return [(found, twin.ns)]
+        raise NotImplementedError(f"a {self.name} schedule is made for known sizes")
 
     @property
     def rank(self) -> Dim:

@@ -27,7 +27,7 @@ from ...loops.expr import Axis, Expr
 from ...loops.index import divides
 from ...loops.nest import Kernel
 from ...loops.work import extent_of
-from ...sizes import maybe_below, typical
+from ...sizes import OpenSize, maybe_below, typical
 from ..base import CpuTarget
 from .cost import INTEGER, TILE, UNIT, core_of, epilogue, evaluation
 from .emit import Emitter
@@ -35,7 +35,7 @@ from .lanes import minimum
 from .opaque import hidden
 from .reduction import identity
 from .scalar import multiply_add
-from .schedule_base import Arguments, Dim, Gain, Given, Refusal, Schedule
+from .schedule_base import Arguments, Dim, Gain, Given, Refusal, Schedule, Twin
 from .types import i64, register_type, vector
 
 POINTS = 8  # outputs of a line that are summed at once
@@ -50,6 +50,7 @@ class WindowSchedule(Schedule):
 
     name: ClassVar[str] = "window"
     gain: ClassVar[Gain] = Gain.NONE
+    opens: ClassVar[bool] = True
 
     reduce: Expr
     x: Expr
@@ -103,6 +104,12 @@ class WindowSchedule(Schedule):
     def rest(self) -> tuple[Axis, ...]:
         """The reduction's axes but `tap`."""
         return tuple(a for a in self.reduce.data[1] if a is not self.tap)
+
+    def opened(self, twin: Twin) -> list[tuple[Schedule, float]]:
+        found = self.propose(twin.given)
+        if isinstance(found, Refusal):
+            raise OpenSize("a window that is one for some sizes only")
+        return [(found, twin.ns)]
 
     def cycles(self, kernel: Kernel, target: CpuTarget) -> float:
         taps, lines = self.tap.extent, extent_of(self.rest)

@@ -14,9 +14,9 @@ from tessel.compiler.backends.llvm.nest import NestSchedule
 from tessel.compiler.backends.llvm.schedule_base import (
     Arguments,
     Given,
+    Numbers,
     Refusal,
     Schedule,
-    numbers_of,
     written,
 )
 from tessel.compiler.backends.llvm.schedules import SCHEDULES
@@ -145,12 +145,12 @@ def test_a_field_that_text_cannot_be_made_of_is_refused():
         found: dict
 
     with pytest.raises(TypeError, match="a schedule cannot have a dict as a field: use numbers"):
-        written(Odd({}), {})
+        written(Odd({}), Numbers(rows()))
 
 
 def test_dtypes_and_sizes_are_written_by_name():
     kernel = rows()
-    names = numbers_of(kernel)
+    names = Numbers(kernel)
     float32: DType = kernel.stores[0].value.dtype
     assert written((float32, 2 * N, kernel.params[0]), names) == "(f32, 2*N, b0)"
 

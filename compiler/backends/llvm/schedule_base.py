@@ -194,39 +194,48 @@ class Schedule(ABC):
 
         Raises TypeError where a field is nothing that text can be made of.
         """
-        return written(self, numbers_of(kernel))
+        return written(self, Numbers(kernel))
 
 
-def numbers_of(kernel: Kernel) -> dict[Axis | Buffer | Expr, str]:
-    """A name for each axis, parameter and expression of a kernel, by its place there."""
-    exprs = list(s.walk(*kernel.roots()))
-    summed = (a for e in exprs if e.op == "reduce" for a in e.data[1])
-    axes = {a: f"i{n}" for n, a in enumerate(dict.fromkeys((*kernel.axes, *summed)))}
-    buffers = {b: f"b{n}" for n, b in enumerate(kernel.params)}
-    return axes | buffers | {e: f"e{n}" for n, e in enumerate(exprs)}
+class Numbers(dict):
+    """A name for each axis, parameter and expression of a kernel, by its place there: i0, b0, e0.
+    Most schedules have the kernel's own axes only; the others are counted when one is asked for."""
+
+    def __init__(self, kernel: Kernel):
+        super().__init__((a, f"i{n}") for n, a in enumerate(kernel.axes))
+        self.kernel: Kernel | None = kernel
+
+    def __missing__(self, key: Axis | Buffer | Expr) -> str:
+        if self.kernel is None:
+            raise KeyError(key)
+        kernel, self.kernel = self.kernel, None
+        exprs = list(s.walk(*kernel.roots()))
+        summed = (a for e in exprs if e.op == "reduce" for a in e.data[1])
+        for letter, found in (("i", (*kernel.axes, *summed)), ("b", kernel.params), ("e", exprs)):
+            self.update((x, f"{letter}{n}") for n, x in enumerate(dict.fromkeys(found)))
+        return self[key]
 
 
-def written(value: object, names: Mapping) -> str:
-    """A field's value as text. `names` has the axes, buffers and expressions of the kernel."""
+def written(value: object, names: Numbers) -> str:
+    """A field's value as text."""
     match value:
-        case Axis() | Buffer():
-            if value not in names:
-                raise TypeError(f"the kernel has no {value!r}")
-            return names[value]
-        case Expr():
-            return show(value, names)
         case None | bool() | int() | float() | str():
             return repr(value)
-        case Sym() | DType():
-            return str(value)
-        case Enum():
-            return str(value)
+        case Axis() | Buffer() | Expr():
+            try:
+                return names[value]
+            except KeyError:
+                if isinstance(value, Expr):
+                    return show(value, names)
+                raise TypeError(f"the kernel has no {value!r}") from None
         case tuple():
-            return f"({', '.join(written(x, names) for x in value)})"
+            return f"({', '.join([written(x, names) for x in value])})"
+        case Sym() | DType() | Enum():
+            return str(value)
     if not is_dataclass(value) or isinstance(value, type):
         raise TypeError(
             f"a schedule cannot have a {type(value).__name__} as a field: use numbers, text, "
             "axes, buffers, expressions, tuples and dataclasses of those"
         )
-    parts = (f"{f.name}={written(getattr(value, f.name), names)}" for f in fields(value))
+    parts = [f"{f.name}={written(getattr(value, f.name), names)}" for f in fields(value)]
     return f"{type(value).__name__}({', '.join(parts)})"

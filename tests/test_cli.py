@@ -10,7 +10,7 @@ import pytest
 import tessel
 from tessel.compiler.backends.llvm import codegen
 from tessel.compiler.builder import Builder
-from tessel.compiler.passes.cleanup import ShareEqual
+from tessel.compiler.passes.cleanup import CommonSubexpressionElimination
 from tessel.frontends.onnx.writer import write
 from tessel.tools import cli
 from tessel.tools.cli import COMMANDS
@@ -280,9 +280,9 @@ def test_verify_names_a_guilty_pass_and_node(call, model, monkeypatch):
         node.inputs[1].node.attrs["value"] = node.inputs[1].constant + 1
         return True
 
-    monkeypatch.setattr(ShareEqual, "run", spoil)
+    monkeypatch.setattr(CommonSubexpressionElimination, "run", spoil)
     code, out, err = call("verify", model)
-    assert code == 1 and "pass share_equal differs" in err
+    assert code == 1 and "pass cse differs" in err
     assert "dense (matmul" in err and "Traceback" not in err
     assert "all stages agree" not in out
 

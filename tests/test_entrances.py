@@ -16,7 +16,7 @@ from tessel.compiler.errors import (
     at,
     entrance,
 )
-from tessel.compiler.passes.cleanup import RemoveDead
+from tessel.compiler.passes.cleanup import DeadCodeElimination
 from tessel.runtime import package as packages
 from tessel.runtime.checkpoint import load_checkpoint
 
@@ -93,7 +93,7 @@ def test_the_innermost_place_is_told():
 
 
 def _faulty(monkeypatch, error):
-    monkeypatch.setattr(RemoveDead, "run", raising(error))
+    monkeypatch.setattr(DeadCodeElimination, "run", raising(error))
 
 
 ENTRANCES = {
@@ -110,7 +110,7 @@ def test_a_fault_in_a_pass(name, kind, tmp_path, monkeypatch):
     _faulty(monkeypatch, kind("boom"))
     with pytest.raises(InternalError, match="boom") as caught:
         ENTRANCES[name](tmp_path / "m.tsl")
-    assert caught.value.where == "the pass remove_dead"
+    assert caught.value.where == "the pass dce"
 
 
 @pytest.mark.parametrize("call", ["run", "__call__", "save", "bind", "ready"])

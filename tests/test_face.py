@@ -111,7 +111,7 @@ def test_kernels_are_cached_in_the_folder_that_is_named(model, tmp_path):
 def test_the_observer_sees_each_pass(model):
     seen = []
     tessel.compile(model, observer=lambda action, graph, changed: seen.append(action.name))
-    assert seen[0] == "remove_dead"
+    assert seen[0] == "dce"
 
 
 def test_strict_refuses_what_runs_in_python():

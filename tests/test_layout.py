@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tessel.compiler.builder import Builder
 from tessel.compiler.passes.base import run_pipeline
-from tessel.compiler.passes.half import WidenHalf, widen_half
+from tessel.compiler.passes.half import PromoteHalf, promote_half
 from tessel.compiler.passes.layout import ChannelsLast, count_transposes
 from tessel.compiler.passes.padding import SplitPadding
 from tessel.compiler.passes.pipelines import default_pipeline
@@ -24,7 +24,7 @@ def test_halves_are_computed_as_floats():
       %j = cast(%i) {dtype=f16}
       %y = add(%a, %j)
     }""")
-    after = widen_half(graph)
+    after = promote_half(graph)
     verify(after)
     same_text(
         after,
@@ -46,7 +46,7 @@ def test_halves_in_regions_are_widened():
       %y = if(%c, %x) {then_graph=graph t(%a: bf16[2]) -> (%b) {%b = neg(%a)},
         else_graph=graph e(%a: bf16[2]) -> (%a) {}}
     }""")
-    after = widen_half(graph)
+    after = promote_half(graph)
     verify(after)
     assert_same_results(graph, after)
     assert "bf16" not in print_graph(after).split("if(")[1].split("}} :")[0]
@@ -54,7 +54,7 @@ def test_halves_in_regions_are_widened():
 
 def test_a_graph_without_halves_is_left_alone():
     graph = parse_graph("graph g(%x: f32[2]) -> (%y) {%y = neg(%x)}")
-    assert WidenHalf()(graph)[1] is False
+    assert PromoteHalf()(graph)[1] is False
 
 
 # -- layout ------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import tessel
 from tessel.compiler.builder import Builder
 from tessel.compiler.errors import InternalError, KernelError
 from tessel.compiler.ops.registry import OPS, Extern, NotDifferentiable, Sample
-from tessel.compiler.passes.cleanup import RemoveDead
+from tessel.compiler.passes.cleanup import DeadCodeElimination
 from tessel.runtime.executable import Executable
 
 X = np.ones((2, 8), np.float32)
@@ -50,7 +50,7 @@ def faulty(monkeypatch):
 
     def call(*_, **__):
         with monkeypatch.context() as patch:
-            patch.setattr(RemoveDead, "run", names["run"])
+            patch.setattr(DeadCodeElimination, "run", names["run"])
             compile_()
 
     return call
@@ -90,7 +90,7 @@ def test_a_fault_of_tessel_within_users_code_is_told_once(how, faulty, op):
     with pytest.raises(InternalError) as caught:
         outer(how, faulty, op)
     assert [type(e) for e in chain(caught.value)] == [InternalError, IndexError]
-    assert caught.value.where == "the pass remove_dead"
+    assert caught.value.where == "the pass dce"
     text = "".join(traceback.format_exception(caught.value))
     assert (text.count(FAULT), text.count("Traceback")) == (1, 2)
 

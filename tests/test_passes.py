@@ -11,11 +11,11 @@ from tessel.compiler.errors import GraphError, InputError
 from tessel.compiler.interpret import interpret
 from tessel.compiler.passes.base import Pass, Pipeline, Repeat, Report, Step, run_pipeline
 from tessel.compiler.passes.cleanup import (
-    DecideIfs,
+    CommonSubexpressionElimination,
+    DeadCodeElimination,
+    FoldConstantBranches,
     FoldConstants,
-    RemoveDead,
     RemoveIdentities,
-    ShareEqual,
 )
 from tessel.compiler.passes.pipelines import default_pipeline
 from tessel.compiler.passes.specialize import specialize
@@ -174,9 +174,10 @@ def test_folding_reaches_into_regions():
 def test_dead_nodes_are_dropped():
     source = "graph g(%x: f32[2]) -> (%y) {%a = neg(%x) %b = exp(%a) %y = abs(%a)}"
     same_text(
-        passed(RemoveDead(), source), "graph g(%x: f32[2]) -> (%y) {%a = neg(%x) %y = abs(%a)}"
+        passed(DeadCodeElimination(), source),
+        "graph g(%x: f32[2]) -> (%y) {%a = neg(%x) %y = abs(%a)}",
     )
-    assert len(passed(RemoveDead(), source).nodes) == 2
+    assert len(passed(DeadCodeElimination(), source).nodes) == 2
 
 
 def test_equal_nodes_are_shared():
@@ -187,7 +188,7 @@ def test_equal_nodes_are_shared():
       %b = mul(%x, %d)
       %y = add(%a, %b)
     }"""
-    after = passed(ShareEqual(), source)
+    after = passed(CommonSubexpressionElimination(), source)
     assert [n.op.name for n in after.nodes] == ["constant", "mul", "add"]
 
 
@@ -204,7 +205,7 @@ def test_what_differs_is_not_shared(one, other):
       %a = constant() {{value={one}}}
       %b = constant() {{value={other}}}
     }}"""
-    passed(ShareEqual(), source, changed=False)
+    passed(CommonSubexpressionElimination(), source, changed=False)
 
 
 def test_regions_are_compared():
@@ -214,7 +215,10 @@ def test_regions_are_compared():
         f"%{v} = if(%c, %x) {{{branch.format(f)}, {other}}}"
         for v, f in [("p", "neg"), ("q", "neg"), ("r", "exp")]
     )
-    after = passed(ShareEqual(), f"graph g(%x: f32[2], %c: bool[]) -> (%p, %q, %r) {{{lines}}}")
+    after = passed(
+        CommonSubexpressionElimination(),
+        f"graph g(%x: f32[2], %c: bool[]) -> (%p, %q, %r) {{{lines}}}",
+    )
     assert len(after.nodes) == 2
 
 
@@ -243,7 +247,9 @@ def test_a_decided_if_is_its_branch(condition, op):
       %y = if(%c, %x) {{then_graph=graph t(%a: f32[2]) -> (%b) {{%b = neg(%a)}},
         else_graph=graph e(%a: f32[2]) -> (%b) {{%b = abs(%a)}}}}
     }}"""
-    same_text(passed(DecideIfs(), source), f"graph g(%x: f32[2]) -> (%y) {{%y = {op}(%x)}}")
+    same_text(
+        passed(FoldConstantBranches(), source), f"graph g(%x: f32[2]) -> (%y) {{%y = {op}(%x)}}"
+    )
 
 
 def test_an_open_if_stays():
@@ -251,7 +257,7 @@ def test_an_open_if_stays():
       %y = if(%c, %x) {then_graph=graph t(%a: f32[2]) -> (%b) {%b = neg(%a)},
         else_graph=graph e(%a: f32[2]) -> (%b) {%b = abs(%a)}}
     }"""
-    passed(DecideIfs(), source, changed=False)
+    passed(FoldConstantBranches(), source, changed=False)
 
 
 # -- products ----------------------------------------------------------------------------
@@ -303,21 +309,23 @@ NEG = "graph g(%x: f32[2]) -> (%y) {%y = neg(%x)}"
 
 def test_the_pass_that_breaks_a_graph_is_named():
     with pytest.raises(GraphError, match="the pass break left a malformed graph"):
-        run_pipeline(parse_graph(NEG), [RemoveDead(), Break()], verify_between=True)
+        run_pipeline(parse_graph(NEG), [DeadCodeElimination(), Break()], verify_between=True)
 
 
 def test_an_observer_sees_the_graph_after_each_pass():
     seen = []
-    pipeline = Pipeline((Step(RemoveDead(), "first"), Step(ShareEqual(), "second")))
+    pipeline = Pipeline(
+        (Step(DeadCodeElimination(), "first"), Step(CommonSubexpressionElimination(), "second"))
+    )
     run_pipeline(
         parse_graph(NEG), pipeline, observer=lambda p, g, changed: seen.append((p.name, changed))
     )
-    assert seen == [("remove_dead", False), ("share_equal", False)]
+    assert seen == [("dce", False), ("cse", False)]
 
 
 def test_a_repeated_list_ends_when_nothing_changes():
     source = "graph g(%x: f32[2]) -> (%x) {%a = neg(%x) %b = neg(%a)}"
-    steps = (Step(ShareEqual(), "a"), Step(RemoveDead(), "b"))
+    steps = (Step(CommonSubexpressionElimination(), "a"), Step(DeadCodeElimination(), "b"))
     after, changed = Repeat(steps)(parse_graph(source))
     assert changed and after.nodes == []
 
@@ -326,13 +334,13 @@ def test_a_repeated_list_ends_when_nothing_changes():
 def test_a_pipeline_is_a_list_with_reasons(level):
     pipeline = default_pipeline(level)
     assert all(step.reason for step in pipeline)
-    assert str(pipeline).startswith("remove_dead")
+    assert str(pipeline).startswith("dce")
 
 
 def test_the_report_says_what_took_long():
     report = Report()
     run_pipeline(parse_graph(NEG), default_pipeline(1), report=report)
-    assert set(report.seconds) >= {"remove_dead", "simplify"}
+    assert set(report.seconds) >= {"dce", "simplify"}
 
 
 def scale_of(graph, arrays) -> float:

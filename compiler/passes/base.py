@@ -1,9 +1,9 @@
 """What a pass is: a frozen dataclass whose fields are its options, from Graph to Graph.
 
     @dataclass(frozen=True)
-    class RemoveDead(Pass):
+    class DeadCodeElimination(Pass):
         "drop nodes nobody reads"
-        name = "remove_dead"
+        name = "dce"
 
         def run(self, graph, report):
             ...

@@ -54,10 +54,10 @@ class FoldConstants(Pass):
 
 
 @dataclass(frozen=True)
-class RemoveDead(Pass):
+class DeadCodeElimination(Pass):
     """drop pure nodes without readers"""
 
-    name: ClassVar[str] = "remove_dead"
+    name: ClassVar[str] = "dce"
 
     def run(self, graph: Graph, report: Report) -> bool:
         live = set(graph.outputs)
@@ -76,10 +76,10 @@ class RemoveDead(Pass):
 
 
 @dataclass(frozen=True)
-class ShareEqual(Pass):
+class CommonSubexpressionElimination(Pass):
     """a = f(x), b = f(x) => b is a (common subexpressions)"""
 
-    name: ClassVar[str] = "share_equal"
+    name: ClassVar[str] = "cse"
 
     def run(self, graph: Graph, report: Report) -> bool:
         seen: dict[tuple, Node] = {}
@@ -167,10 +167,10 @@ def _is_identity(node: Node) -> bool:
 
 
 @dataclass(frozen=True)
-class DecideIfs(Pass):
+class FoldConstantBranches(Pass):
     """if(true, x) {then_graph=f} => f(x)"""
 
-    name: ClassVar[str] = "decide_ifs"
+    name: ClassVar[str] = "fold_constant_branches"
 
     def run(self, graph: Graph, report: Report) -> bool:
         if not any(n.op.name == "if" for n in graph.nodes):

@@ -27,10 +27,10 @@ INTO = ("cache_update", "scatter_elements", "scatter_nd")  # operand 0, some of 
 
 
 @dataclass(frozen=True)
-class WidenHalf(Pass):
+class PromoteHalf(Pass):
     """f16 and bf16 => f32, inside of the graph"""
 
-    name: ClassVar[str] = "widen_half"
+    name: ClassVar[str] = "promote_half"
     dtypes: tuple[DType, ...] = (F16, BF16)
 
     def run(self, graph: Graph, report: Report) -> bool:
@@ -40,9 +40,9 @@ class WidenHalf(Pass):
         return True
 
 
-def widen_half(graph: Graph) -> Graph:
+def promote_half(graph: Graph) -> Graph:
     """A copy of `graph` that computes halves as f32."""
-    return WidenHalf()(graph)[0]
+    return PromoteHalf()(graph)[0]
 
 
 def _all_values(graph: Graph):

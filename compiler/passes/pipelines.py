@@ -16,20 +16,28 @@ from ..rewrite.norm import NORMS
 from ..rewrite.products import FLATTENS, CombineProducts
 from ..rewrite.reshapes import RESHAPES
 from .base import Pipeline, Step
-from .cleanup import DecideIfs, FoldConstants, RemoveDead, RemoveIdentities, ShareEqual
+from .cleanup import (
+    CommonSubexpressionElimination,
+    DeadCodeElimination,
+    FoldConstantBranches,
+    FoldConstants,
+    RemoveIdentities,
+)
 from .expand import ExpandComposites
-from .half import WidenHalf
+from .half import PromoteHalf
 from .padding import SplitPadding
 from .strassen import Strassen
 from .suppress import SuppressLazily
 from .winograd import Winograd
 
 CLEANUP = (
-    Step(RemoveDead(), "models carry nodes nobody reads; nothing below should look at them"),
+    Step(
+        DeadCodeElimination(), "models carry nodes nobody reads; nothing below should look at them"
+    ),
     Step(RemoveIdentities(), "so that patterns see through dropout, identity and empty casts"),
     Step(FoldConstants(), "weights as the exporter computes them become plain constants"),
-    Step(DecideIfs(), "a branch on a constant is no branch"),
-    Step(ShareEqual(), "patterns compare values: equal ones have to be one"),
+    Step(FoldConstantBranches(), "a branch on a constant is no branch"),
+    Step(CommonSubexpressionElimination(), "patterns compare values: equal ones have to be one"),
 )
 
 
@@ -42,8 +50,8 @@ def default_pipeline(
         return Pipeline((CLEANUP[0],))
     exact = Step(Rewrite("simplify", (*EXACT, *RESHAPES)), "fewer nodes, same results")
     last = (
-        Step(ShareEqual(), "rewrites make equal nodes"),
-        Step(RemoveDead(), "and leave some without readers"),
+        Step(CommonSubexpressionElimination(), "rewrites make equal nodes"),
+        Step(DeadCodeElimination(), "and leave some without readers"),
     )
     if opt_level == 1:
         return Pipeline((*CLEANUP, exact, *last))
@@ -99,12 +107,12 @@ def cpu_pipeline(
         fewer += (Step(Strassen(), "seven of eight products for large weights"),)
     return Pipeline(
         (
-            Step(WidenHalf(), "vector units compute in f32; halves are for memory and borders"),
+            Step(PromoteHalf(), "vector units compute in f32; halves are for memory and borders"),
             *fewer,
             Step(SuppressLazily(), "only the best of many boxes are looked at"),
             Step(ExpandComposites(), "what is inside of them can be folded"),
             Step(SplitPadding(), "convolutions that read inside their input only"),
             Step(FoldConstants(), "weights that expansions transpose, halves that became f32"),
-            Step(RemoveDead(), "the weights that these were made of"),
+            Step(DeadCodeElimination(), "the weights that these were made of"),
         )
     )

@@ -48,7 +48,7 @@ def check_kernel(node: Node, check: Check, operands: Sequence) -> tuple[Kernel, 
         value, bad = _offender(node, check, operands[0], at)
         notes = [flag, value]
     stores = tuple(Store(record, (at, s.const(k)), v, bad) for k, v in enumerate(notes))
-    return Kernel(node.op.name, axes, stores, origins=(node.where,)), record
+    return Kernel("check", axes, stores, origins=(node.where,)), record
 
 
 def _offender(node: Node, check: Check, x, part: s.Expr) -> tuple[s.Expr, s.Expr]:

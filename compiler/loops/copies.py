@@ -37,7 +37,9 @@ def copy_steps(source: Place, target: Place, type) -> list[Call | ExternCall]:
     """
     if isinstance(type, TensorType) and type.dtype == STR:
         if source.steps or target.steps:
-            raise UnsupportedError("a loop cannot carry strings from turn to turn", received=type)
+            raise UnsupportedError(
+                "a loop cannot carry strings from one iteration to the next", received=type
+            )
         return [ExternCall("identity", np.array, {}, (source,), (type,), (target,), (type,))]
     if not isinstance(type, TensorType):
         raise UnsupportedError(

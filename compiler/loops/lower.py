@@ -24,6 +24,7 @@ from .expand import expand_composites
 from .expr import Buffer
 from .fuse import Fusion, is_border, kind_of, plan_fusion, stores_whole
 from .memory import Place, Storage, plan_memory
+from .names import kernel_name
 from .nest import ENDLESS, Call, ExternCall, For, If, Kernel, Program, Store
 from .pull import Puller
 from .simplify import merge_axes, split_axes
@@ -40,7 +41,7 @@ def lower(graph: Graph, *, open_sizes: bool = False) -> Program:
         if not isinstance(v.type, TensorType) or v.type.is_static:
             continue
         if open_sizes and v.type.dtype == STR:
-            raise OpenSize(f"strings live in Python, which takes arrays of known sizes: {v.name}")
+            raise OpenSize(f"host callbacks for strings need static shapes: {v.name}")
         if not open_sizes:
             raise UnsupportedError(
                 "a shape is not known", where=f"%{v.name}", received=v.type,
@@ -117,6 +118,7 @@ class _Scope:
         self.parent, self.current = parent, graph
         self.places: dict[Value, Place] = dict(zip(graph.inputs, inputs))
         self.steps: list = []
+        self.order = {node: i for i, node in enumerate(graph.nodes)}
         self.fusion = plan_fusion(graph)
         parent.fusions.append(self.fusion)
         late = self._assign_outputs(graph, outputs, updates)
@@ -232,7 +234,8 @@ class _Scope:
 
         axes, made = blocked_stores(value.shape, make)
         stores = tuple(Store(out, index, e, inside) for (index, e), inside in made)
-        kernel = Kernel(value.node.op.name, axes, stores, origins=_origins(puller))
+        name = kernel_name(puller.visited, self.order)
+        kernel = Kernel(name, axes, stores, origins=_origins(puller))
         self._call(kernel, buffers, {out: self._new(value)})
 
     def _kernels(self, node: Node, emit) -> None:
@@ -240,17 +243,18 @@ class _Scope:
         outs = [Buffer(v.name, v.type) for v in node.outputs]
         places = {b: self._new(v) for b, v in zip(outs, node.outputs)}
         puller.visited[node] = None
-        stores = KernelWriter(outs)
+        stores = KernelWriter(outs, puller.recent)
         operands = [puller.operand(v) for v in node.inputs]
         operands += [None] * (sum(not i.variadic for i in node.op.inputs) - len(operands))
         types = tuple(v.type for v in node.outputs)
         group = self.parent.group() if stores_whole(node) else None
         emit(stores, types[0] if len(types) == 1 else types, *operands, **node.attrs)
         places |= {b: Place(Storage.of(b.type, "arena")) for b in stores.temporaries}
-        for axes, pieces, serial, apart in stores.kernels:
+        origins = _origins(puller)
+        for axes, pieces, serial, apart, nodes in stores.kernels:
             if all(a.extent for a in axes):
-                origins = _origins(puller)
-                kernel = Kernel(node.op.name, axes, pieces, serial, origins, apart=apart)
+                name = kernel_name((node, *nodes), self.order, node)
+                kernel = Kernel(name, axes, pieces, serial, origins, apart=apart)
                 self._call(kernel, buffers, places, group)
 
     def _call(self, kernel: Kernel, buffers: dict, outs: dict, group: int | None = None) -> None:
@@ -278,7 +282,7 @@ class _Scope:
         for v, place in zip((*node.inputs, *node.outputs), (*inputs, *outputs)):
             if place is not None and place.steps and is_text(v.type):
                 raise UnsupportedError(
-                    "a loop cannot take strings apart or put them together, turn by turn",
+                    "a loop cannot split or join strings, iteration by iteration",
                     where=node.where, received=v.type,
                 )  # fmt: skip
         self.steps.append(
@@ -373,7 +377,7 @@ def _refuse_open(node: Node) -> None:
     """Raise OpenSize for a node of which sizes must be known."""
     for v in (*node.inputs, *node.outputs):
         if v is not None and isinstance(v.type, TensorType) and not v.type.is_static:
-            raise OpenSize("it runs in Python, which takes arrays of known sizes", node)
+            raise OpenSize("it is a host callback, which needs static shapes", node)
 
 
 def _origins(puller: Puller) -> tuple[str, ...]:

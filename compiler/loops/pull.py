@@ -91,6 +91,7 @@ class Puller:
         self._memo: dict[tuple, Expr] = {}
         self._rules: dict[Node, Sequence[Callable]] = {}
         self.visited: dict[Node, None] = {}
+        self._recent: dict[Node, None] = {}
 
     def read(self, value: Value, index: Sequence[Expr]) -> Expr:
         """The element of `value` at `index` (one expression per dim). Of a value that has no
@@ -112,13 +113,19 @@ class Puller:
             return s.load(self.buffers[value], index)
         node = value.node
         assert node is not None, f"input {value} has no buffer"
-        self.visited[node] = None
+        self.visited[node] = self._recent[node] = None
         try:
             if node not in self._rules:
                 self._rules[node] = self._rule(node)
             return s.cast(self._rules[node][value.index](*index), value.dtype)
         except TypeError as error:
             raise open_size_of(node, error) from error
+
+    def recent(self) -> tuple[Node, ...]:
+        """The nodes that were pulled since this was asked last."""
+        found = tuple(self._recent)
+        self._recent.clear()
+        return found
 
     def operand(self, value: Value | None) -> Operand | None:
         if value is None:

@@ -1,6 +1,6 @@
 """What ops that say their stores themselves (`Kernels` records, constant pads) write through."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ..types import TensorType, dtype_of
 from . import expr as s
@@ -12,11 +12,12 @@ from .nest import Store
 class KernelWriter:
     """What `Kernels` records write through: `k.store(extents, at, …)`.
 
-    What a kernel hands to those after it, and is no result, lies in `temporary` buffers.
+    What a kernel hands to those after it, and is no result, lies in `temporary` buffers. `nodes()`
+    are those that were pulled since it was asked last: what a kernel is made of.
     """
 
-    def __init__(self, outs: Sequence[Buffer]):
-        self.outs = outs
+    def __init__(self, outs: Sequence[Buffer], nodes: Callable[[], tuple] = tuple):
+        self.outs, self._nodes = outs, nodes
         self.kernels: list[tuple] = []
         self.temporaries: list[Buffer] = []
 
@@ -38,7 +39,7 @@ class KernelWriter:
             for condition in where:
                 inside = condition if inside is None else s.logical_and(inside, condition)
             stores.append(Store(out, index, s.cast(value, out.dtype), inside, mode))
-        self.kernels.append((axes, tuple(stores), serial, 0))
+        self.kernels.append((axes, tuple(stores), serial, 0, self._nodes()))
 
     def in_order(self, extents, at, *, apart: int = 0) -> None:
         """Stores that see what was stored before them: `at(*i)` lists Stores for every i below
@@ -48,7 +49,7 @@ class KernelWriter:
             Store(t.buffer, t.index, s.cast(t.value, t.buffer.dtype), t.where, t.mode)
             for t in at(*map(s.axis, axes))
         )
-        self.kernels.append((axes, stores, True, apart))
+        self.kernels.append((axes, stores, True, apart, self._nodes()))
 
 
 def emit_border(k, out, x, value=None, *, pads, mode) -> None:

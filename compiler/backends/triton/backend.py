@@ -35,11 +35,11 @@ class Unit:
 
     @property
     def key(self) -> str:
-        """Name and content hash: the same for the same code, on any machine.
+        """Name and content hash: the hash is the same for the same code, on any machine.
 
         The pointers' types are not in the text: a copy of floats and one of ints read alike.
         """
-        s = self.source
+        s = self.source.unnamed()
         parts = (s.text, s.pointers, s.num_warps, s.num_stages, self.aligned)
         return f"{self.source.name}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}"
 
@@ -170,7 +170,7 @@ class _ModuleBuilder:
         return Launch(unit.key, source.programs, refs, kernel.origins)
 
     def _source(self, kernel: Kernel) -> Source:
-        text = kernel.text(kernel.name)
+        text = kernel.text()
         if text not in self._sources:
             self._sources[text] = emit(kernel, choose(kernel, self.target, self.precision))
         return self._sources[text]

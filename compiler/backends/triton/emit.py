@@ -8,7 +8,7 @@ Equal kernels give equal text.
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...loops.nest import Kernel
 from .contraction import emit_dot
@@ -31,6 +31,12 @@ class Source:
     num_warps: int
     num_stages: int
 
+    def unnamed(self) -> "Source":
+        """The same under a name that all have: what keys are made of, as machine code does not
+        depend on what a kernel is called."""
+        text = self.text.replace(f"def {self.name}(", "def kernel(", 1)
+        return replace(self, text=text, name="kernel")
+
 
 def emit(kernel: Kernel, schedule: TritonSchedule) -> Source:
     """The source of a flattened kernel. Raises UnsupportedError for types that a GPU lacks."""
@@ -47,7 +53,7 @@ def emit(kernel: Kernel, schedule: TritonSchedule) -> Source:
             programs = emit_dot(t, kernel, schedule.dot, schedule.blocks, schedule.group)
         case "serial":
             programs = _emit_serial(t, kernel)
-    name = re.sub(r"\W", "_", kernel.name) + "_kernel"
+    name = re.sub(r"\W+", "_", kernel.name).strip("_") + "_kernel"
     head = f"@triton.jit\ndef {name}({', '.join(names.values())}):\n"
     body = "\n".join(t.lines)
     pointers = tuple(f"*{TYPES[b.dtype.name][2]}" for b in kernel.params)

@@ -119,7 +119,7 @@ def compile_all(jobs, target: GpuTarget, threads: int, cache: Path | None = None
 
 
 def _key(source: Source, target: GpuTarget, aligned, version: str) -> str:
-    parts = [_FORMAT, version, target.name, aligned, *asdict(source).values()]
+    parts = [_FORMAT, version, target.name, aligned, *asdict(source.unnamed()).values()]
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from .build import Target
 
 
+CALLBACK = "is a host callback: it runs in Python"
+
+
 class NotCompiled(UnsupportedError):
     """What `strict` refuses: something would run outside compiled code, whatever the sizes are."""
 
@@ -33,9 +36,9 @@ def _outside(graph: Graph) -> Iterator[UnsupportedError]:
 
     for node in graph.nodes:
         if node.op.name in HOSTED:
-            what = "is run by the host, since data decides sizes in it"
+            what = "is run by the host, since its shapes depend on data"
         elif extern_of(node) is not None:
-            what = "runs in Python"
+            what = CALLBACK
         else:
             for _, region in node.regions():
                 yield from _outside(region)
@@ -59,7 +62,7 @@ def refuse_externs(program: "Program") -> None:
     from ..compiler.loops.nest import ExternCall, walk_steps
 
     findings = [
-        UnsupportedError(f"{step.op} runs in Python", where=step.origin or None)
+        UnsupportedError(f"{step.op} {CALLBACK}", where=step.origin or None)
         for step in walk_steps(program.steps)
         if isinstance(step, ExternCall)
     ]

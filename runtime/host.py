@@ -72,7 +72,7 @@ def _expect_room(held: int) -> None:
         raise OutOfMemoryError(
             "a loop gives more rows than memory holds", expected=f"at most {free:,} bytes more",
             received=f"{held:,} bytes of rows so far",
-            fix="does its condition ever become false? A trip count M bounds the turns",
+            fix="does its condition ever become false? A trip count M bounds the iterations",
         )  # fmt: skip
 
 

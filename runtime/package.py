@@ -41,7 +41,7 @@ from .signature import Port, Signature
 from .zeros import ZeroCode
 
 OLD = (
-    "the package was made by a version that took open sizes which broadcast to be equal, and is "
+    "the package was made by a version that took dynamic dims that broadcast to be equal, and is "
     "perhaps wrong where one of them is 1: compile the model again"
 )
 
@@ -310,7 +310,7 @@ class Package:
         try:
             return Tuning(winners=read_winners(data))
         except ValueError as error:
-            raise PackageError(f"its winners: {error}", where=self.where) from None
+            raise PackageError(f"its tuning records: {error}", where=self.where) from None
 
     def foreign(self) -> str | None:
         """Why the code of this package cannot run here, or None."""

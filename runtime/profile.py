@@ -85,7 +85,7 @@ def profile(exe: Executable, feeds: Mapping, seconds: float = SECONDS) -> Profil
     if built.stages:
         raise UsageError(
             "a model that runs in stages is not profiled as one",
-            received=f"{len(built.stages)} stages, as sizes follow from data",
+            received=f"{len(built.stages)} stages, as shapes depend on data",
             fix="profile each of exe.specializations[-1].stages",
         )  # fmt: skip
     if built.is_open:

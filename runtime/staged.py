@@ -77,7 +77,7 @@ def build_staged(
                  is_open=is_open, notes=tuple(notes))  # fmt: skip
 
 
-_HOSTED = "run by the host, not compiled as a whole, since data decides sizes in it: "
+_HOSTED = "run by the host, not compiled as a whole, since its shapes depend on data: "
 
 
 def _graphs(stage: Stage | HostStage, level: int, target: Target) -> list[Graph]:

@@ -113,7 +113,7 @@ class Tuning:
                 raise ValueError(f"it does not say {FORMAT!r}")
             return read_winners(data["winners"])
         except (OSError, ValueError, KeyError, RecursionError) as error:
-            self.notes.append(f"the winners of {self.file} were ignored: {error}")
+            self.notes.append(f"the tuning records of {self.file} were ignored: {error}")
             return {}
 
     def _write(self, found: Mapping[str, Winner]) -> None:
@@ -130,7 +130,7 @@ class Tuning:
             with replacing_file(self.file, durable=False) as file:
                 file.write(json.dumps(text, indent=1).encode())
         except OSError as error:
-            self.notes.append(f"winners could not be kept: {error}")
+            self.notes.append(f"tuning records could not be kept: {error}")
 
     # -- using ----------------------------------------------------------------------------
 

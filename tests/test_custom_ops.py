@@ -97,7 +97,7 @@ def test_a_compiled_op_fuses_and_a_python_kernel_is_refused_by_strict(example):
         lambda x: tessel.native.functional.softcap(x * 2, cap=3.0) + 1, "f32[4,3]"
     )
     assert len(lower(fused).steps) == 1
-    with pytest.raises(UnsupportedError, match="row_median runs in Python"):
+    with pytest.raises(UnsupportedError, match="row_median is a host callback"):
         tessel.compile(example.model(), shapes={"x": (4, 3)}, strict=True)
 
 

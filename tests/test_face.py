@@ -119,7 +119,7 @@ def test_strict_refuses_what_runs_in_python():
         'graph g(%x: f32[2,2]) -> (%y) {\n %y = zip_map(%x) {labels=[1, 2]}  # "Zip"\n}'
     )
     assert tessel.compile(graph)(np.eye(2, dtype=np.float32)) == [{1: 1, 2: 0}, {1: 0, 2: 1}]
-    with pytest.raises(UnsupportedError, match="zip_map runs in Python") as caught:
+    with pytest.raises(UnsupportedError, match="zip_map is a host callback") as caught:
         tessel.compile(graph, strict=True)
     assert caught.value.findings[0].where == "Zip"
 

@@ -305,7 +305,7 @@ def test_notes_and_strict():
 
 def test_strict_refuses_what_runs_in_python_before_any_run():
     proto = model("y = StringConcat(x, x)", inputs="string[N] x", outputs="string[N] y")
-    with pytest.raises(UnsupportedError, match="string_concat runs in Python"):
+    with pytest.raises(UnsupportedError, match="string_concat is a host callback"):
         tessel.compile(proto, strict=True, cache=False)
 
 

@@ -224,7 +224,7 @@ def test_numbers_are_looked_up_by_compiled_code():
     assert ops(graph) == ["search", "gather"]
     tessel.compile(graph, strict=True)
     attrs = {"keys_strings": ["a"], "values_floats": [0.5]}
-    with pytest.raises(UnsupportedError, match="search_strings runs in Python"):
+    with pytest.raises(UnsupportedError, match="search_strings is a host callback"):
         tessel.compile(model("LabelEncoder", [WORDS], ["float32"], 2, **attrs), strict=True)
 
 

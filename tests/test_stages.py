@@ -211,7 +211,7 @@ def test_tools_know_of_stages(detector, tmp_path, capsys):
     verified = said("verify", path, "--inputs", npz)
     assert "compiled: 3 stages" in verified and "all stages agree" in verified
     assert "Stage 2 of 3" in said("explain", path)
-    assert "3 stages, cut where data decides sizes" in said("inspect", package)
+    assert "3 stages, cut where shapes depend on data" in said("inspect", package)
     assert "runs in stages" in said("run", path, "--inputs", npz, "--profile", code=2)
     assert "has no one program" in said("compile", path, "--shapes", "b:9x4", "--emit", "loops",
                                         code=2)  # fmt: skip

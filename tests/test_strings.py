@@ -76,7 +76,9 @@ def test_a_package_carries_strings(tmp_path):
 
 
 def test_strict_refuses_what_runs_in_python():
-    with pytest.raises(UnsupportedError, match=r"(?s)not everything.*string_concat runs in Python"):
+    with pytest.raises(
+        UnsupportedError, match=r"(?s)not everything.*string_concat is a host callback"
+    ):
         compiled(mixed(), shapes={"x": (3,)}, strict=True)
 
 

@@ -268,7 +268,7 @@ def test_a_damaged_file_is_ignored_with_a_note_and_written_anew(cache, damage):
     file.write_bytes(DAMAGE[damage](whole).encode(errors="surrogateescape"))
     exe = tessel.compile(dense(), tune=0)
     assert winners(exe) == []
-    assert exe.notes[0].startswith(f"the winners of {file} were ignored: ")
+    assert exe.notes[0].startswith(f"the tuning records of {file} were ignored: ")
     assert len(winners(tuned(cache))) == 2
     assert file.read_text() == whole
 
@@ -277,7 +277,7 @@ def test_a_file_that_cannot_be_written_is_no_error(tmp_path):
     (tmp_path / "file").write_text("in the way")
     exe = tuned(tmp_path / "file")
     assert len(winners(exe)) == 2
-    assert exe.notes[0].startswith("winners could not be kept: ")
+    assert exe.notes[0].startswith("tuning records could not be kept: ")
 
 
 def test_where_winners_are_kept(cache, tmp_path):
@@ -320,7 +320,7 @@ def test_winners_of_a_package_that_make_no_sense(cache, tmp_path, monkeypatch):
     exe = tuned(cache)
     monkeypatch.setattr(Winner, "data", lambda self: {"gain": "much"})
     exe.save(tmp_path / "odd.tsl")
-    with pytest.raises(PackageError, match="its winners: this is no winner"):
+    with pytest.raises(PackageError, match="its tuning records: this is no tuning record"):
         tessel.load(tmp_path / "odd.tsl")
 
 

@@ -29,13 +29,13 @@ def _only(exe: Executable, sized: bool = False) -> Built:
     built = None if sized else exe.for_all_sizes
     if built is None and not exe.specializations:
         raise UsageError(
-            "code needs sizes, and some are open", received=", ".join(map(str, exe.inputs)),
+            "code needs sizes, and some dims are dynamic", received=", ".join(map(str, exe.inputs)),
             fix="give them: --shapes x:1x3x224x224",
         )  # fmt: skip
     built = exe.specializations[-1] if built is None else built
     if built.stages:
         raise UsageError(
-            "this model runs in stages, as sizes follow from data, and has no one program",
+            "this model runs in stages, as shapes depend on data, and has no one program",
             received=f"{len(built.stages)} stages", fix="--emit package or graph",
         )  # fmt: skip
     return built
@@ -146,7 +146,7 @@ def program_text(program) -> str:
                     steps.append(indent + "}")
                 case ExternCall():
                     refs = [r for r in (*step.inputs, *step.outputs) if r is not None]
-                    steps.append(f"{indent}extern {step.op}({_refs(refs)})  # {step.origin}")
+                    steps.append(f"{indent}callback {step.op}({_refs(refs)})  # {step.origin}")
 
     visit(program.steps, "  ")
     head = f"program (arena {program.arena} bytes, {len(program.weights)} weights) {{"

@@ -24,7 +24,7 @@ MEANINGS = {
     "Pull": "pulled: an expression for each output element",
     "Kernels": "kernels of its own",
     "Expand": "expands to other ops",
-    "Extern": "a kernel in Python",
+    "Extern": "a host callback (Python)",
     "Control": "regions",
     "Alias": "the same bytes under another shape",
 }

@@ -27,7 +27,7 @@ from ..types import BOOL, TensorType
 from .region import _expect, _if_samples, _run, if_ref
 from .registry import Attr, Control, NotDifferentiable, Sample, register
 
-NO_GRADIENT = NotDifferentiable("its sizes are known only when it has run")
+NO_GRADIENT = NotDifferentiable("its shapes are known only when it has run")
 
 
 def _shaped(types: Sequence, ranks: Sequence[int], shapes: tuple) -> tuple:
@@ -91,7 +91,7 @@ def joined(rows: Sequence[np.ndarray], type: TensorType, pieces: bool) -> np.nda
     shapes = {r.shape[pieces:] for r in rows}
     if len(shapes) > 1:
         raise InputError(
-            "a loop stacks rows of different shapes", expected="one shape for all turns",
+            "a loop stacks rows of different shapes", expected="one shape for all iterations",
             received=" and ".join(str(list(s)) for s in sorted(shapes)[:2]),
         )  # fmt: skip
     return np.concatenate(rows) if pieces else np.stack(rows)
@@ -130,7 +130,7 @@ def _host_loop_samples():
 register(
     "host_if",
     "condition: bool, captured: ** -> *",
-    "An `if` whose results have sizes that data decides; the host runs one of its graphs.",
+    "An `if` whose results have data-dependent shapes; the host runs one of its graphs.",
     attrs={
         "then_graph": Attr("graph"),
         "else_graph": Attr("graph"),
@@ -149,14 +149,14 @@ register(
 register(
     "host_loop",
     "go: bool, operands: ** -> *",
-    "A loop over graphs whose sizes data decides, or of unbounded rows; the host takes its turns.",
+    "A loop whose shapes data decides, or of unbounded rows; the host runs its iterations.",
     attrs={
         "body": Attr("graph"),
         "states": Attr("int"),
         "shapes": Attr("dims", doc="the results' dims, one after the other"),
         "symbols": Attr("dims", (), "those among them that it binds"),
-        "turn": Attr("dims", (), "symbols of the body's inputs that each turn binds"),
-        "pieces": Attr("bool", False, "each turn gives several rows, along axis 0"),
+        "turn": Attr("dims", (), "symbols of the body's inputs that each iteration binds"),
+        "pieces": Attr("bool", False, "each iteration gives several rows, along axis 0"),
     },
     infer=_loop_infer,
     ref=_loop_ref,

@@ -27,7 +27,7 @@ def _infer(go, *operands, body, states, trips):
     rest = body.outputs[1 + states :]
     if len(trips) > 1 or (rest and not trips):
         raise TypeMismatch(
-            "a while that stacks values needs the largest number of turns",
+            "a while that stacks values needs the largest number of iterations",
             expected="trips=[T]", received=list(trips),
         )  # fmt: skip
     return (*operands[:states], *(v.type.with_shape((*trips, *v.type.shape)) for v in rest))
@@ -75,15 +75,15 @@ def _samples():
 register(
     "while",
     "go: bool, operands: ** -> *",
-    "A loop that carries states for as long as its body says so, and stacks what each turn gives.",
+    "A loop that carries states while its body says so, and stacks what each iteration gives.",
     attrs={
         "body": Attr("graph"),
         "states": Attr("int"),
-        "trips": Attr("dims", (), "the largest number of turns, if there is one"),
+        "trips": Attr("dims", (), "the largest number of iterations, if there is one"),
     },
     infer=_infer,
     ref=_ref,
-    grad=NotDifferentiable("how often it turns is known only when it has run"),
+    grad=NotDifferentiable("how often it iterates is known only when it has run"),
     loops=Control("while"),
     samples=_samples,
     family="control",

@@ -101,7 +101,7 @@ def general_region(c: Call, read, states: list) -> "tuple[Region, tuple] | Tesse
         results = region.results[1 : 1 + len(states)]
         given = [types_of(r) for r in results]
         if not _alike(types, given):
-            return c.unsupported("a state changes its dtype or rank from turn to turn",
+            return c.unsupported("a state changes its dtype or rank from one iteration to the next",
                                  expected=types, received=given)  # fmt: skip
         own = inner_symbols(region.builder.graph)
         groups = _Symbols(c, "turn")
@@ -112,7 +112,9 @@ def general_region(c: Call, read, states: list) -> "tuple[Region, tuple] | Tesse
         if _partition(types, symbols) == _partition(following, groups.bound):
             return region, symbols
         types, symbols = following, groups.bound
-    return c.unsupported("a state changes its sizes from turn to turn in a way that was not found")
+    return c.unsupported(
+        "no rule was found for how a state changes its shape from one iteration to the next"
+    )
 
 
 def _turned(groups: _Symbols, own: set[str], key: tuple):

@@ -171,7 +171,7 @@ def _region(c: Call, body, types, once=False) -> tuple[Region | None, list[Tesse
         return None, c.reader.findings.take_since(mark)
     for i, (type, result) in enumerate(zip(types, region.results[1:])):
         if type != types_of(result) and not once:
-            problem = f"state {i} changes its type from turn to turn"
+            problem = f"state {i} changes its type from one iteration to the next"
             return None, [c.unsupported(problem, expected=type, received=types_of(result))]
     if not all(isinstance(r, Tensor) for r in region.results):
         return None, [c.unsupported("the body gives something that is not a tensor")]
@@ -184,7 +184,7 @@ def _explain(c: Call, turns, problems: list[TesselError]):
         raise c.size_needed("a Loop over a symbolic size whose states change their type",
                             findings=problems)  # fmt: skip
     raise c.unsupported(
-        "a Loop that can only be written out", expected=f"at most {UNROLLED} turns",
+        "a Loop that can only be written out", expected=f"at most {UNROLLED} iterations",
         received="no trip count" if turns is None else turns, findings=problems,
     )  # fmt: skip
 
@@ -254,7 +254,7 @@ def _no_turn(c: Call, body, states: list):
         return states
     region, problems = _region(c, body, [types_of(s) for s in states], once=True)
     if region is None:
-        raise c.unsupported("a Loop without a turn whose stacked outputs have no known type",
+        raise c.unsupported("a Loop without iterations whose stacked outputs have no known type",
                             findings=problems)  # fmt: skip
     empty = []
     for value in region.results[-count:]:
@@ -313,7 +313,7 @@ def emit_scan(c: Call, region: Region, states, arrays, results, count: int) -> l
     for i, (state, result) in enumerate(zip(states, results)):
         if state.type != result.type:
             raise c.unsupported(
-                f"state {i} changes its type from turn to turn",
+                f"state {i} changes its type from one iteration to the next",
                 expected=state.type,
                 received=result.type,
             )

@@ -93,7 +93,7 @@ def _batched(c: Call):
                 c.reader, scope, c.proto)  # fmt: skip
     results = _item(item, body, len(states), count, length, None if lengths is None else own[-1])
     if has_stages(outer.graph):
-        raise c.unsupported("data decides sizes in the body of a Scan with a batch (opset 8)",
+        raise c.unsupported("data decides shapes in the body of a Scan with a batch (opset 8)",
                             fix="convert the model to opset 9 or later")  # fmt: skip
     captured = list(scope.captured)
     outer.graph.inputs[:] = [t.value for t in own] + [scope.captured[v].value for v in captured]

@@ -218,7 +218,7 @@ def irfft(c: Call):
 
 def _length(c: Call, d) -> int:
     if not isinstance(d, int):
-        raise c.size_needed("a transform of an open length", received=d)
+        raise c.size_needed("a transform of a dynamic length", received=d)
     if d * d > SMALL * SMALL:
         raise c.unsupported("a transform of this length", expected=f"at most {SMALL}", received=d)
     return d

@@ -174,11 +174,11 @@ def _wrong_parts(doc, ref, grad, loops, shape, infer, attrs) -> Iterable[UsageEr
     if not isinstance(loops, (Meaning, CFunction)):
         yield UsageError(
             "`loops` is missing", expected="Elementwise, Pull, Kernels, Expand, Extern, CFunction",
-            received=repr(loops), fix="a kernel in Python is Extern(function, reason)",
+            received=repr(loops), fix="a host callback is Extern(function, reason)",
         )  # fmt: skip
     elif isinstance(loops, Extern) and not (callable(loops.kernel) and loops.reason):
         yield UsageError(
-            "a kernel in Python needs a function and a reason", received=repr(loops),
+            "a host callback needs a function and a reason", received=repr(loops),
             fix="Extern(function, 'why it cannot be compiled')",
         )  # fmt: skip
     if (shape is None) == (infer is None):

@@ -54,14 +54,14 @@ class Winner:
 def read_winners(data) -> dict[str, Winner]:
     """Winners by key, from data as `Winner.data` makes it. Raises ValueError for anything else."""
     if not isinstance(data, dict):
-        raise ValueError("these are no winners by key")
+        raise ValueError("these are no tuning records by key")
     return {str(key): _read_winner(entry) for key, entry in data.items()}
 
 
 def _read_winner(entry) -> Winner:
     types = {f: type(x) for f, x in asdict(Choice(1, 1)).items()}
     if not isinstance(entry, dict) or set(entry) != {"gain", "choice"}:
-        raise ValueError("this is no winner")
+        raise ValueError("this is no tuning record")
     gain, choice = entry["gain"], entry["choice"]
     if type(gain) not in (int, float) or not 0 < gain < 1e6:
         raise ValueError("this is no gain")

@@ -1,5 +1,7 @@
 """Profiles: every step's time from inside a run, with its nodes, its work and its prediction."""
 
+import re
+
 import numpy as np
 import pytest
 import tessel
@@ -8,8 +10,8 @@ from tessel.compiler.builder import Builder
 from tessel.compiler.errors import UsageError
 from tessel.runtime.native import NativeModule
 from tessel.runtime.profile import profile
-from tessel.tools.models import console
-from tessel.tools.profile import ROWS, kernel_rows, print_profile, profile_data
+from tessel.tools.profile import ROWS, equal_rows, kernel_rows, print_profile, profile_data
+from tessel.tools.tables import console
 
 RNG = np.random.default_rng(0)
 SHORT = 0.02  # seconds
@@ -176,10 +178,11 @@ def test_equal_kernels_of_the_same_nodes_are_one_row():
 
 def test_long_tables_end_with_what_is_left_out(capsys):
     data = profile_data(profiled(dense_graph()), Peak)
-    data["kernels"] = data["kernels"][:1] * (ROWS + 3)
+    row = data["kernels"][0]
+    data["kernels"] = [row | {"code": f"k_{i}"} for i in range(ROWS + 3)]
     print_profile(data, console())
     out = capsys.readouterr().out
-    assert "3 more kernels" in out and "an ordinary run" in out and "predicted" in out
+    assert "(3 more kernels)" in out and "an ordinary run" in out and "predicted" in out
 
 
 @pytest.mark.parametrize(
@@ -223,4 +226,18 @@ def test_no_share_beyond_the_peak_is_said(capsys, share, beyond):
 
 def test_a_kernel_in_python_is_a_row_without_rates(capsys):
     print_profile(profile_data(profiled(extern_graph()), Peak), console())
-    assert "zip_map (Python)" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert re.search(r"\d (µs|ms) +[\d.]+% +zip_map +host callback +maps *\n", out)
+    assert "host callback" in out.split("share  ")[-1]  # the legend says what that is
+
+
+def test_kernels_with_the_same_code_are_one_printed_row(capsys):
+    data = profile_data(profiled(dense_graph()), Peak)
+    row = next(r for r in data["kernels"] if r["nodes"] == ["dense"])
+    data["kernels"] = [row, row | {"nodes": ["other"], "ms": 3 * row["ms"]}]
+    (together,) = equal_rows(data["kernels"], 200.0)
+    assert together["ms"] == pytest.approx(4 * row["ms"])
+    assert together["gflops"] == pytest.approx(2 * row["flops"] / together["ms"] / 1e6)
+    assert together["of_peak"] == pytest.approx(together["gflops"] / 200)
+    print_profile(data, console())
+    assert "matmul × 2  contract  dense\n" in capsys.readouterr().out.replace(" \n", "\n")

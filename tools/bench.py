@@ -22,9 +22,10 @@ from . import bench_profile as own
 from .bench_compare import Settings, check_backends, compare
 from .bench_worker import BACKENDS
 from .feeds import parse_shapes
-from .models import console as plain_console
 from .models import given_for, open_interface, values_option
 from .roofline import draw
+from .tables import console as plain_console
+from .tables import duration, three_digits
 from .terminal import Console, Table
 
 
@@ -84,7 +85,9 @@ def _numbers(context, parameter, text: str) -> tuple[int, ...]:
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of random inputs."
 )
 @click.option(
-    "--shapes", multiple=True, help="x:1x3x224x224 or x[1,3,224,224]; other open dims are guessed."
+    "--shapes",
+    multiple=True,
+    help="x:1x3x224x224 or x[1,3,224,224]; other dynamic dims are guessed.",
 )
 @click.option("--reference", help="Backend whose outputs are right; default: onnxruntime.")
 @click.option(
@@ -250,13 +253,13 @@ def _columns(rows: Mapping[str, Mapping], settings: Settings) -> list:
     """(heading, row -> text) for each column."""
     baseline = next((row["baseline"] for row in rows.values() if "baseline" in row), "tessel")
     return [
-        ("load s", lambda r: f"{r['load_s']:.2f}"),
-        ("first ms", lambda r: _ms(r["first_ms"])),
-        ("p50 ms", lambda r: _ms(r["p50_ms"])),
-        *[(f"p{p}", lambda r, key=f"p{p}_ms": _ms(r[key])) for p in settings.percentiles],
-        ("mean", lambda r: _ms(r["mean_ms"])),
+        ("load", lambda r: duration(1e3 * r["load_s"])),
+        ("first", lambda r: duration(r["first_ms"])),
+        ("p50", lambda r: duration(r["p50_ms"])),
+        *[(f"p{p}", lambda r, key=f"p{p}_ms": duration(r[key])) for p in settings.percentiles],
+        ("mean", lambda r: duration(r["mean_ms"])),
         ("cv", lambda r: f"{r['cv']:.1%}"),
-        ("runs/s", lambda r: _ms(r["throughput"])),
+        ("runs/s", lambda r: three_digits(r["throughput"])),
         ("CPUs", lambda r: f"{r['cpu_cores']:.2f}"),
         ("RSS MiB", lambda r: f"{r['peak_rss_mib']:.0f}"),
         ("error", lambda r: "reference" if r.get("reference") else f"{r['max_error']:.1e}"),
@@ -265,12 +268,6 @@ def _columns(rows: Mapping[str, Mapping], settings: Settings) -> list:
             lambda r: f"{r['ratio']:.2f} ({r['ratio_low']:.2f}–{r['ratio_high']:.2f})",
         ),
     ]
-
-
-def _ms(value: float) -> str:
-    """Three significant digits, without exponents."""
-    decimals = 0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3
-    return f"{value:.{decimals}f}"
 
 
 def _finite(value):

@@ -9,7 +9,7 @@ import click
 from ..compiler.backends.llvm.cache import cache_folder
 from ..compiler.errors import UsageError
 from ..runtime import reuse_folder as kept
-from .models import console, size
+from .tables import console, size
 
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 

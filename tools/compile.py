@@ -14,19 +14,18 @@ from .given import read_given
 from .interface import of_executable
 from .models import (
     MODEL,
-    console,
     is_package,
     level_option,
     limits,
     open_graph,
     shapes_option,
-    size,
     target_option,
     tune_option,
     tuning_for,
     unchecked_option,
     values_option,
 )
+from .tables import console, duration, size
 from .terminal import write
 
 EPILOG = """\b
@@ -109,10 +108,10 @@ def compile(
     spent = time.perf_counter() - start
     if not exe.specializations and exe.for_all_sizes is None:
         notes.print(
-            "note: sizes are open, so the package holds the graph and is compiled when it is run; "
-            "give --shapes to compile now"
+            "note: shapes are dynamic, so the package holds the graph and is compiled when it is "
+            "run; give --shapes to compile now"
         )
-    notes.print(f"wrote {output}: {size(Path(output).stat().st_size)}, {spent:.2f} s")
+    notes.print(f"wrote {output}: {size(Path(output).stat().st_size)}, in {duration(1e3 * spent)}")
 
 
 class PrintAfter:

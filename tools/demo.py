@@ -12,7 +12,7 @@ from rich.panel import Panel
 
 from .. import compile as compile_model
 from ..compiler.errors import UsageError
-from .models import size, table
+from .tables import size, table
 from .terminal import Console
 
 MODEL = Path(__file__).resolve().parent.parent / "examples" / "models" / "digits.onnx"

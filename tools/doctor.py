@@ -24,7 +24,7 @@ from ..compiler.errors import TesselError
 from ..compiler.files import not_private
 from ..runtime import reuse_folder
 from .bench import cpu_name
-from .models import console, size
+from .tables import console, size
 
 EPILOG = """\b
 Examples:

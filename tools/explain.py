@@ -1,8 +1,11 @@
 """`tessel explain`: what the compiler did with a model, what it declined, and why."""
 
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import click
+from rich.text import Text
 
 from .. import compile as compile_model
 from ..compiler.loops.nest import ExternCall, walk_steps
@@ -16,20 +19,17 @@ from .given import Given
 from .interface import of_executable
 from .models import (
     MODEL,
-    console,
     given_for,
     level_option,
     open_for,
     shapes_option,
-    short,
-    size,
-    table,
     target_option,
     tune_option,
     tuning_for,
     values_option,
 )
-from .profile import schedule_name
+from .profile import KERNEL, NODES, SCHEDULES, counted
+from .tables import Column, console, duration, print_list, print_table, short, size
 from .terminal import Console
 
 EPILOG = """\b
@@ -38,6 +38,23 @@ Examples:
   tessel explain model.onnx --shapes ids:1x128 --all
 """
 ROWS = 25  # of a table, without --all
+EXAMPLE = 60  # columns of the name of a node
+COLUMNS = (
+    Column("predicted", "time in one run on one thread, by the compiler's cost model"),
+    Column("share", "of the whole run"),
+    Column("calls", "in one run: kernels in loops are called again", rank=1),
+    Column("kernel", KERNEL, right=False),
+    Column("schedule", "how it is compiled", right=False, rank=2, words=(
+        *SCHEDULES,
+        ("tile", "rows × columns that are summed in registers; A gives the rows, B the columns"),
+        ("direct", "that factor is read where it lies"),
+        ("pack", "it is copied in the order of the tiles when it runs"),
+        ("turn", "it is transposed so when it runs"),
+        ("constant", "it was copied so when compiled"),
+        ("lanes", "numbers in a vector"),
+    )),
+    Column("nodes", NODES, right=False),
+)  # fmt: skip
 
 
 @click.command(epilog=EPILOG)
@@ -64,7 +81,7 @@ def explain(model, shapes, inputs, target, opt_level, strict, whole, tune):
 
 def print_explanation(exe: Executable, out: Console, whole: bool = False) -> None:
     """Everything that is known of how `exe` was compiled; kernels are those of guessed sizes where
-    dims are open."""
+    dims are dynamic."""
     heading(out, "Signature")
     for p in exe.inputs:
         out.print(f"  in   {p}")
@@ -77,10 +94,13 @@ def print_explanation(exe: Executable, out: Console, whole: bool = False) -> Non
     built = representative(exe)
     if exe.signature.symbols:
         sizes = ", ".join(f"{k}={v}" for k, v in built.binding.items())
-        one = "one piece of code serves all sizes; " if exe.for_all_sizes is not None else ""
-        out.print(f"\nOpen dims: {one}what follows is for {sizes}", style="dim")
+        one = "one program serves all sizes; " if exe.for_all_sizes is not None else ""
+        out.print(f"\nDynamic dims: {one}what follows is for {sizes}", style="dim")
     for number, stage in enumerate(built.stages):
-        heading(out, f"Stage {number} of {len(built.stages)}: data decides sizes of the next")
+        heading(
+            out, f"Stage {number + 1} of {len(built.stages)}",
+            "a program of its own, as data decides the shapes after it",
+        )  # fmt: skip
         print_explanation(stage, out, whole)
     if built.program is not None:
         print_kernels(exe, built, out, whole)
@@ -104,78 +124,120 @@ def representative(exe: Executable) -> Built:
     return representative(exe)
 
 
-def heading(out: Console, text: str) -> None:
-    out.print(f"\n{text}", style="bold")
+def heading(out: Console, text: str, meaning: str = "") -> None:
+    """A line in bold, and what follows it means."""
+    out.print()
+    out.print(Text(text, style="bold") + Text(f": {meaning}" if meaning else "", style="dim"))
 
 
 def print_report(report: Report, out: Console, whole: bool) -> None:
-    heading(out, "Rewrites")
+    heading(out, "Rewrites", "equations that were applied to the graph, and where first")
     counts = Counter(a.rule for a in report.applied)
-    for rule, n in counts.most_common():
-        places = [a.where for a in report.applied if a.rule == rule and a.where]
-        example = f"   {short(places[0], 50)}" if places else ""
-        out.print(f"  {n:5d} × {rule}{example}")
+    first: dict[str, str] = {}
+    for a in report.applied:
+        if a.where:
+            first.setdefault(a.rule, short(a.where, EXAMPLE))
+    print_list(out, [(n, _example(rule, first.get(rule))) for rule, n in counts.most_common()])
     if not counts:
         out.print("  none")
     declined = Counter((d.rule, d.reason) for d in report.declined)
     if declined:
-        heading(out, "Near misses")
-        for (rule, reason), n in cut(declined.most_common(), whole, out):
-            first = next(d.where for d in report.declined if (d.rule, d.reason) == (rule, reason))
-            out.print(f"  {n:5d} × {rule}: {reason}   {short([first], 50)}")
+        heading(out, "Near misses", "rewrites whose pattern was found, and why they were declined")
+        where: dict[tuple, str] = {}
+        for d in report.declined:
+            where.setdefault((d.rule, d.reason), d.where)
+        print_list(out, [
+            (n, f"{rule}\n{_example('  ' + reason, short([where[rule, reason]], EXAMPLE))}")
+            for (rule, reason), n in cut(declined.most_common(), whole)
+        ])  # fmt: skip
+        say_rest(out, len(declined), whole)
     seconds = sum(report.seconds.values())
-    out.print(f"  passes took {1e3 * seconds:.0f} ms", style="dim")
+    out.print(f"  all passes took {duration(1e3 * seconds)}", style="dim")
 
 
-def cut(rows, whole: bool, out: Console):
-    """The first rows, and how many were left out."""
-    rows = list(rows)
-    yield from rows if whole else rows[:ROWS]
-    if not whole and len(rows) > ROWS:
-        out.print(f"  … and {len(rows) - ROWS} more (--all)", style="dim")
+def _example(text: str, where: str | None) -> str:
+    return f"{text}   (first at {where})" if where else text
+
+
+def cut(rows: Sequence, whole: bool) -> Sequence:
+    """The rows that are printed."""
+    return rows if whole else rows[:ROWS]
+
+
+def say_rest(out: Console, count: int, whole: bool) -> None:
+    """How many rows were left out."""
+    if not whole and count > ROWS:
+        out.print(f"  … and {count - ROWS} more (--all)", style="dim")
 
 
 def print_kernels(exe: Executable, built: Built, out: Console, whole: bool) -> None:
-    heading(out, "Kernels")
+    heading(out, "Kernels", "pieces of compiled code that run one after the other")
     rows = kernel_rows(exe, built)
-    t = table("ms", "share", "calls", "kernel", "schedule", "nodes", right="ms,share,calls")
-    total = sum(row[0] for row in rows)
-    for ms, calls, name, schedule, origins in rows if whole else rows[:ROWS]:
-        shown = (f"{ms:.4f}", f"{ms / total:.1%}") if ms else ("-", "-")
-        t.add_row(*shown, str(calls), name, schedule, short(origins, 70))
-    out.print(t)
-    if not whole and len(rows) > ROWS:
-        out.print(f"… and {len(rows) - ROWS} more (--all)", style="dim")
+    total = sum(row.ms for row in rows)
+    loops = any(row.calls != row.count for row in rows)
+    print_table(out, COLUMNS, [
+        [
+            *((duration(r.ms), f"{r.ms / total:.1%}") if total else ("", "")),
+            str(r.calls) if loops else "", counted(r.kernel, r.count), r.schedule,
+            r.origins,
+        ]
+        for r in cut(rows, whole)
+    ])  # fmt: skip
+    say_rest(out, len(rows), whole)
     if total:
-        out.print(f"predicted: {total:.3f} ms on one thread (measured: tessel run --profile)")
+        out.print(f"\npredicted: {duration(total)} on one thread "
+                  "(tessel run --profile measures it)")  # fmt: skip
     nodes = sum(n.op.name != "constant" for n in built.graph.nodes)
     weights = sum(a.nbytes for a in built.program.weights)
-    count = sum(row[1] for row in rows)
+    count = sum(row.calls for row in rows)
     out.print(
-        f"{nodes} nodes in {count} kernels; arena {size(built.program.arena)}, "
-        f"weights {size(weights)}", style="dim",
+        f"{nodes} nodes in {count} kernels; memory for what is between them "
+        f"{size(built.program.arena)}, weights {size(weights)}", style="dim",
     )  # fmt: skip
 
 
-def kernel_rows(exe: Executable, built: Built) -> list[tuple]:
-    """(predicted ms in all, calls, kernel, schedule, nodes), the longest first."""
+@dataclass
+class Row:
+    """Kernels with the same code: how many, their predicted ms and calls, nodes of the first."""
+
+    kernel: str
+    schedule: str
+    origins: tuple[str, ...]
+    count: int = 0
+    ms: float = 0.0
+    calls: int = 0
+
+    def add(self, ms: float, calls: int) -> None:
+        self.count += 1
+        self.ms += ms
+        self.calls += calls
+
+
+def kernel_rows(exe: Executable, built: Built) -> list[Row]:
+    """A row for all kernels with the same code, the longest first."""
     plan = getattr(built.code, "plan", None)
+    rows: dict[tuple, Row] = {}
     if not isinstance(exe.target, CpuTarget) or plan is None:
-        calls = Counter((c.kernel.name, c.kernel.origins) for c in built.program.kernels())
-        return [(0.0, n, name, "", origins) for (name, origins), n in calls.items()]
+        for call in built.program.kernels():
+            kernel = call.kernel
+            row = rows.setdefault(
+                (kernel.name, kernel.text()), Row(kernel.name, "", kernel.origins)
+            )
+            row.add(0.0, 1)
+        return list(rows.values())
     from ..compiler.backends.llvm.predict import predict
 
-    found: dict[tuple, list] = {}
     for p in predict(plan, exe.target.machine):
-        code = p.step.code
-        row = found.setdefault((code.name, p.step.call.kernel.origins), [0.0, 0, code])
-        row[0] += p.ns * p.rounds / 1e6
-        row[1] += p.rounds
-    rows = [
-        (ms, calls, schedule_name(code), str(code.schedule), origins)
-        for (_, origins), (ms, calls, code) in found.items()
-    ]
-    return sorted(rows, key=lambda row: -row[0])
+        code, kernel = p.step.code, p.step.call.kernel
+        new = Row(kernel.name, describe_schedule(code), kernel.origins)
+        row = rows.setdefault((kernel.name, code.name), new)
+        row.add(p.ns * p.rounds / 1e6, p.rounds)
+    return sorted(rows.values(), key=lambda row: -row.ms)
+
+
+def describe_schedule(code) -> str:
+    """contract: tile 14×32, A direct, B constant / nest: lanes 16"""
+    return f"{code.schedule.name}: {code.schedule}"
 
 
 def print_refusals(built: Built, out: Console, whole: bool) -> None:
@@ -191,9 +253,12 @@ def print_refusals(built: Built, out: Console, whole: bool) -> None:
             example.setdefault((name, refusal.reason), code.kernel.origins)
     if not counts:
         return
-    heading(out, "Schedules that were refused")
-    for (name, reason), n in cut(counts.most_common(), whole, out):
-        out.print(f"  {n:5d} × {name}: {reason}   {short(example[name, reason], 50)}")
+    heading(out, "Schedules that were refused", "asked for before the one that a kernel has")
+    print_list(out, [
+        (n, _example(f"{name}: {reason}", short(example[name, reason], EXAMPLE)))
+        for (name, reason), n in cut(counts.most_common(), whole)
+    ])  # fmt: skip
+    say_rest(out, len(counts), whole)
 
 
 def print_winners(exe: Executable, built: Built, out: Console) -> None:
@@ -203,14 +268,14 @@ def print_winners(exe: Executable, built: Built, out: Console) -> None:
     plan = getattr(built.code, "plan", None)
     if tuning is None or plan is None:
         return
-    heading(out, "Tuned schedules")
+    heading(out, "Tuned schedules", "measured to be faster here than the default ones")
     for note in tuning.notes:
         out.print(f"  {note}", style="dim")
     found = [code for code in plan.codes.values() if code.winner is not None]
     for code in sorted(found, key=lambda c: -c.winner.gain):
         gain, choice = code.winner.gain, code.winner.choice
-        origins = short(code.kernel.origins, 50)
-        out.print(f"  {schedule_name(code)}: {gain:.2f}× as fast by {choice}   {origins}")
+        origins = short(code.kernel.origins, EXAMPLE)
+        out.print(f"  {code.kernel.name}: {gain:.2f}× as fast by {choice}   {origins}")
     if not found:
         out.print("  none: every kernel has its default schedule")
 
@@ -225,20 +290,30 @@ def print_reasons(built: Built, out: Console, whole: bool) -> None:
                 reasons[reason] += 1
                 where = value.node.where if value.node is not None else value.name
                 example.setdefault(reason, where)
-    heading(out, "Kept in memory, not fused")
-    for reason, n in cut(reasons.most_common(), whole, out):
-        out.print(f"  {n:5d} × {reason}   {short([example[reason]], 50)}")
+    heading(out, "Kept in memory, not fused", "why values are not computed inside their readers")
+    print_list(out, [
+        (n, _example(reason, short([example[reason]], EXAMPLE)))
+        for reason, n in cut(reasons.most_common(), whole)
+    ])  # fmt: skip
+    say_rest(out, len(reasons), whole)
     if not reasons:
         out.print("  nothing")
 
 
 def print_externs(built: Built, out: Console) -> None:
-    heading(out, "Outside compiled code")
-    found = [s for s in walk_steps(built.program.steps) if isinstance(s, ExternCall)]
-    for step in found:
-        out.print(f"  {step.op}   {step.origin}   {extern_reason(step.op)}".rstrip())
+    heading(out, "Host callbacks", "what runs in Python, outside compiled code, and why")
+    found: Counter = Counter()
+    where: dict[str, str] = {}
+    for step in walk_steps(built.program.steps):
+        if isinstance(step, ExternCall):
+            found[step.op] += 1
+            where.setdefault(step.op, step.origin)
+    print_list(out, [
+        (n, _example(f"{op}: {extern_reason(op)}".removesuffix(": "), where[op]))
+        for op, n in found.items()
+    ])  # fmt: skip
     if not found:
-        out.print("  nothing")
+        out.print("  none")
 
 
 def extern_reason(op: str) -> str:

@@ -18,16 +18,14 @@ from ..runtime.trust import signer
 from .inspect_onnx import print_file
 from .models import (
     MODEL,
-    console,
     given_for,
     is_package,
     open_for,
     shapes_option,
-    size,
-    table,
     trust_option,
     values_option,
 )
+from .tables import console, size, table
 from .terminal import Console
 
 EPILOG = """\b
@@ -205,7 +203,7 @@ def print_package(package: Package, out: Console) -> None:
     for staged in manifest["staged"]:
         sizes = ", ".join(f"{k}={v}" for k, v in staged["binding"].items())
         sizes = "all sizes" if staged["is_open"] else sizes or "fixed sizes"
-        out.print(f"  {sizes}: {len(staged['stages'])} stages, cut where data decides sizes")
+        out.print(f"  {sizes}: {len(staged['stages'])} stages, cut where shapes depend on data")
         for stage in staged["stages"]:
             if stage["for_all_sizes"] is not None:
                 out.print(f"    all sizes: {_code(stage['for_all_sizes'])}")
@@ -214,9 +212,9 @@ def print_package(package: Package, out: Console) -> None:
         sizes = ", ".join(f"{k}={v}" for k, v in entry["binding"].items()) or "fixed sizes"
         out.print(f"  {sizes}: {_code(entry)}, arena {size(entry['arena'])}")
         for extern in entry["externs"]:
-            out.print(f"    outside compiled code: {extern['op']}")
+            out.print(f"    host callback: {extern['op']}")
     if manifest.get("winners"):
-        out.print(f"  {len(manifest['winners'])} measured schedules (tessel explain)")
+        out.print(f"  {len(manifest['winners'])} tuning records (tessel explain shows them)")
     if not entries and not manifest["staged"] and general is None:
         out.print("  no code: it is compiled when it is run")
 

@@ -10,7 +10,7 @@ from ..compiler.errors import TesselError
 from ..frontends.onnx import proto as pb
 from ..frontends.onnx.external import names_of_files
 from ..frontends.onnx.overridable import overridable
-from .models import size, table
+from .tables import size, table
 from .terminal import Console
 
 SHOWN = 60  # operators

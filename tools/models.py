@@ -1,4 +1,4 @@
-"""What commands share: options, opening models, inputs from files or seeds, tables.
+"""What commands share: options, opening models, inputs from files or seeds.
 
 A model is an `.onnx` file, a `.tsl` package, or a `.graph` text as `--emit graph -o` writes it,
 with its weights in a `.safetensors` file beside it.
@@ -18,7 +18,7 @@ from ..runtime.signature import Port, Signature
 from .feeds import parse_shapes, read_signature
 from .given import Given, read_given
 from .interface import Interface, of_deferred, of_executable, of_graph, of_unread
-from .terminal import Console, Table
+from .tables import console
 
 MODEL = click.Path(dir_okay=False)
 
@@ -26,7 +26,7 @@ MODEL = click.Path(dir_okay=False)
 def shapes_option(f: Callable) -> Callable:
     return click.option(
         "--shapes", multiple=True, metavar="SHAPES",
-        help="Sizes of open dims, as x:1x3x224x224 or x[1,3,224,224].",
+        help="Sizes of dynamic dims, as x:1x3x224x224 or x[1,3,224,224].",
         callback=lambda context, parameter, texts: parse_shapes(texts),
     )(f)  # fmt: skip
 
@@ -240,36 +240,3 @@ def open_executable(
         raise UsageError(f"there is no file {str(path)!r}", fix="check the path")
     model = open_graph(path) if Path(path).suffix == ".graph" else path
     return compile(model, shapes=shapes or None, limits=limits(), progress=progress, **options)
-
-
-def console(stderr: bool = False) -> Console:
-    out = Console(stderr=stderr, highlight=False, markup=False, soft_wrap=True)
-    if not out.is_terminal:
-        out.width = 160  # of a file: no terminal says it
-    return out
-
-
-def table(*headings: str, right: str = "") -> Table:
-    """A plain table; `right` lists the headings of right-aligned columns."""
-    result = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
-    for h in headings:
-        numeric = h in right.split(",")
-        result.add_column(h, justify="right" if numeric else "left", no_wrap=numeric)
-    return result
-
-
-def size(nbytes: float) -> str:
-    """1.5 MiB"""
-    for unit in ("B", "KiB", "MiB"):
-        if nbytes < 1024:
-            return f"{nbytes:.0f} {unit}" if unit == "B" else f"{nbytes:.1f} {unit}"
-        nbytes /= 1024
-    return f"{nbytes:.2f} GiB"
-
-
-def short(origins, limit: int = 60) -> str:
-    """The addresses of fused nodes, shortened in the middle."""
-    text = " + ".join(origins)
-    if len(text) <= limit:
-        return text
-    return text[: limit // 2 - 1] + "…" + text[-limit // 2 :]

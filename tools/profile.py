@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from ..runtime.peak import Peak, Rate
 from ..runtime.profile import KernelTime, Profile
-from .models import short, table
+from .tables import Cell, Column, duration, print_table
 from .terminal import Console
 
 ROWS = 40  # kernels that are printed; data has all of them
@@ -12,15 +12,32 @@ LOST = 0.05  # share of the time without a core, beyond waiting, from which it i
 WAITS = 0.5  # share of the time that the first thread waits, from which threads do not pay
 BEYOND = 1.05  # share of peak from which the peak was measured on a busy machine
 PARTS = {
-    "waiting_ms": "waiting for other threads",
-    "outside_ms": "outside the kernels: Python, new arrays, starting threads",
-    "rest_ms": "the rest: interruptions by other programs",
+    "waiting_ms": ("(waiting)", "the first thread waits for the others"),
+    "outside_ms": ("(outside)", "before and after the kernels: Python, new arrays, waking threads"),
+    "rest_ms": ("(rest)", "interruptions by other programs"),
 }
-
-
-def schedule_name(code) -> str:
-    """matmul (contract), softmax (nest), …: the kernel's name and how it is scheduled."""
-    return f"{code.kernel.name} ({code.schedule.name})"
+CALLBACK = "host callback"  # the schedule of what has none
+SCHEDULES = (
+    ("contract", "a matrix product (or a convolution as one), in register tiles"),
+    ("window", "a small filter that slides, with outputs in registers"),
+    ("nest", "plain loops, of which one may be a vector's"),
+    (CALLBACK, "called in Python, not compiled"),
+)
+KERNEL = "the ops that it fuses, in order; × n: n kernels that share this code"
+NODES = "nodes of the model that the kernel was made from"
+COLUMNS = (
+    Column("time", "of all its calls in one run; with several threads, of the first one"),
+    Column("share", "of the run without (rest)"),
+    Column("predicted", "what the compiler's cost model expects", rank=2),
+    Column("GFLOP/s", "arithmetic operations a second", rank=1),
+    Column("of peak", "that rate, of the f32 multiply-adds that the cores were measured to do"),
+    Column("MB", "read and written at least, 10^6 bytes", rank=4),
+    Column("flop/byte", "operations per byte of these: where it is low, memory decides", rank=5),
+    Column("calls", "in one run", rank=6),
+    Column("kernel", KERNEL, right=False, words=tuple(PARTS.values())),
+    Column("schedule", "how it is compiled", right=False, rank=3, words=SCHEDULES),
+    Column("nodes", NODES, right=False),
+)  # fmt: skip
 
 
 def profile_data(profile: Profile, peak: Peak) -> dict:
@@ -57,22 +74,27 @@ def kernel_rows(kernels: Sequence[KernelTime], total: float, peak: float) -> lis
     in GFLOP/s."""
     groups: dict[tuple, list[KernelTime]] = {}
     for k in kernels:
-        name = f"{k.name} (Python)" if k.code is None else schedule_name(k.code)
-        code = None if k.code is None else k.code.name
-        groups.setdefault((name, code, k.origins), []).append(k)
+        code, schedule = None, CALLBACK
+        if k.code is not None:
+            code, schedule = k.code.name, k.code.schedule.name
+        groups.setdefault((k.name, schedule, code, k.origins), []).append(k)
     rows = [_row(*key, steps, total, peak) for key, steps in groups.items()]
     return sorted(rows, key=lambda row: -row["ms"])
 
 
-def _row(name: str, code: str | None, origins, steps: list[KernelTime], total, peak) -> dict:
+def _row(
+    name: str, schedule: str, code: str | None, origins, steps: list[KernelTime], total, peak
+) -> dict:
     ns = sum(k.ns for k in steps)
     works = [k.work for k in steps if k.work is not None]
     flops, moved = sum(w.flops for w in works), sum(w.bytes for w in works)
     rate = flops / ns if ns else 0.0
     return {
         "kernel": name,
+        "schedule": schedule,
         "code": code,
         "nodes": list(origins),
+        "steps": len(steps),
         "calls": sum(k.calls for k in steps),
         "ms": ns / 1e6,
         "share": ns / total if total else 0.0,
@@ -88,32 +110,29 @@ def _row(name: str, code: str | None, origins, steps: list[KernelTime], total, p
 
 def print_profile(data: dict, out: Console) -> None:
     """The kernels as a table; below it how the sum, an ordinary run and the prediction compare."""
-    rows = data["kernels"]
-    numbers = "ms,share,predicted,GFLOP/s,of peak,MB,flop/byte,calls"
-    t = table(*numbers.split(","), "kernel", "nodes", right=numbers)
-    beyond = data["beyond_peak"]
-    for row in rows[:ROWS]:
-        t.add_row(*_cells(row), row["kernel"], short(row["nodes"], 60))
-    if len(rows) > ROWS:
-        rest = rows[ROWS:]
-        ms = sum(row["ms"] for row in rest)
-        t.add_row(*_part(ms, data), "", f"{len(rest)} more kernels")
-    for key, text in PARTS.items():
-        t.add_row(*_part(data[key], data), "", text)
+    rows, beyond = data["kernels"], data["beyond_peak"]
+    shown = equal_rows(rows, None if beyond else data["peak_gflops"])
+    cells = [_cells(row) for row in shown[:ROWS]]
+    if len(shown) > ROWS:
+        ms = sum(row["ms"] for row in shown[ROWS:])
+        cells.append(_part(ms, data, f"({len(shown) - ROWS} more kernels)"))
+    cells += [_part(data[key], data, name) for key, (name, _) in PARTS.items()]
+    if all(row["calls"] == row["steps"] for row in shown):  # only loops call more often
+        cells = [[*c[:7], "", *c[8:]] for c in cells]
     out.print()
-    out.print(t)
+    print_table(out, COLUMNS, cells)
     flops = sum(row["flops"] for row in rows)
     rate = flops / data["own_ms"] / 1e6
     out.print(
-        f"sum {data['sum_ms']:.3f} ms, an ordinary run {data['wall_ms']:.3f} ms "
-        f"(sum / run {data['sum_to_wall']:.2f}); predicted {data['predicted_ms']:.3f} ms"
+        f"\nsum {duration(data['sum_ms'])}, an ordinary run {duration(data['wall_ms'])} "
+        f"(sum / run {data['sum_to_wall']:.2f}); predicted {duration(data['predicted_ms'])}"
     )
     runs, kernels = data["runs"], sum(row["calls"] for row in rows)
     of_peak = "" if beyond else f", {rate / data['peak_gflops']:.0%} of {data['peak_gflops']:.1f}"
     out.print(
         f"{flops / 1e9:.3f} GFLOP in {kernels} kernels: {rate:.1f} GFLOP/s{of_peak}; "
-        f"threads: {data['threads']}; 25th percentiles of {runs['stamped']} runs with stamps and "
-        f"{runs['ordinary']} without", style="dim",
+        f"threads: {data['threads']}; 25th percentiles of {runs['stamped']} runs with timestamps "
+        f"and {runs['ordinary']} without", style="dim",
     )  # fmt: skip
     if beyond:
         out.print("note: the machine was busy while its peak was measured: shares are left out",
@@ -132,19 +151,48 @@ def print_profile(data: dict, out: Console) -> None:
         )  # fmt: skip
 
 
-def _part(ms: float, data: dict) -> list[str]:
-    return [f"{ms:.3f}", f"{ms / data['own_ms']:.1%}", *[""] * 6]
+def equal_rows(rows: Sequence[dict], peak: float | None) -> list[dict]:
+    """A row for all kernels with the same code, whatever nodes they were made from, the longest
+    first; `nodes` are those of the first."""
+    groups: dict[tuple, list[dict]] = {}
+    for row in rows:
+        groups.setdefault((row["kernel"], row["schedule"], row["code"]), []).append(row)
+    return sorted((_together(group, peak) for group in groups.values()), key=lambda r: -r["ms"])
 
 
-def _cells(row: dict) -> list[str]:
-    cells = [f"{row['ms']:.3f}", f"{row['share']:.1%}"]
-    if row["code"] is None:
-        return [*cells, "", "", "", "", "", str(row["calls"])]
+def _together(group: list[dict], peak: float | None) -> dict:
+    added = ("steps", "calls", "ms", "share", "predicted_ms", "flops", "bytes")
+    total = group[0] | {key: sum(row[key] for row in group) for key in added}
+    ms, flops, moved = total["ms"], total["flops"], total["bytes"]
+    rate = flops / ms / 1e6 if ms else 0.0
+    return total | {
+        "gflops": rate,
+        "intensity": flops / moved if moved else 0.0,
+        "of_peak": None if peak is None else rate / peak,
+    }
+
+
+def _part(ms: float, data: dict, name: str) -> list[Cell]:
+    return [duration(ms), f"{ms / data['own_ms']:.1%}", *[""] * 6, name, "", ""]
+
+
+def _cells(row: dict) -> list[Cell]:
+    compiled = row["code"] is not None
     return [
-        *cells, f"{row['predicted_ms']:.3f}", f"{row['gflops']:.1f}",
-        "" if row["of_peak"] is None else f"{row['of_peak']:.0%}",
-        f"{row['bytes'] / 1e6:.2f}", f"{row['intensity']:.1f}", str(row["calls"]),
+        duration(row["ms"]), f"{row['share']:.1%}",
+        duration(row["predicted_ms"]) if compiled else "",
+        f"{row['gflops']:.1f}" if compiled else "",
+        f"{row['of_peak']:.0%}" if compiled and row["of_peak"] is not None else "",
+        f"{row['bytes'] / 1e6:.2f}" if compiled else "",
+        f"{row['intensity']:.1f}" if compiled else "",
+        str(row["calls"]), counted(row["kernel"], row["steps"]), row["schedule"],
+        tuple(row["nodes"]),
     ]  # fmt: skip
+
+
+def counted(name: str, count: int) -> str:
+    """matmul+gelu × 12"""
+    return name if count == 1 else f"{name} × {count}"
 
 
 def print_peak(peak: Peak, out: Console) -> None:

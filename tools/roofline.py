@@ -16,8 +16,8 @@ from pathlib import Path
 
 from ..compiler.errors import UnsupportedError, UsageError
 from ..runtime.peak import Peak
-from .models import short
 from .profile import BEYOND
+from .tables import short
 
 NAMED = 12  # kernels that are named, those that take longest
 COLUMNS = 2  # of names

@@ -16,7 +16,6 @@ from .given import read_given
 from .interface import of_executable
 from .models import (
     MODEL,
-    console,
     inputs_options,
     is_package,
     open_executable,
@@ -26,6 +25,7 @@ from .models import (
     trust_option,
     unchecked_option,
 )
+from .tables import console, duration
 
 EPILOG = """\b
 Examples:
@@ -78,7 +78,7 @@ def run(model, inputs, seed, shapes, output, target, threads, profile, no_native
     results = spread(results)
     for name, value in results.items():
         out.print(describe(name, value))
-    out.print(f"{1e3 * spent:.3f} ms, threads: {exe.threads}", style="dim")
+    out.print(f"one run took {duration(1e3 * spent)}, threads: {exe.threads}", style="dim")
     if output is not None:
         save(output, results)
     if profile:

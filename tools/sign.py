@@ -5,7 +5,7 @@ import click
 from ..compiler.errors import UsageError
 from ..runtime.trust import make_key
 from ..runtime.trust import sign as sign_package
-from .models import console
+from .tables import console
 
 EPILOG = """\b
 Examples:

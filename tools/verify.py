@@ -5,7 +5,7 @@
     sizes       the graph with the sizes of these inputs put in
     loops       the lowered program, interpreted by numpy
     native      machine code, on one thread and on several
-    other sizes the executable at further sizes of open dims (`verify_sizes.py`)
+    other sizes the executable at further sizes of dynamic dims (`verify_sizes.py`)
 
 The first stage that differs is named, and in it the first node: values are compared by their
 names, kernel by kernel where there are kernels.
@@ -44,7 +44,6 @@ from .given import load_npz, read_folder
 from .interface import of_graph
 from .models import (
     MODEL,
-    console,
     given_for,
     inputs_options,
     level_option,
@@ -53,6 +52,7 @@ from .models import (
     target_option,
     threads_option,
 )
+from .tables import console, duration
 from .verify_sizes import OtherSizes
 
 EPILOG = """\b
@@ -86,7 +86,7 @@ Examples:
     default=20.0,
     show_default=True,
     metavar="SECONDS",
-    help="How long to try further sizes of open dims, so that each is 1, equal to others and not.",
+    help="How long to try other sizes of dynamic dims: each is 1, equal to others and not.",
 )
 @target_option
 @level_option
@@ -269,7 +269,7 @@ class Verification:
         else:
             shown, verdict = f"{error:.1e}", "ok" if wrong is None else "differs"
         with self.activity.paused():
-            self.out.print(f"{name:40s} {shown:>10s}  {verdict:8s}{1e3 * seconds:8.0f} ms")
+            self.out.print(f"{name:40s} {shown:>10s}  {verdict:8s}{duration(1e3 * seconds):>9s}")
 
     def compare(self, right: list, given: list) -> tuple[float, str | None]:
         """The largest error, and what is wrong if it is not allowed."""

@@ -225,7 +225,8 @@ def test_run_a_package(call, static, inputs, tmp_path):
     assert code == 2 and "cut off" in err
 
 
-def test_run_profiles_kernels(call, static):
+def test_run_profiles_kernels(call, static, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
     code, out, _ = call("run", static, "--profile")
     assert code == 0 and "dense" in out
     for column in ("share", "predicted", "GFLOP/s", "of peak", "flop/byte"):

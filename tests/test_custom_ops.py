@@ -228,7 +228,7 @@ def test_a_record_is_returned_and_forgotten(register):
         ({"grad": None}, "NotDifferentiable('…')"),
         ({"loops": None}, "`loops` is missing"),
         ({"loops": np.tanh}, "Extern(function, reason)"),
-        ({"loops": ops.Extern(np.tanh, "")}, "a kernel in Python needs a function and a reason"),
+        ({"loops": ops.Extern(np.tanh, "")}, "a host callback needs a function and a reason"),
         ({"samples": None}, "`samples` is missing"),
         ({"samples": lambda: []}, "must give Samples"),
         ({"samples": lambda: [1 / 0]}, "ZeroDivisionError"),

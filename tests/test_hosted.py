@@ -299,7 +299,7 @@ def test_notes_and_strict():
     exe = tessel.compile(proto, cache=False)
     assert any(note.startswith("run by the host") and "If#" in note for note in exe.notes)
     for shapes in ({"x": (6,)}, None):  # also where sizes are open: before any run
-        with pytest.raises(UnsupportedError, match="host_if is run by the host, since data"):
+        with pytest.raises(UnsupportedError, match="host_if is run by the host, since its shapes"):
             tessel.compile(proto, strict=True, cache=False, shapes=shapes)
 
 

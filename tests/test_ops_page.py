@@ -28,7 +28,7 @@ def test_an_entry():
         ("arg_max", "- zero gradient: "),
         ("zip_map", "- no gradient: "),
         ("attention", "- gradient of its expansion"),
-        ("zip_map", "- a kernel in Python: strings and maps"),
+        ("zip_map", "- a host callback (Python): strings and maps"),
         ("reshape", "- the same bytes under another shape"),
         ("pow", "T: numeric"),
         ("reshape", "- `shape`: dims, required"),

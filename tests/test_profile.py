@@ -224,14 +224,16 @@ def test_no_share_beyond_the_peak_is_said(capsys, share, beyond):
     assert (f"{share:.0%}" in printed) != beyond
 
 
-def test_a_kernel_in_python_is_a_row_without_rates(capsys):
+def test_a_kernel_in_python_is_a_row_without_rates(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
     print_profile(profile_data(profiled(extern_graph()), Peak), console())
     out = capsys.readouterr().out
     assert re.search(r"\d (µs|ms) +[\d.]+% +zip_map +host callback +maps *\n", out)
     assert "host callback" in out.split("share  ")[-1]  # the legend says what that is
 
 
-def test_kernels_with_the_same_code_are_one_printed_row(capsys):
+def test_kernels_with_the_same_code_are_one_printed_row(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
     data = profile_data(profiled(dense_graph()), Peak)
     row = next(r for r in data["kernels"] if r["nodes"] == ["dense"])
     data["kernels"] = [row, row | {"nodes": ["other"], "ms": 3 * row["ms"]}]

@@ -5,6 +5,7 @@ from tessel.tools.tables import (
     Column,
     console,
     duration,
+    operations,
     print_list,
     print_table,
     short,
@@ -51,6 +52,14 @@ def test_durations_are_in_microseconds_below_one_millisecond(ms, text):
 )
 def test_three_digits(value, text):
     assert three_digits(value) == text
+
+
+@pytest.mark.parametrize(
+    ("flops", "text"),
+    [(0, "0 FLOP"), (512, "512 FLOP"), (24_600_000, "24.6 MFLOP"), (3e12, "3000 GFLOP")],
+)
+def test_operations(flops, text):
+    assert operations(flops) == text
 
 
 @pytest.mark.parametrize(

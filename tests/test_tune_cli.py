@@ -69,7 +69,7 @@ def test_winners_are_explained_of_models_and_of_packages(call, model, tmp_path, 
         assert "Tuned schedules" in out
         assert "× as fast by " in out
     assert "Tuned schedules" not in call("explain", model)[1]
-    assert "1 measured schedules" in call("inspect", package)[1]
+    assert "tuning records: 1 " in call("inspect", package)[1]
 
 
 def test_a_package_of_a_package_keeps_its_winners(call, model, tmp_path, monkeypatch):

@@ -214,7 +214,7 @@ def print_package(package: Package, out: Console) -> None:
         for extern in entry["externs"]:
             out.print(f"    host callback: {extern['op']}")
     if manifest.get("winners"):
-        out.print(f"  {len(manifest['winners'])} tuning records (tessel explain shows them)")
+        out.print(f"  tuning records: {len(manifest['winners'])} (tessel explain shows them)")
     if not entries and not manifest["staged"] and general is None:
         out.print("  no code: it is compiled when it is run")
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from ..runtime.peak import Peak, Rate
 from ..runtime.profile import KernelTime, Profile
-from .tables import Cell, Column, duration, print_table
+from .tables import Cell, Column, duration, operations, print_table, size
 from .terminal import Console
 
 ROWS = 40  # kernels that are printed; data has all of them
@@ -31,7 +31,7 @@ COLUMNS = (
     Column("predicted", "what the compiler's cost model expects", rank=2),
     Column("GFLOP/s", "arithmetic operations a second", rank=1),
     Column("of peak", "that rate, of the f32 multiply-adds that the cores were measured to do"),
-    Column("MB", "read and written at least, 10^6 bytes", rank=4),
+    Column("moved", "bytes read and written at least", rank=4),
     Column("flop/byte", "operations per byte of these: where it is low, memory decides", rank=5),
     Column("calls", "in one run", rank=6),
     Column("kernel", KERNEL, right=False, words=tuple(PARTS.values())),
@@ -130,7 +130,7 @@ def print_profile(data: dict, out: Console) -> None:
     runs, kernels = data["runs"], sum(row["calls"] for row in rows)
     of_peak = "" if beyond else f", {rate / data['peak_gflops']:.0%} of {data['peak_gflops']:.1f}"
     out.print(
-        f"{flops / 1e9:.3f} GFLOP in {kernels} kernels: {rate:.1f} GFLOP/s{of_peak}; "
+        f"{operations(flops)} in {kernels} kernels: {rate:.1f} GFLOP/s{of_peak}; "
         f"threads: {data['threads']}; 25th percentiles of {runs['stamped']} runs with timestamps "
         f"and {runs['ordinary']} without", style="dim",
     )  # fmt: skip
@@ -183,7 +183,7 @@ def _cells(row: dict) -> list[Cell]:
         duration(row["predicted_ms"]) if compiled else "",
         f"{row['gflops']:.1f}" if compiled else "",
         f"{row['of_peak']:.0%}" if compiled and row["of_peak"] is not None else "",
-        f"{row['bytes'] / 1e6:.2f}" if compiled else "",
+        size(row["bytes"]) if compiled else "",
         f"{row['intensity']:.1f}" if compiled else "",
         str(row["calls"]), counted(row["kernel"], row["steps"]), row["schedule"],
         tuple(row["nodes"]),

@@ -48,6 +48,15 @@ def three_digits(value: float) -> str:
     return f"{value:.{decimals}f}"
 
 
+def operations(flops: float) -> str:
+    """1.82 GFLOP, 24.6 MFLOP, 512 FLOP"""
+    for unit in ("", "k", "M"):
+        if flops < 999.5:
+            return f"{three_digits(flops) if unit else f'{flops:.0f}'} {unit}FLOP"
+        flops /= 1e3
+    return f"{three_digits(flops)} GFLOP"
+
+
 def size(nbytes: float) -> str:
     """1.5 MiB"""
     for unit in ("B", "KiB", "MiB"):

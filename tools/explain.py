@@ -29,7 +29,16 @@ from .models import (
     values_option,
 )
 from .profile import KERNEL, NODES, SCHEDULES, counted
-from .tables import Column, console, duration, print_list, print_table, short, size
+from .tables import (
+    Column,
+    console,
+    duration,
+    print_list,
+    print_rest,
+    print_table,
+    short,
+    size,
+)
 from .terminal import Console
 
 EPILOG = """\b
@@ -48,9 +57,9 @@ COLUMNS = (
         *SCHEDULES,
         ("tile", "rows × columns that are summed in registers; A gives the rows, B the columns"),
         ("direct", "that factor is read where it lies"),
-        ("pack", "it is copied in the order of the tiles when it runs"),
-        ("turn", "it is transposed so when it runs"),
-        ("constant", "it was copied so when compiled"),
+        ("pack", "that factor is copied into tile order when it runs"),
+        ("turn", "that factor is transposed into tile order when it runs"),
+        ("constant", "that factor was copied into tile order when compiled"),
         ("lanes", "numbers in a vector"),
     )),
     Column("nodes", NODES, right=False),
@@ -150,7 +159,7 @@ def print_report(report: Report, out: Console, whole: bool) -> None:
             (n, f"{rule}\n{_example('  ' + reason, short([where[rule, reason]], EXAMPLE))}")
             for (rule, reason), n in cut(declined.most_common(), whole)
         ])  # fmt: skip
-        say_rest(out, len(declined), whole)
+        print_rest(out, rest(len(declined), whole))
     seconds = sum(report.seconds.values())
     out.print(f"  all passes took {duration(1e3 * seconds)}", style="dim")
 
@@ -164,10 +173,9 @@ def cut(rows: Sequence, whole: bool) -> Sequence:
     return rows if whole else rows[:ROWS]
 
 
-def say_rest(out: Console, count: int, whole: bool) -> None:
-    """How many rows were left out."""
-    if not whole and count > ROWS:
-        out.print(f"  … and {count - ROWS} more (--all)", style="dim")
+def rest(count: int, whole: bool) -> str:
+    """How many rows were left out, if any."""
+    return "" if whole or count <= ROWS else f"  … and {count - ROWS} more (--all)"
 
 
 def print_kernels(exe: Executable, built: Built, out: Console, whole: bool) -> None:
@@ -182,8 +190,7 @@ def print_kernels(exe: Executable, built: Built, out: Console, whole: bool) -> N
             r.origins,
         ]
         for r in cut(rows, whole)
-    ])  # fmt: skip
-    say_rest(out, len(rows), whole)
+    ], rest(len(rows), whole))  # fmt: skip
     if total:
         out.print(f"\npredicted: {duration(total)} on one thread "
                   "(tessel run --profile measures it)")  # fmt: skip
@@ -191,7 +198,7 @@ def print_kernels(exe: Executable, built: Built, out: Console, whole: bool) -> N
     weights = sum(a.nbytes for a in built.program.weights)
     count = sum(row.calls for row in rows)
     out.print(
-        f"{nodes} nodes in {count} kernels; memory for what is between them "
+        f"{nodes} nodes in {count} kernels; intermediate values "
         f"{size(built.program.arena)}, weights {size(weights)}", style="dim",
     )  # fmt: skip
 
@@ -258,7 +265,7 @@ def print_refusals(built: Built, out: Console, whole: bool) -> None:
         (n, _example(f"{name}: {reason}", short(example[name, reason], EXAMPLE)))
         for (name, reason), n in cut(counts.most_common(), whole)
     ])  # fmt: skip
-    say_rest(out, len(counts), whole)
+    print_rest(out, rest(len(counts), whole))
 
 
 def print_winners(exe: Executable, built: Built, out: Console) -> None:
@@ -295,7 +302,7 @@ def print_reasons(built: Built, out: Console, whole: bool) -> None:
         (n, _example(reason, short([example[reason]], EXAMPLE)))
         for reason, n in cut(reasons.most_common(), whole)
     ])  # fmt: skip
-    say_rest(out, len(reasons), whole)
+    print_rest(out, rest(len(reasons), whole))
     if not reasons:
         out.print("  nothing")
 

@@ -112,8 +112,11 @@ def table(*headings: str, right: str = "") -> Table:
     return result
 
 
-def print_table(out: Console, columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> None:
-    """The rows, and a legend of what is shown. Columns without any text are left out."""
+def print_table(
+    out: Console, columns: Sequence[Column], rows: Sequence[Sequence[Cell]], rest: str = ""
+) -> None:
+    """The rows, a line about the `rest`, and a legend of what is shown. Columns without any text
+    are left out."""
     shown = [i for i, c in enumerate(columns) if any(row[i] for row in rows)]
     widths = {i: _width(columns[i], [row[i] for row in rows]) for i in shown}
     dropped: list[str] = []
@@ -130,6 +133,7 @@ def print_table(out: Console, columns: Sequence[Column], rows: Sequence[Sequence
         cells = [row[i] for i in shown]
         t.add_row(*(short(c, room) if isinstance(c, tuple) else c for c in cells))
     out.print(t, soft_wrap=False)
+    print_rest(out, rest)
     lines = []
     for i in shown:
         lines.append((columns[i].heading, columns[i].meaning))
@@ -165,6 +169,12 @@ def print_legend(out: Console, lines: Sequence[tuple[str, str]]) -> None:
         t.add_row(f"  {word}", meaning)
     if lines:
         out.print(t, soft_wrap=False)
+
+
+def print_rest(out: Console, text: str) -> None:
+    """A line about what was left out, if there is something to say."""
+    if text:
+        out.print(text, style="dim")
 
 
 def print_list(out: Console, items: Sequence[tuple[int, str]]) -> None:

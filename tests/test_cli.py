@@ -8,7 +8,7 @@ import llvmlite.ir as ir
 import numpy as np
 import pytest
 import tessel
-from tessel.compiler.backends.llvm import codegen
+from tessel.compiler.backends.llvm import nest
 from tessel.compiler.builder import Builder
 from tessel.compiler.passes.cleanup import CommonSubexpressionElimination
 from tessel.frontends.onnx.writer import write
@@ -290,7 +290,7 @@ def test_verify_names_a_guilty_pass_and_node(call, model, monkeypatch):
 
 
 def test_verify_names_a_guilty_kernel(call, model, monkeypatch, tmp_path):
-    original = codegen.emit_nest
+    original = nest.emit_nest
 
     def spoil(e, kernel, *rest):
         original(e, kernel, *rest)
@@ -298,7 +298,7 @@ def test_verify_names_a_guilty_kernel(call, model, monkeypatch, tmp_path):
             place = next(p for b, p in e.pointers.items() if b in kernel.outputs)
             e.b.store(ir.Constant(ir.FloatType(), 7.0), place)
 
-    monkeypatch.setattr(codegen, "emit_nest", spoil)
+    monkeypatch.setattr(nest, "emit_nest", spoil)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # spoiled code belongs in no cache
     code, _, err = call("verify", model)
     assert code == 1 and "cpu, threads: 1 differs" in err

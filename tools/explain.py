@@ -161,7 +161,7 @@ def print_report(report: Report, out: Console, whole: bool) -> None:
         ])  # fmt: skip
         print_rest(out, rest(len(declined), whole))
     seconds = sum(report.seconds.values())
-    out.print(f"  all passes took {duration(1e3 * seconds)}", style="dim")
+    out.print(f"  passes took {duration(1e3 * seconds)}", style="dim")
 
 
 def _example(text: str, where: str | None) -> str:

@@ -167,8 +167,7 @@ def reason(kind: type[Schedule], kernel: Kernel, **options) -> str:
 @pytest.mark.parametrize(
     ("kernel", "why"),
     [
-        (rows(), "it is no sum of products along axes that both factors have"),
-        (depthwise(), "it is no sum of products along axes that both factors have"),
+        (depthwise(), "its factors share other axes than those of a product of matrices"),
         (product(dtype="i16"), "there are no tiles of i16"),
         (product(n=3), "3 columns fill too little of a vector"),
         (product(m=2), "too few rows share a panel, which no weights are packed for"),
@@ -182,7 +181,6 @@ def test_why_a_kernel_is_no_contraction(kernel, why):
 @pytest.mark.parametrize(
     ("kernel", "why"),
     [
-        (rows(), "it is not made of one sum of products"),
         (depthwise(taps=9), "its window has more than 64 places"),
         (depthwise(channels=3), "its output has no axis that fills a vector"),
         (product(), "a factor is the same for all channels"),
@@ -190,6 +188,28 @@ def test_why_a_kernel_is_no_contraction(kernel, why):
 )
 def test_why_a_kernel_is_no_window(kernel, why):
     assert reason(WindowSchedule, kernel) == why
+
+
+X = zeros(20, 70)
+total = lambda i, f: s.reduce("sum", [70], lambda k: f(X[i, k]))
+
+
+@pytest.mark.parametrize("kind", [ContractSchedule, WindowSchedule], ids=lambda kind: kind.name)
+@pytest.mark.parametrize(
+    ("kernel", "why"),
+    [
+        (store((20, 70), lambda i, j: X[i, j] + 1.0), "nothing is summed"),
+        (rows(), "its reduction is no sum of products"),
+        (store((20,), lambda i: total(i, s.exp)), "its reduction is no sum of products"),
+        (store((20,), lambda i: total(i, s.exp) / total(i, s.tanh)), "it has several reductions"),
+        (store((9,), lambda i: X[i, 0], mode="add"),
+         "it adds to what is there, or stores under a condition"),
+        (replace(product(), serial=True), "its stores run in order"),
+        (replace(product(), stores=product().stores * 2), "it has several stores"),
+    ],
+)  # fmt: skip
+def test_why_a_kernel_is_no_sum_of_products(kind, kernel, why):
+    assert reason(kind, flat(kernel) if not kernel.sources else kernel) == why
 
 
 def test_what_overwrites_its_input_is_left_to_the_nest():

@@ -13,7 +13,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
+from ..dims import Sym
 from ..sizes import typical
+from ..types import Type
 from . import expr as s
 from .expr import Axis, Buffer, Expr
 
@@ -149,12 +153,12 @@ class ExternCall:
     """Run a kernel written by hand in Python (listed by `explain`)."""
 
     op: str
-    function: object
-    attrs: dict
-    inputs: tuple
-    input_types: tuple
-    outputs: tuple
-    output_types: tuple
+    function: Callable | int  # in a plan of machine code: its number
+    attrs: dict[str, Any]
+    inputs: tuple[Ref | None, ...]
+    input_types: tuple[Type | None, ...]
+    outputs: tuple[Ref, ...]
+    output_types: tuple[Type, ...]
     origin: str = ""
 
 
@@ -170,12 +174,12 @@ class For:
     """
 
     id: int
-    trips: int
-    body: list
+    trips: int | Sym
+    body: "list[Step]"
     condition: Ref | None = None
 
     @property
-    def rounds(self) -> int:
+    def rounds(self) -> int | Sym:
         """How often the body runs; a guess where only the run knows."""
         return self.trips if self.condition is None else min(typical(self.trips), GUESS)
 
@@ -185,8 +189,8 @@ class If:
     """Run `then` if the bool at `condition` is true, else `orelse`."""
 
     condition: Ref
-    then: list
-    orelse: list
+    then: "list[Step]"
+    orelse: "list[Step]"
 
 
 Step = Call | ExternCall | For | If
@@ -201,12 +205,12 @@ class Program:
     """
 
     steps: list[Step]
-    inputs: list  # TensorType
-    outputs: list  # TensorType
-    weights: list  # numpy arrays
+    inputs: list[Type]
+    outputs: list[Type]
+    weights: list[np.ndarray]
     arena: int
     fusions: list = field(default_factory=list)  # what fuse.py decided, one per region
-    slots: tuple = ()  # where sizes are open: the bytes of the arena's slots, dims
+    slots: tuple[int | Sym, ...] = ()  # where sizes are open: the bytes of the arena's slots, dims
     conditions: tuple = ()  # (a, b): it is right where a > b, dims
     equations: tuple = ()  # (a, b): and where a == b
     checks: tuple = ()  # what its record says (`run_checks.py`), in the order of its words

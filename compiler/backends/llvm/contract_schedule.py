@@ -45,11 +45,11 @@ class ContractSchedule(Tiling, Schedule):
 
     @classmethod
     def propose(cls, given: Given) -> "ContractSchedule | Refusal":
-        if given.in_place:
-            return Refusal("it reads the memory that it writes")
+        if isinstance(given.product, Refusal):
+            return given.product
         contraction = find_contraction(given.kernel)
         if contraction is None:
-            return Refusal("it is no sum of products along axes that both factors have")
+            return Refusal("its factors share other axes than those of a product of matrices")
         found = plan_contraction(given.kernel, contraction, given.target, given.constants)
         return found if isinstance(found, Refusal) else cls(**vars(found))
 

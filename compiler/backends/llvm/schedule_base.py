@@ -18,6 +18,7 @@ from typing import ClassVar
 import llvmlite.ir as ir
 import numpy as np
 
+from ...concurrency import lazy
 from ...dims import Sym
 from ...loops import expr as s
 from ...loops.expr import Axis, Buffer, Expr
@@ -32,6 +33,13 @@ Dim = int | Sym
 
 
 @dataclass(frozen=True)
+class Refusal:
+    """Why a kernel does not get a schedule of some kind, for `tessel explain`."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class Given:
     """A kernel to be scheduled. `constants` are the parameters whose contents are known;
     `in_place`: the memory of an output is also read; `is_twin`: its sizes are those to expect, and
@@ -43,12 +51,23 @@ class Given:
     in_place: bool = False
     is_twin: bool = False
 
-
-@dataclass(frozen=True)
-class Refusal:
-    """Why a kernel does not get a schedule of some kind, for `tessel explain`."""
-
-    reason: str
+    @lazy
+    def product(self) -> "Expr | Refusal":
+        """The sum of products that is the only reduction of what the kernel stores, or why there is
+        none that several outputs can share."""
+        kernel, store = self.kernel, self.kernel.stores[0]
+        if self.in_place:
+            return Refusal("it reads the memory that it writes")
+        if kernel.serial or len(kernel.stores) > 1:
+            return Refusal("its stores run in order" if kernel.serial else "it has several stores")
+        if store.mode != "set" or store.where is not None:
+            return Refusal("it adds to what is there, or stores under a condition")
+        reductions = [e for e in s.walk(store.value) if e.op == "reduce"]
+        if len(reductions) != 1:
+            return Refusal("it has several reductions" if reductions else "nothing is summed")
+        if reductions[0].data[0] != "sum" or reductions[0].args[0].op != "mul":
+            return Refusal("its reduction is no sum of products")
+        return reductions[0]
 
 
 @dataclass(frozen=True)

@@ -65,17 +65,9 @@ class WindowSchedule(Schedule):
     @classmethod
     def propose(cls, given: Given) -> "WindowSchedule | Refusal":
         """Of a kernel that is such a sum, whose sizes may be open."""
-        kernel, store = given.kernel, given.kernel.stores[0]
-        if given.in_place:
-            return Refusal("it reads the memory that it writes")
-        if kernel.serial or len(kernel.stores) != 1:
-            return Refusal("its stores run in order" if kernel.serial else "it has several stores")
-        if store.mode != "set" or store.where is not None:
-            return Refusal("it adds to what is there, or stores under a condition")
-        reduces = [e for e in s.walk(store.value) if e.op == "reduce"]
-        if len(reduces) != 1 or reduces[0].data[0] != "sum" or reduces[0].args[0].op != "mul":
-            return Refusal("it is not made of one sum of products")
-        (r,) = reduces
+        kernel, r = given.kernel, given.product
+        if isinstance(r, Refusal):
+            return r
         lane, taps = contiguous_axis(kernel), r.data[1]
         lanes = given.target.lanes(r.dtype.bits)
         if r.dtype.name not in ("f32", "f64", "i32"):

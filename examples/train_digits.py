@@ -11,11 +11,9 @@ from pathlib import Path
 import click
 import numpy as np
 import tessel
-from tessel.frontends import native
-from tessel.frontends.native import functional as F
-from tessel.frontends.onnx.writer import write
-from tessel.runtime.optimizers import AdamW, cosine
-from tessel.runtime.training import Trainer
+from tessel import native, optimizers
+
+F = native.functional
 
 OUT = Path(__file__).resolve().parent / "models" / "digits.onnx"
 REQUIRED = 0.97
@@ -70,10 +68,10 @@ def main(out: Path, epochs: int, batch_size: int, seed: int):
         model, loss, {"accuracy": native.accuracy}, x="f32[N,1,8,8]", y="i64[N]"
     )
     steps = epochs * (len(training[0]) // batch_size)
-    trainer = Trainer(
+    trainer = tessel.Trainer(
         train,
         native.flat_values(params, model.init_state()),
-        AdamW(cosine(1e-2, steps, warmup=steps // 20), weight_decay=0.2),
+        optimizers.AdamW(optimizers.cosine(1e-2, steps, warmup=steps // 20), weight_decay=0.2),
         compile=tessel.compile,
         evaluation=evaluation,
     )
@@ -95,7 +93,7 @@ def main(out: Path, epochs: int, batch_size: int, seed: int):
         name="digits",
     )
     out.parent.mkdir(parents=True, exist_ok=True)
-    write(graph, out)
+    tessel.to_onnx(graph, out, opt_level=0)
     click.echo(f"wrote {out} ({out.stat().st_size / 1024:.0f} KiB)")
     compare(out, held_out[0], trainer.predict(held_out[0]))
 

@@ -157,4 +157,5 @@ def test_every_public_name_is_in_the_reference():
 
 def test_the_site_has_every_page():
     listed = set(re.findall(r"[\w/-]+\.md", (ROOT / "mkdocs.yml").read_text().partition("nav:")[2]))
-    assert listed == {p.relative_to(DOCS).as_posix() for p in DOCS.rglob("*.md")}
+    there = {p.relative_to(DOCS).as_posix() for p in DOCS.rglob("*.md")}
+    assert listed == there, "list the page under `nav` in mkdocs.yml"

@@ -295,6 +295,7 @@ def test_the_command_writes_table_json_and_csv(model, backend, tmp_path):
     assert done.exit_code == 0, done.output
     assert "p75" in done.output
     assert "p99" not in done.output
+    assert "75 % of the runs take less" in done.output
 
     report = json.loads((tmp_path / "r.json").read_text())
     assert report["machine"]["cpus"] >= 1

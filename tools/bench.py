@@ -25,7 +25,7 @@ from .feeds import parse_shapes
 from .models import given_for, open_interface, values_option
 from .roofline import draw
 from .tables import console as plain_console
-from .tables import duration, three_digits
+from .tables import duration, print_legend, three_digits
 from .terminal import Console, Table
 
 
@@ -169,7 +169,9 @@ def bench(
             "inputs": {name: f"{a.dtype}{list(a.shape)}" for name, a in feeds[path].items()},
             "backends": rows,
         }
-        print_table(console, f"{path}, threads: {settings.threads}", rows, settings)
+        print_table(
+            console, f"{path}, threads: {settings.threads}", rows, settings, path == models[-1]
+        )
         if (profile or plot) and rows.get("tessel", {}).get("status") != "failed":
             with own.pinned(settings):
                 data, roof = own.measure_profile(path, feeds[path], settings, peaks)
@@ -223,17 +225,21 @@ def cpu_name() -> str:
 
 
 def print_table(
-    console: Console, title: str, rows: Mapping[str, Mapping], settings: Settings
+    console: Console,
+    title: str,
+    rows: Mapping[str, Mapping],
+    settings: Settings,
+    legend: bool = True,
 ) -> None:
     """A line of figures per backend that was timed; below them, why another was not."""
     columns = _columns(rows, settings)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("backend", no_wrap=True)
-    for heading, _ in columns:
+    for heading, _, _ in columns:
         table.add_column(heading, justify="right", no_wrap=True)
     for name, row in rows.items():
         if row["status"] == "ok":
-            table.add_row(name, *(cell(row) for _, cell in columns))
+            table.add_row(name, *(cell(row) for _, cell, _ in columns))
 
     plain = {"markup": False, "highlight": False, "soft_wrap": True}
     console.print(title, style="bold", **plain)
@@ -242,6 +248,8 @@ def print_table(
         natural = Measurement.get(console, console.options.update(width=1000), table).maximum
         console.width = max(console.width, natural)
         console.print(table)
+        if legend:
+            print_legend(console, [(heading, meaning) for heading, _, meaning in columns])
     for name, row in rows.items():
         if row["status"] != "ok":
             style = "dim" if row["status"] == "unavailable" else "red"
@@ -250,22 +258,30 @@ def print_table(
 
 
 def _columns(rows: Mapping[str, Mapping], settings: Settings) -> list:
-    """(heading, row -> text) for each column."""
+    """(heading, row -> text, meaning) for each column."""
     baseline = next((row["baseline"] for row in rows.values() if "baseline" in row), "tessel")
     return [
-        ("load", lambda r: duration(1e3 * r["load_s"])),
-        ("first", lambda r: duration(r["first_ms"])),
-        ("p50", lambda r: duration(r["p50_ms"])),
-        *[(f"p{p}", lambda r, key=f"p{p}_ms": duration(r[key])) for p in settings.percentiles],
-        ("mean", lambda r: duration(r["mean_ms"])),
-        ("cv", lambda r: f"{r['cv']:.1%}"),
-        ("runs/s", lambda r: three_digits(r["throughput"])),
-        ("CPUs", lambda r: f"{r['cpu_cores']:.2f}"),
-        ("RSS MiB", lambda r: f"{r['peak_rss_mib']:.0f}"),
-        ("error", lambda r: "reference" if r.get("reference") else f"{r['max_error']:.1e}"),
+        ("load", lambda r: duration(1e3 * r["load_s"]), "from the file to something that runs"),
+        ("first", lambda r: duration(r["first_ms"]), "the first run"),
+        ("p50", lambda r: duration(r["p50_ms"]), "the median of the timed runs"),
+        *[
+            (f"p{p}", lambda r, key=f"p{p}_ms": duration(r[key]), f"{p} % of the runs take less")
+            for p in settings.percentiles
+        ],
+        ("mean", lambda r: duration(r["mean_ms"]), "of the timed runs"),
+        ("cv", lambda r: f"{r['cv']:.1%}", "their standard deviation, of the mean"),
+        ("runs/s", lambda r: three_digits(r["throughput"]), "one after the other"),
+        ("CPUs", lambda r: f"{r['cpu_cores']:.2f}", "CPU time of all threads, per time"),
+        ("RSS MiB", lambda r: f"{r['peak_rss_mib']:.0f}", "the most memory that the process had"),
+        (
+            "error",
+            lambda r: "reference" if r.get("reference") else f"{r['max_error']:.1e}",
+            "largest difference from the reference, as a share of the largest magnitude",
+        ),
         (
             f"time / {baseline}",
             lambda r: f"{r['ratio']:.2f} ({r['ratio_low']:.2f}–{r['ratio_high']:.2f})",
+            f"median by {baseline}'s, with its range over the rounds",
         ),
     ]
 

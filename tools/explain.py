@@ -8,6 +8,7 @@ import click
 from rich.text import Text
 
 from .. import compile as compile_model
+from ..compiler.ir import Graph
 from ..compiler.loops.nest import ExternCall, walk_steps
 from ..compiler.passes.base import Report
 from ..runtime.build import Built, CpuTarget
@@ -28,7 +29,7 @@ from .models import (
     tuning_for,
     values_option,
 )
-from .profile import KERNEL, NODES, SCHEDULES, counted
+from .profile import KERNEL, NODES, SCHEDULES, WORDS, counted
 from .tables import (
     Column,
     console,
@@ -52,7 +53,7 @@ COLUMNS = (
     Column("predicted", "time in one run on one thread, by the compiler's cost model"),
     Column("share", "of the whole run"),
     Column("calls", "in one run: kernels in loops are called again", rank=1),
-    Column("kernel", KERNEL, right=False),
+    Column("kernel", KERNEL, right=False, words=WORDS),
     Column("schedule", "how it is compiled", right=False, rank=2, words=(
         *SCHEDULES,
         ("tile", "rows × columns that are summed in registers; A gives the rows, B the columns"),
@@ -194,13 +195,19 @@ def print_kernels(exe: Executable, built: Built, out: Console, whole: bool) -> N
     if total:
         out.print(f"\npredicted: {duration(total)} on one thread "
                   "(tessel run --profile measures it)")  # fmt: skip
-    nodes = sum(n.op.name != "constant" for n in built.graph.nodes)
+    nodes = _count(built.graph)
     weights = sum(a.nbytes for a in built.program.weights)
     count = sum(row.calls for row in rows)
     out.print(
         f"{nodes} nodes in {count} kernels; intermediate values "
         f"{size(built.program.arena)}, weights {size(weights)}", style="dim",
     )  # fmt: skip
+
+
+def _count(graph: Graph) -> int:
+    """The nodes of a graph that compute something, also those of its regions."""
+    inner = sum(_count(region) for node in graph.nodes for _, region in node.regions())
+    return inner + sum(n.op.name != "constant" for n in graph.nodes)
 
 
 @dataclass

@@ -24,6 +24,12 @@ SCHEDULES = (
     (CALLBACK, "called in Python, not compiled"),
 )
 KERNEL = "the ops that it fuses, in order; × n: n kernels that share this code"
+WORDS = (
+    ("check", "looks whether indices are in range"),
+    ("impossible", "stands for the result of a branch that must not be taken"),
+    ("copy", "from one place to another"),
+    ("zero", "sets memory to zero"),
+)
 NODES = "nodes of the model that the kernel was made from"
 COLUMNS = (
     Column("time", "of all its calls in one run; with several threads, of the first one"),
@@ -34,7 +40,7 @@ COLUMNS = (
     Column("moved", "bytes read and written at least", rank=4),
     Column("flop/byte", "operations per byte of these: where it is low, memory decides", rank=5),
     Column("calls", "in one run", rank=6),
-    Column("kernel", KERNEL, right=False, words=tuple(PARTS.values())),
+    Column("kernel", KERNEL, right=False, words=(*WORDS, *PARTS.values())),
     Column("schedule", "how it is compiled", right=False, rank=3, words=SCHEDULES),
     Column("nodes", NODES, right=False),
 )  # fmt: skip

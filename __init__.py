@@ -4,26 +4,39 @@
     y = exe(x)                                  # or exe.run({"x": x})
     exe.save("model.tsl"); exe = tessel.load("model.tsl")
 
-This is the face: it joins the frontends, the compiler and the runtime, each loaded when needed.
+This is the face: names and what they mean. What is behind a name is loaded when it is first used.
 """
 
-import functools
-import sys
-from typing import TYPE_CHECKING
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from .compiler.errors import TesselError, entrance
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from os import PathLike
+    from pathlib import Path
+
+    import numpy as np
+    import onnx
+
     from .compiler.budgets import Limits
     from .compiler.grad import graph_gradients as gradients
     from .compiler.ir import Graph
-    from .compiler.progress import Progress
+    from .compiler.passes.base import Observer
+    from .compiler.progress import Listener, Progress
     from .frontends import native
     from .frontends import user as ops
-    from .frontends.native import custom_gradient
+    from .frontends.native import custom_gradient, grad, jit, value_and_grad
     from .runtime import optimizers
     from .runtime.executable import Executable
     from .runtime.training import Trainer
+    from .runtime.tune import Tuning
+
+    Model = str | PathLike | bytes | onnx.ModelProto | Graph
+    Shapes = Mapping[str, Sequence[int | None]]
+    Values = Mapping[str, np.ndarray]
 
 __version__ = "0.1.0"
 __all__ = [
@@ -32,14 +45,35 @@ __all__ = [
     "optimizers", "to_onnx", "value_and_grad",
 ]  # fmt: skip
 
+# Where the other names are: a module, and the name there if it is not the module itself.
+_PLACES = {
+    "Executable": (".runtime.executable", "Executable"),
+    "Graph": (".compiler.ir", "Graph"),
+    "Limits": (".compiler.budgets", "Limits"),
+    "Progress": (".compiler.progress", "Progress"),
+    "Trainer": (".runtime.training", "Trainer"),
+    "custom_gradient": (".frontends.native", "custom_gradient"),
+    "grad": (".frontends.native", "grad"),
+    "gradients": (".compiler.grad", "graph_gradients"),
+    "jit": (".frontends.native", "jit"),
+    "native": (".frontends.native", None),
+    "ops": (".frontends.user", None),
+    "optimizers": (".runtime.optimizers", None),
+    "value_and_grad": (".frontends.native", "value_and_grad"),
+}
+
 
 @entrance
 def compile(
-    model, *,
-    target="cpu", shapes=None, opt_level=2, precision=None, quantize=None, prune=None,
-    threads=None, strict=False, unchecked=False, dims="check", cache=None, observer=None, tune=None,
-    verify_bounds=False, limits=None, reuse=True, progress=None,
-) -> "Executable":  # fmt: skip
+    model: Model, *,
+    target: str = "cpu", shapes: Shapes | None = None, opt_level: int = 2,
+    precision: str | None = None, quantize: None = None, prune: None = None,
+    threads: int | None = None, strict: bool = False, unchecked: bool = False,
+    dims: str = "check", cache: str | Path | bool | None = None,
+    observer: Observer | None = None, tune: float | Tuning | None = None,
+    verify_bounds: bool = False, limits: Limits | Mapping[str, int] | None = None,
+    reuse: bool = True, progress: Listener | None = None,
+) -> Executable:  # fmt: skip
     """Compile a model: a path, the bytes of an ONNX file, a ModelProto or a Graph.
 
     target      "cpu" (this machine), "cpu:x86-64-v3", …, "cuda", "cuda:sm_90", "numpy"
@@ -77,258 +111,76 @@ def compile(
     it: that run has a specialisation of its own. `exe.inputs` lists it with its `default`.
     Raises TesselError: UsageError for options, ModelError, UnsupportedError, OutOfMemoryError, ….
     """
-    options = {
-        "target": target, "shapes": shapes, "opt_level": opt_level, "precision": precision,
-        "quantize": quantize, "prune": prune, "threads": threads, "strict": strict, "cache": cache,
-        "unchecked": unchecked, "verify_bounds": verify_bounds,
-    }  # fmt: skip
-    from .compiler.garbage import seldom_collected
-
-    model = _named_apart(_limited(model, limits), dims)
-    with seldom_collected:
-        if reuse and observer is None and tune is None and not verify_bounds:
-            exe = _compile_once(model, options, progress)
-        else:
-            exe = _compile(model, observer=observer, tune=tune, progress=progress, **options)
-        return _with_overrides(exe, model, options)
-
-
-def _with_empty(exe: "Executable", model, shapes) -> "Executable":
-    """`exe`, which reads its ONNX model anew for sizes of 0, where its graph does not mean them."""
-    from .compiler.ir import Graph
-    from .runtime.empty import WhenEmpty
-
-    if not isinstance(model, Graph) and exe.signature.symbols:
-        exe.empty = WhenEmpty(functools.partial(_read_sized, model, dict(shapes or {})))
-    return exe
-
-
-def _read_sized(model, shapes: dict, sized: dict, values: dict):
-    return read(model, shapes | sized, values)
-
-
-def _compile_once(model, options: dict, progress) -> "Executable":
-    """`_compile`, unless an earlier one of the same left its package in the cache."""
     from .compiler import concurrency  # noqa: F401  first: from here on forks wait for imports
-    from .compiler.cores import check_threads
-    from .runtime.build import object_cache, package_folder
-    from .runtime.reuse import find, why_not
+    from .compiler.options import Options
+    from .frontends.sources import source_of
+    from .runtime.compile import compile_model
 
-    decisive = {n: x for n, x in options.items() if n not in ("threads", "cache")}
-    # Users' ops decide what a model means, and what they do is in no hash.
-    users = sys.modules.get(f"{__name__}.frontends.user.registration")
-    registered = getattr(users, "registered", None)  # None: another thread is importing it
-    plain = users is None or (registered is not None and not registered())
-    folder = package_folder(options["cache"])
-    entry = find(model, decisive, folder) if plain else None
-    if entry is not None:
-        threads = check_threads(options["threads"])
-        make = functools.partial(_defer, model, options["shapes"])
-        exe = entry.load(threads, object_cache(options["cache"]), make)
-        if exe is not None:
-            exe.target.progress = progress
-            return exe if exe.specialize is not None else _with_empty(exe, model, options["shapes"])
-    if entry is None:
-        exe = _compile(model, progress=progress, **options)
-        if (reason := why_not(folder)) is not None:
-            exe.notes.append(reason)
-        return exe
-    from .frontends.onnx.watched import Watched
-
-    source = Watched(model)
-    exe = _compile(source, progress=progress, **options)
-    entry.keep(exe, source.files)
-    return exe
-
-
-def _defer(model, shapes):
-    """A model that is read anew for sizes or values, as an earlier process found out."""
-    from .compiler.errors import ModelError, UnsupportedError
-    from .frontends.onnx.declared import defer
-
-    try:
-        read(model, shapes)
-    except UnsupportedError as error:
-        if (deferred := defer(model, shapes, error)) is not None:
-            return deferred
-        raise
-    raise ModelError("the file has changed since it was compiled", fix="compile it again")
-
-
-def _named_apart(model, dims: str):
-    """The model whose dims of one name may differ, if `dims` says so."""
-    from .compiler.errors import UsageError
-    from .compiler.ir import Graph
-
-    if dims not in ("check", "warn"):
-        raise UsageError("unknown way with dims", expected="'check' or 'warn'", received=dims)
-    if dims == "check":
-        return model
-    if isinstance(model, Graph):
-        raise UsageError("a graph's dims are what it says", fix="leave out dims, or rename them")
-    from .frontends.onnx.apart import Apart
-
-    return Apart(model)
-
-
-def _limited(model, limits):
-    """The model, which knows what it may cost."""
-    if limits is None:
-        return model
-    from .compiler.budgets import FOLDED, Limits
-    from .compiler.ir import Graph
-    from .frontends.onnx.proto import Limited
-
-    limits = Limits.of(limits)
-    if not isinstance(model, Graph):
-        return Limited(model, limits)
-    model = model.copy()
-    model.metadata[FOLDED] = str(limits.folded)
-    return model
-
-
-def _with_overrides(exe: "Executable", model, options: dict) -> "Executable":
-    """`exe`, which takes values for those of its weights that a run may replace."""
-    from .compiler.ir import Graph
-
-    if not exe.signature.optional or isinstance(model, Graph):
-        return exe
-    from .runtime.overrides import Overrides
-    from .runtime.signature import Port
-
-    def default(name: str):
-        from .frontends.onnx.overridable import default_of
-
-        return default_of(model, name)
-
-    def fed(names: frozenset[str]) -> "Executable":
-        from .frontends.onnx.overridable import Feeding
-
-        return _compile(Feeding(model, names), **options)
-
-    ports = [
-        Port(name, type, functools.partial(default, name))
-        for name, type in exe.signature.optional.items()
-    ]
-    exe.overrides = Overrides(ports, fed)
-    return exe
-
-
-def _compile(
-    model, *, target, shapes, opt_level, precision, quantize, prune, threads, strict, cache,
-    unchecked, verify_bounds, observer=None, tune=None, progress=None,
-) -> "Executable":  # fmt: skip
-    """`compile`, with every initializer as a weight."""
-    from .compiler import concurrency  # noqa: F401  first: from here on forks wait for imports
-    from .compiler.budgets import SPENT
-    from .compiler.cores import check_threads
-    from .compiler.errors import UnsupportedError
-    from .compiler.nonempty import nonempty
-    from .compiler.passes.base import Report
-    from .compiler.progress import tell
-    from .compiler.structure import KEY
-    from .runtime.build import check_options, object_cache, open_target, optimize
-    from .runtime.executable import Executable
-
-    check_options(opt_level, precision=precision, quantize=quantize, prune=prune)
-    threads = check_threads(threads)
-    tuning = None
-    if tune is not None:
-        from .runtime.tune import open_tuning
-
-        tuning = open_tuning(tune, cache)
-    objects = object_cache(cache)
-    where = open_target(target, objects, tuning)
-    where.checked = not unchecked
-    where.progress = progress
-    where.verified = 0 if verify_bounds else None
-    options = {"level": opt_level, "threads": threads, "strict": strict}
-    tell(progress, "read", 0, 1)
-    try:
-        graph = read(model, shapes)
-    except UnsupportedError as error:
-        from .frontends.onnx.declared import Formed, defer
-        from .runtime.structured import Structured
-
-        deferred = defer(model, shapes, error)
-        if deferred is None:
-            raise
-        if isinstance(deferred, Formed):
-            return Structured.of(deferred, where, **options)
-        return Executable(deferred.graph, where, specialize=deferred, **options)
-    tell(progress, "read", 1, 1)
-    report = Report()
-    graph = optimize(graph, opt_level, where, report, observer=observer)
-    exe = Executable(graph, where, **options)
-    exe.report = report
-    if nonempty(graph):
-        _with_empty(exe, model, shapes)
-    exe.open()
-    if not exe.signature.symbols:
-        exe.specialization({})
-    if tuning is not None:
-        exe.notes.extend(tuning.notes)
-    if SPENT in graph.metadata:
-        exe.notes.append(f"{SPENT} (limits: folded): {graph.metadata[SPENT]}")
-    if objects.note is not None:
-        exe.notes.append(objects.note)
-    if KEY not in graph.metadata:
-        return exe
-    from .runtime.structured import with_structure
-
-    return with_structure(exe, graph.metadata)
+    options = Options(opt_level, strict, precision, quantize, prune, unchecked, verify_bounds)
+    return compile_model(
+        source_of(model, limits=limits, dims=dims), options, target=target, shapes=shapes,
+        threads=threads, cache=cache, observer=observer, tune=tune, reuse=reuse, progress=progress,
+    )  # fmt: skip
 
 
 @entrance
-def read(model, shapes=None, values=None) -> "Graph":
+def read(model: Model, shapes: Shapes | None = None, values: Values | None = None) -> Graph:
     """The Graph of a model (see `compile`), before any pass. `shapes` as in `compile`.
 
     `values`: arrays of those inputs of an ONNX model that decide shapes, where it has such; the
     graph is right for these values only.
     """
-    from .compiler.errors import UsageError
-    from .compiler.ir import Graph
-    from .runtime.signature import fix_shapes
+    from .compiler import concurrency  # noqa: F401  first: from here on forks wait for imports
+    from .frontends.sources import source_of
 
-    if isinstance(model, Graph):
-        if values:
-            raise UsageError("a graph's shapes never depend on values", received=", ".join(values))
-        return fix_shapes(model, shapes) if shapes else model
-    from .frontends.onnx.reader import read as read_onnx
-
-    return read_onnx(model, shapes=shapes, values=values)
+    return source_of(model).read(shapes, values)
 
 
 @entrance
-def from_onnx(model, *, shapes=None, values=None, limits=None) -> "Graph":
+def from_onnx(
+    model: Model, *, shapes: Shapes | None = None, values: Values | None = None,
+    limits: Limits | Mapping[str, int] | None = None,
+) -> Graph:  # fmt: skip
     """The Graph of an ONNX model: a path, the bytes of a file, or a ModelProto. No pass has run.
 
     `shapes` and `values` as in `read`, `limits` as in `compile`. Raises TesselError listing all
     that cannot be read.
     """
-    return read(_limited(model, limits), shapes, values)
+    from .compiler import concurrency  # noqa: F401  first: from here on forks wait for imports
+    from .frontends.sources import source_of
+
+    return source_of(model, limits=limits).read(shapes, values)
 
 
 @entrance
-def to_onnx(model, path=None, *, shapes=None, values=None, opt_level=2, opset=21, limits=None):
+def to_onnx(
+    model: Model, path: str | PathLike | None = None, *, shapes: Shapes | None = None,
+    values: Values | None = None, opt_level: int = 2, opset: int = 21,
+    limits: Limits | Mapping[str, int] | None = None,
+) -> onnx.ModelProto:  # fmt: skip
     """A model (see `compile`) as an `onnx.ModelProto`, optimised; written to `path` if given.
 
     Operators are those of the ONNX standard from `opset` on; what it lacks is written as what it is
     made of. Weights of more than 1.5 GB go to `<path>.data`. `opt_level=0` keeps the graph as it
     is. Raises UnsupportedError for what ONNX cannot say.
     """
-    from .compiler.passes.base import run_pipeline
-    from .compiler.passes.pipelines import default_pipeline
+    from .compiler import concurrency  # noqa: F401  first: from here on forks wait for imports
+    from .compiler.driver import Driver
+    from .compiler.options import Options
+    from .compiler.targets.table import open_target
     from .frontends.onnx.writer import write
-    from .runtime.build import check_options
+    from .frontends.sources import source_of
 
-    check_options(opt_level)
-    graph = run_pipeline(read(_limited(model, limits), shapes, values), default_pipeline(opt_level))
-    return write(graph, path, opset=opset)
+    driver = Driver(open_target("numpy"), Options(opt_level))  # readers choose layouts themselves
+    graph = source_of(model, limits=limits).read(shapes, values)
+    return write(driver.optimize(graph), path, opset=opset)
 
 
 @entrance
-def load(path, *, native=True, threads=None, cache=None, trust=None) -> "Executable":
+def load(
+    path: str | PathLike, *, native: bool = True, threads: int | None = None,
+    cache: str | Path | bool | None = None, trust: str | PathLike | Sequence | None = None,
+) -> Executable:  # fmt: skip
     """Load a `.tsl` package; its weights are mapped from the file.
 
     Loading a package is running its code, with all rights of this process: load what you trust.
@@ -348,44 +200,22 @@ def load(path, *, native=True, threads=None, cache=None, trust=None) -> "Executa
     )
 
 
-def _load(name: str):
-    """What the face re-exports, imported at its first use."""
+def _load(name: str) -> Any:
+    """What is behind a name, imported at its first use."""
+    from importlib import import_module
+
     from .compiler import concurrency  # noqa: F401  first: from here on forks wait for imports
 
-    if name == "Graph":
-        from .compiler.ir import Graph as value
-    elif name == "Limits":
-        from .compiler.budgets import Limits as value
-    elif name == "Progress":
-        from .compiler.progress import Progress as value
-    elif name == "Executable":
-        from .runtime.executable import Executable as value
-    elif name == "gradients":
-        from .compiler.grad import graph_gradients as value
-    elif name == "native":
-        from .frontends import native as value
-    elif name == "ops":
-        from .frontends import user as value
-
-        value.check = value.make_check(compile)
-    elif name == "custom_gradient":
-        from .frontends.native import custom_gradient as value
-    elif name == "optimizers":
-        from .runtime import optimizers as value
-    elif name == "Trainer":
-        from .runtime.training import Trainer as value
-    elif name in ("jit", "grad", "value_and_grad"):
-        from .frontends.native.transforms import make_transforms
-
-        value = dict(zip(("jit", "grad", "value_and_grad"), make_transforms(compile)))[name]
-    else:
+    if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return value
+    module, within = _PLACES[name]
+    value = import_module(module, __name__)
+    return value if within is None else getattr(value, within)
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     return globals().setdefault(name, _load(name))
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})

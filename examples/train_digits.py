@@ -72,7 +72,6 @@ def main(out: Path, epochs: int, batch_size: int, seed: int):
         train,
         native.flat_values(params, model.init_state()),
         optimizers.AdamW(optimizers.cosine(1e-2, steps, warmup=steps // 20), weight_decay=0.2),
-        compile=tessel.compile,
         evaluation=evaluation,
     )
     trainer.fit(training, epochs=epochs, batch_size=batch_size, rng=np.random.default_rng(seed + 1))

@@ -1,4 +1,4 @@
-"""Models on a GPU: `CudaModel(module).run(inputs) -> outputs`, and the face's target `cuda`.
+"""Models on a GPU: `CudaModel(module).run(inputs) -> outputs`, and the loader of the target `cuda`.
 
 Everything that a run touches is allocated once: weights, arena, inputs and outputs on the device,
 and pinned host memory on the way to them. A program without `if`s and calls into Python is recorded
@@ -7,20 +7,20 @@ as one CUDA graph, copies included, so that a run is one call of the driver.
 
 import contextlib
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..compiler.backends.triton.backend import Launch, TritonModule, compile_program
+from ..compiler.backends.triton.backend import Launch, TritonModule
 from ..compiler.backends.triton.target import parse_target
 from ..compiler.concurrency import give_lock
 from ..compiler.cores import available_cores
 from ..compiler.errors import InputError
-from ..compiler.ir import Graph
 from ..compiler.loops.nest import ExternCall, Program, Ref, run_order
-from ..compiler.progress import Listener
 from ..compiler.run_checks import WORD, raise_noted, words
+from ..compiler.targets.base import Target
 from ..compiler.types import TensorType, tensor_type_of
+from .build import Module, in_place
 from .device_cuda import RUN_ELSEWHERE, CudaDevice, DeviceError, available, why_unavailable
 
 ALIGNMENT = 256
@@ -230,37 +230,24 @@ def _offsets(sizes: Sequence[int]) -> tuple[list[int], int]:
     return offsets, end
 
 
-class CudaTarget:
-    """The target `cuda` (the GPU that is here, else sm_90) or `cuda:sm_NN` (see runtime/build.py).
+class CudaLoader:
+    """Puts a target's modules on the GPU that is here; a bare `cuda` is that one."""
 
-    Where no GPU is, models still compile to Triton source, and from there to machine code.
-    """
-
-    open_sizes = False
-    checked = True
-    channels_last = True  # tensor cores sum over neighbours in memory
-    verified: int | None = None
-    progress: Listener | None = None  # hears of passes
-
-    def prepare(self, graph: Graph, *, exact: bool = False, report=None) -> Graph:
-        return graph
-
-    def __init__(self, name: str, device: CudaDevice | None = None):
-        self.name, self.device = name, device
+    def __init__(self, target: Target, device: CudaDevice | None = None):
+        self.target, self.device = target, device
         self.absent = None
         if device is None:
             self.absent = why_unavailable()
             self.device = CudaDevice() if self.absent is None else None
-        here = self.device is not None and name == "cuda"
-        self.machine = parse_target(self.device.target if here else name)
+        if self.device is not None and target.name == "cuda":
+            target.machine = parse_target(self.device.target)
 
-    def build(self, graph: Graph, program: Program):
-        """(what runs it, the TritonModule)."""
-        code = compile_program(program, self.machine)
+    def load(
+        self, record: TritonModule, program: Program, outputs: Sequence, updates: Mapping[int, int]
+    ) -> Module:
         if self.device is None:
-            return _Absent(self.name, self.absent), code
-        model = CudaModel(code, device=self.device)
-        return _CudaModule(model, dict(graph.updates)), code
+            return _Absent(self.target.name, self.absent)
+        return _CudaModule(CudaModel(record, device=self.device), dict(updates))
 
 
 class _CudaModule:
@@ -270,11 +257,7 @@ class _CudaModule:
         self.model, self.updates = model, updates
 
     def __call__(self, inputs: Sequence[np.ndarray], threads: int) -> list:
-        outputs = self.model.run(inputs)
-        for i, j in self.updates.items():
-            inputs[j][...] = outputs[i]
-            outputs[i] = inputs[j]
-        return outputs
+        return in_place(self.model.run(inputs), inputs, self.updates)
 
 
 class _Absent:
@@ -287,4 +270,4 @@ class _Absent:
         raise DeviceError(f"{self.name} needs an NVIDIA GPU", received=self.why, fix=RUN_ELSEWHERE)
 
 
-__all__ = ["CudaDevice", "CudaModel", "CudaTarget", "DeviceError", "available", "why_unavailable"]
+__all__ = ["CudaDevice", "CudaLoader", "CudaModel", "DeviceError", "available", "why_unavailable"]

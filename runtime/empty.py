@@ -13,7 +13,6 @@ from ..compiler.ir import Graph
 from ..compiler.nonempty import nonempty
 from ..compiler.sizes import above
 from ..compiler.types import TensorType
-from .build import optimize
 
 if TYPE_CHECKING:
     from .executable import Executable
@@ -55,7 +54,7 @@ def graph_for(exe: "Executable", binding: Mapping[str, int]) -> Graph:
             received=_shown(binding),
             fix="compile the ONNX file itself: it is read anew for sizes of 0",
         )  # fmt: skip
-    return optimize(exe.empty(exe, binding), exe.level, exe.target)
+    return exe.session.optimize(exe.empty(exe, binding))
 
 
 def open_graph_for(exe: "Executable", binding: Mapping[str, int]) -> Graph:
@@ -69,7 +68,7 @@ def open_graph_for(exe: "Executable", binding: Mapping[str, int]) -> Graph:
         graph = exe.empty(exe, binding)
     else:
         raise InputError("the graph was made for sizes of at least 1", received=_shown(binding))
-    return optimize(graph, exe.level, exe.target)
+    return exe.session.optimize(graph)
 
 
 def is_positive(d, binding: Mapping[str, int]) -> bool:

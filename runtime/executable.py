@@ -17,28 +17,23 @@ import numpy as np
 
 from ..compiler.concurrency import give_lock
 from ..compiler.cores import check_threads
+from ..compiler.driver import is_refusal, what_needs_sizes
 from ..compiler.errors import InputError, TesselError, UsageError, entrance, unforeseen
 from ..compiler.ir import Graph
 from ..compiler.known_values import plain
-from .build import (
-    Built,
-    Deferred,
-    Target,
-    build,
-    build_open,
-    is_refusal,
-    optimize,
-    what_needs_sizes,
-)
+from .build import Built, Deferred
 from .empty import WhenEmpty, graph_for
 from .signature import Port, Signature, receive
 from .updating import Certain, certain_limits, refuse_out_of_range
 from .zeros import Zeros, bound_to
 
 if TYPE_CHECKING:
+    from ..compiler.options import Options
     from ..compiler.passes.base import Report
+    from ..compiler.targets.base import Target
     from .overrides import Overrides
     from .pickling import Source
+    from .session import Session
 
 KEPT = 16  # specialisations
 EACH = "each combination of sizes is compiled by itself, the last ones are kept: "
@@ -48,7 +43,8 @@ _STATIC = "inputs decide shapes; this is compiled for "
 class Executable:
     """A compiled model. Runs may come from several threads at once.
 
-    `graph` is the optimized graph, with symbolic dims; `threads` how many cores a run may use;
+    `graph` is the optimized graph, with symbolic dims; `session` makes its code, for a `target` and
+    with `options`; `threads` how many cores a run may use;
     `notes` what the user should know of how it was made or loaded; `report` what the passes did.
 
     `graph` may be given as a function that makes it when it is first needed (`signature` then says
@@ -57,12 +53,11 @@ class Executable:
     """
 
     def __init__(
-        self, graph: Graph | Callable[[], Graph], target: Target, *,
-        signature: Signature | None = None, level: int = 2, threads: int | None = None,
-        strict: bool = False, kept: int = KEPT,
+        self, graph: Graph | Callable[[], Graph], session: "Session", *,
+        signature: Signature | None = None, threads: int | None = None, kept: int = KEPT,
         specialize: Deferred | None = None,
     ):  # fmt: skip
-        self._graph, self.target, self.level, self.strict = graph, target, level, strict
+        self._graph, self.session = graph, session
         self.signature = Signature.of(graph) if signature is None else signature
         self.specialize = specialize
         self.threads = check_threads(threads)
@@ -102,6 +97,16 @@ class Executable:
                 made = self._graph  # by now another thread may have made it
                 self._graph = made() if callable(made) else made
         return self._graph
+
+    @property
+    def target(self) -> "Target":
+        """What the code is made for."""
+        return self.session.target
+
+    @property
+    def options(self) -> "Options":
+        """What decides the code besides the target."""
+        return self.session.options
 
     @property
     def inputs(self) -> tuple[Port, ...]:
@@ -212,7 +217,7 @@ class Executable:
                 feeds = {**feeds, **self._bound}
             arrays, built = self._prepare(feeds)
             if self._certain is None:
-                checked = self._updates and self.target.checked
+                checked = self._updates and not self.options.unchecked
                 self._certain = certain_limits(self.graph, self._names) if checked else []
             refuse_out_of_range(arrays, self._certain, built.binding)
             for i, name in enumerate(self._names):
@@ -297,13 +302,11 @@ class Executable:
     def open(self, built: Built | None = None) -> None:
         """Make code for all sizes now, or take what was made before. Where some op has to know the
         sizes, each combination is compiled when it is first run; a note says why."""
-        if built is None and (not self.signature.symbols or not self.target.open_sizes):
+        if built is None and (not self.signature.symbols or not self.target.dynamic_shapes):
             return
         graph = self.graph if built is None else None  # a package's is read now, and may be damaged
         try:
-            self._open = built or build_open(
-                graph, self.level, self.target, self.strict, self.report
-            )
+            self._open = built or self.session.build_open(graph, self.report)
             self._note(self._open.notes)
         except (TypeError, TesselError) as error:
             if not is_refusal(error):
@@ -355,13 +358,13 @@ class Executable:
     def _build(self, binding: dict[str, int], inputs: Sequence[np.ndarray] | None) -> Built:
         if self.specialize is None:
             report = None if binding else self.report  # it has been told once
-            graph, options = graph_for(self, binding), (self.level, self.target, self.strict)
-            return replace(build(graph, binding, *options, report), values=self.signature.values)
+            built = self.session.build(graph_for(self, binding), binding, report)
+            return replace(built, values=self.signature.values)
         named = {} if inputs is None else dict(zip(self._names, inputs))
         built = None if self.recall is None else self.recall(binding, named)
         if built is None:
-            graph = optimize(self.specialize(binding, named), self.level, self.target)
-            built = build(graph, {}, self.level, self.target, self.strict)
+            graph = self.session.optimize(self.specialize(binding, named))
+            built = self.session.build(graph, {})
         self._make_static(self.specialize.values)
         values = {n: named[n].copy() for n in self.static}
         return replace(built, binding=binding, values=values)

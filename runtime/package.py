@@ -31,12 +31,15 @@ from ..compiler.ir import Graph
 from ..compiler.known_values import plain
 from ..compiler.mapped import check_files
 from ..compiler.nesting import read_json
+from ..compiler.options import Options
 from ..compiler.types import parse_type
 from . import arrays as store
-from .build import Built, CpuTarget, open_target, optimize
+from .build import Built
 from .container import HEADER, Container, Writer
 from .executable import Executable
+from .native import NativeModule
 from .native_package import dump_code, load_code
+from .session import Session
 from .signature import Port, Signature
 from .zeros import ZeroCode
 
@@ -67,10 +70,8 @@ def save(
     manifest = {
         "signature": written_signature(Signature.of(graph)),
         "target": exe.target.name,
-        "machine": asdict(exe.target.machine) if isinstance(exe.target, CpuTarget) else None,
-        "level": exe.level,
-        "strict": exe.strict,
-        "checked": exe.target.checked,
+        "machine": asdict(exe.target.machine) if exe.target.native else None,
+        **exe.options.to_dict(),
         "needs_sizes": exe.needs_sizes,
         "strings": store.strings(table),
         "objects": [[n, len(objects[n])] for n in names],
@@ -94,7 +95,7 @@ def _entries(
 ) -> dict:
     """What the manifest says of an executable's code for all sizes, of its specialisations, and of
     those that run in stages, which are executables themselves."""
-    if not isinstance(exe.target, CpuTarget):
+    if not exe.target.native:
         return {"for_all_sizes": None, "specializations": [], "zeros": [], "staged": []}
 
     def entry(b: Built) -> dict:
@@ -147,7 +148,7 @@ def _content(exe: Executable, only: Built | None) -> tuple[Graph, list[Built]]:
 
 def _winners(exe: Executable) -> dict[str, dict]:
     """The measured schedules that its code was made with, for compiling its graph anew."""
-    tuning = exe.target.tuning if isinstance(exe.target, CpuTarget) else None
+    tuning = exe.target.tuning
     return {} if tuning is None else {k: w.data() for k, w in tuning.used.items()}
 
 
@@ -269,14 +270,13 @@ class Package:
         if tuning is not None and use:
             tuning.used = dict(tuning.known)
         try:
-            target = open_target("cpu" if foreign is not None else name, cache, tuning)
+            session = Session.open(
+                "cpu" if foreign is not None else name, Options.from_dict(manifest),
+                cache=cache, tuning=tuning,
+            )  # fmt: skip
         except UsageError as error:
             raise PackageError(f"the package's target: {error}", where=self.where) from None
-        target.checked = manifest.get("checked", True)
-        exe = Executable(
-            self.graph, target, signature=self.signature, level=manifest["level"],
-            threads=threads, strict=manifest["strict"],
-        )  # fmt: skip
+        exe = Executable(self.graph, session, signature=self.signature, threads=threads)
         if note is not None:
             exe.notes.append(note)
         if not native:
@@ -338,7 +338,7 @@ class Package:
                 types = [parse_type(t) for t in entry["outputs"]]
             else:
                 types = [p.type.substitute(binding) for p in exe.signature.outputs]
-            module = exe.target.load(native, types, exe.signature.updates)
+            module = NativeModule(native, types, exe.signature.updates)
             return Built(binding, module, native, values=exe.signature.values, is_open=is_open)
 
         def fill(exe: Executable, manifest: Mapping) -> None:
@@ -361,13 +361,7 @@ class Package:
 
     def _staged(self, exe: Executable, binding: dict[str, int], made: list, is_open: bool) -> Built:
         """The stages of the package's graph for a binding, with the code that was made for them."""
-        from ..compiler.passes.specialize import specialize
-        from .staged import build_staged
-
-        graph = exe.graph
-        if binding:
-            graph = optimize(specialize(graph, binding), exe.level, exe.target)
-        built = build_staged(
-            graph, binding, exe.level, exe.target, exe.strict, made, is_open=is_open
-        )
+        driver = exe.session.driver
+        graph = driver.specialize(exe.graph, binding) if binding else exe.graph
+        built = exe.session.load(driver.stages(graph, binding, is_open=is_open), made)
         return replace(built, values=exe.signature.values)

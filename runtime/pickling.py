@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..compiler.errors import PackageError
-from .build import CpuTarget, object_cache
+from .build import object_cache
 from .container import HEADER
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def _bytes(exe: "Executable") -> bytes:
 
 def _cache(exe: "Executable"):
     """The option `cache` that gives the executable's."""
-    if not isinstance(exe.target, CpuTarget) or exe.target.cache is None:
+    if exe.target.cache is None:
         return None
     folder = exe.target.cache.folder
     return False if folder is None else None if folder == object_cache(None).folder else str(folder)

@@ -21,17 +21,21 @@ from ..compiler.concurrency import give_lock
 from ..compiler.errors import TesselError
 from ..compiler.files import is_own
 from ..compiler.ir import Graph
-from .build import Built, Deferred, open_target
+from ..compiler.options import Options
+from .build import Built, Deferred
 from .container import Container, Writer
 from .executable import Executable
 from .package import Package, read_signature, save, written_signature
 from .reuse_folder import bytes_of, fits, remove, trim, use
+from .session import Session
 
 SECTION = "deferred"
 
 
 class Recalled:
     """A `Deferred` of an earlier process, which `make` reads once it is needed."""
+
+    by_form = False
 
     def __init__(self, make: Callable[[], Deferred], values: tuple, sized: tuple, names: list):
         self.values: tuple[str, ...] = values
@@ -64,12 +68,10 @@ def load(path: Path, make: Callable[[], Deferred], threads: int, cache):
     said = json.loads(bytes(section))
     signature = read_signature(said["signature"])
     model = Recalled(make, tuple(said["values"]), tuple(said["sized"]), signature.names)
-    target = open_target(said["target"], cache)
-    target.checked = said["checked"]
+    session = Session.open(said["target"], Options.from_dict(said), cache=cache)
     exe = Executable(
-        lambda: model.graph, target, signature=signature, specialize=model, level=said["level"],
-        threads=threads, strict=said["strict"],
-    )  # fmt: skip
+        lambda: model.graph, session, signature=signature, specialize=model, threads=threads
+    )
     return exe, said["about"]
 
 
@@ -77,8 +79,8 @@ def keep(path: Path, exe: Executable, about: Mapping) -> None:
     """Write what `load` reads. Raises OSError, TesselError."""
     said = {
         "signature": written_signature(exe.signature), "values": list(exe.specialize.values),
-        "sized": list(exe.specialize.sized), "target": exe.target.name, "level": exe.level,
-        "checked": exe.target.checked, "strict": exe.strict, "about": about,
+        "sized": list(exe.specialize.sized), "target": exe.target.name,
+        **exe.options.to_dict(), "about": about,
     }  # fmt: skip
     with Writer(path, durable=False) as out:
         out.add(SECTION, [json.dumps(said).encode()])
@@ -129,7 +131,7 @@ def _recalled(path: Path, exe: Executable) -> Built | None:
     if package.foreign() is not None:
         return None
     package.container.check()
-    made = package.load(threads=exe.threads, cache=getattr(exe.target, "cache", None))
+    made = package.load(threads=exe.threads, cache=exe.target.cache)
     (built,) = made.specializations
     notes = tuple(str(n) for n in package.about["notes"])
     return replace(built, notes=notes, read=lambda: made.graph)

@@ -1,6 +1,7 @@
 """Models whose data decides sizes: executables run one after the other.
 
-    module = StagedModule(graph, stages, executables)
+    built = load_stages(code, session)           # what `Driver.stages` made
+    module = built.module
     module([x], threads)        stage 0 -> how many there are -> stage 1 -> …
 
 Each stage (`compiler/passes/stages.py`) is an `Executable` of its own: its code takes sizes when it
@@ -14,47 +15,31 @@ too (`host.py`).
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..compiler import dims
+from ..compiler.driver import Code
 from ..compiler.errors import InputError, PackageError
-from ..compiler.hosted import has_stages
-from ..compiler.ir import Graph, Node, Value
-from ..compiler.nonempty import conditions
-from ..compiler.passes.specialize import specialize
-from ..compiler.passes.stages import HostStage, Kept, Stage, known_sizes, split_stages
-from .build import Built, Target, build, optimize
-from .demands import check_graph
+from ..compiler.ir import Graph, Value
+from ..compiler.passes.stages import HostStage, Kept, Stage
+from .build import Built
 from .executable import EACH, Executable
 from .host import HostStep
 
+if TYPE_CHECKING:
+    from .session import Session
 
-def build_staged(
-    graph: Graph, binding: dict[str, int], level: int, target: Target, strict: bool,
-    made: Sequence[Callable] | None = None, *, is_open: bool = False,
-) -> Built:  # fmt: skip
-    """A specialisation that runs in stages, or (`is_open`) what runs for all sizes. Sizes that turn
-    out to be constants are put in.
 
-    `made`: for each stage, a function that gives its executable the code that was made for it
-    before. Raises PackageError if that is for other stages.
+def load_stages(code: Code, session: "Session", made: Sequence[Callable] | None = None) -> Built:
+    """What runs in stages, each an executable.
+
+    `made`: for each of these, a function that gives it the code that was made for it before. Raises
+    PackageError if that is for other stages.
     """
-    code = StagedCode(conditions(graph))
-    while sizes := known_sizes(graph):
-        graph = optimize(specialize(graph, sizes), level, target)
-        graph.nodes = [n for n in graph.nodes if n.op.name != "bind_dims" or not _is_known(n)]
-    if not has_stages(graph):
-        built = build(graph, {}, level, target, strict)
-        return Built(binding, built.module, built.code, built.graph, built.program)
-    stages = split_stages(graph)
-    hosted = [s for s in stages if isinstance(s, HostStage)]
-    check_graph(graph, strict)
-    compiled = [
-        [StageExecutable(g, target, level=level, strict=strict) for g in _graphs(s, level, target)]
-        for s in stages
-    ]
+    graph, stages = code.graph, [stage for stage, _ in code.stages]
+    compiled = [[StageExecutable(g, session) for g in graphs] for _, graphs in code.stages]
     executables = [exe for own in compiled for exe in own]
     if made is not None and len(made) != len(executables):
         raise PackageError("the stages are not those that code was made for",
@@ -71,39 +56,15 @@ def build_staged(
         for s, own in zip(stages, compiled)
     ]
     module = StagedModule(graph, stages, steps)
-    notes = [_HOSTED + s.node.where for s in hosted]
+    notes = [_HOSTED + s.node.where for s in stages if isinstance(s, HostStage)]
     notes += [n for exe in executables for n in exe.notes if n.startswith((_HOSTED, EACH))]
-    return Built(binding, module, code, graph, None, stages=tuple(executables),
-                 is_open=is_open, notes=tuple(notes))  # fmt: skip
+    return Built(
+        dict(code.binding), module, code.record, graph, None,
+        stages=tuple(executables), is_open=code.is_open, notes=tuple(notes),
+    )  # fmt: skip
 
 
 _HOSTED = "run by the host, not compiled as a whole, since its shapes depend on data: "
-
-
-def _graphs(stage: Stage | HostStage, level: int, target: Target) -> list[Graph]:
-    """What is compiled for a stage."""
-    if isinstance(stage, Stage):
-        return [stage.graph]
-    return [optimize(graph, level, target) for graph in stage.graphs]
-
-
-@dataclass(frozen=True)
-class StagedCode:
-    """Stands for the code of stages, whose executables see to sizes; `conditions` are what their
-    graph takes sizes to be."""
-
-    conditions: tuple = ()
-    equations: tuple = ()
-    agrees: bool = True
-
-
-def _is_known(bind_dims: Node) -> bool:
-    """Whether its sizes have been put in."""
-    source = bind_dims.inputs[0]
-    known = source.node is not None and source.node.op.name == "dims"
-    return dims.is_static(bind_dims.attrs["symbols"]) or (
-        known and source.node.attrs["values"] == bind_dims.attrs["symbols"]
-    )
 
 
 class StageExecutable(Executable):

@@ -10,7 +10,7 @@ Where lengths or presence of outputs depend on values or sizes of inputs, these 
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -20,14 +20,18 @@ from ..compiler.ir import Graph
 from ..compiler.structure import Group, Structure, form_tree, grow, leaves, structure_of
 from ..compiler.text_parse import parse_type
 from ..compiler.types import AnyRank, MapType, OptionalType, SequenceType, TensorType, Type
-from .build import Built, Target, optimize
+from .build import Built
 from .executable import KEPT, Executable
 from .signature import Port, Signature, fixed_default, receive
+
+if TYPE_CHECKING:
+    from .session import Session
 
 
 class Reader(Protocol):
     """Reads a model for the form of its inputs; `values` and `sized` say what else it read."""
 
+    by_form: bool
     graph: Graph
     values: tuple[str, ...]
     sized: bool
@@ -40,20 +44,19 @@ class Structured(Executable):
     """A compiled model with sequences, optionals or tensors of unknown rank."""
 
     def __init__(
-        self, graph: Graph | Callable[[], Graph], target: Target, read: Reader | None,
-        signature: Signature, **options,
+        self, graph: Graph | Callable[[], Graph], session: "Session", read: Reader | None,
+        signature: Signature, threads: int | None = None,
     ):  # fmt: skip
         """`read` gives the graph of a form; without it there are those of `add`, and no others."""
-        options.pop("kept", None)
-        super().__init__(graph, target, signature=signature, **options)
+        super().__init__(graph, session, signature=signature, threads=threads)
         self._read, self._forms = read, OrderedDict[tuple, tuple[Executable, Structure]]()
         self._only: Executable | None = None
         give_lock(self, "_reading")
 
     @staticmethod
-    def of(read: Reader, target: Target, **options) -> "Structured":
+    def of(read: Reader, session: "Session", threads: int | None = None) -> "Structured":
         """The executable of a model that is read when a run shows the form."""
-        return Structured(read.graph, target, read, Signature.of(read.graph), **options)
+        return Structured(read.graph, session, read, Signature.of(read.graph), threads)
 
     @staticmethod
     def only(exe: Executable, structure: Structure) -> "Structured":
@@ -63,9 +66,8 @@ class Structured(Executable):
             for groups in (structure.inputs, structure.outputs)
         ]
         made = Structured(
-            lambda: exe.graph, exe.target, None,
-            Signature(*sides, {}, optional=exe.signature.optional), level=exe.level,
-            threads=exe.threads, strict=exe.strict,
+            lambda: exe.graph, exe.session, None,
+            Signature(*sides, {}, optional=exe.signature.optional), exe.threads,
         )  # fmt: skip
         made._only, made._structure = exe, structure
         made.notes, made.report = exe.notes, exe.report
@@ -135,10 +137,7 @@ class Structured(Executable):
 
     def _make(self, forms: Mapping, arrays: Mapping) -> tuple[Executable, Structure]:
         graph = self._read(forms, arrays)
-        exe = Executable(
-            optimize(graph, self.level, self.target), self.target, level=self.level,
-            threads=self.threads, strict=self.strict,
-        )  # fmt: skip
+        exe = Executable(self.session.optimize(graph), self.session, threads=self.threads)
         exe.open()
         made = exe, structure_of(graph.metadata) or _plain(graph)
         self._forms[self._form_key(forms, arrays)] = made

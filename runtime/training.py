@@ -9,6 +9,7 @@ over which input's memory. A `Trainer` compiles it once, keeps the arrays, and f
 
 import fnmatch
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -19,6 +20,7 @@ from ..compiler.grad import gradients, zeros_like
 from ..compiler.ir import Graph
 from ..compiler.types import F32, I64, TensorType
 from .checkpoint import load_checkpoint, save_checkpoint
+from .compile import compile_graph
 from .optimizers import Optimizer
 
 LEARNING_RATE, STEP = "learning_rate", "optimizer.step"
@@ -93,19 +95,20 @@ def restrict(graph: Graph, output: str) -> Graph:
 class Trainer:
     """Trains what a graph computes.
 
-        trainer = Trainer(train, values, Adam(1e-3), compile=tessel.compile, evaluation=evaluate)
+        trainer = Trainer(train, values, Adam(1e-3), evaluation=evaluate)
         trainer.fit({"x": images, "y": labels}, epochs=10, batch_size=64)
 
     `graph` returns "loss" and metrics; `values` holds the inputs that live as long as the
     training: parameters, and the state that `graph.updates` names; the other inputs are the
     batch. `frozen` patterns ("params.0.*") name parameters that keep their values.
-    `evaluation` is the graph in inference mode, with the output "prediction".
+    `evaluation` is the graph in inference mode, with the output "prediction". `compile` makes what
+    runs of a Graph; `functools.partial(tessel.compile, target="cuda")` trains on a GPU.
     """
 
     def __init__(
         self, graph: Graph, values: Mapping[str, np.ndarray], optimizer: Optimizer, *,
-        compile: Callable, evaluation: Graph | None = None, frozen: Sequence[str] = (),
-        clip_norm: float | None = None,
+        compile: Callable[[Graph], Any] = compile_graph, evaluation: Graph | None = None,
+        frozen: Sequence[str] = (), clip_norm: float | None = None,
     ):  # fmt: skip
         names = [v.name for v in graph.inputs]
         updated = {names[i] for i in graph.updates.values()}

@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..compiler import dims
+from ..compiler.driver import is_refusal
 from ..compiler.errors import TesselError
 from ..compiler.nonempty import nonempty
 from ..compiler.sizes import fits
-from .build import Built, build_open, is_refusal
+from .build import Built
 from .empty import is_positive, open_graph_for
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class Zeros:
             return None
         try:
             graph = open_graph_for(exe, dict.fromkeys(key, 0))
-            built = build_open(graph, exe.level, exe.target, exe.strict)
+            built = exe.session.build_open(graph)
         except (TypeError, TesselError) as error:
             if not is_refusal(error):
                 raise

@@ -9,6 +9,7 @@ import pytest
 import tessel
 from tessel.compiler.builder import Builder
 from tessel.compiler.dims import Sym
+from tessel.compiler.driver import Driver
 from tessel.compiler.errors import CheckFailed, TesselError, TypeMismatch
 from tessel.compiler.ir import Node
 from tessel.compiler.loops import expr as s
@@ -19,8 +20,8 @@ from tessel.compiler.loops.lower import lower
 from tessel.compiler.loops.nest import Call, Kernel, Program, Ref, Slot, Store
 from tessel.compiler.loops.proof import Prover
 from tessel.compiler.ops.registry import OPS, Pull
+from tessel.compiler.targets.table import open_target
 from tessel.compiler.types import TensorType, dtype_of
-from tessel.runtime.build import open_target, optimize
 
 from .test_cli import call  # noqa: F401  a fixture
 from .test_open_ops import opened
@@ -215,9 +216,9 @@ def test_models_stay_inside(name):
     path = root / f"{name}.onnx"
     if not path.is_file():
         pytest.skip("the model is not here")
-    target = open_target("cpu")
-    graph = optimize(tessel.read(path), 2, target)
-    program = lower(target.prepare(graph), open_sizes=bool(graph.symbols()))
+    driver = Driver(open_target("cpu"))
+    graph = driver.optimize(tessel.read(path))
+    program = lower(driver.prepare(graph), open_sizes=bool(graph.symbols()))
     assert verify_bounds(program) > 20
 
 

@@ -7,7 +7,8 @@ from tessel.compiler.backends.triton.jit import Binary
 from tessel.compiler.builder import Builder
 from tessel.compiler.errors import InputError, UnsupportedError, UsageError
 from tessel.compiler.loops.lower import lower
-from tessel.runtime.device import CudaDevice, CudaModel, CudaTarget, DeviceError
+from tessel.compiler.targets.table import open_target
+from tessel.runtime.device import CudaDevice, CudaLoader, CudaModel, DeviceError
 from tessel.runtime.device_cuda import why_unavailable
 
 from .fake_cuda import FakeDriver
@@ -230,13 +231,12 @@ def test_the_target_of_the_face_compiles_for_the_device_and_updates_in_place():
     b.graph.updates = {0: 0}
     program = lower(b.graph)
     driver = FakeDriver(arch=80, execute=lambda *_: None)
-    target = CudaTarget("cuda", CudaDevice(driver=driver))
+    target = open_target("cuda")
+    loader = CudaLoader(target, CudaDevice(driver=driver))
     assert target.machine.name == "cuda:sm_80"
     module = with_code(compile_program(program, target.machine))
     driver.arity = {k.encode(): len(u.source.pointers) for k, u in module.units.items()}
-    from tessel.runtime.device import _CudaModule
-
-    run = _CudaModule(CudaModel(module, device=target.device), {0: 0})
+    run = loader.load(module, program, program.outputs, {0: 0})
     w = np.zeros(8, np.float32)
     [new] = run([w], 1)
     assert new is w

@@ -16,6 +16,7 @@ from tessel.compiler.backends.llvm.nest import NestSchedule
 from tessel.compiler.backends.llvm.target import NAMED
 from tessel.compiler.backends.llvm.window import WindowSchedule
 from tessel.compiler.backends.numpy import NumpyModule, has_bytes
+from tessel.compiler.driver import Driver
 from tessel.compiler.interpret import bind_shapes, interpret
 from tessel.compiler.loops import expr as s
 from tessel.compiler.loops.core import PRIMITIVES
@@ -24,9 +25,9 @@ from tessel.compiler.ops.registry import OPS
 from tessel.compiler.passes.base import run_pipeline
 from tessel.compiler.passes.pipelines import cpu_pipeline
 from tessel.compiler.passes.specialize import specialize
+from tessel.compiler.targets.table import open_target
 from tessel.compiler.types import DTYPES, F16, F32
 from tessel.frontends.onnx.reader import read
-from tessel.runtime.build import open_target, optimize
 
 from . import test_llvm_contractions as contractions
 from . import test_llvm_windows as windows
@@ -109,8 +110,8 @@ def test_ops_mean_what_their_references_say(family, target, tmp_path):
 
 def prepared(graph):
     """The program that `tessel.compile` makes of a graph of known sizes."""
-    cpu = open_target("cpu", False)
-    return lower(cpu.prepare(optimize(graph, 2, cpu)))
+    driver = Driver(open_target("cpu"))
+    return lower(driver.prepare(driver.optimize(graph)))
 
 
 def test_a_model_as_one_object(target, root, tmp_path):

@@ -14,11 +14,11 @@ ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("compiler", "runtime", "frontends", "tools")
 FACE = "the face"
 
-# tools → the face → frontends, runtime → compiler
+# tools → the face → frontends → runtime → compiler
 MAY_IMPORT = {
     "compiler": {"compiler"},
     "runtime": {"runtime", "compiler"},
-    "frontends": {"frontends", "compiler"},
+    "frontends": {"frontends", "runtime", "compiler"},
     FACE: {FACE, "frontends", "runtime", "compiler"},
     "tools": {"tools", FACE, "frontends", "runtime", "compiler"},
 }
@@ -136,11 +136,7 @@ def test_imports_point_one_way():
         ("compiler/ops/move.py", "from ... import compile", "compiler may not import the face"),
         ("compiler/ops/move.py", "from ... import tools", "compiler may not import tools"),
         ("runtime/device.py", "import tessel.frontends", "runtime may not import frontends"),
-        (
-            "frontends/onnx/reader.py",
-            "from ...runtime import x",
-            "frontends may not import runtime",
-        ),
+        ("frontends/onnx/reader.py", "from ...tools import x", "frontends may not import tools"),
         ("frontends/native/nn.py", "def f():\n    import tessel", "may not import the face"),
         ("__init__.py", "from .tools.cli import main", "the face may not import tools"),
         ("compiler/ir.py", "import torch", "only tools/bench_worker.py may import torch"),

@@ -7,16 +7,21 @@ import pytest
 import tessel
 from tessel.compiler.builder import Builder
 from tessel.compiler.errors import InputError
-from tessel.runtime.build import NumpyTarget, build
+from tessel.compiler.options import Options
+from tessel.runtime.session import Session
 
 from .test_index_range import GATHER, check_error, f32, i64, model, proto_of
 
 # -- which are looked at ---------------------------------------------------------------------
 
 
-def checks_of(graph, **options):
+def program_of(graph, **options):
+    return Session.open("numpy", Options(**options)).build(graph, {}).program
+
+
+def checks_of(graph):
     """What a run of a graph looks at."""
-    return build(graph, {}, 2, NumpyTarget(), strict=False, **options).program.checks
+    return program_of(graph).checks
 
 
 def gathered(make_index, rows=4):
@@ -92,11 +97,9 @@ def test_a_gradient_is_looked_at_with_its_gather():
 
 def test_kernels_of_gathers_stay_as_they_are():
     graph = gathered(lambda b, x, i: i)
-    checked, unchecked = NumpyTarget(), NumpyTarget()
-    unchecked.checked = False
     texts = [
-        {c.kernel.text() for c in build(graph, {}, 2, t, strict=False).program.kernels()}
-        for t in (checked, unchecked)
+        {c.kernel.text() for c in program_of(graph, unchecked=unchecked).kernels()}
+        for unchecked in (False, True)
     ]
     assert len(texts[1]) == 1 and texts[0] > texts[1]
 
@@ -303,7 +306,7 @@ def test_a_step_that_fails_leaves_parameters_as_they_are():
     model = native.Sequential(native.Embedding(5, 3), native.Linear(3, 4))
     train, _ = native.training_graphs(model, native.cross_entropy, {}, x="i64[N]", y="i64[N]")
     values = native.flat_values(model.init(np.random.default_rng(0)), model.init_state())
-    trainer = Trainer(train, values, SGD(0.1), compile=tessel.compile)
+    trainer = Trainer(train, values, SGD(0.1))
     right = {"x": i64(0, 4), "y": i64(1, 3)}
     trainer.step(right)
     before = {n: v.copy() for n, v in trainer.values.items()}

@@ -33,7 +33,7 @@ def make_trainer(optimizer, **options):
         model, native.cross_entropy, {"accuracy": native.accuracy}, x="f32[N,1,6,6]", y="i64[N]"
     )
     values = native.flat_values(model.init(np.random.default_rng(0)), model.init_state())
-    return Trainer(train, values, optimizer, compile=tessel.compile, evaluation=evaluation,
+    return Trainer(train, values, optimizer, evaluation=evaluation,
                    **options)  # fmt: skip
 
 

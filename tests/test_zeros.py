@@ -140,7 +140,7 @@ def test_where_zeros_have_no_open_code_each_combination_is_compiled(monkeypatch)
         raise OpenSize("a kernel is made for numbers")
 
     exe = tessel.compile(ROWS, threads=1)
-    monkeypatch.setattr("tessel.runtime.zeros.build_open", refuse)
+    monkeypatch.setattr("tessel.runtime.session.Session.build_open", refuse)
     for m in (2, 3):
         assert_equal([exe(rand(0, 2), rand(m, 2))], [-rand(m, 2)])
         assert not exe.specializations[-1].is_open
@@ -150,7 +150,7 @@ def test_where_zeros_have_no_open_code_each_combination_is_compiled(monkeypatch)
 def test_a_fault_is_no_size_that_must_be_known(monkeypatch):
     """An error of Python's that names no size is said with its node, and not compiled around."""
 
-    monkeypatch.setattr("tessel.runtime.build.check_demands", None)
+    monkeypatch.setattr("tessel.compiler.driver.Driver._compile", None)
     with pytest.raises(tessel.TesselError, match="fault in tessel"):
         tessel.compile(ROWS, threads=1)
 

@@ -92,7 +92,7 @@ def compile(
             exe.ready(interface.feeds(given, None, {}, model))
     notes = console(stderr=True)
     if verify_bounds:
-        notes.print(f"{exe.target.verified} accesses stay inside their arrays")
+        notes.print(f"{exe.session.driver.verified} accesses stay inside their arrays")
     for note in [] if tuning is None else tuning.notes:
         notes.print(f"note: {note}")
     if observer is not None:

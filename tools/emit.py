@@ -6,7 +6,7 @@ from ..compiler.errors import UsageError
 from ..compiler.files import replacing, write_file
 from ..compiler.loops.nest import ENDLESS, Call, ExternCall, For, If, Ref
 from ..compiler.text import print_graph
-from ..runtime.build import Built, CpuTarget
+from ..runtime.build import Built
 from ..runtime.executable import Executable
 from .terminal import say, write
 
@@ -41,10 +41,11 @@ def _only(exe: Executable, sized: bool = False) -> Built:
     return built
 
 
-def _native(exe: Executable) -> Built:
-    if not isinstance(exe.target, CpuTarget):
-        raise UsageError(f"{exe.target.name} has no LLVM code", fix="--target cpu")
-    return _only(exe)
+def _stage(exe: Executable, name: str) -> str | bytes:
+    """A stage of the target's own on the way to the machine."""
+    if not exe.target.native:
+        exe.target.stage(name, None, {})  # raises: this target has no such thing
+    return exe.target.stage(name, _only(exe).code, exe.signature.updates)
 
 
 def emit_graph(exe, output):
@@ -74,28 +75,18 @@ def emit_loops(exe, output):
 
 
 def emit_llvm(exe, output):
-    from ..compiler.backends.llvm.backend import llvm_text
-
-    built = _native(exe)
-    write_text(llvm_text(built.code.plan, exe.target.machine, exe.signature.updates), output)
+    write_text(_stage(exe, "llvm"), output)
 
 
 def emit_asm(exe, output):
-    from ..compiler.backends.llvm.backend import assembly_text
-
-    built = _native(exe)
-    write_text(assembly_text(built.code.plan, exe.target.machine, exe.signature.updates), output)
+    write_text(_stage(exe, "asm"), output)
 
 
 def emit_object(exe, output):
     """One relocatable object with every kernel and the entry."""
-    from ..compiler.backends.llvm.backend import whole_object
-
-    built = _native(exe)
     if output is None:
         raise UsageError("an object file is no text", fix="say where it goes: -o FILE.o")
-    data = whole_object(built.code.plan, exe.target.machine, exe.signature.updates)
-    write_file(output, data, UsageError)
+    write_file(output, _stage(exe, "object"), UsageError)
 
 
 def emit_triton(exe, output):

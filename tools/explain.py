@@ -11,7 +11,7 @@ from .. import compile as compile_model
 from ..compiler.ir import Graph
 from ..compiler.loops.nest import ExternCall, walk_steps
 from ..compiler.passes.base import Report
-from ..runtime.build import Built, CpuTarget
+from ..runtime.build import Built
 from ..runtime.executable import Executable
 from ..runtime.structured import Structured
 from .activity import Activity
@@ -229,9 +229,9 @@ class Row:
 
 def kernel_rows(exe: Executable, built: Built) -> list[Row]:
     """A row for all kernels with the same code, the longest first."""
-    plan = getattr(built.code, "plan", None)
+    predicted = exe.target.predict(built.code)
     rows: dict[tuple, Row] = {}
-    if not isinstance(exe.target, CpuTarget) or plan is None:
+    if predicted is None:
         for call in built.program.kernels():
             kernel = call.kernel
             row = rows.setdefault(
@@ -239,9 +239,7 @@ def kernel_rows(exe: Executable, built: Built) -> list[Row]:
             )
             row.add(0.0, 1)
         return list(rows.values())
-    from ..compiler.backends.llvm.predict import predict
-
-    for p in predict(plan, exe.target.machine):
+    for p in predicted:
         code, kernel = p.step.code, p.step.call.kernel
         new = Row(kernel.name, describe_schedule(code), kernel.origins)
         row = rows.setdefault((kernel.name, code.name), new)
@@ -278,7 +276,7 @@ def print_refusals(built: Built, out: Console, whole: bool) -> None:
 def print_winners(exe: Executable, built: Built, out: Console) -> None:
     """Which kernels have measured schedules, and how much faster than the default ones they were;
     nothing where none were asked for."""
-    tuning = getattr(exe.target, "tuning", None)
+    tuning = exe.target.tuning
     plan = getattr(built.code, "plan", None)
     if tuning is None or plan is None:
         return

@@ -232,7 +232,7 @@ def open_executable(
         if shapes:
             raise UsageError("a package's shapes are fixed", fix="leave out --shapes")
         exe = load(path, native=native, threads=options.get("threads"), trust=trust)
-        exe.target.progress = progress
+        exe.session.driver.progress = progress
         return exe
     if trust is not None:
         raise UsageError("only packages are signed", received=shown(path), fix="leave out --trust")

@@ -23,18 +23,11 @@ from ..compiler.cores import check_threads
 from ..compiler.errors import CheckFailed, TesselError, UsageError
 from ..compiler.interpret import interpret
 from ..compiler.ir import Graph, Node
-from ..compiler.passes.base import Report
+from ..compiler.options import Options
 from ..compiler.sizes import fits
-from ..runtime.build import (
-    Built,
-    CpuTarget,
-    NumpyTarget,
-    build,
-    build_open,
-    open_target,
-    optimize,
-)
+from ..runtime.build import Built
 from ..runtime.executable import Executable
+from ..runtime.session import Session
 from ..runtime.signature import Signature
 from ..runtime.stepwise import step_native, step_numpy
 from .activity import Activity
@@ -103,12 +96,12 @@ def verify(
         arrays, binding = signature.check(feeds)
         check = Verification(graph, arrays, binding, rtol, atol, activity=activity)
         expected = None if expect is None else read_expected(expect, signature)
-        target, threads = open_target(target), check_threads(threads)
-        target.progress = activity
-        optimized, for_all = check.run(target, opt_level, threads, expected)
+        session = Session.open(target, Options(opt_level), progress=activity)
+        threads = check_threads(threads)
+        optimized, for_all = check.run(session, threads, expected)
         others = ""
         if signature.symbols and is_plain(signature.inputs) and not signature.values:
-            exe = Executable(optimized, target, level=opt_level, threads=threads)
+            exe = Executable(optimized, session, threads=threads)
             if for_all is not None:
                 exe.open(for_all)
             others = OtherSizes(
@@ -140,7 +133,7 @@ class Verification:
     activity: Activity = field(default_factory=lambda: Activity(""))
 
     def run(
-        self, target, level: int, threads: int, expected: Mapping | None
+        self, session: Session, threads: int, expected: Mapping | None
     ) -> tuple[Graph, Built | None]:
         """All stages: the optimized graph, and the code for all sizes, if there is such. Raises
         CheckFailed at the first one that differs."""
@@ -148,30 +141,31 @@ class Verification:
         start = time.perf_counter()
         self.reference = interpret(self.graph, self.arrays, observer=self._remember)
         self._expected(expected, time.perf_counter() - start)
-        optimized = optimize(self.graph, level, target, Report(), observer=self._after_pass)
-        built = self._sizes(optimized, level, target)
+        optimized = session.optimize(self.graph, observer=self._after_pass)
+        built = self._sizes(optimized, session)
+        name = session.target.name
         if built.stages:
-            self._stages(built, optimized, level, target, threads)
-            return optimized, self._all_sizes(optimized, level, target, threads)
+            self._stages(built, optimized, session, threads)
+            return optimized, self._all_sizes(optimized, session, threads)
         self._stage(
             "loops", lambda: step_numpy(built.program, self._inputs(), lambda step: None),
             lambda: self._find_kernel(step_numpy, built.program, built.graph),
         )  # fmt: skip
         for n in dict.fromkeys((1, threads)):
-            if target.name == "numpy":
+            if name == "numpy":
                 break
             self._stage(
-                f"{target.name}, threads: {n}",
+                f"{name}, threads: {n}",
                 lambda n=n: built.module(self._inputs(), n),
-                lambda: self._find_native(built, target),
+                lambda: self._find_native(built, session),
             )
-        return optimized, self._all_sizes(optimized, level, target, threads)
+        return optimized, self._all_sizes(optimized, session, threads)
 
-    def _stages(self, built: Built, graph: Graph, level: int, target, threads: int) -> None:
+    def _stages(self, built: Built, graph: Graph, session: Session, threads: int) -> None:
         """A model that runs in stages, as a whole: each kind of loops on all of them in turn."""
-        loops = build(graph, self.binding, level, NumpyTarget(), strict=False)
+        loops = Session.open("numpy", session.options).build(graph, self.binding)
         for n in dict.fromkeys((1, threads)):
-            for name, b in (("loops", loops), (target.name, built)):
+            for name, b in (("loops", loops), (session.target.name, built)):
                 title = f"{name}, {len(b.stages)} stages, threads: {n}"
                 self._stage(title, lambda b=b, n=n: b.module(self._inputs(), n), lambda: None)
 
@@ -213,9 +207,9 @@ class Verification:
                 lambda: self._find_node(graph),
             )  # fmt: skip
 
-    def _sizes(self, graph: Graph, level: int, target) -> Built:
+    def _sizes(self, graph: Graph, session: Session) -> Built:
         start = time.perf_counter()
-        built = build(graph, self.binding, level, target, strict=False)
+        built = session.build(graph, self.binding)
         seconds = time.perf_counter() - start
         if self.binding:
             sizes = ", ".join(f"{k}={v}" for k, v in self.binding.items())
@@ -233,12 +227,12 @@ class Verification:
         self.line(f"compiled: {kernels} kernels", None, seconds, "")
         return built
 
-    def _all_sizes(self, graph: Graph, level: int, target, threads: int) -> Built | None:
+    def _all_sizes(self, graph: Graph, session: Session, threads: int) -> Built | None:
         """The code that takes sizes when it runs, where there is such."""
-        if not self.binding or not target.open_sizes:
+        if not self.binding or not session.target.dynamic_shapes:
             return None
         try:
-            built = build_open(graph, level, target, strict=False)
+            built = session.build_open(graph)
         except (TypeError, TesselError):
             return None
         if not fits(built.code.conditions, self.binding, built.code.equations):
@@ -246,7 +240,7 @@ class Verification:
         module = built.module.bound(self.binding)
         for n in dict.fromkeys((1, threads)):
             self._stage(
-                f"{target.name}, all sizes, threads: {n}",
+                f"{session.target.name}, all sizes, threads: {n}",
                 lambda n=n: module(self._inputs(), n),
                 lambda: "a kernel that is right for these sizes alone",
             )  # fmt: skip
@@ -340,7 +334,7 @@ class Verification:
         stepper(subject, self._inputs(), observe)
         return min(wrong.values())[1] if wrong else "no single kernel: how they are put together"
 
-    def _find_native(self, built: Built, target) -> str:
-        if not isinstance(target, CpuTarget):
+    def _find_native(self, built: Built, session: Session) -> str:
+        if not session.target.native:
             return "the first kernel is not looked for on this target"
         return self._find_kernel(step_native, built, built.graph)

@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from .module import Module, Scope
     from .regions import cond, custom_gradient, scan, while_loop
     from .tracing import Array, trace
-    from .transforms import grad, jit, make_transforms, value_and_grad
+    from .transforms import grad, jit, value_and_grad
     from .tree import tree_map
 
 __all__ = [
     "GELU", "Array", "AvgPool2d", "BatchNorm2d", "Conv2d", "Embedding", "Flatten", "LayerNorm",
     "Linear", "MaxPool2d", "Module", "ReLU", "Scope", "Sequential", "Tanh", "accuracy", "cond",
     "cross_entropy", "custom_gradient", "flat_values", "functional", "glorot_normal",
-    "glorot_uniform", "grad", "he_normal", "he_uniform", "jit", "make_transforms", "mse",
+    "glorot_uniform", "grad", "he_normal", "he_uniform", "jit", "mse",
     "nested_values", "scan", "to_graph", "trace", "training_graphs", "tree_map",
     "value_and_grad", "while_loop",
 ]  # fmt: skip
@@ -52,7 +52,7 @@ __getattr__, __dir__ = exports(
         ".module": "Module Scope",
         ".regions": "cond custom_gradient scan while_loop",
         ".tracing": "Array trace",
-        ".transforms": "grad jit make_transforms value_and_grad",
+        ".transforms": "grad jit value_and_grad",
         ".tree": "tree_map",
     },
 )

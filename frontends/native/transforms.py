@@ -1,9 +1,7 @@
 """`jit`, `grad` and `value_and_grad`: functions of functions, as JAX users expect them.
 
-    step = jit(value_and_grad(loss))        # composes: one graph, compiled once per signature
-    value, d_params = step(params, x, y)
-
-The function that compiles a Graph is handed in (`compile`): the face joins it.
+step = jit(value_and_grad(loss))        # composes: one graph, compiled once per signature
+value, d_params = step(params, x, y)
 """
 
 import functools
@@ -21,10 +19,12 @@ from ...compiler.concurrency import give_lock
 from ...compiler.errors import TypeMismatch, UsageError
 from ...compiler.grad import gradients, zeros_like
 from ...compiler.ir import Graph
+from ...runtime.compile import compile_graph
 from . import tree
 from .tracing import Tracer, as_array, find_tracer, source_line, trace_arguments
 
 MAX_COMPILED = 64
+Compile = Callable[[Graph], Any]
 
 
 @dataclass(frozen=True)
@@ -146,14 +146,26 @@ def _leaves(trees: Mapping[str, Any]) -> list:
     return [leaf for t in trees.values() for leaf in tree.flatten(t)[0]]
 
 
-def jit(f: Callable, *, compile: Callable, static_argnums=(), static_argnames=()) -> Jitted:
-    """`f`, traced and compiled for each signature of its arguments."""
+def jit(
+    f: Callable | None = None, *, static_argnums: int | Sequence[int] = (),
+    static_argnames: str | Sequence[str] = (), compile: Compile = compile_graph,
+) -> Callable:  # fmt: skip
+    """`f`, traced and compiled for each signature of its arguments; without it, a decorator.
+
+    Static arguments stay Python values, and each of them is compiled for. `compile` makes what runs
+    of a Graph.
+    """
+    if f is None:
+        return functools.partial(
+            jit, static_argnums=static_argnums, static_argnames=static_argnames, compile=compile
+        )
     return Jitted(f, compile, static_argnums, static_argnames)
 
 
 def value_and_grad(
-    f: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False, *, compile: Callable
-) -> Callable:
+    f: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False, *,
+    compile: Compile = compile_graph,
+) -> Callable:  # fmt: skip
     """A function that returns `f`'s value and its gradient with respect to `argnums`.
 
     The gradient is a tree like the argument, or a tuple of them where `argnums` is one. With
@@ -173,8 +185,9 @@ def value_and_grad(
 
 
 def grad(
-    f: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False, *, compile: Callable
-) -> Callable:
+    f: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False, *,
+    compile: Compile = compile_graph,
+) -> Callable:  # fmt: skip
     """A function that returns the gradient of `f`, which returns a scalar.
 
     With `has_aux`, `f` returns (loss, anything) and the result is (gradient, anything). See
@@ -187,28 +200,6 @@ def grad(
         return (d, value[1]) if has_aux else d
 
     return functools.update_wrapper(gradient, f)
-
-
-def make_transforms(compile: Callable) -> tuple[Callable, Callable, Callable]:
-    """`jit`, `grad`, `value_and_grad` with `compile` filled in; the first is a decorator too."""
-
-    def jit_(f=None, *, static_argnums=(), static_argnames=()):
-        def wrap(f):
-            return Jitted(f, compile, static_argnums, static_argnames)
-
-        return wrap if f is None else wrap(f)
-
-    def grad_(f, argnums=0, has_aux=False):
-        return grad(f, argnums, has_aux, compile=compile)
-
-    def value_and_grad_(f, argnums=0, has_aux=False):
-        return value_and_grad(f, argnums, has_aux, compile=compile)
-
-    made = (jit_, jit), (grad_, grad), (value_and_grad_, value_and_grad)
-    for function, original in made:
-        function.__doc__ = original.__doc__
-        function.__name__ = function.__qualname__ = original.__name__
-    return jit_, grad_, value_and_grad_
 
 
 def _differentiate(b: Tracer, f, argnums, has_aux, args, kwargs):

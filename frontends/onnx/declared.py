@@ -30,6 +30,8 @@ class Deferred:
     ones are needed, so it may grow. `sized` says which nodes need sizes, and why.
     """
 
+    by_form = False
+
     def __init__(self, model, graph: Graph, values: set[str], error: TesselError):
         self.model, self.graph = model, graph
         self.sized = tuple(
@@ -90,6 +92,8 @@ class Formed:
     `values` names the tensors whose values are part of what it is read for, `sized` says whether
     the shapes of all tensors are. Reading can show that more is needed, so both may grow.
     """
+
+    by_form = True
 
     def __init__(self, model, graph: Graph, values: set[str], shapes):
         self.model, self.graph, self.shapes = model, graph, dict(shapes or {})

@@ -29,21 +29,21 @@ from ...compiler.ops.registry import (
 from ...compiler.types import MapType, SequenceType, TensorType
 
 if TYPE_CHECKING:
-    from .checking import make_check
+    from .checking import check
     from .foreign import CFunction
     from .registration import register, unregister
 
 __all__ = [
     "Attr", "CFunction", "Elementwise", "Expand", "Extern", "Kernels", "Limit",
     "MapType", "NotDifferentiable", "Pull", "Sample", "SequenceType", "TensorType", "TypeMismatch",
-    "broadcast_shape", "expr", "make_check", "reference", "register", "same_shape",
+    "broadcast_shape", "check", "expr", "reference", "register", "same_shape",
     "through_expansion", "unregister",
 ]  # fmt: skip
 
 __getattr__, __dir__ = exports(
     __name__,
     {
-        ".checking": "make_check",
+        ".checking": "check",
         ".foreign": "CFunction",
         ".registration": "register unregister",
     },

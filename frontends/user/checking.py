@@ -15,39 +15,35 @@ from ...compiler.interpret import interpret
 from ...compiler.ops import registry
 from ...compiler.ops.registry import NotDifferentiable, Op, Sample
 from ...compiler.types import F32, F64, TensorType, dtype_of, tensor_type_of
+from ...runtime.compile import compile_graph
 
 STEP = 1e-6  # of the differences, in f64
 ELEMENTS = 24  # of each operand
 BITS = "the result on two threads is not that on one, bit for bit"
 
 
-def make_check(compile: Callable) -> Callable:
-    """The face's `ops.check`; `compile` is the face's own."""
+def check(op: str | Op) -> list[str]:
+    """Test an op on its samples. Returns what was compared; raises CheckFailed with every
+    difference.
 
-    def check(op: "str | Op") -> list[str]:
-        """Test an op on its samples. Returns what was compared; raises CheckFailed with every
-        difference.
-
-        Results of all backends must agree with `ref` within the samples' tolerances, and gradients
-        (of f32 and f64 samples that do not say `grad=False`) with differences of `ref`.
-        """
-        op = op if isinstance(op, Op) else registry.get(op)
-        done, findings = [], []
-        for i, sample in enumerate(op.samples()):
-            for stage, test in _tests(op, sample, compile):
-                name = f"sample {i}: {stage}"
-                try:
-                    test()
-                except (TesselError, AssertionError, ArithmeticError, LookupError, TypeError,
-                        ValueError, AttributeError) as error:  # fmt: skip
-                    findings.append(CheckFailed(f"{name}: {_said(error)}"))
-                else:
-                    done.append(name)
-        if findings:
-            raise CheckFailed(f"{op.name} is not what its `ref` says", findings=findings)
-        return done
-
-    return check
+    Results of all backends must agree with `ref` within the samples' tolerances, and gradients
+    (of f32 and f64 samples that do not say `grad=False`) with differences of `ref`.
+    """
+    op = op if isinstance(op, Op) else registry.get(op)
+    done, findings = [], []
+    for i, sample in enumerate(op.samples()):
+        for stage, test in _tests(op, sample):
+            name = f"sample {i}: {stage}"
+            try:
+                test()
+            except (TesselError, AssertionError, ArithmeticError, LookupError, TypeError,
+                    ValueError, AttributeError) as error:  # fmt: skip
+                findings.append(CheckFailed(f"{name}: {_said(error)}"))
+            else:
+                done.append(name)
+    if findings:
+        raise CheckFailed(f"{op.name} is not what its `ref` says", findings=findings)
+    return done
 
 
 def _said(error: Exception) -> str:
@@ -55,12 +51,12 @@ def _said(error: Exception) -> str:
     return text if isinstance(error, (AssertionError, TesselError)) else f"{error!r}"
 
 
-def _tests(op: Op, sample: Sample, compile: Callable) -> Iterator[tuple[str, Callable]]:
+def _tests(op: Op, sample: Sample) -> Iterator[tuple[str, Callable]]:
     """(name, function that raises) for each comparison of a sample."""
     inputs = [x for x in sample.inputs if x is not None]
 
     def of_target(target, threads=1):
-        exe = compile(_graph(op, sample), target=target, threads=threads, cache=False)
+        exe = compile_graph(_graph(op, sample), target=target, threads=threads, cache=False)
         return list(exe.run({p.name: x for p, x in zip(exe.inputs, inputs)}).values())
 
     def on_threads():

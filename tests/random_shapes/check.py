@@ -8,7 +8,6 @@ import onnx
 import tessel
 from tessel.compiler.errors import TesselError
 from tessel.compiler.interpret import interpret
-from tessel.runtime.build import optimize
 from tessel.runtime.empty import graph_for
 
 from .draw import Drawn, open_session, run_session
@@ -58,7 +57,7 @@ def _interpret(exe, feeds: dict) -> list:
         graph = graph_for(exe, binding)
     else:
         graph = exe.specialize(binding, dict(zip(exe.signature.names, arrays)))
-    return interpret(optimize(graph, 2, exe.target), arrays)
+    return interpret(exe.session.optimize(graph), arrays)
 
 
 def _refused(error: TesselError) -> Outcome:

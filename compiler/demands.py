@@ -1,15 +1,14 @@
-"""What a user may demand of a program before code is made of it: `strict`, `verify_bounds`."""
+"""What `strict` demands of a program before code is made of it."""
 
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from ..compiler.errors import TesselError, UnsupportedError
-from ..compiler.hosted import HOSTED
-from ..compiler.ir import Graph
+from .errors import TesselError, UnsupportedError
+from .hosted import HOSTED
+from .ir import Graph
 
 if TYPE_CHECKING:
-    from ..compiler.loops.nest import Program
-    from .build import Target
+    from .loops.nest import Program
 
 
 CALLBACK = "is a host callback: it runs in Python"
@@ -32,7 +31,7 @@ def check_graph(graph: Graph, strict: bool) -> None:
 
 
 def _outside(graph: Graph) -> Iterator[UnsupportedError]:
-    from ..compiler.ops.python import extern_of
+    from .ops.python import extern_of
 
     for node in graph.nodes:
         if node.op.name in HOSTED:
@@ -46,20 +45,9 @@ def _outside(graph: Graph) -> Iterator[UnsupportedError]:
         yield UnsupportedError(f"{node.op.name} {what}", where=node.where or None)
 
 
-def check_demands(program: "Program", target: "Target", strict: bool) -> None:
-    """Raise NotCompiled where `strict` refuses something, CheckFailed where the target was
-    asked for a proof that programs stay inside their arrays (`verified`) and there is none."""
-    if strict:
-        refuse_externs(program)
-    if target.verified is not None:
-        from ..compiler.loops.bounds import verify_bounds
-
-        target.verified += verify_bounds(program)
-
-
 def refuse_externs(program: "Program") -> None:
     """Raise NotCompiled if something would run outside compiled code."""
-    from ..compiler.loops.nest import ExternCall, walk_steps
+    from .loops.nest import ExternCall, walk_steps
 
     findings = [
         UnsupportedError(f"{step.op} {CALLBACK}", where=step.origin or None)

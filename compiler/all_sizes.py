@@ -5,9 +5,9 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping
 
-from ..compiler import dims
-from ..compiler.errors import InputError
-from ..compiler.ir import Graph
+from . import dims
+from .errors import InputError
+from .ir import Graph
 
 PROBES = (2, 101, 2003)  # where the primes begin that stand for sizes
 
@@ -19,9 +19,9 @@ def sizes_agree(graph: Graph, code, solution: Mapping) -> bool:
     them, or none of the primes (and their multiples of what is divided by, rising and falling) meet
     the conditions, each combination of sizes has to be looked at.
     """
-    from ..compiler.passes.equations import divisors
-    from ..compiler.passes.specialize import specialize
-    from ..compiler.sizes import fits
+    from .passes.equations import divisors
+    from .passes.specialize import specialize
+    from .sizes import fits
 
     names = sorted(graph.symbols())
     free = [n for n in names if n not in solution]
@@ -51,9 +51,9 @@ def sizes_to_expect(graph: Graph) -> dict[str, int]:
     """The sizes that schedules are chosen for: the first axis of inputs counts what is independent,
     usually one; other axes, and sizes that data decides, are as `sizes.typical` has them. Where an
     axis would be empty then (`x[1:]` of [N]), more is expected."""
-    from ..compiler.dims import may_be_zero
-    from ..compiler.sizes import expect_something
-    from ..compiler.types import TensorType
+    from .dims import may_be_zero
+    from .sizes import expect_something
+    from .types import TensorType
 
     shapes = [v.type.shape for v in graph.inputs if isinstance(v.type, TensorType)]
     first = {str(s[0]) for s in shapes if len(s) > 1 or (len(shapes) == 1 and s)}

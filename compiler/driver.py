@@ -1,0 +1,211 @@
+"""`Driver`: graph, options and target to code. What is made is data; the runtime makes it run.
+
+    driver = Driver(open_target("cpu"), Options(strict=True))
+    graph = driver.optimize(graph)              the passes of its level
+    code = driver.build(graph, {"N": 4})        Code for these sizes
+    code = driver.build_open(graph)             Code for all sizes, or an error that `is_refusal`
+
+Whatever is compiled anywhere goes through a driver. Loading a package needs no compiler: the passes
+and the lowering are imported where they are used.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from .demands import NotCompiled, check_graph, refuse_externs
+from .errors import CheckFailed, TesselError, is_callers
+from .ir import Graph, Node, constants
+from .mapped import check_files
+from .options import Options, not_supported
+from .progress import Listener, counting
+from .targets.base import Target
+
+if TYPE_CHECKING:
+    from .loops.nest import Program
+    from .passes.base import Observer, Pipeline, Report
+    from .passes.stages import HostStage, Stage
+
+
+@dataclass(frozen=True, eq=False)
+class Code:
+    """What was made of a graph for the sizes of a `binding`, or (`is_open`) for all.
+
+    `record` is the target's own (the CPU's is a `NativeCode`), None where the program is all there
+    is. A graph whose data decides sizes has `stages` instead of a program, each with the graphs
+    that are compiled for it.
+    """
+
+    graph: Graph
+    binding: Mapping[str, int] = field(default_factory=dict)
+    program: "Program | None" = None
+    record: Any = None
+    is_open: bool = False
+    stages: "tuple[tuple[Stage | HostStage, tuple[Graph, ...]], ...]" = ()
+
+
+@dataclass(frozen=True)
+class StagedCode:
+    """Stands for the code of stages, whose executables see to sizes; `conditions` are what their
+    graph takes sizes to be."""
+
+    conditions: tuple = ()
+    equations: tuple = ()
+    agrees: bool = True
+
+
+@dataclass(eq=False)
+class Driver:
+    """`progress` hears of passes and kernels of all that is compiled; `verified` counts the
+    accesses that were shown to stay inside their buffers, where that is asked for."""
+
+    target: Target
+    options: Options = field(default_factory=Options)
+    progress: Listener | None = None
+    verified: int = 0
+
+    def __post_init__(self) -> None:
+        precision, known = self.options.precision, self.target.precisions
+        if precision is not None and precision not in known:
+            raise not_supported("precision", precision, self.target.name, known)
+
+    # -- graph to graph ---------------------------------------------------------------------
+
+    @property
+    def pipeline(self) -> "Pipeline":
+        """The passes that every graph goes through."""
+        from .passes.pipelines import default_pipeline
+
+        return default_pipeline(self.options.opt_level, channels_last=self.target.channels_last)
+
+    def optimize(
+        self, graph: Graph, report: "Report | None" = None, observer: "Observer | None" = None
+    ) -> Graph:
+        """The graph after the passes. `report` hears what they did, `observer` sees each."""
+        from .passes.base import run_pipeline
+
+        pipeline = self.pipeline
+        observer = counting(self.progress, len(pipeline.steps), observer)
+        return run_pipeline(graph, pipeline, report=report, observer=observer)
+
+    def specialize(self, graph: Graph, binding: Mapping[str, int]) -> Graph:
+        """The graph for these sizes, optimized again: most passes find nothing to do."""
+        from .passes.specialize import specialize
+
+        return self.optimize(specialize(graph, binding))
+
+    def prepare(self, graph: Graph, report: "Report | None" = None) -> Graph:
+        """The graph as the target wants it lowered."""
+        from .passes.base import run_pipeline
+
+        pipeline = self.target.pipeline(self.options)
+        return graph if pipeline is None else run_pipeline(graph, pipeline, report=report)
+
+    # -- graph to code ----------------------------------------------------------------------
+
+    def build(
+        self, graph: Graph, binding: Mapping[str, int], report: "Report | None" = None
+    ) -> Code:
+        """The code of an optimized graph for sizes of its symbols. Raises TesselError."""
+        from .hosted import has_stages
+        from .loops.lower import lower
+        from .passes.checks import with_checks
+
+        check_files(constants(graph))
+        if binding:
+            graph = self.specialize(graph, binding)
+        graph = with_checks(graph, not self.options.unchecked)
+        if has_stages(graph):
+            return self.stages(graph, binding)
+        program = lower(self.prepare(graph, report))
+        return Code(graph, binding, program, self._compile(program, graph))
+
+    def build_open(self, graph: Graph, report: "Report | None" = None) -> Code:
+        """Code for all sizes of an optimized graph's symbols.
+
+        Raises TypeError or TesselError where it cannot be made without them: see `is_refusal`.
+        """
+        from .all_sizes import sizes_agree, sizes_to_expect
+        from .hosted import has_stages
+        from .loops.lower import lower
+        from .nonempty import conditions
+        from .passes.checks import with_checks
+        from .passes.equations import equal_sizes, equations
+        from .sizes import expected
+
+        check_files(constants(graph))
+        check_graph(graph, self.options.strict)
+        graph = with_checks(graph, not self.options.unchecked)
+        if has_stages(graph):
+            return self.stages(graph, {}, is_open=True)
+        found = equations(graph)
+        same, solution = equal_sizes(graph, found)
+        if solution:
+            same = self.optimize(same, report)
+        with expected(sizes_to_expect(same)):
+            program = lower(self.prepare(same, report), open_sizes=True)
+            record = self._compile(program, same)
+        record.equations = tuple(found | dict.fromkeys(record.equations))
+        record.conditions = tuple(dict.fromkeys((*record.conditions, *conditions(graph))))
+        record.agrees = sizes_agree(graph, record, solution)
+        return Code(same, {}, program, record, is_open=True)
+
+    def _compile(self, program: "Program", graph: Graph) -> Any:
+        if self.options.strict:
+            refuse_externs(program)
+        if self.options.verify_bounds:
+            from .loops.bounds import verify_bounds
+
+            self.verified += verify_bounds(program)
+        return self.target.compile(program, graph.updates, self.options, self.progress)
+
+    def stages(self, graph: Graph, binding: Mapping[str, int], *, is_open: bool = False) -> Code:
+        """The stages of a graph whose data decides sizes; sizes that turn out to be constants are
+        put in, and where all do, it is code like any other."""
+        from .hosted import has_stages
+        from .nonempty import conditions
+        from .passes.stages import HostStage, known_sizes, split_stages
+
+        record = StagedCode(conditions(graph))
+        while sizes := known_sizes(graph):
+            graph = self.specialize(graph, sizes)
+            graph.nodes = [n for n in graph.nodes if n.op.name != "bind_dims" or not _is_known(n)]
+        if not has_stages(graph):
+            code = self.build(graph, {})
+            return Code(code.graph, binding, code.program, code.record)
+        check_graph(graph, self.options.strict)
+        stages = tuple(
+            (s, tuple(map(self.optimize, s.graphs) if isinstance(s, HostStage) else [s.graph]))
+            for s in split_stages(graph)
+        )
+        return Code(graph, binding, None, record, is_open, stages)
+
+
+def _is_known(bind_dims: Node) -> bool:
+    """Whether its sizes have been put in."""
+    from . import dims
+
+    source = bind_dims.inputs[0]
+    known = source.node is not None and source.node.op.name == "dims"
+    return dims.is_static(bind_dims.attrs["symbols"]) or (
+        known and source.node.attrs["values"] == bind_dims.attrs["symbols"]
+    )
+
+
+def what_needs_sizes(error: Exception) -> str:
+    """Why there is no code for all sizes, for readers who do not know the code."""
+    from .sizes import OpenSize
+
+    if isinstance(error, TesselError):
+        return error.message if error.where is None else f"{error.where}: {error.message}"
+    return str(error) if isinstance(error, OpenSize) else "a kernel is made for numbers"
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether `build_open` has refused this graph, which may be compiled for each of its sizes: not
+    what was asked for (a check, the caller's own code), and no fault of the compiler's."""
+    from .sizes import needs_sizes
+
+    if isinstance(error, (CheckFailed, NotCompiled)) or is_callers(error):
+        return False
+    return isinstance(error, TesselError) or needs_sizes(error)

@@ -1,0 +1,1 @@
+"""Targets: what code is made for. `table.py` lists them, `base.py` says what one is."""

@@ -1,0 +1,80 @@
+"""The targets `cpu` (this machine), `cpu:x86-64-v3`, …: LLVM machine code."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..concurrency import lazy
+from ..progress import Listener, Steps
+from .base import Target
+
+if TYPE_CHECKING:
+    from ..backends.llvm.native_code import NativeCode
+    from ..loops.nest import Program
+    from ..options import Options
+    from ..passes.base import Pipeline
+
+WIDE = 64  # bytes of a vector
+
+
+class CpuTarget(Target):
+    """Compiled by LLVM; schedules are measured where there is a `tuning`."""
+
+    kind = "cpu"
+    channels_last = True
+    measures = True
+    native = True
+
+    def __init__(self, name: str = "cpu", cache: Any = None, tuning: Any = None):
+        super().__init__(name, cache, tuning)
+        if name != "cpu":
+            self.machine  # raises for unknown names  # noqa: B018
+
+    @property
+    def dynamic_shapes(self) -> bool:
+        """Schedules are measured for sizes that are known."""
+        return self.tuning is None
+
+    @lazy
+    def machine(self):
+        """The CPU. This one is looked at when something is compiled for it."""
+        from ..backends.llvm.target import parse_target
+
+        return parse_target(self.name)
+
+    def pipeline(self, options: "Options") -> "Pipeline":
+        from ..passes.pipelines import cpu_pipeline
+
+        # Seven products have not been found faster than eight where vectors are wider.
+        width, fewer = self.machine.vector_bytes, not options.exact
+        return cpu_pipeline(winograd=fewer, strassen=fewer and width < WIDE, vector_bytes=width)
+
+    def compile(
+        self, program: "Program", updates: Mapping[int, int], options: "Options",
+        progress: Listener | None = None,
+    ) -> "NativeCode":  # fmt: skip
+        from ..backends.llvm.backend import compile_program
+
+        winners = None
+        if self.tuning is not None:
+            self.tuning.search(program, self.machine, updates, self.cache)
+            winners = self.tuning.known
+        steps = None if progress is None else Steps(progress, "kernels")
+        code = compile_program(program, self.machine, updates, self.cache, steps, winners=winners)
+        if self.tuning is not None:
+            self.tuning.note_used(code.plan, self.machine)
+        return code
+
+    def stage(self, name: str, code: "NativeCode", updates: Mapping[int, int]) -> str | bytes:
+        from ..backends.llvm import backend
+
+        make = {
+            "llvm": backend.llvm_text, "asm": backend.assembly_text,
+            "object": backend.whole_object,
+        }[name]  # fmt: skip
+        return make(code.plan, self.machine, updates)
+
+    def predict(self, code: Any) -> list | None:
+        from ..backends.llvm.predict import predict
+
+        plan = getattr(code, "plan", None)  # code of a package has none
+        return None if plan is None else predict(plan, self.machine)

@@ -1,0 +1,132 @@
+"""What a user may give as a model, as a `Source` that the runtime compiles.
+
+    source = source_of("model.onnx", limits={"nodes": 1_000_000})
+    graph = source.read({"x": (1, 3)})
+
+A model is a path, the bytes of an ONNX file, a ModelProto, what another part of this package made
+of one of these, or a Graph. The ONNX reader is loaded when something is read.
+"""
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..compiler.budgets import FOLDED, Limits
+from ..compiler.errors import UnsupportedError, UsageError
+from ..compiler.ir import Graph
+from ..runtime.compile import GraphSource, Shapes, Source
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..runtime.build import Deferred
+    from ..runtime.structured import Reader
+
+EXPECTED = "a path, the bytes of a file, a ModelProto or a Graph"
+
+
+class OnnxSource:
+    """A model that the ONNX reader reads: `model` is what `onnx.proto.load` takes."""
+
+    is_file = True
+
+    def __init__(self, model: Any):
+        self.model = model
+
+    @property
+    def reusable(self) -> Any:
+        # Users' ops decide what a model means, and what they do is in no hash.
+        users = sys.modules.get(f"{__package__}.user.registration")
+        registered = getattr(users, "registered", None)  # None: another thread is importing it
+        plain = users is None or (registered is not None and not registered())
+        return self.model if plain and isinstance(self.model, (str, os.PathLike, bytes)) else None
+
+    @property
+    def files(self) -> dict[str, list[int]]:
+        """The stamps of files beside a model that is `watched`."""
+        return self.model.files
+
+    def read(self, shapes: Shapes | None = None, values: Mapping | None = None) -> Graph:
+        from .onnx.reader import read
+
+        return read(self.model, shapes=shapes, values=values)
+
+    def defer(self, shapes: Shapes | None, error: UnsupportedError) -> "Deferred | Reader | None":
+        from .onnx.declared import defer
+
+        return defer(self.model, shapes, error)
+
+    def watched(self) -> "OnnxSource":
+        from .onnx.watched import Watched
+
+        return OnnxSource(Watched(self.model))
+
+    def default(self, name: str) -> "np.ndarray":
+        from .onnx.overridable import default_of
+
+        return default_of(self.model, name)
+
+    def feeding(self, names: frozenset[str]) -> "OnnxSource":
+        from .onnx.overridable import Feeding
+
+        return OnnxSource(Feeding(self.model, names))
+
+
+def source_of(
+    model: Any, *, limits: Limits | Mapping[str, int] | None = None, dims: str = "check"
+) -> Source:
+    """A model that knows what it may cost, and (`dims="warn"`) whose dims of one name may differ.
+
+    Raises UsageError for what is no model.
+    """
+    if dims not in ("check", "warn"):
+        raise UsageError("unknown way with dims", expected="'check' or 'warn'", received=dims)
+    if isinstance(model, Graph):
+        if dims == "warn":
+            raise UsageError(
+                "a graph's dims are what it says", fix="leave out dims, or rename them"
+            )
+        return GraphSource(model if limits is None else _limited(model, Limits.of(limits)))
+    check_model(model)
+    if limits is not None:
+        from .onnx.proto import Limited
+
+        model = Limited(model, Limits.of(limits))
+    if dims == "warn":
+        from .onnx.apart import Apart
+
+        model = Apart(model)
+    return OnnxSource(model)
+
+
+def _limited(graph: Graph, limits: Limits) -> Graph:
+    graph = graph.copy()
+    graph.metadata[FOLDED] = str(limits.folded)
+    return graph
+
+
+def check_model(model: Any) -> None:
+    """Raise UsageError for what the ONNX reader cannot take."""
+    if isinstance(model, (str, os.PathLike, bytes, bytearray, memoryview)):
+        return
+    from .onnx import proto as pb
+
+    if isinstance(model, (pb.Source, pb.ModelProto)):
+        return
+    raise UsageError("this is no model", expected=EXPECTED, received=_shown(model),
+                     fix=_fix(model))  # fmt: skip
+
+
+def _shown(x: Any) -> str:
+    name = getattr(x, "__name__", None)
+    return type(x).__name__ if name is None else f"{type(x).__name__} {name}"
+
+
+def _fix(x: Any) -> str | None:
+    """What to do with things that people take for models."""
+    if hasattr(x, "specializations"):
+        return "it is compiled already: call it, or save it with exe.save(…)"
+    if callable(x):
+        return "tessel.jit(f), or tessel.native.trace(f, …) and compile its graph"
+    return None

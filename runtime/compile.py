@@ -1,0 +1,232 @@
+"""From a model to an `Executable`: what is behind `tessel.compile`.
+
+    exe = compile_model(source, Options(), target="cpu", shapes={"x": (1, 3)})
+    exe = compile_graph(graph)
+
+A `Source` is a model as the frontend that reads it knows it; the runtime sees graphs only.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from ..compiler import concurrency  # noqa: F401  first: from here on forks wait for imports
+from ..compiler.cores import check_threads
+from ..compiler.errors import ModelError, UnsupportedError, entrance
+from ..compiler.ir import Graph
+from ..compiler.options import Options
+from .build import Deferred, object_cache, package_folder
+from .executable import Executable
+from .session import Session
+from .signature import Port, fix_shapes
+
+if TYPE_CHECKING:
+    from ..compiler.passes.base import Observer
+    from ..compiler.progress import Listener
+    from .structured import Reader
+    from .tune import Tuning
+
+Shapes = Mapping[str, Sequence[int | None]]
+Cache = str | Path | bool | None  # a folder, None: the user's, False: none
+
+
+class Source(Protocol):
+    """A model that can be read.
+
+    `reusable` is the path or the bytes by which an earlier compilation of the same model is found;
+    None where there is no such thing. `is_file` says whether it can be read anew: for sizes of 0,
+    or with other inputs.
+    """
+
+    reusable: str | Path | bytes | None
+    is_file: bool
+
+    def read(self, shapes: Shapes | None = None, values: Mapping | None = None) -> Graph:
+        """The graph, with these sizes of open dims, right for these values of inputs."""
+
+    def defer(self, shapes: Shapes | None, error: UnsupportedError) -> "Deferred | Reader | None":
+        """What reads the model once sizes, values or forms are known, where `error` says that it is
+        only these which are missing."""
+
+    def watched(self) -> "Source":
+        """The same model, whose `files` are known once it was read."""
+
+    def default(self, name: str) -> np.ndarray:
+        """The value of an input that has a default."""
+
+    def feeding(self, names: frozenset[str]) -> "Source":
+        """The model in which inputs with a default have none."""
+
+
+class GraphSource:
+    """A graph as a model."""
+
+    reusable = None
+    is_file = False
+
+    def __init__(self, graph: Graph):
+        self.graph = graph
+
+    def read(self, shapes: Shapes | None = None, values: Mapping | None = None) -> Graph:
+        return fix_shapes(self.graph, shapes) if shapes else self.graph
+
+    def defer(self, shapes: Shapes | None, error: UnsupportedError) -> None:
+        return None
+
+
+@entrance
+def compile_graph(graph: Graph, *, target: str = "cpu", threads: int | None = None,
+                  cache: Cache = None) -> Executable:  # fmt: skip
+    """The executable of a graph, with the default options. Raises TesselError."""
+    return compile_model(GraphSource(graph), Options(), target=target, threads=threads, cache=cache)
+
+
+def compile_model(
+    source: Source, options: Options, *, target: str = "cpu", shapes: Shapes | None = None,
+    threads: int | None = None, cache: Cache = None, observer: "Observer | None" = None,
+    tune: "float | Tuning | None" = None, reuse: bool = True, progress: "Listener | None" = None,
+) -> Executable:  # fmt: skip
+    """The executable of a model; the words are those of `tessel.compile`. Raises TesselError."""
+    from ..compiler.garbage import seldom_collected
+
+    said = {
+        "options": options, "target": target, "shapes": shapes,
+        "threads": check_threads(threads), "cache": cache,
+    }  # fmt: skip
+    with seldom_collected:
+        if reuse and observer is None and tune is None and not options.verify_bounds:
+            exe = _compile_once(source, progress=progress, **said)
+        else:
+            exe = _compile(source, observer=observer, tune=tune, progress=progress, **said)
+        if exe.signature.optional and source.is_file:
+            _take_overrides(exe, source, said)
+    return exe
+
+
+def _compile_once(
+    source: Source, *, options: Options, target: str, shapes: Shapes | None, threads: int,
+    cache: Cache, progress: "Listener | None",
+) -> Executable:  # fmt: skip
+    """`_compile`, unless an earlier one of the same left its package in the cache."""
+    from .reuse import find, why_not
+
+    said = {
+        "options": options, "target": target, "shapes": shapes, "threads": threads,
+        "cache": cache, "progress": progress,
+    }  # fmt: skip
+    decisive = {"options": options.key(), "target": target, "shapes": shapes}
+    folder = package_folder(cache)
+    entry = None if source.reusable is None else find(source.reusable, decisive, folder)
+    if entry is None:
+        exe = _compile(source, **said)
+        if (reason := why_not(folder)) is not None:
+            exe.notes.append(reason)
+        return exe
+    exe = entry.load(threads, object_cache(cache), partial(_defer, source, shapes))
+    if exe is not None:
+        exe.session.driver.progress = progress
+        return exe if exe.specialize is not None else _take_empty(exe, source, shapes)
+    watched = source.watched()
+    exe = _compile(watched, **said)
+    entry.keep(exe, watched.files)
+    return exe
+
+
+def _defer(source: Source, shapes: Shapes | None) -> "Deferred | Reader":
+    """A model that is read anew for sizes or values, as an earlier process found out."""
+    try:
+        source.read(shapes)
+    except UnsupportedError as error:
+        if (deferred := source.defer(shapes, error)) is not None:
+            return deferred
+        raise
+    raise ModelError("the file has changed since it was compiled", fix="compile it again")
+
+
+def _compile(
+    source: Source, *, options: Options, target: str, shapes: Shapes | None, threads: int,
+    cache: Cache, observer: "Observer | None" = None, tune: "float | Tuning | None" = None,
+    progress: "Listener | None" = None,
+) -> Executable:  # fmt: skip
+    """The executable, with every initializer as a weight."""
+    from ..compiler.budgets import SPENT
+    from ..compiler.nonempty import nonempty
+    from ..compiler.passes.base import Report
+    from ..compiler.progress import tell
+    from ..compiler.structure import KEY
+
+    tuning = None
+    if tune is not None:
+        from .tune import open_tuning
+
+        tuning = open_tuning(tune, cache)
+    objects = object_cache(cache)
+    session = Session.open(target, options, cache=objects, tuning=tuning, progress=progress)
+    tell(progress, "read", 0, 1)
+    try:
+        graph = source.read(shapes)
+    except UnsupportedError as error:
+        deferred = source.defer(shapes, error)
+        if deferred is None:
+            raise
+        return _deferred(deferred, session, threads)
+    tell(progress, "read", 1, 1)
+    report = Report()
+    graph = session.optimize(graph, report, observer)
+    exe = Executable(graph, session, threads=threads)
+    exe.report = report
+    if nonempty(graph):
+        _take_empty(exe, source, shapes)
+    exe.open()
+    if not exe.signature.symbols:
+        exe.specialization({})
+    if tuning is not None:
+        exe.notes.extend(tuning.notes)
+    if SPENT in graph.metadata:
+        exe.notes.append(f"{SPENT} (limits: folded): {graph.metadata[SPENT]}")
+    if objects.note is not None:
+        exe.notes.append(objects.note)
+    if KEY not in graph.metadata:
+        return exe
+    from .structured import with_structure
+
+    return with_structure(exe, graph.metadata)
+
+
+def _deferred(model: "Deferred | Reader", session: Session, threads: int) -> Executable:
+    """The executable of a model that is read when a run shows what it lacks."""
+    if model.by_form:
+        from .structured import Structured
+
+        return Structured.of(model, session, threads)
+    return Executable(model.graph, session, threads=threads, specialize=model)
+
+
+def _take_empty(exe: Executable, source: Source, shapes: Shapes | None) -> Executable:
+    """`exe`, which reads its model anew for sizes of 0, where its graph does not mean them."""
+    from .empty import WhenEmpty
+
+    if source.is_file and exe.signature.symbols:
+        exe.empty = WhenEmpty(partial(_read_sized, source, dict(shapes or {})))
+    return exe
+
+
+def _read_sized(source: Source, shapes: dict, sized: dict, values: dict) -> Graph:
+    return source.read(shapes | sized, values)
+
+
+def _take_overrides(exe: Executable, source: Source, said: dict[str, Any]) -> None:
+    """From now on `exe` takes values for those of its weights that a run may replace."""
+    from .overrides import Overrides
+
+    def fed(names: frozenset[str]) -> Executable:
+        return _compile(source.feeding(names), **said)
+
+    ports = [
+        Port(name, type, partial(source.default, name))
+        for name, type in exe.signature.optional.items()
+    ]
+    exe.overrides = Overrides(ports, fed)

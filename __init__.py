@@ -69,7 +69,7 @@ def compile(
     target: str = "cpu", shapes: Shapes | None = None, opt_level: int = 2,
     precision: str | None = None, quantize: None = None, prune: None = None,
     threads: int | None = None, strict: bool = False, unchecked: bool = False,
-    dims: str = "check", cache: str | Path | bool | None = None,
+    passes: str | None = None, dims: str = "check", cache: str | Path | bool | None = None,
     observer: Observer | None = None, tune: float | Tuning | None = None,
     verify_bounds: bool = False, limits: Limits | Mapping[str, int] | None = None,
     reuse: bool = True, progress: Listener | None = None,
@@ -81,7 +81,10 @@ def compile(
                 dims that stay open are arguments of the code, which serves all sizes; models
                 with inputs that decide shapes (Reshape to an input) are compiled when inputs
                 arrive, for each of their values
-    opt_level   0 nothing is rewritten … 2 the default, 3 the most
+    opt_level   0 nothing is rewritten … 2 the default, 3 also makes one product of several that
+                read the same operand (queries, keys, values)
+    precision   how f32 products are computed: None exactly; for targets `cuda` also "tf32x3"
+                (nearly) and "tf32" (10 bits, fastest)
     threads     how many cores a run may use; None: what TESSEL_THREADS says, or those that this
                 process may use (affinity, and quotas of its control group)
     strict      refuse models of which a part would run outside compiled code, and keep the order
@@ -101,12 +104,15 @@ def compile(
     tune        seconds to measure which schedules are fastest on this machine, and to use those;
                 0: use what was measured before. None: the default schedules
                 (or a `runtime.tune.Tuning`, which can report its progress)
+    passes      a text that names the passes to run in place of the level's, with their fields:
+                "default,combine_products{least=3}"; `default` are the level's. In a terminal,
+                `tessel explain --passes help` lists all
     verify_bounds   prove of everything that is compiled that it cannot leave its arrays; raises
                 CheckFailed where there is no proof
     limits      what the model may cost to compile, as {"nodes": 1_000_000} or `tessel.Limits`; the
                 defaults are more than models of practice need
 
-    `precision`, `quantize` and `prune` take None: the model's own weights and dtypes are kept.
+    `quantize` and `prune` take None: the model's own weights and dtypes are kept.
     An initializer that is an input too (since ONNX's IR version 4) is a weight, until a run feeds
     it: that run has a specialisation of its own. `exe.inputs` lists it with its `default`.
     Raises TesselError: UsageError for options, ModelError, UnsupportedError, OutOfMemoryError, ….
@@ -116,7 +122,9 @@ def compile(
     from .frontends.sources import source_of
     from .runtime.compile import compile_model
 
-    options = Options(opt_level, strict, precision, quantize, prune, unchecked, verify_bounds)
+    options = Options(
+        opt_level, strict, precision, quantize, prune, unchecked, verify_bounds, passes
+    )
     return compile_model(
         source_of(model, limits=limits, dims=dims), options, target=target, shapes=shapes,
         threads=threads, cache=cache, observer=observer, tune=tune, reuse=reuse, progress=progress,

@@ -68,15 +68,23 @@ class Driver:
         precision, known = self.options.precision, self.target.precisions
         if precision is not None and precision not in known:
             raise not_supported("precision", precision, self.target.name, known)
+        if self.options.passes is not None:
+            self.pipeline  # raises now for what is none  # noqa: B018
 
     # -- graph to graph ---------------------------------------------------------------------
 
     @property
     def pipeline(self) -> "Pipeline":
-        """The passes that every graph goes through."""
-        from .passes.pipelines import default_pipeline
+        """The passes that every graph goes through. Raises UsageError for `passes` that there are
+        not."""
+        from .passes.pipelines import default_pipeline, known_passes
 
-        return default_pipeline(self.options.opt_level, channels_last=self.target.channels_last)
+        level = default_pipeline(self.options.opt_level, channels_last=self.target.channels_last)
+        if self.options.passes is None:
+            return level
+        from .passes.named import parse_passes
+
+        return parse_passes(self.options.passes, known_passes(), level)
 
     def optimize(
         self, graph: Graph, report: "Report | None" = None, observer: "Observer | None" = None

@@ -22,13 +22,14 @@ SWITCHES = ("strict", "unchecked", "verify_bounds")
 class Options:
     """Raises UsageError for values that no compilation can meet.
 
-    opt_level      0 nothing is rewritten … 2 the default, 3 the most (`passes/pipelines.py`)
+    opt_level      0 nothing is rewritten … 2 the default, 3 (`passes/pipelines.py`)
     strict         refuse what would run outside compiled code; keep the order of sums
     precision      how f32 products are computed: None exactly; else what the target offers
     quantize       None: the model's own weights
     prune          None: the model's own weights
     unchecked      take the nearest index inside for one that is out of range
     verify_bounds  prove that code stays inside its arrays
+    passes         None: those of the level; else a text that names them (`passes/named.py`)
     """
 
     opt_level: int = 2
@@ -38,6 +39,7 @@ class Options:
     prune: None = None
     unchecked: bool = False
     verify_bounds: bool = False
+    passes: str | None = None
 
     def __post_init__(self) -> None:
         level = self.opt_level
@@ -51,6 +53,11 @@ class Options:
                     f"{name} is a switch", expected="True or False", received=repr(value)
                 )
             object.__setattr__(self, name, bool(value))
+        if self.passes is not None and not isinstance(self.passes, str):
+            raise UsageError(
+                "passes are named in a text", received=repr(self.passes),
+                expected="'NAME{FIELD=VALUE},NAME,…', as in 'default,combine_products{least=3}'",
+            )  # fmt: skip
         for name in ("quantize", "prune"):
             if getattr(self, name) is not None:
                 raise not_supported(name, getattr(self, name))
@@ -68,7 +75,7 @@ class Options:
         """What packages say: JSON. Options that say nothing are left out; `verify_bounds` is about
         a compilation, not about its code."""
         said = {"level": self.opt_level, "strict": self.strict, "checked": not self.unchecked}
-        for name in ("precision",):
+        for name in ("precision", "passes"):
             if getattr(self, name) is not None:
                 said[name] = getattr(self, name)
         return said
@@ -78,7 +85,10 @@ class Options:
         """The options of a package; other entries of its manifest are left alone. Raises KeyError,
         UsageError for nonsense."""
         checked = said.get("checked", True)  # older packages do not say
-        return cls(said["level"], said["strict"], said.get("precision"), unchecked=not checked)
+        return cls(
+            said["level"], said["strict"], said.get("precision"), unchecked=not checked,
+            passes=said.get("passes"),
+        )  # fmt: skip
 
 
 def not_supported(

@@ -18,6 +18,7 @@ from .models import (
     level_option,
     limits,
     open_graph,
+    passes_option,
     shapes_option,
     target_option,
     tune_option,
@@ -45,6 +46,7 @@ Examples:
 @shapes_option
 @values_option
 @level_option
+@passes_option
 @click.option(
     "--emit", "stage", type=click.Choice(["package", *EMITTERS]), default="package",
     show_default=True, help="What to write. Text goes to the terminal without -o.",
@@ -64,7 +66,7 @@ Examples:
 )
 @tune_option
 def compile(
-    model, output, target, shapes, inputs, opt_level, stage, print_after, explain, strict,
+    model, output, target, shapes, inputs, opt_level, passes, stage, print_after, explain, strict,
     unchecked, verify_bounds, tune,
 ):  # fmt: skip
     """Compile MODEL (.onnx, .graph or .tsl) to a package, or print a stage of its compilation."""
@@ -83,7 +85,8 @@ def compile(
         source = open_graph(model, shapes) if plain or not Path(model).is_file() else model
         exe = compile_model(
             source, target=target, shapes=shapes or None if source is model else None,
-            opt_level=opt_level, strict=strict, unchecked=unchecked, observer=observer,
+            opt_level=opt_level, passes=passes, strict=strict, unchecked=unchecked,
+            observer=observer,
             tune=tuning, verify_bounds=verify_bounds, limits=limits(), progress=activity,
             reuse=stage == "package" and not (explain or verify_bounds),
         )  # fmt: skip

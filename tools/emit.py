@@ -94,7 +94,8 @@ def emit_triton(exe, output):
 
     built = _only(exe, sized=True)
     target = exe.target.name if exe.target.name.startswith("cuda") else "cuda:sm_90"
-    write_text(compile_program(built.program, target).source(), output)
+    precision = exe.options.precision or "ieee"
+    write_text(compile_program(built.program, target, precision=precision).source(), output)
 
 
 EMITTERS = {

@@ -23,6 +23,7 @@ from .models import (
     given_for,
     level_option,
     open_for,
+    passes_option,
     shapes_option,
     target_option,
     tune_option,
@@ -73,18 +74,20 @@ COLUMNS = (
 @values_option
 @target_option
 @level_option
+@passes_option
 @click.option("--strict", is_flag=True, help="Refuse what would run outside compiled code.")
 @click.option("--all", "whole", is_flag=True, help="Every kernel and every value.")
 @tune_option
-def explain(model, shapes, inputs, target, opt_level, strict, whole, tune):
+def explain(model, shapes, inputs, target, opt_level, passes, strict, whole, tune):
     """Say what the compiler does with MODEL (.onnx, .graph or .tsl): what each pass changed, what
     fused into which kernel, what almost matched and why it did not, what runs outside."""
     with Activity(f"reading {model}") as activity:
         graph = open_for(model, shapes, given_for(model, inputs))
         tune = tuning_for(model, tune, target)
         exe = compile_model(
-            graph, target=target, opt_level=opt_level, strict=strict, tune=tune, progress=activity
-        )
+            graph, target=target, opt_level=opt_level, passes=passes, strict=strict, tune=tune,
+            progress=activity,
+        )  # fmt: skip
         representative(exe)  # compiled now, so that it is said how far that is
     print_explanation(exe, console(), whole)
 

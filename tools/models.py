@@ -19,6 +19,7 @@ from .feeds import parse_shapes, read_signature
 from .given import Given, read_given
 from .interface import Interface, of_deferred, of_executable, of_graph, of_unread
 from .tables import console
+from .terminal import write
 
 MODEL = click.Path(dir_okay=False)
 
@@ -41,8 +42,27 @@ def target_option(f: Callable) -> Callable:
 def level_option(f: Callable) -> Callable:
     return click.option(
         "-O", "opt_level", type=click.IntRange(0, 3), default=2, show_default=True,
-        help="How much is rewritten: -O0 nothing, -O1 what keeps every bit, -O2, -O3 all.",
+        help="How much is rewritten: -O0 nothing, -O1 what keeps every bit, -O2 the usual, -O3 "
+        "also one product in place of several that read the same operand.",
     )(f)  # fmt: skip
+
+
+def passes_option(f: Callable) -> Callable:
+    return click.option(
+        "--passes", metavar="PASSES", is_eager=True, callback=_list_passes,
+        help="Passes in place of those of -O, as default,combine_products{least=3}; `help` lists "
+        "all, with their fields.",
+    )(f)  # fmt: skip
+
+
+def _list_passes(context: click.Context, parameter: click.Parameter, said: str | None):
+    if said != "help":
+        return said
+    from ..compiler.passes.named import listing
+    from ..compiler.passes.pipelines import known_passes
+
+    write(listing(known_passes()) + "\n")
+    context.exit()
 
 
 def threads_option(f: Callable) -> Callable:

@@ -19,6 +19,7 @@ from .models import (
     inputs_options,
     is_package,
     open_executable,
+    passes_option,
     shapes_option,
     target_option,
     threads_option,
@@ -48,7 +49,11 @@ PEAK_SECONDS = 0.3  # of measuring what the cores can do, for a profile
 @click.option("--no-native", is_flag=True, help="Ignore a package's code; compile its graph.")
 @trust_option
 @unchecked_option
-def run(model, inputs, seed, shapes, output, target, threads, profile, no_native, trust, unchecked):
+@passes_option
+def run(
+    model, inputs, seed, shapes, output, target, threads, profile, no_native, trust, unchecked,
+    passes,
+):  # fmt: skip
     """Run MODEL (.onnx, .graph or .tsl); inputs are random where none are given.
 
     Running a package (.tsl) is running the code that it carries: run what you trust, insist on who
@@ -59,13 +64,16 @@ def run(model, inputs, seed, shapes, output, target, threads, profile, no_native
         raise UsageError(
             "a package's code is what it is", fix="say --unchecked when it is compiled"
         )
+    if is_package(model) and passes is not None:
+        raise UsageError("a package's code is what it is", fix="say --passes when it is compiled")
     with Activity(f"reading {model}") as activity:
         # Which kernels there are is known to the compiler, not to a package.
         exe = open_executable(
             model, native=not (no_native or profile), threads=threads, trust=trust,
             progress=activity,
             **({} if is_package(model) else
-               {"target": target, "unchecked": unchecked, "reuse": not profile}),
+               {"target": target, "unchecked": unchecked, "passes": passes,
+                "reuse": not profile}),
         )  # fmt: skip
         given = read_given(inputs, lambda: exe.inputs)
         feeds = of_executable(exe).feeds(given, seed, shapes, model)

@@ -4,7 +4,8 @@
 -O1   what keeps every result to the last bit but for the sign of zeros (see algebra.EXACT)
 -O2   what changes results by a few units in the last place: weights absorb scales,
       normalisations and attention are recognised, divisions become products
--O3   the same as -O2 here; it asks the backend for more
+-O3   what is worth it for some models only: products that read the same operand become one larger
+      product, whose results are slices
 """
 
 from ..rewrite.algebra import EXACT, FAST
@@ -41,11 +42,8 @@ CLEANUP = (
 )
 
 
-def default_pipeline(
-    opt_level: int = 2, *, channels_last: bool = False, combine_products: bool = False
-) -> Pipeline:
-    """The passes of `-O{opt_level}`. `channels_last` is for targets whose convolutions want it,
-    `combine_products` for those whose products are too small to fill them one by one."""
+def default_pipeline(opt_level: int = 2, *, channels_last: bool = False) -> Pipeline:
+    """The passes of `-O{opt_level}`. `channels_last` is for targets whose convolutions want it."""
     if opt_level <= 0:
         return Pipeline((CLEANUP[0],))
     exact = Step(Rewrite("simplify", (*EXACT, *RESHAPES)), "fewer nodes, same results")
@@ -56,7 +54,7 @@ def default_pipeline(
     if opt_level == 1:
         return Pipeline((*CLEANUP, exact, *last))
     products, layout = (), ()
-    if combine_products:
+    if opt_level >= 3:
         products = (Step(CombineProducts(), "queries, keys and values by one product"),)
     if channels_last:
         from .layout import ChannelsLast
@@ -116,3 +114,12 @@ def cpu_pipeline(
             Step(DeadCodeElimination(), "the weights that these were made of"),
         )
     )
+
+
+def known_passes() -> dict[str, Step]:
+    """Every pass of the pipelines above by its name, as it first stands in one: what `--passes` may
+    name (`named.py`)."""
+    known: dict[str, Step] = {}
+    for step in (*default_pipeline(3, channels_last=True), *cpu_pipeline()):
+        known.setdefault(step.action.name, step)
+    return known

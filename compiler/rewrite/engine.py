@@ -18,7 +18,7 @@ weights are written in the language of the graph.
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from ..builder import Builder, Tensor
@@ -73,7 +73,7 @@ class Rewrite(Pass):
     """Apply rules greedily until none fits, `limit` walks and 20 rewrites per node at most."""
 
     name: ClassVar[str] = "rewrite"
-    title: str
+    title: str = field(metadata={"said": False})  # no option: what it is known by
     rules: tuple[Rule, ...]
     limit: int = 10
 

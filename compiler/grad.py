@@ -14,10 +14,11 @@ A composite marked `through_expansion` is replaced by its expansion, whose nodes
 its values stay the same objects.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .arguments import require
 from .builder import Builder, Tensor
 from .errors import TesselError, TypeMismatch, UsageError
 from .ir import Graph, Node, Value
@@ -67,6 +68,10 @@ def graph_gradients(graph: Graph, wrt: Sequence[str] | str, output: str | None =
     """A copy of `graph` with outputs `d_NAME` added: the gradients of `output` (default: the
     first) with respect to the inputs named in `wrt`. Independent inputs get zeros.
     """
+    require(
+        "the graph", graph, Graph, "a Graph", "tessel.from_onnx(path); tessel.grad of functions"
+    )
+    require("wrt", wrt, Iterable, "the name of an input, or several")
     names = [wrt] if isinstance(wrt, str) else list(wrt)
     result = graph.copy()
     inputs = {v.name: v for v in result.inputs}

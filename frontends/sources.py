@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..compiler.arguments import received, require, require_shapes
 from ..compiler.budgets import FOLDED, Limits
 from ..compiler.errors import UnsupportedError, UsageError
 from ..compiler.ir import Graph
@@ -50,6 +51,9 @@ class OnnxSource:
     def read(self, shapes: Shapes | None = None, values: Mapping | None = None) -> Graph:
         from .onnx.reader import read
 
+        require_shapes(shapes)
+        if values is not None:
+            require("values", values, Mapping, "arrays by input name", "values={'shape': array}")
         return read(self.model, shapes=shapes, values=values)
 
     def defer(self, shapes: Shapes | None, error: UnsupportedError) -> "Deferred | Reader | None":
@@ -114,13 +118,8 @@ def check_model(model: Any) -> None:
 
     if isinstance(model, (pb.Source, pb.ModelProto)):
         return
-    raise UsageError("this is no model", expected=EXPECTED, received=_shown(model),
+    raise UsageError("this is no model", expected=EXPECTED, received=received(model),
                      fix=_fix(model))  # fmt: skip
-
-
-def _shown(x: Any) -> str:
-    name = getattr(x, "__name__", None)
-    return type(x).__name__ if name is None else f"{type(x).__name__} {name}"
 
 
 def _fix(x: Any) -> str | None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from ..compiler.arguments import require_path
 from ..compiler.ir import Graph
 from ..compiler.known_values import IMPOSSIBLE
 
@@ -83,6 +84,8 @@ def object_cache(cache):
 
     if cache is None:
         return ObjectCache(cache_folder() / "objects")
+    if cache is not False:
+        require_path("cache", cache, "None: the user's cache folder, False: none")
     return ObjectCache(None if cache is False else Path(cache))
 
 
@@ -92,4 +95,6 @@ def package_folder(cache) -> Path | None:
 
     if cache is False:
         return None
+    if cache is not None:
+        require_path("cache", cache, "None: the user's cache folder, False: none")
     return (cache_folder() if cache is None else Path(cache)) / "packages"

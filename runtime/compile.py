@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from ..compiler import concurrency  # noqa: F401  first: from here on forks wait for imports
+from ..compiler.arguments import require, require_function, require_shapes
 from ..compiler.cores import check_threads
-from ..compiler.errors import ModelError, UnsupportedError, entrance
+from ..compiler.errors import ModelError, UnsupportedError, UsageError, entrance
 from ..compiler.ir import Graph
 from ..compiler.options import Options
 from .build import Deferred, object_cache, package_folder
@@ -71,6 +72,9 @@ class GraphSource:
         self.graph = graph
 
     def read(self, shapes: Shapes | None = None, values: Mapping | None = None) -> Graph:
+        require_shapes(shapes)
+        if values:
+            raise UsageError("a graph's shapes never depend on values", received=", ".join(values))
         return fix_shapes(self.graph, shapes) if shapes else self.graph
 
     def defer(self, shapes: Shapes | None, error: UnsupportedError) -> None:
@@ -81,6 +85,7 @@ class GraphSource:
 def compile_graph(graph: Graph, *, target: str = "cpu", threads: int | None = None,
                   cache: Cache = None) -> Executable:  # fmt: skip
     """The executable of a graph, with the default options. Raises TesselError."""
+    require("the graph", graph, Graph, "a Graph", "tessel.from_onnx(path), or tessel.compile")
     return compile_model(GraphSource(graph), Options(), target=target, threads=threads, cache=cache)
 
 
@@ -92,6 +97,9 @@ def compile_model(
     """The executable of a model; the words are those of `tessel.compile`. Raises TesselError."""
     from ..compiler.garbage import seldom_collected
 
+    for what, listener in (("observer", observer), ("progress", progress)):
+        if listener is not None:
+            require_function(what, listener)
     said = {
         "options": options, "target": target, "shapes": shapes,
         "threads": check_threads(threads), "cache": cache,

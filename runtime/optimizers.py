@@ -11,6 +11,7 @@ from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 
+from ..compiler.arguments import require
 from ..compiler.builder import Builder, Tensor, as_tensor_type
 from ..compiler.errors import UsageError
 
@@ -24,6 +25,8 @@ class Optimizer:
     weight_decay: float = 0.0
 
     def __post_init__(self):
+        if not callable(self.lr):
+            require("lr", self.lr, (int, float, np.number), "a number, or a function of the step")
         negative = [
             name for name, value in vars(self).items()
             if isinstance(value, (int, float)) and not 0 <= value < np.inf

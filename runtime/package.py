@@ -17,13 +17,14 @@ graph compiled for this one; `native=False` asks for that.
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from ..compiler.arguments import require, require_path
 from ..compiler.dim_parse import parse_dim
 from ..compiler.dims_apart import KEY, dims_apart, written
 from ..compiler.errors import PackageError, TesselError, UsageError
@@ -59,6 +60,7 @@ def save(
     from ..compiler.structure import KEY as STRUCTURE
     from ..compiler.text import print_graph
 
+    require_path("the package", path)
     graph, built = _content(exe, only)
     table: dict[str, np.ndarray] = {}
     text = print_graph(graph, table)
@@ -191,6 +193,10 @@ def load(
     not signed with a key of `trust` where that is given."""
     from .pickling import Source
 
+    require_path("the package", path, "tessel.compile takes models, tessel.load the path of a .tsl")
+    if trust is not None:
+        keys = str, bytes, os.PathLike, Iterable
+        require("trust", trust, keys, "a key (a file, hex digits, 32 bytes), or several")
     package = Package(path, trust)
     exe = package.load(native, threads, cache)
     header = bytes(package.container.data[: HEADER.size])

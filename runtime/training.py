@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ..compiler.arguments import require, require_function
 from ..compiler.builder import Builder, Tensor
 from ..compiler.errors import InputError, UsageError
 from ..compiler.grad import gradients, zeros_like
@@ -110,6 +111,14 @@ class Trainer:
         compile: Callable[[Graph], Any] = compile_graph, evaluation: Graph | None = None,
         frozen: Sequence[str] = (), clip_norm: float | None = None,
     ):  # fmt: skip
+        require("Trainer", graph, Graph, "the Graph that computes the loss",
+                "tessel.native.training_graphs(model, …), or tessel.from_onnx(path)")  # fmt: skip
+        require("values", values, Mapping, "arrays by input name",
+                "tessel.native.flat_values(params, state)")  # fmt: skip
+        require("optimizer", optimizer, Optimizer, "an optimizer", "optimizers.Adam(1e-3)")
+        if evaluation is not None:
+            require("evaluation", evaluation, Graph, "a Graph in inference mode")
+        require_function("compile", compile)
         names = [v.name for v in graph.inputs]
         updated = {names[i] for i in graph.updates.values()}
         for pattern in frozen:

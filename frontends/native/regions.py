@@ -9,6 +9,7 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ...compiler.arguments import require_function
 from ...compiler.builder import Tensor
 from ...compiler.errors import TypeMismatch, UsageError
 from ...compiler.ir import Graph, Value
@@ -147,6 +148,8 @@ def custom_gradient(f: Callable) -> Callable:
     gradients of the arguments: one tree, or a tuple with one for each argument; None is zero.
     The function may use whatever was computed on the way.
     """
+
+    require_function("custom_gradient", f)
 
     @functools.wraps(f)
     def wrapped(*args):

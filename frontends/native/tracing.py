@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...compiler.arguments import require_function
 from ...compiler.builder import Builder, Tensor, as_tensor_type
 from ...compiler.errors import TesselError, TypeMismatch, UsageError
 from ...compiler.ir import Graph
@@ -279,6 +280,7 @@ def trace(f: Callable, *specs, name: str | None = None) -> Graph:
     (tuple, list, dict) of these. Inputs are named after the parameters of `f` and the paths in
     the trees ("params.conv1.weight").
     """
+    require_function("trace", f)
     return trace_arguments(f, name_arguments(f, specs), specs, name=name)[0]
 
 

@@ -8,12 +8,13 @@ import functools
 import inspect
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from ...compiler.arguments import require, require_function, require_places
 from ...compiler.builder import Tensor
 from ...compiler.concurrency import give_lock
 from ...compiler.errors import TypeMismatch, UsageError
@@ -43,13 +44,17 @@ class Jitted:
     """
 
     def __init__(self, f: Callable, compile: Callable, static_argnums=(), static_argnames=()):
+        require_function("jit", f)
         functools.update_wrapper(self, f)
         self._f, self._compile = f, compile
         self._signature = inspect.signature(f)
         names = list(self._signature.parameters)
+        require_places("static_argnums", static_argnums)
         nums = (static_argnums,) if isinstance(static_argnums, int) else static_argnums
         words = (static_argnames,) if isinstance(static_argnames, str) else static_argnames
-        self._static = {*words, *(names[i] for i in nums)}
+        require("static_argnames", words, Iterable, "the name of a parameter, or several")
+        places = [i if -len(names) <= i < len(names) else None for i in nums]
+        self._static = {*words, *(f"parameter {nums}" if i is None else names[i] for i in places)}
         if not self._static <= set(names):
             raise UsageError(
                 "a static argument is not a parameter", where=source_line(f),
@@ -173,6 +178,9 @@ def value_and_grad(
     Inside a traced function its nodes join that trace; called on arrays it is compiled.
     """
 
+    require_function("value_and_grad", f)
+    require_places("argnums", argnums)
+
     def differentiated(*args, **kwargs):
         b = find_tracer(args, kwargs)
         if b is None:
@@ -193,6 +201,7 @@ def grad(
     With `has_aux`, `f` returns (loss, anything) and the result is (gradient, anything). See
     `value_and_grad`. Gradients of gradients: `grad(grad(f))`.
     """
+    require_function("grad", f)
     both = value_and_grad(f, argnums, has_aux, compile=compile)
 
     def gradient(*args, **kwargs):

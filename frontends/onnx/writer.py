@@ -9,12 +9,14 @@ in opset 21, or in a later one if asked for or where an operator or a dtype need
 """
 
 from collections.abc import Sequence
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import helper
 
+from ...compiler.arguments import require, require_path
 from ...compiler.builder import Builder
 from ...compiler.dims import Sym, symbols
 from ...compiler.errors import UnsupportedError, UsageError
@@ -47,6 +49,9 @@ def write(
     Raises UnsupportedError naming an op that ONNX cannot say, UsageError for an opset that is not
     written.
     """
+    if path is not None:
+        require_path("the ONNX file", path)
+    require("opset", opset, Integral, "a number")
     newest = onnx.defs.onnx_opset_version()
     if not OPSET <= opset <= newest:
         raise UsageError(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from ...compiler.arguments import require
 from ...compiler.builder import Builder
 from ...compiler.errors import CheckFailed, TesselError
 from ...compiler.grad import gradients
@@ -29,6 +30,7 @@ def check(op: str | Op) -> list[str]:
     Results of all backends must agree with `ref` within the samples' tolerances, and gradients
     (of f32 and f64 samples that do not say `grad=False`) with differences of `ref`.
     """
+    require("ops.check", op, (str, Op), "the name of an op, or its record")
     op = op if isinstance(op, Op) else registry.get(op)
     done, findings = [], []
     for i, sample in enumerate(op.samples()):

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .demands import NotCompiled, check_graph, refuse_externs
 from .errors import CheckFailed, TesselError, is_callers
 from .ir import Graph, Node, constants
 from .mapped import check_files
@@ -134,6 +133,7 @@ class Driver:
         Raises TypeError or TesselError where it cannot be made without them: see `is_refusal`.
         """
         from .all_sizes import sizes_agree, sizes_to_expect
+        from .demands import check_graph
         from .hosted import has_stages
         from .loops.lower import lower
         from .nonempty import conditions
@@ -160,6 +160,8 @@ class Driver:
 
     def _compile(self, program: "Program", graph: Graph) -> Any:
         if self.options.strict:
+            from .demands import refuse_externs
+
             refuse_externs(program)
         if self.options.verify_bounds:
             from .loops.bounds import verify_bounds
@@ -170,6 +172,7 @@ class Driver:
     def stages(self, graph: Graph, binding: Mapping[str, int], *, is_open: bool = False) -> Code:
         """The stages of a graph whose data decides sizes; sizes that turn out to be constants are
         put in, and where all do, it is code like any other."""
+        from .demands import check_graph
         from .hosted import has_stages
         from .nonempty import conditions
         from .passes.stages import HostStage, known_sizes, split_stages
@@ -212,6 +215,7 @@ def what_needs_sizes(error: Exception) -> str:
 def is_refusal(error: Exception) -> bool:
     """Whether `build_open` has refused this graph, which may be compiled for each of its sizes: not
     what was asked for (a check, the caller's own code), and no fault of the compiler's."""
+    from .demands import NotCompiled
     from .sizes import needs_sizes
 
     if isinstance(error, (CheckFailed, NotCompiled)) or is_callers(error):

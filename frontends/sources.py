@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..compiler.arguments import received, require, require_shapes
-from ..compiler.budgets import FOLDED, Limits
 from ..compiler.errors import UnsupportedError, UsageError
 from ..compiler.ir import Graph
 from ..runtime.compile import GraphSource, Shapes, Source
@@ -21,6 +20,7 @@ from ..runtime.compile import GraphSource, Shapes, Source
 if TYPE_CHECKING:
     import numpy as np
 
+    from ..compiler.budgets import Limits
     from ..runtime.build import Deferred
     from ..runtime.structured import Reader
 
@@ -78,7 +78,7 @@ class OnnxSource:
 
 
 def source_of(
-    model: Any, *, limits: Limits | Mapping[str, int] | None = None, dims: str = "check"
+    model: Any, *, limits: "Limits | Mapping[str, int] | None" = None, dims: str = "check"
 ) -> Source:
     """A model that knows what it may cost, and (`dims="warn"`) whose dims of one name may differ.
 
@@ -91,9 +91,10 @@ def source_of(
             raise UsageError(
                 "a graph's dims are what it says", fix="leave out dims, or rename them"
             )
-        return GraphSource(model if limits is None else _limited(model, Limits.of(limits)))
+        return GraphSource(model if limits is None else _limited(model, limits))
     check_model(model)
     if limits is not None:
+        from ..compiler.budgets import Limits
         from .onnx.proto import Limited
 
         model = Limited(model, Limits.of(limits))
@@ -104,9 +105,11 @@ def source_of(
     return OnnxSource(model)
 
 
-def _limited(graph: Graph, limits: Limits) -> Graph:
+def _limited(graph: Graph, limits: "Limits | Mapping[str, int]") -> Graph:
+    from ..compiler.budgets import FOLDED, Limits
+
     graph = graph.copy()
-    graph.metadata[FOLDED] = str(limits.folded)
+    graph.metadata[FOLDED] = str(Limits.of(limits).folded)
     return graph
 
 

@@ -164,6 +164,17 @@ def test_a_right_import_passes(path, source):
     assert import_faults(path, source) == []
 
 
+def test_only_the_driver_optimizes_and_lowers():
+    found = {
+        relative(path)
+        for path in product_files()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("run_pipeline", "lower")
+    }
+    others = {"compiler/ops/text.py", "tools/ops_page.py"}  # strings; a page about each op
+    assert found - others == {"compiler/driver.py"}
+
+
 def package_folders() -> set[str]:
     """Each folder with an `__init__.py`, as a package name."""
     return {

@@ -103,12 +103,12 @@ class Trainer:
     training: parameters, and the state that `graph.updates` names; the other inputs are the
     batch. `frozen` patterns ("params.0.*") name parameters that keep their values.
     `evaluation` is the graph in inference mode, with the output "prediction". `compile` makes what
-    runs of a Graph; `functools.partial(tessel.compile, target="cuda")` trains on a GPU.
+    runs of a Graph: `functools.partial(tessel.compile, target="cuda")` trains on a GPU.
     """
 
     def __init__(
         self, graph: Graph, values: Mapping[str, np.ndarray], optimizer: Optimizer, *,
-        compile: Callable[[Graph], Any] = compile_graph, evaluation: Graph | None = None,
+        compile: Callable[[Graph], Any] | None = None, evaluation: Graph | None = None,
         frozen: Sequence[str] = (), clip_norm: float | None = None,
     ):  # fmt: skip
         require("Trainer", graph, Graph, "the Graph that computes the loss",
@@ -118,6 +118,7 @@ class Trainer:
         require("optimizer", optimizer, Optimizer, "an optimizer", "optimizers.Adam(1e-3)")
         if evaluation is not None:
             require("evaluation", evaluation, Graph, "a Graph in inference mode")
+        compile = compile_graph if compile is None else compile
         require_function("compile", compile)
         names = [v.name for v in graph.inputs]
         updated = {names[i] for i in graph.updates.values()}

@@ -43,10 +43,12 @@ class Jitted:
     that are not given stay Python values. The last 64 are kept. `trace(*args)` shows the graph.
     """
 
-    def __init__(self, f: Callable, compile: Callable, static_argnums=(), static_argnames=()):
+    def __init__(
+        self, f: Callable, compile: Compile | None = None, static_argnums=(), static_argnames=()
+    ):
         require_function("jit", f)
         functools.update_wrapper(self, f)
-        self._f, self._compile = f, compile
+        self._f, self._compile = f, compile_graph if compile is None else compile
         self._signature = inspect.signature(f)
         names = list(self._signature.parameters)
         require_places("static_argnums", static_argnums)
@@ -153,12 +155,12 @@ def _leaves(trees: Mapping[str, Any]) -> list:
 
 def jit(
     f: Callable | None = None, *, static_argnums: int | Sequence[int] = (),
-    static_argnames: str | Sequence[str] = (), compile: Compile = compile_graph,
+    static_argnames: str | Sequence[str] = (), compile: Compile | None = None,
 ) -> Callable:  # fmt: skip
     """`f`, traced and compiled for each signature of its arguments; without it, a decorator.
 
     Static arguments stay Python values, and each of them is compiled for. `compile` makes what runs
-    of a Graph.
+    of a Graph; None: `tessel.compile`, with its defaults.
     """
     if f is None:
         return functools.partial(
@@ -169,7 +171,7 @@ def jit(
 
 def value_and_grad(
     f: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False, *,
-    compile: Compile = compile_graph,
+    compile: Compile | None = None,
 ) -> Callable:  # fmt: skip
     """A function that returns `f`'s value and its gradient with respect to `argnums`.
 
@@ -194,7 +196,7 @@ def value_and_grad(
 
 def grad(
     f: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False, *,
-    compile: Compile = compile_graph,
+    compile: Compile | None = None,
 ) -> Callable:  # fmt: skip
     """A function that returns the gradient of `f`, which returns a scalar.
 

@@ -4,7 +4,7 @@
     pass     :=  name [ "{" field "=" value ("," field "=" value)* "}" ]  |  "default"
 
     "default,combine_products{least=3}"     the passes of the level, then one more
-    "remove_dead,fold_constants"            these two and no others
+    "dce,fold_constants"                    these two and no others
 
 A pass is a frozen dataclass, so its fields are all that there is to say: numbers, switches, words.
 What a target wants before lowering comes after these passes in any case.

@@ -31,6 +31,7 @@ from tessel.compiler.loops.nest import Kernel, Store
 from tessel.compiler.loops.simplify import merge_axes, split_axes
 from tessel.compiler.types import F32, DType, TensorType
 from tessel.tools.explain import describe_schedule
+from tessel.tools.profile import legend
 
 from .kernels import both, buffer_of, program_of, scheduled, store
 
@@ -107,7 +108,7 @@ def changed(value, kernel: Kernel):
             yield replace(value, **{f.name: other})
 
 
-@pytest.mark.parametrize("kind", SCHEDULES, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", KERNELS, ids=lambda kind: kind.name)
 def test_whatever_differs_between_two_schedules_is_in_the_key(kind):
     kernel, plan = schedule_of(kind)
     different = list(changed(plan, kernel))
@@ -115,7 +116,7 @@ def test_whatever_differs_between_two_schedules_is_in_the_key(kind):
     assert len(keys) == len(different) + 1 > len(fields(plan))
 
 
-@pytest.mark.parametrize("kind", SCHEDULES, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", KERNELS, ids=lambda kind: kind.name)
 def test_equal_kernels_have_equal_keys(kind):
     """Whatever their axes and buffers are: they are named by their numbers."""
     (kernel, plan), (twin, same) = schedule_of(kind), schedule_of(kind)
@@ -228,6 +229,15 @@ def test_a_code_says_what_was_refused():
     assert schedule_kernel(product(), V3, frozenset(), False).refused == {}
 
 
+def test_a_legend_explains_every_kind_and_its_words_once():
+    words = [word for word, _ in legend()]
+    assert words[: len(SCHEDULES)] == [kind.name for kind in SCHEDULES]
+    assert len(set(words)) == len(words)
+    for kind in KERNELS:
+        text = str(schedule_of(kind)[1])
+        assert any(word in text for word, _ in kind.words), text
+
+
 # -- a new kind ----------------------------------------------------------------------------
 
 BLOCK = 16
@@ -238,6 +248,7 @@ class Blocks(Schedule):
     """y[j, i] = f(x[i, j], …) in square blocks: only what a kind has to say."""
 
     name: ClassVar[str] = "blocks"
+    meaning: ClassVar[str] = "square blocks"
     row: Axis
     column: Axis
 

@@ -30,7 +30,7 @@ from .models import (
     tuning_for,
     values_option,
 )
-from .profile import KERNEL, NODES, SCHEDULES, WORDS, counted
+from .profile import KERNEL, NODES, WORDS, counted, with_schedules
 from .tables import (
     Column,
     console,
@@ -55,15 +55,7 @@ COLUMNS = (
     Column("share", "of the whole run"),
     Column("calls", "in one run: kernels in loops are called again", rank=1),
     Column("kernel", KERNEL, right=False, words=WORDS),
-    Column("schedule", "how it is compiled", right=False, rank=2, words=(
-        *SCHEDULES,
-        ("tile", "rows × columns that are summed in registers; A gives the rows, B the columns"),
-        ("direct", "that factor is read where it lies"),
-        ("pack", "that factor is copied into tile order when it runs"),
-        ("turn", "that factor is transposed into tile order when it runs"),
-        ("constant", "that factor was copied into tile order when compiled"),
-        ("lanes", "numbers in a vector"),
-    )),
+    Column("schedule", "how it is compiled", right=False, rank=2),
     Column("nodes", NODES, right=False),
 )  # fmt: skip
 
@@ -187,7 +179,7 @@ def print_kernels(exe: Executable, built: Built, out: Console, whole: bool) -> N
     rows = kernel_rows(exe, built)
     total = sum(row.ms for row in rows)
     loops = any(row.calls != row.count for row in rows)
-    print_table(out, COLUMNS, [
+    print_table(out, with_schedules(COLUMNS), [
         [
             *((duration(r.ms), f"{r.ms / total:.1%}") if total else ("", "")),
             str(r.calls) if loops else "", counted(r.kernel, r.count), r.schedule,

@@ -1,6 +1,7 @@
 """A profile and a peak, as tables and as data: for `run --profile`, `bench --profile`, `--peak`."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ..runtime.peak import Peak, Rate
 from ..runtime.profile import KernelTime, Profile
@@ -17,12 +18,6 @@ PARTS = {
     "rest_ms": ("(rest)", "interruptions by other programs"),
 }
 CALLBACK = "host callback"  # the schedule of what has none
-SCHEDULES = (
-    ("contract", "a matrix product (or a convolution as one), in register tiles"),
-    ("window", "a small filter that slides, with outputs in registers"),
-    ("nest", "plain loops, of which one may be a vector's"),
-    (CALLBACK, "called in Python, not compiled"),
-)
 KERNEL = "the ops that it fuses, in order; × n: n kernels that share this code"
 WORDS = (
     ("check", "looks whether indices are in range"),
@@ -41,9 +36,24 @@ COLUMNS = (
     Column("flop/byte", "operations per byte of these: where it is low, memory decides", rank=5),
     Column("calls", "in one run", rank=6),
     Column("kernel", KERNEL, right=False, words=(*WORDS, *PARTS.values())),
-    Column("schedule", "how it is compiled", right=False, rank=3, words=SCHEDULES),
+    Column("schedule", "how it is compiled", right=False, rank=3),
     Column("nodes", NODES, right=False),
 )  # fmt: skip
+
+
+def legend() -> tuple[tuple[str, str], ...]:
+    """What the names of schedules mean, and the words that describe them. Loads the code generator,
+    which is there where something was scheduled."""
+    from ..compiler.backends.llvm.schedules import SCHEDULES
+
+    kinds = [(kind.name, kind.meaning) for kind in SCHEDULES]
+    return tuple(dict.fromkeys((*kinds, *(word for kind in SCHEDULES for word in kind.words))))
+
+
+def with_schedules(columns: Sequence[Column]) -> list[Column]:
+    """The columns, with a legend for the one of schedules."""
+    words = (*legend(), (CALLBACK, "called in Python, not compiled"))
+    return [replace(c, words=words) if c.heading == "schedule" else c for c in columns]
 
 
 def profile_data(profile: Profile, peak: Peak) -> dict:
@@ -126,7 +136,7 @@ def print_profile(data: dict, out: Console) -> None:
     if all(row["calls"] == row["steps"] for row in shown):  # only loops call more often
         cells = [[*c[:7], "", *c[8:]] for c in cells]
     out.print()
-    print_table(out, COLUMNS, cells)
+    print_table(out, with_schedules(COLUMNS), cells)
     flops = sum(row["flops"] for row in rows)
     rate = flops / data["own_ms"] / 1e6
     out.print(

@@ -38,6 +38,14 @@ class ContractSchedule(Tiling, Schedule):
     """A `Tiling`, and what the backend asks of it."""
 
     name: ClassVar[str] = "contract"
+    meaning: ClassVar[str] = "a matrix product (or a convolution as one), in register tiles"
+    words: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("tile", "rows × columns that are summed in registers; A gives the rows, B the columns"),
+        ("direct", "that factor is read where it lies"),
+        ("pack", "that factor is copied into tile order when it runs"),
+        ("turn", "that factor is transposed into tile order when it runs"),
+        ("constant", "that factor was copied into tile order when compiled"),
+    )
     gain: ClassVar[Gain] = Gain.SOME
     seconds: ClassVar[tuple[float, float]] = (0.025, 0.05)
     tunable: ClassVar[bool] = True

@@ -44,6 +44,8 @@ class NestSchedule(Schedule):
     """
 
     name: ClassVar[str] = "nest"
+    meaning: ClassVar[str] = "plain loops, of which one may be a vector's"
+    words: ClassVar[tuple[tuple[str, str], ...]] = (("lanes", "numbers in a vector"),)
     opens: ClassVar[bool] = True
 
     outer: tuple[Axis, ...]

@@ -107,13 +107,16 @@ class Gain(Enum):
 class Schedule(ABC):
     """One kernel's schedule; a subclass is a kind of schedule, a frozen dataclass.
 
-    `name` is what profiles and `explain` call the kind, `str(schedule)` how they describe one.
+    `name` is what profiles and `explain` call the kind, and `meaning` what their legends say of it;
+    `str(schedule)` is how they describe one, in `words` that the legends explain.
     `seconds` is about how long LLVM takes for a kernel, with few passes and with the usual ones;
     `tunable`: whether `choices.py` has others for the same kernel. `opens`: whether `opened` makes
     it right for any size; kernels with open sizes are not offered to kinds that do not.
     """
 
     name: ClassVar[str]
+    meaning: ClassVar[str]
+    words: ClassVar[tuple[tuple[str, str], ...]] = ()
     gain: ClassVar[Gain] = Gain.MUCH
     seconds: ClassVar[tuple[float, float]] = (0.005, 0.008)
     tunable: ClassVar[bool] = False

@@ -49,6 +49,8 @@ class WindowSchedule(Schedule):
     `tap` the reduction axis along it, `lane` the channels."""
 
     name: ClassVar[str] = "window"
+    meaning: ClassVar[str] = "a small filter that slides, with outputs in registers"
+    words: ClassVar[tuple[tuple[str, str], ...]] = (("lanes", "numbers in a vector"),)
     gain: ClassVar[Gain] = Gain.NONE
     opens: ClassVar[bool] = True
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..compiler.backends.base import CpuTarget, aligned_empty
+from ..compiler.backends.base import Machine, aligned_empty
 from ..compiler.backends.llvm.cache import ObjectCache
 from ..compiler.backends.llvm.codegen import KernelCode, kernel_module
 from ..compiler.backends.llvm.objects import object_code
@@ -84,7 +84,7 @@ class Stage:
     """
 
     def __init__(
-        self, target: CpuTarget, arrays: dict[Buffer, np.ndarray], between: int, cache: ObjectCache
+        self, target: Machine, arrays: dict[Buffer, np.ndarray], between: int, cache: ObjectCache
     ):
         self.target, self.constants, self.between, self.cache = target, arrays, between, cache
         self.arrays: dict[Buffer, np.ndarray] = {}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..compiler.backends.base import CpuTarget
+from ..compiler.backends.base import Machine
 from ..compiler.dim_parse import parse_dim
 from ..compiler.errors import PackageError, TesselError
 from ..compiler.run_checks import Check
@@ -48,7 +48,7 @@ def dump_code(code, packed: Packed, objects: dict[str, bytes]) -> dict[str, Any]
 
 
 def load_code(
-    entry: Mapping, machine: CpuTarget, objects: Mapping[str, bytes],
+    entry: Mapping, machine: Machine, objects: Mapping[str, bytes],
     weights: Mapping[str, np.ndarray], packed: tuple[list, np.ndarray], where: str,
 ):  # fmt: skip
     """The NativeCode of a manifest's entry. `packed`: the places and the bytes of that section."""

@@ -322,13 +322,13 @@ class Package:
         """Why the code of this package cannot run here, or None."""
         if self.manifest["machine"] is None:
             return None
-        from ..compiler.backends.base import CpuTarget as Machine
+        from ..compiler.backends.base import Machine
         from ..compiler.backends.llvm.target import runs_here
 
         return runs_here(Machine(**self.manifest["machine"]))
 
     def _load_code(self, exe: Executable) -> None:
-        from ..compiler.backends.base import CpuTarget as Machine
+        from ..compiler.backends.base import Machine
 
         machine = Machine(**self.manifest["machine"])
         objects, at, code = {}, 0, self.container.section("code")

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from ..compiler.backends.base import CpuTarget, aligned_empty
+from ..compiler.backends.base import Machine, aligned_empty
 from ..compiler.backends.llvm import peak
 from ..compiler.backends.llvm.objects import object_code
 from ..compiler.backends.llvm.pool_layout import BARRIER_SYMBOL
@@ -82,7 +82,7 @@ def measure_peak(threads: int = 1, seconds: float = 1.0, *, reads: bool = True) 
 class _Meter:
     """The loops, linked, and a line of words per thread."""
 
-    def __init__(self, threads: int, seconds: float, target: CpuTarget):
+    def __init__(self, threads: int, seconds: float, target: Machine):
         self.threads, self.seconds, self.target = threads, seconds, target
         self.pool = get_pool()
         symbols = {BARRIER_SYMBOL: self.pool.barrier_address}

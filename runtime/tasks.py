@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..compiler.backends.base import CpuTarget
+from ..compiler.backends.base import Machine
 from ..compiler.backends.llvm.choices import key_of, readings, tiles
 from ..compiler.backends.llvm.codegen import KernelCode, schedule_kernel
 from ..compiler.backends.llvm.plan import Plan, constant_arrays
@@ -31,7 +31,7 @@ class Task:
     between: int
 
 
-def tasks_of(program: Program, target: CpuTarget, updates=None) -> list[Task]:
+def tasks_of(program: Program, target: Machine, updates=None) -> list[Task]:
     """The distinct contractions that can be measured, those first that take the most time."""
     plan = build_plan(program, target, updates)
     total = sum(p.step.code.work.bytes for p in predict(plan, target))
@@ -48,7 +48,7 @@ def tasks_of(program: Program, target: CpuTarget, updates=None) -> list[Task]:
     return sorted(tasks.values(), key=lambda t: -t.ns)
 
 
-def contractions(plan: Plan, target: CpuTarget) -> Iterator[tuple]:
+def contractions(plan: Plan, target: Machine) -> Iterator[tuple]:
     """(key, step, predicted ns in a run of the model) for each contraction."""
     for p in predict(plan, target):
         if p.step.code.schedule.tunable:
@@ -66,12 +66,12 @@ def _places_depend_on_data(kernel: Kernel) -> bool:
 # -- measuring -----------------------------------------------------------------------------
 
 
-def open_stage(target: CpuTarget, task: Task, cache) -> Stage:
+def open_stage(target: Machine, task: Task, cache) -> Stage:
     """What times the task's codes."""
     return Stage(target, task.arrays, task.between, cache)
 
 
-def measure(task: Task, target: CpuTarget, open_stage, over: Callable[[], bool]) -> Winner | None:
+def measure(task: Task, target: Machine, open_stage, over: Callable[[], bool]) -> Winner | None:
     """The fastest choice; None if it was `over` before that was known.
 
     Other tiles, and other ways to read with the default's tile; then, if another tile was faster,

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..compiler.backends.base import CpuTarget
+from ..compiler.backends.base import Machine
 from ..compiler.backends.llvm.winners import Choice, Winner, read_winners
 from ..compiler.errors import UsageError
 from ..compiler.files import read_file, replacing_file
@@ -53,7 +53,7 @@ class Tuning:
 
     # -- measuring ------------------------------------------------------------------------
 
-    def search(self, program, target: CpuTarget, updates, cache) -> None:
+    def search(self, program, target: Machine, updates, cache) -> None:
         """Measure what is not known of the program's kernels, while there is time.
 
         Raises UsageError where the target's code does not run here.
@@ -134,7 +134,7 @@ class Tuning:
 
     # -- using ----------------------------------------------------------------------------
 
-    def note_used(self, plan, target: CpuTarget) -> None:
+    def note_used(self, plan, target: Machine) -> None:
         """Remember which winners the plan's code was made with."""
         from .tasks import contractions
 

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import llvmlite.binding as llvm
 import numpy as np
-from tessel.compiler.backends.base import ALIGNMENT, CpuTarget
+from tessel.compiler.backends.base import ALIGNMENT, Machine
 from tessel.compiler.backends.llvm.native_code import MAIN, Layout, NativeCode
 from tessel.compiler.backends.llvm.objects import object_code
 from tessel.compiler.backends.llvm.program import main_module
@@ -145,7 +145,7 @@ run:
 """
 
 
-def missing_tool(target: CpuTarget) -> str | None:
+def missing_tool(target: Machine) -> str | None:
     """Why programs for the target cannot be run here, or None."""
     arch = target.triple.split("-")[0]
     if emulator(arch) is None:
@@ -274,7 +274,7 @@ def _call(command: list) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def _runner(target: CpuTarget, names: Sequence[str]) -> bytes:
+def _runner(target: Machine, names: Sequence[str]) -> bytes:
     """The runner's object. It is not optimized: its loops would become calls to memset."""
     text = RUNNER.format(
         triple=target.triple,

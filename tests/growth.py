@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from math import ceil, prod
 
 import llvmlite.ir as ir
-from tessel.compiler.backends.base import CpuTarget
+from tessel.compiler.backends.base import Machine
 from tessel.compiler.backends.llvm import codegen
 from tessel.compiler.backends.llvm.emit import Emitter
 from tessel.compiler.backends.llvm.plan import Scheduled
@@ -69,7 +69,7 @@ class CountingEmitter(Emitter):
         return FOLDED[value.opname](*operands)
 
 
-def instructions(kernel: Kernel, target: CpuTarget) -> int:
+def instructions(kernel: Kernel, target: Machine) -> int:
     """What one run of a kernel executes."""
     code = codegen.schedule_kernel(kernel, target, frozenset(), in_place=False)
     made = []
@@ -89,7 +89,7 @@ def instructions(kernel: Kernel, target: CpuTarget) -> int:
     return sum(len(b.instructions) * n for e in made for b, n in e.weights.items())
 
 
-def executed(program: Program, target: CpuTarget, updates: dict | None = None) -> int:
+def executed(program: Program, target: Machine, updates: dict | None = None) -> int:
     """What a run of a program executes, at most."""
 
     total = 0

@@ -1,7 +1,7 @@
 """One kernel at a time: made from expressions, run as machine code and by the numpy backend."""
 
 import numpy as np
-from tessel.compiler.backends.base import CpuTarget
+from tessel.compiler.backends.base import Machine
 from tessel.compiler.backends.llvm.backend import NativeCode, compile_program
 from tessel.compiler.backends.llvm.cache import ObjectCache
 from tessel.compiler.backends.llvm.codegen import schedule_kernel
@@ -50,12 +50,12 @@ def program_of(kernels, arrays: dict[Buffer, np.ndarray], constants=()) -> Progr
     )
 
 
-def native(program: Program, target: CpuTarget | None = None, cache=NO_CACHE) -> NativeModule:
+def native(program: Program, target: Machine | None = None, cache=NO_CACHE) -> NativeModule:
     code: NativeCode = compile_program(program, host() if target is None else target, cache=cache)
     return NativeModule(code, program.outputs, {})
 
 
-def scheduled(program: Program, target: CpuTarget | None = None):
+def scheduled(program: Program, target: Machine | None = None):
     """The schedule that the program's one kernel gets."""
     (call,) = program.steps
     constants = frozenset(

@@ -1,5 +1,7 @@
 """Schedules that may be chosen for a contraction: each gives the same bits, or is refused."""
 
+import hashlib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -149,3 +151,15 @@ def test_a_key_is_of_text_constants_and_target():
         key_of(call.kernel, NAMED["x86-64-v2"], w),
         key_of(other.kernel, host(), frozenset(other.kernel.params[1:2])),
     }
+
+
+def test_choices_of_older_versions_are_found():
+    """Keys are in the user's folder and in packages, so they say the target as they always did."""
+    (call,) = matmul(8, 32, 16)[0].kernels()
+    said = (
+        "CpuTarget(name='x86-64-v3', triple='x86_64-unknown-linux-gnu', cpu='x86-64-v3', "
+        "features='', vector_bytes=32, registers=16, l1=32768, l2=524288, converts_half=True)"
+    )
+    text = f"{said}\n[]\n{call.kernel.text()}"
+    key = hashlib.sha256(text.encode()).hexdigest()[:32]
+    assert key_of(call.kernel, NAMED["x86-64-v3"], frozenset()) == key

@@ -35,7 +35,7 @@ def has_bytes(type) -> bool:
 
 
 @dataclass(frozen=True)
-class CpuTarget:
+class Machine:
     """A CPU: LLVM triple, cpu and features, and what schedules need to know about it.
 
     `vector_bytes` is the width of a vector register, `registers` how many there are,

@@ -12,7 +12,7 @@ import llvmlite.ir as ir
 from ...cores import default_threads
 from ...loops.nest import Program
 from ...sizes import typical
-from ..base import CpuTarget
+from ..base import Machine
 from .cache import ObjectCache, cache_folder
 from .codegen import generator_version, kernel_module
 from .effort import seconds_of
@@ -31,7 +31,7 @@ SMALL = 30_000.0  # ns of estimated work below which one thread is faster than s
 
 def compile_program(
     program: Program,
-    target: CpuTarget,
+    target: Machine,
     updates: dict[int, int] | None = None,
     cache: ObjectCache | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -78,19 +78,19 @@ def compile_program(
     )  # fmt: skip
 
 
-def llvm_text(plan: Plan, target: CpuTarget, updates=None, optimized: bool = True) -> str:
+def llvm_text(plan: Plan, target: Machine, updates=None, optimized: bool = True) -> str:
     """LLVM IR of every kernel and the entry, for `--emit llvm`."""
     modules = [*_modules(plan, target), (main_module(plan, target, updates), Passes.MOST)]
     return "\n".join(str(optimize(m, target, p) if optimized else m) for m, p in modules)
 
 
-def assembly_text(plan: Plan, target: CpuTarget, updates=None) -> str:
+def assembly_text(plan: Plan, target: Machine, updates=None) -> str:
     """Assembly of every kernel and the entry, for `--emit asm`."""
     modules = [*_modules(plan, target), (main_module(plan, target, updates), Passes.MOST)]
     return "\n".join(machine(target).emit_assembly(optimize(m, target, p)) for m, p in modules)
 
 
-def whole_object(plan: Plan, target: CpuTarget, updates=None) -> bytes:
+def whole_object(plan: Plan, target: Machine, updates=None) -> bytes:
     """One relocatable object with every kernel and the entry, for `--emit object`."""
     whole = optimize(main_module(plan, target, updates), target)
     for module, passes in _modules(plan, target):
@@ -98,7 +98,7 @@ def whole_object(plan: Plan, target: CpuTarget, updates=None) -> bytes:
     return machine(target).emit_object(whole)
 
 
-def _modules(plan: Plan, target: CpuTarget) -> Iterator[tuple[ir.Module, Passes]]:
+def _modules(plan: Plan, target: Machine) -> Iterator[tuple[ir.Module, Passes]]:
     """The module of each kernel, and the passes that it is worth."""
     for code in plan.codes.values():
         yield kernel_module(code, target), code.passes

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from ...loops.expr import Buffer
 from ...loops.nest import Kernel
 from ...loops.schedule import Tile
-from ..base import CpuTarget
+from ..base import Machine
 from .contract_plan import is_possible, settled
 from .cost import cost
 from .winners import Choice, Winner
@@ -29,15 +29,17 @@ SHAPES = 6  # tiles of other shapes that are worth measuring
 PER_WIDTH = 3  # of them, those of as many vectors: the estimates of close ones are close
 
 
-def key_of(kernel: Kernel, target: CpuTarget, constants: frozenset[Buffer]) -> str:
-    """What a choice belongs to. Two machines whose targets print alike share choices."""
+def key_of(kernel: Kernel, target: Machine, constants: frozenset[Buffer]) -> str:
+    """What a choice belongs to. Machines that print alike share choices."""
     known = [i for i, b in enumerate(kernel.params) if b in constants]
-    text = f"{target!r}\n{known}\n{kernel.text()}"
+    # The class had another name when choices were first kept, in files and in packages.
+    said = repr(target).replace(Machine.__name__, "CpuTarget", 1)
+    text = f"{said}\n{known}\n{kernel.text()}"
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def won(
-    kernel: Kernel, plan: "ContractSchedule", target: CpuTarget, constants: frozenset[Buffer],
+    kernel: Kernel, plan: "ContractSchedule", target: Machine, constants: frozenset[Buffer],
     winners: Mapping[str, Winner],
 ) -> tuple["ContractSchedule", Winner | None]:  # fmt: skip
     """The winner's schedule, if there is one for this kernel and it fits; else the plan itself."""
@@ -51,7 +53,7 @@ def won(
 # -- candidates ----------------------------------------------------------------------------
 
 
-def tiles(kernel: Kernel, plan: "ContractSchedule", target: CpuTarget) -> list["ContractSchedule"]:
+def tiles(kernel: Kernel, plan: "ContractSchedule", target: Machine) -> list["ContractSchedule"]:
     """Plans with tiles of other shapes, those first that should take the least time."""
     others = {settled(replace(plan, tile=t), target) for t in _shapes(plan) if t != plan.tile}
     possible = [p for p in others if is_possible(p, target)]
@@ -65,7 +67,7 @@ def tiles(kernel: Kernel, plan: "ContractSchedule", target: CpuTarget) -> list["
     return best[:SHAPES]
 
 
-def readings(plan: "ContractSchedule", target: CpuTarget) -> list["ContractSchedule"]:
+def readings(plan: "ContractSchedule", target: Machine) -> list["ContractSchedule"]:
     """Plans with the same tile that read A in another way, or have other groups: of one tile, of
     two, of all."""
     found = [replace(plan, a=a) for a in ("direct", "pack", "turn") if a != plan.a]

@@ -23,7 +23,7 @@ from ...loops.expr import Buffer
 from ...loops.nest import Kernel
 from ...loops.work import Work
 from ...sizes import typical
-from ..base import CpuTarget
+from ..base import Machine
 from .cost import cost, kernel_work
 from .emit import Emitter
 from .narrow import mark
@@ -107,7 +107,7 @@ class KernelCode:
 
 
 def schedule_kernel(
-    kernel: Kernel, target: CpuTarget, constants: frozenset[Buffer], in_place: bool,
+    kernel: Kernel, target: Machine, constants: frozenset[Buffer], in_place: bool,
     winners: Mapping[str, Winner] | None = None,
 ) -> KernelCode:  # fmt: skip
     """Choose a schedule: the first of SCHEDULES that does not refuse. `constants` are the
@@ -175,7 +175,7 @@ def function_type(code: KernelCode) -> ir.FunctionType:
     return ir.FunctionType(VOID, [PTR] * pointers + [I64] * (sizes + 2))
 
 
-def kernel_module(code: KernelCode, target: CpuTarget) -> ir.Module:
+def kernel_module(code: KernelCode, target: Machine) -> ir.Module:
     """The LLVM module of one kernel."""
     module = ir.Module(name=code.name)
     module.triple = target.triple

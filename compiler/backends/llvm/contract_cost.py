@@ -7,7 +7,7 @@ from ...loops.expr import Expr
 from ...loops.nest import Kernel
 from ...loops.schedule import LOAD_CYCLES
 from ...loops.work import extent_of
-from ..base import CpuTarget
+from ..base import Machine
 from .contract_tiling import Tiling
 from .cost import INTEGER, LATENCY, LOAD, TILE, core_of, epilogue, evaluation
 
@@ -18,7 +18,7 @@ NARROW = 4  # lanes that packing fills where k is too short for a vector
 
 
 def panel_traffic(
-    plan: Tiling, packed: int, target: CpuTarget, between: int | None
+    plan: Tiling, packed: int, target: Machine, between: int | None
 ) -> Iterator[tuple[int, int]]:
     """The panels of B: once from where the weights are, then again for each group of tiles, and
     within a group for each tile, where a panel is too large for the first-level cache. `packed`
@@ -40,7 +40,7 @@ def panel_bytes(plan: Tiling) -> int:
     return plan.steps * plan.width * plan.dtype.bytes
 
 
-def contraction_cycles(kernel: Kernel, plan: Tiling, target: CpuTarget) -> float:
+def contraction_cycles(kernel: Kernel, plan: Tiling, target: Machine) -> float:
     """Cycles of a contraction's arithmetic, packing included."""
     core = core_of(target)
     rows, vectors = plan.tile.rows, plan.tile.vectors

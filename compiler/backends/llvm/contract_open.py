@@ -15,7 +15,7 @@ from ...loops.contraction import Contraction
 from ...loops.expr import Axis
 from ...loops.schedule import Tile, linear_load
 from ...sizes import at_least, typical
-from ..base import CpuTarget
+from ..base import Machine
 from .contract_plan import APART, can_be_turned
 from .contract_tiling import SCRATCH, Tiling
 
@@ -41,7 +41,7 @@ def _way(plan: Tiling, tile: Tile) -> str:
     return "pack" if plan.a == "turn" and tile.rows < plan.lanes else plan.a
 
 
-def opened(plan: Tiling, c: Contraction, target: CpuTarget) -> Tiling:
+def opened(plan: Tiling, c: Contraction, target: Machine) -> Tiling:
     """`plan`, of the typical sizes, for the contraction `c` of any size."""
     several = plan.tile.flat or plan.tile.spread > 1
     expected = plan.tiles
@@ -63,7 +63,7 @@ def _has_lines(tile: Tile, line: Axis, m: Axis) -> bool:
     return enough if tile.flat else at_least(line.extent, tile.spread)
 
 
-def _group(plan: Tiling, expected: int, target: CpuTarget):
+def _group(plan: Tiling, expected: int, target: Machine):
     """Tiles of A per group: a number, even if there may be more or fewer of them."""
     if not isinstance(plan.tiles, Sym):
         return min(plan.group, plan.tiles)

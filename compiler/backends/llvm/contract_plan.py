@@ -19,7 +19,7 @@ from ...loops.schedule import (
 )
 from ...sizes import typical
 from ...types import I32, DType
-from ..base import LINE, PAGE, CpuTarget
+from ..base import LINE, PAGE, Machine
 from .contract_tiling import FEWEST, PARTIAL, SCRATCH, Tiling
 from .schedule_base import Refusal
 
@@ -29,7 +29,7 @@ STREAMED = 5 / 64  # cycles per byte of a vector of B from beyond the first-leve
 
 
 def plan_contraction(
-    kernel: Kernel, c: Contraction, target: CpuTarget, constants: frozenset[Buffer]
+    kernel: Kernel, c: Contraction, target: Machine, constants: frozenset[Buffer]
 ) -> Tiling | Refusal:
     """The tiling of a contraction, or why another schedule serves better."""
     dtype = c.reduce.dtype
@@ -86,14 +86,14 @@ def _enough(c: Contraction) -> bool:
     return prod(a.extent for a in c.m) >= 4 * FEWEST
 
 
-def settled(plan: Tiling, target: CpuTarget) -> Tiling:
+def settled(plan: Tiling, target: Machine) -> Tiling:
     """The plan's tile with the way of reading A, and the groups, that are best for it as far as
     is known without measuring."""
     plan = replace(plan, a=_way_of_reading(plan, target))
     return replace(plan, group=_group(plan, target))
 
 
-def is_possible(plan: Tiling, target: CpuTarget) -> bool:
+def is_possible(plan: Tiling, target: Machine) -> bool:
     """Whether code for the plan is right, whatever its speed: for plans that were not made by
     `plan_contraction` but are of a kernel that it has a schedule for."""
     tile, m = plan.tile, plan.contraction.m
@@ -117,12 +117,12 @@ def is_possible(plan: Tiling, target: CpuTarget) -> bool:
     return reads.get(plan.a, False) and plan.group <= plan.tiles and plan.scratch <= SCRATCH
 
 
-def _registers(dtype: DType, pairs: bool, target: CpuTarget) -> int:
+def _registers(dtype: DType, pairs: bool, target: Machine) -> int:
     """Vectors that a tile may use: products of integers need some of their own."""
     return target.registers if dtype.is_float or pairs else min(16, target.registers)
 
 
-def _fits_pairs(c: Contraction, target: CpuTarget) -> bool:
+def _fits_pairs(c: Contraction, target: Machine) -> bool:
     """Whether the factors fit i16, and the target has the instruction (vpmaddwd, vpdpwssd)."""
     if c.reduce.dtype != I32 or not target.triple.startswith("x86_64"):
         return False
@@ -146,7 +146,7 @@ def _flattened(plan: Tiling, lines: int, streamed: float, registers: int, embedd
     return flat if possible and cycles(flat) < cycles(plan) else plan
 
 
-def _way_of_reading(plan: Tiling, target: CpuTarget) -> str:
+def _way_of_reading(plan: Tiling, target: Machine) -> str:
     """How the tiles of A are read (`Tiling.a`)."""
     if plan.pairs or linear_load(plan.contraction.a) is None:
         return "pack"
@@ -199,7 +199,7 @@ def _k_is_contiguous(plan: Tiling, factor: Expr) -> bool:
     return plan.dtype.is_float and long
 
 
-def _group(plan: Tiling, target: CpuTarget) -> int:
+def _group(plan: Tiling, target: Machine) -> int:
     """Tiles of A per group. Where panels stay in the first-level cache (`near`), as many as the
     second-level one holds of A, or of a block of it. Else, where all of B fits a third-level cache,
     whose size is guessed, it is read anew for each tile; else there are as few passes over it as
@@ -229,7 +229,7 @@ def _group(plan: Tiling, target: CpuTarget) -> int:
     return ceil(plan.tiles / passes)
 
 
-def _rows_collide(plan: Tiling, target: CpuTarget) -> bool:
+def _rows_collide(plan: Tiling, target: Machine) -> bool:
     """Whether a tile's rows, read in place, fall into too few sets of the first-level cache."""
     size = plan.dtype.bytes
     places = row_places(plan, linear_load(plan.contraction.a)[0])

@@ -17,7 +17,7 @@ from ...loops.contraction import find_contraction
 from ...loops.expr import Buffer
 from ...loops.nest import Kernel
 from ...sizes import USUAL, OpenSize, expected_too, typical
-from ..base import CpuTarget
+from ..base import Machine
 from .choices import won
 from .contract import ContractEmitter
 from .contract_cost import contraction_cycles, panel_bytes, panel_traffic
@@ -100,10 +100,10 @@ class ContractSchedule(Tiling, Schedule):
 
     # -- cost, threads, tuning ------------------------------------------------------------
 
-    def cycles(self, kernel: Kernel, target: CpuTarget) -> float:
+    def cycles(self, kernel: Kernel, target: Machine) -> float:
         return contraction_cycles(kernel, self, target)
 
-    def traffic(self, target: CpuTarget, between: int | None) -> Iterator[tuple[int, int]]:
+    def traffic(self, target: Machine, between: int | None) -> Iterator[tuple[int, int]]:
         return panel_traffic(self, self.packed_bytes, target, between)
 
     @property

@@ -18,7 +18,7 @@ from ...loops.expr import Axis, Expr
 from ...loops.nest import Kernel
 from ...loops.work import Work, data_of, extent_of, flops_of, touched_bytes
 from ...sizes import typical
-from ..base import LINE, PAGE, CpuTarget
+from ..base import LINE, PAGE, Machine
 from .schedule_base import Schedule
 
 
@@ -74,13 +74,13 @@ PRIMITIVE = {
 }  # fmt: skip
 
 
-def core_of(target: CpuTarget) -> Core:
+def core_of(target: Machine) -> Core:
     """What the model takes a core of the target to be."""
     return CORES[target.vector_bytes]
 
 
 def cost(
-    kernel: Kernel, plan: Schedule, target: CpuTarget, between: int | None = None
+    kernel: Kernel, plan: Schedule, target: Machine, between: int | None = None
 ) -> float:  # fmt: skip
     """Nanoseconds on one thread, with warm caches: what decides whether threads share a kernel.
 
@@ -118,7 +118,7 @@ def _touched(kernel: Kernel, plan: Schedule) -> dict:
 
 
 def _traffic(
-    kernel: Kernel, plan: Schedule, target: CpuTarget, between: int | None
+    kernel: Kernel, plan: Schedule, target: Machine, between: int | None
 ) -> Iterator[tuple[int, int]]:
     """(bytes, bytes of the memory that they lie in) of everything that is read or written."""
     yield from plan.traffic(target, between)
@@ -127,7 +127,7 @@ def _traffic(
         yield read + written, typical(b.type.nbytes)
 
 
-def _fetch(size: int, core: Core, target: CpuTarget) -> float:
+def _fetch(size: int, core: Core, target: Machine) -> float:
     """ns per byte of something that is read over and over, `size` bytes in all: each cache beyond
     the first holds the share of them that it has room for."""
     l2 = min(1.0, target.l2 * 3 / 4 / size)

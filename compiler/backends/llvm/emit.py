@@ -18,7 +18,7 @@ from ...dims import Sym
 from ...loops import expr as s
 from ...loops.expr import Axis, Buffer, Expr
 from ...types import BOOL, I64
-from ..base import CpuTarget
+from ..base import Machine
 from .opaque import opaque
 from .scalar import PRIMITIVE, emit_bitcast, emit_cast, intrinsic, lanes_of, splat
 from .sizes import Sizes
@@ -32,7 +32,7 @@ class Emitter:
     """Code of one function. `pointers` are the function's pointer arguments by buffer."""
 
     def __init__(
-        self, function: ir.Function, pointers: dict[Buffer, ir.Value], target: CpuTarget,
+        self, function: ir.Function, pointers: dict[Buffer, ir.Value], target: Machine,
         symbols: Mapping[str, ir.Value] | None = None,
     ):  # fmt: skip
         self.function, self.pointers, self.target = function, pointers, target

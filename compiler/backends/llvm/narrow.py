@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import llvmlite.ir as ir
 
 from ...types import DType
-from ..base import CpuTarget
+from ..base import Machine
 from .types import I32, Splat, vector
 
 
@@ -55,7 +55,7 @@ POWER = "f8e8m0"  # 2 ** (code - 127); 255 is NaN
 SOFT_HALF = "tessel.soft_half"  # marks modules for machines without conversions of f16
 
 
-def mark(module: ir.Module, target: CpuTarget) -> None:
+def mark(module: ir.Module, target: Machine) -> None:
     """Note in a module what its target cannot do."""
     if not target.converts_half:
         module.add_named_metadata(SOFT_HALF)

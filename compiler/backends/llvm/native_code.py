@@ -9,7 +9,7 @@ import numpy as np
 
 from ...dims import Sym
 from ...run_checks import Check
-from ..base import CpuTarget
+from ..base import Machine
 
 MAIN = "tessel_main"
 
@@ -71,7 +71,7 @@ class NativeCode:
     `checks` say what the words of the record mean, which is zero before a run (`run_checks.py`).
     """
 
-    target: CpuTarget
+    target: Machine
     objects: dict[str, bytes]
     weights: list[np.ndarray]
     layout: Layout

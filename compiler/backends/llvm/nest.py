@@ -20,7 +20,7 @@ from ...loops.expr import Axis, Expr
 from ...loops.nest import Kernel
 from ...loops.schedule import lane_cost
 from ...sizes import OpenSize, maybe_below
-from ..base import CpuTarget
+from ..base import Machine
 from .emit import Emitter
 from .lanes import first_lanes, lanes_below, minimum
 from .nest_cost import nest_cycles
@@ -94,7 +94,7 @@ class NestSchedule(Schedule):
     def scratch_bytes(self, kernel: Kernel) -> Dim:
         return row_bytes(kernel, self.lane) if self.lane in self.row else 0
 
-    def cycles(self, kernel: Kernel, target: CpuTarget) -> float:
+    def cycles(self, kernel: Kernel, target: Machine) -> float:
         return nest_cycles(kernel, self)
 
     def emit(self, e: Emitter, kernel: Kernel, given: Arguments, in_place: bool) -> None:
@@ -104,7 +104,7 @@ class NestSchedule(Schedule):
         return "scalar" if self.lane is None else f"lanes {self.lanes}"
 
 
-def schedule_nest(kernel: Kernel, target: CpuTarget, in_place: bool = False) -> NestSchedule:
+def schedule_nest(kernel: Kernel, target: Machine, in_place: bool = False) -> NestSchedule:
     """Choose the lane axis and which axes are parallel."""
     axes = kernel.axes
     if kernel.serial or not axes:

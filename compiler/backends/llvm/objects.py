@@ -7,7 +7,7 @@ from enum import IntEnum
 
 import llvmlite.binding as llvm
 
-from ..base import CpuTarget
+from ..base import Machine
 from .target import dispose, machine, pass_builder
 
 
@@ -26,7 +26,7 @@ def parse(module) -> llvm.ModuleRef:
     return parsed
 
 
-def optimize(module, target: CpuTarget, passes: Passes = Passes.ALL) -> llvm.ModuleRef:
+def optimize(module, target: Machine, passes: Passes = Passes.ALL) -> llvm.ModuleRef:
     """Parse, verify and run LLVM's scalar passes; vectors and unrolling are already chosen."""
     parsed = parse(module)
     builder = pass_builder(target)
@@ -57,6 +57,6 @@ def _few():
     return manager
 
 
-def object_code(module, target: CpuTarget, passes: Passes = Passes.ALL, level: int = 2) -> bytes:
+def object_code(module, target: Machine, passes: Passes = Passes.ALL, level: int = 2) -> bytes:
     """Machine code of a module, as an object file; `level` is that of LLVM's code generator."""
     return machine(target, level).emit_object(optimize(module, target, passes))

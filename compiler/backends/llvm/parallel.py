@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import BinaryIO
 
-from ..base import CpuTarget
+from ..base import Machine
 from .objects import Passes, object_code
 
 WORTH = 2.0  # seconds of LLVM from which starting workers (about 0.3 s of each core) pays
@@ -35,7 +35,7 @@ class Task:
 
 def compile_all(
     modules: Sequence[Task],
-    target: CpuTarget,
+    target: Machine,
     jobs: int,
     done: Callable[[str, bytes], None],
 ) -> None:
@@ -96,7 +96,7 @@ def _finish(tasks: queue.Queue, threads: list[threading.Thread]) -> None:
 class _Here:
     """In the place of a worker: compiles in the thread that asks."""
 
-    def __init__(self, target: CpuTarget):
+    def __init__(self, target: Machine):
         self.target = target
 
     def compile(self, text: str, passes: Passes) -> bytes:
@@ -112,7 +112,7 @@ class _Here:
 class _Worker:
     """One process; compiles here once it has failed."""
 
-    def __init__(self, target: CpuTarget):
+    def __init__(self, target: Machine):
         self.target, self.stopped = target, False
         command = f"from {__name__} import main; main()"
         try:
@@ -169,6 +169,6 @@ def _receive(stream: BinaryIO) -> bytes:
 def main() -> None:
     """The worker's side."""
     given, out = sys.stdin.buffer, sys.stdout.buffer
-    target = CpuTarget(**json.loads(_receive(given)))
+    target = Machine(**json.loads(_receive(given)))
     while task := _receive(given):
         _send(out, object_code(task[1:].decode(), target, Passes(task[0])))

@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 import llvmlite.ir as ir
 
-from ..base import CpuTarget
+from ..base import Machine
 from .clock import clock
 from .pool_ir import ENTRY, declare_barrier
 from .scalar import intrinsic
@@ -29,22 +29,22 @@ UNROLL = 4  # multiply-adds per accumulator and round
 READ = 8  # vectors per step of the reading loop, each with an accumulator of its own
 
 
-def accumulators(target: CpuTarget) -> int:
+def accumulators(target: Machine) -> int:
     """Vectors that are summed into: 24 of 32 registers, 12 of 16."""
     return target.registers * 3 // 4
 
 
-def flops_per_round(target: CpuTarget) -> int:
+def flops_per_round(target: Machine) -> int:
     """What a round of the multiply-add loop computes, for one thread."""
     return 2 * target.lanes(32) * accumulators(target) * UNROLL
 
 
-def bytes_per_step(target: CpuTarget) -> int:
+def bytes_per_step(target: Machine) -> int:
     """What a step of the reading loop reads."""
     return READ * target.vector_bytes
 
 
-def peak_module(target: CpuTarget) -> ir.Module:
+def peak_module(target: Machine) -> ir.Module:
     """The LLVM module of both entries."""
     module = ir.Module(name="tessel_peak")
     module.triple = target.triple
@@ -74,7 +74,7 @@ def _word(b: ir.IRBuilder, line: ir.Value, index: int) -> ir.Value:
     return b.gep(line, [i64(index)], source_etype=I64)
 
 
-def _multiply_adds(b: ir.IRBuilder, line: ir.Value, target: CpuTarget) -> None:
+def _multiply_adds(b: ir.IRBuilder, line: ir.Value, target: Machine) -> None:
     lanes, single = target.lanes(32), ir.FloatType()
     type = ir.VectorType(single, lanes)
     fma = intrinsic(b.module, f"llvm.fma.{suffix(type)}", type, [type, type, type])
@@ -98,7 +98,7 @@ def _multiply_adds(b: ir.IRBuilder, line: ir.Value, target: CpuTarget) -> None:
     b.store(total, _scratch(b, type))
 
 
-def _reads(b: ir.IRBuilder, line: ir.Value, target: CpuTarget) -> None:
+def _reads(b: ir.IRBuilder, line: ir.Value, target: Machine) -> None:
     lanes = target.lanes(64)
     type = ir.VectorType(I64, lanes)
     rounds, steps = (b.load(_word(b, line, k), typ=I64) for k in (ROUNDS, STEPS))

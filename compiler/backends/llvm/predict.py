@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import prod
 
 from ...loops.nest import For, walk_calls, walk_steps
-from ..base import CpuTarget
+from ..base import Machine
 from .cost import cost
 from .plan import Plan, Scheduled, is_shared
 
@@ -21,7 +21,7 @@ class Prediction:
     rounds: int
 
 
-def predict(plan: Plan, target: CpuTarget, threads: int = 1) -> list[Prediction]:
+def predict(plan: Plan, target: Machine, threads: int = 1) -> list[Prediction]:
     """Every kernel of the plan, in order. Threads divide a kernel's units, if it has so many."""
     touched: dict[int, int] = {}  # by the list of steps that are repeated, its bytes
     predictions = []

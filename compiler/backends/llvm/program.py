@@ -21,7 +21,7 @@ from ...loops.alike import alike
 from ...loops.expr import Buffer
 from ...loops.nest import Call, ExternCall, For, If, Path, Program, Ref, Slot, map_steps
 from ...sizes import largest, typical
-from ..base import CpuTarget
+from ..base import Machine
 from .balance import Balance, piece_of
 from .codegen import KernelCode, function_type, schedule_kernel
 from .effort import exchange, with_effort
@@ -43,7 +43,7 @@ CALLBACK = ir.FunctionType(I64, [PTR])
 class _Planner:
     """Schedules calls, packs constants, renumbers weights."""
 
-    def __init__(self, program: Program, target: CpuTarget, updates: dict[int, int], winners=None):
+    def __init__(self, program: Program, target: Machine, updates: dict[int, int], winners=None):
         self.program, self.target, self.updates = program, target, updates
         self.winners = winners
         self.codes: dict[str, KernelCode] = {}
@@ -119,7 +119,7 @@ class _Planner:
 
 
 def build_plan(
-    program: Program, target: CpuTarget, updates: dict[int, int] | None = None,
+    program: Program, target: Machine, updates: dict[int, int] | None = None,
     winners: Mapping[str, Winner] | None = None,
 ) -> Plan:  # fmt: skip
     """Schedule every kernel, by `winners` where they fit, and pack the weights."""
@@ -138,7 +138,7 @@ def build_plan(
 # -- the entry -----------------------------------------------------------------------------
 
 
-def main_module(plan: Plan, target: CpuTarget, updates: dict[int, int] | None = None) -> ir.Module:
+def main_module(plan: Plan, target: Machine, updates: dict[int, int] | None = None) -> ir.Module:
     """The LLVM module of the entry."""
     module = ir.Module(name=MAIN)
     module.triple = target.triple

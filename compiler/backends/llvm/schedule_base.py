@@ -25,7 +25,7 @@ from ...loops.expr import Axis, Buffer, Expr
 from ...loops.nest import Kernel
 from ...loops.show import show
 from ...types import DType
-from ..base import CpuTarget
+from ..base import Machine
 from .emit import Emitter
 from .winners import Winner
 
@@ -46,7 +46,7 @@ class Given:
     the schedule will be made right for all (`Schedule.opened`)."""
 
     kernel: Kernel
-    target: CpuTarget
+    target: Machine
     constants: frozenset[Buffer] = frozenset()
     in_place: bool = False
     is_twin: bool = False
@@ -135,7 +135,7 @@ class Schedule(ABC):
         """Independent pieces of work, which threads may share."""
 
     @abstractmethod
-    def cycles(self, kernel: Kernel, target: CpuTarget) -> float:
+    def cycles(self, kernel: Kernel, target: Machine) -> float:
         """Cycles of its arithmetic on one core, for whatever it executes (`cost.py`)."""
 
     @abstractmethod
@@ -169,7 +169,7 @@ class Schedule(ABC):
         """Bytes of scratch memory per thread."""
         return 0
 
-    def traffic(self, target: CpuTarget, between: int | None) -> Iterator[tuple[int, int]]:
+    def traffic(self, target: Machine, between: int | None) -> Iterator[tuple[int, int]]:
         """(bytes, bytes of the memory that they lie in) of what it reads besides each parameter
         once. `between` are the bytes that pass by from one run of the kernel to the next."""
         return iter(())

@@ -9,7 +9,7 @@ from as far away as they do in a model.
 
 import llvmlite.ir as ir
 
-from ..base import CpuTarget
+from ..base import Machine
 from .codegen import KernelCode
 from .types import I64, PTR, VOID, i64
 
@@ -21,7 +21,7 @@ def pointers_of(code: KernelCode) -> int:
     return len(code.params) + 2
 
 
-def slice_module(code: KernelCode, target: CpuTarget) -> ir.Module:
+def slice_module(code: KernelCode, target: Machine) -> ir.Module:
     """The LLVM module of the loop, which needs the kernel's."""
     module = ir.Module(name=SLICE)
     module.triple = target.triple

@@ -16,7 +16,7 @@ import llvmlite.ir as ir
 import numpy as np
 
 from ...loops.nest import ExternCall, walk_calls
-from ..base import CpuTarget, aligned_empty
+from ..base import Machine, aligned_empty
 from .clock import clock
 from .native_code import MAIN, NativeCode
 from .objects import object_code
@@ -55,9 +55,7 @@ def _pitch(rows: int) -> int:
     return -(-rows * ROW // 128) * 128
 
 
-def stamped_module(
-    plan: Plan, target: CpuTarget, updates: dict[int, int] | None = None
-) -> ir.Module:
+def stamped_module(plan: Plan, target: Machine, updates: dict[int, int] | None = None) -> ir.Module:
     """The LLVM module of the entry that times its steps, in the last of the weights."""
     module = ir.Module(name=MAIN)
     module.triple = target.triple

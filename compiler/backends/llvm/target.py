@@ -12,18 +12,18 @@ import re
 from pathlib import Path
 
 from ...errors import UsageError
-from ..base import CpuTarget
+from ..base import Machine
 
 _X86 = "x86_64-unknown-linux-gnu"
 NAMED = {
     t.name: t
     for t in [
-        CpuTarget("x86-64-v2", _X86, "x86-64-v2", "", 16, 16, 32 << 10, 256 << 10,
+        Machine("x86-64-v2", _X86, "x86-64-v2", "", 16, 16, 32 << 10, 256 << 10,
                   converts_half=False),
-        CpuTarget("x86-64-v3", _X86, "x86-64-v3", "", 32, 16, 32 << 10, 512 << 10),
-        CpuTarget("x86-64-v4", _X86, "x86-64-v4", "-prefer-256-bit", 64, 32, 32 << 10, 1 << 20),
-        CpuTarget("aarch64", "aarch64-unknown-linux-gnu", "generic", "+neon", 16, 32, 64 << 10),
-        CpuTarget("riscv64", "riscv64-unknown-linux-gnu", "generic-rv64", "+m,+a,+f,+d", 16, 32,
+        Machine("x86-64-v3", _X86, "x86-64-v3", "", 32, 16, 32 << 10, 512 << 10),
+        Machine("x86-64-v4", _X86, "x86-64-v4", "-prefer-256-bit", 64, 32, 32 << 10, 1 << 20),
+        Machine("aarch64", "aarch64-unknown-linux-gnu", "generic", "+neon", 16, 32, 64 << 10),
+        Machine("riscv64", "riscv64-unknown-linux-gnu", "generic-rv64", "+m,+a,+f,+d", 16, 32,
                   converts_half=False),
     ]
 }  # fmt: skip
@@ -39,7 +39,7 @@ def initialize() -> None:
 
 
 @functools.cache
-def host() -> CpuTarget:
+def host() -> Machine:
     """This machine."""
     import llvmlite.binding as llvm
 
@@ -59,7 +59,7 @@ def host() -> CpuTarget:
         converts_half = bool(features.get("f16c"))
         if wide:
             flat += ",-prefer-256-bit"
-    return CpuTarget(
+    return Machine(
         "host", triple, llvm.get_host_cpu_name(), flat, vector_bytes, registers,
         cache_size(1, 32 << 10), cache_size(2, 512 << 10),
         converts_half,
@@ -79,7 +79,7 @@ def cache_size(level: int, default: int) -> int:
     return default
 
 
-def parse_target(text: str) -> CpuTarget:
+def parse_target(text: str) -> Machine:
     """The target of `cpu` or `cpu:NAME`. Raises UsageError for unknown names."""
     kind, _, name = text.partition(":")
     if kind == "cpu" and not name:
@@ -91,7 +91,7 @@ def parse_target(text: str) -> CpuTarget:
     )
 
 
-def runs_here(target: CpuTarget) -> str | None:
+def runs_here(target: Machine) -> str | None:
     """Why code for `target` cannot run on this machine, or None."""
     needed = {
         "x86-64-v2": {"sse4.2", "ssse3", "popcnt"},
@@ -133,7 +133,7 @@ def _linux_tells(features: set[str]) -> bool:
 
 
 @functools.lru_cache(maxsize=16)
-def machine(target: CpuTarget, level: int = 2):
+def machine(target: Machine, level: int = 2):
     """LLVM's TargetMachine, for a level of its code generator from 0 (quick to make) to 3."""
     import llvmlite.binding as llvm
 
@@ -146,7 +146,7 @@ def machine(target: CpuTarget, level: int = 2):
 
 
 @functools.lru_cache(maxsize=8)
-def pass_builder(target: CpuTarget):
+def pass_builder(target: Machine):
     """What makes LLVM's scalar passes for a target."""
     import llvmlite.binding as llvm
 

@@ -28,7 +28,7 @@ from ...loops.index import divides
 from ...loops.nest import Kernel
 from ...loops.work import extent_of
 from ...sizes import OpenSize, maybe_below, typical
-from ..base import CpuTarget
+from ..base import Machine
 from .cost import INTEGER, TILE, UNIT, core_of, epilogue, evaluation
 from .emit import Emitter
 from .lanes import minimum
@@ -105,7 +105,7 @@ class WindowSchedule(Schedule):
             raise OpenSize("a window that is one for some sizes only")
         return [(found, twin.ns)]
 
-    def cycles(self, kernel: Kernel, target: CpuTarget) -> float:
+    def cycles(self, kernel: Kernel, target: Machine) -> float:
         taps, lines = self.tap.extent, extent_of(self.rest)
         each = 1 / core_of(target).units if self.reduce.dtype.is_float else INTEGER
         inputs = 2 * taps + self.points - 1  # of a line, and its weights

@@ -1,7 +1,7 @@
 """What of a graph the host runs: sizes that data decides cut it where they become known.
 
-`bind_dims` says that elements of a vector are sizes; `host_if` and `host_loop`
-(`ops/host_control.py`) have results whose sizes the host reads off their arrays.
+`bind_dims` says that elements of a vector are sizes; `host_if`, `host_loop`
+(`ops/host_control.py`) and `host_image` have results whose sizes the host reads off their arrays.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from .errors import InputError
 from .ir import Graph, Node
 from .types import TensorType
 
-HOSTED = ("host_if", "host_loop")
+HOSTED = ("host_if", "host_loop", "host_image")
 
 
 def has_stages(graph: Graph) -> bool:

@@ -1,4 +1,4 @@
-"""What the host runs between compiled stages: a branch, the turns of a loop.
+"""What the host runs between compiled stages: a branch, the turns of a loop, a decoder.
 
     step = HostStep(node, [executable, …])
     results = step(arrays, threads)               # condition, operands, sizes -> results
@@ -15,6 +15,7 @@ import numpy as np
 
 from ..compiler.errors import OutOfMemoryError, TesselError
 from ..compiler.hosted import bound_symbols
+from ..compiler.interpret import evaluate
 from ..compiler.ir import Node
 from ..compiler.ops.host_control import joined
 
@@ -22,29 +23,36 @@ LOOK = 64 << 20  # bytes of rows after which memory is looked at, and again at e
 
 
 class HostStep:
-    """Runs a `host_if` or `host_loop`; `executables` are those of its graphs, in their order.
+    """Runs a `host_if`, a `host_loop`, or the kernel in Python of another node; `executables` are
+    those of its graphs, in their order.
 
     What `arrays` have behind the node's operands tells the graphs sizes.
     """
 
     def __init__(self, node: Node, executables: Sequence):
         self.node, self.executables = node, list(executables)
-        self._run = self._branch if node.op.name == "host_if" else self._turns
+        runs = {"host_if": self._branch, "host_loop": self._turns}
+        self._run = runs.get(node.op.name, self._kernel)
 
     def __call__(self, arrays: Sequence[np.ndarray], threads: int) -> tuple[list, dict[str, int]]:
         """The results, and the sizes of the symbols that they bind."""
         try:
-            results = self._run(bool(arrays[0].reshape(())), list(arrays[1:]), threads)
+            results = self._run(list(arrays), threads)
         except TesselError as error:
             error.where = error.where or self.node.where
             raise
         return results, bound_symbols(self.node, results)
 
-    def _branch(self, taken: bool, operands: list, threads: int) -> list:
-        return self.executables[0 if taken else 1].call(operands, threads)
+    def _kernel(self, operands: list, threads: int) -> list:
+        return evaluate(self.node, operands)
 
-    def _turns(self, go: bool, operands: list, threads: int) -> list:
-        attrs = self.node.attrs
+    def _branch(self, arrays: list, threads: int) -> list:
+        condition, *operands = arrays
+        return self.executables[0 if condition.item() else 1].call(operands, threads)
+
+    def _turns(self, arrays: list, threads: int) -> list:
+        condition, *operands = arrays
+        go, attrs = bool(condition.item()), self.node.attrs
         states, captured = operands[: attrs["states"]], operands[attrs["states"] :]
         types = [v.type for v in attrs["body"].outputs[1 + len(states) :]]
         rows: list[list[np.ndarray]] = [[] for _ in types]

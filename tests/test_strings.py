@@ -395,3 +395,23 @@ def test_images_of_any_size():
     for pixels in (PIXELS, PIXELS[:2, :3]):
         got = exe.run({"d": png(pixels)})["y"]
         np.testing.assert_allclose(got, pixels.astype(np.float64).mean(), rtol=1e-6)
+
+
+def test_a_run_decodes_a_file_once(monkeypatch):
+    image = pytest.importorskip("PIL.Image")
+    opened, original = [], image.open
+    body = "p = ImageDecoder(d) s = Shape(p)"
+    exe = compiled(model(body, inputs="uint8[N] d", outputs="uint8[H,W,C] p, int64[3] s", opset=20))
+    monkeypatch.setattr(image, "open", lambda file: opened.append(file) or original(file))
+    for file, pixels in ((png(PIXELS), PIXELS), (png(PIXELS)[:70], PIXELS[:0, :0])):
+        got = exe.run({"d": file})
+        np.testing.assert_array_equal(got["p"], pixels)
+        assert got["s"].tolist() == list(pixels.shape)
+    assert len(opened) == 2
+
+
+def test_strict_refuses_images():
+    pytest.importorskip("PIL")
+    with pytest.raises(UnsupportedError, match="host_image is run by the host"):
+        compiled(model("p = ImageDecoder(d)", inputs="uint8[N] d", outputs="uint8[H,W,C] p",
+                       opset=20), strict=True)  # fmt: skip

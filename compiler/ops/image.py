@@ -1,16 +1,18 @@
 """Images: files in memory become pixels [height, width, channels], by Pillow.
 
-How large an image is only its bytes say: `image_size` reads it, `decode_image` gives that many
-pixels. A file is decoded once: what `image_size` decoded waits for `decode_image`.
+How large an image is only its bytes say, and whether they can be decoded to the end: `host_image`
+decodes a file and binds the two sizes that came out, so that a file is decoded once.
+
+    %y = host_image(%x) {height=_image0, width=_image1, symbols=[_image0,_image1]}
+
+`decode_image` is for a size that is known, and `image_size` tells it; each decodes the file.
 """
 
 import io
-import sys
 import zlib
 
 import numpy as np
 
-from ..concurrency import give_lock
 from ..errors import TypeMismatch, UnsupportedError
 from .registry import Attr, Extern, NotDifferentiable, Sample, register
 
@@ -18,9 +20,6 @@ REASON = "image files are decoded by Pillow"
 NOT_NUMBERS = NotDifferentiable("a file's bytes have no gradient")
 CHANNELS = {"RGB": 3, "BGR": 3, "Grayscale": 1}
 FORMAT = Attr("str", "RGB", "RGB, BGR or Grayscale")
-_KEPT = 8  # images that may wait, of runs at the same time
-_waiting: dict[tuple[bytes, str], np.ndarray] = {}
-_lock = give_lock(sys.modules[__name__], "_lock")
 
 
 def _check_file(data, pixel_format):
@@ -43,41 +42,31 @@ def pillow():
     return PIL.Image
 
 
-def _decode(data: bytes, pixel_format: str) -> np.ndarray:
+def _decode(data: np.ndarray, pixel_format: str) -> np.ndarray:
     """The pixels; none, u8[0,0,C], where the file cannot be decoded."""
     library = pillow()
     mode = "L" if pixel_format == "Grayscale" else "RGB"
     try:
-        with library.open(io.BytesIO(data)) as image:
+        with library.open(io.BytesIO(data.tobytes())) as image:
             pixels = np.asarray(image.convert(mode), np.uint8)
     except (OSError, SyntaxError, ValueError, EOFError, library.DecompressionBombError):
         return np.zeros((0, 0, CHANNELS[pixel_format]), np.uint8)
     pixels = pixels.reshape(*pixels.shape[:2], -1)
-    return pixels[:, :, ::-1] if pixel_format == "BGR" else pixels
+    return np.ascontiguousarray(pixels[:, :, ::-1] if pixel_format == "BGR" else pixels)
 
 
 def size_ref(data, *, pixel_format):
-    key = (data.tobytes(), pixel_format)
-    pixels = _decode(*key)
-    with _lock:
-        _waiting[key] = pixels
-        while len(_waiting) > _KEPT:
-            del _waiting[next(iter(_waiting))]
-    return np.array(pixels.shape[:2], np.int64)
+    return np.array(_decode(data, pixel_format).shape[:2], np.int64)
 
 
-def decode_ref(data, *, pixel_format, height, width):
-    key = (data.tobytes(), pixel_format)
-    with _lock:
-        pixels = _waiting.pop(key, None)
-    if pixels is None:
-        pixels = _decode(*key)
+def decode_ref(data, *, pixel_format, height, width, symbols=()):
+    pixels = _decode(data, pixel_format)
     if pixels.shape[:2] != (height, width):
         raise TypeMismatch(
             "the image has another size", expected=f"{height}×{width}",
             received="×".join(map(str, pixels.shape[:2])),
         )  # fmt: skip
-    return np.ascontiguousarray(pixels)
+    return pixels
 
 
 def _size_shape(data, *, pixel_format):
@@ -85,7 +74,7 @@ def _size_shape(data, *, pixel_format):
     return (2,)
 
 
-def _decode_shape(data, *, pixel_format, height, width):
+def _decode_shape(data, *, pixel_format, height, width, symbols=()):
     _check_file(data, pixel_format)
     return (height, width, CHANNELS[pixel_format])
 
@@ -141,4 +130,26 @@ register(
         for file, (h, w), f in _files()
     ],
     family="image",
+)
+
+register(
+    "host_image",
+    "data: u8 -> u8",
+    "The pixels of an image file whose size is in its bytes; the host decodes it.",
+    attrs={
+        "pixel_format": FORMAT,
+        "height": Attr("dim"),
+        "width": Attr("dim"),
+        "symbols": Attr("dims", (), "those of the two that it binds"),
+    },
+    shape=_decode_shape,
+    ref=lambda data, *, pixel_format, height, width, symbols: _decode(data, pixel_format),
+    grad=NOT_NUMBERS,
+    loops=Extern(decode_ref, REASON),
+    samples=lambda: [
+        Sample((file,), {"pixel_format": f, "height": h, "width": w})
+        for file, (h, w), f in _files()
+    ],
+    family="image",
+    pure=False,
 )

@@ -9,8 +9,8 @@ A node belongs to the first stage in which its operands exist and the symbols of
 types are known. Every stage is a graph like any other, whose inputs are what it needs of the
 model's inputs and of earlier stages; constants are repeated in each stage that reads them.
 
-What the host runs (`host_if`, `host_loop`) stands between stages: those have even levels here, and
-such nodes the odd ones.
+What the host runs (`host_if`, `host_loop`, `host_image`) stands between stages: those have even
+levels here, and such nodes the odd ones.
 """
 
 from dataclasses import dataclass, field
@@ -63,7 +63,7 @@ class Stage:
 
 @dataclass(eq=False)
 class HostStage:
-    """A node that the host runs, and its graphs, each an executable of its own.
+    """A node that the host runs, and its graphs, if it has any, each an executable of its own.
 
     `sources` are the node's operands and, for the graphs, the sizes that these do not tell.
     """

@@ -12,7 +12,7 @@ from ...compiler.ops import registry
 from ...compiler.ops.image import pillow
 from ...compiler.ops.text import expression
 from .call import Call
-from .sizes import bind
+from .sizes import bind, fresh
 from .values import Known
 
 
@@ -65,8 +65,13 @@ def regex_full_match(c: Call):
 def image_decoder(c: Call):
     pillow()
     pixel_format = c.attr("pixel_format", "RGB")
-    height, width = _sizes(c, "image_size", "image", pixel_format=pixel_format)
-    return c.b.emit("decode_image", c.x(0), pixel_format=pixel_format, height=height, width=width)
+    if isinstance(c.x(0), Known):
+        height, width = _sizes(c, "image_size", "image", pixel_format=pixel_format)
+        size, op = {"height": height, "width": width}, "decode_image"
+    else:
+        height, width = symbols = fresh(c, "image", 2)
+        size, op = {"height": height, "width": width, "symbols": symbols}, "host_image"
+    return c.b.emit(op, c.x(0), pixel_format=pixel_format, **size)
 
 
 TABLE = {

@@ -267,6 +267,7 @@ TABLE = {name: simple(name.capitalize()) for name in _SAME.split()} | {
     "normalized_size": text.normalized_size,
     "regex_full_match": text.regex_full_match,
     "decode_image": text.decode_image,
+    "host_image": text.host_image,
     "image_size": text.image_size,
     "bit_cast": text.bit_cast,
     "ngram_counts": rules.by_rule(text.ngram_counts),

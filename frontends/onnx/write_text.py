@@ -82,6 +82,11 @@ def decode_image(w: Writer, node: Node):
     w.op("ImageDecoder", operands(w, node), results(w, node), pixel_format=pixel_format)
 
 
+def host_image(w: Writer, node: Node):
+    decode_image(w, node)
+    w.bind_shapes(node.outputs, node.attrs["symbols"])
+
+
 def image_size(w: Writer, node: Node):
     image = w.op("ImageDecoder", operands(w, node), pixel_format=node.attrs["pixel_format"])
     w.op("Shape", [image], results(w, node), start=0, end=2)

@@ -187,8 +187,8 @@ class Builder:
     def tensor(self, x) -> Tensor:
         return x if isinstance(x, Tensor) else Tensor(self, x)
 
-    @staticmethod
-    def value(x) -> Value | None:
+    def value(self, x: "Tensor | Value | None") -> Value | None:
+        """The value of a tensor in the graph; a Value is itself."""
         return x.value if isinstance(x, Tensor) else x
 
     # -- nodes ----------------------------------------------------------------------------
@@ -251,11 +251,11 @@ class Builder:
             if x.b is not self:
                 raise TesselError(
                     "a tensor of another graph is used",
-                    received=repr(x.value),
+                    received=repr(x.b.value(x)),
                     fix="pass it in as an argument",
                 )
-            return x.value
-        return self.constant(x).value
+            return self.value(x)
+        return self.value(self.constant(x))
 
     def _append(self, op, operands, attrs, types, names, origin=None) -> tuple[Tensor, ...]:
         if isinstance(op, str):

@@ -122,7 +122,7 @@ class _Walk:
                 self._visit(node)
         self.b.origin = None
         totals = [self._total(v) for v in self.wrt]
-        return [None if t is None else t.value for t in totals]
+        return [self.b.value(t) for t in totals]
 
     def _push(self, nodes: Sequence[Node]) -> None:
         """Let the walk visit those of `nodes` (in graph order) that depend on `wrt`."""
@@ -231,8 +231,9 @@ def expand_node(b: Builder, node: Node) -> list[Node]:
         results = results if isinstance(results, (tuple, list)) else (results,)
         values: list[Value] = []
         for r in results:
-            fresh = r.value.node in graph.nodes and r.value not in values
-            values.append(r.value if fresh else b.emit("identity", r).value)
+            value = b.value(r)
+            fresh = value.node in graph.nodes and value not in values
+            values.append(value if fresh else b.value(b.emit("identity", value)))
         nodes = graph.nodes
     finally:
         graph.nodes, b._constants, b.origin = before, constants, origin

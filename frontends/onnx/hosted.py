@@ -174,7 +174,7 @@ def chunked(c: Call, region: Region, states: list, results: list) -> tuple[Regio
     graph.inputs.insert(len(states), carried)
     outer = _Turns(c, region, captured)
     b = outer.builder
-    inner = [t.value for t in (*outer.own, outer.go, *outer.captured)]
+    inner = [b.value(t) for t in (*outer.own, outer.go, *outer.captured)]
     most = _chunk(rows)
     *found, go_on = (rest := _listed(b.emit(
         "while", b.constant(True), *[Tensor(b, v) for v in inner], body=graph,
@@ -237,7 +237,7 @@ def hosted_scan(c: Call, region: Region, states: list, arrays: list, results: li
     following = inner.emit("add", turn, inner.constant(1, "i64"))
     limit = inner.dims([trips]).reshape(())
     swap = {s.value: t for s, t in zip(slices, taken)}
-    results = [swap.get(r.value, r) for r in results]
+    results = [swap.get(inner.value(r), r) for r in results]
     go_on = inner.emit("less", following, limit)
     go = b.emit("less", b.constant(0, "i64"), b.dims([trips]).reshape(()))
     out = hosted_loop(

@@ -44,7 +44,7 @@ def bind(c, sizes: Sequence[Tensor], hint: str) -> list:
 
 
 def _symbols(c, sizes: Sequence[Tensor], hint: str) -> list[Sym]:
-    key = (hint, *(t.value for t in sizes))
+    key = (hint, *map(c.b.value, sizes))
     if key not in c.b.found:
         symbols = fresh(c, hint, len(sizes))
         vector = join(c, sizes)

@@ -167,7 +167,7 @@ def _coupled(c: Call, p: Tensor, n: int, pairs) -> Tensor:
     turns = c.b.emit("iota", shape=(TURNS,), axis=0, dtype=F32)
     body = _turn(p.shape[0], n)
     result = c.b.emit(
-        "scan", Tensor(c.b, start.value), Tensor(c.b, done.value), turns, matrix,
+        "scan", c.b.value(start), c.b.value(done), turns, matrix,
         body=body, states=2, scans=1,
     )  # fmt: skip
     return result[0]

@@ -94,7 +94,7 @@ def gradient(c: Call):
     scope = Scope(c.b, c.scope.opsets, parent=c.scope, attributes=c.scope.attributes,
                   prefix=f"{c.where}/")  # fmt: skip
     for name, operand in zip(names, c.tensors):
-        scope.values[name] = Builder.emit(c.b, "identity", Tensor(c.b, operand.value))
+        scope.values[name] = Builder.emit(c.b, "identity", c.b.value(operand))
     wrt = [scope.values[name] for name in names[: len(xs)]]
     target = _read_again(c, scope, y)
     seed = c.scalar(1, target.dtype).expand(target.shape)

@@ -7,7 +7,7 @@ are all known and small instead of appending it, so that
     Shape(x) -> Gather(1) -> Mul(2) -> Concat -> Reshape
 
 leaves one `reshape` with dims in its attribute. A Known becomes a node (`constant`, or `dims` for
-symbolic elements) only when another node reads it as data.
+symbolic elements) only when another node reads it as data: `KnownBuilder.value` appends it then.
 """
 
 from collections.abc import Callable
@@ -33,7 +33,7 @@ class Undecided(Exception):
 
 
 class Known(Tensor):
-    """A tensor with known elements; `.value` appends it to the graph on first use."""
+    """A tensor with known elements. It has no value in the graph until `append` makes it one."""
 
     __slots__ = ("_node", "array", "known_type", "name")
 
@@ -50,11 +50,11 @@ class Known(Tensor):
         self.known_type = TensorType(dtype, array.shape)
         self._node = None
 
-    @property
-    def value(self):
+    def append(self) -> Tensor:
+        """The node's result that its elements are: appended the first time, then the same one."""
         if self._node is None:
             self._node = self.b.materialise(self)
-        return self._node.value
+        return self._node
 
     type = property(lambda self: self.known_type)
     shape = property(lambda self: self.known_type.shape)
@@ -98,7 +98,12 @@ class KnownBuilder(Builder):
         array[:] = values
         return Known(self, array, I64)
 
+    def value(self, x) -> Value | None:
+        """The value of a tensor in the graph; of a `Known`, that of the node that it becomes."""
+        return super().value(x.append() if isinstance(x, Known) else x)
+
     def materialise(self, x: Known) -> Tensor:
+        """Append the node of a `Known` (`Known.append` sees to it that there is one)."""
         origin, self.origin = self.origin, None  # shared by its readers
         if x.symbolic:
             flat = Builder.emit(self, "dims", values=tuple(_as_dim(e) for e in x.array.flat))

@@ -12,7 +12,6 @@ A model is read anew for such sizes (`runtime/empty.py`); what has only the grap
 
 import contextlib
 from collections.abc import Iterator
-from contextvars import ContextVar
 
 from . import dims, sizes
 from .dim_parse import parse_dim
@@ -21,22 +20,17 @@ from .ir import Graph
 
 KEY = "tessel.nonempty"
 
-_noted: ContextVar[set[Sym] | None] = ContextVar("nonempty", default=None)
-
 
 @contextlib.contextmanager
 def noting() -> Iterator[set[Sym]]:
     """Within it, `take_nonempty` notes symbols; those of data's sizes, which may be 0, are none."""
-    token = _noted.set(set())
-    try:
-        yield _noted.get()
-    finally:
-        _noted.reset(token)
+    with sizes.within_context(nonempty=set()) as here:
+        yield here.nonempty
 
 
 def take_nonempty(*found) -> None:
     """Note that what follows is right only where no symbol of these dims is 0."""
-    noted = _noted.get()
+    noted = sizes.context().nonempty
     if noted is not None:
         names = set().union(*map(dims.symbols, found))
         noted |= {Sym.named(n) for n in names if not dims.may_be_zero(n)}
@@ -45,7 +39,7 @@ def take_nonempty(*found) -> None:
 def take_positive(d) -> None:
     """Note that what follows is right only where `d` is at least 1; a size that data decides is
     none that could be looked at before a run."""
-    noted = _noted.get()
+    noted = sizes.context().nonempty
     if noted is None or surely_from_zero(d, 1):
         return
     take_nonempty(d)
@@ -55,7 +49,8 @@ def take_positive(d) -> None:
 
 def take_at_least(d, least: int) -> None:
     """Note that d >= least has been used, which holds for positive sizes; unless it always does."""
-    if isinstance(d, Sym) and _noted.get() is not None and not surely_from_zero(d, least):
+    noted = sizes.context().nonempty
+    if isinstance(d, Sym) and noted is not None and not surely_from_zero(d, least):
         take_nonempty(d)
 
 

@@ -3,6 +3,9 @@
 Symbols stand for positive ints, so that `N*S >= S` and `(S + 15)//16 >= 1` hold whatever they are.
 What follows for every size may decide about the code that is made; what is merely `typical` may
 only decide about its speed.
+
+What is taken of sizes beyond that belongs to one reading or one compilation: its `Context`. Shape
+rules and schedules ask for it here, since their signatures are those of the ops' records.
 """
 
 import contextlib
@@ -10,7 +13,7 @@ import functools
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from . import dims
 from .dims import Sym
@@ -18,8 +21,46 @@ from .errors import TypeMismatch
 
 USUAL = 128  # the size that a dim is taken to have if nothing is known of it
 
-_assumed: ContextVar["Assumed | None"] = ContextVar("assumed", default=None)
-_expected: ContextVar[Mapping[str, int] | None] = ContextVar("expected", default=None)
+
+@dataclass
+class Assumed:
+    """What sizes must meet: a > b for each (a, b) of `above`, a == b for each of `equal`."""
+
+    above: dict[tuple, None] = field(default_factory=dict)
+    equal: dict[tuple, None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What one reading or compilation takes of open sizes.
+
+    assumed     what code for all sizes is right for, noted as it is made; None: nothing may be
+    expected    the sizes that symbols usually have, as far as that is said
+    nonempty    dims that are taken to be at least 1, noted while a model is read (`nonempty.py`)
+    """
+
+    assumed: Assumed | None = None
+    expected: Mapping[str, int] = field(default_factory=dict)
+    nonempty: set[Sym] | None = None
+
+
+_NOTHING = Context()
+_context: ContextVar[Context] = ContextVar("sizes", default=_NOTHING)
+
+
+def context() -> Context:
+    """What holds here: nothing is taken outside of `assuming`, `expected` and `noting`."""
+    return _context.get()
+
+
+@contextlib.contextmanager
+def within_context(**changes) -> Iterator[Context]:
+    """Within it, the context is this one with `changes` (fields of Context)."""
+    token = _context.set(replace(_context.get(), **changes))
+    try:
+        yield _context.get()
+    finally:
+        _context.reset(token)
 
 
 class OpenSize(TypeError):
@@ -196,22 +237,11 @@ def smaller(a, b, surely=at_least):
 # -- assumptions ---------------------------------------------------------------------------
 
 
-@dataclass
-class Assumed:
-    """What sizes must meet: a > b for each (a, b) of `above`, a == b for each of `equal`."""
-
-    above: dict[tuple, None] = field(default_factory=dict)
-    equal: dict[tuple, None] = field(default_factory=dict)
-
-
 @contextlib.contextmanager
 def assuming() -> Iterator[Assumed]:
     """Within it, what `assume_above` and `assume_equal` cannot decide is noted."""
-    token = _assumed.set(Assumed())
-    try:
-        yield _assumed.get()
-    finally:
-        _assumed.reset(token)
+    with within_context(assumed=Assumed()) as here:
+        yield here.assumed
 
 
 def assume_above(a, b) -> None:
@@ -219,7 +249,7 @@ def assume_above(a, b) -> None:
     it is surely wrong."""
     if (not isinstance(a, Sym) and not isinstance(b, Sym)) or above(a, b):
         return
-    noted = _assumed.get()
+    noted = context().assumed
     if noted is None or at_least(b, a):
         raise OpenSize(f"{a} > {b} is needed")
     noted.above[a, b] = None
@@ -235,7 +265,7 @@ def assume_equal(a, b) -> bool:
         return True
     if surely_differ(a, b):
         return False
-    noted = _assumed.get()
+    noted = context().assumed
     if noted is not None:
         noted.equal[a, b] = None
     return True
@@ -248,7 +278,7 @@ def assume_at_least(a, b) -> bool:
         return True
     if above(less, 0):
         return False
-    noted = _assumed.get()
+    noted = context().assumed
     if noted is not None:
         noted.above[a + 1, b] = None
     return True
@@ -256,7 +286,7 @@ def assume_at_least(a, b) -> bool:
 
 def assumed() -> Iterator[tuple]:
     """What has been noted so far, as pairs a > b."""
-    noted = _assumed.get()
+    noted = context().assumed
     return iter(()) if noted is None else conditions(noted.above, noted.equal)
 
 
@@ -301,26 +331,21 @@ def fits(above: Iterable, sizes: Mapping[str, int], equal: Iterable = ()) -> boo
 # -- sizes to expect -----------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def expected(sizes: Mapping[str, int]) -> Iterator[None]:
+def expected(sizes: Mapping[str, int]):
     """Within it, `typical` takes the symbols to be of these sizes."""
-    token = _expected.set(dict(sizes))
-    try:
-        yield
-    finally:
-        _expected.reset(token)
+    return within_context(expected=dict(sizes))
 
 
 def expected_too(sizes: Mapping[str, int]):
     """`expected` with these sizes instead of, or besides, those that hold now."""
-    return expected({**(_expected.get() or {}), **sizes})
+    return expected({**context().expected, **sizes})
 
 
 def typical(d) -> int:
     """The size to expect of a dim: 1 at least, since schedules divide by it."""
     if not isinstance(d, Sym):
         return d
-    known = _expected.get() or {}
+    known = context().expected
     return max(1, _size({n: known.get(n, USUAL) for n in d.symbols()}, d, USUAL))
 
 

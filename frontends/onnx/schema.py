@@ -21,15 +21,21 @@ class Schema:
         self.functional = record.has_function or record.has_context_dependent_function
 
 
-@cache
 def find_schema(domain: str, op_type: str, version: int) -> Schema | None:
     """ONNX's record of an operator as of an opset; None if there is none."""
     if not onnx.defs.has(op_type, domain):
         return None
     try:
-        return Schema(onnx.defs.get_schema(op_type, version, domain))
+        record = onnx.defs.get_schema(op_type, version, domain)
     except onnx.defs.SchemaError:
         return None
+    return _schema(record.domain, record.name, record.since_version)
+
+
+@cache
+def _schema(domain: str, op_type: str, since: int) -> Schema:
+    """Made once for each operator that ONNX has: names in models do not count."""
+    return Schema(onnx.defs.get_schema(op_type, since, domain))
 
 
 def check_node(node, schema: Schema, where: str) -> None:

@@ -11,9 +11,9 @@ import contextlib
 import hashlib
 import json
 import linecache
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 
 from ...errors import TesselError, UnsupportedError
@@ -62,7 +62,6 @@ def require_triton():
     return triton
 
 
-@lru_cache(maxsize=4096)
 def load_function(text: str, name: str):
     """The jit function `name` of a source text."""
     triton = require_triton()
@@ -73,6 +72,7 @@ def load_function(text: str, name: str):
     exec(compile(text, file, "exec"), namespace)
     function = namespace[name]
     assert isinstance(function, triton.JITFunction), name
+    weakref.finalize(function, linecache.cache.pop, file, None)  # no longer than the function
     return function
 
 

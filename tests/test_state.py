@@ -19,6 +19,7 @@ ALLOWED = {
     "compiler/backends/llvm/target.py: machine": "LLVM's own objects, of 16 targets at most",
     "compiler/backends/llvm/target.py: pass_builder": "LLVM's own objects, of 8 targets at most",
     "compiler/backends/llvm/types.py: _vector": "types by scalar type and lanes: some dozens",
+    "compiler/backends/triton/jit.py: load_function": "functions of source texts, 64 at most",
     "compiler/concurrency.py: _owners": "which locks a forked child renews; weak",
     "compiler/concurrency.py: _before_fork": "what a thread holds while it forks",
     "compiler/errors.py: _libraries": PROCESS,

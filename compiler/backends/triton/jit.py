@@ -14,6 +14,7 @@ import linecache
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from ...errors import TesselError, UnsupportedError
@@ -62,18 +63,25 @@ def require_triton():
     return triton
 
 
+@lru_cache(maxsize=64)
 def load_function(text: str, name: str):
     """The jit function `name` of a source text."""
     triton = require_triton()
     file = f"<tessel {hashlib.sha256(text.encode()).hexdigest()[:24]}>"
     # Triton reads a function's source through linecache; an entry without a time is never stale.
-    linecache.cache[file] = (len(text), None, text.splitlines(True), file)
+    entry = linecache.cache[file] = (len(text), None, text.splitlines(True), file)
     namespace = {"__name__": file}
     exec(compile(text, file, "exec"), namespace)
     function = namespace[name]
     assert isinstance(function, triton.JITFunction), name
-    weakref.finalize(function, linecache.cache.pop, file, None)  # no longer than the function
+    weakref.finalize(function, _forget, file, entry)
     return function
+
+
+def _forget(file: str, entry: tuple) -> None:
+    """Drop a source text, unless another function of the same text has come since."""
+    if linecache.cache.get(file) is entry:
+        del linecache.cache[file]
 
 
 def cache_folder() -> Path:

@@ -9,7 +9,8 @@ gradient rules and rewrites.
     graph = b.graph
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -243,6 +244,17 @@ class Builder:
             )
             table |= {o: r.value for o, r in zip(node.outputs, results)}
         return [Tensor(self, table[v]) for v in graph.outputs]
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[list[Node]]:
+        """Within it, nodes are appended to the list that it gives, not to the graph; also constants
+        that the graph has. Names are unique in both."""
+        nodes, constants, origin = self.graph.nodes, self._constants, self.origin
+        self.graph.nodes, self._constants = [], {}
+        try:
+            yield self.graph.nodes
+        finally:
+            self.graph.nodes, self._constants, self.origin = nodes, constants, origin
 
     def _operand(self, x) -> Value | None:
         if x is None or isinstance(x, Value):

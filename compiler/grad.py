@@ -20,6 +20,7 @@ from typing import Any
 
 from .arguments import require
 from .builder import Builder, Tensor
+from .editor import splice
 from .errors import TesselError, TypeMismatch, UsageError
 from .ir import Graph, Node, Value
 from .ops.common import sum_to, through_expansion
@@ -221,35 +222,18 @@ def expand_node(b: Builder, node: Node) -> list[Node]:
     what they mean.
     """
     assert isinstance(node.op.loops, Expand), f"{node.op.name} has no expansion"
-    graph, origin = b.graph, b.origin
-    # Constants made later in the graph must not be used here, hence an empty table.
-    before, constants = graph.nodes, b._constants
-    graph.nodes, b._constants, b.origin = [], {}, node.where
-    try:
+    # Constants made later in the graph must not be used here.
+    with b.aside() as nodes:
+        b.origin = node.where
         operands = [None if v is None else Tensor(b, v) for v in node.inputs]
         results = node.op.loops.rule(b, *operands, **node.attrs)
-        results = results if isinstance(results, (tuple, list)) else (results,)
         values: list[Value] = []
-        for r in results:
+        for r in results if isinstance(results, (tuple, list)) else (results,):
             value = b.value(r)
-            fresh = value.node in graph.nodes and value not in values
+            fresh = value.node in nodes and value not in values
             values.append(value if fresh else b.value(b.emit("identity", value)))
-        nodes = graph.nodes
-    finally:
-        graph.nodes, b._constants, b.origin = before, constants, origin
-    for old, new in zip(node.outputs, values, strict=True):
-        _take_over(nodes, old, new)
-    at = next(i for i, n in enumerate(before) if n is node)
-    before[at : at + 1] = nodes
+    splice(b.graph, node, nodes, values)
     return nodes
-
-
-def _take_over(nodes: Sequence[Node], old: Value, new: Value) -> None:
-    """Let `old` stand where `new` is defined and read."""
-    new.node.outputs[new.index] = old
-    old.node, old.index = new.node, new.index
-    for node in nodes:
-        node.inputs = [old if v is new else v for v in node.inputs]
 
 
 def _is_float(v: Value) -> bool:

@@ -92,8 +92,7 @@ def _with_sizes(node: Node, arrays: Sequence, sizes: Mapping[str, int]) -> Node:
     if not any(node.regions()):
         return specialize_node(node, [_found(v, x) for v, x in zip(node.inputs, arrays)], sizes)
     types = [v.type.substitute(sizes) for v in node.outputs]
-    names = [v.name for v in node.outputs]
-    return Node(node.op, node.inputs, substitute_attrs(node, sizes), types, names, node.origin)
+    return node.copied(node.inputs, substitute_attrs(node, sizes), types)
 
 
 def _found(v: Value | None, x) -> Value | None:

@@ -68,6 +68,13 @@ class Node:
         self.origin: str | None = origin
         self.expansion: Graph | None = None
 
+    def copied(self, inputs, attrs: dict | None = None, types: Iterable[Type] | None = None):
+        """A node like this one that reads `inputs`, with other attributes or types if given."""
+        types = [v.type for v in self.outputs] if types is None else types
+        names = [v.name for v in self.outputs]
+        return Node(self.op, inputs, self.attrs if attrs is None else attrs, types, names,
+                    self.origin)  # fmt: skip
+
     @property
     def output(self) -> Value:
         assert len(self.outputs) == 1, self
@@ -167,16 +174,8 @@ def clone(graph: Graph) -> tuple[Graph, dict[Value, Value]]:
         result.inputs.append(table[v])
     for node in graph.nodes:
         attrs = {k: a.copy() if isinstance(a, Graph) else a for k, a in node.attrs.items()}
-        new = Node(
-            node.op,
-            [None if v is None else table[v] for v in node.inputs],
-            attrs,
-            [o.type for o in node.outputs],
-            [o.name for o in node.outputs],
-            node.origin,
-        )
-        for old, fresh in zip(node.outputs, new.outputs):
-            table[old] = fresh
+        new = node.copied([None if v is None else table[v] for v in node.inputs], attrs)
+        table |= zip(node.outputs, new.outputs)
         result.nodes.append(new)
     result.outputs = [table[v] for v in graph.outputs]
     return result, table

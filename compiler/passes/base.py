@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from ..builder import Builder
+from ..editor import GraphEditor
 from ..errors import GraphError, at
 from ..ir import Graph, Node, Value
 
@@ -83,22 +84,14 @@ class Pass:
     ) -> bool:
         """Put what `other` emits in the place of each node that it gives a value for, after running
         the pass in the node's regions; whether anything changed."""
-        changed = False
-        b = Builder(graph)
-        old, b.graph = graph.nodes, Graph()
-        replaced: dict[Value, Value] = {}
-        for node in old:
+        changed, edit = False, GraphEditor(graph)
+        for node in edit:
             for _, region in node.regions():
                 changed |= self.run(region, report)
-            b.origin = node.origin
-            value = other(b, node)
-            if value is None:
-                b.graph.nodes.append(node)
-            else:
-                replaced[node.output] = value
-        graph.nodes = b.graph.nodes
-        graph.replace(replaced)
-        return changed or bool(replaced)
+            value = other(edit.b, node)
+            if value is not None:
+                edit.replace(node, value)
+        return changed or edit.changed
 
     def __call__(self, graph: Graph, report: Report | None = None) -> tuple[Graph, bool]:
         """A changed copy of `graph`, and whether it changed."""

@@ -16,10 +16,11 @@ from typing import ClassVar
 
 import numpy as np
 
+from ..builder import Builder, Tensor
+from ..editor import GraphEditor
 from ..input_limits import handed, limits_of
 from ..ir import Graph, Node, Value
 from ..limits import Limit
-from ..ops import registry
 from ..ranges import Ranges, at_least, keeps_values
 from .base import Pass, Report
 
@@ -52,66 +53,40 @@ class _Writer:
         self.insert, self.drop_all = insert, drop_all
 
     def graph(self, graph: Graph, ranges: Ranges) -> bool:
-        nodes: list[Node] = []
-        names: set[str] = set()
-        mapping: dict[Value, Value] = {}
         said: dict[tuple, Value] = {}
-        changed = False
-        for node in graph.nodes:
-            node.inputs = [mapping.get(v, v) for v in node.inputs]
+        changed, edit = False, GraphEditor(graph)
+        for node in edit:
             if node.op.name == "within":
                 value, (limit,) = node.inputs[0], limits_of(node)
                 if self.drop_all or _fits(ranges, value, limit) or _key(value, limit) in said:
-                    mapping[node.output] = value
-                    changed = True
-                    continue
-                said[_key(value, limit)] = node.output
+                    edit.replace(node, value)
+                else:
+                    said[_key(value, limit)] = node.output
             elif self.insert and node.op.limits is not None:
                 for limit in limits_of(node):
                     value = node.inputs[limit.operand]
                     key = _key(value, limit)
-                    if _fits(ranges, value, limit) or key in said:
-                        continue
-                    made = _within(names or _names(graph, names), value, limit, node)
-                    said[key] = node.inputs[limit.operand] = made.output
-                    nodes.append(made)
-                    changed = True
+                    if not _fits(ranges, value, limit) and key not in said:
+                        said[key] = _within(edit.b, value, limit, node).value
+                        node.inputs[limit.operand] = said[key]
             elif self.drop_all and node.op.name == "impossible":
-                nodes += _nothing(node)
-                mapping[node.output] = nodes[-1].output
-                changed = True
-                continue
+                edit.replace(node, _nothing(edit.b, node))
             for _, region in node.regions():
                 changed |= self.graph(region, Ranges(_given(node, region, ranges)))
-            nodes.append(node)
-        graph.nodes = nodes
-        graph.outputs = [mapping.get(v, v) for v in graph.outputs]
-        return changed
+        return changed or edit.changed
 
 
-def _within(names: set[str], value: Value, limit: Limit, reader: Node) -> Node:
+def _within(b: Builder, value: Value, limit: Limit, reader: Node) -> Tensor:
     attrs = {"low": limit.low, "high": limit.high, "what": limit.what, "column": limit.column}
-    name = f"{value.name}_checked"
-    while name in names:
-        name += "_"
-    names.add(name)
-    return Node(registry.get("within"), [value], attrs, [value.type], [name], reader.where)
+    b.origin = reader.where
+    return b.emit("within", value, outputs=[f"{value.name}_checked"], **attrs)
 
 
-def _nothing(impossible: Node) -> list[Node]:
-    """Nodes of what stands for a value that there is not: NaN, or zeros."""
+def _nothing(b: Builder, impossible: Node) -> Tensor:
+    """What stands for a value that there is not: NaN, or zeros."""
     out = impossible.output
     number = np.asarray(np.nan if out.dtype.is_float else 0).astype(out.dtype.numpy)
-    constant = Node(registry.get("constant"), [], {"value": number},
-                    [out.type.with_shape(())], [f"{out.name}_nothing"])  # fmt: skip
-    expand = Node(registry.get("expand"), [constant.output], {"shape": out.shape}, [out.type],
-                  [out.name], impossible.origin)  # fmt: skip
-    return [constant, expand]
-
-
-def _names(graph: Graph, names: set[str]) -> set[str]:
-    names.update(v.name for v in graph.values())
-    return names
+    return b.constant(number, name=f"{out.name}_nothing").expand(out.shape)
 
 
 def _fits(ranges: Ranges, value: Value, limit: Limit) -> bool:

@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..budgets import SPENT
-from ..builder import Builder
-from ..ir import Graph, Node, Value
+from ..editor import GraphEditor
+from ..ir import Graph, Node
 from ..types import TensorType
 from .base import Pass, Report
 from .fold import Allowance, fold_node, fold_values
@@ -29,28 +29,16 @@ class FoldConstants(Pass):
         return changed
 
     def _fold(self, graph: Graph, allowance: Allowance) -> bool:
-        changed = False
-        mapping: dict[Value, Value] = {}
-        nodes: list[Node] = []
-        b = None
-        for node in graph.nodes:
-            node.inputs = [mapping.get(v, v) for v in node.inputs]
+        changed, edit = False, GraphEditor(graph)
+        for node in edit:
             if len(node.outputs) == 1:
                 changed |= fold_node(node, allowance)
             elif (values := fold_values(node, allowance)) is not None:
-                b = Builder(graph) if b is None else b
-                b.graph, b.origin = Graph(), node.origin
-                for old, value in zip(node.outputs, values):
-                    mapping[old] = b.constant(value, name=old.name + "_folded").value
-                nodes += b.graph.nodes
-                changed = True
-                continue
-            nodes.append(node)
+                named = zip(node.outputs, values)
+                edit.replace(node, *[edit.b.constant(x, name=f"{v.name}_folded") for v, x in named])
             for _, region in node.regions():
                 changed |= self._fold(region, allowance)
-        graph.nodes = nodes
-        graph.outputs = [mapping.get(v, v) for v in graph.outputs]
-        return changed
+        return changed or edit.changed
 
 
 @dataclass(frozen=True)
@@ -83,20 +71,14 @@ class CommonSubexpressionElimination(Pass):
 
     def run(self, graph: Graph, report: Report) -> bool:
         seen: dict[tuple, Node] = {}
-        mapping: dict[Value, Value] = {}
-        kept: list[Node] = []
-        for node in graph.nodes:
-            node.inputs = [mapping.get(v, v) for v in node.inputs]
+        edit = GraphEditor(graph)
+        for node in edit:
             key = (node.op.name, tuple(node.inputs), _key(node.attrs))
             first = seen.setdefault(key, node) if node.op.pure else node
-            if first is node:
-                kept.append(node)
-            else:
-                mapping |= zip(node.outputs, first.outputs)
-        graph.nodes = kept
-        graph.outputs = [mapping.get(v, v) for v in graph.outputs]
-        inner = [self.run(g, report) for node in kept for _, g in node.regions()]
-        return bool(mapping) or any(inner)
+            if first is not node:
+                edit.replace(node, *first.outputs)
+        inner = [self.run(g, report) for node in graph.nodes for _, g in node.regions()]
+        return edit.changed or any(inner)
 
 
 def _key(value: Any):
@@ -139,11 +121,12 @@ class RemoveIdentities(Pass):
     name: ClassVar[str] = "remove_identities"
 
     def run(self, graph: Graph, report: Report) -> bool:
-        mapping = {n.outputs[0]: n.inputs[0] for n in graph.nodes if _is_identity(n)}
-        graph.nodes = [n for n in graph.nodes if not (n.outputs and n.outputs[0] in mapping)]
-        graph.replace(mapping)
+        edit = GraphEditor(graph)
+        for node in edit:
+            if _is_identity(node):
+                edit.replace(node, node.inputs[0])
         inner = [self.run(g, report) for node in graph.nodes for _, g in node.regions()]
-        return bool(mapping) or any(inner)
+        return edit.changed or any(inner)
 
 
 def _is_identity(node: Node) -> bool:
@@ -176,26 +159,15 @@ class FoldConstantBranches(Pass):
         if not any(n.op.name == "if" for n in graph.nodes):
             inner = [self.run(g, report) for n in graph.nodes for _, g in n.regions()]
             return any(inner)
-        changed = False
-        mapping: dict[Value, Value] = {}
-        nodes: list[Node] = []
-        b = Builder(graph)
-        for node in graph.nodes:
-            node.inputs = [mapping.get(v, v) for v in node.inputs]
+        changed, edit = False, GraphEditor(graph)
+        for node in edit:
             condition = node.inputs[0].constant if node.op.name == "if" else None
             if condition is None:
                 for _, region in node.regions():
                     changed |= self.run(region, report)
-                nodes.append(node)
                 continue
             branch = node.attrs["then_graph" if bool(condition) else "else_graph"]
             self.run(branch, report)
-            b.graph, b.origin = Graph(), node.origin
-            results = b.inline(branch, node.inputs[1:])
-            mapping |= {old: new.value for old, new in zip(node.outputs, results)}
-            nodes += b.graph.nodes
+            edit.replace(node, *edit.b.inline(branch, node.inputs[1:]))
             report.apply("if(constant) => branch", node.where)
-            changed = True
-        graph.nodes = nodes
-        graph.outputs = [mapping.get(v, v) for v in graph.outputs]
-        return changed
+        return changed or edit.changed

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..builder import Builder, Tensor
+from ..builder import Tensor
+from ..editor import GraphEditor
 from ..ir import Graph, Node, Value
 from ..ops.registry import Elementwise
 from ..types import TensorType, normalize_axes, normalize_axis
@@ -69,8 +70,8 @@ class _Walk:
 
     def __init__(self, graph: Graph):
         self.graph = graph
-        self.b = Builder(graph)
-        self.b.graph = Graph()
+        self.edit = GraphEditor(graph)
+        self.b = self.edit.b
         self.first: dict[Value, Value] = {v: v for v in graph.inputs}
         self.last: dict[Value, Value] = {}
         self.moved: list[Node] = []
@@ -81,12 +82,12 @@ class _Walk:
             self.inside |= dict.fromkeys(parts, x)
 
     def run(self) -> None:
-        for node in self.graph.nodes:
-            self.b.origin = node.origin
-            if not self.follow(node):
+        for node in self.edit:
+            if self.follow(node):
+                self.edit.remove(node)
+            else:
                 self.keep(node)
         self.graph.outputs = [self.read_first(v) for v in self.graph.outputs]
-        self.graph.nodes = self.b.graph.nodes
 
     # -- versions of values ---------------------------------------------------------------
 
@@ -110,7 +111,6 @@ class _Walk:
     def keep(self, node: Node) -> None:
         """The node as it is, reading channels first."""
         node.inputs = [None if v is None else self.read_first(v) for v in node.inputs]
-        self.b.graph.nodes.append(node)
         self.first |= {v: v for v in node.outputs}
 
     def follow(self, node: Node) -> bool:

@@ -10,9 +10,9 @@ since whatever computes %x stores into the padded memory directly (`loops/lower.
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ..builder import Builder, Tensor
+from ..editor import GraphEditor
 from ..ir import Graph, Node, Value
-from ..ops import registry
-from ..types import TensorType
 from .base import Pass, Report
 
 
@@ -23,21 +23,16 @@ class SplitPadding(Pass):
     name: ClassVar[str] = "split_padding"
 
     def run(self, graph: Graph, report: Report) -> bool:
-        changed = False
-        nodes: list[Node] = []
-        for node in graph.nodes:
+        changed, edit = False, GraphEditor(graph)
+        for node in edit:
             for _, region in node.regions():
                 changed |= self.run(region, report)
             pads = _spatial_pads(node)
             if pads is not None:
-                nodes += _pad_nodes(node, pads)
-                node.inputs[0] = nodes[-1].output
+                node.inputs[0] = _padded(edit.b, node, pads).value
                 node.attrs["pads"] = (0,) * len(pads)
                 report.apply("conv(x, w) {pads} => conv(pad(x), w)", node.where)
-                changed = True
-            nodes.append(node)
-        graph.nodes = nodes
-        return changed
+        return changed or edit.changed
 
 
 def _spatial_pads(node: Node) -> tuple | None:
@@ -56,19 +51,11 @@ def _zero(node: Node) -> Value | None:
     return node.inputs[2] if node.op.name == "conv_integer" and len(node.inputs) > 2 else None
 
 
-def _pad_nodes(conv: Node, pads: tuple) -> list[Node]:
-    """The pad, after the constant that it adds (if that is not zero)."""
+def _padded(b: Builder, conv: Node, pads: tuple) -> Tensor:
+    """x with a border of zeros, or of its zero point."""
     x, zero, name = conv.inputs[0], _zero(conv), f"{conv.output.name}.padded"
     half = len(pads) // 2
     first, last = ((0,), (0,)) if conv.attrs["channels_last"] else ((0, 0), ())
     every = (*first, *pads[:half], *last, *first, *pads[half:], *last)
-    op = registry.get("pad")
-    attrs = op.bind({"pads": every, "mode": "constant"}, conv.where)
-    nodes, inputs = [], [x]
-    if zero is not None:
-        fill = {"value": zero.constant.reshape(())}
-        type = TensorType(zero.dtype, ())
-        constant = Node(registry.get("constant"), [], fill, [type], [f"{name}.value"], conv.origin)
-        nodes, inputs = [constant], [x, constant.output]
-    types = op.infer([v.type for v in inputs], attrs)
-    return [*nodes, Node(op, inputs, attrs, types, [name], conv.origin)]
+    value = None if zero is None else b.constant(zero.constant.reshape(()), name=f"{name}.value")
+    return b.emit("pad", x, value, pads=every, mode="constant", outputs=[name])

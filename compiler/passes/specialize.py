@@ -54,10 +54,9 @@ def specialize_node(
     """A copy of a node that reads `operands`, with sizes put in. Raises InputError if they do not
     fit."""
     attrs = substitute_attrs(node, binding)
-    names = [v.name for v in node.outputs]
     if node.op.name == "dims" and dims.is_static(attrs["values"]):
         value = np.array([_wrapped(v) for v in attrs["values"]], np.int64)
-        constant = registry.get("constant")
+        constant, names = registry.get("constant"), [v.name for v in node.outputs]
         return Node(constant, [], {"value": value}, [tensor_type_of(value)], names, node.origin)
     try:
         inferred = node.op.infer([None if v is None else v.type for v in operands], attrs)
@@ -73,7 +72,7 @@ def specialize_node(
                 expected=r,
                 received=i,
             )
-    return Node(node.op, operands, attrs, types, names, node.origin)
+    return node.copied(operands, attrs, types)
 
 
 def _wrapped(v: int) -> int:

@@ -276,8 +276,7 @@ class _Maker:
         if node.op.name == "bind_dims":
             self.env[node.output] = operands[0]
             return
-        types, names = [v.type for v in node.outputs], [v.name for v in node.outputs]
-        new = Node(node.op, operands, node.attrs, types, names, node.origin)
+        new = node.copied(operands)
         self.env |= zip(node.outputs, new.outputs)
         self.result.graph.nodes.append(new)
 

@@ -93,22 +93,12 @@ class Rewrite(Pass):
         return changed
 
 
-class _Scratch(Builder):
-    """A builder whose nodes are taken away after each rewrite."""
-
-    def begin(self, origin: str | None) -> list[Node]:
-        self.graph = Graph()
-        self.origin = origin
-        self._constants.clear()
-        return self.graph.nodes
-
-
 class _Walk:
     """One walk over a graph."""
 
     def __init__(self, graph: Graph, table: dict[str, list[Rule]], report: Report):
         self.graph, self.table, self.report = graph, table, report
-        self.b = _Scratch(graph)
+        self.b = Builder(graph)
         self.mapping: dict[Value, Value] = {}
         self.count: dict[Value, int] = {}
         self.dead: set[Node] = set()
@@ -177,12 +167,13 @@ class _Walk:
 
     def replace(self, r: Rule, m: Match) -> list[Node] | None:
         origin = next((n.origin for n in m.nodes if n.origin is not None), None)
-        new = self.b.begin(origin)
-        try:
-            results = r.rewrite(self.b, m)
-        except (TypeMismatch, OpenSize) as error:  # no rewrite turns a valid graph into an error
-            self.report.decline(r.equation, m.root.where, str(error).split("\n")[0])
-            return None
+        with self.b.aside() as new:
+            self.b.origin = origin
+            try:
+                results = r.rewrite(self.b, m)
+            except (TypeMismatch, OpenSize) as error:  # no rewrite makes a valid graph an error
+                self.report.decline(r.equation, m.root.where, str(error).split("\n")[0])
+                return None
         if results is None:
             return None
         results = results if isinstance(results, (tuple, list)) else (results,)

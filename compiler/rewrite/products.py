@@ -10,7 +10,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..builder import Builder
+from ..builder import Builder, Tensor
+from ..editor import GraphEditor
 from ..ir import Graph, Node
 from ..passes.base import Pass, Report
 from .engine import Rule, rule
@@ -61,12 +62,18 @@ class CombineProducts(Pass):
     least: int = 2  # products that read the same x
 
     def run(self, graph: Graph, report: Report) -> bool:
-        families = [f for f in _families(graph) if len(f) >= self.least]
-        for nodes in families:
-            _combine(graph, nodes)
-            report.apply("x @ a, x @ b => split(x @ [a b])", *(n.where for n in nodes))
+        families = {f[0]: f for f in _families(graph) if len(f) >= self.least}
+        parts: dict[Node, Tensor] = {}
+        edit = GraphEditor(graph)
+        for node in edit:
+            if node in families:
+                parts |= _combined(edit.b, families[node])
+                where = [n.where for n in families[node]]
+                report.apply("x @ a, x @ b => split(x @ [a b])", *where)
+            if node in parts:
+                edit.replace(node, parts[node])
         inner = [self.run(region, report) for n in graph.nodes for _, region in n.regions()]
-        return bool(families) or any(inner)
+        return edit.changed or any(inner)
 
 
 def _families(graph: Graph) -> Iterator[list[Node]]:
@@ -80,14 +87,9 @@ def _families(graph: Graph) -> Iterator[list[Node]]:
     yield from families.values()
 
 
-def _combine(graph: Graph, nodes: list[Node]) -> None:
-    """The product takes the first one's place; nothing it reads is defined later."""
-    b = Builder(graph)
-    at = graph.nodes.index(nodes[0])
-    b.graph, b.origin = Graph(), nodes[0].origin
+def _combined(b: Builder, nodes: list[Node]) -> dict[Node, Tensor]:
+    """What each product is a part of, where the first one stands: all that it reads is defined."""
     weights = [n.inputs[1].constant for n in nodes]
     y = b.matmul(nodes[0].inputs[0], b.constant(np.concatenate(weights, axis=1)))
-    parts = b.split(y, axis=y.rank - 1, sizes=[a.shape[1] for a in weights])
-    graph.nodes[at:at] = b.graph.nodes
-    graph.nodes = [n for n in graph.nodes if n not in nodes]
-    graph.replace({n.output: part.value for n, part in zip(nodes, parts, strict=True)})
+    parts = b.split(y, axis=y.rank - 1, sizes=[w.shape[1] for w in weights])
+    return dict(zip(nodes, parts, strict=True))

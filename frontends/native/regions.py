@@ -30,16 +30,10 @@ class Region:
 def cut(b: Tracer, name: str, f: Callable, types: Sequence, structure: tree.Structure) -> Region:
     """Trace `f`, called on arrays of these types as the positional arguments of `structure`."""
     inputs = [Value(b._unique(f"{name}_{i}"), t) for i, t in enumerate(types)]
-    mark, constants = len(b.graph.nodes), b._constants
-    b._constants = {}  # a region makes its own constants
-    try:
+    with b.aside() as nodes:  # a region makes its own constants
         result = f(*tree.unflatten(structure, [Array(b, v) for v in inputs]))
         leaves, result_structure = tree.flatten(result)
         outputs = [b.array(x).value for x in leaves]
-    finally:
-        b._constants = constants
-        nodes = b.graph.nodes[mark:]
-        del b.graph.nodes[mark:]
     inside = {v for n in nodes for v in n.outputs} | set(inputs)
     used = [v for n in nodes for v in n.inputs if v is not None] + outputs
     captured = list(dict.fromkeys(v for v in used if v not in inside))

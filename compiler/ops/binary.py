@@ -8,7 +8,6 @@ import math
 
 import numpy as np
 
-from .. import dims
 from ..types import BOOL
 from .common import (
     FLOAT_SAMPLES,
@@ -20,7 +19,6 @@ from .common import (
     floats,
     ints,
     keep,
-    less_dims,
     reference,
     same_shape,
 )
@@ -44,19 +42,6 @@ def _div_body(s, x, y):
     if x.dtype.is_float:
         return s.apply("div", x, y)
     return s.select(s.ne(y, 0), s.apply("truncdiv", x, y), s.const(0, x.dtype))
-
-
-def _div_dims(a, b):
-    """Symbolic quotients are rounded down, which is the same for sizes (they are not negative)."""
-    if isinstance(a, dims.Sym) or isinstance(b, dims.Sym):
-        return a // b
-    if b == 0:
-        return 0
-    return abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
-
-
-def _mod_dims(a, b):
-    return 0 if not isinstance(b, dims.Sym) and b == 0 else a % b
 
 
 def _pow(x, y):
@@ -97,41 +82,38 @@ def _share(g, better, x, y):
 
 # fmt: off
 ARITHMETIC = [
-    # name, doc, reference, the same on dims, body, gradient
-    ("add", "x + y", np.add, lambda a, b: a + b, lambda s, x, y: x + y,
+    # name, doc, reference, body, gradient
+    ("add", "x + y", np.add, lambda s, x, y: x + y,
      lambda g, x, y, z: (g, g)),
-    ("sub", "x - y", np.subtract, lambda a, b: a - b, lambda s, x, y: x - y,
+    ("sub", "x - y", np.subtract, lambda s, x, y: x - y,
      lambda g, x, y, z: (g, -g)),
-    ("mul", "x * y", np.multiply, lambda a, b: a * b, lambda s, x, y: x * y,
+    ("mul", "x * y", np.multiply, lambda s, x, y: x * y,
      lambda g, x, y, z: (g * y, g * x)),
-    ("div", "x / y; of ints, rounded towards zero, and 0 where y is 0", _div, _div_dims, _div_body,
+    ("div", "x / y; of ints, rounded towards zero, and 0 where y is 0", _div, _div_body,
      lambda g, x, y, z: (g / y, -(g * z / y))),
-    ("pow", "x to the power y; of ints, the real power rounded towards zero", _pow, None,
+    ("pow", "x to the power y; of ints, the real power rounded towards zero", _pow,
      _pow_body, _pow_gradient),
     ("mod", "the rest of x / y with the sign of y, or of x if fmod is set", _mod,
-     _mod_dims,
      lambda s, x, y, fmod: s.apply("rem", x, y) if fmod else s.mod(x, y),
      # z = x - y * n with n = floor(x/y) or trunc(x/y), piecewise constant
      lambda g, x, y, z, fmod: (g, -(g * (x - z) / y))),
-    ("maximum", "the larger one; NaN if either is", np.maximum, dims.dim_max,
+    ("maximum", "the larger one; NaN if either is", np.maximum,
      lambda s, x, y: s.maximum(x, y),
      lambda g, x, y, z: (_share(g, x > y, x, y), _share(g, x < y, x, y))),
-    ("minimum", "the smaller one; NaN if either is", np.minimum, dims.dim_min,
+    ("minimum", "the smaller one; NaN if either is", np.minimum,
      lambda s, x, y: s.minimum(x, y),
      lambda g, x, y, z: (_share(g, x < y, x, y), _share(g, x > y, x, y))),
     ("prelu", "x where x >= 0, else slope * x", lambda x, slope: np.where(x < 0, x * slope, x),
-     None, lambda s, x, slope: s.select(x < 0, x * slope, x),
+     lambda s, x, slope: s.select(x < 0, x * slope, x),
      lambda g, x, slope, z: (g.b.where(x < 0, g * slope, g), keep(x < 0, g * x))),
 ]
 COMPARE = [
-    ("equal", "x == y", np.equal, lambda a, b: a == b, lambda s, x, y: s.eq(x, y)),
-    ("not_equal", "x != y", np.not_equal, lambda a, b: a != b, lambda s, x, y: s.ne(x, y)),
-    ("less", "x < y", np.less, less_dims, lambda s, x, y: x < y),
-    ("less_equal", "x <= y", np.less_equal, lambda a, b: not less_dims(b, a),
-     lambda s, x, y: x <= y),
-    ("greater", "x > y", np.greater, lambda a, b: less_dims(b, a), lambda s, x, y: x > y),
-    ("greater_equal", "x >= y", np.greater_equal, lambda a, b: not less_dims(a, b),
-     lambda s, x, y: x >= y),
+    ("equal", "x == y", np.equal, lambda s, x, y: s.eq(x, y)),
+    ("not_equal", "x != y", np.not_equal, lambda s, x, y: s.ne(x, y)),
+    ("less", "x < y", np.less, lambda s, x, y: x < y),
+    ("less_equal", "x <= y", np.less_equal, lambda s, x, y: x <= y),
+    ("greater", "x > y", np.greater, lambda s, x, y: x > y),
+    ("greater_equal", "x >= y", np.greater_equal, lambda s, x, y: x >= y),
 ]
 LOGIC = [
     ("and", "x and y", np.logical_and, lambda s, x, y: x & y),
@@ -194,7 +176,7 @@ def _arithmetic_samples(name):
             yield case(array([0, 1, 1, 1, 0], dtype), array([64, 100, 64, 71, 0], dtype))
 
 
-for _name, _doc, _ref, _dims, _rule, _grad in ARITHMETIC:
+for _name, _doc, _ref, _rule, _grad in ARITHMETIC:
     register(
         _name,
         "x: T, slope: T -> T" if _name == "prelu" else "x: T, y: T -> T",
@@ -202,7 +184,7 @@ for _name, _doc, _ref, _dims, _rule, _grad in ARITHMETIC:
         T="numeric",
         shape=same_shape if _name == "prelu" else broadcast_shape,
         attrs={"fmod": Attr("bool", False)} if _name == "mod" else None,
-        ref=reference(_ref, _dims),
+        ref=reference(_ref),
         grad=lambda c, g, rule=_grad: rule(g, *c.inputs, c.outputs[0], **c.attrs),
         loops=Elementwise(_rule),
         samples=lambda name=_name: _arithmetic_samples(name),
@@ -223,14 +205,14 @@ def _compare_samples(name):
         yield case(bools((8,), 1), bools((8,), 2))
 
 
-for _name, _doc, _ref, _dims, _rule in COMPARE:
+for _name, _doc, _ref, _rule in COMPARE:
     register(
         _name,
         "x: T, y: T -> bool",
         _doc,
         T="any" if _name in ("equal", "not_equal") else "numeric",
         shape=broadcast_shape,
-        ref=reference(_ref, _dims),
+        ref=reference(_ref),
         grad=STEP,
         loops=Elementwise(_rule),
         samples=lambda name=_name: _compare_samples(name),
@@ -290,7 +272,7 @@ register(
     "x where the condition holds, else y; NaN in what is not chosen does no harm",
     T="any",
     shape=broadcast_shape,
-    ref=reference(np.where, lambda c, a, b: a if c else b),
+    ref=reference(np.where),
     grad=lambda c, g: (None, keep(c.inputs[0], g), keep(~c.inputs[0], g)),
     loops=Elementwise(lambda s, c, x, y: s.select(c, x, y)),
     samples=_where_samples,
@@ -303,17 +285,12 @@ def _clip(x, low=None, high=None):
     return x if high is None else np.minimum(x, high)
 
 
-def _clip_dims(x, low=None, high=None):
-    x = x if low is None else dims.dim_max(x, low)
-    return x if high is None else dims.dim_min(x, high)
-
-
 def _clip_ref(x, low=None, high=None):
     if low is None and high is None:
         return np.asarray(x)
     if low is None:
-        return reference(np.minimum, dims.dim_min)(x, high)
-    return reference(_clip, _clip_dims)(*([x, low] if high is None else [x, low, high]))
+        return reference(np.minimum)(x, high)
+    return reference(_clip)(*([x, low] if high is None else [x, low, high]))
 
 
 def _clip_body(s, x, low=None, high=None):

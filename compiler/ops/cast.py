@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import InputError, TypeMismatch
 from ..loops import expr as s
 from ..types import ANY, BOOL, DTYPES, F32, I32, STR, U8, U32, DType, dtype_of, view_bits
-from .common import array, bools, case, floats, ints, is_dims, known, settle
+from .common import array, bools, case, floats, ints
 from .registry import Attr, Elementwise, NotDifferentiable, Pull, Sample, register
 
 POWER = DTYPES["f8e8m0"]
@@ -31,10 +31,6 @@ def _cast_shape(x, *, dtype, saturate, round_mode):
 
 def _cast_ref(x, dtype, saturate=True, round_mode="up"):
     x = np.asarray(x)
-    if is_dims(x) and dtype.is_int:
-        x = settle(x)
-        return x if x.dtype == object else x.astype(dtype.numpy)
-    x = known(x)
     if x.dtype == object:
         return _parse_strings(x, dtype)
     if dtype == STR:

@@ -6,8 +6,8 @@ Samples: `floats`, `ints`, `bools` make arrays from a seed; `case(*inputs, **att
 References: `@reference` makes a numpy function an oracle: half types are computed in f32 and
 rounded once at the end, numpy's warnings are off, scalars come back as arrays.
 
-Dims: the ONNX reader evaluates shape arithmetic with the same references on object arrays of ints
-and `dims.Sym`; `is_dims` recognises those, `elementwise_on_dims` applies a Python function.
+Dims: references know numbers only. What ops give for arrays of symbols is `dim_arrays.py`'s; moves
+take any elements, symbols too.
 """
 
 import functools
@@ -17,7 +17,7 @@ import numpy as np
 
 from .. import dims
 from ..errors import TypeMismatch
-from ..sizes import above, assume_equal, assume_equal_shapes, at_least, from_zero
+from ..sizes import assume_equal, assume_equal_shapes
 from ..types import BF16, F16, F32, F64, TensorType, broadcast, dtype_of
 from .registry import NotDifferentiable, Sample
 
@@ -77,18 +77,11 @@ def case(*inputs, grad=True, rtol=None, atol=None, **attrs) -> Sample:
 # -- references ----------------------------------------------------------------------------
 
 
-def reference(f: Callable, on_dims: Callable | None = None) -> Callable:
-    """An oracle of `f`: half types computed in f32, no numpy warnings, results are arrays.
-
-    `on_dims` is the function of single dims, for ops that occur in shape arithmetic.
-    """
+def reference(f: Callable) -> Callable:
+    """An oracle of `f`: half types computed in f32, no numpy warnings, results are arrays."""
 
     @functools.wraps(f)
     def ref(*inputs, **attrs):
-        if is_dims(*inputs):
-            if on_dims is not None:
-                return elementwise_on_dims(on_dims, *inputs)
-            inputs = [None if x is None else known(x) for x in inputs]
         narrow = None
         wide = []
         for x in inputs:
@@ -109,57 +102,12 @@ def reference(f: Callable, on_dims: Callable | None = None) -> Callable:
     return ref
 
 
-def is_dims(*arrays) -> bool:
-    """Is one of these an object array of dims (and not of strings)?"""
-    arrays = [np.asarray(x) for x in arrays if x is not None]
-    return any(
-        x.dtype == object
-        and x.size > 0
-        and all(isinstance(v, (dims.Sym, int, np.integer)) for v in x.flat)
-        for x in arrays
-    )
-
-
-def elementwise_on_dims(f: Callable, *arrays) -> np.ndarray:
-    """`f` on Python ints and `dims.Sym`, broadcast; an int64 array once no symbol is left."""
-    arrays = [np.asarray(x) for x in arrays]
-    arrays = [x if x.dtype == object else x.astype(object) for x in arrays]
-    return settle(np.frompyfunc(f, len(arrays), 1)(*arrays))
-
-
 def settle(x) -> np.ndarray:
     """An array of dims as int64 (or bool), where no symbol is left in it."""
     x = np.asarray(x, dtype=object)
     if any(isinstance(v, dims.Sym) for v in x.flat):
         return x
     return x.astype(bool if x.size and all(isinstance(v, bool) for v in x.flat) else np.int64)
-
-
-def known(x) -> np.ndarray:
-    """An array without symbols. Raises TypeMismatch if there are any."""
-    x = settle(x) if is_dims(x) else np.asarray(x)
-    if is_dims(x):
-        raise TypeMismatch(
-            "a value depends on a symbolic dim in a way that shape arithmetic cannot express",
-            received=str(x.tolist()),
-            fix="give the dim a size with shapes=",
-        )
-    return x
-
-
-def less_dims(a, b) -> bool:
-    """a < b for dims, symbols being at least 1 (those of sizes that data decides 0). Raises
-    TypeMismatch where that leaves it open."""
-    low, high = from_zero(a), from_zero(b)
-    if above(high, low):
-        return True
-    if at_least(low, high):
-        return False
-    raise TypeMismatch(
-        "a comparison depends on a symbolic dim",
-        received=f"{a} < {b}",
-        fix="give the dim a size with shapes=",
-    )
 
 
 # -- shapes and gradients ------------------------------------------------------------------
@@ -257,7 +205,7 @@ def dynamic_quantize(x):
 
 __all__ = [
     "FLOAT_SAMPLES", "STEP", "array", "bools", "broadcast_shape", "case", "dynamic_quantize",
-    "elementwise_on_dims", "floats", "ints", "is_dims", "keep", "known", "less_dims", "reference",
+    "floats", "ints", "keep", "reference",
     "require_broadcast", "require_elements", "require_shape", "same_shape", "scalar_of_dim",
     "settle", "spaced", "sum_to", "summed_axes", "through_expansion", "wide",
 ]  # fmt: skip

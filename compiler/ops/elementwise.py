@@ -19,7 +19,6 @@ from .common import (
     floats,
     ints,
     keep,
-    less_dims,
     reference,
     same_shape,
 )
@@ -208,15 +207,14 @@ for _name, _doc, _ref, _rule, _grad, (_low, _high) in FLOAT:
 
 # fmt: off
 NUMERIC = [
-    # name, doc, dtypes, reference, the same on dims, body, gradient
-    ("neg", "-x", "signed", np.negative, lambda a: 0 - a, lambda s, x: -x, lambda g, x, y: -g),
-    ("abs", "|x|", "numeric", np.abs, lambda a: 0 - a if less_dims(a, 0) else a,
+    # name, doc, dtypes, reference, body, gradient
+    ("neg", "-x", "signed", np.negative, lambda s, x: -x, lambda g, x, y: -g),
+    ("abs", "|x|", "numeric", np.abs,
      lambda s, x: x if x.dtype.kind == "u" else s.abs(x), lambda g, x, y: g * x.b.sign(x)),
     ("sign", "-1, 0 or 1", "numeric", np.sign,
-     lambda a: int(less_dims(0, a)) - int(less_dims(a, 0)),
      lambda s, x: s.cast(x > 0, x.dtype) if x.dtype.kind == "u" else s.sign(x), STEP),
     ("relu", "x where x > 0, else 0; keeps NaN", "numeric",
-     lambda x: np.maximum(x, x.dtype.type(0)), lambda a: 0 if less_dims(a, 0) else a,
+     lambda x: np.maximum(x, x.dtype.type(0)),
      lambda s, x: s.maximum(x, 0), lambda g, x, y: keep(x > 0, g)),
 ]
 # fmt: on
@@ -232,14 +230,14 @@ def _numeric_samples(dtypes):
         yield case(ints((3, 4), 6, dtype="u64"))
 
 
-for _name, _doc, _dtypes, _ref, _dims, _rule, _grad in NUMERIC:
+for _name, _doc, _dtypes, _ref, _rule, _grad in NUMERIC:
     register(
         _name,
         "x: T -> T",
         _doc,
         T=_dtypes,
         shape=same_shape,
-        ref=reference(_ref, _dims),
+        ref=reference(_ref),
         grad=_unary_gradient(_grad),
         loops=Elementwise(_rule),
         samples=lambda d=_dtypes: _numeric_samples(d),

@@ -17,11 +17,9 @@ from .common import (
     case,
     floats,
     ints,
-    is_dims,
     keep,
     reference,
     scalar_of_dim,
-    settle,
     spaced,
 )
 from .registry import Attr, Pull, register
@@ -196,25 +194,14 @@ TABLE = [
 ]
 # fmt: on
 FLOAT_ONLY = ("reduce_l2", "reduce_log_sum", "reduce_log_sum_exp")
-ON_DIMS = {
-    "reduce_sum": np.add,
-    "reduce_prod": np.multiply,
-    "reduce_max": np.frompyfunc(dims.dim_max, 2, 1),
-    "reduce_min": np.frompyfunc(dims.dim_min, 2, 1),
-}
 
 
-def _reference(name, f):
+def _reference(f):
     f = reference(f)
 
     def ref(x, *, axes, keepdims):
         x = np.asarray(x)
         axes = normalize_axes(axes, x.ndim)
-        if is_dims(x) and name in ON_DIMS:
-            total = x
-            for a in sorted(axes, reverse=True):
-                total = ON_DIMS[name].reduce(np.asarray(total, object), axis=a, keepdims=keepdims)
-            return settle(total)
         return f(x, axes=axes, keep=keepdims)
 
     return ref
@@ -281,7 +268,7 @@ for _name, _doc, _ref, _rule, _grad in TABLE:
             "axes": Attr("ints", doc="empty: none"),
             "keepdims": Attr("bool", True),
         },
-        ref=_reference(_name, _ref),
+        ref=_reference(_ref),
         grad=_gradient(_grad),
         loops=Pull(_rule),
         samples=lambda name=_name: _samples(name),

@@ -2,6 +2,7 @@
 data decides sizes in them (`hosted.py`)."""
 
 from ...compiler.builder import Tensor
+from ...compiler.dim_arrays import larger
 from ...compiler.errors import TesselError, TypeMismatch
 from ...compiler.hosted import inner_symbols
 from ...compiler.known_values import IMPOSSIBLE
@@ -13,7 +14,6 @@ from .needs import ValueNeeded
 from .region import Region, inline_graph
 from .scope import Skip, flatten, regroup, types_of
 from .sizes import bind
-from .values import larger
 
 
 def if_(c: Call):

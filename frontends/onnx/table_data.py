@@ -7,10 +7,10 @@ import numpy as np
 
 from ...compiler import dims
 from ...compiler.builder import Tensor
+from ...compiler.dim_arrays import smaller
 from ...compiler.types import I64, STR, normalize_axis
 from .call import Call
 from .sizes import all_places, bind, first_places, scalar, sized
-from .values import smaller
 
 
 def nonzero(c: Call):

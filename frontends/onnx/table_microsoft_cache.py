@@ -4,11 +4,11 @@ import math
 
 import numpy as np
 
+from ...compiler.dim_arrays import larger
 from ...compiler.types import F32, I64
 from .call import Call
 from .table_microsoft_attention import NEVER, element, heads_of, merged, number, positions
 from .table_microsoft_norm import wide
-from .values import larger
 
 
 def rotated(x, cos, sin, *, interleaved: bool):

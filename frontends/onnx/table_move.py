@@ -4,13 +4,13 @@ import numpy as np
 
 from ...compiler import dims
 from ...compiler.builder import Tensor
+from ...compiler.dim_arrays import at_least, larger, smaller
 from ...compiler.dims import Sym
 from ...compiler.errors import ModelError
 from ...compiler.nonempty import take_nonempty
 from ...compiler.types import DTYPES, I64, STR, normalize_axes, normalize_axis
 from .call import Call
 from .sizes import slice_axis
-from .values import at_least, larger, smaller
 
 # What pads where nothing is said, for types without a zero: the empty string, the least number.
 _FILLS = {"str": np.array("", object), "f8e8m0": np.zeros((), DTYPES["f8e8m0"].numpy)}

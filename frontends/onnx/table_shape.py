@@ -6,6 +6,7 @@ import numpy as np
 
 from ...compiler import dims
 from ...compiler.builder import Tensor, resolve_shape
+from ...compiler.dim_arrays import larger
 from ...compiler.dims import Sym
 from ...compiler.nonempty import surely_from_zero, take_nonempty, take_positive
 from ...compiler.sizes import above
@@ -13,7 +14,7 @@ from ...compiler.types import F64, I64, normalize_axes, normalize_axis
 from .call import Call
 from .proto import dtype_of_element
 from .sizes import bind, expanded, reshaped
-from .values import SMALL, Known, larger
+from .values import SMALL, Known
 
 
 def shape(c: Call):

@@ -1,10 +1,10 @@
 """Convolutions and pools. `auto_pad` becomes explicit pads (begin…, end…)."""
 
 from ...compiler import dims
+from ...compiler.dim_arrays import larger
 from ...compiler.dims import Sym
 from ...compiler.types import I64
 from .call import Call
-from .values import larger
 
 
 def window(c: Call, x, kernel) -> dict:

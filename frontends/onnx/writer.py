@@ -18,13 +18,13 @@ from onnx import helper
 
 from ...compiler.arguments import require, require_path
 from ...compiler.builder import Builder
+from ...compiler.dim_arrays import at_least
 from ...compiler.dims import Sym, symbols
 from ...compiler.errors import UnsupportedError, UsageError
 from ...compiler.files import write_file
 from ...compiler.ir import Graph, Node, Value
 from ...compiler.ops.registry import Expand
 from ...compiler.types import DType, TensorType
-from .values import at_least
 from .write_file import check, tensor, write_external
 from .write_structure import put_together, structure_of, take_apart
 from .write_types import NewerOpset, newer_opset, refused, schema_types, type_proto, wider

@@ -281,6 +281,11 @@ def may_be_zero(name: str) -> bool:
     return name.startswith("_")
 
 
+def shown(binding: Mapping[str, int]) -> str:
+    """Sizes by symbol, as errors say them."""
+    return ", ".join(f"{k}={v}" for k, v in binding.items())
+
+
 def is_static(shape) -> bool:
     return all(not isinstance(d, Sym) for d in shape)
 

@@ -23,7 +23,7 @@ from .builder import Builder, Tensor
 from .editor import splice
 from .errors import TesselError, TypeMismatch, UsageError
 from .ir import Graph, Node, Value
-from .ops.common import sum_to, through_expansion
+from .ops.common import sum_to, through_expansion, zeros_like
 from .ops.registry import Expand, NotDifferentiable
 from .types import TensorType
 
@@ -83,11 +83,6 @@ def graph_gradients(graph: Graph, wrt: Sequence[str] | str, output: str | None =
     for name, v, d in zip(names, values, gradients(b, [loss], values)):
         b.output(f"d_{name}", zeros_like(b, v) if d is None else d)
     return result
-
-
-def zeros_like(b: Builder, v: Value | Tensor) -> Tensor:
-    """Zeros of the type of `v`."""
-    return b.scalar(0, v.dtype).expand(v.shape)
 
 
 def unbroadcast(dx: Tensor, shape: Sequence) -> Tensor:

@@ -35,7 +35,7 @@ class WhenEmpty:
         except TesselError as error:
             first = error.findings[0] if error.findings else error
             raise InputError(
-                f"the sizes {_shown(binding)} do not fit the model: {first.message}",
+                f"the sizes {dims.shown(binding)} do not fit the model: {first.message}",
                 where=first.where, expected=first.expected, received=first.received,
                 findings=error.findings,
             ) from error  # fmt: skip
@@ -51,7 +51,7 @@ def graph_for(exe: "Executable", binding: Mapping[str, int]) -> Graph:
         raise InputError(
             f"the size {empty[0]} is 0, and the graph was made for sizes of at least 1",
             expected=f"at least 1 for {', '.join(map(str, nonempty(exe.graph)))}",
-            received=_shown(binding),
+            received=dims.shown(binding),
             fix="compile the ONNX file itself: it is read anew for sizes of 0",
         )  # fmt: skip
     return exe.session.optimize(exe.empty(exe, binding))
@@ -67,7 +67,7 @@ def open_graph_for(exe: "Executable", binding: Mapping[str, int]) -> Graph:
     elif exe.empty is not None:
         graph = exe.empty(exe, binding)
     else:
-        raise InputError("the graph was made for sizes of at least 1", received=_shown(binding))
+        raise InputError("the graph was made for sizes of at least 1", received=dims.shown(binding))
     return exe.session.optimize(graph)
 
 
@@ -77,7 +77,3 @@ def is_positive(d, binding: Mapping[str, int]) -> bool:
         return above(dims.substitute(d, binding), 0)
     except (ZeroDivisionError, TypeMismatch):  # n // 0; axes that do not broadcast
         return False
-
-
-def _shown(binding: Mapping[str, int]) -> str:
-    return ", ".join(f"{k}={v}" for k, v in binding.items())

@@ -18,7 +18,7 @@ import numpy as np
 from .. import dims
 from ..errors import TypeMismatch
 from ..sizes import assume_equal, assume_equal_shapes
-from ..types import BF16, F16, F32, F64, TensorType, broadcast, dtype_of
+from ..types import BF16, F16, F32, F64, TensorType, broadcast, dtype_of, normalize_axis
 from .registry import NotDifferentiable, Sample
 
 FLOAT_SAMPLES = (F32, F64, F16, BF16)
@@ -161,6 +161,17 @@ def scalar_of_dim(b, n, dtype):
     return b.scalar(n, dtype)
 
 
+def zeros_like(b, x):
+    """Zeros of the dtype and shape of a tensor, a value or a type."""
+    return b.scalar(0, x.dtype).expand(x.shape)
+
+
+def along_axis(x, axis: int, **_) -> tuple:
+    """The shape of x, of an op along one of its axes. Raises TypeMismatch for no axis of it."""
+    normalize_axis(axis, x.rank)
+    return x.shape
+
+
 def keep(condition, x):
     """`x` where the condition holds, else zero."""
     return x.b.where(condition, x, x.b.scalar(0, x.dtype))
@@ -204,8 +215,8 @@ def dynamic_quantize(x):
 
 
 __all__ = [
-    "FLOAT_SAMPLES", "STEP", "array", "bools", "broadcast_shape", "case", "dynamic_quantize",
-    "floats", "ints", "keep", "reference",
-    "require_broadcast", "require_elements", "require_shape", "same_shape", "scalar_of_dim",
-    "settle", "spaced", "sum_to", "summed_axes", "through_expansion", "wide",
+    "FLOAT_SAMPLES", "STEP", "along_axis", "array", "bools", "broadcast_shape", "case",
+    "dynamic_quantize", "floats", "ints", "keep", "reference", "require_broadcast",
+    "require_elements", "require_shape", "same_shape", "scalar_of_dim", "settle", "spaced",
+    "sum_to", "summed_axes", "through_expansion", "wide", "zeros_like",
 ]  # fmt: skip

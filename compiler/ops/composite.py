@@ -10,6 +10,7 @@ from ..sizes import assume_equal_shapes
 from ..types import BOOL, FLOATS, broadcast, normalize_axis
 from .common import (
     FLOAT_SAMPLES,
+    along_axis,
     array,
     bools,
     case,
@@ -21,11 +22,6 @@ from .common import (
     wide,
 )
 from .registry import Attr, Expand, NotDifferentiable, register
-
-
-def _along_axis(x, axis):
-    normalize_axis(axis, x.rank)
-    return x.shape
 
 
 def _softmax_ref(x, axis):
@@ -91,7 +87,7 @@ for _name, _doc, _ref, _rule, _grad in [
         "x: T -> T",
         _doc,
         T="float",
-        shape=_along_axis,
+        shape=along_axis,
         attrs={"axis": Attr("int", -1)},
         ref=reference(_ref),
         grad=_grad,
@@ -123,7 +119,7 @@ register(
     "x: T -> T",
     "1 at the first largest element along `axis`, 0 elsewhere.",
     T="float",
-    shape=_along_axis,
+    shape=along_axis,
     attrs={"axis": Attr("int", -1)},
     ref=reference(_hardmax_ref),
     grad=NotDifferentiable("piecewise constant", zero=True),

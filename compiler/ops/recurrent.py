@@ -8,6 +8,8 @@ Beyond the length of a sequence (`sequence_lens`) states hold and outputs are ze
 reverse direction starts at each sequence's own end. Half types are computed in f32.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ..errors import TypeMismatch
@@ -34,6 +36,11 @@ def activations(name, attrs):
         )
     chosen = choose_activations(names, attrs["activation_alpha"], attrs["activation_beta"])
     return [chosen[n * d : n * d + n] for d in range(directions)]
+
+
+def clipped(chosen, clip: float) -> Callable:
+    """What numpy computes of a direction's i-th activation of v, which is held within ±clip."""
+    return lambda i, v: apply_activation(None, chosen[i], np.clip(v, -clip, clip))
 
 
 def shapes(name):
@@ -247,10 +254,7 @@ def _reference(name, step):
         clip = np.inf if attrs["clip"] is None else attrs["clip"]
         per_direction = activations(name, attrs)
         for d, reverse in enumerate(REVERSED[attrs["direction"]]):
-
-            def act(i, v, clip=clip, chosen=per_direction[d]):
-                return apply_activation(None, chosen[i], np.clip(v, -clip, clip))
-
+            act = clipped(per_direction[d], clip)
             wb, rb = b[d, :gates], b[d, gates:]
             for k in range(batch):
                 h, c = last_h[d, k], last_c[d, k]

@@ -12,13 +12,13 @@ from ..errors import TypeMismatch
 from ..limits import length_limits
 from ..sizes import assume_equal_shapes
 from ..types import F32, I8, U8, TensorType
-from .activations import apply_activation
 from .common import array, case, dynamic_quantize, floats, ints, wide
 from .quant import NO_GRADIENT
 from .recurrent import (
     COMMON,
     REVERSED,
     activations,
+    clipped,
     layer,
     lstm_cell,
     lstm_step,
@@ -89,10 +89,7 @@ def _ref(x, w, r, w_scale, w_zero, r_scale, r_zero, b=None, lens=None, h0=None, 
     clip = np.inf if attrs["clip"] is None else attrs["clip"]
     chosen = activations("lstm", attrs)
     for d, reverse in enumerate(REVERSED[attrs["direction"]]):
-
-        def act(i, v, clip=clip, chosen=chosen[d]):
-            return apply_activation(None, chosen[i], np.clip(v, -clip, clip))
-
+        act = clipped(chosen[d], clip)
         xw = _product_ref(x.reshape(steps * batch, -1), w[d], w_scale[d], w_zero[d])
         xw = (xw + b[d, :gates]).reshape(steps, batch, gates)
         for t in reversed(range(steps)) if reverse else range(steps):

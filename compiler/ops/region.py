@@ -15,6 +15,7 @@ import numpy as np
 from ..errors import TypeMismatch
 from ..sizes import assume_equal, assume_equal_shapes
 from ..types import BOOL, TensorType
+from .common import zeros_like
 from .registry import Attr, Control, Sample, register
 
 
@@ -46,10 +47,6 @@ def _run(graph, arrays) -> list:
     return interpret(graph, arrays)
 
 
-def _zeros(b, type):
-    return b.scalar(0, type.dtype).expand(type.shape)
-
-
 # -- if ------------------------------------------------------------------------------------
 
 
@@ -78,7 +75,7 @@ def branch_gradient(graph, wanted: list[int]):
     b.graph.outputs, b.graph.output_names = [], []
     seeds = [b.input(f"d_{v.name}", v.type) for v in outputs]
     for v, d in zip(inputs, gradients(b, outputs, inputs, seeds)):
-        b.output(f"d_{v.name}", _zeros(b, v.type) if d is None else d)
+        b.output(f"d_{v.name}", zeros_like(b, v.type) if d is None else d)
     return b.graph
 
 
@@ -215,7 +212,7 @@ def _backward_body(body, states: int, scans: int, floats):
     wrt = [before[i] for i in floats[0]] + [captured[i] for i in floats[2]]
     wrt += [slices[i] for i in floats[1]]
     found = [
-        _zeros(b, x.type) if d is None else b.tensor(d)
+        zeros_like(b, x.type) if d is None else b.tensor(d)
         for x, d in zip(wrt, gradients(b, outputs, wrt, [*d_states, *d_ys]))
     ]
     n, m = len(d_states), len(d_captured)
@@ -244,7 +241,7 @@ def scan_grad(c, *douts):
     before = forward[len(forward) - states :] if states else ()
     d_final = [douts[i] for i in floats[0]]
     d_ys = [d for d, y in zip(douts[states:], c.outputs[states:]) if _is_float(y.type)]
-    sums = [_zeros(b, captured[i].type) for i in floats[2]]
+    sums = [zeros_like(b, captured[i].type) for i in floats[2]]
     found = b.scan(
         *d_final, *sums, *arrays, *before, *d_ys, *captured,
         body=_backward_body(body, states, scans, floats),

@@ -14,7 +14,7 @@ import numpy as np
 from ..loops import expr as s
 from ..loops.nest import Store
 from ..types import NUMERIC, dtype_of, normalize_axis
-from .common import FLOAT_SAMPLES, array, case, floats, ints, reference
+from .common import FLOAT_SAMPLES, along_axis, array, case, floats, ints, reference
 from .registry import Attr, Expand, Kernels, Pull, register
 
 BLOCK = 16
@@ -26,11 +26,6 @@ AXIS = {
     "reverse": Attr("bool", False, "start at the end"),
 }
 IDENTITY = {"sum": 0, "prod": 1}
-
-
-def _shape(x, axis, **_):
-    normalize_axis(axis, x.rank)
-    return x.shape
 
 
 def _ref(x, axis, exclusive, reverse, combiner):
@@ -164,7 +159,7 @@ register(
     "x: T -> T",
     "The running sum or product along a short axis: each element reads all before it.",
     T="numeric",
-    shape=_shape,
+    shape=along_axis,
     attrs={**AXIS, "combiner": Attr("str", "sum", "sum|prod")},
     ref=reference(_ref),
     grad=_gradient,
@@ -178,7 +173,7 @@ register(
     "x: T -> T",
     "The running sum or product along an axis of any length, one element after the other.",
     T={d for d in NUMERIC if d.compute == d and d.bits >= 8},
-    shape=_shape,
+    shape=along_axis,
     attrs={**AXIS, "combiner": Attr("str", "sum", "sum|prod")},
     ref=reference(_ref),
     grad=_gradient,
@@ -201,7 +196,7 @@ for _name, _doc, _combiner, _grad in [
         "x: T -> T",
         _doc,
         T="numeric",
-        shape=_shape,
+        shape=along_axis,
         attrs=AXIS,
         ref=reference(lambda x, c=_combiner, **attrs: _ref(x, combiner=c, **attrs)),
         grad=_grad,

@@ -72,8 +72,8 @@ def right_factors(w: np.ndarray) -> np.ndarray:
     return out
 
 
-def _sum(terms):
-    """The sum of (sign, value); the first sign is 1."""
+def signed_sum(terms):
+    """The sum of (sign, array or tensor); the first sign is 1."""
     (_, total), *rest = terms
     for sign, x in rest:
         total = total + x if sign == 1 else total - x
@@ -95,7 +95,7 @@ def strassen_input_ref(x):
         x = np.concatenate([x, np.zeros_like(x[..., :1, :])], -2)
     half = x.shape[-1] // 2
     quarter = {(r, c): x[..., r::2, c * half : (c + 1) * half] for r in (0, 1) for c in (0, 1)}
-    return np.stack([_sum([(sign, quarter[q]) for q, sign in f.items()]) for f in LEFT])
+    return np.stack([signed_sum([(sign, quarter[q]) for q, sign in f.items()]) for f in LEFT])
 
 
 def _input(out, x):
@@ -113,7 +113,7 @@ def _input(out, x):
             value = x[(*outer, s.minimum(row, last), column)]
             return s.select(s.compare("le", row, last), value, s.const(0.0, value.dtype))
 
-        return _sum([(sign, quarter(*q)) for q, sign in factor.items()])
+        return signed_sum([(sign, quarter(*q)) for q, sign in factor.items()])
 
     return at
 
@@ -200,7 +200,7 @@ def strassen_output_ref(p, *, sizes):
     _, *outer, rows, columns = p.shape
     y = np.empty((*outer, rows, 2, 2, columns), p.dtype)
     for (r, c), sums in SUMS.items():
-        y[..., r, c, :] = _sum([(sign, p[q]) for q, sign in sums.items()])
+        y[..., r, c, :] = signed_sum([(sign, p[q]) for q, sign in sums.items()])
     return y.reshape(*outer, 2 * rows, 2 * columns)[..., : sizes[0], : sizes[1]]
 
 
@@ -211,7 +211,9 @@ def _output(out, p, *, sizes):
         *outer, i, j = index
         quarter = place_in_block(i, 2), part_of(j, half)
         row, column = i // 2, j - quarter[1] * half
-        return _sum([(sign, p[(q, *outer, row, column)]) for q, sign in SUMS[quarter].items()])
+        return signed_sum(
+            [(sign, p[(q, *outer, row, column)]) for q, sign in SUMS[quarter].items()]
+        )
 
     return at
 

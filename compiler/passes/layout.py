@@ -19,21 +19,12 @@ from ..builder import Tensor
 from ..editor import GraphEditor
 from ..ir import Graph, Node, Value
 from ..ops.registry import Elementwise
+from ..ops.windows import first_to_last, last_to_first
 from ..types import TensorType, normalize_axes, normalize_axis
 from .base import Pass, Report
 
 SEEDS = {"conv": 1, "conv_integer": 1, "qlinear_conv": 3}  # which operand the weights are
 WINDOWS = ("max_pool", "average_pool", "lp_pool", "batch_norm")
-
-
-def to_last(rank: int) -> tuple[int, ...]:
-    """The permutation [N, C, *S] => [N, *S, C]."""
-    return (0, *range(2, rank), 1)
-
-
-def to_first(rank: int) -> tuple[int, ...]:
-    """The permutation [N, *S, C] => [N, C, *S]."""
-    return (0, rank - 1, *range(1, rank - 1))
 
 
 @dataclass(frozen=True)
@@ -93,13 +84,13 @@ class _Walk:
 
     def read_first(self, v: Value) -> Value:
         if v not in self.first:
-            perm = to_first(v.rank)
+            perm = last_to_first(v.rank)
             self.first[v] = self.b.transpose(self.last[v], perm=perm).value
         return self.first[v]
 
     def read_last(self, v: Value) -> Value:
         if v not in self.last:
-            self.last[v] = self.b.transpose(self.first[v], perm=to_last(v.rank)).value
+            self.last[v] = self.b.transpose(self.first[v], perm=first_to_last(v.rank)).value
         return self.last[v]
 
     def is_last(self, v: Value | None) -> bool:
@@ -143,13 +134,13 @@ class _Walk:
 
     def transpose(self, node: Node) -> bool:
         (x,), perm = node.inputs, node.attrs["perm"]
-        if len(perm) > 2 and perm == to_first(len(perm)) and x in self.first:
+        if len(perm) > 2 and perm == last_to_first(len(perm)) and x in self.first:
             # The model itself goes from channels last to channels first.
             self.last[node.outputs[0]] = self.first[x]
             return True
         if not self.is_last(x):
             return False
-        base = to_first(len(perm))
+        base = last_to_first(len(perm))
         turned = Tensor(self.b, self.last[x]).transpose(tuple(base[p] for p in perm))
         self.first[node.outputs[0]] = turned.value
         return True
@@ -188,7 +179,7 @@ class _Walk:
         if v.rank == 1:  # along the last axis, a spatial one: [S] => [S, 1]
             return x.reshape(*v.shape, 1).value
         wide = x.reshape(*(1,) * (rank - v.rank), *v.shape)
-        return wide.transpose(to_last(rank)).value
+        return wide.transpose(first_to_last(rank)).value
 
     def concat(self, node: Node) -> bool:
         rank = node.outputs[0].rank
@@ -221,12 +212,12 @@ class _Walk:
             if isinstance(value, tuple) and node.op.attrs[name].kind in ("dims", "ints", "floats"):
                 if len(value) not in (0, out.rank):
                     return False
-                attrs[name] = tuple(value[p] for p in to_last(out.rank)) if value else value
+                attrs[name] = tuple(value[p] for p in first_to_last(out.rank)) if value else value
         return self.emit(node, self.operands(node), attrs)
 
     def pad(self, node: Node) -> bool:
         rank, pads = node.outputs[0].rank, node.attrs["pads"]
-        order = to_last(rank)
+        order = first_to_last(rank)
         pads = [pads[p] for p in order] + [pads[rank + p] for p in order]
         return self.emit(node, self.operands(node), {**node.attrs, "pads": pads})
 
@@ -268,7 +259,7 @@ class _Walk:
 
 def _moved(axis: int, rank: int) -> int:
     """Where an axis of [N, C, *S] lies in [N, *S, C]."""
-    return to_last(rank).index(normalize_axis(axis, rank))
+    return first_to_last(rank).index(normalize_axis(axis, rank))
 
 
 def _has_axes(node: Node) -> bool:

@@ -67,7 +67,7 @@ def specialize_node(
     for value, r, i, merged in zip(node.outputs, recorded, inferred, types):
         if merged is None:
             raise InputError(
-                f"the sizes {_show(binding)} do not fit the model",
+                f"the sizes {dims.shown(binding)} do not fit the model",
                 where=f"{node.where}, %{value.name}: {value.type}",
                 expected=r,
                 received=i,
@@ -96,7 +96,9 @@ def substitute_attrs(node: Node, binding: Mapping[str, int]) -> dict[str, Any]:
     try:
         return {k: substitute(v) for k, v in node.attrs.items()}
     except ZeroDivisionError:
-        raise InputError(f"the sizes {_show(binding)} divide by zero", where=node.where) from None
+        raise InputError(
+            f"the sizes {dims.shown(binding)} divide by zero", where=node.where
+        ) from None
     except TypeMismatch as error:
         raise _misfit(binding, node, error) from None
     except TesselError as error:
@@ -106,7 +108,7 @@ def substitute_attrs(node: Node, binding: Mapping[str, int]) -> dict[str, Any]:
 
 def _misfit(binding: Mapping[str, int], node: Node, error: TypeMismatch) -> InputError:
     return InputError(
-        f"the sizes {_show(binding)} do not fit the model: {error.message}",
+        f"the sizes {dims.shown(binding)} do not fit the model: {error.message}",
         where=node.where,
         expected=error.expected,
         received=error.received,
@@ -127,7 +129,3 @@ def merge_types(a: Type, b: Type) -> Type | None:
             return None
         shape.append(y if isinstance(x, dims.Sym) and not isinstance(y, dims.Sym) else x)
     return a.with_shape(shape)
-
-
-def _show(binding: Mapping[str, int]) -> str:
-    return ", ".join(f"{k}={v}" for k, v in binding.items())

@@ -145,14 +145,6 @@ def winograd_output(b: Builder, m: Tensor, *, tile: int, sizes):
 # -- Strassen's products --------------------------------------------------------------------
 
 
-def _signed_sum(terms) -> Tensor:
-    """The sum of (sign, tensor); the first sign is 1."""
-    (_, total), *rest = terms
-    for sign, x in rest:
-        total = total + x if sign == 1 else total - x
-    return total
-
-
 def strassen_input(b: Builder, x: Tensor):
     """Quarters of x, with a last row of zeros if it needs one, and their sums side by side."""
     rank, (m, k) = x.rank, x.shape[-2:]
@@ -165,7 +157,9 @@ def strassen_input(b: Builder, x: Tensor):
         )
         for r, c in itertools.product((0, 1), (0, 1))
     }  # fmt: skip
-    sums = [_signed_sum([(sign, quarter[q]) for q, sign in f.items()]) for f in strassen.LEFT]
+    sums = [
+        strassen.signed_sum([(sign, quarter[q]) for q, sign in f.items()]) for f in strassen.LEFT
+    ]
     return b.concat(*[y.reshape(1, *y.shape) for y in sums], axis=0)
 
 
@@ -186,7 +180,7 @@ def strassen_output(b: Builder, p: Tensor, *, sizes):
     ]
     line = lambda r: b.concat(
         *[
-            _signed_sum([(sign, each[i]) for i, sign in strassen.SUMS[r, c].items()])
+            strassen.signed_sum([(sign, each[i]) for i, sign in strassen.SUMS[r, c].items()])
             for c in (0, 1)
         ],
         axis=p.rank - 2,

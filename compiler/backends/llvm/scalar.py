@@ -12,13 +12,7 @@ from ...loops.expr import PRIMITIVES
 from ...types import BOOL, DTYPES, F16, F32, F64, I32, DType
 from . import vmath
 from .narrow import is_narrow, narrow, to_odd, widen
-from .types import I1, I8, PTR, VOID, Splat, constant, register_type, suffix, vector
-
-
-def intrinsic(module: ir.Module, name: str, result: ir.Type, args: list[ir.Type]) -> ir.Function:
-    """Declare an intrinsic once per module."""
-    found = module.globals.get(name)
-    return found or ir.Function(module, ir.FunctionType(result, args), name)
+from .types import I1, I8, PTR, VOID, Splat, constant, intrinsic, register_type, suffix, vector
 
 
 def prefetch(b: ir.IRBuilder, place: ir.Value, level: int) -> None:

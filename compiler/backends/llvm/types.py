@@ -56,6 +56,12 @@ def _vector(type: ir.Type, lanes: int) -> ir.VectorType:
     return ir.VectorType(type, lanes)
 
 
+def intrinsic(module: ir.Module, name: str, result: ir.Type, args: list[ir.Type]) -> ir.Function:
+    """Declare an intrinsic once per module."""
+    found = module.globals.get(name)
+    return found or ir.Function(module, ir.FunctionType(result, args), name)
+
+
 class Names(NameScope):
     """The names in a function. Most values have none of their own, and are numbered."""
 

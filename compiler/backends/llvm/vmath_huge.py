@@ -11,6 +11,7 @@ These lanes are rare. A function that is not inlined takes them one by one.
 
 import llvmlite.ir as ir
 
+from .types import intrinsic
 from .vmath_emitter import Emitter, V, cold_function
 from .vmath_tables import TWO_OVER_PI
 
@@ -155,14 +156,9 @@ def _power(b: ir.IRBuilder, exponent: ir.Value) -> ir.Value:
     return b.bitcast(b.shl(b.add(exponent, I64(BIAS)), I64(MANTISSA)), F64)
 
 
-def _declared(module: ir.Module, name: str, result: ir.Type, operands: list) -> ir.Function:
-    existing = module.globals.get(name)
-    return existing or ir.Function(module, ir.FunctionType(result, operands), name)
-
-
 def _fma(module: ir.Module) -> ir.Function:
-    return _declared(module, "llvm.fma.f64", F64, [F64] * 3)
+    return intrinsic(module, "llvm.fma.f64", F64, [F64] * 3)
 
 
 def _leading_zeros(module: ir.Module) -> ir.Function:
-    return _declared(module, "llvm.ctlz.i64", I64, [I64, ir.IntType(1)])
+    return intrinsic(module, "llvm.ctlz.i64", I64, [I64, ir.IntType(1)])

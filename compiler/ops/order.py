@@ -16,29 +16,11 @@ from ..types import BOOL, I32, I64, NUMERIC, U8, dtype_of
 from .common import array, case, floats, ints
 from .registry import Attr, Expand, Kernels, NotDifferentiable, register
 from .selection import KEYS
+from .sort import comparable, stable_order
 
 DIGITS = 256
 SHORT = 80  # rows up to here are ordered by counting
 PIECEWISE = NotDifferentiable("an order is piecewise constant", zero=True)
-
-
-def _plain(x):
-    return x if x.dtype.kind in "iufb" else x.astype(np.float32)
-
-
-def _order(x, descending: bool):
-    """A stable argsort along the last axis."""
-    x = _plain(x)
-    if not descending:
-        return np.argsort(x, -1, kind="stable").astype(np.int64)
-    order = np.argsort(np.flip(x, -1), -1, kind="stable")
-    return (x.shape[-1] - 1 - np.flip(order, -1)).astype(np.int64)
-
-
-def _ranks(order):
-    ranks = np.empty_like(order)
-    np.put_along_axis(ranks, order, np.broadcast_to(np.arange(order.shape[-1]), order.shape), -1)
-    return ranks
 
 
 def _stored(rule):
@@ -184,7 +166,7 @@ register(
     """,
     attrs={"descending": Attr("bool", False)},
     shape=lambda x, *, descending: x.shape,
-    ref=lambda x, *, descending: _order(x, descending),
+    ref=lambda x, *, descending: stable_order(x, -1, descending),
     grad=PIECEWISE,
     loops=Expand(_argsort),
     samples=lambda: [
@@ -202,11 +184,11 @@ def row_order(x: np.ndarray) -> np.ndarray:
     """Indices that sort the rows of a matrix, columns from the first; equal rows stay in order."""
     if x.dtype == object:
         return np.array(sorted(range(len(x)), key=lambda i: tuple(x[i])), np.int64)
-    return np.lexsort(_plain(x).T[::-1]) if x.shape[1] else np.arange(len(x))
+    return np.lexsort(comparable(x).T[::-1]) if x.shape[1] else np.arange(len(x))
 
 
 def row_ranks_ref(x):
-    return _ranks(row_order(x).astype(np.int64))
+    return np.argsort(row_order(x)).astype(np.int64)
 
 
 def _row_ranks(out, x):

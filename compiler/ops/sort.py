@@ -5,6 +5,8 @@ An element's place in the order is its rank: how many others come before it.
     rank         on a short axis, by comparing each element with all others
     place        elements put where their ranks say
     top_k        short axes: rank and place. Others: the first k (`selection.py`), then their order
+
+Long rows are put in order digit by digit (`order.py`), which begins here where they are short.
 """
 
 import numpy as np
@@ -13,7 +15,7 @@ from ..dims import prod
 from ..errors import TypeMismatch
 from ..loops import expr as s
 from ..sizes import assume_at_least, assume_equal_shapes
-from ..types import I32, I64, NUMERIC, dtype_of, normalize_axis
+from ..types import I32, I64, NUMERIC, normalize_axis
 from .common import array, case, floats, ints, spaced
 from .registry import Attr, Expand, Kernels, NotDifferentiable, Pull, register
 from .selection import first_places
@@ -27,15 +29,23 @@ def top_k_shape(x, *, k, axis, **_):
     return [(*x.shape[:axis], k, *x.shape[axis + 1 :])] * 2
 
 
+def comparable(x: np.ndarray) -> np.ndarray:
+    """x in a type that numpy sorts: those of ml_dtypes as floats."""
+    return x if x.dtype.kind in "iufb" else x.astype(np.float32)
+
+
+def stable_order(x: np.ndarray, axis: int, descending: bool) -> np.ndarray:
+    """Where the elements come from that are in order along an axis, equal ones as they were; NaN is
+    larger than every number, as in numpy's sort."""
+    x = comparable(x)
+    if not descending:
+        return np.argsort(x, axis, kind="stable").astype(np.int64)
+    order = np.argsort(np.flip(x, axis), axis, kind="stable")
+    return (x.shape[axis] - 1 - np.flip(order, axis)).astype(np.int64)
+
+
 def top_k_ref(x, *, k, axis, largest, sorted):
-    """By a stable sort; NaN is larger than every number, as in numpy's sort."""
-    d = dtype_of(x)
-    keys = x.astype(d.compute.numpy if d.is_float else x.dtype)
-    keys = np.flip(keys, axis) if largest else keys
-    order = np.argsort(keys, axis, kind="stable")
-    if largest:
-        order = x.shape[axis] - 1 - np.flip(order, axis)
-    order = np.take(order, range(k), axis).astype(np.int64)
+    order = np.take(stable_order(x, axis, largest), range(k), axis)
     return np.take_along_axis(x, order, axis), order
 
 
@@ -83,8 +93,7 @@ def _rank(out, x, *, axis, largest):
 
 
 def rank_ref(x, *, axis, largest):
-    _, order = top_k_ref(x, k=x.shape[axis], axis=axis, largest=largest, sorted=True)
-    return np.argsort(order, axis, kind="stable").astype(np.int32)
+    return np.argsort(stable_order(x, axis, largest), axis).astype(np.int32)
 
 
 STEP = NotDifferentiable("a rank is piecewise constant", zero=True)

@@ -65,13 +65,12 @@ def regex_full_match(c: Call):
 def image_decoder(c: Call):
     pillow()
     pixel_format = c.attr("pixel_format", "RGB")
-    if isinstance(c.x(0), Known):
-        height, width = _sizes(c, "image_size", "image", pixel_format=pixel_format)
-        size, op = {"height": height, "width": width}, "decode_image"
-    else:
+    if not isinstance(c.x(0), Known):
         height, width = symbols = fresh(c, "image", 2)
-        size, op = {"height": height, "width": width, "symbols": symbols}, "host_image"
-    return c.b.emit(op, c.x(0), pixel_format=pixel_format, **size)
+        return c.b.emit("host_image", c.x(0), pixel_format=pixel_format, height=height,
+                        width=width, symbols=symbols)  # fmt: skip
+    height, width = _sizes(c, "image_size", "image", pixel_format=pixel_format)
+    return c.b.emit("decode_image", c.x(0), pixel_format=pixel_format, height=height, width=width)
 
 
 TABLE = {

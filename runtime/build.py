@@ -18,7 +18,10 @@ from ..compiler.ir import Graph
 from ..compiler.known_values import IMPOSSIBLE
 
 if TYPE_CHECKING:
+    from ..compiler.backends.llvm.cache import ObjectCache
     from ..compiler.loops.nest import Program
+
+Cache = str | Path | bool | None  # a folder, None: the user's, False: none
 
 
 class Module(Protocol):
@@ -78,7 +81,7 @@ class Deferred(Protocol):
     def __call__(self, binding: Mapping[str, int], inputs: Mapping[str, np.ndarray]) -> Graph: ...
 
 
-def object_cache(cache):
+def object_cache(cache: Cache) -> "ObjectCache":
     """The cache of compiled kernels: None the user's, False none, else a folder."""
     from ..compiler.backends.llvm.cache import ObjectCache, cache_folder
 
@@ -89,7 +92,7 @@ def object_cache(cache):
     return ObjectCache(None if cache is False else Path(cache))
 
 
-def package_folder(cache) -> Path | None:
+def package_folder(cache: Cache) -> Path | None:
     """Where packages of earlier compilations are, for `cache` as `object_cache` takes it."""
     from ..compiler.backends.llvm.cache import cache_folder
 

@@ -19,7 +19,7 @@ from ..compiler.cores import check_threads
 from ..compiler.errors import ModelError, UnsupportedError, UsageError, entrance
 from ..compiler.ir import Graph
 from ..compiler.options import Options
-from .build import Deferred, object_cache, package_folder
+from .build import Cache, Deferred, object_cache, package_folder
 from .executable import Executable
 from .session import Session
 from .signature import Port, fix_shapes
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from .tune import Tuning
 
 Shapes = Mapping[str, Sequence[int | None]]
-Cache = str | Path | bool | None  # a folder, None: the user's, False: none
 
 
 class Source(Protocol):

@@ -16,6 +16,7 @@ from .build import Built
 from .load import open_loader
 
 if TYPE_CHECKING:
+    from ..compiler.backends.llvm.cache import ObjectCache
     from ..compiler.passes.base import Observer, Report
     from ..compiler.progress import Listener
     from .tune import Tuning
@@ -30,7 +31,8 @@ class Session:
 
     @classmethod
     def open(
-        cls, target: str = "cpu", options: Options | None = None, *, cache=None,
+        cls, target: str = "cpu", options: Options | None = None, *,
+        cache: "ObjectCache | None" = None,
         tuning: "Tuning | None" = None, progress: "Listener | None" = None,
     ) -> "Session":  # fmt: skip
         """The session of a target's name. Raises UsageError for what is no target, and for options

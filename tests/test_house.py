@@ -164,6 +164,28 @@ def test_a_right_import_passes(path, source):
     assert import_faults(path, source) == []
 
 
+TYPED = (
+    "__init__.py", "compiler/arguments.py", "compiler/driver.py", "compiler/options.py",
+    "compiler/passes/named.py", "compiler/targets/*.py", "frontends/sources.py",
+    "runtime/build.py", "runtime/compile.py", "runtime/load.py", "runtime/session.py",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("pattern", TYPED)
+def test_the_face_and_what_is_behind_it_are_annotated(pattern):
+    missing = []
+    for path in ROOT.glob(pattern):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                a = node.args
+                given = [x for x in a.posonlyargs + a.args + a.kwonlyargs
+                         if x.arg not in ("self", "cls")]  # fmt: skip
+                missing += [f"{node.name}({x.arg})" for x in given if x.annotation is None]
+                if node.returns is None and not node.name.startswith("__"):
+                    missing.append(f"{node.name} -> ?")
+    assert not missing
+
+
 def test_only_the_driver_optimizes_and_lowers():
     found = {
         relative(path)

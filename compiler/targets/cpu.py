@@ -8,6 +8,7 @@ from ..progress import Listener, Steps
 from .base import Target
 
 if TYPE_CHECKING:
+    from ..backends.base import Machine
     from ..backends.llvm.native_code import NativeCode
     from ..loops.nest import Program
     from ..options import Options
@@ -35,7 +36,7 @@ class CpuTarget(Target):
         return self.tuning is None
 
     @lazy
-    def machine(self):
+    def machine(self) -> "Machine":
         """The CPU. This one is looked at when something is compiled for it."""
         from ..backends.llvm.target import parse_target
 

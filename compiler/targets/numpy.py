@@ -1,7 +1,7 @@
 """The target `numpy`: the loops as they are. Slow, and the oracle of all others."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
 from .base import Target
@@ -17,7 +17,7 @@ class NumpyTarget(Target):
 
     kind = "numpy"
 
-    def __init__(self, name: str = "numpy", cache=None, tuning=None):
+    def __init__(self, name: str = "numpy", cache: Any = None, tuning: Any = None):
         super().__init__(name, cache, tuning)
         if name != "numpy":
             raise UsageError("unknown target", expected="numpy", received=repr(name))

@@ -7,6 +7,7 @@ A name is a kind and what that kind makes of the rest: "cpu", "cpu:x86-64-v3", "
 """
 
 import importlib
+from typing import Any
 
 from ..errors import UsageError
 from .base import Target
@@ -20,7 +21,7 @@ TARGETS = {
 NAMES = "cpu, cpu:NAME, numpy, cuda, cuda:sm_NN"
 
 
-def open_target(name: str, cache=None, tuning=None) -> Target:
+def open_target(name: str, cache: Any = None, tuning: Any = None) -> Target:
     """The target of a name. `cache` keeps compiled kernels, `tuning` measures schedules, where the
     target does so.
 

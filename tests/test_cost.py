@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 from tessel.compiler.backends.llvm.codegen import schedule_kernel
-from tessel.compiler.backends.llvm.cost import CORES, cost
+from tessel.compiler.backends.llvm.cost import cost
 from tessel.compiler.backends.llvm.predict import predict
 from tessel.compiler.backends.llvm.program import build_plan
 from tessel.compiler.backends.llvm.target import NAMED
 from tessel.compiler.builder import Builder
+from tessel.compiler.core_model import CORES
 from tessel.compiler.loops import expr as s
 from tessel.compiler.loops.lower import lower
 from tessel.compiler.loops.simplify import merge_axes, split_axes

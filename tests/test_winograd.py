@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import tessel
 from tessel.compiler.builder import Builder
+from tessel.compiler.core_model import CORES
 from tessel.compiler.loops import expr as s
 from tessel.compiler.loops.blocks import Unblocked, blocked_stores, place_in_block
 from tessel.compiler.loops.expr import Axis
 from tessel.compiler.ops.winograd import POINTS, matrices, weights
 from tessel.compiler.passes.base import run_pipeline
 from tessel.compiler.passes.pipelines import cpu_pipeline
-from tessel.compiler.passes.products import COSTS
 from tessel.compiler.passes.winograd import Winograd, choose_tile
 
 from .graphs import assert_same_results
@@ -31,7 +31,7 @@ def conv_graph(size=14, channels=64, outputs=64, batch=1, taps=3, dtype="f32", b
 
 
 def chosen(vector_bytes=64, **options):
-    graph, costs = conv_graph(**options), COSTS[vector_bytes]
+    graph, costs = conv_graph(**options), CORES[vector_bytes]
     return next(choose_tile(n, costs) for n in graph.nodes if n.op.name == "conv")
 
 

@@ -18,15 +18,15 @@ from typing import ClassVar
 import numpy as np
 
 from ..builder import Builder, Tensor
+from ..core_model import CORES
 from ..dims import is_static
 from ..ir import Graph, Node, Value
 from ..ops.strassen import PRODUCTS, right_factors
 from ..types import F32
 from .base import Pass, Report
-from .products import COSTS
 
 GAIN = 0.97  # share of the plain product's time below which it pays
-CORE = COSTS[32]  # fitted for vectors of 32 bytes
+CORE = CORES[32]  # fitted for vectors of 32 bytes
 SUMMED = 3.4  # rows whose products take as long as the sums of their weights
 FAR = 1.2  # cycles per element of the left factors and the products that come from memory
 CACHED = 8 << 20  # bytes of them that a cache holds
@@ -66,8 +66,8 @@ def pays(node: Node) -> bool:
     if moved * F32.bytes > MOST:
         return False
     each = CORE.moved if moved * F32.bytes <= CACHED else FAR
-    direct = images * m * k * n / CORE.products
-    seven = PRODUCTS * (rows + SUMMED) * depth * columns / CORE.products + each * moved
+    direct = CORE.product_cycles(images * m * k * n)
+    seven = CORE.product_cycles(PRODUCTS * (rows + SUMMED) * depth * columns) + each * moved
     return seven <= GAIN * direct and _are_alike(node.inputs[1].constant)
 
 

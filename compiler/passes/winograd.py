@@ -18,6 +18,7 @@ from typing import ClassVar
 import numpy as np
 
 from ..builder import Builder
+from ..core_model import CORES, Core
 from ..dims import is_static
 from ..ir import Graph, Node, Value
 from ..ops.windows import window_attrs
@@ -25,7 +26,6 @@ from ..ops.winograd import POINTS, TAPS, weights
 from ..sizes import typical
 from ..types import F32
 from .base import Pass, Report
-from .products import COSTS, Costs
 
 GAIN = 0.85  # share of the direct convolution's time below which it pays
 WEIGHTS = 5.0  # bytes per cycle from memory, of weights that no cache holds
@@ -41,7 +41,7 @@ class Winograd(Pass):
 
     def run(self, graph: Graph, report: Report) -> bool:
         def tiled(b: Builder, node: Node) -> Value | None:
-            tile = choose_tile(node, COSTS[self.vector_bytes])
+            tile = choose_tile(node, CORES[self.vector_bytes])
             if tile is None:
                 return None
             report.apply(f"conv(x, w) => Winograd F({tile}, {TAPS})", node.where)
@@ -50,7 +50,7 @@ class Winograd(Pass):
         return self.exchange(graph, report, tiled)
 
 
-def choose_tile(node: Node, costs: Costs = COSTS[64]) -> int | None:
+def choose_tile(node: Node, core: Core = CORES[64]) -> int | None:
     """Outputs per block and axis that make the convolution cheapest, None where it is best as it
     is, or is no convolution that this pass knows."""
     if not _is_candidate(node):
@@ -59,18 +59,16 @@ def choose_tile(node: Node, costs: Costs = COSTS[64]) -> int | None:
     n, channels = typical(n), node.inputs[0].shape[-1]
 
     def cycles(products: float, rows: int, taps: int) -> float:
-        tiles = ceil(rows / costs.rows)
-        waste = ceil(rows / tiles) * tiles / rows
         nbytes = taps * channels * outputs * 4
         stream = nbytes / WEIGHTS if nbytes > CACHED else 0.0
-        return max(products * channels * outputs * waste / costs.products, stream)
+        return max(core.product_cycles(products * channels * outputs, rows), stream)
 
     direct = cycles(n * height * width * TAPS**2, n * height * width, TAPS**2)
     best, least = None, GAIN * direct
     for tile in POINTS:
         a = tile + TAPS - 1
         blocks = n * ceil(height / tile) * ceil(width / tile)
-        moved = costs.moved * a * a * blocks * (channels + outputs)
+        moved = core.moved * a * a * blocks * (channels + outputs)
         total = cycles(a * a * blocks, blocks, a * a) + moved
         if total < least:
             best, least = tile, total

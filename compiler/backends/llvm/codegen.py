@@ -44,7 +44,7 @@ def generator_version() -> str:
     compiler = here.parents[1]
     loops = ("core", "expr", "index", "contraction", "schedule", "bind")
     others = [compiler / "loops" / f"{m}.py" for m in loops]
-    others += [compiler / f"{m}.py" for m in ("dims", "sizes")]
+    others += [compiler / f"{m}.py" for m in ("core_model", "dims", "sizes")]
     digest = hashlib.sha256(repr(llvm.llvm_version_info).encode())
     for file in (*sorted(here.glob("*.py")), *others):
         digest.update(file.read_bytes())

@@ -11,8 +11,8 @@ the models in docs/benchmarks.md; `tessel run --profile` prints both sides for a
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from ...core_model import CORES, Core
 from ...loops import expr as s
 from ...loops.expr import Axis, Expr
 from ...loops.nest import Kernel
@@ -21,31 +21,6 @@ from ...sizes import typical
 from ..base import LINE, PAGE, Machine
 from .schedule_base import Schedule
 
-
-@dataclass(frozen=True)
-class Core:
-    """What the model takes a core to be.
-
-    clock     GHz that are kept with vectors of this width
-    units     vectors that are multiplied and added per cycle
-    slots     instructions per cycle to count on
-    l2, l3, memory    GB/s that a core reads from there
-    """
-
-    clock: float
-    units: int
-    slots: float
-    l2: float
-    l3: float
-    memory: float
-
-
-# By the bytes of a vector: servers of recent years. `tessel bench --peak` measures yours.
-CORES = {
-    64: Core(clock=2.7, units=2, slots=4.0, l2=110.0, l3=26.0, memory=13.0),
-    32: Core(clock=3.3, units=2, slots=4.0, l2=90.0, l3=26.0, memory=13.0),
-    16: Core(clock=2.7, units=2, slots=3.0, l2=40.0, l3=20.0, memory=10.0),
-}
 L3 = 32 << 20  # bytes of the third-level cache that a program can count on
 NEAR = 256 << 10  # bytes of an array up to which its lines are close when they come up again
 ALONE = 0.6  # share of the lesser of arithmetic and traffic that does not overlap with the other

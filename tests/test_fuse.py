@@ -9,7 +9,8 @@ import pytest
 from tessel.compiler.backends.numpy import NumpyModule
 from tessel.compiler.builder import Builder
 from tessel.compiler.interpret import interpret
-from tessel.compiler.loops.fuse import DEPTH, kind_of, plan_fusion
+from tessel.compiler.loops.fuse import DEPTH, plan_fusion
+from tessel.compiler.loops.kinds import Kinds
 from tessel.compiler.loops.lower import lower
 from tessel.compiler.loops.nest import Call
 
@@ -61,7 +62,7 @@ def kept(build, types, why, op=None):
      ("constant", "constant"), ("lstm", "other"), ("attention", "other"), ("zip_map", "other")],
 )  # fmt: skip
 def test_kinds(name, kind):
-    assert kind_of(EXAMPLES[name]()) == kind
+    assert Kinds()[EXAMPLES[name]()] == kind
 
 
 def example(name, *types, **attrs):

@@ -118,6 +118,8 @@ def make(op: str, args: tuple, data, dtype: DType) -> Expr:
 
 def const(value, dtype=I64) -> Expr:
     """A number, or an open size: a number that the code is given when it runs."""
+    if dtype is I64 and type(value) is int and 0 <= value < len(_small):
+        return _small[value]
     dtype = dtype_of(dtype)
     if isinstance(value, Sym):
         size = make("size", (), value, I64)
@@ -129,6 +131,10 @@ def const(value, dtype=I64) -> Expr:
     else:
         value = int(value)
     return make("const", (), value, dtype)
+
+
+_small: list[Expr] = []  # 0, 1, 2, …: what most index arithmetic is made of
+_small += [const(n) for n in range(64)]
 
 
 def axis(a: Axis) -> Expr:

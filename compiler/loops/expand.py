@@ -4,32 +4,35 @@ from ..builder import Builder
 from ..ir import Graph, Node, Value
 from ..ops.python import extern_of
 from ..ops.registry import Expand
-from .pull import expansion, is_pullable
+from .kinds import Kinds
+from .pull import expansion
 
 
-def needs_expansion(node: Node) -> bool:
+def needs_expansion(node: Node, kinds: Kinds) -> bool:
     if not isinstance(node.op.loops, Expand) or extern_of(node) is not None:
         return False
-    return not is_pullable(node.op, node)
+    return not kinds.is_pullable(node)
 
 
-def expand_composites(graph: Graph) -> Graph:
+def expand_composites(graph: Graph, kinds: Kinds | None = None) -> Graph:
     """Replace composites that cannot be one kernel (attention, lstm, …) by their expansion."""
-    while any(needs_expansion(n) for n in graph.nodes) or any(
-        needs_expansion(n) for node in graph.nodes for _, g in node.regions() for n in g.nodes
-    ):
+    kinds = Kinds() if kinds is None else kinds
+    while any(needs_expansion(n, kinds) for n in graph.nodes) or any(
+        needs_expansion(n, kinds)
+        for node in graph.nodes for _, g in node.regions() for n in g.nodes
+    ):  # fmt: skip
         b = Builder(Graph(graph.name))
         table: dict[Value, Value] = {}
         for v in graph.inputs:
             table[v] = b.input(v.name, v.type).value
         for node in graph.nodes:
             operands = [None if v is None else table[v] for v in node.inputs]
-            if needs_expansion(node):
+            if needs_expansion(node, kinds):
                 inner = expansion(node)
                 results = b.inline(inner, [v for v in operands if v is not None])
             else:
                 attrs = {
-                    k: expand_composites(a) if isinstance(a, Graph) else a
+                    k: expand_composites(a, kinds) if isinstance(a, Graph) else a
                     for k, a in node.attrs.items()
                 }
                 types, names = [o.type for o in node.outputs], [o.name for o in node.outputs]

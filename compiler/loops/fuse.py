@@ -11,57 +11,29 @@ didn't it fuse?".
     window       pooling: like contract
     blocks       Winograd's transforms: like contract, and only where indices stay as they are
     kernels, control, extern: always have memory, on both sides
+
+Which kind a node is, and whatever else is asked of it here, follows from its expression
+(`kinds.py`, `reading.py`), not from its name.
 """
 
 from dataclasses import dataclass, field
 
 from ..dims import prod
 from ..ir import Graph, Node, Value
-from ..ops.python import extern_of
-from ..ops.registry import Alias, Elementwise, Expand, Kernels, Pull
+from ..ops.registry import Expand, Pull
 from ..sizes import typical
-from ..types import STR, TensorType
-from .pull import expansion, is_pullable
+from ..types import TensorType
+from .kinds import Kinds
+from .pull import expansion
+from .reading import AGAIN, Kind
 
 ROW_LIMIT = 1 << 16  # elements of a row that a kernel may walk several times
 DEPTH = (
     24  # nodes that one expression may hold above each other: expressions are walked recursively
 )
 PLACES = 12  # operations that a value may take to follow from the places of its elements
+FEW = 2  # operations that cost about as much as reading what they give
 SMALL = 4096  # elements below which computing a value in each of its readers is cheap enough
-
-
-_PULLED = {
-    "contract": "contract",
-    "pool": "window",
-    "reduce": "reduce",
-    "strassen": "blocks",
-    "winograd": "blocks",
-}
-
-
-def kind_of(node: Node) -> str:
-    """constant, alias, map, move, reduce, contract, window, blocks, row, kernels or other."""
-    op = node.op
-    if op.name == "constant":
-        return "constant"
-    if extern_of(node) is not None:
-        return "other"
-    match op.loops:
-        case Alias():
-            return "alias"
-        case Elementwise():
-            return "map"
-        case Pull():
-            return _PULLED.get(op.family, "move")
-        case Kernels():
-            return "kernels"
-        case Expand() if is_pullable(op, node):
-            inner = {kind_of(n) for n in expansion(node).nodes}
-            if inner & {"reduce", "row"}:
-                return "row"
-            return "move" if reads_places(node) else "map"
-    return "other"
 
 
 @dataclass
@@ -72,43 +44,14 @@ class Fusion:
     reasons: dict[Value, str] = field(default_factory=dict)
 
 
-HEAVY = ("reduce", "row", "contract", "window", "blocks")
-AGAIN = ("contract", "window", "blocks")  # kinds that read an operand more than once
-PIECES = ("kernels", "other")  # kinds that read each operand in a kernel of its own
+HEAVY = (Kind.REDUCE, Kind.ROW, *AGAIN)
+PIECES = (Kind.KERNELS, Kind.OTHER)  # kinds that read each operand in a kernel of its own
 
 
-def is_border(node: Node) -> bool:
-    """A pad that only adds a constant border: its inside may be stored by whatever computes it."""
-    return (
-        node.op.name == "pad"
-        and node.inputs[0].dtype != STR
-        and node.attrs["mode"] == "constant"
-        and all(p >= 0 for p in node.attrs["pads"])
-    )
-
-
-def reads_places(node: Node) -> bool:
-    """Whether operand 0 is read at places that are data, so that it must be in memory."""
-    if isinstance(node.op.loops, Expand):
-        return any(n.op.name.startswith("gather") for n in expansion(node).nodes)
-    return node.op.name.startswith(("gather", "scatter"))
-
-
-def _read_at_places(node: Node) -> tuple[int, ...]:
-    """The operands that must be in memory."""
-    if isinstance(node.op.loops, Kernels):
-        return node.op.loops.memory
-    return (0,) if reads_places(node) else ()
-
-
-def stores_whole(node: Node) -> bool:
-    """Whether each element of an operand is stored once, at a place that moves with its index."""
-    return node.op.name == "concat" or is_border(node)
-
-
-def plan_fusion(graph: Graph) -> Fusion:
-    """Decide for every value of a graph. Where sizes are open, those to expect decide."""
-    return _Planner(graph).plan()
+def plan_fusion(graph: Graph, kinds: Kinds | None = None) -> Fusion:
+    """Decide for every value of a graph. Where sizes are open, those to expect decide. `kinds` is
+    what has been found of its nodes already."""
+    return _Planner(graph, Kinds() if kinds is None else kinds).plan()
 
 
 class _Planner:
@@ -118,12 +61,13 @@ class _Planner:
     `again[v]` is the op that reads an inlined move more than once.
     """
 
-    def __init__(self, graph: Graph):
+    def __init__(self, graph: Graph, found: Kinds):
         self.graph, self.uses, self.outputs = graph, graph.uses(), set(graph.outputs)
-        self.kinds = {node: kind_of(node) for node in graph.nodes}
+        self.found = found
+        self.kinds = {node: found[node] for node in graph.nodes}
         for node in graph.nodes:
-            if is_border(node) and self._has_heavy_reader(node):
-                self.kinds[node] = "kernels"
+            if found.border(node) is not None and self._has_heavy_reader(node):
+                self.kinds[node] = Kind.KERNELS
         self.fusion = Fusion()
         self.roots: dict[Value, set] = {}
         self.depths: dict[Value, int] = {}
@@ -143,7 +87,7 @@ class _Planner:
                 if why is None:
                     self.fusion.inlined.add(value)
                     self.depths[value] = self._depth(value, node)
-                    again = [self._reads_again(r) for r, _ in self.uses.get(value, [])]
+                    again = [self._reads_again(*use) for use in self.uses.get(value, [])]
                     if any(again):
                         self.again[value] = next(filter(None, again))
                     if self.kinds[node] in HEAVY:
@@ -153,9 +97,10 @@ class _Planner:
                     self.fusion.reasons[value] = why
         return self.fusion
 
-    def _reads_again(self, reader: Node) -> str | None:
-        """The product or the pool that reads `reader`'s operands more than once, if one does."""
-        if self.kinds[reader] in AGAIN:
+    def _reads_again(self, reader: Node, position: int) -> str | None:
+        """The product or the pool that reads this operand of `reader` more than once, if one
+        does."""
+        if self.found.again(reader, position):
             return reader.op.name
         return next((self.again[v] for v in reader.outputs if v in self.again), None)
 
@@ -183,29 +128,29 @@ class _Planner:
         """Why the value needs memory, or None."""
         kind = self.kinds[node]
         is_output = value in self.outputs
-        if kind == "constant":
+        if kind == Kind.CONSTANT:
             array = node.attrs["value"]
             scalar = array.size == 1 and array.dtype != object and not is_output
             return None if scalar else "it is a constant"
         if is_output:
             return "it is an output of the model"
-        if not isinstance(value.type, TensorType) or kind in ("kernels", "other"):
+        if not isinstance(value.type, TensorType) or kind in PIECES:
             return f"{node.op.name} writes memory"
         readers = self.uses.get(value, [])
         if not readers:
             return "nothing reads it"
-        if kind == "alias":
+        if kind == Kind.ALIAS:
             inner = node.inputs[0].node
-            if inner is None or self.kinds[inner] == "constant":
+            if inner is None or self.kinds[inner] == Kind.CONSTANT:
                 return "it is a view of memory"
         for reader, position in readers:
             why = self._edge(value, node, reader, position)
             if why is not None:
                 return why
-        if kind != "alias" and self._depth(value, node) > DEPTH:
+        if kind != Kind.ALIAS and self._depth(value, node) > DEPTH:
             return f"more than {DEPTH} nodes would be in one expression"
         if len(self.roots[value]) > 1:
-            if kind in ("map", "move") and _is_cheap(node, value):
+            if kind in (Kind.MAP, Kind.MOVE) and self._is_cheap(node, value):
                 return None
             return f"{len(self.roots[value])} kernels read it"
         return self._heavy(value, kind) if kind in HEAVY else None
@@ -213,17 +158,18 @@ class _Planner:
     def _edge(self, value: Value, node: Node, reader: Node, position: int) -> str | None:
         """Why `value` cannot be computed inside `reader`, or None."""
         kind, target = self.kinds[node], self.kinds[reader]
-        if target == "other":
+        if target == Kind.OTHER:
             return f"{reader.op.name} reads memory"
-        again = self._reads_again(reader)
+        again = self._reads_again(reader, position)
         if again is not None:
-            if node.op.name in ("transpose", "reshape", "slice", "split") or _is_weight_side(node):
+            if kind == Kind.ALIAS or self._reads_once(node) or _is_weight_side(node):
                 return None
             return f"{again} reads it more than once"
-        if position in _read_at_places(reader):
+        if position in self.found.places(reader):
             return f"{reader.op.name} reads it at computed places"
-        once = self.kinds[reader] in PIECES and stores_whole(reader)
-        if kind == "map" and not once and _is_expensive(node) and _grows(value, reader):
+        if kind == Kind.MAP and _grows(value, reader) and not self._costs_little(node):
+            if target in PIECES and self.found.stores_whole(reader):
+                return None
             return f"{reader.op.name} would compute it {_growth(value, reader)} times"
         return None
 
@@ -231,9 +177,9 @@ class _Planner:
         """Why a reduction cannot be part of the one kernel that reads it, or None."""
         (root,) = self.roots[value]
         claimed = self.claims.get(root, set())
-        if not isinstance(root, Value) and not stores_whole(root[0]):
+        if not isinstance(root, Value) and not self.found.stores_whole(root[0]):
             return f"{root[0].op.name} stores it in pieces"
-        if "contract" in claimed or (kind == "contract" and claimed):
+        if Kind.CONTRACT in claimed or (kind == Kind.CONTRACT and claimed):
             return "the kernel that reads it already sums products or rows"
         return self._path(value, value, kind)
 
@@ -245,14 +191,15 @@ class _Planner:
             if target in PIECES:
                 continue
             again = f"{name} would compute the {value.node.op.name} again"
-            if target not in ("map", "alias") and not (target == "move" and name == "transpose"):
+            permutes = target == Kind.MOVE and self._permutes(reader)
+            if target not in (Kind.MAP, Kind.ALIAS) and not permutes:
                 return again
             out = reader.outputs[0]
-            if target == "move" and kind != "contract":
+            if permutes and kind != Kind.CONTRACT:
                 return f"{name} would scatter the rows"
-            if target == "alias" and kind == "blocks":
+            if target == Kind.ALIAS and kind == Kind.BLOCKS:
                 return f"{name} would cut the blocks"
-            if target == "move" and not _keeps_lines(reader):
+            if permutes and not self._keeps_lines(reader):
                 return f"{name} would scatter the lines of the {value.node.op.name}"
             if prod(out.shape) != prod(value.shape) and (
                 kind in AGAIN or not _is_row(value.shape, out.shape)
@@ -264,36 +211,56 @@ class _Planner:
                     return why
         return None
 
+    # -- what expressions say ----------------------------------------------------------------
 
-def _keeps_lines(transpose: Node) -> bool:
-    """Whether the elements along the last axis, and enough of them, stay neighbours."""
-    perm, out = transpose.attrs["perm"], transpose.outputs[0]
-    return perm[-1] == len(perm) - 1 and typical(out.shape[-1]) >= 16
+    def _pulls(self, node: Node) -> bool:
+        """Whether the node has a rule of its own for an element."""
+        return isinstance(node.op.loops, Pull) and node.op.name != "constant"
 
+    def _reads_once(self, node: Node) -> bool:
+        return self._pulls(node) and self.found.reading(node).reads_once
 
-def _is_cheap(node: Node, value: Value) -> bool:
-    """Recomputing costs no more than loading: an index map or a small thing."""
-    if node.op.name in ("expand", "iota", "identity") or _follows_from_places(node):
-        return True
-    return typical(prod(value.shape)) <= SMALL and isinstance(node.op.loops, (Elementwise, Pull))
+    def _permutes(self, node: Node) -> bool:
+        return self._pulls(node) and self.found.reading(node).is_permutation
 
+    def _keeps_lines(self, node: Node) -> bool:
+        """Whether the elements along the last axis, and enough of them, stay neighbours."""
+        return self.found.reading(node).keeps_lines and typical(node.output.shape[-1]) >= 16
 
-def _follows_from_places(node: Node) -> bool:
-    """Whether a few cheap operations make the value of where its elements are: a causal mask."""
-    below, stack = set(), [node]
-    while stack:
-        n = stack.pop()
-        plain = n.op.name in ("iota", "expand", "reshape", "transpose", "dims")
-        number = n.op.name == "constant" and n.attrs["value"].size == 1
-        if n in below:
-            continue
-        below.add(n)
-        if len(below) > PLACES or not (plain or number or n.op.name in _CHEAP):
-            return False
-        if any(v is None or v.node is None for v in n.inputs):
-            return False
-        stack += [v.node for v in n.inputs]
-    return True
+    def _costs_little(self, node: Node) -> bool:
+        return self.found.reading(node).cost <= FEW
+
+    def _is_cheap(self, node: Node, value: Value) -> bool:
+        """Recomputing costs no more than loading: a broadcast or a small thing."""
+        is_composite = isinstance(node.op.loops, Expand)
+        if typical(prod(value.shape)) <= SMALL and not is_composite:
+            return True
+        if self._follows_from_places(node):
+            return True
+        return not is_composite and self.found.reading(node).is_free
+
+    def _follows_from_places(self, node: Node) -> bool:
+        """Whether a few cheap operations make the value of where its elements are: a causal
+        mask."""
+        below, stack = {node}, [node]
+        while stack:
+            n = stack.pop()
+            if any(v is None or v.node is None for v in n.inputs) or len(below) > PLACES:
+                return False
+            stack += dict.fromkeys(v.node for v in n.inputs if v.node not in below)
+            below.update(stack)
+        return all(map(self._is_simple, below))
+
+    def _is_simple(self, node: Node) -> bool:
+        """Whether an element is made of numbers and of operands' elements by little work."""
+        match self.kinds[node]:
+            case Kind.CONSTANT:
+                return node.attrs["value"].size == 1
+            case Kind.ALIAS:
+                return True
+            case Kind.MAP | Kind.MOVE:
+                return self.found.reading(node).cost <= PLACES and not self.found.places(node)
+        return False
 
 
 def _is_row(inner: tuple, outer: tuple) -> bool:
@@ -334,14 +301,3 @@ def _grows(value: Value, reader: Node) -> bool:
 
 def _growth(value: Value, reader: Node) -> int:
     return typical(prod(reader.outputs[0].shape)) // max(1, typical(prod(value.shape)))
-
-
-_CHEAP = frozenset(
-    ["add", "sub", "mul", "neg", "abs", "cast", "minimum", "maximum", "relu", "clip", "where",
-     "equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "not", "and", "or",
-     "xor", "identity"]
-)  # fmt: skip
-
-
-def _is_expensive(node: Node) -> bool:
-    return node.op.name not in _CHEAP

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from ..errors import UnsupportedError, told
 from ..ir import Graph, Node, Value
 from ..ops.python import extern_of, is_text
-from ..ops.registry import Control, Kernels
+from ..ops.registry import Alias, Control, Kernels
 from ..run_checks import WORD, Check, words
 from ..sizes import OpenSize, assume_above, assuming, sizes_of
 from ..types import STR, TensorType
@@ -22,11 +22,13 @@ from .checks import check_kernel, check_of, is_checked
 from .copies import copy_steps, keep_old_values, zero_steps
 from .expand import expand_composites
 from .expr import Buffer
-from .fuse import Fusion, is_border, kind_of, plan_fusion, stores_whole
+from .fuse import Fusion, plan_fusion
+from .kinds import Kinds
 from .memory import Place, Storage, plan_memory
 from .names import kernel_name
 from .nest import ENDLESS, Call, ExternCall, For, If, Kernel, Program, Store
 from .pull import Puller
+from .reading import Border, Kind
 from .simplify import merge_axes, split_axes
 from .writer import KernelWriter, emit_border
 
@@ -54,10 +56,11 @@ def lower(graph: Graph, *, open_sizes: bool = False) -> Program:
 
 
 def _lower(graph: Graph) -> Program:
-    graph = expand_composites(graph)
+    kinds = Kinds()
+    graph = expand_composites(graph, kinds)
     for d in {d for v in graph.values() if isinstance(v.type, TensorType) for d in v.shape}:
         assume_above(d, 0)
-    lowering = _Lowering()
+    lowering = _Lowering(kinds)
     inputs = [Place(Storage.of(v.type, "input", i)) for i, v in enumerate(graph.inputs)]
     outputs = [Place(Storage.of(v.type, "output", i)) for i, v in enumerate(graph.outputs)]
     steps = lowering.graph(graph, inputs, outputs, graph.updates)
@@ -79,7 +82,8 @@ def _lower(graph: Graph) -> Program:
 class _Lowering:
     """Weights and kernels of one program; `graph` is called again for each region."""
 
-    def __init__(self):
+    def __init__(self, kinds: Kinds):
+        self.kinds = kinds
         self.weights: list = []
         self.fusions: list[Fusion] = []
         self.checks: list[Check] = []
@@ -119,7 +123,7 @@ class _Scope:
         self.places: dict[Value, Place] = dict(zip(graph.inputs, inputs))
         self.steps: list = []
         self.order = {node: i for i, node in enumerate(graph.nodes)}
-        self.fusion = plan_fusion(graph)
+        self.fusion = plan_fusion(graph, parent.kinds)
         parent.fusions.append(self.fusion)
         late = self._assign_outputs(graph, outputs, updates)
         for wanted in (False, True):
@@ -152,7 +156,7 @@ class _Scope:
         return late
 
     def _alias_source(self, value: Value) -> Value:
-        while value.node is not None and kind_of(value.node) == "alias":
+        while value.node is not None and self.parent.kinds[value.node] == Kind.ALIAS:
             source = value.node.inputs[0]
             if source in self.fusion.inlined:
                 break
@@ -188,17 +192,17 @@ class _Scope:
         match node.op.loops:
             case Kernels(emit=emit):
                 self._kernels(node, emit)
-            case _ if is_border(node):
-                self._kernels(node, emit_border)
             case Control(kind="if" | "host_if"):
                 self._if(node)
             case Control(kind="scan"):
                 self._scan(node)
             case Control(kind="while" | "host_loop"):
                 self._while(node)
-            case _ if kind_of(node) == "alias" and node.inputs[0] not in self.fusion.inlined:
+            case Alias() if node.inputs[0] not in self.fusion.inlined:
                 require_equal(node, node.inputs[0].type.size, node.outputs[0].type.size)
                 self.places[node.outputs[0]] = self._place(node.inputs[0])
+            case _ if border := self.parent.kinds.border(node):
+                self._border(node, border)
             case _:
                 for value in node.outputs:
                     if value not in self.fusion.inlined:
@@ -234,26 +238,37 @@ class _Scope:
 
         axes, made = blocked_stores(value.shape, make)
         stores = tuple(Store(out, index, e, inside) for (index, e), inside in made)
-        name = kernel_name(puller.visited, self.order)
+        name = kernel_name(puller.visited, self.order, self.parent.kinds)
         kernel = Kernel(name, axes, stores, origins=_origins(puller))
         self._call(kernel, buffers, {out: self._new(value)})
 
     def _kernels(self, node: Node, emit) -> None:
         puller, buffers = self._puller()
-        outs = [Buffer(v.name, v.type) for v in node.outputs]
-        places = {b: self._new(v) for b, v in zip(outs, node.outputs)}
         puller.visited[node] = None
-        stores = KernelWriter(outs, puller.recent)
+        stores = KernelWriter([Buffer(v.name, v.type) for v in node.outputs], puller.recent)
         operands = [puller.operand(v) for v in node.inputs]
         operands += [None] * (sum(not i.variadic for i in node.op.inputs) - len(operands))
         types = tuple(v.type for v in node.outputs)
-        group = self.parent.group() if stores_whole(node) else None
         emit(stores, types[0] if len(types) == 1 else types, *operands, **node.attrs)
+        self._write(node, stores, puller, buffers)
+
+    def _border(self, node: Node, border: Border) -> None:
+        """What is inside of a constant border, and the border in strips."""
+        puller, buffers = self._puller()
+        puller.visited[node] = None
+        stores = KernelWriter([Buffer(v.name, v.type) for v in node.outputs], puller.recent)
+        inner, fill = border.read(node, puller)
+        emit_border(stores, inner, border.low, fill)
+        self._write(node, stores, puller, buffers)
+
+    def _write(self, node: Node, stores: KernelWriter, puller: Puller, buffers: dict) -> None:
+        places = {b: self._new(v) for b, v in zip(stores.outs, node.outputs)}
+        group = self.parent.group() if self.parent.kinds.stores_whole(node) else None
         places |= {b: Place(Storage.of(b.type, "arena")) for b in stores.temporaries}
         origins = _origins(puller)
         for axes, pieces, serial, apart, nodes in stores.kernels:
             if all(a.extent for a in axes):
-                name = kernel_name((node, *nodes), self.order, node)
+                name = kernel_name((node, *nodes), self.order, self.parent.kinds, node)
                 kernel = Kernel(name, axes, pieces, serial, origins, apart=apart)
                 self._call(kernel, buffers, places, group)
 

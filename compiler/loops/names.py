@@ -9,14 +9,16 @@ from collections.abc import Iterable, Mapping
 from itertools import groupby
 
 from ..ir import Node
-from .fuse import HEAVY, kind_of
+from .fuse import HEAVY, PIECES
+from .kinds import Kinds
+from .reading import Kind
 
 SHOWN = 4  # ops in a name
-MOVEMENT = ("constant", "alias", "move")
+MOVEMENT = (Kind.CONSTANT, Kind.ALIAS, Kind.MOVE)
 
 
 def kernel_name(
-    nodes: Iterable[Node], order: Mapping[Node, int], always: Node | None = None
+    nodes: Iterable[Node], order: Mapping[Node, int], kinds: Kinds, always: Node | None = None
 ) -> str:
     """The name of a kernel made of `nodes`; `order` is their place in the graph.
 
@@ -24,13 +26,12 @@ def kernel_name(
     `always` shown. Of many ops, those that decide what the kernel costs are shown first.
     """
     nodes = sorted(nodes, key=order.__getitem__)
-    kinds = {n: kind_of(n) for n in nodes}
     computing = [
         n for n in nodes if n is always or (kinds[n] not in MOVEMENT and n.op.name != "cast")
     ]
-    chosen = computing or [n for n in nodes if kinds[n] != "constant"] or nodes
+    chosen = computing or [n for n in nodes if kinds[n] != Kind.CONSTANT] or nodes
     runs = [list(run) for _, run in groupby(chosen, key=lambda n: n.op.name)]
-    heavy = lambda run: any(kinds[n] in (*HEAVY, "kernels", "other") for n in run)
+    heavy = lambda run: any(kinds[n] in (*HEAVY, *PIECES) for n in run)
     first = sorted(range(len(runs)), key=lambda i: (not heavy(runs[i]), i))[:SHOWN]
     shown = [runs[i][0].op.name for i in sorted(first)]
     return "+".join(shown if len(runs) <= SHOWN else [*shown, "…"])

@@ -13,7 +13,7 @@ from ..builder import Builder, Tensor
 from ..dims import Sym
 from ..errors import TypeMismatch
 from ..ir import Graph, Node, Value
-from ..ops.registry import Alias, Elementwise, Expand, Op, Pull
+from ..ops.registry import Alias, Elementwise, Expand, Pull
 from ..sizes import OpenSize, assume_above, assume_equal, open_size_of, sizes_of
 from ..types import TensorType
 from . import expr as s
@@ -24,11 +24,12 @@ class Operand:
     """What a rule sees of an operand: its type, reads `x[i, j]` at exact indices, and the array
     that a constant is."""
 
-    __slots__ = ("constant", "read", "type")
+    __slots__ = ("_constant", "read", "type")
 
     def __init__(self, type: TensorType, read: Callable[[tuple], Expr], constant=None):
-        self.type, self.read, self.constant = type, read, constant
+        self.type, self.read, self._constant = type, read, constant
 
+    constant = property(lambda self: self._constant)
     shape = property(lambda self: self.type.shape)
     dtype = property(lambda self: self.type.dtype)
     rank = property(lambda self: self.type.rank)
@@ -67,20 +68,6 @@ def _check_result(node: Node, expected: TensorType, received: TensorType) -> Non
             f"{node.op.name}: its operands do not fit each other",
             where=node.where, expected=expected, received=received,
         )  # fmt: skip
-
-
-def is_pullable(op: Op, node: Node) -> bool:
-    """Whether the node can be part of another kernel's expression."""
-    match op.loops:
-        case Elementwise() | Pull() | Alias():
-            return True
-        case Expand():
-            return all(
-                n.op.name == "constant"
-                or (is_pullable(n.op, n) and n.op.family not in ("contract", "pool"))
-                for n in expansion(node).nodes
-            )
-    return op.name == "constant" and node.attrs["value"].size == 1
 
 
 class Puller:
@@ -189,6 +176,8 @@ def _assume_broadcast(shape: tuple, out: tuple) -> None:
 def _assume_inside(index: tuple[Expr, ...], shape: tuple) -> None:
     """Places that follow from the sizes lie inside of the array; where data decides, see the op."""
     for i, d in zip(index, shape):
+        if i.op == "axis" and i.data.extent == d:
+            continue
         low, high = s.bounds(i)
         if isinstance(high, Sym) or (isinstance(d, Sym) and high != math.inf):
             assume_above(d, high)

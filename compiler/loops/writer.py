@@ -1,4 +1,4 @@
-"""What ops that say their stores themselves (`Kernels` records, constant pads) write through."""
+"""What `Kernels` records, which say their stores themselves, and constant borders write through."""
 
 from collections.abc import Callable, Sequence
 
@@ -52,16 +52,18 @@ class KernelWriter:
         self.kernels.append((axes, stores, True, apart, self._nodes()))
 
 
-def emit_border(k, out, x, value=None, *, pads, mode) -> None:
-    """A constant pad: the inside is x, stored at an offset; the border is filled in strips."""
-    fill = s.cast(s.const(0, out.dtype.compute), out.dtype) if value is None else value[()]
-    low, high = pads[: out.rank], pads[out.rank :]
+def emit_border(k: KernelWriter, x, low: Sequence, fill: s.Expr) -> None:
+    """A constant border around an operand: the inside is x, stored at an offset; the border is
+    filled in strips."""
+    (out,) = k.outs
+    rank = len(low)
     k.store(x.shape, lambda *i: ([j + p for j, p in zip(i, low)], x[i]))
-    for axis in range(out.rank):
+    for axis in range(rank):
         # Axes before this one are filled inside only, those after it over their whole length.
         extents = [*x.shape[:axis], 0, *out.shape[axis + 1 :]]
-        moved = [*low[:axis], 0, *[0] * (out.rank - axis - 1)]
-        for width, start in ((low[axis], 0), (high[axis], low[axis] + x.shape[axis])):
+        moved = [*low[:axis], 0, *[0] * (rank - axis - 1)]
+        high = low[axis] + x.shape[axis]
+        for width, start in ((low[axis], 0), (out.shape[axis] - high, high)):
             if width:
                 extents[axis], moved[axis] = width, start
                 offsets = tuple(moved)

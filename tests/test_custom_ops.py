@@ -212,7 +212,7 @@ def test_the_command_line_takes_a_file_of_ops(root, tmp_path, capsys):
 
 def test_a_record_is_returned_and_forgotten(register):
     op = register(onnx=f"{DOMAIN}:Twice")
-    assert op is OPS["twice"] and op.family == "user"
+    assert op is OPS["twice"] and op.group == "user"
     assert tessel.compile(one_node_model("Twice"))(np.ones((2, 3), np.float32)).tolist()[0][0] == 2
     ops.unregister("twice")
     assert "twice" not in OPS and not hasattr(tessel.native.functional, "twice")

@@ -81,11 +81,11 @@ def schedules(cases, target):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", sorted({op.family for op in OPS.values()}))
+@pytest.mark.parametrize("family", sorted({op.group for op in OPS.values()}))
 def test_ops_mean_what_their_references_say(family, target, tmp_path):
     """All samples but those that need Python while they run."""
     chosen, codes, given = [], [], []
-    for parameter in samples(lambda op: op.family == family):
+    for parameter in samples(lambda op: op.group == family):
         graph, inputs = graph_of(*parameter.values)
         program = lower(graph)
         if not all(map(has_bytes, (*program.inputs, *program.outputs))):

@@ -289,7 +289,7 @@ def test_maps_are_inputs():
             ref=lambda m: np.float32(sum(m.values())),
             grad=registry.NotDifferentiable("a map has no gradient"),
             loops=registry.Extern(lambda m: np.float32(sum(m.values())), "maps are Python's"),
-            samples=lambda: [], family="extern",
+            samples=lambda: [], group="extern",
         )  # fmt: skip
     try:
         b = Builder()

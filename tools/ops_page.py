@@ -45,7 +45,7 @@ def page() -> str:
     """The whole page as Markdown."""
     families: dict[str, list[Op]] = defaultdict(list)
     for op in OPS.values():
-        families[op.family].append(op)
+        families[op.group].append(op)
     read = readers()
     parts = [HEAD.format(count=len(OPS), families=len(families)), _index(families)]
     for family in sorted(families):

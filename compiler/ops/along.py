@@ -103,5 +103,5 @@ for _name, _doc, _ref, _combiner in [
         grad=NotDifferentiable("an index is piecewise constant", zero=True),
         loops=Pull(_arg(_combiner)),
         samples=_arg_samples,
-        family="reduce",
+        group="reduce",
     )

@@ -188,7 +188,7 @@ for _name, _doc, _ref, _rule, _grad in ARITHMETIC:
         grad=lambda c, g, rule=_grad: rule(g, *c.inputs, c.outputs[0], **c.attrs),
         loops=Elementwise(_rule),
         samples=lambda name=_name: _arithmetic_samples(name),
-        family="elementwise",
+        group="elementwise",
         commutative=_name in COMMUTATIVE,
     )
 
@@ -216,7 +216,7 @@ for _name, _doc, _ref, _rule in COMPARE:
         grad=STEP,
         loops=Elementwise(_rule),
         samples=lambda name=_name: _compare_samples(name),
-        family="elementwise",
+        group="elementwise",
         commutative=_name in COMMUTATIVE,
     )
 
@@ -230,7 +230,7 @@ for _name, _doc, _ref, _rule in LOGIC:
         grad=INTEGRAL,
         loops=Elementwise(_rule),
         samples=lambda: [case(x, y) for x, y in _pairs(bools)],
-        family="elementwise",
+        group="elementwise",
         commutative=True,
     )
 
@@ -252,7 +252,7 @@ for _name, _doc, _ref, _primitive in BITS:
         grad=INTEGRAL,
         loops=Elementwise(lambda s, x, y, p=_primitive: s.apply(p, x, y)),
         samples=lambda name=_name: _bit_samples(name),
-        family="elementwise",
+        group="elementwise",
         commutative=_name in COMMUTATIVE,
     )
 
@@ -276,7 +276,7 @@ register(
     grad=lambda c, g: (None, keep(c.inputs[0], g), keep(~c.inputs[0], g)),
     loops=Elementwise(lambda s, c, x, y: s.select(c, x, y)),
     samples=_where_samples,
-    family="elementwise",
+    group="elementwise",
 )
 
 
@@ -329,5 +329,5 @@ register(
     grad=_clip_gradient,
     loops=Elementwise(_clip_body),
     samples=_clip_samples,
-    family="elementwise",
+    group="elementwise",
 )

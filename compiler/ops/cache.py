@@ -99,6 +99,6 @@ register(
         case(ints((1, 4, 2), dtype="u8"), ints((1, 4, 2), 1, dtype="u8")),
         case(floats((2, 4, 2), dtype="bf16"), floats((2, 0, 2), 1, dtype="bf16")),
     ],
-    family="move",
+    group="move",
     T="any",
 )

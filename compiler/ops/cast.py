@@ -196,7 +196,7 @@ register(
     grad=_cast_gradient,
     loops=Elementwise(_cast_body),
     samples=_cast_samples,
-    family="elementwise",
+    group="elementwise",
 )
 
 
@@ -238,5 +238,5 @@ register(
         case(array([0, 1, 2, 3], "u2"), dtype="i2"),
         case(ints((0, 2), dtype="u32"), dtype="f32"),
     ],
-    family="elementwise",
+    group="elementwise",
 )

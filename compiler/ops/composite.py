@@ -93,7 +93,7 @@ for _name, _doc, _ref, _rule, _grad in [
         grad=_grad,
         loops=Expand(_rule),
         samples=_softmax_samples,
-        family="composite",
+        group="composite",
     )
 
 
@@ -129,7 +129,7 @@ register(
         case(floats((3, 5), dtype="bf16"), axis=-1),
         case(spaced((2, 3), dtype="f64"), axis=0),
     ],
-    family="composite",
+    group="composite",
 )
 
 
@@ -211,5 +211,5 @@ register(
     grad=through_expansion,
     loops=Expand(_attention),
     samples=_attention_samples,
-    family="composite",
+    group="composite",
 )

@@ -27,7 +27,7 @@ register(
     grad=NO_INPUTS,
     loops=Pull(_constant),
     samples=lambda: [Sample((), {"value": floats((2, 3))}), Sample((), {"value": array(3, "i64")})],
-    family="control",
+    group="control",
 )
 
 
@@ -59,7 +59,7 @@ register(
         Sample((), {"values": (2, 2, 5, 5, 5, 2)}),
         Sample((), {"values": ()}),
     ],
-    family="control",
+    group="control",
 )
 
 
@@ -92,5 +92,5 @@ register(
         Sample((), {"shape": (2, 3), "axis": 1, "dtype": "f32"}),
         Sample((), {"shape": (2, 3), "axis": -2, "dtype": "i32"}),
     ],
-    family="control",
+    group="control",
 )

@@ -221,7 +221,7 @@ register(
     grad=conv_grad,
     loops=Pull(_conv),
     samples=_conv_samples,
-    family="contract",
+    group="contract",
     T=FLOATS | {I32, I64},
 )
 
@@ -284,7 +284,7 @@ register(
         case(ints((1, 5, 4), high=99, dtype="u8"), ints((2, 2, 4), seed=1, dtype="i8"), np.uint8(3),
              ints((4,), seed=2, dtype="i8"), channels_last=True, group=2, pads=(1, 0)),
     ],
-    family="contract",
+    group="contract",
     A={I8, U8},
     B={I8, U8},
 )  # fmt: skip

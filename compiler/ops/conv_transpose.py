@@ -140,6 +140,6 @@ register(
         case(floats((1, 2, 3, 3), dtype="f16"), floats((2, 2, 2, 2), seed=1, dtype="f16"),
              strides=(2, 2), atol=2e-2),
     ],
-    family="contract",
+    group="contract",
     T=FLOATS,
 )  # fmt: skip

@@ -20,7 +20,7 @@ register(
     grad=NotDifferentiable("it stops gradients", zero=True),
     loops=Elementwise(lambda s, x: x),
     samples=lambda: [Sample((np.array([[1.5, -2.0]], np.float32),))],
-    family="custom",
+    group="custom",
 )
 
 
@@ -63,5 +63,5 @@ register(
     grad=_grad,
     loops=Expand(_expand),
     samples=_samples,
-    family="custom",
+    group="custom",
 )

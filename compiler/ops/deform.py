@@ -164,6 +164,6 @@ register(
     grad=through_expansion,
     loops=Expand(_deform_conv),
     samples=_samples,
-    family="composite",
+    group="composite",
     T="float",
 )

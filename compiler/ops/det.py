@@ -100,6 +100,6 @@ register(
         case(floats((3, 0, 0))),
         case(floats((0, 2, 2))),
     ],
-    family="composite",
+    group="composite",
     T="float",
 )

@@ -235,6 +235,6 @@ register(
     grad=through_expansion,
     loops=Expand(_dft),
     samples=_samples,
-    family="composite",
+    group="composite",
     T="float",
 )

@@ -156,6 +156,6 @@ register(
         case(ints((2, 3)), ints((3,), seed=1), equation="ij,j->i"),
         case(array(2.0), floats((3,)), equation=",i->i"),
     ],
-    family="contract",
+    group="contract",
     T=MULTIPLIED,
 )

@@ -201,7 +201,7 @@ for _name, _doc, _ref, _rule, _grad, (_low, _high) in FLOAT:
         grad=_unary_gradient(_grad),
         loops=Elementwise(_body(_name, _rule)),
         samples=lambda n=_name, a=_low, b=_high: _float_samples(a, b, SAMPLE_ATTRS.get(n, {})),
-        family="elementwise",
+        group="elementwise",
     )
 
 
@@ -241,7 +241,7 @@ for _name, _doc, _dtypes, _ref, _rule, _grad in NUMERIC:
         grad=_unary_gradient(_grad),
         loops=Elementwise(_rule),
         samples=lambda d=_dtypes: _numeric_samples(d),
-        family="elementwise",
+        group="elementwise",
     )
 
 for _name, _doc, _ref in [
@@ -258,7 +258,7 @@ for _name, _doc, _ref in [
         grad=STEP,
         loops=Elementwise(_body(_name, None)),
         samples=lambda: [case(array(SPECIAL, d)) for d in FLOAT_SAMPLES],
-        family="elementwise",
+        group="elementwise",
     )
 
 register(
@@ -270,7 +270,7 @@ register(
     grad=STEP,
     loops=Elementwise(lambda s, x: ~x),
     samples=lambda: [case(bools((3, 4))), case(bools(())), case(bools((0,)))],
-    family="elementwise",
+    group="elementwise",
 )
 
 register(
@@ -283,7 +283,7 @@ register(
     grad=STEP,
     loops=Elementwise(lambda s, x: s.apply("bitnot", x)),
     samples=lambda: [case(ints((7,), dtype=d)) for d in ("i64", "i32", "i8", "u8", "u64")],
-    family="elementwise",
+    group="elementwise",
 )
 
 register(
@@ -296,5 +296,5 @@ register(
     grad=lambda c, g: (g,),
     loops=Elementwise(lambda s, x: x),
     samples=lambda: [case(floats((2, 3))), case(bools(())), case(ints((0, 2), dtype="u8"))],
-    family="elementwise",
+    group="elementwise",
 )

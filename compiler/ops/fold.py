@@ -79,7 +79,7 @@ register(
              dilations=(1, 2)),
         case(ints((2, 1, 7)), kernel=(3,), strides=(2,), pads=(1, 1)),
     ],
-    family="move",
+    group="move",
     T=NUMERIC,
 )  # fmt: skip
 
@@ -152,6 +152,6 @@ register(
         case(floats((1, 4, 4), dtype="f16"), sizes=(3, 3), kernel=(2, 2), atol=4e-3),
         case(ints((1, 8, 4), dtype="u8"), sizes=(2, 3, 3), kernel=(2, 2, 2)),
     ],
-    family="pool",
+    group="pool",
     T=NUMERIC,
 )  # fmt: skip

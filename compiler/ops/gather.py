@@ -92,7 +92,7 @@ register(
         case(ints((4, 2)), array([[2]], "i64"), axis=0),
         case(floats((4, 2), dtype="f16"), np.zeros((0,), np.int64), axis=0),
     ],
-    family="move",
+    group="move",
     T="any",
     I=INDICES,
 )
@@ -157,7 +157,7 @@ register(
         case(floats((2, 3)), array([[0, -1], [2, 2]], "i32"), axis=-1),
         case(ints((4,)), array([3, 3, 0], "i64"), axis=0),
     ],
-    family="move",
+    group="move",
     T="any",
     I=INDICES,
 )
@@ -238,7 +238,7 @@ register(
         case(floats((2, 3, 4)), array([[1], [-3]], "i64"), batch_dims=1),
         case(ints((2, 3, 2)), array([[[0], [2]], [[1], [1]]], "i32"), batch_dims=1),
     ],
-    family="move",
+    group="move",
     T="any",
     I=INDICES,
 )

@@ -211,7 +211,7 @@ register(
     grad=through_expansion,
     loops=Expand(_grid_sample),
     samples=_samples,
-    family="sample",
+    group="sample",
     T=NUMERIC | {BOOL},
     G=FLOATS,
 )

@@ -142,7 +142,7 @@ register(
     grad=NO_GRADIENT,
     loops=Control("host_if"),
     samples=_host_if_samples,
-    family="control",
+    group="control",
     pure=False,
 )
 
@@ -163,6 +163,6 @@ register(
     grad=NO_GRADIENT,
     loops=Control("host_loop"),
     samples=_host_loop_samples,
-    family="control",
+    group="control",
     pure=False,
 )

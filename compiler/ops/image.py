@@ -113,7 +113,7 @@ register(
     grad=NOT_NUMBERS,
     loops=Extern(size_ref, REASON),
     samples=lambda: [Sample((file,), {"pixel_format": f}) for file, _, f in _files()],
-    family="image",
+    group="image",
 )
 
 register(
@@ -129,7 +129,7 @@ register(
         Sample((file,), {"pixel_format": f, "height": h, "width": w})
         for file, (h, w), f in _files()
     ],
-    family="image",
+    group="image",
 )
 
 register(
@@ -150,6 +150,6 @@ register(
         Sample((file,), {"pixel_format": f, "height": h, "width": w})
         for file, (h, w), f in _files()
     ],
-    family="image",
+    group="image",
     pure=False,
 )

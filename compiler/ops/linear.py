@@ -130,7 +130,7 @@ register(
     grad=LABELS,
     loops=Expand(_classifier),
     samples=_classifier_samples,
-    family="ml",
+    group="ml",
     T=NUMBERS,
 )
 
@@ -176,6 +176,6 @@ register(
         case(array([[0.0, 0.0], [-3.0, -1.0]]), norm="L2", grad=False),
         case(ints((2, 3)), norm="L1"),
     ],
-    family="ml",
+    group="ml",
     T=NUMBERS,
 )

@@ -34,7 +34,7 @@ register(
     loops=Extern(lookup_ref, STRINGS),
     limits=lambda index, *, labels: [index_limit(0, len(labels))],
     samples=lambda: [case(array([2, 0], "i64"), labels=("a", "b", "c"))],
-    family="ml",
+    group="ml",
 )
 
 
@@ -57,7 +57,7 @@ register(
         case(array([["b", "c"], ["", "a"]], "str"), keys=("a", "b", "")),
         case(array(["a", "b"], "str"), keys=("a", "b", "a")),
     ],
-    family="ml",
+    group="ml",
 )
 
 # -- zip_map -------------------------------------------------------------------------------
@@ -89,7 +89,7 @@ register(
         case(floats((2, 3)), labels=("a", "b", "c"), grad=False),
         case(floats((2, 2)), labels=(0, 1), grad=False),
     ],
-    family="ml",
+    group="ml",
 )
 
 # -- dict_vectorizer, cast_map -------------------------------------------------------------
@@ -141,7 +141,7 @@ register(
         Sample(({"a": np.float32(1.5)},), {"vocabulary": ("b", "a", "c")}),
         Sample(({7: "x"},), {"vocabulary": (7, 8), "dtype": STR}),
     ],
-    family="ml",
+    group="ml",
 )
 
 
@@ -186,5 +186,5 @@ register(
         ),
         Sample(({0: "1.5"},), {"size": 2}),
     ],
-    family="ml",
+    group="ml",
 )

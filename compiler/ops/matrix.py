@@ -113,7 +113,7 @@ register(
         case(ints((3, 4)), ints((4, 2), seed=1)),
         case(ints((3, 4), dtype="i32"), ints((2, 4, 2), seed=1, dtype="i32")),
     ],
-    family="contract",
+    group="contract",
     T=MULTIPLIED,
 )
 
@@ -167,7 +167,7 @@ register(
         ),
         case(floats((2, 2), dtype="f64"), floats((2, 3), dtype="f64"), floats((), dtype="f64")),
     ],
-    family="contract",
+    group="contract",
     T=MULTIPLIED,
 )  # fmt: skip
 
@@ -243,7 +243,7 @@ register(
             ints((3,), dtype="i8"), ints((2,), seed=3, dtype="i8"),
         ),
     ],
-    family="contract",
+    group="contract",
     A={I8, U8},
     B={I8, U8},
 )  # fmt: skip

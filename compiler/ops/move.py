@@ -44,7 +44,7 @@ register(
         case(floats((1,)), shape=()),
         case(floats((0, 3)), shape=(3, 0, 2)),
     ],
-    family="move",
+    group="move",
     T="any",
 )
 
@@ -77,7 +77,7 @@ register(
         case(floats(()), perm=()),
         case(ints((2, 0, 3)), perm=(2, 1, 0)),
     ],
-    family="move",
+    group="move",
     T="any",
 )
 
@@ -117,7 +117,7 @@ register(
         case(floats(()), shape=(2, 2)),
         case(floats((1, 2)), shape=(0, 2)),
     ],
-    family="move",
+    group="move",
     T="any",
 )
 
@@ -209,7 +209,7 @@ register(
         _slice_sample(ints((3, 3)), (-1,), (0,), (2,), (2,)),
         _slice_sample(floats((3, 3)), (1,), (1,), (1,), (0,)),
     ],
-    family="move",
+    group="move",
     T="any",
 )
 
@@ -241,7 +241,7 @@ register(
         case(floats((2, 5)), axes=(1,)),
         case(ints((2, 3)), axes=(0, -1)),
     ],
-    family="move",
+    group="move",
     T="any",
 )
 
@@ -297,7 +297,7 @@ register(
         case(ints((2,)), ints((3,), seed=1), axis=-1),
         case(floats((2, 3), dtype="bf16"), floats((0, 3), dtype="bf16"), axis=0),
     ],
-    family="move",
+    group="move",
     T="any",
 )
 
@@ -347,6 +347,6 @@ register(
         case(ints((4, 2)), axis=0, sizes=(4,)),
         case(floats((3, 2)), axis=-2, sizes=(0, 3)),
     ],
-    family="move",
+    group="move",
     T="any",
 )

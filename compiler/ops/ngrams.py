@@ -81,7 +81,7 @@ register(
         case(ints((2, 2), 4, 0, 2), array([[1, 0, 1]], "i64"), skips=1),
         case(ints((0, 5), 4, 0, 2), array([[1, 0]], "i64")),
     ],
-    family="reduce",
+    group="reduce",
     T={I32, I64},
 )
 
@@ -128,6 +128,6 @@ register(
         case(ints((40,), 4, 0, 300), np.arange(0, 300, 3)),
         case(ints((2,), 5), array([], "i64")),
     ],
-    family="move",
+    group="move",
     T={I32, I64},
 )

@@ -140,7 +140,7 @@ register(
     grad=_layer_norm_gradient,
     loops=Expand(_layer_norm),
     samples=lambda: _layer_norm_samples(2),
-    family="norm",
+    group="norm",
 )
 
 register(
@@ -154,7 +154,7 @@ register(
     grad=_rms_norm_gradient,
     loops=Expand(_rms_norm),
     samples=lambda: _layer_norm_samples(1),
-    family="norm",
+    group="norm",
 )
 
 
@@ -222,7 +222,7 @@ register(
     grad=through_expansion,
     loops=Expand(_batch_norm),
     samples=_batch_norm_samples,
-    family="norm",
+    group="norm",
 )
 
 
@@ -269,7 +269,7 @@ register(
     grad=through_expansion,
     loops=Expand(_instance_norm),
     samples=_group_samples,
-    family="norm",
+    group="norm",
 )
 
 register(
@@ -283,7 +283,7 @@ register(
     grad=through_expansion,
     loops=Expand(_group_norm),
     samples=lambda: _group_samples(groups=3),
-    family="norm",
+    group="norm",
 )
 
 
@@ -334,5 +334,5 @@ register(
         case(floats((2, 3, 2), dtype="f64"), size=3, alpha=0.5),
         case(floats((2, 3, 2), dtype="f16"), size=3, alpha=0.5),
     ],
-    family="norm",
+    group="norm",
 )

@@ -114,7 +114,7 @@ register(
     grad=PIECEWISE,
     loops=Kernels(_radix_order, memory=(0,)),
     samples=_radix_samples,
-    family="sort",
+    group="sort",
     T=KEYS,
     I={I32, I64},
 )
@@ -175,7 +175,7 @@ register(
         case(ints((2, 300), low=-5, high=5), descending=True),
         case(floats((1, 257), dtype="f16")),
     ],
-    family="sort",
+    group="sort",
     T=NUMERIC,
 )
 
@@ -252,7 +252,7 @@ register(
         case(floats((4, 0))),
         case(floats((0, 2))),
     ],
-    family="sort",
+    group="sort",
     T=NUMERIC | {BOOL},
 )
 
@@ -298,6 +298,6 @@ register(
         case(ints((SHORT + 3, 1), low=0, high=2).astype(bool)),
         case(array([[2.0], [np.nan], [-np.inf], [2.0], [np.nan]])),
     ],
-    family="sort",
+    group="sort",
     T="any",
 )

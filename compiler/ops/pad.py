@@ -126,6 +126,6 @@ register(
         _pad_sample(ints((3,)), 1, 1, value=np.asarray(7, np.int64)),
         _pad_sample(floats((0, 2)), 1, 0, 1, 0),
     ],
-    family="move",
+    group="move",
     T="any",
 )

@@ -104,7 +104,7 @@ register(
         case(floats((4, 3), dtype="f64"), array([[0, 2]], "i64"), axes=(-1,), lead=2),
         case(ints((3, 3)), array([0, 2], "i32"), array([1], "i32"), axes=(1, 0)),
     ],
-    family="move",
+    group="move",
     T="any",
     I=INDICES,
 )  # fmt: skip

@@ -179,7 +179,7 @@ register(
         case(ints((1, 2, 5), dtype="i8"), kernel=(3,), pads=(1, 1)),
         case(ints((1, 2, 5), high=200, dtype="u8"), kernel=(2,), strides=(2,), pads=(1, 0)),
     ],
-    family="pool",
+    group="pool",
     T=POOLED,
 )
 
@@ -246,7 +246,7 @@ register(
         case(spaced((1, 1, 6, 6)), kernel=(3, 3), strides=(2, 2), ceil_mode=True),
         case(np.ones((1, 1, 3, 3), np.float32), kernel=(2, 2), grad=False),
     ],
-    family="pool",
+    group="pool",
     T=FLOATS | {I8, U8},
 )
 
@@ -329,6 +329,6 @@ register(
         _unpool_sample(spaced((2, 2, 5, 6)), kernel=(3, 2), strides=(2, 1), pads=(1, 0, 1, 1)),
         _unpool_sample(spaced((1, 2, 7)), kernel=(2,), strides=(1,), dilations=(2,)),
     ],
-    family="pool",
+    group="pool",
     T=FLOATS,
 )

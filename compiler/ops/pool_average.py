@@ -107,7 +107,7 @@ register(
     grad=average_pool_grad,
     loops=Pull(_average_pool),
     samples=lambda: [*_pool_samples(), *_pool_samples(count_include_pad=True)],
-    family="pool",
+    group="pool",
     T=FLOATS,
 )
 
@@ -141,6 +141,6 @@ register(
     grad=through_expansion,
     loops=Expand(_lp_pool),
     samples=lambda: [*_pool_samples(), *list(_pool_samples(p=3))[:3]],
-    family="pool",
+    group="pool",
     T=FLOATS,
 )

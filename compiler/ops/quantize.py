@@ -175,7 +175,7 @@ register(
         case(ints((5,), low=-900, high=900, dtype="i32"), array(7, "i32"), axis=0, dtype="i8"),
         case(floats((2, 2), dtype="f16"), array(0.1, "f16"), array(9, "u8")),
     ],
-    family="quant",
+    group="quant",
     T=FLOATS | {I32},
     S=FLOATS | {I32},
     Z=QUANTIZED,
@@ -233,7 +233,7 @@ register(
         case(ints((3, 2), dtype="i8"), array([0.5, 2.0, 4.0], "f8e8m0"), axis=0, grad=False),
         case(ints((3, 2), dtype="i8"), floats((3, 2), 1, 0.1, 1.0), grad=False),
     ],
-    family="quant",
+    group="quant",
     T=QUANTIZED | {I32},
     S="float",
 )  # fmt: skip

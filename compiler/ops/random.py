@@ -80,7 +80,7 @@ register(
         case(array(5, "i64"), shape=(2, 0), stream=1),
         case(array(5, "i64"), shape=(), stream=-1),
     ],
-    family="random",
+    group="random",
 )
 
 
@@ -178,7 +178,7 @@ for _name, _doc, _attrs, _ref, _rule, _sample in [
         grad=STEP,
         loops=Expand(_rule),
         samples=lambda a=_sample: _drawn_samples(**a),
-        family="random",
+        group="random",
     )
 
 
@@ -231,7 +231,7 @@ register(
         case(array([[0.0, -np.inf, 1.0]]), array(3, "i64"), count=30),
         case(floats((2, 3), dtype="f16"), array(4, "i64"), count=5),
     ],
-    family="random",
+    group="random",
     T="float",
 )
 
@@ -288,7 +288,7 @@ register(
         case(floats((3, 4), dtype="f64"), array(0.5, "f64"), array(1, "i64")),
         case(floats((3, 4), dtype="bf16"), array(0.5, "f16"), array(1, "i64"), stream=2),
     ],
-    family="random",
+    group="random",
     T=FLOATS,
     R=FLOATS,
 )

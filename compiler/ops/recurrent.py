@@ -392,5 +392,5 @@ for _name, _signature, _doc, _step, _rule, _attrs in [
         loops=Expand(_rule),
         limits=length_limits(4),
         samples=lambda name=_name: _samples(name),
-        family="recurrent",
+        group="recurrent",
     )

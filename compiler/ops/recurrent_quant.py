@@ -135,7 +135,7 @@ register(
     loops=Expand(_rule),
     limits=length_limits(8),
     samples=_samples,
-    family="recurrent",
+    group="recurrent",
     W={I8, U8},
     R={I8, U8},
 )

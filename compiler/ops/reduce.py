@@ -272,5 +272,5 @@ for _name, _doc, _ref, _rule, _grad in TABLE:
         grad=_gradient(_grad),
         loops=Pull(_rule),
         samples=lambda name=_name: _samples(name),
-        family="reduce",
+        group="reduce",
     )

@@ -131,7 +131,7 @@ register(
     grad=if_grad,
     loops=Control("if"),
     samples=_if_samples,
-    family="control",
+    group="control",
 )
 
 # -- scan ----------------------------------------------------------------------------------
@@ -296,5 +296,5 @@ register(
     grad=scan_grad,
     loops=Control("scan"),
     samples=_scan_samples,
-    family="control",
+    group="control",
 )

@@ -184,7 +184,8 @@ class Op:
     or a tuple of arrays where there are several outputs; `grad(c, *douts)` returns one
     `Tensor` or None per input, with `c.inputs`, `c.outputs`, `c.attrs`, `c.b` at hand, and
     need not undo broadcasting. `limits(*types, **attrs)` lists what values of operands are allowed
-    (`compiler/limits.py`)."""
+    (`compiler/limits.py`). `group` is the heading under which docs/ops.md lists it, and
+    decides nothing."""
 
     name: str
     doc: str
@@ -198,7 +199,7 @@ class Op:
     grad: Callable | NotDifferentiable
     loops: Meaning
     samples: Callable[[], Iterable[Sample]]
-    family: str
+    group: str
     commutative: bool = False
     pure: bool = True
     limits: Callable | None = None
@@ -329,7 +330,7 @@ def register(
     grad: Callable | NotDifferentiable,
     loops: Meaning,
     samples: Callable[[], Iterable[Sample]],
-    family: str,
+    group: str,
     shape: Callable | None = None,
     infer: Callable | None = None,
     attrs: Mapping[str, Attr] | None = None,
@@ -360,7 +361,7 @@ def register(
         grad=grad,
         loops=loops,
         samples=samples,
-        family=family,
+        group=group,
         commutative=commutative,
         pure=pure,
         limits=limits,

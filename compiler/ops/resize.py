@@ -299,6 +299,6 @@ register(
     grad=resize_grad,
     loops=Pull(_resize),
     samples=_samples,
-    family="move",
+    group="move",
     T=NUMERIC | {BOOL},
 )

@@ -254,7 +254,7 @@ register(
     loops=Expand(_roi_align),
     limits=lambda x, *_, **__: [Limit(2, 0, x.shape[0], IMAGE)],
     samples=_align_samples,
-    family="sample",
+    group="sample",
     T="float",
     I=INDICES,
 )
@@ -328,6 +328,6 @@ register(
         case(floats((1, 1, 8, 8), dtype="f64"), array([[0, 0, 0, 30, 30]], "f64"), size=(4, 3),
              scale=0.25),
     ],
-    family="sample",
+    group="sample",
     T="float",
 )  # fmt: skip

@@ -165,7 +165,7 @@ register(
     grad=_gradient,
     loops=Pull(_running),
     samples=lambda: [*_samples(combiner="sum"), *_samples(combiner="prod")],
-    family="pool",
+    group="pool",
 )
 
 register(
@@ -184,7 +184,7 @@ register(
         for sample in _samples(combiner=combiner)
         if dtype_of(sample.inputs[0]).bits >= 32
     ],
-    family="scatter",
+    group="scatter",
 )
 
 for _name, _doc, _combiner, _grad in [
@@ -202,5 +202,5 @@ for _name, _doc, _combiner, _grad in [
         grad=_grad,
         loops=Expand(lambda b, x, c=_combiner, **attrs: _in_blocks(b, x, combiner=c, **attrs)),
         samples=_long_samples,
-        family="reduce",
+        group="reduce",
     )

@@ -123,7 +123,7 @@ register(
         case(ints((4,)), array([0, 0], "i64"), ints((2,), seed=1), axis=0),
         case(np.zeros((3,), bool), array([1], "i64"), np.ones((1,), bool), axis=0),
     ],
-    family="scatter",
+    group="scatter",
     T="any",
     I=INDICES,
 )  # fmt: skip
@@ -197,7 +197,7 @@ register(
         ),
         case(ints((5,)), array([[[1], [3]]], "i64"), ints((1, 2), seed=1)),
     ],
-    family="scatter",
+    group="scatter",
     T="any",
     I=INDICES,
 )  # fmt: skip

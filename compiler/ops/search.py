@@ -73,7 +73,7 @@ register(
     grad=LABELS,
     loops=Pull(_search),
     samples=_samples,
-    family="ml",
+    group="ml",
     T={F32, F64, I64, I32, I16},
 )
 
@@ -97,5 +97,5 @@ register(
     grad=NotDifferentiable("indices have no gradient"),
     loops=Extern(require_found_ref, "only Python can stop a run"),
     samples=lambda: [case(array([[0, 2], [1, 0]], "i64"))],
-    family="ml",
+    group="ml",
 )

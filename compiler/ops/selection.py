@@ -130,7 +130,7 @@ register(
         case(ints((1, 4), low=-8, high=7, dtype="i4")),
         case(ints((3, 0)), block=8),
     ],
-    family="sort",
+    group="sort",
     T=NUMERIC,
 )
 
@@ -244,7 +244,7 @@ register(
         _chosen_case(1, 600, 2, 30, 9),
         _chosen_case(2, 7, 64, 1, 1000),
     ],
-    family="sort",
+    group="sort",
     T=KEYS,
 )
 

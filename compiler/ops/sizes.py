@@ -40,7 +40,7 @@ register(
     grad=NotDifferentiable("sizes are integers", zero=True),
     loops=Alias(),
     samples=lambda: [case(array([3, 0], "i64"), symbols=(3, 0))],
-    family="control",
+    group="control",
     pure=False,
 )
 
@@ -76,5 +76,5 @@ register(
         case(np.zeros((2, 0), bool)),
         case(np.ones((1,), bool)),
     ],
-    family="scatter",
+    group="scatter",
 )

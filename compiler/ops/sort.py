@@ -113,7 +113,7 @@ register(
         case(array([2.0, np.nan, 1.0, 2.0, np.nan, np.inf])),
         case(array([2.0, np.nan, 1.0, 2.0, np.nan, np.inf], "bf16"), largest=False),
     ],
-    family="pool",
+    group="pool",
     T=NUMERIC,
 )
 
@@ -159,7 +159,7 @@ register(
         case(floats((2, 3)), array([[2, 0, 1], [0, 1, 2]], "i32"), k=2),
         case(ints((3, 2)), array([[1, 1], [0, 2], [2, 0]], "i32"), k=3, axis=0),
     ],
-    family="sort",
+    group="sort",
     T="any",
 )
 
@@ -245,7 +245,7 @@ register(
         case(_with_nan(ints((1100,), 2, -99, 99, "f32")), k=20, largest=False, grad=False),
         case(ints((2, 1030), 3, 0, 255, "u8"), k=1030),
     ],
-    family="sort",
+    group="sort",
     T=NUMERIC,
 )
 
@@ -302,7 +302,7 @@ register(
         case(array([1, 0], "i32"), array([0, 7], "i64"), depth=2, axis=0),
         case(array([1.0, 2.0]), array([False, True], "bool"), depth=3),
     ],
-    family="move",
+    group="move",
     T="any",
     I=NUMERIC,
 )

@@ -128,7 +128,7 @@ register(
     grad=NotDifferentiable("made for the CPU after gradients have been taken"),
     loops=Pull(_input),
     samples=lambda: [case(floats((2, 4, 6))), case(floats((5, 34)))],
-    family="strassen",
+    group="strassen",
     T={F32, F64},
 )
 
@@ -177,7 +177,7 @@ register(
         case(floats((7, 5, 6)), floats((4, 6, 9)), rtol=1e-4, atol=1e-5),
         case(floats((7, 2, 3, 40)), floats((4, 40, 33)), rtol=1e-4, atol=1e-5),
     ],
-    family="contract",
+    group="contract",
     T={F32, F64},
 )
 
@@ -231,6 +231,6 @@ register(
         case(floats((7, 2, 2, 3)), sizes=(4, 6)),
         case(floats((7, 3, 17)), sizes=(5, 33)),
     ],
-    family="strassen",
+    group="strassen",
     T={F32, F64},
 )

@@ -131,6 +131,6 @@ register(
     grad=NotDifferentiable("the choice is piecewise constant", zero=True),
     loops=Expand(_suppress),
     samples=samples,
-    family="sort",
+    group="sort",
     T="float",
 )

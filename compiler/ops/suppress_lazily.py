@@ -137,6 +137,6 @@ register(
     grad=NotDifferentiable("the choice is piecewise constant", zero=True),
     loops=Kernels(_suppress_lazily, memory=(0,)),
     samples=samples,
-    family="sort",
+    group="sort",
     T="float",
 )

@@ -47,7 +47,7 @@ register(
         Sample((texts("a"), texts("b"))),
         Sample((texts([]), texts(["b"]))),
     ],
-    family="text",
+    group="text",
 )
 
 # -- split ---------------------------------------------------------------------------------
@@ -94,7 +94,7 @@ register(
     grad=NOT_NUMBERS,
     loops=Extern(width_ref, STRINGS),
     samples=lambda: [Sample((x,), attrs) for x, attrs in _SPLIT_SAMPLES],
-    family="text",
+    group="text",
 )
 
 register(
@@ -111,7 +111,7 @@ register(
         Sample((x,), attrs | {"width": width})
         for width, (x, attrs) in zip((3, 3, 2, 2, 0), _SPLIT_SAMPLES)
     ],
-    family="text",
+    group="text",
 )
 
 # -- normalize -----------------------------------------------------------------------------
@@ -214,7 +214,7 @@ register(
     grad=NOT_NUMBERS,
     loops=Extern(kept_ref, STRINGS),
     samples=lambda: [Sample((x,), attrs) for x, attrs, _ in _NORMALIZE_SAMPLES],
-    family="text",
+    group="text",
 )
 
 register(
@@ -228,7 +228,7 @@ register(
     grad=NOT_NUMBERS,
     loops=Extern(normalize_ref, STRINGS),
     samples=lambda: [Sample((x,), attrs | {"size": n}) for x, attrs, n in _NORMALIZE_SAMPLES],
-    family="text",
+    group="text",
 )
 
 # -- match, find ---------------------------------------------------------------------------
@@ -273,7 +273,7 @@ register(
         Sample((texts("abc"),), {"pattern": "(?i)A.*"}),
         Sample((texts([]),), {"pattern": ""}),
     ],
-    family="text",
+    group="text",
 )
 
 
@@ -295,5 +295,5 @@ register(
         Sample((texts([["b", "x"], ["a", "b"]]),), {"vocabulary": ("a", "b")}),
         Sample((texts([]),), {"vocabulary": ()}),
     ],
-    family="text",
+    group="text",
 )

@@ -41,7 +41,7 @@ register(
         case(floats((1, 2, 2)), repeats=(2, 2, 3)),
         case(floats((2,)), repeats=(0,)),
     ],
-    family="move",
+    group="move",
     T="any",
 )
 
@@ -84,7 +84,7 @@ register(
         case(ints((4, 3)), k=-1),
         case(np.ones((3, 3), bool), k=0, upper=False),
     ],
-    family="move",
+    group="move",
     T="any",
 )
 
@@ -142,7 +142,7 @@ register(
         case(floats((2, 8, 2, 3)), block=2, mode="CRD"),
         case(ints((1, 9, 1, 2)), block=3),
     ],
-    family="move",
+    group="move",
     T="any",
 )
 
@@ -172,6 +172,6 @@ register(
     grad=through_expansion,
     loops=Expand(_space_to_depth),
     samples=lambda: [case(floats((1, 2, 4, 6)), block=2), case(ints((1, 1, 3, 3)), block=3)],
-    family="move",
+    group="move",
     T="any",
 )

@@ -115,6 +115,6 @@ register(
     grad=STEP,
     loops=Kernels(_tree_leaves),
     samples=_samples,
-    family="ml",
+    group="ml",
     T={F16, F32, F64},
 )

@@ -49,6 +49,6 @@ register(
         case(floats((0, 3)), shape=(1, 3)),
         case(ints((2, 3)), shape=()),
     ],
-    family="reduce",
+    group="reduce",
     T=NUMERIC,
 )

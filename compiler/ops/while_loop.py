@@ -86,5 +86,5 @@ register(
     grad=NotDifferentiable("how often it iterates is known only when it has run"),
     loops=Control("while"),
     samples=_samples,
-    family="control",
+    group="control",
 )

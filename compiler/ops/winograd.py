@@ -153,7 +153,7 @@ register(
         case(floats((1, 4, 6, 5)), tile=2),
         case(floats((2, 10, 6, 17)), tile=4, rtol=1e-4, atol=1e-5),
     ],
-    family="winograd",
+    group="winograd",
     T={F32, F64},
 )
 
@@ -204,6 +204,6 @@ register(
         case(floats((4, 4, 1, 2, 1, 5)), tile=2, sizes=(3, 2), rtol=1e-4, atol=1e-5),
         case(floats((6, 6, 2, 2, 1, 17)), tile=4, sizes=(8, 3), rtol=1e-4, atol=1e-5),
     ],
-    family="winograd",
+    group="winograd",
     T={F32, F64},
 )

@@ -49,7 +49,7 @@ register(
         case(np.zeros((0,), np.int32), low=0, high=0),
         case(array([[0.5, 7], [-0.5, 9]]), low=0, high=1, column=0),
     ],
-    family="control",
+    group="control",
     limits=_limits,
     T="numeric",
 )
@@ -86,6 +86,6 @@ register(
     grad=NotDifferentiable("it has no value"),
     loops=Kernels(_nothing),
     samples=tuple,
-    family="control",
+    group="control",
     pure=False,
 )

@@ -83,7 +83,7 @@ def register(
     op = registry.register(
         name, signature, doc, ref=_with_absent(ref, signature), grad=grad, loops=loops,
         samples=samples, shape=shape, infer=infer, attrs=attrs, commutative=commutative,
-        pure=pure, limits=limits, family="user", **classes,
+        pure=pure, limits=limits, group="user", **classes,
     )  # fmt: skip
     add_entries(op, onnx if isinstance(onnx, Mapping) else dict.fromkeys(names))
     return op

@@ -23,7 +23,7 @@ from ..compiler.text import print_graph
 from ..runtime.build import Built
 from .emit import program_text
 from .explain import print_explanation
-from .terminal import Console
+from .terminal import Console, write
 
 TARGET = "cpu:x86-64-v3"
 WIDTH = 130
@@ -219,7 +219,7 @@ def contents(exe) -> str:
 
 def main(path: str) -> None:
     Path(path).write_text(page())
-    print(f"wrote {path}")
+    write(f"wrote {path}\n")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from ..compiler.errors import TesselError
 from ..compiler.ops.registry import OPS
 from .commands import tessel as command_line
 from .ops_page import plain
+from .terminal import write
 
 PACKAGE = __package__.rpartition(".")[0]
 WIDTH = 96
@@ -281,7 +282,7 @@ def main(folder: str) -> None:
     """Write all three."""
     for name, page in PAGES.items():
         (Path(folder) / name).write_text(page())
-        print(f"wrote {folder}/{name}")
+        write(f"wrote {folder}/{name}\n")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from ..compiler.errors import UsageError
 from ..runtime.linker import PLAIN
+from .terminal import write
 
 ROOT = Path(__file__).resolve().parent.parent
 RUN_PACKAGES = ("numpy", "ml_dtypes")
@@ -114,7 +115,7 @@ def main(out: str = "dist") -> None:
     """Build both, and say how large they are."""
     for run in (False, True):
         wheel = build(ROOT, Path(out), run)
-        print(f"{wheel}: {wheel.stat().st_size / 1e6:.1f} MB")
+        write(f"{wheel}: {wheel.stat().st_size / 1e6:.1f} MB\n")
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from ..compiler.files import not_private
 from ..runtime import reuse_folder
 from .bench import cpu_name
 from .tables import console, size
+from .terminal import write
 
 EPILOG = """\b
 Examples:
@@ -62,7 +63,7 @@ def doctor(as_json):
     """Say what this installation is made of, what the machine has, and what is wrong with it."""
     lines = [line for look in LOOKS for line in _lines(look)]
     if as_json:
-        click.echo(json.dumps(findings(lines), indent=2))
+        write(json.dumps(findings(lines), indent=2) + "\n")
         return
     out, problems = console(), [line for line in lines if line.problem is not None]
     for line in lines:

@@ -32,7 +32,7 @@ class Code:
 
     `record` is the target's own (the CPU's is a `NativeCode`), None where the program is all there
     is. A graph whose data decides sizes has `stages` instead of a program, each with the graphs
-    that are compiled for it.
+    that are compiled for it; there are none where nothing is left to compute.
     """
 
     graph: Graph
@@ -40,7 +40,7 @@ class Code:
     program: "Program | None" = None
     record: Any = None
     is_open: bool = False
-    stages: "tuple[tuple[Stage | HostStage, tuple[Graph, ...]], ...]" = ()
+    stages: "tuple[tuple[Stage | HostStage, tuple[Graph, ...]], ...] | None" = None
 
 
 @dataclass(frozen=True)

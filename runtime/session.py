@@ -68,7 +68,7 @@ class Session:
     def load(self, code: Code, made: Sequence[Callable] | None = None) -> Built:
         """Code in memory. `made` gives stages the code that was made for them before, as
         `load_stages` takes it."""
-        if code.stages:
+        if code.stages is not None:
             from .staged import load_stages  # few models have stages, which need the passes
 
             return load_stages(code, self, made)

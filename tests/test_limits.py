@@ -83,10 +83,10 @@ def test_sums_of_more_than_memory_holds_need_none():
 
 
 def test_memory_ends_while_compiling(monkeypatch):
-    def read(model, shapes=None, values=None):
+    def read(*_, **__):
         raise MemoryError("no more")
 
-    monkeypatch.setattr(tessel, "read", read)
+    monkeypatch.setattr("tessel.frontends.onnx.reader.read", read)
     with pytest.raises(OutOfMemoryError, match="no more"):
         tessel.compile(b"")
 

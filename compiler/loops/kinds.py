@@ -54,13 +54,15 @@ class Kinds:
 
     def is_pullable(self, node: Node) -> bool:
         """Whether the node can be part of another kernel's expression: a composite only where all
-        that it is made of can, and sums no products or windows."""
+        that it is made of can, sums no products or windows, and has no weights."""
         match node.op.loops:
             case Elementwise() | Pull() | Alias():
                 return True
             case Expand():
                 return all(
-                    n.op.name == "constant" or (self.is_pullable(n) and self[n] not in AGAIN)
+                    n.attrs["value"].size == 1
+                    if n.op.name == "constant"
+                    else self.is_pullable(n) and self[n] not in AGAIN
                     for n in expansion(node).nodes
                 )
         return False

@@ -38,9 +38,9 @@ def activations(name, attrs):
     return [chosen[n * d : n * d + n] for d in range(directions)]
 
 
-def clipped(chosen, clip: float) -> Callable:
+def clipped(chosen, limit: float) -> Callable:
     """What numpy computes of a direction's i-th activation of v, which is held within ±clip."""
-    return lambda i, v: apply_activation(None, chosen[i], np.clip(v, -clip, clip))
+    return lambda i, v, clip=limit: apply_activation(None, chosen[i], np.clip(v, -clip, clip))
 
 
 def shapes(name):

@@ -78,9 +78,9 @@ conformance-open: $(BASE)
 	@$(BIN)/python -m tests.conformance --engine tessel-open --write
 
 docs: $(BASE)
-	@$(BIN)/python -m tessel.tools.ops_page docs/ops.md
-	@$(BIN)/python -m tessel.tools.reference_pages docs/reference
-	@$(BIN)/python -m tessel.tools.life_page docs/life-of-a-model.md
+	@$(BIN)/python -m tessel.tools.pages.ops docs/ops.md
+	@$(BIN)/python -m tessel.tools.pages.reference docs/reference
+	@$(BIN)/python -m tessel.tools.pages.life docs/life-of-a-model.md
 	@$(BIN)/python -m tests.conformance --page
 
 site: $(SITE)

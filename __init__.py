@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     import numpy as np
     import onnx
 
-    from .compiler.budgets import Limits
-    from .compiler.grad import graph_gradients as gradients
-    from .compiler.ir import Graph
+    from .compiler.autodiff.gradients import graph_gradients as gradients
+    from .compiler.ir.graph import Graph
     from .compiler.passes.base import Observer
-    from .compiler.progress import Listener, Progress
+    from .compiler.system.budgets import Limits
+    from .compiler.system.progress import Listener, Progress
     from .frontends import native
     from .frontends import user as ops
     from .frontends.native import custom_gradient, grad, jit, value_and_grad
-    from .runtime import optimizers
-    from .runtime.executable import Executable
-    from .runtime.training import Trainer
-    from .runtime.tune import Tuning
+    from .runtime.execution.executable import Executable
+    from .runtime.training import optimizers
+    from .runtime.training.trainer import Trainer
+    from .runtime.tuning.tune import Tuning
 
     Model = str | PathLike | bytes | onnx.ModelProto | Graph
     Shapes = Mapping[str, Sequence[int | None]]
@@ -117,8 +117,8 @@ def compile(
     it: that run has a specialisation of its own. `exe.inputs` lists it with its `default`.
     Raises TesselError: UsageError for options, ModelError, UnsupportedError, OutOfMemoryError, ….
     """
-    from .compiler import concurrency  # noqa: F401  first: from here on forks wait for imports
     from .compiler.options import Options
+    from .compiler.system import concurrency  # noqa: F401  first: from here on forks wait for imports
     from .frontends.sources import source_of
     from .runtime.compile import compile_model
 
@@ -138,7 +138,7 @@ def read(model: Model, shapes: Shapes | None = None, values: Values | None = Non
     `values`: arrays of those inputs of an ONNX model that decide shapes, where it has such; the
     graph is right for these values only.
     """
-    from .compiler import concurrency  # noqa: F401  first: from here on forks wait for imports
+    from .compiler.system import concurrency  # noqa: F401  first: from here on forks wait for imports
     from .frontends.sources import source_of
 
     return source_of(model).read(shapes, values)
@@ -154,7 +154,7 @@ def from_onnx(
     `shapes` and `values` as in `read`, `limits` as in `compile`. Raises TesselError listing all
     that cannot be read.
     """
-    from .compiler import concurrency  # noqa: F401  first: from here on forks wait for imports
+    from .compiler.system import concurrency  # noqa: F401  first: from here on forks wait for imports
     from .frontends.sources import source_of
 
     return source_of(model, limits=limits).read(shapes, values)
@@ -172,11 +172,11 @@ def to_onnx(
     made of. Weights of more than 1.5 GB go to `<path>.data`. `opt_level=0` keeps the graph as it
     is. Raises UnsupportedError for what ONNX cannot say.
     """
-    from .compiler import concurrency  # noqa: F401  first: from here on forks wait for imports
     from .compiler.driver import Driver
     from .compiler.options import Options
+    from .compiler.system import concurrency  # noqa: F401  first: from here on forks wait for imports
     from .compiler.targets.table import open_target
-    from .frontends.onnx.writer import write
+    from .frontends.onnx.exporter import write
     from .frontends.sources import source_of
 
     driver = Driver(open_target("numpy"), Options(opt_level))  # readers choose layouts themselves
@@ -197,10 +197,10 @@ def load(
     code and compiles the graph which the package carries, as happens where the code was made for
     another CPU (`exe.notes` says so). Raises PackageError.
     """
-    from .compiler import concurrency  # noqa: F401  first: from here on forks wait for imports
-    from .compiler.cores import check_threads
-    from .runtime.build import object_cache
-    from .runtime.package import load as load_package
+    from .compiler.system import concurrency  # noqa: F401  first: from here on forks wait for imports
+    from .compiler.system.cores import check_threads
+    from .runtime.base.build import object_cache
+    from .runtime.execution.package import load as load_package
 
     threads = check_threads(threads)
     return load_package(
@@ -212,7 +212,7 @@ def _load(name: str) -> Any:
     """What is behind a name, imported at its first use."""
     from importlib import import_module
 
-    from .compiler import concurrency  # noqa: F401  first: from here on forks wait for imports
+    from .compiler.system import concurrency  # noqa: F401  first: from here on forks wait for imports
 
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

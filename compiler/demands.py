@@ -4,11 +4,11 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from .errors import TesselError, UnsupportedError
-from .hosted import HOSTED
-from .ir import Graph
+from .ir.graph import Graph
+from .ir.hosted import HOSTED
 
 if TYPE_CHECKING:
-    from .loops.nest import Program
+    from .kernels.kernel import Program
 
 
 CALLBACK = "is a host callback: it runs in Python"
@@ -31,7 +31,7 @@ def check_graph(graph: Graph, strict: bool) -> None:
 
 
 def _outside(graph: Graph) -> Iterator[UnsupportedError]:
-    from .ops.python import extern_of
+    from .ir.externs import extern_of
 
     for node in graph.nodes:
         if node.op.name in HOSTED:
@@ -47,7 +47,7 @@ def _outside(graph: Graph) -> Iterator[UnsupportedError]:
 
 def refuse_externs(program: "Program") -> None:
     """Raise NotCompiled if something would run outside compiled code."""
-    from .loops.nest import ExternCall, walk_steps
+    from .kernels.kernel import ExternCall, walk_steps
 
     findings = [
         UnsupportedError(f"{step.op} {CALLBACK}", where=step.origin or None)

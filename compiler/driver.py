@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .errors import CheckFailed, TesselError, is_callers
-from .ir import Graph, Node, constants
-from .mapped import check_files
+from .ir.graph import Graph, Node, constants
 from .options import Options, not_supported
-from .progress import Listener, counting
+from .system.mapped import check_files
+from .system.progress import Listener, counting
 from .targets.base import Target
 
 if TYPE_CHECKING:
-    from .loops.nest import Program
+    from .kernels.kernel import Program
     from .passes.base import Observer, Pipeline, Report
     from .passes.stages import HostStage, Stage
 
@@ -76,7 +76,7 @@ class Driver:
     def pipeline(self) -> "Pipeline":
         """The passes that every graph goes through. Raises UsageError for `passes` that there are
         not."""
-        from .passes.pipelines import default_pipeline, known_passes
+        from .pipelines import default_pipeline, known_passes
 
         level = default_pipeline(self.options.opt_level, channels_last=self.target.channels_last)
         if self.options.passes is None:
@@ -97,7 +97,7 @@ class Driver:
 
     def specialize(self, graph: Graph, binding: Mapping[str, int]) -> Graph:
         """The graph for these sizes, optimized again: most passes find nothing to do."""
-        from .passes.specialize import specialize
+        from .ir.specialize import specialize
 
         return self.optimize(specialize(graph, binding))
 
@@ -114,8 +114,8 @@ class Driver:
         self, graph: Graph, binding: Mapping[str, int], report: "Report | None" = None
     ) -> Code:
         """The code of an optimized graph for sizes of its symbols. Raises TesselError."""
-        from .hosted import has_stages
-        from .loops.lower import lower
+        from .ir.hosted import has_stages
+        from .lowering.lower import lower
         from .passes.checks import with_checks
 
         check_files(constants(graph))
@@ -132,14 +132,14 @@ class Driver:
 
         Raises TypeError or TesselError where it cannot be made without them: see `is_refusal`.
         """
-        from .all_sizes import sizes_agree, sizes_to_expect
+        from .analysis.all_sizes import sizes_agree, sizes_to_expect
+        from .analysis.equations import equal_sizes, equations
         from .demands import check_graph
-        from .hosted import has_stages
-        from .loops.lower import lower
-        from .nonempty import conditions
+        from .ir.bounds import expected
+        from .ir.hosted import has_stages
+        from .ir.nonempty import conditions
+        from .lowering.lower import lower
         from .passes.checks import with_checks
-        from .passes.equations import equal_sizes, equations
-        from .sizes import expected
 
         check_files(constants(graph))
         check_graph(graph, self.options.strict)
@@ -164,7 +164,7 @@ class Driver:
 
             refuse_externs(program)
         if self.options.verify_bounds:
-            from .loops.bounds import verify_bounds
+            from .kernels.bounds import verify_bounds
 
             self.verified += verify_bounds(program)
         return self.target.compile(program, graph.updates, self.options, self.progress)
@@ -173,8 +173,8 @@ class Driver:
         """The stages of a graph whose data decides sizes; sizes that turn out to be constants are
         put in, and where all do, it is code like any other."""
         from .demands import check_graph
-        from .hosted import has_stages
-        from .nonempty import conditions
+        from .ir.hosted import has_stages
+        from .ir.nonempty import conditions
         from .passes.stages import HostStage, known_sizes, split_stages
 
         record = StagedCode(conditions(graph))
@@ -194,7 +194,7 @@ class Driver:
 
 def _is_known(bind_dims: Node) -> bool:
     """Whether its sizes have been put in."""
-    from . import dims
+    from .ir import dims
 
     source = bind_dims.inputs[0]
     known = source.node is not None and source.node.op.name == "dims"
@@ -205,7 +205,7 @@ def _is_known(bind_dims: Node) -> bool:
 
 def what_needs_sizes(error: Exception) -> str:
     """Why there is no code for all sizes, for readers who do not know the code."""
-    from .sizes import OpenSize
+    from .ir.bounds import OpenSize
 
     if isinstance(error, TesselError):
         return error.message if error.where is None else f"{error.where}: {error.message}"
@@ -216,7 +216,7 @@ def is_refusal(error: Exception) -> bool:
     """Whether `build_open` has refused this graph, which may be compiled for each of its sizes: not
     what was asked for (a check, the caller's own code), and no fault of the compiler's."""
     from .demands import NotCompiled
-    from .sizes import needs_sizes
+    from .ir.bounds import needs_sizes
 
     if isinstance(error, (CheckFailed, NotCompiled)) or is_callers(error):
         return False

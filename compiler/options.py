@@ -22,7 +22,7 @@ SWITCHES = ("strict", "unchecked", "verify_bounds")
 class Options:
     """Raises UsageError for values that no compilation can meet.
 
-    opt_level      0 nothing is rewritten … 2 the default, 3 (`passes/pipelines.py`)
+    opt_level      0 nothing is rewritten … 2 the default, 3 (`pipelines.py`)
     strict         refuse what would run outside compiled code; keep the order of sums
     precision      how f32 products are computed: None exactly; else what the target offers
     quantize       None: the model's own weights

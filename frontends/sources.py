@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from ..compiler.arguments import received, require, require_shapes
 from ..compiler.errors import UnsupportedError, UsageError
-from ..compiler.ir import Graph
+from ..compiler.ir.graph import Graph
 from ..runtime.compile import GraphSource, Shapes, Source
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..compiler.budgets import Limits
-    from ..runtime.build import Deferred
-    from ..runtime.structured import Reader
+    from ..compiler.system.budgets import Limits
+    from ..runtime.base.build import Deferred
+    from ..runtime.execution.structured import Reader
 
 EXPECTED = "a path, the bytes of a file, a ModelProto or a Graph"
 
@@ -49,7 +49,7 @@ class OnnxSource:
         return self.model.files
 
     def read(self, shapes: Shapes | None = None, values: Mapping | None = None) -> Graph:
-        from .onnx.reader import read
+        from .onnx.importer import read
 
         require_shapes(shapes)
         if values is not None:
@@ -57,22 +57,22 @@ class OnnxSource:
         return read(self.model, shapes=shapes, values=values)
 
     def defer(self, shapes: Shapes | None, error: UnsupportedError) -> "Deferred | Reader | None":
-        from .onnx.declared import defer
+        from .onnx.deferred import defer
 
         return defer(self.model, shapes, error)
 
     def watched(self) -> "OnnxSource":
-        from .onnx.watched import Watched
+        from .onnx.file.watched import Watched
 
         return OnnxSource(Watched(self.model))
 
     def default(self, name: str) -> "np.ndarray":
-        from .onnx.overridable import default_of
+        from .onnx.read.overridable import default_of
 
         return default_of(self.model, name)
 
     def feeding(self, names: frozenset[str]) -> "OnnxSource":
-        from .onnx.overridable import Feeding
+        from .onnx.read.overridable import Feeding
 
         return OnnxSource(Feeding(self.model, names))
 
@@ -94,19 +94,19 @@ def source_of(
         return GraphSource(model if limits is None else _limited(model, limits))
     check_model(model)
     if limits is not None:
-        from ..compiler.budgets import Limits
-        from .onnx.proto import Limited
+        from ..compiler.system.budgets import Limits
+        from .onnx.file.proto import Limited
 
         model = Limited(model, Limits.of(limits))
     if dims == "warn":
-        from .onnx.apart import Apart
+        from .onnx.read.apart import Apart
 
         model = Apart(model)
     return OnnxSource(model)
 
 
 def _limited(graph: Graph, limits: "Limits | Mapping[str, int]") -> Graph:
-    from ..compiler.budgets import FOLDED, Limits
+    from ..compiler.system.budgets import FOLDED, Limits
 
     graph = graph.copy()
     graph.metadata[FOLDED] = str(Limits.of(limits).folded)
@@ -117,7 +117,7 @@ def check_model(model: Any) -> None:
     """Raise UsageError for what the ONNX reader cannot take."""
     if isinstance(model, (str, os.PathLike, bytes, bytearray, memoryview)):
         return
-    from .onnx import proto as pb
+    from .onnx.file import proto as pb
 
     if isinstance(model, (pb.Source, pb.ModelProto)):
         return

@@ -13,22 +13,22 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ..compiler import concurrency  # noqa: F401  first: from here on forks wait for imports
 from ..compiler.arguments import require, require_function, require_shapes
-from ..compiler.cores import check_threads
 from ..compiler.errors import ModelError, UnsupportedError, UsageError, entrance
-from ..compiler.ir import Graph
+from ..compiler.ir.graph import Graph
 from ..compiler.options import Options
-from .build import Cache, Deferred, object_cache, package_folder
-from .executable import Executable
-from .session import Session
-from .signature import Port, fix_shapes
+from ..compiler.system import concurrency  # noqa: F401  first: from here on forks wait for imports
+from ..compiler.system.cores import check_threads
+from .base.build import Cache, Deferred, object_cache, package_folder
+from .base.signature import Port, fix_shapes
+from .execution.executable import Executable
+from .execution.session import Session
 
 if TYPE_CHECKING:
     from ..compiler.passes.base import Observer
-    from ..compiler.progress import Listener
-    from .structured import Reader
-    from .tune import Tuning
+    from ..compiler.system.progress import Listener
+    from .execution.structured import Reader
+    from .tuning.tune import Tuning
 
 Shapes = Mapping[str, Sequence[int | None]]
 
@@ -94,7 +94,7 @@ def compile_model(
     tune: "float | Tuning | None" = None, reuse: bool = True, progress: "Listener | None" = None,
 ) -> Executable:  # fmt: skip
     """The executable of a model; the words are those of `tessel.compile`. Raises TesselError."""
-    from ..compiler.garbage import seldom_collected
+    from ..compiler.system.garbage import seldom_collected
 
     for what, listener in (("observer", observer), ("progress", progress)):
         if listener is not None:
@@ -118,7 +118,7 @@ def _compile_once(
     cache: Cache, progress: "Listener | None",
 ) -> Executable:  # fmt: skip
     """`_compile`, unless an earlier one of the same left its package in the cache."""
-    from .reuse import find, why_not
+    from .reuse.entries import find, why_not
 
     said = {
         "options": options, "target": target, "shapes": shapes, "threads": threads,
@@ -159,15 +159,15 @@ def _compile(
     progress: "Listener | None" = None,
 ) -> Executable:  # fmt: skip
     """The executable, with every initializer as a weight."""
-    from ..compiler.budgets import SPENT
-    from ..compiler.nonempty import nonempty
+    from ..compiler.ir.metadata.structure import KEY
+    from ..compiler.ir.nonempty import nonempty
     from ..compiler.passes.base import Report
-    from ..compiler.progress import tell
-    from ..compiler.structure import KEY
+    from ..compiler.system.budgets import SPENT
+    from ..compiler.system.progress import tell
 
     tuning = None
     if tune is not None:
-        from .tune import open_tuning
+        from .tuning.tune import open_tuning
 
         tuning = open_tuning(tune, cache)
     objects = object_cache(cache)
@@ -198,7 +198,7 @@ def _compile(
         exe.notes.append(objects.note)
     if KEY not in graph.metadata:
         return exe
-    from .structured import with_structure
+    from .execution.structured import with_structure
 
     return with_structure(exe, graph.metadata)
 
@@ -206,7 +206,7 @@ def _compile(
 def _deferred(model: "Deferred | Reader", session: Session, threads: int) -> Executable:
     """The executable of a model that is read when a run shows what it lacks."""
     if model.by_form:
-        from .structured import Structured
+        from .execution.structured import Structured
 
         return Structured.of(model, session, threads)
     return Executable(model.graph, session, threads=threads, specialize=model)
@@ -214,7 +214,7 @@ def _deferred(model: "Deferred | Reader", session: Session, threads: int) -> Exe
 
 def _take_empty(exe: Executable, source: Source, shapes: Shapes | None) -> Executable:
     """`exe`, which reads its model anew for sizes of 0, where its graph does not mean them."""
-    from .empty import WhenEmpty
+    from .execution.empty import WhenEmpty
 
     if source.is_file and exe.signature.symbols:
         exe.empty = WhenEmpty(partial(_read_sized, source, dict(shapes or {})))
@@ -227,7 +227,7 @@ def _read_sized(source: Source, shapes: dict, sized: dict, values: dict) -> Grap
 
 def _take_overrides(exe: Executable, source: Source, said: dict[str, Any]) -> None:
     """From now on `exe` takes values for those of its weights that a run may replace."""
-    from .overrides import Overrides
+    from .execution.overrides import Overrides
 
     def fed(names: frozenset[str]) -> Executable:
         return _compile(source.feeding(names), **said)

@@ -29,7 +29,7 @@ from onnx import helper
 
 from .classes import class_of
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 MODELS = ROOT.parent / "shared" / "models"
 NO_MODELS = "needs the real models in ../shared/models, next to the repository"
 SATURATED = "ONNX Runtime's sums of products of u8 and i8 saturate on this CPU"

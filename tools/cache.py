@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from ..compiler.backends.llvm.cache import cache_folder
+from ..compiler.backends.llvm.base.cache import cache_folder
 from ..compiler.errors import UsageError
-from ..runtime import reuse_folder as kept
-from .tables import console, size
+from ..runtime.reuse import folder as kept
+from .common.tables import console, size
 
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 

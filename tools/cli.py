@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         _on_interrupt(_leave)
         from .commands import run
-        from .terminal import prepare
+        from .common.terminal import prepare
 
         prepare()
         _on_interrupt(signal.default_int_handler)

@@ -10,11 +10,11 @@ from pathlib import Path
 import click
 
 from .. import __version__
-from ..compiler.budgets import Limits
 from ..compiler.errors import TesselError, UsageError, printable, unforeseen
-from ..compiler.files import reading, shown
+from ..compiler.system.budgets import Limits
+from ..compiler.system.files import reading, shown
 from .cli import INTERRUPTED
-from .terminal import say
+from .common.terminal import say
 
 COMMANDS = {
     "compile": "Compile a model to a package, or print a stage of it.",

@@ -8,11 +8,10 @@ import click
 
 from .. import compile as compile_model
 from ..compiler.errors import UsageError
-from .activity import Activity
-from .emit import EMITTERS, emit
-from .given import read_given
-from .interface import of_executable
-from .models import (
+from .common.activity import Activity
+from .common.given import read_given
+from .common.interface import of_executable
+from .common.models import (
     MODEL,
     is_package,
     level_option,
@@ -26,8 +25,9 @@ from .models import (
     unchecked_option,
     values_option,
 )
-from .tables import console, duration, size
-from .terminal import write
+from .common.tables import console, duration, size
+from .common.terminal import write
+from .emit import EMITTERS, emit
 
 EPILOG = """\b
 Examples:

@@ -12,8 +12,8 @@ from rich.panel import Panel
 
 from .. import compile as compile_model
 from ..compiler.errors import UsageError
-from .tables import size, table
-from .terminal import Console
+from .common.tables import size, table
+from .common.terminal import Console
 
 MODEL = Path(__file__).resolve().parent.parent / "examples" / "models" / "digits.onnx"
 

@@ -16,16 +16,16 @@ from importlib import metadata
 
 import click
 
-from ..compiler.backends.llvm.cache import LIMIT as OBJECTS_LIMIT
-from ..compiler.backends.llvm.cache import cache_folder
-from ..compiler.backends.llvm.target import NAMED, host, runs_here
-from ..compiler.cores import VARIABLE, available_cores, default_threads
+from ..compiler.backends.llvm.base.cache import LIMIT as OBJECTS_LIMIT
+from ..compiler.backends.llvm.base.cache import cache_folder
+from ..compiler.backends.llvm.base.target import NAMED, host, runs_here
 from ..compiler.errors import TesselError
-from ..compiler.files import not_private
-from ..runtime import reuse_folder
-from .bench import cpu_name
-from .tables import console, size
-from .terminal import write
+from ..compiler.system.cores import VARIABLE, available_cores, default_threads
+from ..compiler.system.files import not_private
+from ..runtime.reuse import folder as reuse_folder
+from .bench.command import cpu_name
+from .common.tables import console, size
+from .common.terminal import write
 
 EPILOG = """\b
 Examples:
@@ -141,7 +141,7 @@ def compilers() -> Iterator[Line]:
     yield Line("llvm", f"{version} (in llvmlite)", facts={"llvm": version})
     import onnx
 
-    from ..frontends.onnx.writer import OPSET
+    from ..frontends.onnx.write.writer import OPSET
 
     newest = onnx.defs.onnx_opset_version()
     yield Line("onnx opsets", f"1 to {newest} are read, {OPSET} to {newest} are written",
@@ -231,7 +231,7 @@ def cache() -> Iterator[Line]:
 
 def gpu() -> Iterator[Line]:
     """The GPU and its driver; that there is none is no problem."""
-    from ..runtime.device_cuda import CudaDevice, why_unavailable
+    from ..runtime.gpu.driver import CudaDevice, why_unavailable
 
     reason = why_unavailable()
     if reason is not None:

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from ..compiler.errors import UsageError
-from ..compiler.files import replacing, write_file
-from ..compiler.loops.nest import ENDLESS, Call, ExternCall, For, If, Ref
-from ..compiler.text import print_graph
-from ..runtime.build import Built
-from ..runtime.executable import Executable
-from .terminal import say, write
+from ..compiler.ir.text import print_graph
+from ..compiler.kernels.kernel import ENDLESS, Call, ExternCall, For, If, Ref
+from ..compiler.system.files import replacing, write_file
+from ..runtime.base.build import Built
+from ..runtime.execution.executable import Executable
+from .common.terminal import say, write
 
 
 def emit(exe: Executable, stage: str, output: str | None) -> None:
@@ -49,7 +49,7 @@ def _stage(exe: Executable, name: str) -> str | bytes:
 
 
 def emit_graph(exe, output):
-    from ..runtime.arrays import safetensors_pieces
+    from ..runtime.package.arrays import safetensors_pieces
 
     table: dict = {}
     graph = exe.graph if exe.specialize is None else _only(exe).graph
@@ -63,7 +63,7 @@ def emit_graph(exe, output):
 
 
 def emit_onnx(exe, output):
-    from ..frontends.onnx.writer import write
+    from ..frontends.onnx.exporter import write
 
     if output is None:
         raise UsageError("ONNX is no text", fix="say where it goes: -o FILE.onnx")

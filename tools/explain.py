@@ -8,17 +8,17 @@ import click
 from rich.text import Text
 
 from .. import compile as compile_model
-from ..compiler.ir import Graph
-from ..compiler.loops.nest import ExternCall, walk_steps
+from ..compiler.ir.graph import Graph
+from ..compiler.kernels.kernel import ExternCall, walk_steps
 from ..compiler.passes.base import Report
-from ..runtime.build import Built
-from ..runtime.executable import Executable
-from ..runtime.structured import Structured
-from .activity import Activity
-from .forms import is_plain
-from .given import Given
-from .interface import of_executable
-from .models import (
+from ..runtime.base.build import Built
+from ..runtime.execution.executable import Executable
+from ..runtime.execution.structured import Structured
+from .common.activity import Activity
+from .common.forms import is_plain
+from .common.given import Given
+from .common.interface import of_executable
+from .common.models import (
     MODEL,
     given_for,
     level_option,
@@ -30,8 +30,8 @@ from .models import (
     tuning_for,
     values_option,
 )
-from .profile import KERNEL, NODES, WORDS, counted, with_schedules
-from .tables import (
+from .common.profile_tables import KERNEL, NODES, WORDS, counted, with_schedules
+from .common.tables import (
     Column,
     console,
     duration,
@@ -41,7 +41,7 @@ from .tables import (
     short,
     size,
 )
-from .terminal import Console
+from .common.terminal import Console
 
 EPILOG = """\b
 Examples:
@@ -324,7 +324,7 @@ def print_externs(built: Built, out: Console) -> None:
 
 
 def extern_reason(op: str) -> str:
-    from ..compiler.ops import registry
-    from ..compiler.ops.python import STRINGS
+    from ..compiler.ir import op as registry
+    from ..compiler.ir.externs import STRINGS
 
     return getattr(registry.get(op).loops, "reason", STRINGS)

@@ -8,15 +8,14 @@ import click
 import numpy as np
 
 from ..compiler.errors import InputError, TesselError, UsageError
-from ..compiler.ir import Graph
-from ..compiler.types import dtype_of
-from ..frontends.onnx.proto import load as load_file
-from ..runtime.checkpoint import contents
-from ..runtime.package import Package
-from ..runtime.signature import Signature
-from ..runtime.trust import signer
-from .inspect_onnx import print_file
-from .models import (
+from ..compiler.ir.graph import Graph
+from ..compiler.ir.types import dtype_of
+from ..frontends.onnx.file.proto import load as load_file
+from ..runtime.base.signature import Signature
+from ..runtime.execution.package import Package
+from ..runtime.package.trust import signer
+from ..runtime.training.checkpoint import contents
+from .common.models import (
     MODEL,
     given_for,
     is_package,
@@ -25,8 +24,9 @@ from .models import (
     trust_option,
     values_option,
 )
-from .tables import console, size, table
-from .terminal import Console
+from .common.tables import console, size, table
+from .common.terminal import Console
+from .inspect_onnx import print_file
 
 EPILOG = """\b
 Examples:
@@ -115,7 +115,7 @@ def print_arrays(metadata: Mapping[str, str], arrays: Sequence[tuple], out: Cons
 
 def print_model_types(file: str, shapes, given, out: Console) -> None:
     """By the names of the file, also if not all of it can be read: that is then raised."""
-    from ..frontends.onnx.needs import needed
+    from ..frontends.onnx.read.needs import needed
     from ..frontends.onnx.shapes import value_types
 
     found, error = value_types(file, shapes=shapes)

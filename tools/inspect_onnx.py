@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import onnx
 
 from ..compiler.errors import TesselError
-from ..frontends.onnx import proto as pb
-from ..frontends.onnx.external import names_of_files
-from ..frontends.onnx.overridable import overridable
-from .tables import size, table
-from .terminal import Console
+from ..frontends.onnx.file import proto as pb
+from ..frontends.onnx.file.external import names_of_files
+from ..frontends.onnx.read.overridable import overridable
+from .common.tables import size, table
+from .common.terminal import Console
 
 SHOWN = 60  # operators
 

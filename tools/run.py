@@ -7,14 +7,14 @@ import click
 import numpy as np
 
 from ..compiler.errors import UsageError
-from ..compiler.files import replacing
-from ..runtime.executable import Executable
-from ..runtime.structured import Structured
-from .activity import Activity
-from .forms import spread
-from .given import read_given
-from .interface import of_executable
-from .models import (
+from ..compiler.system.files import replacing
+from ..runtime.execution.executable import Executable
+from ..runtime.execution.structured import Structured
+from .common.activity import Activity
+from .common.forms import spread
+from .common.given import read_given
+from .common.interface import of_executable
+from .common.models import (
     MODEL,
     inputs_options,
     is_package,
@@ -26,7 +26,7 @@ from .models import (
     trust_option,
     unchecked_option,
 )
-from .tables import console, duration
+from .common.tables import console, duration
 
 EPILOG = """\b
 Examples:
@@ -95,10 +95,10 @@ def run(
 
 def print_profile(exe: Executable, feeds: Mapping, out) -> None:
     """Where the time of a run goes, and how near each kernel comes to the peak."""
-    from ..compiler.cores import available_cores
-    from ..runtime.peak import measure_peak
-    from ..runtime.profile import profile
-    from . import profile as view
+    from ..compiler.system.cores import available_cores
+    from ..runtime.profiling.peak import measure_peak
+    from ..runtime.profiling.profile import profile
+    from .common import profile_tables as view
 
     if isinstance(exe, Structured):
         exe, feeds, _ = exe.resolve(feeds)

@@ -3,9 +3,9 @@
 import click
 
 from ..compiler.errors import UsageError
-from ..runtime.trust import make_key
-from ..runtime.trust import sign as sign_package
-from .tables import console
+from ..runtime.package.trust import make_key
+from ..runtime.package.trust import sign as sign_package
+from .common.tables import console
 
 EPILOG = """\b
 Examples:

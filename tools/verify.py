@@ -19,23 +19,23 @@ from pathlib import Path
 import click
 import numpy as np
 
-from ..compiler.cores import check_threads
 from ..compiler.errors import CheckFailed, TesselError, UsageError
-from ..compiler.interpret import interpret
-from ..compiler.ir import Graph, Node
+from ..compiler.ir.bounds import fits
+from ..compiler.ir.graph import Graph, Node
+from ..compiler.ir.interpret import interpret
 from ..compiler.options import Options
-from ..compiler.sizes import fits
-from ..runtime.build import Built
-from ..runtime.executable import Executable
-from ..runtime.session import Session
-from ..runtime.signature import Signature
-from ..runtime.stepwise import step_native, step_numpy
-from .activity import Activity
-from .agreement import TOLERANCE, disagreement
-from .forms import is_plain
-from .given import load_npz, read_folder
-from .interface import of_graph
-from .models import (
+from ..compiler.system.cores import check_threads
+from ..runtime.base.build import Built
+from ..runtime.base.signature import Signature
+from ..runtime.execution.executable import Executable
+from ..runtime.execution.session import Session
+from ..runtime.profiling.stepwise import step_native, step_numpy
+from .common.activity import Activity
+from .common.agreement import TOLERANCE, disagreement
+from .common.forms import is_plain
+from .common.given import load_npz, read_folder
+from .common.interface import of_graph
+from .common.models import (
     MODEL,
     given_for,
     inputs_options,
@@ -45,7 +45,7 @@ from .models import (
     target_option,
     threads_option,
 )
-from .tables import console, duration
+from .common.tables import console, duration
 from .verify_sizes import OtherSizes
 
 EPILOG = """\b

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..compiler.analysis.input_limits import input_limits
 from ..compiler.errors import CheckFailed, TesselError
-from ..compiler.input_limits import input_limits
-from ..compiler.interpret import interpret
-from ..compiler.ir import Graph
-from ..compiler.types import TensorType
-from ..runtime.executable import Executable
-from .feeds import random_feeds
-from .time_limit import OutOfTime, time_limit
+from ..compiler.ir.graph import Graph
+from ..compiler.ir.interpret import interpret
+from ..compiler.ir.types import TensorType
+from ..runtime.execution.executable import Executable
+from .common.feeds import random_feeds
+from .common.time_limit import OutOfTime, time_limit
 
 SHORT = 1.0  # seconds that an assignment always has
 USUAL, PRIMES = 7, (5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43)

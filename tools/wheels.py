@@ -19,8 +19,8 @@ import tomllib
 from pathlib import Path
 
 from ..compiler.errors import UsageError
-from ..runtime.linker import PLAIN
-from .terminal import write
+from ..runtime.native.linker import PLAIN
+from .common.terminal import write
 
 ROOT = Path(__file__).resolve().parent.parent
 RUN_PACKAGES = ("numpy", "ml_dtypes")
@@ -73,14 +73,14 @@ def build(root: Path, out: Path, run: bool = False) -> Path:
 
 def _for_running(copy: Path) -> None:
     """Make tessel-run of a copy of the sources."""
-    from ..compiler.backends.llvm.pool_ir import pool_object
-    from ..runtime.pool import native_host, object_key
+    from ..compiler.backends.llvm.program.pool_ir import pool_object
+    from ..runtime.native.pool import native_host, object_key
 
     if not PLAIN:
         raise UsageError("tessel-run is for x86-64 Linux, and built there")
     (copy / "pyproject.toml").write_text(run_project(project(copy)))
     host = native_host()
-    (copy / "runtime" / f"{object_key(host)}.o").write_bytes(pool_object(host))
+    (copy / "runtime" / "native" / f"{object_key(host)}.o").write_bytes(pool_object(host))
 
 
 def run_project(full: dict) -> str:
@@ -92,8 +92,9 @@ def run_project(full: dict) -> str:
         d for d in full["project"]["dependencies"] if d.startswith(RUN_PACKAGES)
     ]
     extras = {e: full["project"]["optional-dependencies"][e] for e in RUN_EXTRAS}
-    packages = [p for p in full["tool"]["setuptools"]["packages"] if p != "tessel.tools"]
-    data = {"tessel": ["py.typed"], "tessel.runtime": ["*.o"]}
+    packages = full["tool"]["setuptools"]["packages"]
+    packages = [p for p in packages if not p.startswith("tessel.tools")]
+    data = {"tessel": ["py.typed"], "tessel.runtime.native": ["*.o"]}
     tables = {
         "build-system": full["build-system"],
         "project": parts,

@@ -10,12 +10,12 @@ from types import MappingProxyType
 
 import numpy as np
 
-from ..loops import expr as s
-from ..loops.expr import Axis, Expr
-from ..loops.nest import Call, ExternCall, Kernel, Program, Ref, Slot, Store, run_order
-from ..run_checks import new_record, raise_noted
-from ..types import BOOL, DType, TensorType, dtype_of, view_bits
-from .base import has_bytes
+from ..analysis.run_checks import new_record, raise_noted
+from ..expr import expr as s
+from ..expr.expr import Axis, Expr
+from ..ir.types import BOOL, DType, TensorType, dtype_of, view_bits
+from ..kernels.kernel import Call, ExternCall, Kernel, Program, Ref, Slot, Store, run_order
+from ..kernels.machine import has_bytes
 
 LIMIT = 1 << 24  # elements that one evaluation may hold
 

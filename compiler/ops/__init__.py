@@ -1,1 +1,1 @@
-"""Op records, one file per family; `registry.py` says what a record is."""
+"""Op records, one file per family; `op.py` says what a record is."""

@@ -15,23 +15,16 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from .. import dims
+from ..autodiff.rules import sum_to, summed_axes, through_expansion, zeros_like
 from ..errors import TypeMismatch
-from ..sizes import assume_equal, assume_equal_shapes
-from ..types import BF16, F16, F32, F64, TensorType, broadcast, dtype_of, normalize_axis
-from .registry import NotDifferentiable, Sample
+from ..ir import dims
+from ..ir.bounds import assume_equal, assume_equal_shapes
+from ..ir.op import NotDifferentiable, Sample
+from ..ir.types import BF16, F16, F32, F64, TensorType, broadcast, dtype_of, normalize_axis
 
 FLOAT_SAMPLES = (F32, F64, F16, BF16)
 STEP = NotDifferentiable("piecewise constant: the gradient is zero almost everywhere", zero=True)
 _RTOL = {F64: 1e-9, F32: 1e-5, F16: 2e-3, BF16: 1.6e-2}
-
-
-def through_expansion(c, *douts):
-    """The gradient rule of composites that have none of their own.
-
-    A marker: `compiler/grad.py` expands the op with its `Expand` rule and differentiates that.
-    """
-    raise AssertionError("compiler/grad.py expands the op instead of calling this")
 
 
 # -- samples -------------------------------------------------------------------------------
@@ -161,11 +154,6 @@ def scalar_of_dim(b, n, dtype):
     return b.scalar(n, dtype)
 
 
-def zeros_like(b, x):
-    """Zeros of the dtype and shape of a tensor, a value or a type."""
-    return b.scalar(0, x.dtype).expand(x.shape)
-
-
 def along_axis(x, axis: int, **_) -> tuple:
     """The shape of x, of an op along one of its axes. Raises TypeMismatch for no axis of it."""
     normalize_axis(axis, x.rank)
@@ -175,28 +163,6 @@ def along_axis(x, axis: int, **_) -> tuple:
 def keep(condition, x):
     """`x` where the condition holds, else zero."""
     return x.b.where(condition, x, x.b.scalar(0, x.dtype))
-
-
-def summed_axes(full: Sequence, shape: Sequence) -> tuple[int, ...] | None:
-    """The axes of `full` that a broadcast of `shape` repeats; None where open sizes decide."""
-    lead = len(full) - len(shape)
-    axes = list(range(lead))
-    for d, (size, own) in enumerate(zip(full[lead:], shape), lead):
-        known = isinstance(own, int) and own != 1  # `size` is that, or 1 in its turn
-        if own == size or size == 1 or known:
-            continue
-        if own != 1:
-            return None
-        axes.append(d)
-    return tuple(axes)
-
-
-def sum_to(x, shape: Sequence):
-    """`x` summed to a shape that broadcasts to its own."""
-    axes = summed_axes(x.shape, shape)
-    if axes is None:
-        return x.b.emit("sum_to", x, shape=tuple(shape))
-    return x if not axes else x.sum(axes=axes, keepdims=True).reshape(tuple(shape))
 
 
 def wide(x):

@@ -19,10 +19,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from ..builder import Builder
-from ..editor import GraphEditor
 from ..errors import GraphError, at
-from ..ir import Graph, Node, Value
+from ..ir.builder import Builder
+from ..ir.editor import GraphEditor
+from ..ir.graph import Graph, Node, Value
+from ..ir.verify import verify
 
 
 @dataclass(frozen=True)
@@ -154,8 +155,6 @@ def run_pipeline(
     `observer(action, graph, changed)` sees the graph after each pass. With `verify_between` a
     pass that leaves a malformed graph is named by the GraphError.
     """
-    from ..verify import verify
-
     report = Report() if report is None else report
     graph = graph.copy()
     for step in passes:

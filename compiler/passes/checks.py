@@ -2,7 +2,7 @@
 
     gather(x, i)      =>      %c = within(i) {low=-4, high=4};  gather(x, c)
 
-A record says what it allows (`Op.limits`), `compiler/ranges.py` what values can be. A `within`
+A record says what it allows (`Op.limits`), `analysis/ranges.py` what values can be. A `within`
 that is proven, or says what an earlier one has said of the same numbers, goes: a gradient's
 scatter, which has the indices of its gather, is looked at once. Reshaping indices or widening them
 makes no other numbers of them.
@@ -16,12 +16,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..builder import Builder, Tensor
-from ..editor import GraphEditor
-from ..input_limits import handed, limits_of
-from ..ir import Graph, Node, Value
-from ..limits import Limit
-from ..ranges import Ranges, at_least, keeps_values
+from ..analysis.input_limits import handed, limits_of
+from ..analysis.ranges import Ranges, at_least, keeps_values
+from ..ir.builder import Builder, Tensor
+from ..ir.editor import GraphEditor
+from ..ir.graph import Graph, Node, Value
+from ..ir.limits import Limit
 from .base import Pass, Report
 
 KEY = "tessel.checks"

@@ -5,10 +5,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..budgets import SPENT
-from ..editor import GraphEditor
-from ..ir import Graph, Node
-from ..types import TensorType
+from ..ir.editor import GraphEditor
+from ..ir.graph import Graph, Node
+from ..ir.types import TensorType
+from ..system.budgets import SPENT
 from .base import Pass, Report
 from .fold import Allowance, fold_node, fold_values
 

@@ -8,8 +8,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..ir import Graph
-from ..loops.expand import expand_composites
+from ..ir.graph import Graph
+from ..lowering.expand import expand_composites
 from .base import Pass, Report
 
 

@@ -11,13 +11,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .. import dims
-from ..budgets import FOLDED, SPENT, Limits
 from ..errors import InputError, at
-from ..interpret import evaluate
-from ..ir import Graph, Node, Value, constants
-from ..ops import registry
-from ..types import TensorType
+from ..ir import dims, op
+from ..ir.graph import Graph, Node, Value, constants
+from ..ir.interpret import evaluate
+from ..ir.types import TensorType
+from ..system.budgets import FOLDED, SPENT, Limits
 
 LARGEST = 16 << 20  # bytes of a result much larger than its operands
 LARGEST_COPY = 64 << 10  # the same for ops that make any number of elements out of one
@@ -58,7 +57,7 @@ def fold_node(node: Node, allowance: Allowance | None = None) -> bool:
     value = folded(node, allowance)
     if value is None:
         return False
-    node.op = registry.get("constant")
+    node.op = op.get("constant")
     node.inputs, node.attrs = [], {"value": value}
     return True
 

@@ -8,19 +8,19 @@
 One walk: every value has a channels-first version, a channels-last version, or both. A conv or
 pool makes a channels-last one; ops that do not care (elementwise, concat, pad, reductions, …)
 follow what they read; all others read channels first. A missing version is made by one
-transpose. What is left, `rewrite/reshapes.py` merges with the transposes of the model itself.
+transpose. What is left, `rewrite/rules/reshapes.py` merges with the transposes of the model itself.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..builder import Tensor
-from ..editor import GraphEditor
-from ..ir import Graph, Node, Value
-from ..ops.registry import Elementwise
-from ..ops.windows import first_to_last, last_to_first
-from ..types import TensorType, normalize_axes, normalize_axis
+from ..ir.builder import Tensor
+from ..ir.editor import GraphEditor
+from ..ir.graph import Graph, Node, Value
+from ..ir.op import Elementwise
+from ..ir.types import TensorType, normalize_axes, normalize_axis
+from ..ops.contraction.windows import first_to_last, last_to_first
 from .base import Pass, Report
 
 SEEDS = {"conv": 1, "conv_integer": 1, "qlinear_conv": 3}  # which operand the weights are

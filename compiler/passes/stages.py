@@ -1,4 +1,4 @@
-"""Cut a graph where sizes become known that only data decides (`compiler/ops/sizes.py`).
+"""Cut a graph where sizes become known that only data decides (`ops/control/bind_dims.py`).
 
     %p, %n = …x…                                  stage 0:  x -> p, n
     %b = bind_dims(%n) {symbols=[_n0]}            _n0 is read from n
@@ -15,11 +15,11 @@ levels here, and such nodes the odd ones.
 
 from dataclasses import dataclass, field
 
-from .. import dims
 from ..errors import GraphError
-from ..hosted import HOSTED, free_symbols, node_symbols, own_symbols
-from ..ir import Graph, Node, Value
-from ..types import BOOL, TensorType
+from ..ir import dims
+from ..ir.graph import Graph, Node, Value
+from ..ir.hosted import HOSTED, free_symbols, node_symbols, own_symbols
+from ..ir.types import BOOL, TensorType
 from .checks import KEY
 
 

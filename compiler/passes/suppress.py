@@ -10,8 +10,8 @@ waiting. For CPUs.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..builder import Builder
-from ..ir import Graph, Node, Value
+from ..ir.builder import Builder
+from ..ir.graph import Graph, Node, Value
 from .base import Pass, Report
 
 MANY = 512  # boxes

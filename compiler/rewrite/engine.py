@@ -21,12 +21,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from ..builder import Builder, Tensor
 from ..errors import TypeMismatch
-from ..ir import Graph, Node, Value
+from ..ir.bounds import OpenSize
+from ..ir.builder import Builder, Tensor
+from ..ir.graph import Graph, Node, Value
 from ..passes.base import Pass, Report
 from ..passes.fold import fold_node
-from ..sizes import OpenSize
 from .pattern import Either, Match, OpPattern, Pattern
 
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ..builder import Builder, Tensor
-from ..ir import Node, Value
+from ..ir.builder import Builder, Tensor
+from ..ir.graph import Node, Value
 
 Bindings = dict[Any, Any]  # variable name -> Value | None, OpPattern -> Node
 

@@ -1,7 +1,7 @@
 """What a target is: its name, what it can do, the passes it wants, and how it makes code.
 
 A target makes data: what turns that into something that runs is found by the target's `kind`
-(`runtime/load.py`).
+(`runtime/execution/load.py`).
 """
 
 from collections.abc import Mapping
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ..errors import UsageError
 
 if TYPE_CHECKING:
-    from ..loops.nest import Program
+    from ..kernels.kernel import Program
     from ..options import Options
     from ..passes.base import Pipeline
-    from ..progress import Listener
+    from ..system.progress import Listener
 
 
 class Target:

@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..concurrency import lazy
-from ..progress import Listener, Steps
+from ..system.concurrency import lazy
+from ..system.progress import Listener, Steps
 from .base import Target
 
 if TYPE_CHECKING:
-    from ..backends.base import Machine
-    from ..backends.llvm.native_code import NativeCode
-    from ..loops.nest import Program
+    from ..backends.llvm.program.native_code import NativeCode
+    from ..kernels.kernel import Program
+    from ..kernels.machine import Machine
     from ..options import Options
     from ..passes.base import Pipeline
 
@@ -38,12 +38,12 @@ class CpuTarget(Target):
     @lazy
     def machine(self) -> "Machine":
         """The CPU. This one is looked at when something is compiled for it."""
-        from ..backends.llvm.target import parse_target
+        from ..backends.llvm.base.target import parse_target
 
         return parse_target(self.name)
 
     def pipeline(self, options: "Options") -> "Pipeline":
-        from ..passes.pipelines import cpu_pipeline
+        from ..pipelines import cpu_pipeline
 
         # Seven products have not been found faster than eight where vectors are wider.
         width, fewer = self.machine.vector_bytes, not options.exact
@@ -75,7 +75,7 @@ class CpuTarget(Target):
         return make(code.plan, self.machine, updates)
 
     def predict(self, code: Any) -> list | None:
-        from ..backends.llvm.predict import predict
+        from ..backends.llvm.program.predict import predict
 
         plan = getattr(code, "plan", None)  # code of a package has none
         return None if plan is None else predict(plan, self.machine)

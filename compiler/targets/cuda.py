@@ -9,9 +9,9 @@ from .base import Target
 
 if TYPE_CHECKING:
     from ..backends.triton.backend import TritonModule
-    from ..loops.nest import Program
+    from ..kernels.kernel import Program
     from ..options import Options
-    from ..progress import Listener
+    from ..system.progress import Listener
 
 
 class CudaTarget(Target):

@@ -7,9 +7,9 @@ from ..errors import UsageError
 from .base import Target
 
 if TYPE_CHECKING:
-    from ..loops.nest import Program
+    from ..kernels.kernel import Program
     from ..options import Options
-    from ..progress import Listener
+    from ..system.progress import Listener
 
 
 class NumpyTarget(Target):

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from ...compiler.concurrency import exports
+from ...compiler.system.concurrency import exports
 
 if TYPE_CHECKING:
     from . import functional

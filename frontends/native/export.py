@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from ...compiler.builder import as_tensor_type
 from ...compiler.errors import UsageError
-from ...compiler.ir import Graph
+from ...compiler.ir.builder import as_tensor_type
+from ...compiler.ir.graph import Graph
 from . import tree
 from .module import Module
 from .tracing import Array, trace

@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ...compiler.builder import Tensor
 from ...compiler.errors import TypeMismatch, UsageError
-from ...compiler.ops import registry
-from ...compiler.types import dtype_of
+from ...compiler.ir import op as registry
+from ...compiler.ir.builder import Tensor
+from ...compiler.ir.types import dtype_of
 from .tracing import NUMBERS, Array, find_tracer, user_line
 
 _NOT_FUNCTIONS = {"constant", "if", "scan", "while", "custom_gradient"}

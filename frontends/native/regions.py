@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ...compiler.arguments import require_function
-from ...compiler.builder import Tensor
 from ...compiler.errors import TypeMismatch, UsageError
-from ...compiler.ir import Graph, Value
-from ...compiler.types import BOOL, TensorType
+from ...compiler.ir.builder import Tensor
+from ...compiler.ir.graph import Graph, Value
+from ...compiler.ir.types import BOOL, TensorType
 from . import tree
 from .tracing import Array, Tracer, find_tracer, source_line, user_line
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from ...compiler.arguments import require_function
-from ...compiler.builder import Builder, Tensor, as_tensor_type
 from ...compiler.errors import TesselError, TypeMismatch, UsageError
-from ...compiler.ir import Graph
-from ...compiler.types import TensorType, dtype_of
+from ...compiler.ir.builder import Builder, Tensor, as_tensor_type
+from ...compiler.ir.graph import Graph
+from ...compiler.ir.types import TensorType, dtype_of
 from . import tree
 
 _PACKAGE = Path(__file__).resolve().parents[2]

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from ...compiler.arguments import require, require_function, require_places
-from ...compiler.builder import Tensor
-from ...compiler.concurrency import give_lock
+from ...compiler.autodiff.gradients import gradients, zeros_like
 from ...compiler.errors import TypeMismatch, UsageError
-from ...compiler.grad import gradients, zeros_like
-from ...compiler.ir import Graph
+from ...compiler.ir.builder import Tensor
+from ...compiler.ir.graph import Graph
+from ...compiler.system.concurrency import give_lock
 from ...runtime.compile import compile_graph
 from . import tree
 from .tracing import Tracer, as_array, find_tracer, source_line, trace_arguments

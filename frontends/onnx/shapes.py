@@ -9,12 +9,13 @@ shapes is followed (`values.py`), so that sizes are known as far as they follow 
 
 from collections.abc import Mapping
 
-from ...compiler.builder import Tensor
 from ...compiler.errors import TesselError
-from ...compiler.types import Type
-from . import proto as pb
-from .reader import Reader
-from .scope import Sequence
+from ...compiler.ir.builder import Tensor
+from ...compiler.ir.types import Type
+from .file import proto as pb
+from .operators.table import OPERATORS
+from .read.reader import Reader
+from .read.scope import Sequence
 
 
 def value_types(
@@ -25,7 +26,7 @@ def value_types(
 
     `model`, `shapes` and `values` as in `read`. A sequence is told by its elements' types as text.
     """
-    reader = Reader(pb.load(model))
+    reader = Reader(pb.load(model), OPERATORS)
     error = None
     try:
         reader.read(dict(shapes or {}), dict(values or {}), {})

@@ -5,18 +5,16 @@
     ops.register("softcap", "x: T -> T", "cap * tanh(x / cap)", T="float", …, onnx="mine:SoftCap")
     ops.check("softcap")
 
-The words that a record is made of are those of `compiler/ops/registry.py`; docs/custom-ops.md shows
+The words that a record is made of are those of `compiler/ir/op.py`; docs/custom-ops.md shows
 each of them at work.
 """
 
 from typing import TYPE_CHECKING
 
-from ...compiler.concurrency import exports
 from ...compiler.errors import TypeMismatch
-from ...compiler.limits import Limit
-from ...compiler.loops import expr
-from ...compiler.ops.common import broadcast_shape, reference, same_shape, through_expansion
-from ...compiler.ops.registry import (
+from ...compiler.expr import expr
+from ...compiler.ir.limits import Limit
+from ...compiler.ir.op import (
     Attr,
     Elementwise,
     Expand,
@@ -26,7 +24,9 @@ from ...compiler.ops.registry import (
     Pull,
     Sample,
 )
-from ...compiler.types import MapType, SequenceType, TensorType
+from ...compiler.ir.types import MapType, SequenceType, TensorType
+from ...compiler.ops.common import broadcast_shape, reference, same_shape, through_expansion
+from ...compiler.system.concurrency import exports
 
 if TYPE_CHECKING:
     from .checking import check

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from ...compiler.arguments import require
-from ...compiler.builder import Builder
+from ...compiler.autodiff.gradients import gradients
 from ...compiler.errors import CheckFailed, TesselError
-from ...compiler.grad import gradients
-from ...compiler.interpret import interpret
-from ...compiler.ops import registry
-from ...compiler.ops.registry import NotDifferentiable, Op, Sample
-from ...compiler.types import F32, F64, TensorType, dtype_of, tensor_type_of
+from ...compiler.ir import op as registry
+from ...compiler.ir.builder import Builder
+from ...compiler.ir.interpret import interpret
+from ...compiler.ir.op import NotDifferentiable, Op, Sample
+from ...compiler.ir.types import F32, F64, TensorType, dtype_of, tensor_type_of
 from ...runtime.compile import compile_graph
 
 STEP = 1e-6  # of the differences, in f64

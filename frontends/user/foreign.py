@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...compiler.errors import TypeMismatch, UsageError
-from ...compiler.ops import registry
-from ...compiler.types import TensorType, tensor_type_of
+from ...compiler.ir import op as registry
+from ...compiler.ir.types import TensorType, tensor_type_of
 
 _ARGUMENT = re.compile(r"(\w+)(?:\.(size|nbytes|ndim|shape\[(\d+)\]))?$")
 

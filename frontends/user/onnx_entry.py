@@ -4,7 +4,9 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 
 from ...compiler.errors import TypeMismatch, UsageError
-from ...compiler.ops.registry import REQUIRED, Op
+from ...compiler.ir.op import REQUIRED, Op
+from ..onnx.file.proto import dtype_of_element
+from ..onnx.operators.table import TABLE
 
 _OWN: dict[str, list[tuple[str, str]]] = {}  # op → its keys in the table
 
@@ -25,8 +27,6 @@ def wrong_names(names: list, replaced: str | None) -> Iterable[UsageError]:
 
 
 def _table() -> dict:
-    from ..onnx.table import TABLE
-
     return TABLE
 
 
@@ -46,8 +46,6 @@ def entry_of(op: Op) -> Callable:
     """Operands in order, attributes by name; a dtype is ONNX's number for it."""
 
     def entry(c):
-        from ..onnx.proto import dtype_of_element
-
         attrs = {}
         for name, attr in op.attrs.items():
             if attr.default is not REQUIRED and not c.has(name):

@@ -5,9 +5,9 @@ import keyword
 from collections.abc import Callable, Iterable, Mapping
 
 from ...compiler.errors import UsageError
-from ...compiler.ops import registry
-from ...compiler.ops.registry import OPS, Attr, Extern, Meaning, NotDifferentiable, Op, Sample
-from ...compiler.types import CLASSES, DTYPES
+from ...compiler.ir import op as registry
+from ...compiler.ir.op import OPS, Attr, Extern, Meaning, NotDifferentiable, Op, Sample
+from ...compiler.ir.types import CLASSES, DTYPES
 from ..native.tracing import user_line
 from .foreign import CFunction, kernel_of
 from .onnx_entry import add_entries, remove_entries, wrong_names

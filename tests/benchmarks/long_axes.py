@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 import tessel
-from tessel.compiler.builder import Builder
+from tessel.compiler.ir.builder import Builder
 
 
 def arg_max(n):

@@ -12,7 +12,7 @@ import time
 
 import tessel
 from pairs import compare
-from tessel.tools.feeds import random_feeds
+from tessel.tools.common.feeds import random_feeds
 
 
 def main() -> None:

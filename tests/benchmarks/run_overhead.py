@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import tessel
-from tessel.compiler.builder import Builder
+from tessel.compiler.ir.builder import Builder
 
 
 def main() -> None:

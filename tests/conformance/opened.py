@@ -93,7 +93,7 @@ def interpreted(model: onnx.ModelProto, inputs: list) -> list | None:
     None if there is no such model."""
     from tessel import from_onnx
     from tessel.compiler.errors import TesselError
-    from tessel.compiler.interpret import interpret
+    from tessel.compiler.ir.interpret import interpret
 
     names = [i.name for i in runtime_inputs(model)]
     opened = open_model(model)

@@ -22,7 +22,7 @@ HEAD = """\
 The backend cases of onnx {onnx}: {cases} models with inputs and expected outputs, each run in a
 worker process with 4 GiB of memory, on one thread and on two. `make conformance` runs them and
 writes this page and the list of cases that do not pass (`tests/conformance/known/`), to which
-`tests/test_conformance.py` holds every change. `.venv/bin/python -m tests.conformance --filter pad`
+`test_conformance.py` holds every change. `.venv/bin/python -m tests.conformance --filter pad`
 runs some of them.
 
 An output passes by the suite's own rules: number of outputs, shape and dtype as expected, each

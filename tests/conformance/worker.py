@@ -68,7 +68,7 @@ def _run(engine: str, case: Case, result: dict) -> None:
 
 def externs(exe):
     """Ops of the executable that ran in Python."""
-    from tessel.compiler.loops.nest import ExternCall, walk_steps
+    from tessel.compiler.kernels.kernel import ExternCall, walk_steps
 
     for built in () if exe is None else exe.specializations:
         if built.program is not None:

@@ -10,15 +10,15 @@ import tessel
 from tessel.compiler.backends.numpy import NUMPY, NumpyModule, run_kernel
 from tessel.compiler.backends.triton import primitives
 from tessel.compiler.backends.triton.backend import compile_program
-from tessel.compiler.builder import Builder
-from tessel.compiler.loops import expr as s
-from tessel.compiler.loops.lower import lower
-from tessel.compiler.loops.nest import Call, Kernel, Program, Ref, Slot, Store
-from tessel.compiler.ops.registry import OPS
-from tessel.compiler.types import TensorType, dtype_of, tensor_type_of
-from tessel.runtime.device import CudaDevice, CudaModel
+from tessel.compiler.expr import expr as s
+from tessel.compiler.ir.builder import Builder
+from tessel.compiler.ir.op import OPS
+from tessel.compiler.ir.types import TensorType, dtype_of, tensor_type_of
+from tessel.compiler.kernels.kernel import Call, Kernel, Program, Ref, Slot, Store
+from tessel.compiler.lowering.lower import lower
+from tessel.runtime.gpu.device import CudaDevice, CudaModel
 
-from ..triton_kernels import GRAPHS, assert_close, feeds_of, program_of
+from ..support.triton_kernels import GRAPHS, assert_close, feeds_of, program_of
 
 pytestmark = pytest.mark.gpu
 

@@ -60,7 +60,7 @@ def _by_hand(cases: list[str]) -> int:
     """Cases in this process, so that a debugger finds them."""
     import faulthandler
 
-    from .. import damage
+    from ..support import damage
     from .attempt import attempt
     from .worker import make, targets
 

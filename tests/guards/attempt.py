@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import tessel
 from tessel.compiler.errors import InternalError, KernelError
-from tessel.compiler.types import dtype_of
-from tessel.runtime.native import NativeModule
+from tessel.compiler.ir.types import dtype_of
+from tessel.runtime.native.module import NativeModule
 
 from .memory import SIDES, GuardedMemory
 from .subject import Feed, Refused, Subject

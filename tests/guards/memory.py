@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from tessel.compiler.errors import OutOfMemoryError
-from tessel.runtime.memory import Memory, Workspace
+from tessel.runtime.native.memory import Memory, Workspace
 
 GUARD = 1 << 20  # bytes on either side: what strays further meets no mapping either, most likely
 SIDES = ("end", "start")

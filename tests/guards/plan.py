@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from .. import damage
+from ..support import damage
 from .attempt import GOOD
 
 # Of so many cases in a row, how many are of each room.

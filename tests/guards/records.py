@@ -7,12 +7,12 @@ import random
 from dataclasses import replace
 
 import numpy as np
-from tessel.compiler.builder import Builder
-from tessel.compiler.dims import Sym
 from tessel.compiler.errors import InternalError, KernelError, TesselError
-from tessel.compiler.interpret import interpret
-from tessel.compiler.ops.registry import OPS
-from tessel.compiler.types import MapType, TensorType, dtype_of, tensor_type_of
+from tessel.compiler.ir.builder import Builder
+from tessel.compiler.ir.dims import Sym
+from tessel.compiler.ir.interpret import interpret
+from tessel.compiler.ir.op import OPS
+from tessel.compiler.ir.types import MapType, TensorType, dtype_of, tensor_type_of
 
 from . import perturb
 from .subject import Feed, Refused, Subject, tolerance

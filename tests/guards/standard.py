@@ -10,8 +10,8 @@ import numpy as np
 import onnx
 import tessel
 from tessel.compiler.errors import UnsupportedError
-from tessel.compiler.interpret import interpret
-from tessel.frontends.onnx.needs import needed
+from tessel.compiler.ir.interpret import interpret
+from tessel.frontends.onnx.read.needs import needed
 
 from ..conformance.cases import Case, load_cases, runtime_inputs
 from . import perturb

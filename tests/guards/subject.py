@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from tessel.compiler.types import BF16, F16, F32, F64, dtype_of
+from tessel.compiler.ir.types import BF16, F16, F32, F64, dtype_of
 
 TARGETS = ("cpu", "cpu", "cpu:x86-64-v3", "cpu:x86-64-v2")
 LEVELS = (0, 1, 2, 2, 2, 3)

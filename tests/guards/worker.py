@@ -11,9 +11,9 @@ import resource
 import sys
 import warnings
 
-from tessel.compiler.backends.llvm.target import NAMED, runs_here
+from tessel.compiler.backends.llvm.base.target import NAMED, runs_here
 
-from .. import damage
+from ..support import damage
 from . import records, schedules, standard, subject
 from .attempt import attempt
 

@@ -7,8 +7,8 @@ import numpy as np
 import onnx
 import tessel
 from tessel.compiler.errors import TesselError
-from tessel.compiler.interpret import interpret
-from tessel.runtime.empty import graph_for
+from tessel.compiler.ir.interpret import interpret
+from tessel.runtime.execution.empty import graph_for
 
 from .draw import Drawn, open_session, run_session
 

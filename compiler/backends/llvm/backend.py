@@ -9,20 +9,20 @@ from functools import partial
 
 import llvmlite.ir as ir
 
-from ...cores import default_threads
-from ...loops.nest import Program
-from ...sizes import typical
-from ..base import Machine
-from .cache import ObjectCache, cache_folder
-from .codegen import generator_version, kernel_module
-from .effort import seconds_of
-from .native_code import MAIN, NativeCode
-from .objects import Passes, object_code, optimize
+from ...ir.bounds import typical
+from ...kernels.kernel import Program
+from ...kernels.machine import Machine
+from ...system.cores import default_threads
+from .base.cache import ObjectCache, cache_folder
+from .base.target import machine
+from .kernel.codegen import generator_version, kernel_module
+from .kernel.objects import Passes, object_code, optimize
 from .parallel import Task, compile_all
-from .plan import Plan
-from .program import build_plan, main_module
-from .target import machine
-from .winners import Winner
+from .program.effort import seconds_of
+from .program.entry import build_plan, main_module
+from .program.native_code import MAIN, NativeCode
+from .program.plan import Plan
+from .schedules.tuning_records import Winner
 
 MAX_JOBS = 8  # processes that compile at once
 LONG = 100_000  # characters of an entry from which mere calls are not worth the best code

@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import BinaryIO
 
-from ..base import Machine
-from .objects import Passes, object_code
+from ...kernels.machine import Machine
+from .kernel.objects import Passes, object_code
 
 WORTH = 2.0  # seconds of LLVM from which starting workers (about 0.3 s of each core) pays
 LENGTH = struct.Struct("<Q")

@@ -15,8 +15,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...errors import UnsupportedError, UsageError
-from ...loops.nest import Call, ExternCall, For, If, Kernel, Program, Ref, map_steps, walk_steps
-from ...types import STR, TensorType
+from ...ir.types import STR, TensorType
+from ...kernels.kernel import (
+    Call,
+    ExternCall,
+    For,
+    If,
+    Kernel,
+    Program,
+    Ref,
+    map_steps,
+    walk_steps,
+)
 from .emit import Source, emit
 from .jit import Binary, compile_all
 from .schedule import choose

@@ -13,10 +13,10 @@ The type that the tensor cores multiply in follows from the factors:
 import math
 from dataclasses import dataclass
 
-from ...loops.contraction import Contraction, find_contraction
-from ...loops.expr import Expr
-from ...loops.nest import Kernel
-from ...types import BF16, F16, F32, I8, I32
+from ...expr.expr import Expr
+from ...ir.types import BF16, F16, F32, I8, I32
+from ...kernels.contraction import Contraction, find_contraction
+from ...kernels.kernel import Kernel
 from .primitives import Val, literal
 from .tile import NONE
 from .values import TileEmitter

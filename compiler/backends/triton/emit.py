@@ -10,7 +10,7 @@ import math
 import re
 from dataclasses import dataclass, replace
 
-from ...loops.nest import Kernel
+from ...kernels.kernel import Kernel
 from .contraction import emit_dot
 from .primitives import TYPES, Val, type_name
 from .schedule import TritonSchedule

@@ -18,7 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from ...errors import TesselError, UnsupportedError
-from ...files import not_private, read_file, replacing_file, user_cache
+from ...system.files import not_private, read_file, replacing_file, user_cache
 from .emit import Source
 from .target import GpuTarget
 

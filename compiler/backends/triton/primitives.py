@@ -8,7 +8,7 @@ a tensor; all others need tensors (Triton reads a bare literal as f32 or i32).
 from dataclasses import dataclass
 
 from ...errors import UnsupportedError
-from ...types import DType
+from ...ir.types import DType
 
 # dtype name -> (type of values in registers, type of the pointer's elements, its signature)
 TYPES = {

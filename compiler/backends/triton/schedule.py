@@ -10,9 +10,9 @@ serial    one program, one element at a time (scatters whose places may collide)
 import math
 from dataclasses import dataclass
 
-from ...loops import expr as s
-from ...loops.expr import Axis, Expr
-from ...loops.nest import Kernel
+from ...expr import expr as s
+from ...expr.expr import Axis, Expr
+from ...kernels.kernel import Kernel
 from .contraction import Dot, find_dot
 from .target import GpuTarget
 from .tile import power_of_2

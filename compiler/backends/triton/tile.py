@@ -9,8 +9,8 @@ Equal expressions, and equal right-hand sides, are computed once per scope.
 
 from contextlib import contextmanager
 
-from ...loops import expr as s
-from ...loops.expr import Axis, Buffer, Expr
+from ...expr import expr as s
+from ...expr.expr import Axis, Buffer, Expr
 from .primitives import Val, literal
 
 INT32 = (-(2**31), 2**31 - 1)

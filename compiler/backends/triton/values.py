@@ -3,9 +3,9 @@
 import math
 import re
 
-from ...loops import expr as s
-from ...loops.expr import Axis, Expr
-from ...types import BOOL, I64, DType
+from ...expr import expr as s
+from ...expr.expr import Axis, Expr
+from ...ir.types import BOOL, I64, DType
 from . import library
 from .primitives import (
     COMBINE,

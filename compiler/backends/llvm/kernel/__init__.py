@@ -1,0 +1,1 @@
+"""One kernel: its schedule, its LLVM module, its object code."""

@@ -1,0 +1,205 @@
+"""Kernel -> LLVM function -> object code.
+
+A kernel's function is `void k_HASH(ptr buffer, …, ptr packed, ptr scratch, i64 size, …, i64 begin,
+i64 end)`, with a size for each that is open: it runs the units `begin` to `end` of the schedule's
+parallel work. The hash covers the kernel's text, schedule and target, so equal kernels of all
+models share one function and one cache entry.
+"""
+
+import functools
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import llvmlite.binding as llvm
+import llvmlite.ir as ir
+import numpy as np
+
+from ....expr.expr import Buffer
+from ....ir.bounds import typical
+from ....ir.dims import Sym
+from ....kernels.bind import is_open, symbols_of, typical_twin
+from ....kernels.kernel import Kernel
+from ....kernels.machine import Machine
+from ....kernels.work import Work
+from ....system.concurrency import lazy
+from ..base.types import I64, PTR, VOID, Names
+from ..emit.emitter import Emitter
+from ..emit.narrow_floats import mark
+from ..schedules.base import Arguments, Dim, Given, Refusal, Schedule, Twin
+from ..schedules.cost_model import cost, kernel_work
+from ..schedules.tuning_records import Winner
+from .objects import Passes
+from .schedule_kinds import SCHEDULES
+
+KNOWN_ONLY = Refusal("it is made for known sizes, and some are open")
+
+
+@functools.cache
+def generator_version() -> str:
+    """A hash of the source that decides a kernel's code: what another generator made is never
+    reused."""
+    backend = Path(__file__).parents[1]
+    compiler = backend.parents[1]
+    folders = (backend, compiler / "expr", compiler / "kernels")
+    files = [file for folder in folders for file in folder.rglob("*.py")]
+    files += [compiler / "ir" / f"{module}.py" for module in ("dims", "bounds")]
+    digest = hashlib.sha256(repr(llvm.llvm_version_info).encode())
+    for file in sorted(files):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+@dataclass(eq=False)
+class KernelCode:
+    """A scheduled kernel. `params` are the buffers that its function takes, in order;
+    `cost` is an estimate of its time on one thread, in ns; `winner` says that its schedule was
+    measured to be faster than the default one; `others` have tiles of other heights, which may fit
+    an open number of rows better; `passes` are LLVM's that its code is worth (`effort.py`)."""
+
+    kernel: Kernel
+    schedule: Schedule
+    params: tuple[Buffer, ...]
+    in_place: bool
+    cost: float
+    winner: Winner | None = None
+    others: tuple["KernelCode", ...] = ()
+    passes: Passes = Passes.MOST
+    about: tuple[str, ...] = ()  # what else its code follows from
+    refused: Mapping[str, Refusal] = field(default_factory=dict)  # by the name of the schedule
+
+    @lazy
+    def name(self) -> str:
+        """A hash of all that its code follows from. Kernels that are only compared need none."""
+        chosen = f"{self.schedule.name} {self.schedule.key(self.kernel)} {self.passes.name}"
+        text = [generator_version(), *self.about, chosen, self.kernel.text()]
+        return "k_" + hashlib.sha256("\n".join(text).encode()).hexdigest()[:20]
+
+    @property
+    def packs(self) -> bool:
+        """Whether its function takes a packed constant."""
+        return self.schedule.packs
+
+    @lazy
+    def symbols(self) -> tuple[str, ...]:
+        """The open sizes that its function takes, in order."""
+        return symbols_of(self.kernel)
+
+    @property
+    def units(self) -> Dim:
+        """Pieces of work that threads can share."""
+        return self.schedule.units
+
+    @property
+    def work(self) -> Work:
+        """What it does at least."""
+        return kernel_work(self.kernel, self.schedule)
+
+    @property
+    def scratch(self) -> Dim:
+        """Bytes of scratch memory per thread."""
+        return self.schedule.scratch_bytes(self.kernel)
+
+    def pack(self, arrays: dict[Buffer, np.ndarray]) -> np.ndarray:
+        """The packed constant of `packs`, from the arrays of the kernel's constant buffers."""
+        return self.schedule.pack(arrays)
+
+
+def schedule_kernel(
+    kernel: Kernel, target: Machine, constants: frozenset[Buffer], in_place: bool,
+    winners: Mapping[str, Winner] | None = None,
+) -> KernelCode:  # fmt: skip
+    """Choose a schedule: the first of SCHEDULES that does not refuse. `constants` are the
+    parameters whose contents are known; `winners` are used where they have the kernel's key and fit
+    it. Raises OpenSize where the kernel's code cannot be made for any size."""
+    given = Given(kernel, target, constants, in_place)
+    return _schedule_open(given) if is_open(kernel) else _schedule_known(given, winners)
+
+
+def _schedule_known(given: Given, winners: Mapping[str, Winner] | None = None) -> KernelCode:
+    plan, refused = choose_schedule(given)
+    winner = None
+    if winners:
+        plan, winner = plan.improved(given, winners)
+    return _code(given, plan, cost(given.kernel, plan, given.target), refused, winner)
+
+
+def choose_schedule(given: Given) -> tuple[Schedule, dict[str, Refusal]]:
+    """The first schedule that is proposed, and why those before it were not, by their names."""
+    refused: dict[str, Refusal] = {}
+    for kind in SCHEDULES:
+        found = KNOWN_ONLY if given.is_twin and not kind.opens else kind.propose(given)
+        if not isinstance(found, Refusal):
+            return found, refused
+        refused[kind.name] = found
+    raise AssertionError(f"no schedule takes {given.kernel.name}: {refused}")
+
+
+def _schedule_open(given: Given) -> KernelCode:
+    """The schedule of a kernel with open sizes: that of the sizes to expect, made right for all.
+    Where there are several, the entry takes one when it knows the sizes."""
+    twin, refused = _twin(given)
+    first, *others = (_code(given, p, ns, refused) for p, ns in twin.schedule.opened(twin))
+    return replace(first, others=tuple(others)) if others else first
+
+
+def _twin(given: Given) -> tuple[Twin, Mapping[str, Refusal]]:
+    kernel, axes, buffers = typical_twin(given.kernel)
+    known = frozenset(buffers[b] for b in given.constants)
+    code = _schedule_known(Given(kernel, given.target, known, given.in_place, is_twin=True))
+    own = {twins: axis for axis, twins in axes.items()}
+    twin = Twin(given, code.schedule, code.cost, own, lambda: _twin(given)[0])
+    return twin, code.refused
+
+
+def _code(
+    given: Given, plan: Schedule, ns: float, refused: Mapping[str, Refusal],
+    winner: Winner | None = None,
+) -> KernelCode:  # fmt: skip
+    """The kernel with its schedule, and what its code follows from besides. The sizes to expect
+    decide how reductions of an open size are written, and which rows are kept."""
+    kernel, params = given.kernel, plan.params(given.kernel)
+    expected = [f"{n}: {typical(Sym.named(n))}" for n in symbols_of(kernel)]
+    numbers = ",".join(str(kernel.params.index(b)) for b in params)
+    about = (repr(given.target), str(given.in_place), numbers, *expected)
+    return KernelCode(
+        kernel, plan, params, given.in_place, ns, winner, about=about, refused=refused
+    )
+
+
+def function_type(code: KernelCode) -> ir.FunctionType:
+    """Pointers to the buffers, to the packed constant and to scratch memory, open sizes, and the
+    units from and to."""
+    pointers, sizes = len(code.params) + 2, len(code.symbols)
+    return ir.FunctionType(VOID, [PTR] * pointers + [I64] * (sizes + 2))
+
+
+def kernel_module(code: KernelCode, target: Machine) -> ir.Module:
+    """The LLVM module of one kernel."""
+    module = ir.Module(name=code.name)
+    module.triple = target.triple
+    mark(module, target)
+    f = ir.Function(module, function_type(code), code.name)
+    f.attributes.add("nounwind")
+    f.scope = Names()
+    arguments = list(f.args)
+    pointers = [arguments.pop(0) for _ in code.params]
+    packed, scratch, *sizes, begin, end = arguments
+    for argument, buffer in zip(pointers, code.params):
+        argument.name = "out" if buffer in code.kernel.outputs else "in"
+        if not code.in_place:
+            argument.add_attribute("noalias")
+    for argument, name in zip((packed, scratch, begin, end), ("packed", "scratch", "begin", "end")):
+        argument.name = name
+    if not code.in_place:
+        packed.add_attribute("noalias")
+        scratch.add_attribute("noalias")
+    e = Emitter(f, dict(zip(code.params, pointers)), target, dict(zip(code.symbols, sizes)))
+    if not code.in_place:
+        kept = [b for b in code.params if b not in code.kernel.outputs]
+        e.read_numbers(code.kernel.roots(), kept)
+    arguments = Arguments(begin, end, packed, scratch)
+    code.schedule.emit(e, code.kernel, arguments, code.in_place)
+    e.b.ret_void()
+    return module

@@ -1,0 +1,12 @@
+"""The kinds of schedules, in the order in which a kernel is offered to them."""
+
+from ..schedules.base import Schedule
+from ..schedules.contraction.schedule import ContractSchedule
+from ..schedules.nest import NestSchedule
+from ..schedules.window import WindowSchedule
+
+SCHEDULES: tuple[type[Schedule], ...] = (
+    ContractSchedule,  # register tiles over packed panels
+    WindowSchedule,  # neighbouring sums share what they read
+    NestSchedule,  # everything: it refuses nothing
+)

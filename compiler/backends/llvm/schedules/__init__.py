@@ -1,0 +1,1 @@
+"""Schedules of kernels: nests and windows; contractions have a folder of their own."""

@@ -1,0 +1,1 @@
+"""Register-tiled, packed contractions."""

@@ -1,0 +1,255 @@
+"""Which schedule a contraction gets."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from math import ceil, prod
+
+from .....expr import expr as s
+from .....expr.expr import Axis, Buffer, Expr
+from .....ir.bounds import typical
+from .....ir.dims import Sym
+from .....ir.types import I32, DType
+from .....kernels.contraction import Contraction
+from .....kernels.kernel import Kernel
+from .....kernels.machine import LINE, PAGE, Machine
+from .....kernels.tiling import choose_tile, fits_registers, int_bounds, linear_load, step_cycles
+from ..base import Refusal
+from .tiling import FEWEST, PARTIAL, SCRATCH, Tiling
+
+TURN = 16  # panels of B from which turning A pays
+APART = 6  # rows whose distances may be known only at run time: each takes a register
+STREAMED = 5 / 64  # cycles per byte of a vector of B from beyond the first-level cache
+
+
+def plan_contraction(
+    kernel: Kernel, c: Contraction, target: Machine, constants: frozenset[Buffer]
+) -> Tiling | Refusal:
+    """The tiling of a contraction, or why another schedule serves better."""
+    dtype = c.reduce.dtype
+    if dtype.name not in ("f32", "f64", "i32", "i64"):
+        return Refusal(f"there are no tiles of {dtype}")
+    lanes = target.lanes(dtype.bits)
+    m = c.m[-1].extent if c.m else 1
+    n = c.n[-1].extent
+    if n < max(4, lanes // 4):
+        return Refusal(f"{n} columns fill too little of a vector")
+    depth = prod(x.extent for x in c.k)
+    lines = c.m[-2].extent if len(c.m) > 1 and m < 15 and linear_load(c.a) is not None else 1
+    packed = all(x.data in constants for x in s.walk(c.b) if x.op == "load")
+    pairs = packed and _fits_pairs(c, target)
+    fast = dtype.is_float or pairs
+    registers = _registers(dtype, pairs, target)
+    embedded = fast and target.vector_bytes == 64
+    stored = _stored(c) if packed and not pairs else 0
+    near = 0 if embedded else target.l1 * 10 // 16
+    streamed = 0.0
+    if depth * 2 * lanes * dtype.bytes > target.l1 * 3 // 4 and not (near and _enough(c)):
+        streamed = STREAMED * target.vector_bytes
+    tile = choose_tile(m, n, lanes, registers, lines=lines, streamed=streamed, embedded=embedded)
+    if not packed and prod(a.extent for a in c.m) < 4:
+        return Refusal("too few rows share a panel, which no weights are packed for")
+    plan = Tiling(
+        c, tile, lanes, "direct", "constant" if packed else "pack", pairs=pairs, near=near,
+        stored=stored,
+    )  # fmt: skip
+    if lines > 1 and not pairs:
+        plan = _flattened(plan, lines, streamed, registers, embedded)
+    plan = settled(plan, target)
+    if plan.scratch > SCRATCH:
+        return Refusal(f"copies would take {plan.scratch} bytes of scratch memory, above {SCRATCH}")
+    return plan
+
+
+def _stored(c: Contraction) -> int:
+    """How many places of B along the batch are weights, if all others are sums of those of the
+    first place and of the second, the third, …; 0 if they are not."""
+    if len(c.batch) != 1 or len(c.n) != 1 or c.b.op != "select" or not c.reduce.dtype.is_float:
+        return 0
+    (axis,) = c.batch
+    if isinstance(axis.extent, Sym):
+        return 0
+    places = [s.substitute(c.b, {axis: s.const(p)}) for p in range(axis.extent)]
+    stored = sum(x.op == "load" for x in places)
+    sums = [s.add(places[0], x) for x in places[1:stored]]
+    return stored if places == [*places[:stored], *sums] else 0
+
+
+def _enough(c: Contraction) -> bool:
+    """Whether there are rows enough for a panel that is cut into blocks."""
+    return prod(a.extent for a in c.m) >= 4 * FEWEST
+
+
+def settled(plan: Tiling, target: Machine) -> Tiling:
+    """The plan's tile with the way of reading A, and the groups, that are best for it as far as
+    is known without measuring."""
+    plan = replace(plan, a=_way_of_reading(plan, target))
+    return replace(plan, group=_group(plan, target))
+
+
+def is_possible(plan: Tiling, target: Machine) -> bool:
+    """Whether code for the plan is right, whatever its speed: for plans that were not made by
+    `plan_contraction` but are of a kernel that it has a schedule for."""
+    tile, m = plan.tile, plan.contraction.m
+    registers = _registers(plan.dtype, plan.pairs, target)
+    if min(tile.rows, tile.vectors, tile.spread, plan.group) < 1 or (tile.flat and tile.spread > 1):
+        return False
+    several = tile.flat or tile.spread > 1
+    if not fits_registers(tile.rows, tile.vectors, registers) or (several and len(m) < 2):
+        return False
+    if tile.spread > 1 and tile.rows != tile.spread * m[-1].extent:
+        return False
+    lines = m[-2].extent if several else 1
+    if tile.rows > lines * (m[-1].extent if m else 1):
+        return False
+    linear = linear_load(plan.contraction.a) is not None
+    reads = {
+        "direct": linear and not plan.pairs and not (tile.flat and tile.rows > APART),
+        "pack": not tile.flat,
+        "turn": can_be_turned(plan),
+    }
+    return reads.get(plan.a, False) and plan.group <= plan.tiles and plan.scratch <= SCRATCH
+
+
+def _registers(dtype: DType, pairs: bool, target: Machine) -> int:
+    """Vectors that a tile may use: products of integers need some of their own."""
+    return target.registers if dtype.is_float or pairs else min(16, target.registers)
+
+
+def _fits_pairs(c: Contraction, target: Machine) -> bool:
+    """Whether the factors fit i16, and the target has the instruction (vpmaddwd, vpdpwssd)."""
+    if c.reduce.dtype != I32 or not target.triple.startswith("x86_64"):
+        return False
+    ranges = [int_bounds(x) for x in (c.a, c.b)]
+    return all(r is not None and max(-r[0], r[1]) < 1 << 15 for r in ranges)
+
+
+def _flattened(plan: Tiling, lines: int, streamed: float, registers: int, embedded: bool) -> Tiling:
+    """With tiles that need not end where lines do, if they can be read and are less work."""
+    tile = choose_tile(
+        lines * plan.m.extent, plan.n.extent, plan.lanes, registers,
+        streamed=streamed, embedded=embedded,
+    )  # fmt: skip
+    flat = replace(plan, tile=replace(tile, flat=True))
+
+    def cycles(p: Tiling) -> float:
+        step = step_cycles(p.tile.rows, p.tile.vectors, streamed=streamed, embedded=embedded)
+        return p.tiles * p.panels * step
+
+    possible = _can_turn(flat) if embedded else tile.rows <= APART
+    return flat if possible and cycles(flat) < cycles(plan) else plan
+
+
+def _way_of_reading(plan: Tiling, target: Machine) -> str:
+    """How the tiles of A are read (`Tiling.a`)."""
+    if plan.pairs or linear_load(plan.contraction.a) is None:
+        return "pack"
+    if _can_turn(plan) or (plan.tile.flat and plan.tile.rows > APART):
+        return "turn"
+    if plan.tile.flat:
+        return "direct"
+    collide = plan.panels > 1 and _rows_collide(plan, target)
+    return "pack" if collide and _fits_scratch(plan, "pack") else "direct"
+
+
+def _can_turn(plan: Tiling) -> bool:
+    """Whether turning the rows of A is possible and pays."""
+    return plan.panels >= TURN and _turns(plan)
+
+
+def can_be_turned(plan: Tiling) -> bool:
+    """Whether the rows of A can be turned."""
+    linear = linear_load(plan.contraction.a) is not None
+    return linear and not plan.pairs and _turns(plan)
+
+
+def _turns(plan: Tiling) -> bool:
+    """Whether the tile is one that `Turn` makes, of an A that is a plain load."""
+    tall = plan.tile.vectors == 1 and plan.tile.rows >= plan.lanes
+    return tall and _fits_scratch(plan, "turn") and _k_is_contiguous(plan, plan.contraction.a)
+
+
+def _fits_scratch(plan: Tiling, a: str) -> bool:
+    """Whether there is room to copy a tile of A; sums may be very deep."""
+    return typical(replace(plan, a=a, group=1).scratch) <= SCRATCH
+
+
+def turns_columns(plan: Tiling) -> bool:
+    """Whether a panel of B is made of rows in memory, to be turned."""
+    b = linear_load(plan.contraction.b)
+    return (
+        plan.b == "pack"
+        and plan.tile.vectors == 1
+        and b is not None
+        and b[0].get(plan.n) != 1
+        and _k_is_contiguous(plan, plan.contraction.b)
+    )
+
+
+def _k_is_contiguous(plan: Tiling, factor: Expr) -> bool:
+    """Whether vectors of a factor can be read along k."""
+    loops = merged(plan.contraction.k, linear_load(factor)[0])
+    long = bool(loops) and loops[-1][1] == 1 and typical(loops[-1][0]) >= plan.lanes
+    return plan.dtype.is_float and long
+
+
+def _group(plan: Tiling, target: Machine) -> int:
+    """Tiles of A per group. Where panels stay in the first-level cache (`near`), as many as the
+    second-level one holds of A, or of a block of it. Else, where all of B fits a third-level cache,
+    whose size is guessed, it is read anew for each tile; else there are as few passes over it as
+    the second-level one allows."""
+    size = plan.dtype.bytes
+    panel = plan.steps * plan.width * size
+    if plan.near:
+        limit, block = target.l2 * 3 // 8, plan.tile.rows * min(plan.limit, plan.steps) * size
+        if plan.a != "direct":
+            limit = SCRATCH - PARTIAL - (panel if plan.makes_panels else 0)
+            block = plan.packed_tile * size
+        return ceil(plan.tiles / ceil(plan.tiles / max(1, limit // block)))
+    if not plan.makes_panels and plan.panels * panel <= 8 * target.l2:
+        return 1
+    limit = target.l2 * 3 // 8
+    if plan.a != "direct":
+        tile = plan.packed_tile * size
+        limit = min(limit, SCRATCH - (panel if plan.makes_panels else 0))
+    elif plan.makes_panels:
+        return plan.tiles
+    else:
+        terms, _ = linear_load(plan.contraction.a)
+        used = {a for a in (*plan.contraction.m, *plan.contraction.k) if terms.get(a)}
+        reach = sum(terms[a] * (a.extent - 1) for a in used if terms[a] > 0) + 1
+        tile = max(1, reach * size // plan.tiles)
+    passes = ceil(plan.tiles / max(1, limit // tile))
+    return ceil(plan.tiles / passes)
+
+
+def _rows_collide(plan: Tiling, target: Machine) -> bool:
+    """Whether a tile's rows, read in place, fall into too few sets of the first-level cache."""
+    size = plan.dtype.bytes
+    places = row_places(plan, linear_load(plan.contraction.a)[0])
+    lines = {p * size // LINE for p in places}
+    sets = Counter(line % (PAGE // LINE) for line in lines)
+    return max(sets.values()) > max(4, target.l1 // PAGE - 2)
+
+
+def merged(axes: Sequence[Axis], strides: dict) -> list[tuple]:
+    """(extent, stride in A) of the loops over k: axes that follow each other in A are one."""
+    loops: list[tuple[int, int]] = []
+    for a in axes:
+        stride = strides.get(a, 0)
+        if a.extent == 1:
+            continue
+        if loops and loops[-1][1] == stride * a.extent:
+            loops[-1] = (loops[-1][0] * a.extent, stride)
+        else:
+            loops.append((a.extent, stride))
+    return loops
+
+
+def row_places(plan: Tiling, strides: dict) -> list:
+    """Where the rows of a tile begin in A, in elements from the first one."""
+    step = 0 if plan.m is None else strides.get(plan.m, 0)
+    if plan.line is None:
+        return [r * step for r in range(plan.tile.rows)]
+    width, jump = plan.m.extent, strides.get(plan.line, 0)
+    return [r // width * jump + r % width * step for r in range(plan.tile.rows)]

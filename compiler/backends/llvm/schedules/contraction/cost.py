@@ -1,0 +1,73 @@
+"""What a contraction should take: cycles of its tiles, and bytes of its panels."""
+
+from collections.abc import Iterator
+from math import ceil
+
+from .....expr.expr import Expr
+from .....kernels.kernel import Kernel
+from .....kernels.machine import Machine
+from .....kernels.tiling import LOAD_CYCLES
+from .....kernels.work import extent_of
+from ..cost_model import INTEGER, LATENCY, LOAD, TILE, core_of, epilogue, evaluation
+from .tiling import Tiling
+
+# Cycles.
+STEP = 0.3  # around a step of k in a tile
+TURNED = 0.35  # per element of A that is turned into scratch
+NARROW = 4  # lanes that packing fills where k is too short for a vector
+
+
+def panel_traffic(
+    plan: Tiling, packed: int, target: Machine, between: int | None
+) -> Iterator[tuple[int, int]]:
+    """The panels of B: once from where the weights are, then again for each group of tiles, and
+    within a group for each tile, where a panel is too large for the first-level cache. `packed`
+    are the bytes of a constant B."""
+    panel = panel_bytes(plan)
+    every = extent_of(plan.outer) * plan.panels * panel
+    if packed:
+        yield packed, max(packed, between or 0)
+        yield every * plan.groups - packed, packed
+    if plan.cut:
+        block = plan.group * plan.tile.rows * plan.limit * plan.dtype.bytes
+        yield block * plan.groups * plan.panels * ceil(plan.steps / plan.limit), block
+    elif panel > target.l1 * 3 // 4:
+        yield every * (plan.tiles - plan.groups), panel
+
+
+def panel_bytes(plan: Tiling) -> int:
+    """Bytes of one panel of B."""
+    return plan.steps * plan.width * plan.dtype.bytes
+
+
+def contraction_cycles(kernel: Kernel, plan: Tiling, target: Machine) -> float:
+    """Cycles of a contraction's arithmetic, packing included."""
+    core = core_of(target)
+    rows, vectors = plan.tile.rows, plan.tile.vectors
+    outer = extent_of(plan.outer)
+    fast = plan.dtype.is_float or plan.pairs
+    embedded = vectors == 1 and target.vector_bytes == 64 and fast
+    slots = rows * vectors + 2 * vectors + (0 if embedded else rows)
+    each = 1 / core.units if fast else INTEGER
+    loads = 0.0 if target.vector_bytes == 64 else LOAD_CYCLES * (rows + vectors)
+    step = max(rows * vectors * each, slots / core.slots, loads, LATENCY) + STEP
+    after = rows * vectors * epilogue(kernel, plan.contraction.reduce, plan.n, plan.lanes)
+    cycles = outer * plan.tiles * plan.panels * (plan.steps * step + TILE + after)
+    if plan.a != "direct":
+        each = TURNED if plan.a == "turn" else _packing(plan, plan.contraction.a)
+        cycles += outer * plan.tiles * rows * plan.depth * each
+    if plan.stored:
+        sums = (outer - plan.stored) * plan.groups * plan.panels * plan.steps * vectors
+        cycles += sums * 4 * LOAD
+    if plan.b == "pack":
+        each = evaluation(plan.contraction.b, plan.n, plan.lanes)
+        cycles += outer * plan.groups * plan.panels * plan.depth * vectors * each
+    return cycles
+
+
+def _packing(plan: Tiling, e: Expr) -> float:
+    """Cycles per element of a factor that is evaluated along k."""
+    k = plan.contraction.k
+    lane = max(k, key=lambda a: (a is k[-1] and a.extent >= NARROW, a.extent), default=None)
+    lanes = plan.lanes if lane is not None and lane.extent >= plan.lanes else NARROW
+    return evaluation(e, lane, lanes) / lanes

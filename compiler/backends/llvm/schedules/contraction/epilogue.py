@@ -1,0 +1,105 @@
+"""What follows a contraction's sums: f(acc), stored row by row."""
+
+from dataclasses import dataclass
+
+import llvmlite.ir as ir
+
+from .....expr import expr as s
+from .....expr.expr import Axis
+from .....kernels.kernel import Kernel
+from ...base.types import PTR, i64
+from ...emit.emitter import Emitter
+from ...emit.lanes import lanes_below
+from .rows import Rows
+from .tiling import Tiling
+
+INLINE = 12  # operations up to which an epilogue is written out per register
+
+
+@dataclass
+class Epilogue:
+    """Stores tiles of sums."""
+
+    e: Emitter
+    kernel: Kernel
+    plan: Tiling
+    rows: Rows
+
+    def __post_init__(self):
+        self.value = self.kernel.stores[0].value
+        inside = set(s.walk(self.plan.contraction.reduce))
+        known = lambda x: x.op in ("const", "axis") or (x.op == "load" and x.args[0].op == "const")
+        rest = [x for x in s.walk(self.value) if not known(x) and x not in inside]
+        self.small = len(rest) <= INLINE or self.plan.tile.rows == 1
+
+    def run(self, column: ir.Value, sums: list[list[ir.Value]]) -> None:
+        """f(acc) of the stack slots `sums` [row][vector], from `column` on: written out per
+        register where f is small, else a loop over rows."""
+        e, tile = self.e, self.plan.tile
+        if self.small:
+            for r, line in enumerate(sums):
+                self._row(r, column, [e.b.load(acc) for acc in line])
+            return
+        vector = sums[0][0].allocated_type
+        flat = e.variable(ir.ArrayType(vector, tile.rows * tile.vectors), "tile")
+        flat.align = 64
+        flat.type = PTR
+        for r, line in enumerate(sums):
+            for v, acc in enumerate(line):
+                place = e.b.gep(flat, [i64(r * tile.vectors + v)], source_etype=vector)
+                e.b.store(e.b.load(acc), place)
+        with e.loop(i64(0), i64(tile.rows), name="row") as r:
+            base = e.b.mul(r, i64(tile.vectors))
+            values = []
+            for v in range(tile.vectors):
+                place = e.b.gep(flat, [e.b.add(base, i64(v))], source_etype=vector)
+                values.append(e.b.load(place, typ=vector))
+            self._row(r, column, values)
+
+    def _row(self, row: int | ir.Value, column: ir.Value, values: list[ir.Value]) -> None:
+        e, plan = self.e, self.plan
+        if plan.short:
+            there = e.b.icmp_signed("<", self._moved(plan.m, row), e.size(plan.m.extent))
+            with e.b.if_then(there), e.scope():
+                self._line(row, column, values)
+            return
+        self._line(row, column, values)
+
+    def _moved(self, axis: Axis, rows: int | ir.Value) -> ir.Value:
+        """An axis so many rows further on."""
+        e = self.e
+        here = e.where[axis]
+        return e.plus(here, rows) if isinstance(rows, int) else e.b.add(here, rows)
+
+    def _line(self, row: int | ir.Value, column: ir.Value, values: list[ir.Value]) -> None:
+        e, plan = self.e, self.plan
+        store = self.kernel.stores[0]
+        saved = dict(e.where)
+        if plan.tile.flat:
+            number = i64(row) if isinstance(row, int) else row
+            e.where |= self.rows.place(e.b.add(self.rows.first, number))
+        elif plan.line is not None and isinstance(row, int):
+            lines, row = divmod(row, plan.m.extent)
+            e.where[plan.line] = self._moved(plan.line, lines)
+            e.where[plan.m] = i64(row)
+        elif plan.line is not None:
+            width = i64(plan.m.extent)
+            e.where[plan.line] = self._moved(plan.line, e.b.udiv(row, width))
+            e.where[plan.m] = e.b.urem(row, width)
+        elif plan.m is not None:
+            e.where[plan.m] = self._moved(plan.m, row)
+        for v, acc in enumerate(values):
+            base = e.plus(column, v * plan.lanes)
+            mask = columns_left(e, plan, base)
+            with e.scope(), e.at(plan.n, base), e.vectorised(plan.n, plan.lanes, mask):
+                e.remember(plan.contraction.reduce, acc)
+                e.store(store.buffer, store.index[0], e.vector(store.value), None)
+        e.where.clear()
+        e.where.update(saved)
+
+
+def columns_left(e: Emitter, plan: Tiling, base: ir.Value) -> ir.Value | None:
+    """The mask of the columns that there are, where there may be fewer than a panel's."""
+    if not plan.ragged:
+        return None
+    return lanes_below(e, base, e.size(plan.n.extent), plan.lanes)

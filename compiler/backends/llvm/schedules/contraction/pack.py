@@ -1,0 +1,57 @@
+"""Weights packed while compiling, in the order in which a contraction reads them."""
+
+from math import prod
+
+import numpy as np
+
+from .....expr import expr as s
+from .....expr.expr import Axis, Buffer, Expr
+from .....kernels.machine import aligned_empty
+from ....numpy import evaluate
+from .tiling import Tiling
+
+PIECE = 16 << 20  # bytes of weights that are packed at a time
+
+
+def pack_constant(plan: Tiling, arrays: dict[Buffer, np.ndarray]) -> np.ndarray:
+    """B as panels [n outer…, batch…, panel, k, column], zero past the end; of `pairs`,
+    [n outer…, batch…, panel, pair of k, column, 2] in i16. The last panel overlaps the one
+    before it. Of sums, only the stored ones are packed."""
+    b, outer = plan.contraction.b, [a for a in plan.outer if a in plan.contraction.b.free]
+    if plan.stored:
+        (axis,) = outer
+        outer = [Axis(axis.name, plan.stored)]
+        b = s.substitute(b, {axis: s.axis(outer[0])})
+    each = 2 if plan.pairs else 1
+    dtype = np.dtype(np.int16) if plan.pairs else plan.dtype.numpy
+    shape = (*[a.extent for a in outer], plan.panels, plan.steps, plan.width, each)
+    packed = aligned_empty(prod(shape) * dtype.itemsize).view(dtype).reshape(shape)
+    firsts = plan.first_columns()
+    some = max(1, PIECE * plan.panels // max(1, packed.nbytes))
+    for start in range(0, plan.panels, some):
+        here = firsts[start : start + some]
+        columns = min(plan.n.extent, here[-1] + plan.width) - here[0]
+        value = _columns(plan, b, outer, here[0], columns, arrays)
+        missing, more = plan.width - columns, plan.steps * each - plan.depth
+        if missing > 0 or more:
+            pads = [(0, 0)] * len(outer)
+            value = np.pad(value, [*pads, (0, max(0, missing)), (0, more)])
+        value = value.reshape(*value.shape[:-1], plan.steps, each)
+        for p, first in enumerate(here, start):
+            panel = value[..., first - here[0] :, :, :][..., : plan.width, :, :]
+            packed[..., p, :, :, :] = np.moveaxis(panel, -2, -3)
+    return packed if plan.pairs else packed[..., 0]
+
+
+def _columns(
+    plan: Tiling, b: Expr, outer: list[Axis], first: int, count: int, arrays
+) -> np.ndarray:
+    """Columns of B from `first` on: [outer…, column, k]."""
+    c = plan.contraction
+    column = Axis("n", count)
+    b = s.substitute(b, {plan.n: s.add(s.axis(column), s.const(first))})
+    axes = [*outer, column, *c.k]
+    shape = [a.extent for a in axes]
+    value = evaluate(b, axes, arrays)
+    value = value.reshape([1] * (len(axes) - value.ndim) + list(value.shape))
+    return np.broadcast_to(value, shape).reshape(*[a.extent for a in outer], count, plan.depth)

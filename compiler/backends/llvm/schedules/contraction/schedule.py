@@ -1,0 +1,151 @@
+"""The contraction schedule as the backend sees it: which parts answer what a `Schedule` is asked.
+
+The tiling is data (`tiling.py`), chosen by `choose.py` and made right for open
+sizes by `dynamic.py`; code is written by `emitter.py`.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from math import ceil, prod
+from typing import ClassVar
+
+import numpy as np
+
+from .....expr import expr as s
+from .....expr.expr import Buffer
+from .....ir.bounds import USUAL, OpenSize, expected_too, typical
+from .....ir.dims import Sym, ceil_div, symbols
+from .....kernels.contraction import find_contraction
+from .....kernels.kernel import Kernel
+from .....kernels.machine import Machine
+from ...emit.emitter import Emitter
+from ..base import Arguments, Dim, Gain, Given, Refusal, Schedule, Twin
+from ..tuning_records import Winner
+from .candidates import won
+from .choose import plan_contraction
+from .cost import contraction_cycles, panel_bytes, panel_traffic
+from .dynamic import HIGHEST, LOW, of_many_heights, opened
+from .emitter import ContractEmitter
+from .pack import pack_constant
+from .tiling import Tiling
+
+UNROLL = 32  # multiply-adds that are written out in the loops over k of shorter code
+SOME_SIZES = "a contraction that is one for some sizes only"
+
+
+@dataclass(frozen=True)
+class ContractSchedule(Tiling, Schedule):
+    """A `Tiling`, and what the backend asks of it."""
+
+    name: ClassVar[str] = "contract"
+    meaning: ClassVar[str] = "a matrix product (or a convolution as one), in register tiles"
+    words: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("tile", "rows × columns that are summed in registers; A gives the rows, B the columns"),
+        ("direct", "that factor is read where it lies"),
+        ("pack", "that factor is copied into tile order when it runs"),
+        ("turn", "that factor is transposed into tile order when it runs"),
+        ("constant", "that factor was copied into tile order when compiled"),
+    )
+    gain: ClassVar[Gain] = Gain.SOME
+    seconds: ClassVar[tuple[float, float]] = (0.025, 0.05)
+    tunable: ClassVar[bool] = True
+    opens: ClassVar[bool] = True
+
+    @classmethod
+    def propose(cls, given: Given) -> "ContractSchedule | Refusal":
+        if isinstance(given.product, Refusal):
+            return given.product
+        contraction = find_contraction(given.kernel)
+        if contraction is None:
+            return Refusal("its factors share other axes than those of a product of matrices")
+        found = plan_contraction(given.kernel, contraction, given.target, given.constants)
+        return found if isinstance(found, Refusal) else cls(**vars(found))
+
+    def emit(self, e: Emitter, kernel: Kernel, given: Arguments, in_place: bool) -> None:
+        writer = ContractEmitter(e, kernel, self, given.packed, given.scratch)
+        writer.emit(given.begin, given.end)
+
+    def __str__(self) -> str:
+        return f"tile {self.tile.rows}×{self.width}, A {self.a}, B {self.b}"
+
+    # -- memory ---------------------------------------------------------------------------
+
+    @property
+    def packs(self) -> bool:
+        return self.b == "constant"
+
+    @property
+    def packed_bytes(self) -> Dim:
+        """Edges are filled up."""
+        if not self.packs:
+            return 0
+        outer = prod(a.extent for a in self.outer if a in self.contraction.b.free)
+        return (self.stored or outer) * self.panels * panel_bytes(self)
+
+    def pack(self, arrays: dict[Buffer, np.ndarray]) -> np.ndarray:
+        return pack_constant(self, arrays)
+
+    def params(self, kernel: Kernel) -> tuple[Buffer, ...]:
+        """Without those that only B reads, once it is packed."""
+        if not self.packs:
+            return kernel.params
+        r = self.contraction.reduce
+        without = s.make("reduce", (self.contraction.a,), r.data, r.dtype)
+        roots = [s.transform(e, lambda x: without if x is r else None) for e in kernel.roots()]
+        kept = {e.data for e in s.walk(*roots) if e.op == "load"} | set(kernel.outputs)
+        return tuple(b for b in kernel.params if b in kept)
+
+    def scratch_bytes(self, kernel: Kernel) -> Dim:
+        return self.scratch
+
+    # -- cost, threads, tuning ------------------------------------------------------------
+
+    def cycles(self, kernel: Kernel, target: Machine) -> float:
+        return contraction_cycles(kernel, self, target)
+
+    def traffic(self, target: Machine, between: int | None) -> Iterator[tuple[int, int]]:
+        return panel_traffic(self, self.packed_bytes, target, between)
+
+    @property
+    def streams(self) -> bool:
+        return self.tiles == 1
+
+    def piece(self, units: int) -> int:
+        """A group's rows are packed anew for each piece of its panels."""
+        panels = typical(self.panels)
+        if units > panels:
+            return ceil(units / panels) * panels
+        return units if self.a == "direct" else max(units, ceil(panels / 2))
+
+    def shorter(self) -> "ContractSchedule":
+        return replace(self, unroll=UNROLL)
+
+    def improved(
+        self, given: Given, winners: Mapping[str, Winner]
+    ) -> tuple["ContractSchedule", Winner | None]:
+        return won(given.kernel, self, given.target, given.constants, winners)
+
+    # -- open sizes -----------------------------------------------------------------------
+
+    def opened(self, twin: Twin) -> list[tuple[Schedule, float]]:
+        """Where the number of rows is open, there are tiles of several heights that read B alike:
+        the entry takes the one that fits. Where the twin has few rows, another twin has many."""
+        target, c = twin.given.target, find_contraction(twin.given.kernel)
+        if c is None:
+            raise OpenSize(SOME_SIZES)
+        if not c.m or not isinstance(c.m[-1].extent, Sym):
+            return [(opened(self, c, target), twin.ns)]
+        rows, few = c.m[-1].extent, twin.ns
+        with expected_too(dict.fromkeys(symbols(rows) if typical(rows) < HIGHEST else (), USUAL)):
+            if typical(rows) != self.m.extent:
+                twin = twin.again()
+            if not isinstance(twin.schedule, ContractSchedule):
+                raise OpenSize(SOME_SIZES)
+            plans = [opened(p, c, target) for p in of_many_heights(twin.schedule)]
+        return [(p, few if p.tile.rows <= LOW else twin.ns) for p in plans]
+
+    @property
+    def rank(self) -> Dim:
+        """Tiles, each by its rows and what surrounds it."""
+        rows = self.tile.rows
+        return ceil_div(self.m.extent, rows) * (2 * rows + 3)

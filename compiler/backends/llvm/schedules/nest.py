@@ -1,0 +1,343 @@
+"""The nest schedule: parallel loops over the domain, one vectorised axis, reductions where their
+free axes are known.
+
+    for unit in begin … end:                 # outer axes, flattened; cut into blocks of the lane
+      reductions of the row                  # once per unit (softmax, layer norm)
+      for the row's axes: stores             # vectorised along the lane axis
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from math import prod
+from typing import ClassVar
+
+import llvmlite.ir as ir
+
+from ....expr import expr as s
+from ....expr.expr import Axis, Expr
+from ....ir.bounds import OpenSize, maybe_below
+from ....ir.dims import Sym, ceil_div
+from ....kernels.kernel import Kernel
+from ....kernels.machine import Machine
+from ....kernels.tiling import lane_cost
+from ..base.types import I32, i64, vector
+from ..emit.emitter import Emitter
+from ..emit.lanes import first_lanes, lanes_below, minimum
+from ..emit.store import emit_store
+from .base import Arguments, Dim, Given, Schedule, Twin
+from .cached_rows import keep_rows, row_bytes
+from .nest_cost import nest_cycles
+from .serial import emit_serial, outer_axes
+
+WEAVES = (2, 4)  # extents of axes that are interleaved
+BLOCK = 1024  # elements of the lane axis that a parallel unit handles, where it is cut
+
+
+@dataclass(frozen=True)
+class NestSchedule(Schedule):
+    """How a kernel's axes run. `lane` is vectorised by `lanes`; `block` cuts it into units.
+
+    `outer` are the parallel axes, `row` those that are walked inside a unit. `weave` is a short
+    axis along which the output is contiguous while the lane axis strides over it: vectors for each
+    of its places are interleaved and stored as one.
+    """
+
+    name: ClassVar[str] = "nest"
+    meaning: ClassVar[str] = "plain loops, of which one may be a vector's"
+    words: ClassVar[tuple[tuple[str, str], ...]] = (("lanes", "numbers in a vector"),)
+    opens: ClassVar[bool] = True
+
+    outer: tuple[Axis, ...]
+    row: tuple[Axis, ...]
+    lane: Axis | None
+    lanes: int
+    block: int
+    weave: Axis | None = None
+
+    @classmethod
+    def propose(cls, given: Given) -> "NestSchedule":
+        return schedule_nest(given.kernel, given.target, given.in_place)
+
+    @property
+    def units(self) -> Dim:
+        pieces = prod(a.extent for a in self.outer if a is not self.lane)
+        if self.lane is not None and self.lane in self.outer:
+            pieces *= self.blocks
+        return pieces
+
+    @property
+    def blocks(self) -> Dim:
+        """Pieces of the lane axis."""
+        extent = self.lane.extent
+        return 1 if extent == self.block else ceil_div(extent, self.block)
+
+    def over(self, axes: Mapping[Axis, Axis]) -> "NestSchedule":
+        """The schedule for other axes in place of its own, whose sizes may be open."""
+        lane = axes.get(self.lane)
+        block = self.block
+        if lane is not None and isinstance(lane.extent, Sym):
+            block = max(block, BLOCK) // self.lanes * self.lanes
+            if lane not in [axes[a] for a in self.outer]:
+                block = lane.extent
+        weave = axes.get(self.weave)
+        if weave is not None and isinstance(weave.extent, Sym):
+            weave = None
+        outer, row = (tuple(axes[a] for a in own) for own in (self.outer, self.row))
+        if weave is None and self.weave is not None:
+            raise OpenSize("an axis that is interleaved")
+        return NestSchedule(outer, row, lane, self.lanes, block, weave)
+
+    def opened(self, twin: Twin) -> list[tuple[Schedule, float]]:
+        return [(self.over(twin.axes), twin.ns)]
+
+    def scratch_bytes(self, kernel: Kernel) -> Dim:
+        return row_bytes(kernel, self.lane) if self.lane in self.row else 0
+
+    def cycles(self, kernel: Kernel, target: Machine) -> float:
+        return nest_cycles(kernel, self)
+
+    def emit(self, e: Emitter, kernel: Kernel, given: Arguments, in_place: bool) -> None:
+        emit_nest(e, kernel, self, given.begin, given.end, in_place, given.scratch)
+
+    def __str__(self) -> str:
+        return "scalar" if self.lane is None else f"lanes {self.lanes}"
+
+
+def schedule_nest(kernel: Kernel, target: Machine, in_place: bool = False) -> NestSchedule:
+    """Choose the lane axis and which axes are parallel."""
+    axes = kernel.axes
+    if kernel.serial or not axes:
+        return NestSchedule(axes[: kernel.apart], axes[kernel.apart :], None, 1, 1)
+    reduces = [e for e in s.walk(*kernel.roots()) if e.op == "reduce"]
+    bound = frozenset(a for e in reduces for a in e.data[1])
+    hoisted = [e.free - bound for e in reduces if e.free - bound != frozenset(axes)]
+    outer = frozenset().union(*hoisted) if hoisted else frozenset(axes)
+    bits = max(st.value.dtype.bits for st in kernel.stores)
+    widest = max([e.dtype.bits for e in s.walk(*(st.value for st in kernel.stores))
+                  if e.op not in ("const", "axis") and e.dtype.is_float], default=bits)  # fmt: skip
+    lanes = target.lanes(max(8, min(widest, 64)))
+    offsets = [e.args[0] for e in s.walk(*kernel.roots()) if e.op == "load"]
+    stores = [st.index[0] for st in kernel.stores]
+
+    def score(a: Axis) -> float:
+        waste = -(-a.extent // lanes) * lanes / a.extent
+        row_reduce = 0.0
+        if a in outer and hoisted:
+            row_reduce = 0.05
+        return (lane_cost(offsets + stores, a, lanes) + row_reduce) * waste
+
+    lane = min(axes, key=score)
+    if not hoisted and reduces and _reduces_contiguously(reduces, lane, lanes):
+        lane = None
+    elif lane.extent < 4 or (score(lane) >= 0.9 * len(offsets + stores) and not _has_math(kernel)):
+        lane = None if lane.extent < 4 else lane
+    weave = None if in_place or reduces else _woven(kernel, lane, lanes)
+    outer = outer - {weave}
+    row = tuple(a for a in axes if a not in outer)
+    parallel = tuple(a for a in axes if a in outer)
+    pieces = prod(a.extent for a in parallel if a is not lane)
+    block = lane.extent if lane is not None else 1
+    if lane is not None and lane in outer and pieces < 64:
+        wanted = -(-lane.extent * pieces // 64)
+        block = min(lane.extent, max(BLOCK, -(-wanted // lanes) * lanes))
+    return NestSchedule(parallel, row, lane, lanes, block, weave)
+
+
+def _woven(kernel: Kernel, lane: Axis | None, lanes: int) -> Axis | None:
+    """The axis to interleave (`NestSchedule.weave`), if there is one."""
+    store = kernel.stores[0]
+    if lane is None or len(kernel.stores) > 1 or store.mode != "set" or store.where is not None:
+        return None
+    terms, _ = s.linear(store.index[0])
+    strides = {t.data: k for t, k in terms.items() if t.op == "axis"}
+    whole = [a for a, k in strides.items() if k == 1 and a.extent == strides.get(lane)]
+    short = store.buffer.dtype.bits < 8 or lane.extent < 4
+    return whole[0] if whole and whole[0].extent in WEAVES and not short else None
+
+
+def _has_math(kernel: Kernel) -> bool:
+    return sum(1 for e in s.walk(*kernel.roots()) if e.op not in ("const", "axis", "load")) > 4
+
+
+def _reduces_contiguously(reduces: list[Expr], lane: Axis, lanes: int) -> bool:
+    """Whether the reductions would rather be vectorised along their own axis."""
+    own = [a for e in reduces for a in e.data[1]]
+    loads = [
+        x.args[0] for e in reduces for x in s.walk(e.args[0])
+        if x.op == "load" and x.free & set(own)
+    ]  # fmt: skip
+    best = min(own, key=lambda a: lane_cost(loads, a, lanes), default=None)
+    if best is None or best.extent < lanes // 2:
+        return False
+    return lane_cost(loads, best, lanes) < 0.9 * lane_cost(loads, lane, lanes)
+
+
+def emit_nest(
+    e: Emitter, kernel: Kernel, plan: NestSchedule, begin: ir.Value, end: ir.Value, in_place: bool,
+    scratch: ir.Value | None = None,
+) -> None:  # fmt: skip
+    """The body of a kernel function: units `begin` to `end`."""
+    if kernel.serial or not kernel.axes:
+        emit_serial(e, kernel, plan.outer, plan.row, begin, end)
+        return
+    split = plan.lane is not None and plan.lane in plan.outer
+    if plan.lane in plan.row:
+        kernel = keep_rows(e, kernel, plan.lane, scratch)
+    _hoist(e, kernel, frozenset())
+    outer = [a for a in plan.outer if a is not plan.lane]
+    if not outer and split and plan.block % plan.lanes == 0:
+        # One long axis: the units of this call are one contiguous range of it.
+        start = e.b.mul(begin, i64(plan.block))
+        stop = minimum(e, e.b.mul(end, i64(plan.block)), e.size(plan.lane.extent))
+        with e.b.if_then(e.b.icmp_signed("<", start, stop)):
+            _unit(e, kernel, plan, start, stop, in_place)
+        return
+    with e.loop(begin, end, name="unit") as unit:
+        rest = unit
+        blocks = plan.blocks if split else 1
+        start, stop = i64(0), e.size(plan.lane.extent if plan.lane is not None else 0)
+        if blocks != 1:
+            piece = e.b.urem(rest, e.size(blocks))
+            rest = e.b.udiv(rest, e.size(blocks))
+            start = e.b.mul(piece, i64(plan.block))
+            stop = minimum(e, e.b.add(start, i64(plan.block)), stop)
+        with outer_axes(e, outer, rest):
+            _unit(e, kernel, plan, start, stop, in_place)
+
+
+def _unit(e: Emitter, kernel: Kernel, plan: NestSchedule, start, stop, in_place) -> None:
+    lane = plan.lane
+    if lane is not None and lane in plan.outer:
+        _hoist(e, kernel, frozenset(plan.outer) - {lane})
+        _lanes(e, plan, start, stop, in_place or _accumulates(kernel),
+               lambda: _row(e, kernel, plan, [a for a in plan.row if a is not lane]))  # fmt: skip
+        return
+    _hoist(e, kernel, frozenset(plan.outer))
+    others = [a for a in plan.row if a is not lane]
+    if lane is None:
+        _row(e, kernel, plan, others)
+        return
+    e.loops(
+        others,
+        lambda: _lanes(
+            e, plan, i64(0), e.size(lane.extent), in_place or _accumulates(kernel),
+            lambda: _stores(e, kernel),
+        ),
+    )  # fmt: skip
+
+
+def _accumulates(kernel: Kernel) -> bool:
+    return any(st.mode != "set" for st in kernel.stores)
+
+
+def _lanes(e: Emitter, plan: NestSchedule, start, stop, exact: bool, body) -> None:
+    """Vector steps from start to stop. The last one overlaps the one before it, which costs no
+    extra code, unless every element must be visited exactly once (then it is masked)."""
+    lane, lanes = plan.lane, plan.lanes
+    if isinstance(lane.extent, Sym):
+        _open_lanes(e, plan, start, stop, exact, body)
+        return
+    whole = lane.extent % lanes == 0 and plan.block % lanes == 0
+    while not exact and lanes > lane.extent and lanes > 4 and lanes // 2 >= lane.extent:
+        lanes //= 2
+    if lane.extent < lanes:
+        with (
+            e.scope(),
+            e.at(lane, start),
+            e.vectorised(lane, lanes, first_lanes(lanes, lane.extent)),
+        ):
+            body()
+        return
+    short = plan.block < lane.extent and lane.extent % plan.block < lanes and (
+        lane.extent % plan.block != 0)  # fmt: skip
+    with e.loop(start, stop, lanes, name="v") as v:
+        mask, base = None, v
+        if not whole and (exact or short):
+            mask = lanes_below(e, v, stop, lanes)
+        elif not whole:
+            base = minimum(e, v, e.b.sub(stop, i64(lanes)))
+        with e.at(lane, base), e.vectorised(lane, lanes, mask):
+            body()
+
+
+def _open_lanes(e: Emitter, plan: NestSchedule, start, stop, exact: bool, body) -> None:
+    """The same for an axis of any size: whole vectors, then one that is masked.
+
+    Where there are more elements than a vector has, the last vector may begin earlier instead; but
+    that they are more must be known.
+    """
+    lane, lanes = plan.lane, plan.lanes
+    if not exact and not maybe_below(lane.extent, lanes) and plan.block is lane.extent:
+        with e.loop(start, stop, lanes, name="v") as v:
+            base = minimum(e, v, e.b.sub(stop, i64(lanes)))
+            with e.at(lane, base), e.vectorised(lane, lanes):
+                body()
+        return
+    whole = e.b.sub(stop, e.b.srem(e.b.sub(stop, start), i64(lanes)))
+    with e.loop(start, whole, lanes, name="v") as v, e.at(lane, v), e.vectorised(lane, lanes):
+        body()
+    with e.b.if_then(e.b.icmp_signed("<", whole, stop)), e.scope():
+        mask = lanes_below(e, whole, stop, lanes)
+        with e.at(lane, whole), e.vectorised(lane, lanes, mask):
+            body()
+
+
+def _row(e: Emitter, kernel: Kernel, plan: NestSchedule, axes: list[Axis]) -> None:
+    if plan.weave is not None:
+        axes = [a for a in axes if a is not plan.weave]
+        e.loops(axes, lambda: _interleaved(e, kernel, plan.weave))
+        return
+    _hoist(e, kernel, frozenset(plan.outer))
+    e.loops(axes, lambda: _stores(e, kernel))
+
+
+def _hoist(e: Emitter, kernel: Kernel, known: frozenset) -> None:
+    """Compute the reductions that depend on known axes only, before the row's loops."""
+    for x in s.walk(*kernel.roots()):
+        if x.op == "reduce" and x.free <= known:
+            e.emit(x)
+
+
+def _stores(e: Emitter, kernel: Kernel) -> None:
+    """All stores. What is stored under a condition is computed only where it holds, since elsewhere
+    it may read past a buffer's end: behind a branch where all lanes agree, as masks cost more, else
+    in the lanes of a mask."""
+    for where, stores in groupby(kernel.stores, lambda st: st.where):
+        if where is None:
+            for st in stores:
+                emit_store(e, st)
+            continue
+        if e.is_vector(where):
+            inside = e.emit(where)
+            mask = inside if e.mask is None else e.b.and_(e.mask, inside)
+            with e.scope(), e.vectorised(e.lane, e.lanes, mask):
+                for st in stores:
+                    emit_store(e, st, inside)
+            continue
+        with e.b.if_then(e.emit(where)), e.scope():
+            for st in stores:
+                emit_store(e, st)
+
+
+def _interleaved(e: Emitter, kernel: Kernel, weave: Axis) -> None:
+    """x0 y0 x1 y1 … from the vectors x, y, … of the places along `weave`."""
+    (store,) = kernel.stores
+    if e.mask is not None:
+        e.loops([weave], lambda: _stores(e, kernel))
+        return
+    vectors = []
+    for j in range(weave.extent):
+        with e.scope(), e.at(weave, i64(j)):
+            vectors.append(e.vector(store.value))
+    while len(vectors) > 1:
+        half = len(vectors) // 2
+        vectors = [_zip(e, x, y) for x, y in zip(vectors[:half], vectors[half:])]
+    with e.scope(), e.at(weave, i64(0)):
+        e.store_contiguous(store.buffer, store.index[0], vectors[0])
+
+
+def _zip(e: Emitter, x: ir.Value, y: ir.Value) -> ir.Value:
+    count = x.type.count
+    places = [i // 2 + count * (i % 2) for i in range(2 * count)]
+    return e.b.shuffle_vector(x, y, ir.Constant(vector(I32, 2 * count), places))

@@ -1,0 +1,1 @@
+"""Functions of vectors: exp, erf, sin and others."""

@@ -1,0 +1,1 @@
+"""Scalar expressions and index arithmetic: what op records are written in."""

@@ -1,0 +1,1 @@
+"""The typed graph: types, dims, op records, nodes; text, parser, verifier, interpreter."""

@@ -1,0 +1,1 @@
+"""Kernels and programs: loops over expressions, their proofs, their work."""

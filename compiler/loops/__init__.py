@@ -1,1 +1,0 @@
-"""Loops: one kernel as axes, index maps, a scalar body and a store."""

@@ -1,0 +1,1 @@
+"""From graphs to programs: fusion, inlining of producers, memory."""

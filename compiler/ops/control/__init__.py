@@ -1,0 +1,1 @@
+"""Branches, loops, symbols that data binds, and what a run insists on."""

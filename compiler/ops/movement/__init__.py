@@ -1,0 +1,1 @@
+"""Index maps, gathers and scatters."""

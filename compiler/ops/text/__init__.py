@@ -1,0 +1,1 @@
+"""Strings, maps and trees."""

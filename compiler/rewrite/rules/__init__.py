@@ -1,0 +1,1 @@
+"""Rewrite rules, by the ops that they are about."""

@@ -1,0 +1,246 @@
+"""Constants moved into the weights of convolutions and matrix products.
+
+    conv(x, w, b) · s + t => conv(x, w·s, b·s + t)       s, t per output channel
+    batch_norm(x) = x · a + c,  a = scale / √(variance + ε),  c = bias - mean · a
+
+New weights are computed in f64 and rounded once.
+"""
+
+import numpy as np
+
+from ...ir.types import dtype_of
+from ..engine import Rule, rule
+from ..pattern import Match, constants, node, op, optional, variables
+
+x, b = variables("x b")
+w, c, k = constants("w c k")
+scale, bias, mean, variance = constants("scale bias mean variance")
+maybe = optional(constants("c")[0])
+
+CONV = op.conv(x, w, maybe)
+TRANSPOSED = op.conv_transpose(x, w, maybe)
+
+
+def _wide(t) -> np.ndarray:
+    return t.constant.astype(np.float64)
+
+
+def _per_channel(t, rank: int, channels, axis: int = 1) -> np.ndarray | None:
+    """A constant that varies along `axis` of a tensor of `rank` at most, as [channels]."""
+    a = t.constant
+    if a.ndim > rank or not isinstance(channels, int):
+        return None
+    shape = (1,) * (rank - a.ndim) + a.shape
+    if any(d != 1 for i, d in enumerate(shape) if i != axis) or shape[axis] not in (1, channels):
+        return None
+    return np.broadcast_to(_wide(t).reshape(-1), (channels,))
+
+
+def _channel_axis(n) -> int:
+    return n.outputs[0].rank - 1 if n.attrs.get("channels_last") else 1
+
+
+def _conv_of(m: Match):
+    return m[CONV] if CONV in m else m[TRANSPOSED]
+
+
+def _factor(m: Match) -> np.ndarray | None:
+    n = _conv_of(m)
+    axis = _channel_axis(n)
+    out = n.outputs[0]
+    return _per_channel(m.k, out.rank, out.shape[axis], axis)
+
+
+def _fits_channels(m: Match) -> str | None:
+    if m.x.dtype.is_int:
+        return "an integer convolution"
+    return None if _factor(m) is not None else f"{m.k.type} is not one number per output channel"
+
+
+def _scaled_weights(n, w: np.ndarray, s: np.ndarray) -> np.ndarray:
+    """w · s along its output channels: axis 0, last (channels last), or 1 in each group."""
+    if n.op.name == "conv_transpose":
+        group = n.attrs["group"]
+        inputs, per_group = w.shape[:2]
+        parts = w.reshape(group, inputs // group, per_group, *w.shape[2:])
+        s = s.reshape(group, 1, per_group, *(1,) * (w.ndim - 2))
+        return (parts * s).reshape(w.shape)
+    return w * s if n.attrs["channels_last"] else w * s.reshape(-1, *(1,) * (w.ndim - 1))
+
+
+def _rebuilt(builder, m: Match, weights: np.ndarray, biases: np.ndarray):
+    n, dtype = _conv_of(m), m.w.dtype
+    return builder.emit(
+        n.op.name,
+        m.x,
+        builder.constant(weights, dtype),
+        builder.constant(biases, dtype),
+        **n.attrs,
+    )
+
+
+def _bias(m: Match) -> np.ndarray | float:
+    return 0.0 if m.c is None else _wide(m.c)
+
+
+def _scale_conv(builder, m: Match):
+    s = _factor(m)
+    n = _conv_of(m)
+    if m.c is None:
+        new = builder.constant(_scaled_weights(n, _wide(m.w), s), m.w.dtype)
+        return builder.emit(n.op.name, m.x, new, **n.attrs)
+    return _rebuilt(builder, m, _scaled_weights(n, _wide(m.w), s), _wide(m.c) * s)
+
+
+def _shift_conv(builder, m: Match):
+    return _rebuilt(builder, m, m.w.constant, _bias(m) + _factor(m))
+
+
+def _statistics(m: Match) -> tuple[np.ndarray, np.ndarray]:
+    """a, c of x · a + c."""
+    a = _wide(m.scale) / np.sqrt(_wide(m.variance) + m.attr("epsilon"))
+    return a, _wide(m.bias) - _wide(m.mean) * a
+
+
+def _batch_norm_conv(builder, m: Match):
+    a, t = _statistics(m)
+    n = _conv_of(m)
+    return _rebuilt(builder, m, _scaled_weights(n, _wide(m.w), a), _bias(m) * a + t)
+
+
+def _batch_norm_alone(builder, m: Match):
+    a, t = _statistics(m)
+    trailing = 0 if m.attr("channels_last") else m.x.rank - 2
+    shape = (-1, *(1,) * trailing)
+    y = m.x * builder.constant(a.reshape(shape), m.x.dtype)
+    return y + builder.constant(t.reshape(shape), m.x.dtype)
+
+
+# -- padding -----------------------------------------------------------------------------
+
+PAD = op.pad(x, optional(b))
+PADDED = op.conv(PAD, w, maybe)
+
+
+def _spatial_pad(m: Match):
+    """The pads of the spatial axes, or why they cannot move into the convolution."""
+    pads, mode, rank = m[PAD].attrs["pads"], m[PAD].attrs["mode"], m.x.rank
+    begin, end = pads[:rank], pads[rank:]
+    fill = None if m.b is None else m.b.constant
+    if mode != "constant" or (m.b is not None and (fill is None or np.any(fill != 0))):
+        return "it pads with something else than zeros"
+    channel = _channel_axis(m[PADDED])
+    for axis in (0, channel):
+        if begin[axis] != 0 or end[axis] != 0:
+            return "it pads the batch or the channels"
+    if not all(isinstance(p, int) and p >= 0 for p in pads):
+        return "it crops, or pads by a size that is not known"
+    spatial = [a for a in range(rank) if a not in (0, channel)]
+    return [begin[a] for a in spatial] + [end[a] for a in spatial]
+
+
+def _pad_into_conv(builder, m: Match):
+    attrs = dict(m[PADDED].attrs)
+    more = _spatial_pad(m)
+    own = attrs["pads"] or (0,) * len(more)
+    attrs["pads"] = [p + q for p, q in zip(own, more)]
+    return builder.conv(m.x, m.w, m.c, **attrs)
+
+
+# -- matrix products ---------------------------------------------------------------------
+
+PRODUCT = x @ w
+
+
+def _per_column(m: Match) -> str | None:
+    if m.w.rank < 2 or m.x.dtype.is_int:
+        return "the weights are a vector or ints"
+    columns = m.w.shape[-1]
+    if m.k.shape[-1:] in ((), (1,), (columns,)) and all(d == 1 for d in m.k.shape[:-1]):
+        return None if m.k.rank <= m.root.output.rank else "the factor adds axes"
+    return f"{m.k.type} is not one number per column"
+
+
+def _row(t) -> np.ndarray:
+    return _wide(t).reshape(-1)
+
+
+def _scale_product(builder, m: Match):
+    return m.x @ builder.constant(_wide(m.w) * _row(m.k), m.w.dtype)
+
+
+def _scale_linear(builder, m: Match):
+    y = m.x @ builder.constant(_wide(m.w) * _row(m.k), m.w.dtype)
+    return y + builder.constant(_wide(m.c) * _row(m.k), m.w.dtype)
+
+
+def _bias_varies_by_column(m: Match) -> str | None:
+    if m.c.rank > 1 and any(d != 1 for d in m.c.shape[:-1]):
+        return "the bias varies by row"
+    return _per_column(m)
+
+
+GEMM = node("gemm")
+
+
+def _gemm(builder, m: Match):
+    a, b, *rest = (builder.tensor(v) for v in m.root.inputs)
+    attrs = m.root.attrs
+    a = a.transpose(1, 0) if attrs["trans_a"] else a
+    b = b.transpose(1, 0) if attrs["trans_b"] else b
+    y = a @ b
+    if attrs["alpha"] != 1:
+        y = y * builder.scalar(attrs["alpha"], y.dtype)
+    if not rest:
+        return y
+    c = rest[0]
+    return y + (c if attrs["beta"] == 1 else c * builder.scalar(attrs["beta"], c.dtype))
+
+
+def _is_float(m: Match) -> str | None:
+    floats = dtype_of(m.root.output.dtype).is_float
+    return None if floats or m.attr("alpha") == m.attr("beta") == 1 else "integers with factors"
+
+
+CONSTANT_STATISTICS = (scale, bias, mean, variance)
+
+CONVS: tuple[Rule, ...] = (
+    rule(
+        "batch_norm(conv(x, w, b)) => conv(x, w·a, b·a + c)",
+        op.batch_norm(CONV, *CONSTANT_STATISTICS),
+        _batch_norm_conv,
+    ),
+    rule(
+        "batch_norm(conv_transpose(x, w, b)) => conv_transpose(x, w·a, b·a + c)",
+        op.batch_norm(TRANSPOSED, *CONSTANT_STATISTICS),
+        _batch_norm_conv,
+    ),
+    rule("conv(x, w, b) * s => conv(x, w·s, b·s)", CONV * k, _scale_conv, _fits_channels),
+    rule("conv(x, w, b) + t => conv(x, w, b + t)", CONV + k, _shift_conv, _fits_channels),
+    rule(
+        "conv_transpose(x, w, b) + t => conv_transpose(x, w, b + t)",
+        TRANSPOSED + k,
+        _shift_conv,
+        _fits_channels,
+    ),
+    rule(
+        "conv(pad(x), w) => conv(x, w) {pads}",
+        PADDED,
+        _pad_into_conv,
+        lambda m: found if isinstance(found := _spatial_pad(m), str) else None,
+    ),
+    rule(
+        "batch_norm(x) => x·a + c",
+        op.batch_norm(x, *CONSTANT_STATISTICS),
+        _batch_norm_alone,
+    ),
+    rule("(x @ w) * s => x @ (w·s)", PRODUCT * k, _scale_product, _per_column),
+    rule(
+        "(x @ w + b) * s => x @ (w·s) + b·s",
+        (PRODUCT + c) * k,
+        _scale_linear,
+        _bias_varies_by_column,
+    ),
+)
+
+GEMMS: tuple[Rule, ...] = (rule("gemm(a, b, c) => α·(a @ b) + β·c", GEMM, _gemm, _is_float),)

@@ -1,0 +1,1 @@
+"""What the compiler needs of the system: files, locks, cores, budgets, progress."""

@@ -1,0 +1,1 @@
+"""ONNX files: bytes, text, external data, schemas."""

@@ -1,0 +1,1 @@
+"""Executables: sessions, specialisations, saving and loading."""

@@ -1,0 +1,146 @@
+"""Models whose data decides sizes: executables run one after the other.
+
+    built = load_stages(code, session)           # what `Driver.stages` made
+    module = built.module
+    module([x], threads)        stage 0 -> how many there are -> stage 1 -> …
+
+Each stage (`compiler/passes/stages.py`) is an `Executable` of its own: its code takes sizes when it
+runs, or is compiled for those that it meets. After a stage the sizes that it found are read, and
+bind the symbols of those that follow. What a stage makes for later ones is handed on as an array;
+where those want its first rows only, as a view of them.
+
+Branches and loops in which data decides sizes stand between stages; their graphs are executables,
+too (`host.py`).
+"""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...compiler.driver import Code
+from ...compiler.errors import InputError, PackageError
+from ...compiler.ir import dims
+from ...compiler.ir.graph import Graph, Value
+from ...compiler.passes.stages import HostStage, Kept, Stage
+from ..base.build import Built
+from .executable import EACH, Executable
+from .host import HostStep
+
+if TYPE_CHECKING:
+    from .session import Session
+
+
+def load_stages(code: Code, session: "Session", made: Sequence[Callable] | None = None) -> Built:
+    """What runs in stages, each an executable.
+
+    `made`: for each of these, a function that gives it the code that was made for it before. Raises
+    PackageError if that is for other stages.
+    """
+    graph, stages = code.graph, [stage for stage, _ in code.stages]
+    compiled = [[StageExecutable(g, session) for g in graphs] for _, graphs in code.stages]
+    executables = [exe for own in compiled for exe in own]
+    if made is not None and len(made) != len(executables):
+        raise PackageError("the stages are not those that code was made for",
+                           expected=len(made), received=len(executables))  # fmt: skip
+    for exe, fill in zip(executables, () if made is None else made):
+        fill(exe)
+    for exe in executables:
+        if exe.for_all_sizes is None:
+            exe.open()
+        if not exe.signature.symbols and not exe.specializations:
+            exe.specialization({})
+    steps = [
+        HostStep(s.node, own) if isinstance(s, HostStage) else own[0]
+        for s, own in zip(stages, compiled)
+    ]
+    module = StagedModule(graph, stages, steps)
+    notes = [_HOSTED + s.node.where for s in stages if isinstance(s, HostStage)]
+    notes += [n for exe in executables for n in exe.notes if n.startswith((_HOSTED, EACH))]
+    return Built(
+        dict(code.binding), module, code.record, graph, None,
+        stages=tuple(executables), is_open=code.is_open, notes=tuple(notes),
+    )  # fmt: skip
+
+
+_HOSTED = "run by the host, not compiled as a whole, since its shapes depend on data: "
+
+
+class StageExecutable(Executable):
+    """One stage. Its inputs are arrays that other stages made, or the model's, checked already."""
+
+    def call(self, arrays: Sequence[np.ndarray], threads: int) -> list:
+        built = self._known(arrays)
+        if built is None:
+            arrays, binding = self.signature.check(dict(zip(self.signature.names, arrays)))
+            built = self.specialization(binding, arrays)
+        return built.module(arrays, threads)
+
+
+class StagedModule:
+    """Callable from several threads at once."""
+
+    def __init__(self, graph: Graph, stages: Sequence[Stage | HostStage], steps: Sequence):
+        self.graph, self.stages, self.steps = graph, list(stages), list(steps)
+        self.sizes: dict[str, int] = {}
+        self._last = self._last_uses()
+
+    def bound(self, sizes: Mapping[str, int]) -> "StagedModule":
+        """What runs for these sizes of the symbolic dims."""
+        module = copy.copy(self)
+        module.sizes = dict(sizes)
+        return module
+
+    def _last_uses(self) -> list[list[Value]]:
+        """What may be forgotten after each stage."""
+        last: dict[Value, int] = {}
+        for i, stage in enumerate(self.stages):
+            for source in stage.sources:
+                if isinstance(source, Kept):
+                    last[source.value] = i
+        for v in self.graph.outputs:
+            last.pop(v, None)
+        return [[v for v, at in last.items() if at == i] for i in range(len(self.stages))]
+
+    def __call__(self, inputs: Sequence[np.ndarray], threads: int) -> list:
+        env: dict[Value, np.ndarray] = dict(zip(self.graph.inputs, inputs))
+        sizes = dict(self.sizes)
+        for stage, step, gone in zip(self.stages, self.steps, self._last):
+            arrays = [_argument(source, env, sizes, inputs) for source in stage.sources]
+            if isinstance(stage, HostStage):
+                results, found = step(arrays, threads)
+                sizes |= found
+            else:
+                results = step.call(arrays, threads)
+                for bound in stage.bound:
+                    sizes |= _sizes(bound, results[bound.output])
+            env |= zip(stage.results, results)
+            for v in gone:
+                del env[v]
+        outputs, taken = [], {id(x) for x in inputs}
+        for v in self.graph.outputs:
+            outputs.append(env[v].copy() if id(env[v]) in taken else env[v])
+            taken.add(id(outputs[-1]))
+        for i, j in self.graph.updates.items():
+            inputs[j][...] = outputs[i]
+            outputs[i] = inputs[j]
+        return outputs
+
+
+def _argument(source, env: dict, sizes: dict[str, int], inputs) -> np.ndarray:
+    if not isinstance(source, Kept):
+        return np.empty((0, sizes[source.symbol]), np.bool_)
+    array = env[source.value]
+    return array if source.size is None else array[: dims.substitute(source.size, sizes)]
+
+
+def _sizes(bound, found: np.ndarray) -> dict[str, int]:
+    """The sizes that a stage found. Raises InputError for those that are none."""
+    sizes = [int(size) for size in found]
+    if any(size < 0 for size in sizes):
+        raise InputError(
+            "a size that the model computes from these inputs is negative", where=bound.where,
+            expected="≥ 0", received=sizes,
+        )  # fmt: skip
+    return dict(zip(map(str, bound.symbols), sizes))

@@ -1,0 +1,1 @@
+"""GPU models: the device and its driver."""

@@ -1,0 +1,1 @@
+"""Machine code in memory: linking, threads, calls into Python."""

@@ -1,0 +1,133 @@
+"""Arrays in packages: a safetensors section for the graph's, a packed one for the code's.
+
+safetensors: u64 length of the header, header (JSON), data without holes. It is written here
+rather than by the library so that weights go to the file without a copy in memory and are mapped
+when read; any safetensors reader can open the section. Types that the format lacks are stored as
+bytes, with their own name in the metadata.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from ...compiler.errors import PackageError
+from ...compiler.ir.types import DTYPES, STR, dtype_of
+from ...compiler.system.nesting import read_json
+
+ALIGNMENT = 64
+_NAMES = {
+    "f64": "F64", "f32": "F32", "f16": "F16", "bf16": "BF16", "f8e4m3fn": "F8_E4M3",
+    "f8e5m2": "F8_E5M2", "i64": "I64", "i32": "I32", "i16": "I16", "i8": "I8", "u64": "U64",
+    "u32": "U32", "u16": "U16", "u8": "U8", "bool": "BOOL",
+}  # fmt: skip
+
+
+def _numeric(table: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays that have bytes, widest elements first so that all are aligned."""
+    found = {n: a for n, a in table.items() if dtype_of(a) != STR}
+    return dict(sorted(found.items(), key=lambda t: -t[1].itemsize))
+
+
+def _bytes(array: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+
+
+def safetensors_pieces(table: Mapping[str, np.ndarray]) -> Iterator:
+    """The section's bytes, piece by piece."""
+    header: dict[str, dict] = {}
+    others: dict[str, str] = {}
+    at = 0
+    arrays = _numeric(table)
+    for name, a in arrays.items():
+        dtype = dtype_of(a).name
+        if dtype not in _NAMES:
+            others[name] = dtype
+        header[name] = {
+            "dtype": _NAMES.get(dtype, "U8"),
+            "shape": list(a.shape),
+            "data_offsets": [at, at + a.nbytes],
+        }
+        at += a.nbytes
+    header["__metadata__"] = {"format": "tessel", "dtypes": json.dumps(others)}
+    text = json.dumps(header).encode()
+    text += b" " * (-(len(text) + 8) % ALIGNMENT)
+    yield len(text).to_bytes(8, "little") + text
+    for a in arrays.values():
+        yield _bytes(a)
+
+
+def read_safetensors(section: np.ndarray, where: str) -> dict[str, np.ndarray]:
+    """The arrays of a section, as views of it."""
+    try:
+        length = int.from_bytes(bytes(section[:8]), "little")
+        header = read_json(bytes(section[8 : 8 + length]), "their header", PackageError, where)
+        others = json.loads(header.pop("__metadata__", {}).get("dtypes", "{}"))
+        types = {text: name for name, text in _NAMES.items()}
+        data = section[8 + length :]
+        result = {}
+        for name, entry in header.items():
+            dtype = DTYPES[others.get(name) or types[entry["dtype"]]]
+            start, end = entry["data_offsets"]
+            result[name] = data[start:end].view(dtype.numpy).reshape(entry["shape"])
+        return result
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise PackageError(f"its weights cannot be read: {error}", where=where) from None
+
+
+def strings(table: Mapping[str, np.ndarray]) -> dict[str, dict]:
+    """String arrays, for the manifest."""
+    return {
+        n: {"shape": list(a.shape), "values": [str(x) for x in a.reshape(-1)]}
+        for n, a in table.items()
+        if dtype_of(a) == STR
+    }
+
+
+def read_strings(table: Mapping[str, Mapping]) -> dict[str, np.ndarray]:
+    return {
+        n: np.array(entry["values"], object).reshape(entry["shape"]) for n, entry in table.items()
+    }
+
+
+class Packed:
+    """The weights that code reads: a name in the graph's table, or a place in its own section."""
+
+    def __init__(self, table: Mapping[str, np.ndarray]):
+        self._known = {_identity(a): name for name, a in table.items()}
+        self._arrays: list[np.ndarray] = []
+        self._size = 0
+        # [offset, bytes, dtype, shape] of each packed array; strings have their texts there too
+        self.places: list[list] = []
+
+    def add(self, array: np.ndarray) -> str | int:
+        """Where the loader finds `array`: the graph's name, or a number in `places`."""
+        key = _identity(array)
+        if key not in self._known:
+            self._known[key] = len(self.places)
+            if dtype_of(array) == STR:
+                texts = [str(x) for x in array.reshape(-1)]
+                self.places.append([0, 0, STR.name, list(array.shape), texts])
+                return self._known[key]
+            self.places.append([self._size, array.nbytes, dtype_of(array).name, list(array.shape)])
+            self._arrays.append(array)
+            self._size += -(-array.nbytes // ALIGNMENT) * ALIGNMENT
+        return self._known[key]
+
+    def pieces(self) -> Iterator:
+        for a in self._arrays:
+            yield _bytes(a)
+            yield bytes(-a.nbytes % ALIGNMENT)
+
+
+def _identity(a: np.ndarray) -> tuple:
+    """Equal for arrays that are the same memory."""
+    return a.__array_interface__["data"][0], a.shape, a.strides, a.dtype
+
+
+def packed_array(places, section: np.ndarray, number: int) -> np.ndarray:
+    """One packed array, as a view of its section."""
+    offset, nbytes, dtype, shape, *texts = places[number]
+    if dtype == STR.name:
+        return np.array(*texts, object).reshape(shape)
+    return section[offset : offset + nbytes].view(DTYPES[dtype].numpy).reshape(shape)

@@ -1,0 +1,276 @@
+"""Training as one compiled graph: forward, loss, gradients and the optimizer's update.
+
+    step graph:  parameters, optimizer's arrays, batch, learning rate
+                 -> loss, metrics, next parameters, next optimizer's arrays
+
+`step_graph` makes it from a graph that computes the loss; its `updates` say which output takes
+over which input's memory. A `Trainer` compiles it once, keeps the arrays, and feeds it batches.
+"""
+
+import fnmatch
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ...compiler.arguments import require, require_function
+from ...compiler.autodiff.gradients import gradients, zeros_like
+from ...compiler.errors import InputError, UsageError
+from ...compiler.ir.builder import Builder, Tensor
+from ...compiler.ir.graph import Graph
+from ...compiler.ir.types import F32, I64, TensorType
+from ..compile import compile_graph
+from .checkpoint import load_checkpoint, save_checkpoint
+from .optimizers import Optimizer
+
+LEARNING_RATE, STEP = "learning_rate", "optimizer.step"
+
+
+def step_graph(
+    graph: Graph, optimizer: Optimizer, parameters: Sequence[str], *,
+    loss: str = "loss", clip_norm: float | None = None,
+) -> Graph:  # fmt: skip
+    """One step of training `parameters` (names of inputs of `graph`) against the output `loss`.
+
+    Adds the inputs `optimizer.PARAMETER.SLOT`, `optimizer.step` i64[] and `learning_rate` f32[]
+    and an output `new.INPUT` for everything that the step updates. `clip_norm` scales all
+    gradients together so that their norm stays below it.
+    """
+    if loss not in graph.output_names:
+        raise UsageError(
+            f"the graph has no output {loss!r}", expected=", ".join(graph.output_names)
+        )
+    graph = graph.copy()
+    b = Builder(graph)
+    inputs = {v.name: v for v in graph.inputs}
+    missing = [p for p in parameters if p not in inputs]
+    if missing:
+        raise UsageError(f"the graph has no input {', '.join(missing)}", expected=", ".join(inputs))
+    ps = [Tensor(b, inputs[name]) for name in parameters]
+    found = gradients(b, [graph.outputs[graph.output_names.index(loss)]], ps)
+    b.origin = f"update by {type(optimizer).__name__}"
+    ds = [zeros_like(b, p) if d is None else Tensor(b, d) for p, d in zip(ps, found)]
+    if clip_norm is not None:
+        ds = _clipped(b, ds, clip_norm)
+    lr, step = b.input(LEARNING_RATE, TensorType(F32, ())), b.input(STEP, TensorType(I64, ()))
+    now = step + 1
+    _update(b, step, now)
+    for name, p, d in zip(parameters, ps, ds):
+        dtype = p.dtype.compute
+        slots = [b.input(f"optimizer.{name}.{s}", p.type.with_dtype(dtype))
+                 for s in optimizer.slots]  # fmt: skip
+        new, new_slots = optimizer.update(b, p, d, slots, lr, now)
+        for old, value in zip([p, *slots], [new, *new_slots], strict=True):
+            _update(b, old, value)
+    return graph
+
+
+def _update(b: Builder, old: Tensor, new: Tensor) -> None:
+    b.graph.updates[len(b.graph.outputs)] = b.graph.inputs.index(old.value)
+    b.output(f"new.{old.value.name}", new)
+
+
+def _clipped(b: Builder, ds: Sequence[Tensor], limit: float) -> list[Tensor]:
+    squares = [d.cast(F32) * d.cast(F32) for d in ds]
+    total = sum((s.sum() for s in squares[1:]), start=squares[0].sum())
+    scale = b.minimum(limit / (b.sqrt(total) + 1e-6), b.scalar(1, F32))
+    return [d * scale.cast(d.dtype) for d in ds]
+
+
+def restrict(graph: Graph, output: str) -> Graph:
+    """The part of `graph` that computes one output, with the inputs that this needs."""
+    result = graph.copy()
+    at = result.output_names.index(output)
+    result.outputs, result.output_names, result.updates = [result.outputs[at]], [output], {}
+    live, nodes = set(result.outputs), []
+    for node in reversed(result.nodes):
+        if not live.isdisjoint(node.outputs):
+            nodes.append(node)
+            live.update(v for v in node.inputs if v is not None)
+    result.nodes = nodes[::-1]
+    result.inputs = [v for v in result.inputs if v in live]
+    return result
+
+
+class Trainer:
+    """Trains what a graph computes.
+
+        trainer = Trainer(train, values, Adam(1e-3), evaluation=evaluate)
+        trainer.fit({"x": images, "y": labels}, epochs=10, batch_size=64)
+
+    `graph` returns "loss" and metrics; `values` holds the inputs that live as long as the
+    training: parameters, and the state that `graph.updates` names; the other inputs are the
+    batch. `frozen` patterns ("params.0.*") name parameters that keep their values.
+    `evaluation` is the graph in inference mode, with the output "prediction". `compile` makes what
+    runs of a Graph: `functools.partial(tessel.compile, target="cuda")` trains on a GPU.
+    """
+
+    def __init__(
+        self, graph: Graph, values: Mapping[str, np.ndarray], optimizer: Optimizer, *,
+        compile: Callable[[Graph], Any] | None = None, evaluation: Graph | None = None,
+        frozen: Sequence[str] = (), clip_norm: float | None = None,
+    ):  # fmt: skip
+        require("Trainer", graph, Graph, "the Graph that computes the loss",
+                "tessel.native.training_graphs(model, …), or tessel.from_onnx(path)")  # fmt: skip
+        require("values", values, Mapping, "arrays by input name",
+                "tessel.native.flat_values(params, state)")  # fmt: skip
+        require("optimizer", optimizer, Optimizer, "an optimizer", "optimizers.Adam(1e-3)")
+        if evaluation is not None:
+            require("evaluation", evaluation, Graph, "a Graph in inference mode")
+        compile = compile_graph if compile is None else compile
+        require_function("compile", compile)
+        names = [v.name for v in graph.inputs]
+        updated = {names[i] for i in graph.updates.values()}
+        for pattern in frozen:
+            if not fnmatch.filter(values, pattern):
+                raise UsageError(f"no parameter matches {pattern!r}", expected=", ".join(values))
+        self.parameters = [
+            n for n in names if n in values and n not in updated
+            and not any(fnmatch.fnmatchcase(n, p) for p in frozen)
+        ]  # fmt: skip
+        self.inputs = [n for n in names if n not in values]
+        self.optimizer, self._compile, self._evaluation = optimizer, compile, evaluation
+        self.graph = step_graph(graph, optimizer, self.parameters, clip_norm=clip_norm)
+        slots = optimizer.init_state({n: values[n] for n in self.parameters})
+        self.values = {n: np.array(values[n]) for n in names if n in values}
+        self.values |= {f"optimizer.{n}": v for n, v in slots.items()}
+        self.values[STEP] = np.zeros((), np.int64)
+        self._executables: dict[str, tuple] = {}
+
+    @property
+    def steps(self) -> int:
+        """How many steps have been made."""
+        return int(self.values[STEP])
+
+    def step(self, batch: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Train on one batch; returns the loss and the metrics before the update."""
+        exe = self._step_executable()
+        lr = np.asarray(self.optimizer.learning_rate(self.steps), np.float32)
+        results = exe.run({**batch, LEARNING_RATE: lr})
+        return {name: float(value) for name, value in results.items()}
+
+    def fit(
+        self, data, *, epochs: int = 1, batch_size: int = 32, validation=None,
+        progress: bool = True, rng: np.random.Generator | None = None,
+    ) -> list[dict[str, float]]:  # fmt: skip
+        """Train on `data` in a new random order each epoch; returns the means of each epoch.
+
+        `data` is a dict of arrays by input name, or a tuple in the order of `self.inputs`. What
+        is left after the last full batch waits for another epoch. With `validation` data the
+        epoch's record has its loss and metrics too: "validation_loss".
+        """
+        data = self._data(data)
+        count = len(next(iter(data.values())))
+        batch_size = min(batch_size, count)
+        rng = np.random.default_rng(0) if rng is None else rng
+        history: list[dict[str, float]] = []
+        with _bar(disable=not progress) as bar:
+            task = bar.add_task("", total=epochs * (count // batch_size), shown="")
+            for epoch in range(epochs):
+                totals: dict[str, float] = {}
+                for done, batch in enumerate(_batches(data, batch_size, rng.permutation(count)), 1):
+                    for name, value in self.step(batch).items():
+                        totals[name] = totals.get(name, 0.0) + value
+                    record = {n: t / done for n, t in totals.items()}
+                    bar.update(task, advance=1, description=f"epoch {epoch + 1}/{epochs}",
+                               shown=_shown(record))  # fmt: skip
+                if validation is not None:
+                    result = self.evaluate(validation, batch_size=batch_size)
+                    record |= {f"validation_{n}": v for n, v in result.items()}
+                    bar.update(task, shown=_shown(record))
+                history.append(record)
+        return history
+
+    def evaluate(self, data, *, batch_size: int = 256) -> dict[str, float]:
+        """The means of loss and metrics over `data`, in inference mode."""
+        graph = self._needs_evaluation()
+        data = self._data(data)
+        count = len(next(iter(data.values())))
+        exe, _ = self._compiled("evaluate", lambda: graph)
+        totals = {n: 0.0 for n in graph.output_names if n != "prediction"}
+        for batch in _batches(data, batch_size, np.arange(count), last=True):
+            size = len(next(iter(batch.values())))
+            results = exe.run(self._feeds(graph, batch))
+            for name in totals:
+                totals[name] += float(results[name]) * size / count
+        return totals
+
+    def predict(self, *xs: np.ndarray, batch_size: int = 256) -> np.ndarray:
+        """The model's output for inputs without targets."""
+        evaluation = self._needs_evaluation()
+        exe, graph = self._compiled("predict", lambda: restrict(evaluation, "prediction"))
+        names = [v.name for v in graph.inputs if v.name not in self.values]
+        if len(names) != len(xs):
+            raise InputError("wrong number of inputs", expected=", ".join(names), received=len(xs))
+        batches = _batches(dict(zip(names, xs)), batch_size, np.arange(len(xs[0])), last=True)
+        return np.concatenate([exe.run(self._feeds(graph, x))["prediction"] for x in batches])
+
+    def save(self, path) -> None:
+        """Write parameters, state and the optimizer's arrays to a safetensors file."""
+        save_checkpoint(path, self.values)
+
+    def load(self, path) -> None:
+        """Continue from a checkpoint of the same model and optimizer. Raises ModelError."""
+        for name, value in load_checkpoint(path, self.values).items():
+            np.copyto(self.values[name], value)
+
+    def _step_executable(self):
+        """The step, compiled at its first use; from then on `values` are its own arrays."""
+        if "step" not in self._executables:
+            exe, _ = self._compiled("step", lambda: self.graph)
+            self.values = {n: exe.bind(n, v) for n, v in self.values.items()}
+        return self._executables["step"][0]
+
+    def _compiled(self, name: str, make: Callable[[], Graph]) -> tuple:
+        """An executable and its graph, compiled at its first use."""
+        if name not in self._executables:
+            graph = make()
+            self._executables[name] = self._compile(graph), graph
+        return self._executables[name]
+
+    def _feeds(self, graph: Graph, batch: Mapping) -> dict[str, np.ndarray]:
+        return {v.name: self.values[v.name] for v in graph.inputs if v.name in self.values} | batch
+
+    def _needs_evaluation(self) -> Graph:
+        if self._evaluation is None:
+            raise UsageError(
+                "this trainer was made without a graph for evaluation",
+                fix="give Trainer(…, evaluation=…) the graph in inference mode",
+            )
+        return self._evaluation
+
+    def _data(self, data) -> dict[str, np.ndarray]:
+        data = dict(zip(self.inputs, data)) if isinstance(data, (tuple, list)) else dict(data)
+        if set(data) != set(self.inputs):
+            raise InputError(
+                "the data does not fit the graph's inputs",
+                expected=", ".join(self.inputs),
+                received=", ".join(data),
+            )
+        sizes = {n: len(x) for n, x in data.items()}
+        if len(set(sizes.values())) != 1 or 0 in sizes.values():
+            raise InputError(
+                "the arrays of a data set must have one length, above 0",
+                received=", ".join(f"{n}: {s}" for n, s in sizes.items()),
+            )
+        return data
+
+
+def _batches(data: Mapping, size: int, order: np.ndarray, last: bool = False) -> Iterator[dict]:
+    end = len(order) if last else len(order) - len(order) % size
+    for start in range(0, end, size):
+        chosen = order[start : start + size]
+        yield {name: x[chosen] for name, x in data.items()}
+
+
+def _bar(disable: bool) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+        TextColumn("{task.fields[shown]}"), TimeRemainingColumn(), disable=disable,
+    )  # fmt: skip
+
+
+def _shown(record: Mapping[str, float]) -> str:
+    names = sorted(record, key=lambda name: (name.startswith("validation"), name != "loss", name))
+    return "  ".join(f"{name} {record[name]:.4f}" for name in names)

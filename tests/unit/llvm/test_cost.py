@@ -1,0 +1,102 @@
+"""The cost model: what it takes into account. How well it agrees with a machine, profiles say."""
+
+import numpy as np
+import pytest
+from tessel.compiler.analysis.core_model import CORES
+from tessel.compiler.backends.llvm.base.target import NAMED
+from tessel.compiler.backends.llvm.kernel.codegen import schedule_kernel
+from tessel.compiler.backends.llvm.program.entry import build_plan
+from tessel.compiler.backends.llvm.program.predict import predict
+from tessel.compiler.backends.llvm.schedules.cost_model import cost
+from tessel.compiler.expr import expr as s
+from tessel.compiler.ir.builder import Builder
+from tessel.compiler.kernels.simplify import merge_axes, split_axes
+from tessel.compiler.lowering.lower import lower
+
+from ...support.kernels import buffer_of, store
+
+V4 = NAMED["x86-64-v4"]
+
+
+def of(kernel, target=V4, constants=(), between=None) -> float:
+    """ns of a kernel on one thread; `constants` are those of its buffers that are weights."""
+    kernel = merge_axes(split_axes(kernel))
+    known = {b for b, source in zip(kernel.params, kernel.sources) if source in constants}
+    code = schedule_kernel(kernel, target, frozenset(known), in_place=False)
+    return cost(code.kernel, code.schedule, target, between)
+
+
+def product(m, n, k, **options) -> float:
+    a = buffer_of("a", np.zeros((m, k), np.float32))
+    b = buffer_of("b", np.zeros((k, n), np.float32))
+    dot = lambda i, j: s.reduce("sum", [k], lambda p: a[i, p] * b[p, j])
+    return of(store((m, n), dot), constants=[b], **options)
+
+
+def elementwise(body, shape=(64, 512), **options) -> float:
+    x = buffer_of("x", np.zeros(shape, np.float32))
+    return of(store(shape, lambda *i: body(x, *i)), **options)
+
+
+def test_no_product_is_faster_than_the_core():
+    core = CORES[V4.vector_bytes]
+    peak = 2 * V4.lanes(32) * core.units * core.clock
+    ns = product(280, 512, 512)
+    assert 2 * 280 * 512 * 512 / peak < ns < 2 * 2 * 280 * 512 * 512 / peak
+
+
+def test_edges_are_computed_in_full():
+    assert product(280, 497, 512) == pytest.approx(product(280, 512, 512), rel=0.1)
+
+
+def test_weights_from_far_away_take_longer():
+    near, far, farthest = (product(2, 256, 256, between=n) for n in (0, 16 << 20, 1 << 30))
+    assert near < far < farthest
+
+
+def test_functions_take_longer_than_sums():
+    plain = elementwise(lambda x, i, j: x[i, j] + 1.0)
+    assert elementwise(lambda x, i, j: s.erf(x[i, j])) > 2 * plain
+
+
+def test_large_arrays_take_as_long_as_memory():
+    ns = elementwise(lambda x, i, j: x[i, j] + 1.0, shape=(4096, 4096))
+    # A third-level cache holds some of the 128 MiB.
+    assert ns > 4 * 4096 * 4096 / CORES[V4.vector_bytes].memory
+
+
+def test_elements_far_apart_are_loaded_one_by_one():
+    def copied(place):
+        x = buffer_of("x", np.zeros((512, 512), np.float32))
+        return of(store((512, 512), lambda i, j: x[place(i, j)]))
+
+    assert copied(lambda i, j: (j, i)) > 3 * copied(lambda i, j: (i, j))
+
+
+@pytest.mark.parametrize("target", NAMED.values(), ids=NAMED)
+def test_every_target_has_a_core(target):
+    assert product(32, 32, 32, target=target) > 0
+
+
+def loop_graph():
+    """Five rounds of h = tanh(h @ x), and a product after them."""
+    body = Builder(name="body")
+    state, piece = body.input("h", "f32[64,64]"), body.input("x", "f32[64,64]")
+    body.output("next", body.tanh(body.matmul(state, piece)))
+    b = Builder()
+    h, xs = b.input("h", "f32[64,64]"), b.input("xs", "f32[5,64,64]")
+    last = b.emit("scan", h, xs, body=body.graph, states=1, scans=1)
+    b.output("y", last @ b.constant(np.ones((64, 512), np.float32)))
+    return b.graph
+
+
+def test_a_program_repeats_what_is_in_its_loops():
+    found = predict(build_plan(lower(loop_graph()), V4), V4)
+    assert {p.rounds for p in found if p.step.code.work.flops} == {1, 5}
+
+
+def test_threads_divide_what_they_share():
+    plan = build_plan(lower(loop_graph()), V4)
+    one, four = (predict(plan, V4, threads) for threads in (1, 4))
+    assert sum(p.ns for p in four) < sum(p.ns for p in one)
+    assert all(b.ns == a.ns or b.ns == a.ns / 4 for a, b in zip(one, four))

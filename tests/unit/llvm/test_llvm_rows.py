@@ -1,0 +1,63 @@
+"""Machine code of nests that do more than one loop at a time: interleaved stores, kept rows."""
+
+import llvmlite.ir as ir
+import numpy as np
+import pytest
+from tessel.compiler.backends.llvm.base.target import host
+from tessel.compiler.backends.llvm.base.types import VOID
+from tessel.compiler.backends.llvm.emit.emitter import Emitter
+from tessel.compiler.backends.llvm.program.entry import build_plan
+from tessel.compiler.backends.llvm.schedules.cached_rows import keep_rows
+from tessel.compiler.expr import expr as s
+from tessel.compiler.ir.types import DTYPES
+
+from ...support.kernels import both, buffer_of, program_of, scheduled, store
+
+# -- interleaved stores ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("groups", [2, 4])
+@pytest.mark.parametrize("count", [4, 15, 16, 58])
+@pytest.mark.parametrize("dtype", ["f32", "u8", "f64"])
+def test_groups_are_interleaved(groups, count, dtype):
+    x = np.arange(3 * groups * count).reshape(3, groups, count).astype(DTYPES[dtype].numpy)
+    a = buffer_of("a", x)
+    kernel = store((3, count, groups), lambda i, j, g: a[i, g, j], dtype)
+    if groups < host().lanes(DTYPES[dtype].bits):
+        assert scheduled(program_of(kernel, {a: x})).weave.extent == groups
+    received, _ = both(kernel, {a: x})
+    np.testing.assert_array_equal(received, x.transpose(0, 2, 1))
+
+
+def test_groups_of_other_sizes_are_scattered():
+    x = np.arange(3 * 3 * 58, dtype=np.float32).reshape(3, 3, 58)
+    a = buffer_of("a", x)
+    kernel = store((3, 58, 3), lambda i, j, g: a[i, g, j])
+    assert scheduled(program_of(kernel, {a: x})).weave is None
+    received, _ = both(kernel, {a: x})
+    np.testing.assert_array_equal(received, x.transpose(0, 2, 1))
+
+
+# -- rows that are kept ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("columns", [3, 16, 50, 197, 5000])
+def test_a_softmax_takes_one_exp_per_element(columns):
+    x = np.random.default_rng(0).standard_normal((3, columns)).astype(np.float32)
+    a = buffer_of("a", x)
+
+    def body(i, j):
+        most = s.reduce("max", [columns], lambda k: a[i, k])
+        power = lambda k: s.exp(a[i, k] - most)
+        return power(j) / s.reduce("sum", [columns], power)
+
+    kernel = store((3, columns), body)
+    received, expected = both(kernel, {a: x})
+    np.testing.assert_allclose(received, expected, rtol=2e-6)
+    program = program_of(kernel, {a: x})
+    (code,) = build_plan(program, host()).codes.values()
+    e = Emitter(ir.Function(ir.Module(), ir.FunctionType(VOID, []), "f"), {}, host())
+    rows = keep_rows(e, code.kernel, code.schedule.lane)
+    exps = [x for x in s.walk(*rows.roots()) if x.op == "exp"]
+    kept = host().lanes(32) // 2 <= columns < 5000  # 3: no vector, 5000: too long
+    assert len(exps) == (1 if kept else 2)

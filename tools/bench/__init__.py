@@ -1,0 +1,1 @@
+"""`tessel bench`: backends side by side."""

@@ -47,18 +47,18 @@ __all__ = [
 
 # Where the other names are: a module, and the name there if it is not the module itself.
 _PLACES = {
-    "Executable": (".runtime.executable", "Executable"),
-    "Graph": (".compiler.ir", "Graph"),
-    "Limits": (".compiler.budgets", "Limits"),
-    "Progress": (".compiler.progress", "Progress"),
-    "Trainer": (".runtime.training", "Trainer"),
+    "Executable": (".runtime.execution.executable", "Executable"),
+    "Graph": (".compiler.ir.graph", "Graph"),
+    "Limits": (".compiler.system.budgets", "Limits"),
+    "Progress": (".compiler.system.progress", "Progress"),
+    "Trainer": (".runtime.training.trainer", "Trainer"),
     "custom_gradient": (".frontends.native", "custom_gradient"),
     "grad": (".frontends.native", "grad"),
-    "gradients": (".compiler.grad", "graph_gradients"),
+    "gradients": (".compiler.autodiff.gradients", "graph_gradients"),
     "jit": (".frontends.native", "jit"),
     "native": (".frontends.native", None),
     "ops": (".frontends.user", None),
-    "optimizers": (".runtime.optimizers", None),
+    "optimizers": (".runtime.training.optimizers", None),
     "value_and_grad": (".frontends.native", "value_and_grad"),
 }
 

@@ -223,7 +223,7 @@ def error_page() -> str:
 
 def _kinds() -> set[type[TesselError]]:
     """Every kind of error that leaves the compiler and the runtime."""
-    for module in ("compiler.budgets", "runtime.device_cuda"):
+    for module in ("compiler.system.budgets", "runtime.gpu.driver"):
         importlib.import_module(f"{PACKAGE}.{module}")
     found, ahead = set(), [TesselError]
     while ahead:

@@ -173,7 +173,7 @@ READS: dict[str, str] = {
         "compiler/errors compiler/system compiler/ir compiler/ir/metadata frontends/onnx/file"
     ),
     "frontends/onnx/write": (
-        "compiler/errors compiler/system compiler/ir compiler/ir/metadata "
+        "compiler/errors compiler/system compiler/ir compiler/ir/metadata compiler/expr "
         "compiler/ops/contraction compiler/ops/internal compiler/ops/random "
         "compiler/ops/sorting frontends/onnx/file"
     ),

@@ -1,7 +1,7 @@
 """A Graph as an ONNX model: names, initializers, nodes, subgraphs.
 
-Each op is written by its entry in `write_table.TABLE`; a composite without one is expanded into
-other ops first. Static attributes become constant operands; symbolic dims become dim_params, and
+Each op is written by its entry in `table.TABLE`; without one, a composite is expanded into other ops
+first, and an elementwise op is what its body computes. Static attributes become constant operands; symbolic dims become dim_params, and
 where their sizes are needed as data they are computed from the shapes of the inputs. The model is
 in opset 21, or in a later one if asked for or where an operator or a dtype needs it.
 """
@@ -17,8 +17,9 @@ from ....compiler.ir.builder import Builder
 from ....compiler.ir.dim_arrays import at_least
 from ....compiler.ir.dims import Sym, symbols
 from ....compiler.ir.graph import Graph, Node, Value
-from ....compiler.ir.op import Expand
+from ....compiler.ir.op import Elementwise, Expand
 from ....compiler.ir.types import DType, TensorType
+from .elementwise import by_body
 from .structure import put_together, structure_of, take_apart
 from .types import NewerOpset, newer_opset, refused, schema_types, type_proto, wider
 
@@ -123,9 +124,12 @@ class Writer:
         self.origin = node.where
         entry = self.table.get(node.op.name)
         if entry is None:
-            if not isinstance(node.op.loops, Expand):
+            if isinstance(node.op.loops, Elementwise):
+                self.inline(node, by_body(node))
+            elif isinstance(node.op.loops, Expand):
+                self.expand(node)
+            else:
                 raise UnsupportedError(f"ONNX has no way to say {node.op.name}", where=node.where)
-            self.expand(node)
             return
         mark = len(self.nodes)
         entry(self, node)

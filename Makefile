@@ -15,19 +15,20 @@ GPU := $(VENV)/.installed-gpu
 
 HAS_GPU = $(PYTHON) -c "import ctypes; raise SystemExit(ctypes.CDLL('libcuda.so.1').cuInit(0))" 2>/dev/null
 
-.PHONY: help demo check test site wheels bench gpu conformance conformance-open fuzz docs format clean
+.PHONY: help demo check types test site wheels bench gpu conformance conformance-open fuzz docs format clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    install tessel into .venv (no development tools), compile a model, run and time it"
-	@echo "make check   lint, format check and the unit tests: about a minute and a half on two cores"
-	@echo "make test    lint, format check and all tests: about half an hour"
+	@echo "make check   lint, format check, types and the unit tests: about a minute and a half on two cores"
+	@echo "make types   check the types (mypy)"
+	@echo "make test    lint, format check, types and all tests: about half an hour"
 	@echo "make bench   time the backends side by side (MODELS=\"a.onnx b.onnx\" chooses the models)"
 	@echo "make gpu     the tests and the benchmark that need an NVIDIA GPU"
 	@echo "make conformance   run the cases of ONNX, rewrite the list of those that fail and its page"
 	@echo "make fuzz    run 20,000 cases between guard pages: code that leaves its arrays is found"
 	@echo "make conformance-open   the same with every dim of the inputs left open; rewrite its list"
-	@echo "make docs    rewrite the pages that are made from code: docs/reference, docs/ops.md, …"
+	@echo "make docs    rewrite the pages and stubs that are made from code: docs/reference, *.pyi, …"
 	@echo "make site    build the pages as a site: build/site/index.html"
 	@echo "make wheels  build the wheels of tessel and tessel-run into dist"
 	@echo "make format  rewrite the sources as ruff formats them"
@@ -40,15 +41,23 @@ check: $(BASE)
 	@status=0; \
 	$(BIN)/ruff check . || status=1; \
 	$(BIN)/ruff format --check . || status=1; \
+	$(TYPES) || status=1; \
 	$(BIN)/python -m pytest -n 2 -m "not shared and not gpu and not slow" \
 		$$($(BIN)/python -m tests.classes unit) </dev/null || status=1; \
 	exit $$status
 
-# All three run whatever the others say; pytest is last so that its summary is the last line.
+# mypy finds a package by its name, and a clone may have any.
+TYPES = mkdir -p build/types && ln -sfn ../.. build/types/tessel && $(BIN)/python -m mypy
+
+types: $(BASE)
+	@$(TYPES)
+
+# All run whatever the others say; pytest is last so that its summary is the last line.
 test: $(BASE)
 	@status=0; \
 	$(BIN)/ruff check . || status=1; \
 	$(BIN)/ruff format --check . || status=1; \
+	$(TYPES) || status=1; \
 	$(BIN)/python -m pytest -n 2 </dev/null || status=1; \
 	exit $$status
 
@@ -81,6 +90,7 @@ docs: $(BASE)
 	@$(BIN)/python -m tessel.tools.pages.ops docs/ops.md
 	@$(BIN)/python -m tessel.tools.pages.reference docs/reference
 	@$(BIN)/python -m tessel.tools.pages.life docs/life-of-a-model.md
+	@$(BIN)/python -m tessel.tools.pages.stubs .
 	@$(BIN)/python -m tests.conformance --page
 
 site: $(SITE)
@@ -95,7 +105,7 @@ format: $(BASE)
 	@$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

@@ -34,9 +34,10 @@ if TYPE_CHECKING:
     from .runtime.training.trainer import Trainer
     from .runtime.tuning.tune import Tuning
 
-    Model = str | PathLike | bytes | onnx.ModelProto | Graph
+    Model = str | PathLike[str] | bytes | onnx.ModelProto | Graph
     Shapes = Mapping[str, Sequence[int | None]]
     Values = Mapping[str, np.ndarray]
+    Trusted = str | PathLike[str] | Sequence[str | PathLike[str]]
 
 __version__ = "0.1.0"
 __all__ = [
@@ -162,7 +163,7 @@ def from_onnx(
 
 @entrance
 def to_onnx(
-    model: Model, path: str | PathLike | None = None, *, shapes: Shapes | None = None,
+    model: Model, path: str | PathLike[str] | None = None, *, shapes: Shapes | None = None,
     values: Values | None = None, opt_level: int = 2, opset: int = 21,
     limits: Limits | Mapping[str, int] | None = None,
 ) -> onnx.ModelProto:  # fmt: skip
@@ -186,8 +187,8 @@ def to_onnx(
 
 @entrance
 def load(
-    path: str | PathLike, *, native: bool = True, threads: int | None = None,
-    cache: str | Path | bool | None = None, trust: str | PathLike | Sequence | None = None,
+    path: str | PathLike[str], *, native: bool = True, threads: int | None = None,
+    cache: str | Path | bool | None = None, trust: Trusted | None = None,
 ) -> Executable:  # fmt: skip
     """Load a `.tsl` package; its weights are mapped from the file.
 
@@ -221,8 +222,10 @@ def _load(name: str) -> Any:
     return value if within is None else getattr(value, within)
 
 
-def __getattr__(name: str) -> Any:
-    return globals().setdefault(name, _load(name))
+if not TYPE_CHECKING:  # else every wrong name would be taken for one
+
+    def __getattr__(name: str) -> Any:
+        return globals().setdefault(name, _load(name))
 
 
 def __dir__() -> list[str]:

@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 # What a terminal obeys, or what turns text around, and halves of characters; not \n and \t.
 _CONTROLS = "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
@@ -218,13 +219,17 @@ def _libraries() -> tuple[str, ...]:
     return (*rooms, str(root / "__init__.py"), *(sysconfig.get_path(n) + os.sep for n in names))
 
 
-def entrance(f: Callable) -> Callable:
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def entrance(f: Callable[P, T]) -> Callable[P, T]:
     """`f`, which raises no errors of its own but TesselErrors. Warnings that were made errors and
     what users' own code raises are let through, and so are KeyboardInterrupt and SystemExit, which
     are no `Exception`s."""
 
     @functools.wraps(f)
-    def wrapped(*args, **options):
+    def wrapped(*args: P.args, **options: P.kwargs) -> T:
         try:
             return f(*args, **options)
         except Exception as error:

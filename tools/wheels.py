@@ -94,7 +94,10 @@ def run_project(full: dict) -> str:
     extras = {e: full["project"]["optional-dependencies"][e] for e in RUN_EXTRAS}
     packages = full["tool"]["setuptools"]["packages"]
     packages = [p for p in packages if not p.startswith("tessel.tools")]
-    data = {"tessel": ["py.typed"], "tessel.runtime.native": ["*.o"]}
+    data = full["tool"]["setuptools"]["package-data"] | {
+        "tessel": ["py.typed"],
+        "tessel.runtime.native": ["*.o"],
+    }
     tables = {
         "build-system": full["build-system"],
         "project": parts,

@@ -9,17 +9,46 @@ gradient rules and rewrites.
     graph = b.graph
 """
 
+from __future__ import annotations
+
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar, overload
 
 import numpy as np
 
 from ..errors import TesselError, TypeMismatch
-from . import dims
 from . import op as registry
+from .dims import Dim
 from .graph import Graph, Node, Value
-from .nonempty import take_positive
-from .types import DType, TensorType, Type, dtype_of, normalize_axis, tensor_type_of
+from .nonempty import resolve_shape
+from .types import (
+    DType,
+    DTypeLike,
+    Shape,
+    Type,
+    as_tensor_type,
+    dtype_of,
+    normalize_axis,
+    tensor_type_of,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from .op import Op
+    from .op_methods import OpMethods
+else:
+    OpMethods = object  # only its stub is there: `__getattr__` makes the methods
+
+Operand: TypeAlias = "Tensor | Value | ArrayLike"
+Axes: TypeAlias = int | Iterable[int] | None
+T = TypeVar("T", bound="Tensor")
+
+
+def _operator(op: str, *, reverse: bool = False) -> Callable[[T, Operand], T]:
+    """A method of `Tensor` that appends `op`."""
+    return lambda self, other: self._binary(op, other, reverse)
 
 
 class Tensor:
@@ -31,115 +60,122 @@ class Tensor:
     __array_priority__ = 1000  # numpy arrays leave operators to us
     __slots__ = ("b", "value")
 
-    def __init__(self, b: "Builder", value: Value):
+    def __init__(self, b: Builder, value: Value):
         self.b, self.value = b, value
 
-    type = property(lambda self: self.value.type)
-    shape = property(lambda self: self.value.type.shape)
-    dtype = property(lambda self: self.value.type.dtype)
-    rank = property(lambda self: self.value.type.rank)
-    constant = property(lambda self: self.value.constant)
+    @property
+    def type(self) -> Any:
+        """The TensorType, in most graphs; else the type of a sequence or a map."""
+        return self.value.type
 
-    def __repr__(self):
+    @property
+    def shape(self) -> Shape:
+        return self.value.type.shape  # type: ignore[union-attr]
+
+    @property
+    def dtype(self) -> DType:
+        return self.value.type.dtype  # type: ignore[union-attr]
+
+    @property
+    def rank(self) -> int:
+        return self.value.type.rank  # type: ignore[union-attr]
+
+    @property
+    def constant(self) -> np.ndarray | None:
+        """The array, if this is a constant of the graph."""
+        return self.value.constant
+
+    def __repr__(self) -> str:
         return f"Tensor({self.value!r})"
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         raise TypeMismatch(
             "a traced tensor has no truth value",
             received=repr(self.value),
             fix="use where(condition, a, b) or cond() instead of a Python if",
         )
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Self]:
         if self.rank == 0:
             raise TypeMismatch("a scalar tensor cannot be iterated", received=repr(self.value))
-        return (self[i] for i in range(self.shape[0]))
+        return (self[i] for i in range(len(self)))
 
-    def __len__(self):
-        return self.shape[0]
+    def __len__(self) -> int:
+        return self.shape[0]  # type: ignore[return-value]  # a symbol is a TypeError
 
-    def _binary(self, name, other, reverse=False):
+    def _binary(self, name: str, other: Operand, reverse: bool = False) -> Self:
         other = self.b.like(other, self)
         return self.b.emit(name, *((other, self) if reverse else (self, other)))
 
-    def __neg__(self):
+    __add__, __radd__ = _operator("add"), _operator("add", reverse=True)
+    __sub__, __rsub__ = _operator("sub"), _operator("sub", reverse=True)
+    __mul__, __rmul__ = _operator("mul"), _operator("mul", reverse=True)
+    __truediv__, __rtruediv__ = _operator("div"), _operator("div", reverse=True)
+    __pow__, __rpow__ = _operator("pow"), _operator("pow", reverse=True)
+    __mod__, __rmod__ = _operator("mod"), _operator("mod", reverse=True)
+    __and__, __rand__ = _operator("and"), _operator("and", reverse=True)
+    __or__, __ror__ = _operator("or"), _operator("or", reverse=True)
+    __xor__, __rxor__ = _operator("xor"), _operator("xor", reverse=True)
+    __lt__, __le__ = _operator("less"), _operator("less_equal")
+    __gt__, __ge__ = _operator("greater"), _operator("greater_equal")
+
+    def __neg__(self) -> Self:
         return self.b.emit("neg", self)
 
-    def __invert__(self):
+    def __invert__(self) -> Self:
         return self.b.emit("not", self)
 
-    def __matmul__(self, other):
+    def __matmul__(self, other: Operand) -> Self:
         return self._binary("matmul", other)
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: Any) -> Self:
         return _index(self, key)
 
-    def cast(self, dtype, **rounding) -> "Tensor":
+    def cast(self, dtype: DTypeLike, **rounding: Any) -> Self:
         """Converted; `rounding` are the op's other attributes (saturate, round_mode)."""
         dtype = dtype_of(dtype)
         if dtype == self.dtype:
             return self
         return self.b.emit("cast", self, dtype=dtype, **rounding)
 
-    def reshape(self, *shape) -> "Tensor":
-        shape = shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
-        shape = resolve_shape(self.shape, shape)
-        return self if shape == self.shape else self.b.emit("reshape", self, shape=shape)
+    def reshape(self, *shape: Dim | Sequence[Dim]) -> Self:
+        new: Any = shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
+        new = resolve_shape(self.shape, new)
+        return self if new == self.shape else self.b.emit("reshape", self, shape=new)
 
-    def transpose(self, *perm) -> "Tensor":
-        perm = perm[0] if len(perm) == 1 and isinstance(perm[0], (tuple, list)) else perm
-        perm = tuple(normalize_axis(p, self.rank) for p in perm or range(self.rank)[::-1])
-        return (
-            self if perm == tuple(range(self.rank)) else self.b.emit("transpose", self, perm=perm)
-        )
+    def transpose(self, *perm: int | Sequence[int]) -> Self:
+        given: Any = perm[0] if len(perm) == 1 and isinstance(perm[0], (tuple, list)) else perm
+        axes = tuple(normalize_axis(p, self.rank) for p in given or range(self.rank)[::-1])
+        kept = axes == tuple(range(self.rank))
+        return self if kept else self.b.emit("transpose", self, perm=axes)
 
-    def expand(self, shape) -> "Tensor":
+    def expand(self, shape: Iterable[Dim]) -> Self:
         return self if tuple(shape) == self.shape else self.b.emit("expand", self, shape=shape)
 
-    def sum(self, axes=None, keepdims=False) -> "Tensor":
+    def sum(self, axes: Axes = None, keepdims: bool = False) -> Self:
         return self._reduce("reduce_sum", axes, keepdims)
 
-    def mean(self, axes=None, keepdims=False) -> "Tensor":
+    def mean(self, axes: Axes = None, keepdims: bool = False) -> Self:
         return self._reduce("reduce_mean", axes, keepdims)
 
-    def max(self, axes=None, keepdims=False) -> "Tensor":
+    def max(self, axes: Axes = None, keepdims: bool = False) -> Self:
         return self._reduce("reduce_max", axes, keepdims)
 
-    def _reduce(self, name, axes, keepdims):
+    def _reduce(self, name: str, axes: Axes, keepdims: bool) -> Self:
         if axes is None:
             axes = range(self.rank)
         axes = (axes,) if isinstance(axes, int) else tuple(axes)
         return self.b.emit(name, self, axes=axes, keepdims=keepdims)
 
 
-def _operators():
-    names = {
-        "add": "add", "sub": "sub", "mul": "mul", "truediv": "div", "pow": "pow", "mod": "mod",
-        "and": "and", "or": "or", "xor": "xor",
-    }  # fmt: skip
-    for python, op in names.items():
-        setattr(Tensor, f"__{python}__", lambda self, o, op=op: self._binary(op, o))
-        setattr(Tensor, f"__r{python}__", lambda self, o, op=op: self._binary(op, o, True))
-    for python, op in {
-        "lt": "less",
-        "le": "less_equal",
-        "gt": "greater",
-        "ge": "greater_equal",
-    }.items():
-        setattr(Tensor, f"__{python}__", lambda self, o, op=op: self._binary(op, o))
-
-
-_operators()
-
-
-class Builder:
+class Builder(OpMethods):
     """Appends to `graph`. `origin` is stamped on each node until it is changed."""
 
     def __init__(self, graph: Graph | None = None, *, name: str = "main"):
         self.graph = graph if graph is not None else Graph(name)
         self.origin: str | None = None
         self._names = {v.name for v in self.graph.values()}
-        self._constants: dict[tuple, Tensor] = {}
+        self._constants: dict[Any, Tensor] = {}
         self._counter = 0
 
     # -- values ---------------------------------------------------------------------------
@@ -153,11 +189,13 @@ class Builder:
         self.graph.inputs.append(value)
         return Tensor(self, value)
 
-    def output(self, name: str, value: "Tensor | Value") -> None:
+    def output(self, name: str, value: Tensor | Value) -> None:
         self.graph.outputs.append(self.value(value))
         self.graph.output_names.append(name)
 
-    def constant(self, array, dtype=None, name: str | None = None) -> Tensor:
+    def constant(
+        self, array: ArrayLike, dtype: DTypeLike | None = None, name: str | None = None
+    ) -> Tensor:
         """A constant; small equal ones are made once."""
         if dtype is not None:
             array = np.asarray(array, dtype_of(dtype).numpy)
@@ -174,10 +212,10 @@ class Builder:
             self._constants[key] = tensor
         return tensor
 
-    def scalar(self, value, dtype) -> Tensor:
+    def scalar(self, value: ArrayLike, dtype: DTypeLike) -> Tensor:
         return self.constant(np.asarray(value, dtype_of(dtype).numpy))
 
-    def like(self, x, other: Tensor) -> Tensor:
+    def like(self, x: Operand, other: Tensor) -> Tensor:
         """`x` as a Tensor; numbers and arrays take `other`'s dtype."""
         if isinstance(x, Tensor):
             return x
@@ -185,16 +223,23 @@ class Builder:
             return Tensor(self, x)
         return self.constant(np.asarray(x).astype(other.dtype.numpy))
 
-    def tensor(self, x) -> Tensor:
+    def tensor(self, x: Tensor | Value) -> Tensor:
         return x if isinstance(x, Tensor) else Tensor(self, x)
 
-    def value(self, x: "Tensor | Value | None") -> Value | None:
+    @overload
+    def value(self, x: Tensor | Value) -> Value: ...
+    @overload
+    def value(self, x: Tensor | Value | None) -> Value | None: ...
+    def value(self, x: Tensor | Value | None) -> Value | None:
         """The value of a tensor in the graph; a Value is itself."""
         return x.value if isinstance(x, Tensor) else x
 
     # -- nodes ----------------------------------------------------------------------------
 
-    def emit(self, name: str, *inputs, outputs: Sequence[str | None] | None = None, **attrs):
+    def emit(
+        self, name: str, *inputs: Operand | None,
+        outputs: Sequence[str | None] | None = None, **attrs: Any,
+    ) -> Any:  # fmt: skip
         """Append `name(*inputs, **attrs)`; returns a Tensor, or a tuple of them.
 
         `outputs` names the results. Raises TypeMismatch, naming the node's origin.
@@ -221,13 +266,13 @@ class Builder:
         results = self._append(op, operands, bound, types, outputs or [])
         return results[0] if len(results) == 1 else results
 
-    def __getattr__(self, name: str):
+    def __getattr__(self, name: str) -> Callable[..., Any]:
         if name.startswith("__"):
             raise AttributeError(name)
         registry.get(name)
         return lambda *inputs, **attrs: self.emit(name, *inputs, **attrs)
 
-    def inline(self, graph: Graph, inputs: Sequence) -> list[Tensor]:
+    def inline(self, graph: Graph, inputs: Sequence[Tensor | Value]) -> list[Tensor]:
         """Append a copy of `graph`'s nodes, its inputs replaced; returns its outputs."""
         table: dict[Value, Value] = {
             v: self.value(x) for v, x in zip(graph.inputs, inputs, strict=True)
@@ -256,7 +301,7 @@ class Builder:
         finally:
             self.graph.nodes, self._constants, self.origin = nodes, constants, origin
 
-    def _operand(self, x) -> Value | None:
+    def _operand(self, x: Operand | None) -> Value | None:
         if x is None or isinstance(x, Value):
             return x
         if isinstance(x, Tensor):
@@ -269,7 +314,10 @@ class Builder:
             return self.value(x)
         return self.value(self.constant(x))
 
-    def _append(self, op, operands, attrs, types, names, origin=None) -> tuple[Tensor, ...]:
+    def _append(
+        self, op: Op | str, operands: Sequence[Value | None], attrs: Mapping[str, Any],
+        types: Sequence[Type], names: Sequence[str | None], origin: str | None = None,
+    ) -> tuple[Tensor, ...]:  # fmt: skip
         if isinstance(op, str):
             op = registry.get(op)
         names = list(names) + [None] * (len(types) - len(names))
@@ -291,45 +339,7 @@ class Builder:
                 return candidate
 
 
-def resolve_shape(old: Sequence, new: Sequence) -> tuple:
-    """`new` with one -1 replaced by what is left of `old`'s size.
-
-    Raises TypeMismatch if the sizes differ or cannot be divided.
-    """
-    new = tuple(new)
-    total = dims.prod(old)
-    if any(map(_is_rest, new)):
-        # Dims that stay where they are say nothing of what is left, also where they are 0.
-        stays = [i < len(old) and d == old[i] for i, d in enumerate(new)]
-        others = dims.prod(d for i, d in enumerate(old) if i >= len(new) or not stays[i])
-        known = dims.prod(d for d, s in zip(new, stays) if not s and not _is_rest(d))
-        take_positive(known)
-        if isinstance(known, int) and known == 0:
-            rest = 0
-        else:
-            rest = others // known
-        if isinstance(others, int) and isinstance(known, int) and rest * known != others:
-            raise _size_mismatch(old, new)
-        new = tuple(rest if _is_rest(d) else d for d in new)
-    size = dims.prod(new)
-    if isinstance(size, int) and isinstance(total, int) and size != total:
-        raise _size_mismatch(old, new)
-    return new
-
-
-def _is_rest(d) -> bool:
-    return isinstance(d, int) and d == -1
-
-
-def _size_mismatch(old, new) -> TypeMismatch:
-    return TypeMismatch(
-        "a reshape must keep the number of elements",
-        expected=f"{dims.prod(old)} elements, as in [{','.join(map(str, old))}]",
-        received=f"[{','.join(map(str, new))}]",
-    )
-
-
-def _index(x: Tensor, key) -> Tensor:
+def _index(x: T, key: Any) -> T:
     """Basic indexing: ints, slices, None, Ellipsis; a tensor of ints gathers on axis 0."""
     if isinstance(key, Tensor):
         return x.b.emit("gather", x, key, axis=0)
@@ -338,7 +348,8 @@ def _index(x: Tensor, key) -> Tensor:
     if Ellipsis in key:
         at = key.index(Ellipsis)
         key = key[:at] + (slice(None),) * (x.rank - count) + key[at + 1 :]
-    axes, starts, steps, sizes, shape = [], [], [], [], []
+    taken: list[tuple[int, Dim, int, Dim]] = []  # axis, start, step, size
+    shape: list[Dim] = []
     axis = 0
     for k in key:
         if k is None:
@@ -346,33 +357,23 @@ def _index(x: Tensor, key) -> Tensor:
             continue
         if axis >= x.rank:
             raise TypeMismatch("too many indices", expected=x.rank, received=len(key))
-        size = x.shape[axis]
+        size: Any = x.shape[axis]
         if isinstance(k, slice):
             if k != slice(None):
                 start, stop, step = k.indices(size)
                 length = len(range(start, stop, step))
-                axes.append(axis), starts.append(start), steps.append(step), sizes.append(length)
+                taken.append((axis, start, step, length))
                 size = length
             shape.append(size)
         else:
             start = normalize_axis(int(k), size)
-            axes.append(axis), starts.append(start), steps.append(1), sizes.append(1)
+            taken.append((axis, start, 1, 1))
         axis += 1
     shape += x.shape[axis:]
-    if axes:
+    if taken:
+        axes, starts, steps, sizes = zip(*taken)
         x = x.b.emit("slice", x, axes=axes, starts=starts, steps=steps, sizes=sizes)
     return x.reshape(tuple(shape))
-
-
-def as_tensor_type(x) -> TensorType:
-    """TensorType of a TensorType, its text, or an array."""
-    if isinstance(x, TensorType):
-        return x
-    if isinstance(x, str):
-        from .text import parse_type
-
-        return parse_type(x)
-    return tensor_type_of(np.asarray(x))
 
 
 __all__ = ["Builder", "DType", "Tensor", "as_tensor_type", "resolve_shape"]

@@ -7,12 +7,15 @@ symbol is left, so shape rules are written once for both. Symbols stand for posi
 sizes that are known only while a model runs (`nonzero` finds so many) begin with `_`, may be 0.
 """
 
+from __future__ import annotations
+
 import functools
 import math
 import numbers
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeAlias
 
 from ..errors import TypeMismatch
 
@@ -24,7 +27,11 @@ def _broadcast(a: int, b: int) -> int:
     raise TypeMismatch("sizes do not broadcast", expected="equal, or 1", received=f"{a} and {b}")
 
 
-_FUNCTIONS = {
+Atom: TypeAlias = Any  # a symbol's name, or (function, argument, argument)
+Monomial: TypeAlias = tuple[Atom, ...]
+Terms: TypeAlias = Mapping[Monomial, int]
+
+_FUNCTIONS: dict[str, Callable[[int, int], int]] = {
     "floordiv": lambda a, b: a // b,
     "mod": lambda a, b: a % b,
     "max": max,
@@ -50,43 +57,44 @@ class Sym:
 
     __slots__ = ("_extent", "_hash", "_text", "terms")
 
-    def __init__(self, terms: Mapping[tuple, int]):
-        self.terms, self._text = dict(terms), None
+    def __init__(self, terms: Terms):
+        self.terms = dict(terms)
+        self._text: str | None = None
         self._extent = sum(1 + len(m) + sum(map(_extent, m)) for m in self.terms)
         if self._extent > MOST or any(abs(c) >> 63 for c in self.terms.values()):
             raise TooLarge("a size is too large an expression", expected=f"at most {MOST} symbols")
         self._hash = hash(frozenset(self.terms.items()))
 
     @staticmethod
-    def named(name: str) -> "Sym":
+    def named(name: str) -> Sym:
         return Sym({(name,): 1})
 
     # With other kinds (tensors, scalar expressions, arrays) the other side knows what to do.
 
-    def __add__(self, other):
+    def __add__(self, other: Dim) -> Dim:
         if not _is_dim(other):
             return NotImplemented
         return _combine(_terms(other), self.terms, 1)
 
     __radd__ = __add__
 
-    def __sub__(self, other):
+    def __sub__(self, other: Dim) -> Dim:
         if not _is_dim(other):
             return NotImplemented
         return _combine(self.terms, _terms(other), -1)
 
-    def __rsub__(self, other):
+    def __rsub__(self, other: Dim) -> Dim:
         if not _is_dim(other):
             return NotImplemented
         return _combine(_terms(other), self.terms, -1)
 
-    def __neg__(self):
+    def __neg__(self) -> Dim:
         return 0 - self
 
-    def __mul__(self, other):
+    def __mul__(self, other: Dim) -> Dim:
         if not _is_dim(other):
             return NotImplemented
-        product: dict[tuple, int] = {}
+        product: dict[Monomial, int] = {}
         if len(self.terms) * len(_terms(other)) > MOST:
             raise TooLarge("a size is too large an expression", expected=f"at most {MOST} terms")
         for m1, c1 in self.terms.items():
@@ -97,7 +105,7 @@ class Sym:
 
     __rmul__ = __mul__
 
-    def __floordiv__(self, other):
+    def __floordiv__(self, other: Dim) -> Dim:
         if not _is_dim(other):
             return NotImplemented
         exact = _divide(self, other)
@@ -109,41 +117,41 @@ class Sym:
         _, x, n = inner  # (x//n + rest)//m = (x + n*rest)//(n*m)
         return (x + (self - Sym({(inner,): 1})) * n) // (n * other)
 
-    def __rfloordiv__(self, other):
+    def __rfloordiv__(self, other: Dim) -> Dim:
         return 0 if other == 0 else _opaque("floordiv", other, self)
 
-    def __mod__(self, other):
+    def __mod__(self, other: Dim) -> Dim:
         if not _is_dim(other):
             return NotImplemented
         return 0 if _divide(self, other) is not None else _opaque("mod", self, other)
 
-    def __rmod__(self, other):
+    def __rmod__(self, other: Dim) -> Dim:
         return 0 if other == 0 else _opaque("mod", other, self)
 
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
         return isinstance(other, Sym) and self.terms == other.terms
 
-    def __hash__(self):
+    def __hash__(self) -> int:
         return self._hash
 
     # Order, where every size agrees. Raises sizes.OpenSize where it depends on the sizes.
 
-    def __lt__(self, other):
+    def __lt__(self, other: Dim) -> bool:
         return _decided(other, self)
 
-    def __le__(self, other):
+    def __le__(self, other: Dim) -> bool:
         return not _decided(self, other)
 
-    def __gt__(self, other):
+    def __gt__(self, other: Dim) -> bool:
         return _decided(self, other)
 
-    def __ge__(self, other):
+    def __ge__(self, other: Dim) -> bool:
         return not _decided(other, self)
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         return True
 
-    def __str__(self):
+    def __str__(self) -> str:
         if self._text is None:  # it is asked for whenever dims are multiplied
             terms = sorted(self.terms.items(), key=lambda t: (-len(t[0]), str(t[0])))
             self._text = "".join(_print_term(*t) for t in terms).removeprefix("+")
@@ -164,18 +172,22 @@ class Sym:
         return found
 
 
-def _is_dim(x) -> bool:
+Dim: TypeAlias = int | Sym
+Binding: TypeAlias = Mapping[Any, Dim]  # what symbols, or atoms that do not expand, stand for
+
+
+def _is_dim(x: object) -> bool:
     return type(x) in (int, Sym) or isinstance(x, numbers.Integral)
 
 
-def _extent(atom) -> int:
+def _extent(atom: Atom) -> int:
     """Symbols in the arguments of an atom."""
     if type(atom) is str:
         return 0
     return sum(part._extent for part in atom[1:] if isinstance(part, Sym))
 
 
-def _decided(a, b) -> bool:
+def _decided(a: Dim, b: Dim) -> bool:
     """a > b"""
     from .bounds import OpenSize, above, at_least
 
@@ -186,25 +198,25 @@ def _decided(a, b) -> bool:
     raise OpenSize(f"{a} > {b} depends on the sizes")
 
 
-def _terms(d) -> Mapping[tuple, int]:
+def _terms(d: Dim) -> Terms:
     return d.terms if isinstance(d, Sym) else ({(): int(d)} if d else {})
 
 
-def _make(terms: Mapping[tuple, int]):
+def _make(terms: Terms) -> Dim:
     terms = {m: c for m, c in terms.items() if c}
     if not terms:
         return 0
     return terms[()] if set(terms) == {()} else Sym(terms)
 
 
-def _combine(a, b, sign):
+def _combine(a: Terms, b: Terms, sign: int) -> Dim:
     total = dict(a)
     for monomial, c in b.items():
         total[monomial] = total.get(monomial, 0) + sign * c
     return _make(total)
 
 
-def _divide(a: Sym, b):
+def _divide(a: Sym, b: Dim) -> Dim | None:
     """a / b where that is exact, else None."""
     if isinstance(b, Sym):
         if len(b.terms) != 1:
@@ -212,7 +224,7 @@ def _divide(a: Sym, b):
         ((divisor, c),) = b.terms.items()
     else:
         divisor, c = (), int(b)
-    quotient: dict[tuple, int] = {}
+    quotient: dict[Monomial, int] = {}
     for monomial, coefficient in a.terms.items():
         rest = list(monomial)
         for atom in divisor:
@@ -225,43 +237,45 @@ def _divide(a: Sym, b):
     return _make(quotient)
 
 
-def _divide_long(a: Sym, b: Sym):
+def _divide_long(a: Sym, b: Sym) -> Dim | None:
     """The same for a divisor of several terms: long division, leading term by leading term."""
     names = sorted({atom for m in (*a.terms, *b.terms) for atom in m}, key=str)
 
-    def degree(monomial: tuple):
+    def degree(monomial: Monomial) -> tuple[int, list[int]]:
         return len(monomial), [monomial.count(n) for n in names]
 
     lead = max(b.terms, key=degree)
-    rest, quotient = a, 0
+    quotient: Dim = 0
+    rest = a
     for _ in range(16):
         top = max(rest.terms, key=degree)
         factor = _divide(Sym({top: rest.terms[top]}), Sym({lead: b.terms[lead]}))
         if factor is None:
             return None
-        quotient, rest = quotient + factor, rest - factor * b
-        if not isinstance(rest, Sym):
-            return quotient if rest == 0 else None
+        quotient, left = quotient + factor, rest - factor * b
+        if not isinstance(left, Sym):
+            return quotient if left == 0 else None
+        rest = left
     return None
 
 
-def _quotient_in(d: Sym) -> tuple | None:
+def _quotient_in(d: Sym) -> Atom | None:
     """The quotient by a positive number that is a term of `d`, if there is one and only one."""
     alone = [m[0] for m, c in d.terms.items() if c == 1 and len(m) == 1]
     found = [a for a in alone if a[0] == "floordiv" and not isinstance(a[2], Sym) and a[2] > 0]
     return found[0] if len(found) == 1 else None
 
 
-def _opaque(function: str, a, b) -> Sym:
+def _opaque(function: str, a: Dim, b: Dim) -> Sym:
     return Sym({((function, a, b),): 1})
 
 
-def _print_term(monomial: tuple, c: int) -> str:
+def _print_term(monomial: Monomial, c: int) -> str:
     number = [str(abs(c))] if abs(c) != 1 or not monomial else []
     return "-+"[c > 0] + "*".join(number + [_print_atom(a) for a in monomial])
 
 
-def _print_atom(atom) -> str:
+def _print_atom(atom: Atom) -> str:
     if isinstance(atom, str):
         return atom
     function, a, b = atom
@@ -271,7 +285,7 @@ def _print_atom(atom) -> str:
     return f"(({a}){sign}({b}))"
 
 
-def symbols(d) -> set[str]:
+def symbols(d: Dim) -> set[str]:
     """The names a dim (int or Sym) depends on."""
     return d.symbols() if isinstance(d, Sym) else set()
 
@@ -286,24 +300,24 @@ def shown(binding: Mapping[str, int]) -> str:
     return ", ".join(f"{k}={v}" for k, v in binding.items())
 
 
-def is_static(shape) -> bool:
+def is_static(shape: Iterable[Dim]) -> bool:
     return all(not isinstance(d, Sym) for d in shape)
 
 
-def dim_max(a, b):
+def dim_max(a: Dim, b: Dim) -> Dim:
     """max of two dims; opaque where symbols leave it open."""
     if not isinstance(a, Sym) and not isinstance(b, Sym):
         return max(a, b)
     return a if a == b else _opaque("max", a, b)
 
 
-def dim_min(a, b):
+def dim_min(a: Dim, b: Dim) -> Dim:
     if not isinstance(a, Sym) and not isinstance(b, Sym):
         return min(a, b)
     return a if a == b else _opaque("min", a, b)
 
 
-def dim_broadcast(a, b):
+def dim_broadcast(a: Dim, b: Dim) -> Dim:
     """The dim of two axes that broadcast: numbers where they decide it, a symbol against 1, else an
     opaque `broadcast(a,b)`, whose parts are in order, each once. Raises TypeMismatch for two
     numbers that differ, neither being 1."""
@@ -321,7 +335,7 @@ def dim_broadcast(a, b):
     return functools.reduce(lambda done, d: _opaque("broadcast", d, done), reversed(rest), last)
 
 
-def broadcast_parts(d) -> tuple:
+def broadcast_parts(d: Dim) -> tuple[Dim, ...]:
     """The dims that `broadcast(…)` is of; `d` alone where it is none."""
     if isinstance(d, Sym) and len(d.terms) == 1:
         ((monomial, c),) = d.terms.items()
@@ -330,32 +344,32 @@ def broadcast_parts(d) -> tuple:
     return (d,)
 
 
-def ceil_div(a, b):
+def ceil_div(a: Dim, b: Dim) -> Dim:
     return -((-a) // b) if not isinstance(a, Sym) else (a + (b - 1)) // b
 
 
-def prod(dims):
+def prod(dims: Iterable[Dim]) -> Any:
     return math.prod(dims, start=1)
 
 
-def total(found: Iterable):
+def total(found: Iterable[Any]) -> Any:
     """The sum, made at once: one after the other, sums of sums would be made."""
     found = list(found)
     if not all(map(_is_dim, found)):
         return sum(found)
-    terms: Counter = Counter()
+    terms: Counter[Monomial] = Counter()
     for d in found:
         terms.update(_terms(d))  # adds
     return _make(terms)
 
 
-def substitute(d, binding: Mapping):
+def substitute(d: Any, binding: Binding) -> Any:
     """`d` with symbols (and atoms that do not expand) replaced; others are left as they are."""
     if not isinstance(d, Sym):
         return d
     parts = []
     for monomial, c in d.terms.items():
-        term = c
+        term: Any = c
         for atom in monomial:
             if isinstance(atom, str) or atom in binding:
                 term = term * (binding[atom] if atom in binding else Sym.named(atom))
@@ -371,7 +385,11 @@ def substitute(d, binding: Mapping):
     return total(parts)
 
 
-ON_DIMS = {"max": dim_max, "min": dim_min, "broadcast": dim_broadcast}
+ON_DIMS: dict[str, Callable[[Dim, Dim], Dim]] = {
+    "max": dim_max,
+    "min": dim_min,
+    "broadcast": dim_broadcast,
+}
 
 
 def symbol_name(text: str) -> str:

@@ -15,11 +15,14 @@ Weights are `constant` nodes; `compiler/ir/text.py` prints large ones as `@name`
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .types import TensorType, Type
+from .types import DType, Shape, TensorType, Type
+
+if TYPE_CHECKING:
+    from .op import Op
 
 
 class Value:
@@ -31,16 +34,16 @@ class Value:
         self.name, self.type, self.node, self.index = name, type, node, index
 
     @property
-    def shape(self) -> tuple:
-        return self.type.shape
+    def shape(self) -> Shape:
+        return self.type.shape  # type: ignore[union-attr]  # it is a tensor's, or AttributeError
 
     @property
-    def dtype(self):
-        return self.type.dtype
+    def dtype(self) -> DType:
+        return self.type.dtype  # type: ignore[union-attr]
 
     @property
     def rank(self) -> int:
-        return self.type.rank
+        return self.type.rank  # type: ignore[union-attr]
 
     @property
     def constant(self) -> np.ndarray | None:
@@ -49,7 +52,7 @@ class Value:
             return self.node.attrs["value"]
         return None
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"%{self.name}: {self.type}"
 
 
@@ -60,7 +63,10 @@ class Node:
 
     __slots__ = ("attrs", "expansion", "inputs", "op", "origin", "outputs")
 
-    def __init__(self, op, inputs, attrs, types: Iterable[Type], names, origin=None):
+    def __init__(
+        self, op: "Op", inputs: Iterable[Value | None], attrs: Mapping[str, Any],
+        types: Iterable[Type], names: Iterable[str], origin: str | None = None,
+    ):  # fmt: skip
         self.op = op
         self.inputs: list[Value | None] = list(inputs)
         self.attrs: dict[str, Any] = dict(attrs)
@@ -68,7 +74,10 @@ class Node:
         self.origin: str | None = origin
         self.expansion: Graph | None = None
 
-    def copied(self, inputs, attrs: dict | None = None, types: Iterable[Type] | None = None):
+    def copied(
+        self, inputs: Iterable[Value | None], attrs: Mapping[str, Any] | None = None,
+        types: Iterable[Type] | None = None,
+    ) -> "Node":  # fmt: skip
         """A node like this one that reads `inputs`, with other attributes or types if given."""
         types = [v.type for v in self.outputs] if types is None else types
         names = [v.name for v in self.outputs]
@@ -90,7 +99,7 @@ class Node:
             if isinstance(value, Graph):
                 yield name, value
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         outs = ", ".join(f"%{v.name}" for v in self.outputs)
         ins = ", ".join("none" if v is None else f"%{v.name}" for v in self.inputs)
         return f"{outs} = {self.op.name}({ins})"
@@ -130,7 +139,7 @@ class Graph:
     def replace(self, mapping: Mapping[Value, Value]) -> None:
         """Let every reader of a key read its value instead (chains are followed)."""
 
-        def final(v):
+        def final(v: Value) -> Value:
             while v in mapping:
                 v = mapping[v]
             return v
@@ -154,7 +163,7 @@ class Graph:
         """A deep copy of the structure; arrays are shared."""
         return clone(self)[0]
 
-    def __str__(self):
+    def __str__(self) -> str:
         from .text import print_graph
 
         return print_graph(self)

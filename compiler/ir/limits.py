@@ -10,11 +10,14 @@ The interpreter looks at arrays (`check_operands`). What is compiled looks at th
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from ..errors import InputError
 from . import dims
+from .dims import Dim
+from .types import TensorType, Type
 
 INDEX = "an index"
 
@@ -27,8 +30,8 @@ class Limit:
     """
 
     operand: int
-    low: object
-    high: object
+    low: Dim | None
+    high: Dim | None
     what: str = INDEX
     column: int | None = None
 
@@ -36,7 +39,7 @@ class Limit:
 Limits = Callable[..., Iterable[Limit]]
 
 
-def index_limit(operand: int, size, column: int | None = None) -> Limit:
+def index_limit(operand: int, size: Dim, column: int | None = None) -> Limit:
     """An index into an axis of that size; negative ones count from its end."""
     return Limit(operand, -size, size, INDEX, column)
 
@@ -44,13 +47,15 @@ def index_limit(operand: int, size, column: int | None = None) -> Limit:
 def length_limits(operand: int) -> Limits:
     """The limits of a layer over x [T, …], that operand of which has the lengths of sequences."""
 
-    def limits(x, *_, **__):
+    def limits(x: TensorType, *_: Any, **__: Any) -> list[Limit]:
         return [Limit(operand, 0, x.shape[0] + 1, "a sequence length")]
 
     return limits
 
 
-def out_of_range(what: str, value: int, low, high, where: str | None = None) -> InputError:
+def out_of_range(
+    what: str, value: Any, low: Dim | None, high: Dim | None, where: str | None = None
+) -> InputError:
     """The error for a value that is not low, …, high - 1."""
     if high is None:
         expected = f"at least {low}"
@@ -64,20 +69,23 @@ def out_of_range(what: str, value: int, low, high, where: str | None = None) -> 
     )  # fmt: skip
 
 
-def _is_empty(low, high) -> bool:
+def _is_empty(low: Dim | None, high: Dim | None) -> bool:
     return isinstance(low, int) and isinstance(high, int) and high <= low
 
 
-def offending(values: np.ndarray, low, high) -> int | None:
+def offending(values: np.ndarray, low: int | None, high: int | None) -> int | None:
     """The value that an error names: the greatest of those below `low`; else the greatest."""
     below = values[values < low] if low is not None else values[:0]
     if below.size:
         return int(below.max())
     most = int(values.max()) if values.size else None
-    return most if None not in (most, high) and most >= high else None
+    return most if most is not None and high is not None and most >= high else None
 
 
-def check_values(values: np.ndarray, low, high, what: str = INDEX, where: str | None = None):
+def check_values(
+    values: np.ndarray, low: Dim | None, high: Dim | None, what: str = INDEX,
+    where: str | None = None,
+) -> None:  # fmt: skip
     """Raises InputError where a value is not low, …, high - 1. Open bounds are not looked at."""
     values = np.asarray(values)
     low, high = (None if isinstance(d, dims.Sym) else d for d in (low, high))
@@ -90,7 +98,10 @@ def check_values(values: np.ndarray, low, high, what: str = INDEX, where: str | 
         raise out_of_range(what, found, low, high, where)
 
 
-def check_operands(limits: Limits, operands: Sequence, types: Sequence, attrs: Mapping, where: str):
+def check_operands(
+    limits: Limits, operands: Sequence[np.ndarray | None], types: Sequence[Type | None],
+    attrs: Mapping[str, Any], where: str,
+) -> None:  # fmt: skip
     """Raises InputError for operands that do not meet the limits of their op."""
     for limit in limits(*types, **attrs):
         values = operands[limit.operand]

@@ -21,30 +21,44 @@ The meaning as loops is one of
     Alias()             the same bytes under another shape: nothing to run
 """
 
+from __future__ import annotations
+
 import inspect
 import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from ..errors import TypeMismatch
 from . import dims
-from .op_table import Records
+from .limits import Limits
+from .op_table import (
+    ExpandRule,
+    GradientRule,
+    IndexRule,
+    KernelRule,
+    Records,
+    Reference,
+    Samples,
+    ScalarRule,
+    ShapeRule,
+    TypeRule,
+)
 from .types import CLASSES, DTYPES, DType, TensorType, Type, dtype_of
 
 
 @dataclass(frozen=True)
 class Elementwise:
-    body: Callable
+    body: ScalarRule
 
 
 @dataclass(frozen=True)
 class Pull:
-    rule: Callable
+    rule: IndexRule
 
 
 @dataclass(frozen=True)
@@ -52,18 +66,18 @@ class Kernels:
     """`memory`: operands that are read at computed places, or again and again, so that they must be
     in memory."""
 
-    emit: Callable
+    emit: KernelRule
     memory: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Expand:
-    rule: Callable
+    rule: ExpandRule
 
 
 @dataclass(frozen=True)
 class Extern:
-    kernel: Callable
+    kernel: Reference
     reason: str
 
 
@@ -106,7 +120,7 @@ class Attr:
     low: int | None = None
     divides: bool = False
 
-    def convert(self, value, where: str):
+    def convert(self, value: Any, where: str) -> Any:
         if value is None and self.default is None:
             return None
         try:
@@ -121,13 +135,13 @@ class Attr:
         return converted
 
 
-def _int(v):
+def _int(v: Any) -> int:
     if isinstance(v, bool) or not isinstance(v, (int, np.integer)):
         raise TypeError
     return int(v)
 
 
-def _graph(v):
+def _graph(v: Any) -> Any:
     from .graph import Graph
 
     if not isinstance(v, Graph):
@@ -135,7 +149,7 @@ def _graph(v):
     return v
 
 
-_CONVERT: Mapping[str, Callable] = {
+_CONVERT: Mapping[str, Callable[[Any], Any]] = {
     "int": _int,
     "float": float,
     "bool": bool,
@@ -152,7 +166,7 @@ _CONVERT: Mapping[str, Callable] = {
 }
 
 
-def _fail():
+def _fail() -> NoReturn:
     raise TypeError
 
 
@@ -171,7 +185,7 @@ class Sample:
     `grad=False` leaves it out of the gradient check (a kink at the sampled point, say).
     """
 
-    inputs: tuple
+    inputs: tuple[Any, ...]
     attrs: Mapping[str, Any] = field(default_factory=dict)
     rtol: float = 1e-5
     atol: float = 1e-6
@@ -191,20 +205,20 @@ class Op:
     doc: str
     inputs: tuple[Input, ...]
     outputs: tuple[str, ...]
-    dtypes: Mapping[str, frozenset]
+    dtypes: Mapping[str, frozenset[DType]]
     attrs: Mapping[str, Attr]
-    shape: Callable | None
-    infer_types: Callable | None
-    ref: Callable
-    grad: Callable | NotDifferentiable
+    shape: ShapeRule | None
+    infer_types: TypeRule | None
+    ref: Reference
+    grad: GradientRule | NotDifferentiable
     loops: Meaning
-    samples: Callable[[], Iterable[Sample]]
+    samples: Samples
     group: str
     commutative: bool = False
     pure: bool = True
-    limits: Callable | None = None
+    limits: Limits | None = None
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Op({self.name})"
 
     def bind(self, attrs: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -232,7 +246,8 @@ class Op:
             result = self.infer_types(*types, **attrs)
             result = result if isinstance(result, tuple) else (result,)
         else:
-            shapes = self.shape(*types, **attrs)
+            assert self.shape is not None, self
+            shapes: Any = self.shape(*types, **attrs)
             if len(self.outputs) == 1 and not _is_list_of_shapes(shapes):
                 shapes = [shapes]
             result = tuple(
@@ -250,7 +265,7 @@ class Op:
                     raise TypeMismatch(f"{self.name}: the result is absurdly large", received=t)
         return result
 
-    def _check_broadcast(self, types: Iterable[Type | None], result: TensorType) -> None:
+    def _check_broadcast(self, types: Iterable[Type | None], result: Any) -> None:
         """Raise TypeMismatch unless every operand broadcasts to the result's shape."""
         for t in types:
             wrong = isinstance(t, TensorType) and (
@@ -266,12 +281,14 @@ class Op:
                     expected=f"dims that are 1 or those of {result}", received=t,
                 )  # fmt: skip
 
-    def _output_dtype(self, text, binding, attrs) -> DType:
+    def _output_dtype(
+        self, text: str, binding: Mapping[str, DType], attrs: Mapping[str, Any]
+    ) -> DType:
         if text.startswith("@"):
             return attrs[text[1:]]
         return binding[text] if text in binding else DTYPES[text]
 
-    def _check(self, types, attrs) -> dict[str, DType]:
+    def _check(self, types: list[Type | None], attrs: Mapping[str, Any]) -> dict[str, DType]:
         slots = list(self.inputs)
         if slots and slots[-1].variadic:
             last = slots.pop()
@@ -303,7 +320,7 @@ class Op:
         return binding
 
 
-def _is_list_of_shapes(x) -> bool:
+def _is_list_of_shapes(x: object) -> bool:
     return isinstance(x, list) and len(x) == 1 and isinstance(x[0], (tuple, list))
 
 
@@ -316,7 +333,7 @@ def parse_signature(text: str) -> tuple[tuple[Input, ...], tuple[str, ...]]:
     left, right = text.split("->")
     inputs = []
     for part in filter(None, (p.strip() for p in left.split(","))):
-        name, dtype, suffix = _INPUT.match(part).groups()
+        name, dtype, suffix = _INPUT.match(part).groups()  # type: ignore[union-attr]
         inputs.append(Input(name, dtype, suffix == "?", suffix == "*"))
     return tuple(inputs), tuple(p.strip() for p in right.split(","))
 
@@ -326,18 +343,18 @@ def register(
     signature: str,
     doc: str,
     *,
-    ref: Callable,
-    grad: Callable | NotDifferentiable,
+    ref: Reference,
+    grad: GradientRule | NotDifferentiable,
     loops: Meaning,
-    samples: Callable[[], Iterable[Sample]],
+    samples: Samples,
     group: str,
-    shape: Callable | None = None,
-    infer: Callable | None = None,
+    shape: ShapeRule | None = None,
+    infer: TypeRule | None = None,
     attrs: Mapping[str, Attr] | None = None,
     commutative: bool = False,
     pure: bool = True,
-    limits: Callable | None = None,
-    **dtypes: str | frozenset,
+    limits: Limits | None = None,
+    **dtypes: str | Iterable[DType],
 ) -> Op:
     """Add an op. Dtype variables are given as keywords: `T="float"`, `T=frozenset([...])`."""
     assert doc and callable(ref) and callable(samples), f"{name}: the record is incomplete"

@@ -1,8 +1,11 @@
 """What values are: `DType`, `TensorType` (`f32[N,3,224,224]`), sequences and maps of them."""
 
+from __future__ import annotations
+
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 
@@ -11,7 +14,12 @@ from ..system.concurrency import lazy
 from . import dims
 from .bounds import assume_equal
 from .dim_parse import parse_dim
+from .dims import Dim
 
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+Shape: TypeAlias = tuple[Dim, ...]
 MAX_RANK = 64  # as many axes as numpy has
 
 
@@ -25,7 +33,7 @@ class DType:
     bits: int
     called: str
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return self.name
 
     @lazy
@@ -51,7 +59,7 @@ class DType:
         return self.kind in "iu"
 
     @property
-    def compute(self) -> "DType":
+    def compute(self) -> DType:
         """The type that arithmetic on this type is done in: f32 for narrower floats."""
         return F32 if self.kind == "f" and self.bits < 32 else self
 
@@ -115,7 +123,10 @@ CLASSES = {
 }
 
 
-def dtype_of(x) -> DType:
+DTypeLike: TypeAlias = "DType | str | npt.DTypeLike"  # what `dtype_of` takes, besides arrays
+
+
+def dtype_of(x: Any) -> DType:
     """The DType of a DType, its name, a numpy dtype or array. Raises TypeMismatch if none."""
     if isinstance(x, DType):
         return x
@@ -156,9 +167,9 @@ class TensorType:
     """A dtype and a shape of dims (ints or `dims.Sym`); prints as `f32[N,3]`."""
 
     dtype: DType
-    shape: tuple
+    shape: Shape
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "dtype", dtype_of(self.dtype))
         object.__setattr__(
             self, "shape", tuple(d if isinstance(d, dims.Sym) else int(d) for d in self.shape)
@@ -170,7 +181,7 @@ class TensorType:
                 received=len(self.shape),
             )
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.dtype}[{','.join(map(str, self.shape))}]"
 
     __repr__ = __str__
@@ -180,24 +191,24 @@ class TensorType:
         return len(self.shape)
 
     @property
-    def size(self):
+    def size(self) -> Dim:
         return dims.prod(self.shape)
 
     @property
-    def nbytes(self):
+    def nbytes(self) -> Dim:
         return self.size * self.dtype.bytes
 
     @property
     def is_static(self) -> bool:
         return dims.is_static(self.shape)
 
-    def with_shape(self, shape) -> "TensorType":
+    def with_shape(self, shape: Iterable[Dim]) -> TensorType:
         return TensorType(self.dtype, tuple(shape))
 
-    def with_dtype(self, dtype) -> "TensorType":
+    def with_dtype(self, dtype: DTypeLike) -> TensorType:
         return TensorType(dtype_of(dtype), self.shape)
 
-    def substitute(self, binding: Mapping[str, object]) -> "TensorType":
+    def substitute(self, binding: dims.Binding) -> TensorType:
         return self.with_shape(dims.substitute(d, binding) for d in self.shape)
 
 
@@ -205,12 +216,12 @@ class TensorType:
 class SequenceType:
     """A list of values of one type; prints as `seq(f32[3])`."""
 
-    element: "Type"
+    element: Type
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"seq({self.element})"
 
-    def substitute(self, binding):
+    def substitute(self, binding: dims.Binding) -> SequenceType:
         return SequenceType(self.element.substitute(binding))
 
 
@@ -219,12 +230,12 @@ class MapType:
     """A dict from scalar keys to values; prints as `map(i64, f32[])`."""
 
     key: DType
-    value: "Type"
+    value: Type
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"map({self.key},{self.value})"
 
-    def substitute(self, binding):
+    def substitute(self, binding: dims.Binding) -> MapType:
         return MapType(self.key, self.value.substitute(binding))
 
 
@@ -235,10 +246,10 @@ class AnyRank:
 
     dtype: DType
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.dtype.name}[…]"
 
-    def substitute(self, binding):
+    def substitute(self, binding: dims.Binding) -> AnyRank:
         return self
 
 
@@ -246,12 +257,12 @@ class AnyRank:
 class OptionalType:
     """A value or none; prints as `optional(f32[3])`. No value of a graph has this type."""
 
-    element: "Type"
+    element: Type
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"optional({self.element})"
 
-    def substitute(self, binding):
+    def substitute(self, binding: dims.Binding) -> OptionalType:
         return OptionalType(self.element.substitute(binding))
 
 
@@ -291,17 +302,26 @@ def tensor_type_of(array: np.ndarray) -> TensorType:
     return TensorType(dtype_of(array), array.shape)
 
 
-def broadcast(*shapes: Sequence) -> tuple:
+def as_tensor_type(x: Any) -> Any:
+    """TensorType of a TensorType, its text, or an array."""
+    if isinstance(x, TensorType):
+        return x
+    if isinstance(x, str):
+        return parse_type(x)
+    return tensor_type_of(np.asarray(x))
+
+
+def broadcast(*shapes: Sequence[Dim]) -> Shape:
     """The numpy broadcast of shapes; a symbol against 1 gives the symbol, against another number
     the number, and two symbols `broadcast(N,M)`, which is N where M is 1.
 
     Code for all sizes takes different symbols to be equal (`sizes.assume_equal`). Raises
     TypeMismatch if two known dims differ and neither is 1.
     """
-    rank = max((len(s) for s in shapes), default=0)
+    rank, one = max((len(s) for s in shapes), default=0), cast(Dim, 1)
     padded = [(1,) * (rank - len(s)) + tuple(s) for s in shapes]
     try:
-        result = tuple(functools.reduce(dims.dim_broadcast, axis, 1) for axis in zip(*padded))
+        result = tuple(functools.reduce(dims.dim_broadcast, axis, one) for axis in zip(*padded))
     except TypeMismatch:
         raise TypeMismatch(
             "shapes do not broadcast",

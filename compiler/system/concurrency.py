@@ -21,16 +21,17 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Generic, TypeVar, overload
 
 # The packages that a compilation imports as it goes.
 IMPORTED = {__name__.partition(".")[0], "google", "llvmlite", "ml_dtypes", "onnx", "safetensors"}
 
-_owners: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+T = TypeVar("T")
+_owners: weakref.WeakKeyDictionary[Any, dict[str, Callable]] = weakref.WeakKeyDictionary()
 _before_fork: list[contextlib.ExitStack] = []  # what the thread that forks holds
 
 
-def give_lock(owner: Any, name: str, make: Callable = threading.Lock):
+def give_lock(owner: Any, name: str, make: Callable = threading.Lock) -> Any:
     """Give `owner`, an object or a module, a lock of this name, and return it.
 
     It is a plain lock, for `with`: an interrupt never falls between taking it and the block.
@@ -40,15 +41,19 @@ def give_lock(owner: Any, name: str, make: Callable = threading.Lock):
     return getattr(owner, name)
 
 
-class lazy:
+class lazy(Generic[T]):
     """A property that is computed when it is first read, or the next time if that fails."""
 
-    def __init__(self, compute: Callable):
+    def __init__(self, compute: Callable[[Any], T]):
         self.compute, self.__doc__ = compute, compute.__doc__
 
-    def __set_name__(self, owner: type, name: str):
+    def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
 
+    @overload
+    def __get__(self, obj: None, owner: type | None = None) -> "lazy[T]": ...
+    @overload
+    def __get__(self, obj: object, owner: type | None = None) -> T: ...
     def __get__(self, obj, owner=None):
         return self if obj is None else obj.__dict__.setdefault(self.name, self.compute(obj))
 

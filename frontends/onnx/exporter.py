@@ -4,6 +4,7 @@ model = write(graph, "model.onnx")
 """
 
 from numbers import Integral
+from os import PathLike
 from pathlib import Path
 
 import onnx
@@ -22,7 +23,7 @@ EXTERNAL = 1_500_000_000  # bytes of weights from which on they go to a file bes
 
 def write(
     graph: Graph,
-    path: "str | Path | None" = None,
+    path: "str | PathLike[str] | None" = None,
     *,
     opset: int = OPSET,
     external_bytes: int = EXTERNAL,

@@ -234,7 +234,7 @@ READS: dict[str, str] = {
     "tools/pages": (
         "compiler/errors compiler/ir compiler/ops compiler/backends/triton "
         "compiler/lowering compiler/backends/llvm runtime/base runtime/execution "
-        "frontends/onnx/operators __init__ tools/common tools"
+        "frontends/native frontends/onnx/operators __init__ tools/common tools"
     ),
 }
 

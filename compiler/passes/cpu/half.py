@@ -127,3 +127,4 @@ def _wide_type(type: Type, dtypes) -> Type:
             return SequenceType(_wide_type(element, dtypes))
         case MapType(key, value):
             return MapType(key, _wide_type(value, dtypes))
+    return type

@@ -44,7 +44,9 @@ def _turn(x, letters: str, groups: list[str], join: list[bool]):
 
 
 def _product(builder, m: Match):
-    a, b, out = _letters(m)
+    found = _letters(m)
+    assert not isinstance(found, str), found  # it was asked before
+    a, b, out = found
     x, y = (builder.tensor(v) for v in m.root.inputs)
     batch = "".join(c for c in out if c in a and c in b)
     left = "".join(c for c in out if c in a and c not in b)

@@ -91,7 +91,7 @@ class KnownBuilder(Builder):
         array[:] = values
         return Known(self, array, I64)
 
-    def value(self, x) -> Value | None:
+    def value(self, x):
         """The value of a tensor in the graph; of a `Known`, that of the node that it becomes."""
         return super().value(x.append() if isinstance(x, Known) else x)
 

@@ -12,6 +12,7 @@ Nothing carries a fast-math flag and every fused multiply-add is explicit, so a 
 not depend on how many lanes there are. Comparisons are ordered: false on NaN.
 """
 
+import builtins
 import struct
 from collections.abc import Callable, Sequence
 
@@ -185,7 +186,7 @@ class Emitter:
         """The constant of this type's precision."""
         return f32 if self.bits == 32 else f64
 
-    def bits_of(self, value: float) -> int:
+    def bits_of(self, value: float) -> builtins.int:
         """The bit pattern of a Python number in this type."""
         as_float, as_int = ("<f", "<i") if self.bits == 32 else ("<d", "<q")
         return struct.unpack(as_int, struct.pack(as_float, value))[0]

@@ -31,12 +31,12 @@ def check_graph(graph: Graph, strict: bool) -> None:
 
 
 def _outside(graph: Graph) -> Iterator[UnsupportedError]:
-    from .ir.externs import extern_of
+    from .ir.host_callbacks import host_callback_of
 
     for node in graph.nodes:
         if node.op.name in HOSTED:
             what = "is run by the host, since its shapes depend on data"
-        elif extern_of(node) is not None:
+        elif host_callback_of(node) is not None:
             what = CALLBACK
         else:
             for _, region in node.regions():
@@ -45,14 +45,14 @@ def _outside(graph: Graph) -> Iterator[UnsupportedError]:
         yield UnsupportedError(f"{node.op.name} {what}", where=node.where or None)
 
 
-def refuse_externs(program: "Program") -> None:
+def refuse_host_callbacks(program: "Program") -> None:
     """Raise NotCompiled if something would run outside compiled code."""
-    from .kernels.kernel import ExternCall, walk_steps
+    from .kernels.kernel import HostCallback, walk_steps
 
     findings = [
         UnsupportedError(f"{step.op} {CALLBACK}", where=step.origin or None)
         for step in walk_steps(program.steps)
-        if isinstance(step, ExternCall)
+        if isinstance(step, HostCallback)
     ]
     if findings:
         raise NotCompiled(findings)

@@ -3,7 +3,7 @@
     driver = Driver(open_target("cpu"), Options(strict=True))
     graph = driver.optimize(graph)              the passes of its level
     code = driver.build(graph, {"N": 4})        Code for these sizes
-    code = driver.build_open(graph)             Code for all sizes, or an error that `is_refusal`
+    code = driver.build_dynamic(graph)             Code for all sizes, or an error that `is_refusal`
 
 Whatever is compiled anywhere goes through a driver. Loading a package needs no compiler: the passes
 and the lowering are imported where they are used.
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Code:
-    """What was made of a graph for the sizes of a `binding`, or (`is_open`) for all.
+    """What was made of a graph for the sizes of a `binding`, or (`is_dynamic`) for all.
 
     `record` is the target's own (the CPU's is a `NativeCode`), None where the program is all there
     is. A graph whose data decides sizes has `stages` instead of a program, each with the graphs
@@ -39,7 +39,7 @@ class Code:
     binding: Mapping[str, int] = field(default_factory=dict)
     program: "Program | None" = None
     record: Any = None
-    is_open: bool = False
+    is_dynamic: bool = False
     stages: "tuple[tuple[Stage | HostStage, tuple[Graph, ...]], ...] | None" = None
 
 
@@ -127,15 +127,15 @@ class Driver:
         program = lower(self.prepare(graph, report))
         return Code(graph, binding, program, self._compile(program, graph))
 
-    def build_open(self, graph: Graph, report: "Report | None" = None) -> Code:
+    def build_dynamic(self, graph: Graph, report: "Report | None" = None) -> Code:
         """Code for all sizes of an optimized graph's symbols.
 
         Raises TypeError or TesselError where it cannot be made without them: see `is_refusal`.
         """
-        from .analysis.all_sizes import sizes_agree, sizes_to_expect
+        from .analysis.all_sizes import size_hints_of, sizes_agree
         from .analysis.equations import equal_sizes, equations
         from .demands import check_graph
-        from .ir.bounds import expected
+        from .ir.bounds import size_hints
         from .ir.hosted import has_stages
         from .ir.nonempty import conditions
         from .lowering.lower import lower
@@ -145,31 +145,31 @@ class Driver:
         check_graph(graph, self.options.strict)
         graph = with_checks(graph, not self.options.unchecked)
         if has_stages(graph):
-            return self.stages(graph, {}, is_open=True)
+            return self.stages(graph, {}, is_dynamic=True)
         found = equations(graph)
         same, solution = equal_sizes(graph, found)
         if solution:
             same = self.optimize(same, report)
-        with expected(sizes_to_expect(same)):
-            program = lower(self.prepare(same, report), open_sizes=True)
+        with size_hints(size_hints_of(same)):
+            program = lower(self.prepare(same, report), dynamic_shapes=True)
             record = self._compile(program, same)
         record.equations = tuple(found | dict.fromkeys(record.equations))
         record.conditions = tuple(dict.fromkeys((*record.conditions, *conditions(graph))))
         record.agrees = sizes_agree(graph, record, solution)
-        return Code(same, {}, program, record, is_open=True)
+        return Code(same, {}, program, record, is_dynamic=True)
 
     def _compile(self, program: "Program", graph: Graph) -> Any:
         if self.options.strict:
-            from .demands import refuse_externs
+            from .demands import refuse_host_callbacks
 
-            refuse_externs(program)
+            refuse_host_callbacks(program)
         if self.options.verify_bounds:
             from .kernels.bounds import verify_bounds
 
             self.verified += verify_bounds(program)
         return self.target.compile(program, graph.updates, self.options, self.progress)
 
-    def stages(self, graph: Graph, binding: Mapping[str, int], *, is_open: bool = False) -> Code:
+    def stages(self, graph: Graph, binding: Mapping[str, int], *, is_dynamic: bool = False) -> Code:
         """The stages of a graph whose data decides sizes; sizes that turn out to be constants are
         put in, and where all do, it is code like any other."""
         from .demands import check_graph
@@ -189,7 +189,7 @@ class Driver:
             (s, tuple(map(self.optimize, s.graphs) if isinstance(s, HostStage) else [s.graph]))
             for s in split_stages(graph)
         )
-        return Code(graph, binding, None, record, is_open, stages)
+        return Code(graph, binding, None, record, is_dynamic, stages)
 
 
 def _is_known(bind_dims: Node) -> bool:
@@ -205,16 +205,16 @@ def _is_known(bind_dims: Node) -> bool:
 
 def what_needs_sizes(error: Exception) -> str:
     """Why there is no code for all sizes, for readers who do not know the code."""
-    from .ir.bounds import OpenSize
+    from .ir.bounds import DynamicSize
 
     if isinstance(error, TesselError):
         return error.message if error.where is None else f"{error.where}: {error.message}"
-    return str(error) if isinstance(error, OpenSize) else "a kernel is made for numbers"
+    return str(error) if isinstance(error, DynamicSize) else "a kernel is made for numbers"
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether `build_open` has refused this graph, which may be compiled for each of its sizes: not
-    what was asked for (a check, the caller's own code), and no fault of the compiler's."""
+    """Whether `build_dynamic` has refused this graph, which may be compiled for each of its sizes:
+    not what was asked for (a check, the caller's own code), and no fault of the compiler's."""
     from .demands import NotCompiled
     from .ir.bounds import needs_sizes
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ..compiler.system.budgets import Limits
-    from ..runtime.base.build import Deferred
+    from ..runtime.base.build import ShapeSpecialized
     from ..runtime.execution.structured import Reader
 
 EXPECTED = "a path, the bytes of a file, a ModelProto or a Graph"
@@ -56,10 +56,12 @@ class OnnxSource:
             require("values", values, Mapping, "arrays by input name", "values={'shape': array}")
         return read(self.model, shapes=shapes, values=values)
 
-    def defer(self, shapes: Shapes | None, error: UnsupportedError) -> "Deferred | Reader | None":
-        from .onnx.deferred import defer
+    def specialized_model(
+        self, shapes: Shapes | None, error: UnsupportedError
+    ) -> "ShapeSpecialized | Reader | None":
+        from .onnx.specialized import specialized_model
 
-        return defer(self.model, shapes, error)
+        return specialized_model(self.model, shapes, error)
 
     def watched(self) -> "OnnxSource":
         from .onnx.file.watched import Watched

@@ -19,7 +19,7 @@ from ..compiler.ir.graph import Graph
 from ..compiler.options import Options
 from ..compiler.system import concurrency  # noqa: F401  first: from here on forks wait for imports
 from ..compiler.system.cores import check_threads
-from .base.build import Cache, Deferred, object_cache, package_folder
+from .base.build import Cache, ShapeSpecialized, object_cache, package_folder
 from .base.signature import Port, fix_shapes
 from .execution.executable import Executable
 from .execution.session import Session
@@ -47,7 +47,9 @@ class Source(Protocol):
     def read(self, shapes: Shapes | None = None, values: Mapping | None = None) -> Graph:
         """The graph, with these sizes of open dims, right for these values of inputs."""
 
-    def defer(self, shapes: Shapes | None, error: UnsupportedError) -> "Deferred | Reader | None":
+    def specialized_model(
+        self, shapes: Shapes | None, error: UnsupportedError
+    ) -> "ShapeSpecialized | Reader | None":
         """What reads the model once sizes, values or forms are known, where `error` says that it is
         only these which are missing."""
 
@@ -76,7 +78,7 @@ class GraphSource:
             raise UsageError("a graph's shapes never depend on values", received=", ".join(values))
         return fix_shapes(self.graph, shapes) if shapes else self.graph
 
-    def defer(self, shapes: Shapes | None, error: UnsupportedError) -> None:
+    def specialized_model(self, shapes: Shapes | None, error: UnsupportedError) -> None:
         return None
 
 
@@ -132,7 +134,7 @@ def _compile_once(
         if (reason := why_not(folder)) is not None:
             exe.notes.append(reason)
         return exe
-    exe = entry.load(threads, object_cache(cache), partial(_defer, source, shapes))
+    exe = entry.load(threads, object_cache(cache), partial(_specialized_model, source, shapes))
     if exe is not None:
         exe.session.driver.progress = progress
         return exe if exe.specialize is not None else _take_empty(exe, source, shapes)
@@ -142,13 +144,13 @@ def _compile_once(
     return exe
 
 
-def _defer(source: Source, shapes: Shapes | None) -> "Deferred | Reader":
+def _specialized_model(source: Source, shapes: Shapes | None) -> "ShapeSpecialized | Reader":
     """A model that is read anew for sizes or values, as an earlier process found out."""
     try:
         source.read(shapes)
     except UnsupportedError as error:
-        if (deferred := source.defer(shapes, error)) is not None:
-            return deferred
+        if (specialized := source.specialized_model(shapes, error)) is not None:
+            return specialized
         raise
     raise ModelError("the file has changed since it was compiled", fix="compile it again")
 
@@ -176,10 +178,10 @@ def _compile(
     try:
         graph = source.read(shapes)
     except UnsupportedError as error:
-        deferred = source.defer(shapes, error)
-        if deferred is None:
+        specialized = source.specialized_model(shapes, error)
+        if specialized is None:
             raise
-        return _deferred(deferred, session, threads)
+        return _specialized_executable(specialized, session, threads)
     tell(progress, "read", 1, 1)
     report = Report()
     graph = session.optimize(graph, report, observer)
@@ -203,9 +205,11 @@ def _compile(
     return with_structure(exe, graph.metadata)
 
 
-def _deferred(model: "Deferred | Reader", session: Session, threads: int) -> Executable:
+def _specialized_executable(
+    model: "ShapeSpecialized | Reader", session: Session, threads: int
+) -> Executable:
     """The executable of a model that is read when a run shows what it lacks."""
-    if model.by_form:
+    if model.by_structure:
         from .execution.structured import Structured
 
         return Structured.of(model, session, threads)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ..compiler.errors import UsageError
 from ..compiler.ir.text import print_graph
-from ..compiler.kernels.kernel import ENDLESS, Call, ExternCall, For, If, Ref
+from ..compiler.kernels.kernel import ENDLESS, Call, For, HostCallback, If, Ref
 from ..compiler.system.files import replacing, write_file
 from ..runtime.base.build import Built
 from ..runtime.execution.executable import Executable
@@ -136,7 +136,7 @@ def program_text(program) -> str:
                     steps.append(indent + "} else {")
                     visit(orelse, indent + "  ")
                     steps.append(indent + "}")
-                case ExternCall():
+                case HostCallback():
                     refs = [r for r in (*step.inputs, *step.outputs) if r is not None]
                     steps.append(f"{indent}callback {step.op}({_refs(refs)})  # {step.origin}")
 

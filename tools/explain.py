@@ -9,7 +9,7 @@ from rich.text import Text
 
 from .. import compile as compile_model
 from ..compiler.ir.graph import Graph
-from ..compiler.kernels.kernel import ExternCall, walk_steps
+from ..compiler.kernels.kernel import HostCallback, walk_steps
 from ..compiler.passes.base import Report
 from ..runtime.base.build import Built
 from ..runtime.execution.executable import Executable
@@ -110,16 +110,16 @@ def print_explanation(exe: Executable, out: Console, whole: bool = False) -> Non
     if built.program is not None:
         print_kernels(exe, built, out, whole)
         print_refusals(built, out, whole)
-        print_winners(exe, built, out)
+        print_tuning_records(exe, built, out)
         print_reasons(built, out, whole)
-        print_externs(built, out)
+        print_host_callbacks(built, out)
 
 
 def representative(exe: Executable) -> Built:
     """The latest specialisation; where there is none, one for sizes that are guessed."""
     if exe.specializations:
         built = exe.specializations[-1]
-        return exe.fixed(built.binding) if built.is_open else built
+        return exe.fixed(built.binding) if built.is_dynamic else built
     if isinstance(exe, Structured) and exe.alone is not None:
         exe = exe.alone
     interface = of_executable(exe)
@@ -268,7 +268,7 @@ def print_refusals(built: Built, out: Console, whole: bool) -> None:
     print_rest(out, rest(len(counts), whole))
 
 
-def print_winners(exe: Executable, built: Built, out: Console) -> None:
+def print_tuning_records(exe: Executable, built: Built, out: Console) -> None:
     """Which kernels have measured schedules, and how much faster than the default ones they were;
     nothing where none were asked for."""
     tuning = exe.target.tuning
@@ -278,9 +278,9 @@ def print_winners(exe: Executable, built: Built, out: Console) -> None:
     heading(out, "Tuned schedules", "measured to be faster here than the default ones")
     for note in tuning.notes:
         out.print(f"  {note}", style="dim")
-    found = [code for code in plan.codes.values() if code.winner is not None]
-    for code in sorted(found, key=lambda c: -c.winner.gain):
-        gain, choice = code.winner.gain, code.winner.choice
+    found = [code for code in plan.codes.values() if code.tuning_record is not None]
+    for code in sorted(found, key=lambda c: -c.tuning_record.gain):
+        gain, choice = code.tuning_record.gain, code.tuning_record.choice
         origins = short(code.kernel.origins, EXAMPLE)
         out.print(f"  {code.kernel.name}: {gain:.2f}× as fast by {choice}   {origins}")
     if not found:
@@ -307,24 +307,24 @@ def print_reasons(built: Built, out: Console, whole: bool) -> None:
         out.print("  nothing")
 
 
-def print_externs(built: Built, out: Console) -> None:
+def print_host_callbacks(built: Built, out: Console) -> None:
     heading(out, "Host callbacks", "what runs in Python, outside compiled code, and why")
     found: Counter = Counter()
     where: dict[str, str] = {}
     for step in walk_steps(built.program.steps):
-        if isinstance(step, ExternCall):
+        if isinstance(step, HostCallback):
             found[step.op] += 1
             where.setdefault(step.op, step.origin)
     print_list(out, [
-        (n, _example(f"{op}: {extern_reason(op)}".removesuffix(": "), where[op]))
+        (n, _example(f"{op}: {host_callback_reason(op)}".removesuffix(": "), where[op]))
         for op, n in found.items()
     ])  # fmt: skip
     if not found:
         out.print("  none")
 
 
-def extern_reason(op: str) -> str:
+def host_callback_reason(op: str) -> str:
     from ..compiler.ir import op as registry
-    from ..compiler.ir.externs import STRINGS
+    from ..compiler.ir.host_callbacks import STRINGS
 
     return getattr(registry.get(op).loops, "reason", STRINGS)

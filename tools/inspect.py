@@ -115,7 +115,7 @@ def print_arrays(metadata: Mapping[str, str], arrays: Sequence[tuple], out: Cons
 
 def print_model_types(file: str, shapes, given, out: Console) -> None:
     """By the names of the file, also if not all of it can be read: that is then raised."""
-    from ..frontends.onnx.read.needs import needed
+    from ..frontends.onnx.read.dependence import needed
     from ..frontends.onnx.shapes import value_types
 
     found, error = value_types(file, shapes=shapes)

@@ -232,7 +232,7 @@ class Verification:
         if not self.binding or not session.target.dynamic_shapes:
             return None
         try:
-            built = session.build_open(graph)
+            built = session.build_dynamic(graph)
         except (TypeError, TesselError):
             return None
         if not fits(built.code.conditions, self.binding, built.code.equations):

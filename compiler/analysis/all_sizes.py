@@ -47,11 +47,11 @@ def primes(first: int) -> Iterator[int]:
     return (n for n in itertools.count(first) if all(n % d for d in range(2, math.isqrt(n) + 1)))
 
 
-def sizes_to_expect(graph: Graph) -> dict[str, int]:
+def size_hints_of(graph: Graph) -> dict[str, int]:
     """The sizes that schedules are chosen for: the first axis of inputs counts what is independent,
-    usually one; other axes, and sizes that data decides, are as `sizes.typical` has them. Where an
-    axis would be empty then (`x[1:]` of [N]), more is expected."""
-    from ..ir.bounds import expect_something
+    usually one; other axes, and sizes that data decides, are as `sizes.size_hint` has them. Where
+    an axis would be empty then (`x[1:]` of [N]), more is expected."""
+    from ..ir.bounds import hint_nonempty
     from ..ir.dims import may_be_zero
     from ..ir.types import TensorType
 
@@ -60,4 +60,4 @@ def sizes_to_expect(graph: Graph) -> dict[str, int]:
     rest = {str(d) for s in shapes for d in s[1:]}
     known = {n for n in graph.symbols() if not may_be_zero(n)}
     all_dims = (d for v in graph.values() if isinstance(v.type, TensorType) for d in v.type.shape)
-    return expect_something(dict.fromkeys(all_dims), dict.fromkeys((first - rest) & known, 1))
+    return hint_nonempty(dict.fromkeys(all_dims), dict.fromkeys((first - rest) & known, 1))

@@ -96,16 +96,16 @@ def unbroadcast(dx: Tensor, shape: Sequence) -> Tensor:
 class _Walk:
     """The reverse walk.
 
-    reached   the values that depend on `wrt` through what has gradients
-    severed   the ints that do so through an op that refuses: {value: that node}
+    active    the values that depend on `wrt` through what has gradients
+    blocked   the ints that do so through an op that refuses: {value: that node}
     found     the contributions to each value's gradient
     todo      the nodes still to visit, the last first
     """
 
     def __init__(self, b: Builder, wrt: list[Value]):
         self.b, self.wrt = b, wrt
-        self.reached: set[Value] = set(wrt)
-        self.severed: dict[Value, Node] = {}
+        self.active: set[Value] = set(wrt)
+        self.blocked: dict[Value, Node] = {}
         self.found: dict[Value, list[Tensor]] = {}
         self.todo: list[Node] = []
         self._push(list(b.graph.nodes))
@@ -124,8 +124,8 @@ class _Walk:
         """Let the walk visit those of `nodes` (in graph order) that depend on `wrt`."""
         for node in nodes:
             rule = node.op.grad
-            refusal = next((self.severed[v] for v in node.inputs if v in self.severed), None)
-            if refusal is None and not any(v in self.reached for v in node.inputs):
+            refusal = next((self.blocked[v] for v in node.inputs if v in self.blocked), None)
+            if refusal is None and not any(v in self.active for v in node.inputs):
                 continue
             if isinstance(rule, NotDifferentiable):
                 if rule.zero:
@@ -134,9 +134,9 @@ class _Walk:
             self.todo.append(node)
             for v in node.outputs:
                 if _is_float(v):
-                    self.reached.add(v)
+                    self.active.add(v)
                 elif refusal is not None:
-                    self.severed[v] = refusal
+                    self.blocked[v] = refusal
 
     def _seed(self, outputs, seeds) -> None:
         if seeds is not None and len(seeds) != len(outputs):
@@ -164,7 +164,7 @@ class _Walk:
 
     def _visit(self, node: Node) -> None:
         rule = node.op.grad
-        for refusing in [node, *(self.severed[v] for v in node.inputs if v in self.severed)]:
+        for refusing in [node, *(self.blocked[v] for v in node.inputs if v in self.blocked)]:
             if isinstance(refusing.op.grad, NotDifferentiable):
                 raise TesselError(
                     f"{refusing.op.name} is not differentiable: {refusing.op.grad.reason}",
@@ -182,7 +182,7 @@ class _Walk:
             for v, d in zip(node.outputs, douts)
         ]
         for v, dx in zip(node.inputs, self._apply(node, rule, douts)):
-            if v in self.reached and dx is not None:
+            if v in self.active and dx is not None:
                 assert dx.dtype == v.dtype, f"gradient of {node}: {dx.dtype} for {v.dtype}"
                 self._add(v, unbroadcast(dx, v.shape))
 

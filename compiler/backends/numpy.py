@@ -14,7 +14,7 @@ from ..analysis.run_checks import new_record, raise_noted
 from ..expr import expr as s
 from ..expr.expr import Axis, Expr
 from ..ir.types import BOOL, DType, TensorType, dtype_of, view_bits
-from ..kernels.kernel import Call, ExternCall, Kernel, Program, Ref, Slot, Store, run_order
+from ..kernels.kernel import Call, HostCallback, Kernel, Program, Ref, Slot, Store, run_order
 from ..kernels.machine import has_bytes
 
 LIMIT = 1 << 24  # elements that one evaluation may hold
@@ -352,11 +352,11 @@ def _run(program: Program, memory: _Memory) -> None:
                 step.kernel, [array(r, b.type) for r, b in zip(step.refs, step.kernel.params)]
             )
         else:
-            run_extern(step, array, memory.others)
+            run_host_callback(step, array, memory.others)
 
 
 class Objects:
-    """Values that have no bytes, by their places: what extern calls hand to each other."""
+    """Values that have no bytes, by their places: what host callbacks hand to each other."""
 
     def __init__(self, inputs: Sequence, weights: Sequence):
         self.given = {"input": inputs, "weight": weights}
@@ -375,7 +375,7 @@ class Objects:
         return self.made.get(Ref(Slot("output", index))) if array is None else array
 
 
-def run_extern(step: ExternCall, array: Callable, objects: Objects) -> None:
+def run_host_callback(step: HostCallback, array: Callable, objects: Objects) -> None:
     """Run a hand-written kernel. `array(ref, type)` is the memory of a value that has bytes."""
     inputs = [
         None if r is None else (array(r, t) if has_bytes(t) else objects[r])
@@ -390,4 +390,6 @@ def run_extern(step: ExternCall, array: Callable, objects: Objects) -> None:
             objects[ref] = result
 
 
-__all__ = ["NUMPY", "NumpyModule", "Objects", "cast_array", "has_bytes", "run_extern", "run_kernel"]
+__all__ = [
+    "NUMPY", "NumpyModule", "Objects", "cast_array", "has_bytes", "run_host_callback", "run_kernel",
+]  # fmt: skip

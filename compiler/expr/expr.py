@@ -42,7 +42,7 @@ def _unary(name: str) -> Callable:
 
 neg, exp, log, sqrt, rsqrt = map(_unary, ["neg", "exp", "log", "sqrt", "rsqrt"])
 tanh, erf, sigmoid, floor, ceil = map(_unary, ["tanh", "erf", "sigmoid", "floor", "ceil"])
-normal_area = _unary("normal_area")  # of the normal distribution from 0 to x: erf(x / sqrt(2)) / 2
+normal_area = _unary("normal_area")  # norm_cdf(x) - 1/2 = erf(x / sqrt(2)) / 2; in tuning keys
 isnan, isinf, sign, sin, cos = map(_unary, ["isnan", "isinf", "sign", "sin", "cos"])
 round, abs = _unary("round"), _unary("abs")
 

@@ -1,7 +1,7 @@
 """What can be said of dims whose symbols are open: bounds, order, and sizes to expect.
 
 Symbols stand for positive ints, so that `N*S >= S` and `(S + 15)//16 >= 1` hold whatever they are.
-What follows for every size may decide about the code that is made; what is merely `typical` may
+What follows for every size may decide about the code that is made; what is merely `size_hint` may
 only decide about its speed.
 
 What is taken of sizes beyond that belongs to one reading or one compilation: its `Context`. Shape
@@ -19,7 +19,7 @@ from ..errors import TypeMismatch
 from . import dims
 from .dims import Sym
 
-USUAL = 128  # the size that a dim is taken to have if nothing is known of it
+DEFAULT_SIZE_HINT = 128  # the size that a dim is taken to have if nothing is known of it
 
 
 @dataclass
@@ -35,12 +35,12 @@ class Context:
     """What one reading or compilation takes of open sizes.
 
     assumed     what code for all sizes is right for, noted as it is made; None: nothing may be
-    expected    the sizes that symbols usually have, as far as that is said
+    size_hints  the sizes that symbols usually have, as far as that is said
     nonempty    dims that are taken to be at least 1, noted while a model is read (`nonempty.py`)
     """
 
     assumed: Assumed | None = None
-    expected: Mapping[str, int] = field(default_factory=dict)
+    size_hints: Mapping[str, int] = field(default_factory=dict)
     nonempty: set[Sym] | None = None
 
 
@@ -49,7 +49,7 @@ _context: ContextVar[Context] = ContextVar("sizes", default=_NOTHING)
 
 
 def context() -> Context:
-    """What holds here: nothing is taken outside of `assuming`, `expected` and `noting`."""
+    """What holds here: nothing is taken outside of `assuming`, `size_hints` and `noting`."""
     return _context.get()
 
 
@@ -63,7 +63,7 @@ def within_context(**changes) -> Iterator[Context]:
         _context.reset(token)
 
 
-class OpenSize(TypeError):
+class DynamicSize(TypeError):
     """Something has to be known of a size that is open: the code must be made for one size.
 
     `node` is which one says so, where that is known.
@@ -81,16 +81,16 @@ def sizes_of(node) -> Iterator[None]:
     try:
         yield
     except TypeError as error:
-        raise open_size_of(node, error) from error
+        raise dynamic_size_of(node, error) from error
 
 
-def open_size_of(node, error: TypeError) -> TypeError:
+def dynamic_size_of(node, error: TypeError) -> TypeError:
     """`error` as one of this node: as it is, where no size of the node is open, or something else
     is wrong."""
     if getattr(error, "node", None) is not None or not needs_sizes(error) or not _open_dims(node):
         return error
-    known = isinstance(error, OpenSize)
-    return OpenSize(str(error) if known else "its code is made for numbers", node)
+    known = isinstance(error, DynamicSize)
+    return DynamicSize(str(error) if known else "its code is made for numbers", node)
 
 
 def needs_sizes(error: Exception) -> bool:
@@ -99,7 +99,7 @@ def needs_sizes(error: Exception) -> bool:
     Where Python's own arithmetic wants a number and has a size, its message names the type:
     "'Sym' object cannot be interpreted as an integer", "must be real number, not Sym".
     """
-    if isinstance(error, OpenSize):
+    if isinstance(error, DynamicSize):
         return True
     return isinstance(error, TypeError) and Sym.__name__ in str(error)
 
@@ -245,13 +245,13 @@ def assuming() -> Iterator[Assumed]:
 
 
 def assume_above(a, b) -> None:
-    """What is made now is right only where a > b. Raises OpenSize outside of `assuming`, and where
-    it is surely wrong."""
+    """What is made now is right only where a > b. Raises DynamicSize outside of `assuming`, and
+    where it is surely wrong."""
     if (not isinstance(a, Sym) and not isinstance(b, Sym)) or above(a, b):
         return
     noted = context().assumed
     if noted is None or at_least(b, a):
-        raise OpenSize(f"{a} > {b} is needed")
+        raise DynamicSize(f"{a} > {b} is needed")
     noted.above[a, b] = None
 
 
@@ -331,34 +331,36 @@ def fits(above: Iterable, sizes: Mapping[str, int], equal: Iterable = ()) -> boo
 # -- sizes to expect -----------------------------------------------------------------------
 
 
-def expected(sizes: Mapping[str, int]):
-    """Within it, `typical` takes the symbols to be of these sizes."""
-    return within_context(expected=dict(sizes))
+def size_hints(sizes: Mapping[str, int]):
+    """Within it, `size_hint` takes the symbols to be of these sizes."""
+    return within_context(size_hints=dict(sizes))
 
 
-def expected_too(sizes: Mapping[str, int]):
-    """`expected` with these sizes instead of, or besides, those that hold now."""
-    return expected({**context().expected, **sizes})
+def more_size_hints(sizes: Mapping[str, int]):
+    """`size_hints` with these sizes instead of, or besides, those that hold now."""
+    return size_hints({**context().size_hints, **sizes})
 
 
-def typical(d) -> int:
+def size_hint(d) -> int:
     """The size to expect of a dim: 1 at least, since schedules divide by it."""
     if not isinstance(d, Sym):
         return d
-    known = context().expected
-    return max(1, _size({n: known.get(n, USUAL) for n in d.symbols()}, d, USUAL))
+    known = context().size_hints
+    return max(
+        1, _size({n: known.get(n, DEFAULT_SIZE_HINT) for n in d.symbols()}, d, DEFAULT_SIZE_HINT)
+    )
 
 
-def expect_something(found: Iterable, sizes: Mapping[str, int]) -> dict[str, int]:
+def hint_nonempty(found: Iterable, sizes: Mapping[str, int]) -> dict[str, int]:
     """`sizes` to expect, larger where else one of the dims `found` would be empty (N - 1, N//4)."""
     sizes = dict(sizes)
     for d in found:
         names = sorted(dims.symbols(d))
-        usual = {n: sizes.get(n, USUAL) for n in names}
+        usual = {n: sizes.get(n, DEFAULT_SIZE_HINT) for n in names}
         if not names or _size(usual, d, 0) > 0:
             continue
         larger_ones = (
-            usual | {n: max(usual[n], USUAL << i) for n in some}
+            usual | {n: max(usual[n], DEFAULT_SIZE_HINT << i) for n in some}
             for i in range(14)
             for some in (names, *([n] for n in names))
         )

@@ -134,7 +134,7 @@ class Sym:
     def __hash__(self) -> int:
         return self._hash
 
-    # Order, where every size agrees. Raises sizes.OpenSize where it depends on the sizes.
+    # Order, where every size agrees. Raises sizes.DynamicSize where it depends on the sizes.
 
     def __lt__(self, other: Dim) -> bool:
         return _decided(other, self)
@@ -189,13 +189,13 @@ def _extent(atom: Atom) -> int:
 
 def _decided(a: Dim, b: Dim) -> bool:
     """a > b"""
-    from .bounds import OpenSize, above, at_least
+    from .bounds import DynamicSize, above, at_least
 
     if above(a, b):
         return True
     if at_least(b, a):
         return False
-    raise OpenSize(f"{a} > {b} depends on the sizes")
+    raise DynamicSize(f"{a} > {b} depends on the sizes")
 
 
 def _terms(d: Dim) -> Terms:

@@ -1,9 +1,10 @@
 """Open sizes filled in: a kernel or a program for one combination of sizes.
 
     bind(program, {"N": 4})      a program without open sizes, for what needs numbers
-    typical_twin(kernel)         the kernel with the sizes to expect, and which axis is which
+    hint_specialized(kernel)     the kernel with the sizes to expect, and which axis is which
 
-Schedules are chosen by looking at the twin; what they decide holds for the kernel of any size.
+Schedules are chosen by looking at the specialized kernel; what they decide holds for the kernel of
+any size.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,15 +13,15 @@ from dataclasses import replace
 from ..expr import expr as s
 from ..expr.expr import Axis, Buffer, Expr
 from ..ir import dims
-from ..ir.bounds import typical
+from ..ir.bounds import size_hint
 from ..ir.types import TensorType
-from .kernel import Call, ExternCall, Kernel, Program, Ref, Slot, Store, map_steps, with_places
+from .kernel import Call, HostCallback, Kernel, Program, Ref, Slot, Store, map_steps, with_places
 from .machine import place_slots
 
 
-def typical_twin(kernel: Kernel) -> tuple[Kernel, dict[Axis, Axis], dict[Buffer, Buffer]]:
+def hint_specialized(kernel: Kernel) -> tuple[Kernel, dict[Axis, Axis], dict[Buffer, Buffer]]:
     """The kernel with the sizes to expect, and its axes and buffers by the kernel's own."""
-    return bind_kernel(kernel, typical)
+    return bind_kernel(kernel, size_hint)
 
 
 def bind_kernel(kernel: Kernel, size: Callable) -> tuple[Kernel, dict[Axis, Axis], dict]:
@@ -74,14 +75,14 @@ def bind_kernel(kernel: Kernel, size: Callable) -> tuple[Kernel, dict[Axis, Axis
     own = tuple(axis(a) for a in kernel.axes)
     for b in (*kernel.params, *kernel.sources):
         buffer(b)
-    twin = Kernel(
+    specialized = Kernel(
         kernel.name, own, stores, kernel.serial, kernel.origins, apart=kernel.apart
     )  # fmt: skip
-    twin.sources = tuple(buffers[b] for b in kernel.sources)
-    return twin, axes, buffers
+    specialized.sources = tuple(buffers[b] for b in kernel.sources)
+    return specialized, axes, buffers
 
 
-def is_open(kernel: Kernel) -> bool:
+def is_dynamic(kernel: Kernel) -> bool:
     """Whether sizes of the kernel are open."""
     return bool(symbols_of(kernel))
 
@@ -112,7 +113,7 @@ def bind(program: Program, sizes: Mapping[str, int]) -> Program:
         moves = tuple((loop, size(n)) for loop, n in r.steps)
         return Ref(slot, first + size(r.offset), moves)
 
-    def call(step: Call | ExternCall, _) -> Call | ExternCall:
+    def call(step: Call | HostCallback, _) -> Call | HostCallback:
         if not isinstance(step, Call):
             return with_places(step, ref)
         bound, _, buffers = bind_kernel(step.kernel, size)

@@ -22,7 +22,7 @@ from ..errors import CheckFailed, TypeMismatch
 from ..expr import expr as s
 from ..expr.expr import Buffer, Expr
 from ..expr.proof import Prover
-from ..ir.bounds import OpenSize, assume_above, assume_equal, assumed, conditions
+from ..ir.bounds import DynamicSize, assume_above, assume_equal, assumed, conditions
 from ..ir.dims import Sym
 from ..ir.graph import Node, Value
 from ..ir.types import TensorType
@@ -155,7 +155,7 @@ def _assume_inside(access: Access) -> None:
     low, high = access.bounds
     if isinstance(low, float) or isinstance(high, float):
         if _is_open(access):
-            raise OpenSize(f"{access} is not known to be; {UNLIMITED}")
+            raise DynamicSize(f"{access} is not known to be; {UNLIMITED}")
     elif isinstance(access.size, Sym) or isinstance(low, Sym) or isinstance(high, Sym):
         assume_above(access.size, high)
         assume_above(low, -1)

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..expr import expr as s
 from ..expr.expr import Axis, Buffer, Expr
-from ..ir.bounds import typical
+from ..ir.bounds import size_hint
 from ..ir.dims import Sym
 from ..ir.types import Type
 
@@ -149,7 +149,7 @@ class Call:
 
 
 @dataclass(eq=False)
-class ExternCall:
+class HostCallback:
     """Run a kernel written by hand in Python (listed by `explain`)."""
 
     op: str
@@ -181,7 +181,7 @@ class For:
     @property
     def rounds(self) -> int | Sym:
         """How often the body runs; a guess where only the run knows."""
-        return self.trips if self.condition is None else min(typical(self.trips), GUESS)
+        return self.trips if self.condition is None else min(size_hint(self.trips), GUESS)
 
 
 @dataclass(eq=False)
@@ -193,7 +193,7 @@ class If:
     orelse: "list[Step]"
 
 
-Step = Call | ExternCall | For | If
+Step = Call | HostCallback | For | If
 Path = tuple[For | If, ...]  # loops and branches around a step, the outermost first
 
 
@@ -299,7 +299,7 @@ def reads_of(step: Step) -> tuple:
     match step:
         case Call(kernel=kernel, refs=refs):
             return refs[: len(kernel.inputs)]
-        case ExternCall(inputs=inputs):
+        case HostCallback(inputs=inputs):
             return tuple(p for p in inputs if p is not None)
     return () if step.condition is None else (step.condition,)
 
@@ -309,12 +309,12 @@ def writes_of(step: Step) -> tuple:
     match step:
         case Call(kernel=kernel, refs=refs):
             return refs[len(kernel.inputs) :]
-        case ExternCall(outputs=outputs):
+        case HostCallback(outputs=outputs):
             return outputs
     return ()
 
 
-def with_places(call: Call | ExternCall, place: Callable[[Any], Any]) -> Call | ExternCall:
+def with_places(call: Call | HostCallback, place: Callable[[Any], Any]) -> Call | HostCallback:
     """The call at other places."""
     if isinstance(call, Call):
         return replace(call, refs=tuple(map(place, call.refs)))

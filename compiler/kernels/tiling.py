@@ -103,7 +103,7 @@ def int_bounds(e: Expr) -> tuple[int, int] | None:
     return None
 
 
-def lane_cost(offsets: list[Expr], axis: Axis, lanes: int) -> float:
+def vector_axis_cost(offsets: list[Expr], axis: Axis, lanes: int) -> float:
     """Memory operations per element if `axis` is vectorised."""
     cost = 0.0
     for e in offsets:

@@ -17,7 +17,7 @@ from ..expr.expr import Axis, Buffer
 from ..ir.types import STR, TensorType
 from ..kernels.kernel import (
     Call,
-    ExternCall,
+    HostCallback,
     Kernel,
     Store,
     map_steps,
@@ -30,7 +30,7 @@ from ..kernels.simplify import merge_axes
 from .memory import Place, Storage
 
 
-def copy_steps(source: Place, target: Place, type) -> list[Call | ExternCall]:
+def copy_steps(source: Place, target: Place, type) -> list[Call | HostCallback]:
     """The step that copies a tensor; none if it is empty.
 
     Raises UnsupportedError for sequences and maps.
@@ -40,7 +40,7 @@ def copy_steps(source: Place, target: Place, type) -> list[Call | ExternCall]:
             raise UnsupportedError(
                 "a loop cannot carry strings from one iteration to the next", received=type
             )
-        return [ExternCall("identity", np.array, {}, (source,), (type,), (target,), (type,))]
+        return [HostCallback("identity", np.array, {}, (source,), (type,), (target,), (type,))]
     if not isinstance(type, TensorType):
         raise UnsupportedError(
             "sequences and maps cannot be copied from one output to another",

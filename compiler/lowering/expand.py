@@ -1,17 +1,17 @@
 """Composites that cannot be one kernel (attention, lstm, …) replaced by their expansion."""
 
 from ..ir.builder import Builder
-from ..ir.externs import extern_of
 from ..ir.graph import Graph, Node, Value
+from ..ir.host_callbacks import host_callback_of
 from ..ir.op import Expand
 from .inlining import expansion
 from .kinds import Kinds
 
 
 def needs_expansion(node: Node, kinds: Kinds) -> bool:
-    if not isinstance(node.op.loops, Expand) or extern_of(node) is not None:
+    if not isinstance(node.op.loops, Expand) or host_callback_of(node) is not None:
         return False
-    return not kinds.is_pullable(node)
+    return not kinds.can_inline(node)
 
 
 def expand_composites(graph: Graph, kinds: Kinds | None = None) -> Graph:

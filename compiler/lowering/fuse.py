@@ -10,7 +10,7 @@ didn't it fuse?".
     contract     inlined only as the core of its epilogue
     window       pooling: like contract
     blocks       Winograd's transforms: like contract, and only where indices stay as they are
-    kernels, control, extern: always have memory, on both sides
+    kernels, control, host callbacks: always have memory, on both sides
 
 Which kind a node is, and whatever else is asked of it here, follows from its expression
 (`kinds.py`, `reading.py`), not from its name.
@@ -18,7 +18,7 @@ Which kind a node is, and whatever else is asked of it here, follows from its ex
 
 from dataclasses import dataclass, field
 
-from ..ir.bounds import typical
+from ..ir.bounds import size_hint
 from ..ir.dims import prod
 from ..ir.graph import Graph, Node, Value
 from ..ir.op import Expand, Pull
@@ -225,7 +225,7 @@ class _Planner:
 
     def _keeps_lines(self, node: Node) -> bool:
         """Whether the elements along the last axis, and enough of them, stay neighbours."""
-        return self.found.reading(node).keeps_lines and typical(node.output.shape[-1]) >= 16
+        return self.found.reading(node).keeps_lines and size_hint(node.output.shape[-1]) >= 16
 
     def _costs_little(self, node: Node) -> bool:
         return self.found.reading(node).cost <= FEW
@@ -233,7 +233,7 @@ class _Planner:
     def _is_cheap(self, node: Node, value: Value) -> bool:
         """Recomputing costs no more than loading: a broadcast or a small thing."""
         is_composite = isinstance(node.op.loops, Expand)
-        if typical(prod(value.shape)) <= SMALL and not is_composite:
+        if size_hint(prod(value.shape)) <= SMALL and not is_composite:
             return True
         if self._follows_from_places(node):
             return True
@@ -272,7 +272,7 @@ def _is_row(inner: tuple, outer: tuple) -> bool:
         split -= 1
     if inner[:split] != outer[:split]:
         return False
-    row, rows = typical(prod(outer[split:])), typical(prod(outer[:split]))
+    row, rows = size_hint(prod(outer[split:])), size_hint(prod(outer[:split]))
     return row <= ROW_LIMIT and (rows >= 4 or row <= SMALL)
 
 
@@ -293,11 +293,11 @@ def _is_weight_side(node: Node) -> bool:
 
 def _grows(value: Value, reader: Node) -> bool:
     return any(
-        typical(prod(o.shape)) > typical(prod(value.shape))
+        size_hint(prod(o.shape)) > size_hint(prod(value.shape))
         for o in reader.outputs
         if isinstance(o.type, TensorType)
     )
 
 
 def _growth(value: Value, reader: Node) -> int:
-    return typical(prod(reader.outputs[0].shape)) // max(1, typical(prod(value.shape)))
+    return size_hint(prod(reader.outputs[0].shape)) // max(1, size_hint(prod(value.shape)))

@@ -1,4 +1,4 @@
-"""From graph nodes to expressions: `Puller.read(value, index)` is a value at an index.
+"""From graph nodes to expressions: `Inliner.read(value, index)` is a value at an index.
 
 A value that has a buffer is a load. Any other value is *pulled*: its node's record says what the
 element at that index is in terms of its operands, which are read the same way. Composites made of
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from ..errors import TypeMismatch
 from ..expr import expr as s
 from ..expr.expr import Buffer, Expr
-from ..ir.bounds import OpenSize, assume_above, assume_equal, open_size_of, sizes_of
+from ..ir.bounds import DynamicSize, assume_above, assume_equal, dynamic_size_of, sizes_of
 from ..ir.builder import Builder, Tensor
 from ..ir.dims import Sym
 from ..ir.graph import Graph, Node, Value
@@ -70,7 +70,7 @@ def _check_result(node: Node, expected: TensorType, received: TensorType) -> Non
         )  # fmt: skip
 
 
-class Puller:
+class Inliner:
     """Expressions of values. `buffers` maps the values that have memory to their buffers."""
 
     def __init__(self, buffers: dict[Value, Buffer]):
@@ -88,10 +88,10 @@ class Puller:
         index = tuple(s.const(0) if d == 1 else i for i, d in zip(index, value.shape))
         key = (value, *index)
         if key not in self._memo:
-            self._memo[key] = self._pull(value, index)
+            self._memo[key] = self._inline(value, index)
         return self._memo[key]
 
-    def _pull(self, value: Value, index: tuple[Expr, ...]) -> Expr:
+    def _inline(self, value: Value, index: tuple[Expr, ...]) -> Expr:
         constant = value.constant
         if constant is not None and constant.size == 1 and constant.dtype != object:
             return _scalar(constant, value.dtype)
@@ -106,7 +106,7 @@ class Puller:
                 self._rules[node] = self._rule(node)
             return s.cast(self._rules[node][value.index](*index), value.dtype)
         except TypeError as error:
-            raise open_size_of(node, error) from error
+            raise dynamic_size_of(node, error) from error
 
     def recent(self) -> tuple[Node, ...]:
         """The nodes that were pulled since this was asked last."""
@@ -139,11 +139,11 @@ class Puller:
 
     def _expanded(self, node: Node) -> Sequence[Callable]:
         graph = expansion(node)
-        inner = Puller({})
+        inner = Inliner({})
         outer = iter(v for v in node.inputs if v is not None)
         reads = {v: next(outer) for v in graph.inputs}
-        inner_pull = inner._pull
-        inner._pull = lambda v, i: self.read(reads[v], i) if v in reads else inner_pull(v, i)
+        inner_inline = inner._inline
+        inner._inline = lambda v, i: self.read(reads[v], i) if v in reads else inner_inline(v, i)
         return [lambda *i, v=v: inner.read(v, i) for v in graph.outputs]
 
     def _elementwise(self, node: Node, body: Callable) -> Callable:
@@ -170,7 +170,7 @@ def _assume_broadcast(shape: tuple, out: tuple) -> None:
     shorter would be read past its end."""
     for d, wanted in zip(shape, out[len(out) - len(shape) :]):
         if d not in (1, wanted) and not assume_equal(d, wanted):
-            raise OpenSize(f"{d} is not {wanted}")
+            raise DynamicSize(f"{d} is not {wanted}")
 
 
 def _assume_inside(index: tuple[Expr, ...], shape: tuple) -> None:

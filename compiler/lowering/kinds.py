@@ -9,8 +9,8 @@ from ..expr import expr as s
 from ..expr.expr import Axis, Buffer
 from ..expr.index import NUMBERS
 from ..ir.bounds import assuming, at_least, sizes_of
-from ..ir.externs import extern_of
 from ..ir.graph import Node
+from ..ir.host_callbacks import host_callback_of
 from ..ir.op import Alias, Elementwise, Expand, Kernels, Pull
 from .inlining import Operand, expansion
 from .reading import AGAIN, Border, Kind, Reading, bare
@@ -34,7 +34,7 @@ class Kinds:
     def _kind(self, node: Node) -> Kind:
         if node.op.name == "constant":
             return Kind.CONSTANT
-        if extern_of(node) is not None:
+        if host_callback_of(node) is not None:
             return Kind.OTHER
         match node.op.loops:
             case Alias():
@@ -45,14 +45,14 @@ class Kinds:
                 return self.reading(node).kind
             case Kernels():
                 return Kind.KERNELS
-            case Expand() if self.is_pullable(node):
+            case Expand() if self.can_inline(node):
                 inner = {self[n] for n in expansion(node).nodes}
                 if inner & {Kind.REDUCE, Kind.ROW}:
                     return Kind.ROW
                 return Kind.MOVE if self.places(node) else Kind.MAP
         return Kind.OTHER
 
-    def is_pullable(self, node: Node) -> bool:
+    def can_inline(self, node: Node) -> bool:
         """Whether the node can be part of another kernel's expression: a composite only where all
         that it is made of can, sums no products or windows, and has no weights."""
         match node.op.loops:
@@ -62,7 +62,7 @@ class Kinds:
                 return all(
                     n.attrs["value"].size == 1
                     if n.op.name == "constant"
-                    else self.is_pullable(n) and self[n] not in AGAIN
+                    else self.can_inline(n) and self[n] not in AGAIN
                     for n in expansion(node).nodes
                 )
         return False
@@ -85,9 +85,9 @@ class Kinds:
         match node.op.loops:
             case Kernels(memory=memory):
                 return frozenset(memory)
-            case Pull() if extern_of(node) is None:
+            case Pull() if host_callback_of(node) is None:
                 return self.reading(node).places
-            case Expand() if self.is_pullable(node):
+            case Expand() if self.can_inline(node):
                 inner = (n for n in expansion(node).nodes if n.op.name != "constant")
                 if any(self.places(n) for n in inner):
                     return self.reading(node).places
@@ -102,7 +102,7 @@ class Kinds:
     def border(self, node: Node) -> Border | None:
         """Where in its result an operand stands whole, if a constant is around it."""
         is_pull = isinstance(node.op.loops, Pull) and node.op.name != "constant"
-        if not is_pull or extern_of(node) is not None:
+        if not is_pull or host_callback_of(node) is not None:
             return None
         return self.reading(node).border
 
@@ -110,7 +110,7 @@ class Kinds:
         """Whether each element of an operand is stored once, at a place that moves with its index,
         and the operands beside each other: a concatenation, a constant border."""
         if node not in self._whole:
-            is_kernels = isinstance(node.op.loops, Kernels) and extern_of(node) is None
+            is_kernels = isinstance(node.op.loops, Kernels) and host_callback_of(node) is None
             self._whole[node] = _stores_whole(node) if is_kernels else bool(self.border(node))
         return self._whole[node]
 

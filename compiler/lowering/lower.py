@@ -13,19 +13,19 @@ from ..analysis.run_checks import WORD, Check, words
 from ..errors import UnsupportedError, told
 from ..expr.blocks import blocked_stores
 from ..expr.expr import Buffer
-from ..ir.bounds import OpenSize, assume_above, assuming, sizes_of
-from ..ir.externs import extern_of, is_text
+from ..ir.bounds import DynamicSize, assume_above, assuming, sizes_of
 from ..ir.graph import Graph, Node, Value
+from ..ir.host_callbacks import host_callback_of, is_text
 from ..ir.op import Alias, Control, Kernels
 from ..ir.types import STR, TensorType
 from ..kernels.bounds import require_equal, require_inside, require_rows, require_same
-from ..kernels.kernel import ENDLESS, Call, ExternCall, For, If, Kernel, Program, Store
+from ..kernels.kernel import ENDLESS, Call, For, HostCallback, If, Kernel, Program, Store
 from ..kernels.simplify import merge_axes, split_axes
 from .checks import check_kernel, check_of, is_checked
 from .copies import copy_steps, keep_old_values, zero_steps
 from .expand import expand_composites
 from .fuse import Fusion, plan_fusion
-from .inlining import Puller
+from .inlining import Inliner
 from .kinds import Kinds
 from .memory import Place, Storage, plan_memory
 from .names import kernel_name
@@ -33,18 +33,18 @@ from .reading import Border, Kind
 from .writer import KernelWriter, emit_border
 
 
-def lower(graph: Graph, *, open_sizes: bool = False) -> Program:
+def lower(graph: Graph, *, dynamic_shapes: bool = False) -> Program:
     """The program of a graph.
 
-    With `open_sizes`, symbolic dims become sizes that the program is given when it runs: raises
-    OpenSize where an op cannot be said without them. Else raises UnsupportedError for them.
+    With `dynamic_shapes`, symbolic dims become sizes that the program is given when it runs: raises
+    DynamicSize where an op cannot be said without them. Else raises UnsupportedError for them.
     """
     for v in graph.values():
         if not isinstance(v.type, TensorType) or v.type.is_static:
             continue
-        if open_sizes and v.type.dtype == STR:
-            raise OpenSize(f"host callbacks for strings need static shapes: {v.name}")
-        if not open_sizes:
+        if dynamic_shapes and v.type.dtype == STR:
+            raise DynamicSize(f"host callbacks for strings need static shapes: {v.name}")
+        if not dynamic_shapes:
             raise UnsupportedError(
                 "a shape is not known", where=f"%{v.name}", received=v.type,
                 fix="give the sizes of the symbolic dims (--shapes)",
@@ -185,9 +185,9 @@ class _Scope:
             self._check(node)
         if node.op.name == "constant" or all(v in self.fusion.inlined for v in node.outputs):
             return
-        python = extern_of(node)
+        python = host_callback_of(node)
         if python is not None:
-            self._extern(node, python.kernel)
+            self._host_callback(node, python.kernel)
             return
         match node.op.loops:
             case Kernels(emit=emit):
@@ -208,8 +208,8 @@ class _Scope:
                     if value not in self.fusion.inlined:
                         self._kernel(value)
 
-    def _puller(self) -> tuple[Puller, dict]:
-        """A Puller over everything that has memory; buffers are made as they are read."""
+    def _inliner(self) -> tuple[Inliner, dict]:
+        """An Inliner over everything that has memory; buffers are made as they are read."""
         scope, buffers = self, {}
 
         class Lazy(dict):
@@ -225,47 +225,47 @@ class _Scope:
                     buffers[value] = Buffer(value.name, value.type)
                 return buffers[value]
 
-        return Puller(Lazy()), buffers
+        return Inliner(Lazy()), buffers
 
     def _kernel(self, value: Value) -> None:
         """One kernel that computes a value at every index of its shape."""
-        puller, buffers = self._puller()
+        inliner, buffers = self._inliner()
         out = Buffer(value.name, value.type)
-        puller.visited[value.node] = None
+        inliner.visited[value.node] = None
 
         def make(*index):
-            return index, puller._pull(value, index)
+            return index, inliner._inline(value, index)
 
         axes, made = blocked_stores(value.shape, make)
         stores = tuple(Store(out, index, e, inside) for (index, e), inside in made)
-        name = kernel_name(puller.visited, self.order, self.parent.kinds)
-        kernel = Kernel(name, axes, stores, origins=_origins(puller))
+        name = kernel_name(inliner.visited, self.order, self.parent.kinds)
+        kernel = Kernel(name, axes, stores, origins=_origins(inliner))
         self._call(kernel, buffers, {out: self._new(value)})
 
     def _kernels(self, node: Node, emit) -> None:
-        puller, buffers = self._puller()
-        puller.visited[node] = None
-        stores = KernelWriter([Buffer(v.name, v.type) for v in node.outputs], puller.recent)
-        operands = [puller.operand(v) for v in node.inputs]
+        inliner, buffers = self._inliner()
+        inliner.visited[node] = None
+        stores = KernelWriter([Buffer(v.name, v.type) for v in node.outputs], inliner.recent)
+        operands = [inliner.operand(v) for v in node.inputs]
         operands += [None] * (sum(not i.variadic for i in node.op.inputs) - len(operands))
         types = tuple(v.type for v in node.outputs)
         emit(stores, types[0] if len(types) == 1 else types, *operands, **node.attrs)
-        self._write(node, stores, puller, buffers)
+        self._write(node, stores, inliner, buffers)
 
     def _border(self, node: Node, border: Border) -> None:
         """What is inside of a constant border, and the border in strips."""
-        puller, buffers = self._puller()
-        puller.visited[node] = None
-        stores = KernelWriter([Buffer(v.name, v.type) for v in node.outputs], puller.recent)
-        inner, fill = border.read(node, puller)
+        inliner, buffers = self._inliner()
+        inliner.visited[node] = None
+        stores = KernelWriter([Buffer(v.name, v.type) for v in node.outputs], inliner.recent)
+        inner, fill = border.read(node, inliner)
         emit_border(stores, inner, border.low, fill)
-        self._write(node, stores, puller, buffers)
+        self._write(node, stores, inliner, buffers)
 
-    def _write(self, node: Node, stores: KernelWriter, puller: Puller, buffers: dict) -> None:
+    def _write(self, node: Node, stores: KernelWriter, inliner: Inliner, buffers: dict) -> None:
         places = {b: self._new(v) for b, v in zip(stores.outs, node.outputs)}
         group = self.parent.group() if self.parent.kinds.stores_whole(node) else None
         places |= {b: Place(Storage.of(b.type, "arena")) for b in stores.temporaries}
-        origins = _origins(puller)
+        origins = _origins(inliner)
         for axes, pieces, serial, apart, nodes in stores.kernels:
             if all(a.extent for a in axes):
                 name = kernel_name((node, *nodes), self.order, self.parent.kinds, node)
@@ -284,13 +284,13 @@ class _Scope:
 
     def _check(self, node: Node) -> None:
         """A kernel that notes what must not be; operands are pulled like any other's."""
-        puller, buffers = self._puller()
+        inliner, buffers = self._inliner()
         check = check_of(node, words(self.parent.checks))
-        kernel, record = check_kernel(node, check, [puller.operand(v) for v in node.inputs])
+        kernel, record = check_kernel(node, check, [inliner.operand(v) for v in node.inputs])
         self.parent.checks.append(check)
         self._call(kernel, buffers, {record: Place(self.parent.record, check.first * WORD)})
 
-    def _extern(self, node: Node, function) -> None:
+    def _host_callback(self, node: Node, function) -> None:
         _refuse_open(node)
         inputs = tuple(None if v is None else self._place(v) for v in node.inputs)
         outputs = tuple(self._new(v) for v in node.outputs)
@@ -301,7 +301,7 @@ class _Scope:
                     where=node.where, received=v.type,
                 )  # fmt: skip
         self.steps.append(
-            ExternCall(
+            HostCallback(
                 node.op.name,
                 function,
                 node.attrs,
@@ -389,11 +389,11 @@ class _Scope:
 
 
 def _refuse_open(node: Node) -> None:
-    """Raise OpenSize for a node of which sizes must be known."""
+    """Raise DynamicSize for a node of which sizes must be known."""
     for v in (*node.inputs, *node.outputs):
         if v is not None and isinstance(v.type, TensorType) and not v.type.is_static:
-            raise OpenSize("it is a host callback, which needs static shapes", node)
+            raise DynamicSize("it is a host callback, which needs static shapes", node)
 
 
-def _origins(puller: Puller) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(n.where for n in reversed(puller.visited)))
+def _origins(inliner: Inliner) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(n.where for n in reversed(inliner.visited)))

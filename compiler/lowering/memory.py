@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from ..ir import dims
-from ..ir.bounds import larger, largest, typical
+from ..ir.bounds import larger, largest, size_hint
 from ..ir.types import TensorType
 from ..kernels.kernel import (
     Call,
@@ -96,9 +96,9 @@ def _share_slots(lives: dict[Storage, list[int]]) -> tuple:
     """Give each storage a slot that nobody else has while it lives, the most similar one in size;
     returns the slots' sizes."""
     slots: list[list[Storage]] = []
-    for storage, (first, last) in sorted(lives.items(), key=lambda t: -typical(t[0].nbytes)):
+    for storage, (first, last) in sorted(lives.items(), key=lambda t: -size_hint(t[0].nbytes)):
         free = [
-            (all(o.nbytes != storage.nbytes for o in others), typical(others[0].nbytes), i)
+            (all(o.nbytes != storage.nbytes for o in others), size_hint(others[0].nbytes), i)
             for i, others in enumerate(slots)
             if all(lives[o][1] < first or last < lives[o][0] for o in others)
         ]

@@ -28,7 +28,7 @@ from ..ir.dims import prod
 from ..ir.graph import Node, Value
 from ..ir.types import BOOL
 from ..kernels.contraction import sum_of_products
-from .inlining import Operand, Puller
+from .inlining import Inliner, Operand
 
 CHEAP = frozenset(
     ["add", "sub", "mul", "neg", "abs", "min", "max", "select", "lt", "le", "gt", "ge", "eq", "ne",
@@ -67,14 +67,14 @@ class Border:
     fill: Expr
     loaded: dict[Buffer, int]
 
-    def read(self, node: Node, puller: Puller) -> tuple[Operand, Expr]:
+    def read(self, node: Node, inliner: Inliner) -> tuple[Operand, Expr]:
         """The operand and what is around it, in another kernel."""
 
         def visit(e):
             is_load = e.op == "load"
-            return puller.read(node.inputs[self.loaded[e.data]], e.args) if is_load else None
+            return inliner.read(node.inputs[self.loaded[e.data]], e.args) if is_load else None
 
-        return puller.operand(node.inputs[self.inner]), s.transform(self.fill, visit)
+        return inliner.operand(node.inputs[self.inner]), s.transform(self.fill, visit)
 
 
 class _Operand(Operand):
@@ -89,7 +89,7 @@ class _Operand(Operand):
         return self._constant
 
 
-class _Alone(Puller):
+class _Alone(Inliner):
     """Pulls a node by itself."""
 
     looked_at_constants = False
@@ -115,16 +115,16 @@ class Reading:
         self.sizes = [prod(v.shape) for v in node.outputs]
         self.parts: list[tuple[tuple[Axis, ...], Expr]] = []
         self.is_blocked = False
-        puller = _Alone(buffers)
+        inliner = _Alone(buffers)
         try:
             # What is taken of sizes is not noted: lowering will do so where it matters.
             with assuming(), sizes_of(node), told(f"{node.op.name} at {node.where}"):
                 for value in node.outputs:
                     axes = tuple(Axis("i", d) for d in value.shape)
-                    self.parts.append((axes, puller._pull(value, tuple(map(s.axis, axes)))))
+                    self.parts.append((axes, inliner._inline(value, tuple(map(s.axis, axes)))))
         except Unblocked:
             self.is_blocked = True
-        self.is_of_constants = puller.looked_at_constants
+        self.is_of_constants = inliner.looked_at_constants
 
     @cached_property
     def _found(self) -> tuple[list[Expr], set[Buffer]]:

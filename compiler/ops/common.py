@@ -95,7 +95,7 @@ def reference(f: Callable) -> Callable:
     return ref
 
 
-def settle(x) -> np.ndarray:
+def to_int64(x) -> np.ndarray:
     """An array of dims as int64 (or bool), where no symbol is left in it."""
     x = np.asarray(x, dtype=object)
     if any(isinstance(v, dims.Sym) for v in x.flat):
@@ -160,7 +160,7 @@ def along_axis(x, axis: int, **_) -> tuple:
     return x.shape
 
 
-def keep(condition, x):
+def mask(condition, x):
     """`x` where the condition holds, else zero."""
     return x.b.where(condition, x, x.b.scalar(0, x.dtype))
 
@@ -181,8 +181,28 @@ def dynamic_quantize(x):
 
 
 __all__ = [
-    "FLOAT_SAMPLES", "STEP", "along_axis", "array", "bools", "broadcast_shape", "case",
-    "dynamic_quantize", "floats", "ints", "keep", "reference", "require_broadcast",
-    "require_elements", "require_shape", "same_shape", "scalar_of_dim", "settle", "spaced",
-    "sum_to", "summed_axes", "through_expansion", "wide", "zeros_like",
+    "FLOAT_SAMPLES",
+    "STEP",
+    "along_axis",
+    "array",
+    "bools",
+    "broadcast_shape",
+    "case",
+    "dynamic_quantize",
+    "floats",
+    "ints",
+    "mask",
+    "reference",
+    "require_broadcast",
+    "require_elements",
+    "require_shape",
+    "same_shape",
+    "scalar_of_dim",
+    "spaced",
+    "sum_to",
+    "summed_axes",
+    "through_expansion",
+    "to_int64",
+    "wide",
+    "zeros_like",
 ]  # fmt: skip

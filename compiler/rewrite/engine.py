@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from ..errors import TypeMismatch
-from ..ir.bounds import OpenSize
+from ..ir.bounds import DynamicSize
 from ..ir.builder import Builder, Tensor
 from ..ir.graph import Graph, Node, Value
 from ..passes.base import Pass, Report
@@ -145,7 +145,7 @@ class _Walk:
                     if r.where is not None and not r.where(m):
                         continue
                     reason = self.refusal(r, m)
-                except OpenSize as error:
+                except DynamicSize as error:
                     reason = str(error)
                 if reason is not None:
                     continue
@@ -171,7 +171,7 @@ class _Walk:
             self.b.origin = origin
             try:
                 results = r.rewrite(self.b, m)
-            except (TypeMismatch, OpenSize) as error:  # no rewrite makes a valid graph an error
+            except (TypeMismatch, DynamicSize) as error:  # no rewrite makes a valid graph an error
                 self.report.decline(r.equation, m.root.where, str(error).split("\n")[0])
                 return None
         if results is None:

@@ -55,12 +55,14 @@ class CpuTarget(Target):
     ) -> "NativeCode":  # fmt: skip
         from ..backends.llvm.backend import compile_program
 
-        winners = None
+        tuning_records = None
         if self.tuning is not None:
             self.tuning.search(program, self.machine, updates, self.cache)
-            winners = self.tuning.known
+            tuning_records = self.tuning.known
         steps = None if progress is None else Steps(progress, "kernels")
-        code = compile_program(program, self.machine, updates, self.cache, steps, winners=winners)
+        code = compile_program(
+            program, self.machine, updates, self.cache, steps, tuning_records=tuning_records
+        )
         if self.tuning is not None:
             self.tuning.note_used(code.plan, self.machine)
         return code

@@ -36,7 +36,7 @@ class Built:
 
     `program` and `graph` are None where the code was loaded from a package. `code` is the
     target's own record (the CPU's is `NativeCode`), None for numpy. It is right for these `values`
-    of inputs only. Where it `is_open`, code and program are those of all sizes.
+    of inputs only. Where it `is_dynamic`, code and program are those of all sizes.
     """
 
     binding: dict[str, int]
@@ -45,7 +45,7 @@ class Built:
     graph: Graph | None = None
     program: "Program | None" = None
     values: dict[str, np.ndarray] = field(default_factory=dict)
-    is_open: bool = False
+    is_dynamic: bool = False
     stages: tuple = ()  # executables run one after the other (`staged.py`); `program` is then None
     notes: tuple[str, ...] = ()  # what the user should know of how it runs
     read: Callable[[], Graph] | None = None  # its graph, where it was loaded and is not read yet
@@ -65,14 +65,14 @@ def in_place(outputs: list, inputs: Sequence[np.ndarray], updates: Mapping[int, 
     return outputs
 
 
-class Deferred(Protocol):
+class ShapeSpecialized(Protocol):
     """A model whose graph depends on sizes and values of its inputs.
 
     `values` names the inputs whose values decide; a call can find out that there are more. `sized`
-    says which nodes need sizes, and why. `by_form` tells it from a `structured.Reader`.
+    says which nodes need sizes, and why. `by_structure` tells it from a `structured.Reader`.
     """
 
-    by_form: bool
+    by_structure: bool
 
     graph: Graph  # what the model declares
     values: tuple[str, ...]

@@ -21,7 +21,7 @@ from ...compiler.ir.graph import Graph
 from ...compiler.ir.metadata.known_values import plain
 from ...compiler.system.concurrency import give_lock
 from ...compiler.system.cores import check_threads
-from ..base.build import Built, Deferred
+from ..base.build import Built, ShapeSpecialized
 from ..base.signature import Port, Signature, receive
 from ..native.updating import Certain, certain_limits, refuse_out_of_range
 from .empty import WhenEmpty, graph_for
@@ -55,7 +55,7 @@ class Executable:
     def __init__(
         self, graph: Graph | Callable[[], Graph], session: "Session", *,
         signature: Signature | None = None, threads: int | None = None, kept: int = KEPT,
-        specialize: Deferred | None = None,
+        specialize: ShapeSpecialized | None = None,
     ):  # fmt: skip
         self._graph, self.session = graph, session
         self.signature = Signature.of(graph) if signature is None else signature
@@ -81,7 +81,7 @@ class Executable:
         self._bound: dict[str, np.ndarray] = {}
         self._free = self._names  # inputs that a run is given: those that are not bound
         self.on_built: Callable[[Executable], None] | None = None  # after code for further sizes
-        self.recall: Callable[[dict, dict], Built | None] | None = None  # what is kept of Deferred
+        self.recall: Callable[[dict, dict], Built | None] | None = None  # what `reuse` has kept
         self.empty: WhenEmpty | None = None  # what reads the model anew for sizes of 0
         self.zeros = Zeros(self)
         self.overrides: Overrides | None = None  # what runs where inputs with a default are fed
@@ -293,7 +293,7 @@ class Executable:
     ) -> Built:
         """Code for these sizes and no others, which runs from now on: its kernels show numbers."""
         built = self.specialization(binding, inputs)
-        if built.is_open:
+        if built.is_dynamic:
             with self._building:
                 built = self._build(dict(binding), inputs)
                 self.keep(built)
@@ -306,7 +306,7 @@ class Executable:
             return
         graph = self.graph if built is None else None  # a package's is read now, and may be damaged
         try:
-            self._open = built or self.session.build_open(graph, self.report)
+            self._open = built or self.session.build_dynamic(graph, self.report)
             self._note(self._open.notes)
         except (TypeError, TesselError) as error:
             if not is_refusal(error):

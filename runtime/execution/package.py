@@ -80,7 +80,7 @@ def save(
         **own,
         "structure": graph.metadata.get(STRUCTURE),
         "packed": packed.places,
-        "winners": _winners(exe),
+        "winners": _tuning_records(exe),
     }
     with Writer(path, durable) as out:
         out.add("manifest", [json.dumps(manifest).encode()])
@@ -109,10 +109,10 @@ def _entries(
         return {**entry(b), "outputs": list(map(str, types))}
 
     general = exe.for_all_sizes
-    every = ([] if general is None else [general]) + [b for b in built if not b.is_open]
+    every = ([] if general is None else [general]) + [b for b in built if not b.is_dynamic]
     return {
         "for_all_sizes": None if general is None or general.stages else entry(general),
-        "specializations": [typed(b) for b in built if not b.is_open and not b.stages],
+        "specializations": [typed(b) for b in built if not b.is_dynamic and not b.stages],
         "zeros": [
             {
                 **typed(code.built), "zeros": sorted(key),
@@ -123,7 +123,7 @@ def _entries(
         ],
         "staged": [
             {
-                "binding": b.binding, "is_open": b.is_open,
+                "binding": b.binding, "is_open": b.is_dynamic,
                 "stages": [_entries(e, e.specializations, packed, objects) for e in b.stages],
             }
             for b in every if b.stages
@@ -148,7 +148,7 @@ def _content(exe: Executable, only: Built | None) -> tuple[Graph, list[Built]]:
     return graph, [replace(built, binding={})]
 
 
-def _winners(exe: Executable) -> dict[str, dict]:
+def _tuning_records(exe: Executable) -> dict[str, dict]:
     """The measured schedules that its code was made with, for compiling its graph anew."""
     tuning = exe.target.tuning
     return {} if tuning is None else {k: w.data() for k, w in tuning.used.items()}
@@ -306,15 +306,15 @@ class Package:
         return with_structure(exe, {STRUCTURE: manifest["structure"]})
 
     def tuning(self):
-        """A `Tuning` of the winners that the package carries, or None."""
+        """A `Tuning` of the tuning records that the package carries, or None."""
         data = self.manifest.get("winners")
         if not data:
             return None
-        from ...compiler.backends.llvm.schedules.tuning_records import read_winners
+        from ...compiler.backends.llvm.schedules.tuning_records import read_tuning_records
         from ..tuning.tune import Tuning
 
         try:
-            return Tuning(winners=read_winners(data))
+            return Tuning(tuning_records=read_tuning_records(data))
         except ValueError as error:
             raise PackageError(f"its tuning records: {error}", where=self.where) from None
 
@@ -337,15 +337,17 @@ class Package:
             at += size
         packed = self.manifest["packed"], self.container.section("packed")
 
-        def loaded(exe: Executable, entry: Mapping, is_open: bool) -> Built:
-            binding = {} if is_open else dict(entry["binding"])
+        def loaded(exe: Executable, entry: Mapping, is_dynamic: bool) -> Built:
+            binding = {} if is_dynamic else dict(entry["binding"])
             native = load_code(entry, machine, objects, self.weights, packed, self.where)
             if "outputs" in entry:
                 types = [parse_type(t) for t in entry["outputs"]]
             else:
                 types = [p.type.substitute(binding) for p in exe.signature.outputs]
             module = NativeModule(native, types, exe.signature.updates)
-            return Built(binding, module, native, values=exe.signature.values, is_open=is_open)
+            return Built(
+                binding, module, native, values=exe.signature.values, is_dynamic=is_dynamic
+            )
 
         def fill(exe: Executable, manifest: Mapping) -> None:
             general = manifest["for_all_sizes"]
@@ -361,13 +363,15 @@ class Package:
             for entry in manifest["staged"]:
                 made = [partial(fill, manifest=stage) for stage in entry["stages"]]
                 built = self._staged(exe, dict(entry["binding"]), made, entry["is_open"])
-                (exe.open if built.is_open else exe.keep)(built)
+                (exe.open if built.is_dynamic else exe.keep)(built)
 
         fill(exe, self.manifest)
 
-    def _staged(self, exe: Executable, binding: dict[str, int], made: list, is_open: bool) -> Built:
+    def _staged(
+        self, exe: Executable, binding: dict[str, int], made: list, is_dynamic: bool
+    ) -> Built:
         """The stages of the package's graph for a binding, with the code that was made for them."""
         driver = exe.session.driver
         graph = driver.specialize(exe.graph, binding) if binding else exe.graph
-        built = exe.session.load(driver.stages(graph, binding, is_open=is_open), made)
+        built = exe.session.load(driver.stages(graph, binding, is_dynamic=is_dynamic), made)
         return replace(built, values=exe.signature.values)

@@ -60,10 +60,10 @@ class Session:
         """What runs an optimized graph for sizes of its symbols."""
         return self.load(self.driver.build(graph, binding, report))
 
-    def build_open(self, graph: Graph, report: "Report | None" = None) -> Built:
+    def build_dynamic(self, graph: Graph, report: "Report | None" = None) -> Built:
         """What runs an optimized graph for all sizes: `built.module.bound(sizes)`. Raises what
-        `Driver.build_open` does."""
-        return self.load(self.driver.build_open(graph, report))
+        `Driver.build_dynamic` does."""
+        return self.load(self.driver.build_dynamic(graph, report))
 
     def load(self, code: Code, made: Sequence[Callable] | None = None) -> Built:
         """Code in memory. `made` gives stages the code that was made for them before, as
@@ -75,4 +75,4 @@ class Session:
         program, updates = code.program, dict(code.graph.updates)
         module = self.loader.load(code.record, program, program.outputs, updates)
         return Built(dict(code.binding), module, code.record, code.graph, program,
-                     is_open=code.is_open)  # fmt: skip
+                     is_dynamic=code.is_dynamic)  # fmt: skip

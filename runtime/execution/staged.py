@@ -60,7 +60,7 @@ def load_stages(code: Code, session: "Session", made: Sequence[Callable] | None 
     notes += [n for exe in executables for n in exe.notes if n.startswith((_HOSTED, EACH))]
     return Built(
         dict(code.binding), module, code.record, graph, None,
-        stages=tuple(executables), is_open=code.is_open, notes=tuple(notes),
+        stages=tuple(executables), is_dynamic=code.is_dynamic, notes=tuple(notes),
     )  # fmt: skip
 
 

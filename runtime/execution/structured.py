@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 class Reader(Protocol):
     """Reads a model for the form of its inputs; `values` and `sized` say what else it read."""
 
-    by_form: bool
+    by_structure: bool
     graph: Graph
     values: tuple[str, ...]
     sized: bool

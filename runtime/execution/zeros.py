@@ -81,7 +81,7 @@ class Zeros:
             return None
         try:
             graph = open_graph_for(exe, dict.fromkeys(key, 0))
-            built = exe.session.build_open(graph)
+            built = exe.session.build_dynamic(graph)
         except (TypeError, TesselError) as error:
             if not is_refusal(error):
                 raise

@@ -16,7 +16,7 @@ from ...compiler.backends.triton.backend import Launch, TritonModule
 from ...compiler.backends.triton.target import parse_target
 from ...compiler.errors import InputError
 from ...compiler.ir.types import TensorType, tensor_type_of
-from ...compiler.kernels.kernel import ExternCall, Program, Ref, run_order
+from ...compiler.kernels.kernel import HostCallback, Program, Ref, run_order
 from ...compiler.system.concurrency import give_lock
 from ...compiler.system.cores import available_cores
 from ...compiler.targets.base import Target
@@ -163,7 +163,7 @@ class CudaModel:
                 function = self._functions[step.key]
                 d.launch(function, step.programs, pointers, self._scratch)
             else:
-                self._extern(step, turns)
+                self._host_callback(step, turns)
         if self.module.checks:
             d.download(self._noted, self._bases["record", 0])
         for i, staged in enumerate(self._host_outputs):
@@ -181,7 +181,7 @@ class CudaModel:
         self.device.synchronize()
         return host
 
-    def _extern(self, step: ExternCall, loops: dict[int, int]) -> None:
+    def _host_callback(self, step: HostCallback, loops: dict[int, int]) -> None:
         """Call a kernel written in Python on host copies of its operands."""
         arrays = []
         for ref, type in zip(step.inputs, step.input_types):

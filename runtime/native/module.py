@@ -23,7 +23,7 @@ from .memory import Memory, Workspace
 from .pool import get_pool
 
 if TYPE_CHECKING:
-    from .externs import Externs
+    from .host_callbacks import HostCallbacks
 
 
 def data_address(x: np.ndarray) -> int:
@@ -58,7 +58,7 @@ class NativeModule:
         self._shapes = [
             (t.shape, t.dtype.numpy) if has_bytes(t) else None for t in self.output_types
         ]
-        self._externs = _externs(code) if code.externs else None
+        self._host_callbacks = _host_callbacks(code) if code.host_callbacks else None
         # Frames that no run is using, by their number of threads. Lists are taken from and added
         # to in one step each, so that this needs no lock.
         self._frames: dict[int, list[_Frame]] = {}
@@ -84,7 +84,7 @@ class NativeModule:
             frame = self._frames[threads].pop()
         except (KeyError, IndexError):
             workspace = self.memory.workspace()
-            frame = _Frame(self.code, self._weights, threads, self._externs, workspace)
+            frame = _Frame(self.code, self._weights, threads, self._host_callbacks, workspace)
         if frame.at is not at:
             frame.fit(at)
         if frame.turn is not None:
@@ -96,11 +96,11 @@ class NativeModule:
         for y in outputs:
             table[position] = None if y is None else data_address(y)
             position += 1
-        if self._externs is None:
+        if self._host_callbacks is None:
             self._run(frame)
         else:
-            run = self._externs.start(inputs, outputs, self._weights, frame.views)
-            if self._externs.called:
+            run = self._host_callbacks.start(inputs, outputs, self._weights, frame.views)
+            if self._host_callbacks.called:
                 table[Layout.CALLBACK] = run.callback()
             self._run(frame)
             run.finish()
@@ -141,10 +141,10 @@ class NativeModule:
         return Bound(self, sizes)
 
 
-def _externs(code: NativeCode) -> "Externs":
-    from .externs import Externs
+def _host_callbacks(code: NativeCode) -> "HostCallbacks":
+    from .host_callbacks import HostCallbacks
 
-    return Externs(code.externs, code.tail)
+    return HostCallbacks(code.host_callbacks, code.tail)
 
 
 class Bound:
@@ -176,7 +176,7 @@ class _Frame:
 
     def __init__(
         self, code: NativeCode, weights: Sequence[np.ndarray], threads: int,
-        externs: "Externs | None", workspace: Workspace,
+        host_callbacks: "HostCallbacks | None", workspace: Workspace,
     ):  # fmt: skip
         self.code, self.threads, self.workspace = code, threads, workspace
         self.table = (ctypes.c_void_p * code.layout.size)()
@@ -191,7 +191,7 @@ class _Frame:
             self._place([], code.scratch)
         for i, w in enumerate(weights):
             self.table[code.layout.position("weight", i)] = w.ctypes.data
-        self.views = [] if externs is None else externs.views(self.blocks[0])
+        self.views = [] if host_callbacks is None else host_callbacks.views(self.blocks[0])
 
     def _place(self, slots: Sequence[int], scratch: int) -> None:
         """Have memory for slots of so many bytes, and for scratch. What was in it is lost."""

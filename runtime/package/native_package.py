@@ -13,7 +13,7 @@ from ...compiler.kernels.machine import Machine
 from .arrays import Packed, packed_array
 
 if TYPE_CHECKING:
-    from ...compiler.kernels.kernel import ExternCall, Ref
+    from ...compiler.kernels.kernel import HostCallback, Ref
 
 ENTRY = "tessel_main"
 
@@ -33,7 +33,7 @@ def dump_code(code, packed: Packed, objects: dict[str, bytes]) -> dict[str, Any]
         "arena": code.arena,
         "scratch": str(code.scratch),
         "parallel": code.parallel,
-        "externs": [_dump_extern(e) for e in code.externs],
+        "externs": [_dump_host_callback(e) for e in code.host_callbacks],
         "tail": code.tail,
         "counters": code.counters,
         "alone": code.alone,
@@ -70,7 +70,7 @@ def load_code(
     return NativeCode(
         machine, {name: objects[key] for key, name in entry["objects"].items()}, arrays, layout,
         entry["arena"], parse_dim(entry["scratch"]), entry["parallel"],
-        [_load_extern(e) for e in entry["externs"]], entry.get("tail", 0), counters,
+        [_load_host_callback(e) for e in entry["externs"]], entry.get("tail", 0), counters,
         symbols=symbols, slots=slots, conditions=conditions, equations=equations,
         alone=entry["alone"], agrees=bool(entry["agrees"]), asks=bool(entry.get("asks", False)),
         checks=checks,
@@ -87,7 +87,7 @@ def _load_check(entry: Mapping) -> Check:
     return Check(**{**entry, "low": low, "high": high})
 
 
-def _dump_extern(step: "ExternCall") -> dict:
+def _dump_host_callback(step: "HostCallback") -> dict:
     """The call as a graph of one node, whose text holds attributes and types, and its places."""
     from ...compiler.ir import op
     from ...compiler.ir.graph import Graph, Node, Value
@@ -113,17 +113,17 @@ def _dump_extern(step: "ExternCall") -> dict:
     }
 
 
-def _load_extern(entry: Mapping) -> "ExternCall":
-    from ...compiler.ir.externs import extern_of
+def _load_host_callback(entry: Mapping) -> "HostCallback":
+    from ...compiler.ir.host_callbacks import host_callback_of
     from ...compiler.ir.text import parse_graph
-    from ...compiler.kernels.kernel import ExternCall
+    from ...compiler.kernels.kernel import HostCallback
 
     arrays = {n: np.array(v, d).reshape(s) for n, (d, s, v) in entry["arrays"].items()}
     (node,) = parse_graph(entry["graph"], arrays).nodes
-    python = extern_of(node)
+    python = host_callback_of(node)
     if python is None:
         raise TesselError(f"{node.op.name} is compiled here, and was not when the package was made")
-    return ExternCall(
+    return HostCallback(
         node.op.name,
         python.kernel,
         node.attrs,

@@ -14,7 +14,7 @@ import numpy as np
 
 from ...compiler.backends.llvm.program.plan import Scheduled
 from ...compiler.backends.llvm.program.predict import predict
-from ...compiler.backends.llvm.program.timestamps import stamped_code, stamped_steps
+from ...compiler.backends.llvm.program.timestamps import timestamped_code, timestamped_steps
 from ...compiler.errors import UsageError
 from ...compiler.kernels.work import Work
 from ..base.build import Built
@@ -49,12 +49,12 @@ class Profile:
     """All times in ns, each the 25th percentile over all runs: another program must disturb most
     runs to change it.
 
-    `wall` is an ordinary run, seen from Python. A run with stamps has parts: the kernels, what the
-    first thread waited for others (`waiting`), what passed before and after the machine code
+    `wall` is an ordinary run, seen from Python. A run with timestamps has parts: the kernels, what
+    the first thread waited for others (`waiting`), what passed before and after the machine code
     (`outside`: checks, new arrays, waking threads), and what these lack to the whole (`rest`: other
     programs on the same cores, which disturb one kernel or another in every run). `ordinary` and
-    `stamped` count the runs. `busy` is the share of all that time in which the first thread had a
-    core: far below 1, other programs had it, and kernels that take long seem to take longer.
+    `timestamped` count the runs. `busy` is the share of all that time in which the first thread had
+    a core: far below 1, other programs had it, and kernels that take long seem to take longer.
     """
 
     threads: int
@@ -64,12 +64,12 @@ class Profile:
     outside: float
     rest: float
     ordinary: int
-    stamped: int
+    timestamped: int
     busy: float
 
     @property
     def total(self) -> float:
-        """The sum of the parts: what a run with stamps took."""
+        """The sum of the parts: what a run with timestamps took."""
         parts = self.waiting + self.outside + self.rest
         return sum(k.ns for k in self.kernels) + parts
 
@@ -88,7 +88,7 @@ def profile(exe: Executable, feeds: Mapping, seconds: float = SECONDS) -> Profil
             received=f"{len(built.stages)} stages, as shapes depend on data",
             fix="profile each of exe.specializations[-1].stages",
         )  # fmt: skip
-    if built.is_open:
+    if built.is_dynamic:
         built = exe.fixed(built.binding)
     if getattr(built.code, "plan", None) is None:
         raise UsageError(
@@ -98,10 +98,10 @@ def profile(exe: Executable, feeds: Mapping, seconds: float = SECONDS) -> Profil
             "the model with reuse=False",
         )  # fmt: skip
     threads = exe.threads if built.code.parallel else 1
-    code, stamps = stamped_code(built.code, threads, built.module.updates)
+    code, timestamps = timestamped_code(built.code, threads, built.module.updates)
     ordinary = built.module
     module = NativeModule(code, ordinary.output_types, ordinary.updates)
-    walls, stamped, rows = [], [], []
+    walls, timestamped, rows = [], [], []
 
     def one() -> None:
         start = time.perf_counter_ns()
@@ -109,11 +109,11 @@ def profile(exe: Executable, feeds: Mapping, seconds: float = SECONDS) -> Profil
         walls.append(time.perf_counter_ns() - start)
 
     def other() -> None:
-        stamps[:] = 0
+        timestamps[:] = 0
         start = time.perf_counter_ns()
         exe.run(feeds)
-        stamped.append(time.perf_counter_ns() - start)
-        rows.append(stamps.copy())
+        timestamped.append(time.perf_counter_ns() - start)
+        rows.append(timestamps.copy())
 
     try:
         begun, worked = time.perf_counter(), time.thread_time()
@@ -122,12 +122,12 @@ def profile(exe: Executable, feeds: Mapping, seconds: float = SECONDS) -> Profil
             built.module = ordinary
             _turn(one, turn, walls)
             built.module = module
-            _turn(other, turn, stamped, rows)
+            _turn(other, turn, timestamped, rows)
             turns += 1
         busy = (time.thread_time() - worked) / (time.perf_counter() - begun)
     finally:
         built.module = ordinary
-    return _summary(built, threads, busy, *map(np.array, (walls, stamped, rows)))
+    return _summary(built, threads, busy, *map(np.array, (walls, timestamped, rows)))
 
 
 def _turn(run: Callable[[], None], seconds: float, *lists: list) -> None:
@@ -142,22 +142,22 @@ def _turn(run: Callable[[], None], seconds: float, *lists: list) -> None:
             del found[-count]
 
 
-def _summary(built: Built, threads: int, busy: float, walls, stamped, rows) -> Profile:
+def _summary(built: Built, threads: int, busy: float, walls, timestamped, rows) -> Profile:
     """`rows` is [run, thread, step, (ns, rounds)]."""
     first = rows[:, 0, :, 0]
     ns = np.percentile(first, QUARTILE, axis=0)
     rounds = np.median(rows[:, 0, :, 1], axis=0)
-    outside = np.percentile(stamped - first.sum(axis=1), QUARTILE)
-    wall, total = np.percentile(walls, QUARTILE), np.percentile(stamped, QUARTILE)
+    outside = np.percentile(timestamped - first.sum(axis=1), QUARTILE)
+    wall, total = np.percentile(walls, QUARTILE), np.percentile(timestamped, QUARTILE)
     expected = {id(p.step): p.ns for p in predict(built.code.plan, built.code.target, threads)}
     kernels = [
         _kernel(step, float(ns[i]), round(rounds[i]), expected.get(id(step), 0.0))
-        for i, step in enumerate(stamped_steps(built.code.plan.steps))
+        for i, step in enumerate(timestamped_steps(built.code.plan.steps))
     ]
     rest = total - ns.sum() - outside
     return Profile(
         threads, tuple(kernels), float(wall), float(ns[-1]), float(outside), float(rest),
-        len(walls), len(stamped), busy,
+        len(walls), len(timestamped), busy,
     )  # fmt: skip
 
 

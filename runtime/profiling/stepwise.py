@@ -15,9 +15,16 @@ import numpy as np
 
 from ...compiler.analysis.run_checks import new_record, raise_noted
 from ...compiler.backends.llvm.program.plan import Scheduled
-from ...compiler.backends.numpy import FLAG, Objects, _Memory, has_bytes, run_extern, run_kernel
+from ...compiler.backends.numpy import (
+    FLAG,
+    Objects,
+    _Memory,
+    has_bytes,
+    run_host_callback,
+    run_kernel,
+)
 from ...compiler.ir.types import TensorType
-from ...compiler.kernels.kernel import Call, ExternCall, Kernel, Program, Ref, run_order
+from ...compiler.kernels.kernel import Call, HostCallback, Kernel, Program, Ref, run_order
 from ...compiler.kernels.machine import ALIGNMENT, aligned_empty
 from ..base.build import Built
 
@@ -67,13 +74,13 @@ class _Walker:
     def run(self, steps: list) -> None:
         holds = lambda place, turns: bool(self.array(place, FLAG, turns))
         for step, turns in run_order(steps, holds):
-            if isinstance(step, ExternCall):
-                self.extern(step, turns)
+            if isinstance(step, HostCallback):
+                self.host_callback(step, turns)
             else:
                 self.call(step, turns)
 
-    def extern(self, step: ExternCall, loops: dict) -> None:
-        run_extern(step, lambda r, t: self.array(r, t, loops), self.others)
+    def host_callback(self, step: HostCallback, loops: dict) -> None:
+        run_host_callback(step, lambda r, t: self.array(r, t, loops), self.others)
         self.observer(Step(None, (step.origin or step.op,), {}, bool(loops)))
 
 
@@ -106,7 +113,7 @@ class _NativeWalker(_Walker):
         ]
         for i, j in self.module.updates.items():
             self.outputs[i] = inputs[j]
-        self.externs = code.externs
+        self.host_callbacks = code.host_callbacks
         self.record = new_record(code.checks)
         self.bases = {
             "arena": [self.memory], "input": inputs, "output": self.outputs, "weight": code.weights,
@@ -136,8 +143,8 @@ class _NativeWalker(_Walker):
         }
         self.observer(Step(kernel, kernel.origins, outputs, bool(loops), code))
 
-    def extern(self, step: ExternCall, loops: dict) -> None:
-        """The plan's steps name externs by number."""
-        super().extern(self.externs[step.function], loops)
+    def host_callback(self, step: HostCallback, loops: dict) -> None:
+        """The plan's steps name host callbacks by number."""
+        super().host_callback(self.host_callbacks[step.function], loops)
         for i, y in enumerate(self.outputs):
             self.outputs[i] = self.others.output(i, y)

@@ -26,14 +26,14 @@ import numpy as np
 
 from ...compiler.errors import ModelError, TesselError, UsageError
 from ...compiler.system.files import is_own, not_private, reading, size_of, stamp
-from ..base.build import Deferred
+from ..base.build import ShapeSpecialized
 from ..execution.executable import Executable
 from ..execution.package import Package, save
 from ..package.container import digest_of
-from .deferred import attach
-from .deferred import keep as keep_deferred
-from .deferred import load as load_deferred
 from .folder import bytes_of, fits, remove, trim, use
+from .specialized import attach
+from .specialized import keep as keep_specialized
+from .specialized import load as load_specialized
 
 GROWING = 64 << 20  # bytes up to which a package is written again when it has code for more sizes
 DEFERRED = ".deferred.tsl"
@@ -86,7 +86,7 @@ def why_not(folder: Path | None) -> str | None:
     return reason and f"the cache of packages in {folder} is not used: {reason}"
 
 
-def deferred(package: Path) -> Path:
+def specialized(package: Path) -> Path:
     """Beside it, what is kept of a model that is read anew for sizes or values."""
     return package.with_name(package.stem + DEFERRED)
 
@@ -167,11 +167,13 @@ class Entry:
         here = hashlib.sha256(os.fsencode(self.beside)).hexdigest()[:16]
         self.alone, self.with_files = folder / f"{key}.tsl", folder / f"{key}-{here}.tsl"
 
-    def load(self, threads: int, objects, make: Callable[[], Deferred]) -> Executable | None:
+    def load(
+        self, threads: int, objects, make: Callable[[], ShapeSpecialized]
+    ) -> Executable | None:
         """What was kept, with weights mapped. None if there is nothing, or it is of no use now.
         `make` reads the model, where it is one that is read anew for sizes or values."""
         for path in (self.alone, self.with_files):
-            for package in (path, deferred(path)):
+            for package in (path, specialized(path)):
                 try:
                     if is_own(os.stat(package)):
                         return self._load(package, threads, objects, make)
@@ -183,7 +185,7 @@ class Entry:
 
     def _load(self, package: Path, threads: int, objects, make) -> Executable | None:
         if package.name.endswith(DEFERRED):
-            exe, about = load_deferred(package, make, threads, objects)
+            exe, about = load_specialized(package, make, threads, objects)
             files = dict(about["files"])
             if not self._are(files):
                 return None
@@ -219,16 +221,16 @@ class Entry:
             return
         package = self.with_files if files else self.alone
         if exe.specialize is not None:
-            self._keep_deferred(exe, deferred(package), files)
+            self._keep_specialized(exe, specialized(package), files)
         elif self._write(exe, package, files):
             exe.on_built = partial(self._grow, package=package, files=files)
 
-    def _keep_deferred(self, exe: Executable, path: Path, files: Stamps) -> None:
+    def _keep_specialized(self, exe: Executable, path: Path, files: Stamps) -> None:
         about = {"files": list(files.items())}
         if not fits(self.folder, 0):
             return
         with suppress(OSError, TesselError):
-            keep_deferred(path, exe, about)
+            keep_specialized(path, exe, about)
             attach(path, exe, about, partial(self._is_same, files))
 
     def _grow(self, exe: Executable, package: Path, files: Stamps) -> None:

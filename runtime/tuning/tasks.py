@@ -11,12 +11,12 @@ from ...compiler.backends.llvm.program.plan import Plan, constant_arrays
 from ...compiler.backends.llvm.program.predict import predict
 from ...compiler.backends.llvm.schedules.base import Schedule
 from ...compiler.backends.llvm.schedules.contraction.candidates import key_of, readings, tiles
-from ...compiler.backends.llvm.schedules.tuning_records import Choice, Winner
+from ...compiler.backends.llvm.schedules.tuning_records import Choice, TuningRecord
 from ...compiler.expr import expr as s
 from ...compiler.expr.expr import Buffer
 from ...compiler.kernels.kernel import Kernel, Program
 from ...compiler.kernels.machine import Machine
-from .contest import Entrant, Stage, best_of
+from .benchmark import Candidate, Stage, best_of
 
 
 @dataclass(eq=False)
@@ -71,7 +71,9 @@ def open_stage(target: Machine, task: Task, cache) -> Stage:
     return Stage(target, task.arrays, task.between, cache)
 
 
-def measure(task: Task, target: Machine, open_stage, over: Callable[[], bool]) -> Winner | None:
+def measure(
+    task: Task, target: Machine, open_stage, over: Callable[[], bool]
+) -> TuningRecord | None:
     """The fastest choice; None if it was `over` before that was known.
 
     Other tiles, and other ways to read with the default's tile; then, if another tile was faster,
@@ -83,12 +85,12 @@ def measure(task: Task, target: Machine, open_stage, over: Callable[[], bool]) -
     kernel, plan, stage = task.code.kernel, task.code.schedule, open_stage()
     default = stage.enter(task.code)
 
-    def race(plans: Sequence[Schedule]) -> tuple[Entrant, float] | None:
+    def race(plans: Sequence[Schedule]) -> tuple[Candidate, float] | None:
         others = []
         for p in plans:
             if over():
                 return None
-            this = {task.key: Winner(Choice.of(p))}
+            this = {task.key: TuningRecord(Choice.of(p))}
             code = schedule_kernel(kernel, target, frozenset(task.arrays), False, this)
             others.append(stage.enter(code))
         return best_of(default, others, over)
@@ -101,10 +103,10 @@ def measure(task: Task, target: Machine, open_stage, over: Callable[[], bool]) -
         found = found if again is None else max(found, again, key=lambda f: f[1])
     best, gain = found
     if best is default:
-        return Winner(None)
+        return TuningRecord(None)
     other = open_stage()
     again = best_of(other.enter(task.code), [other.enter(best.code)], over)
     if again is None:
         return None
     gain = min(gain, again[1])
-    return Winner(Choice.of(best.code.schedule), gain) if gain > 1 else Winner(None)
+    return TuningRecord(Choice.of(best.code.schedule), gain) if gain > 1 else TuningRecord(None)

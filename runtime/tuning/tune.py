@@ -1,10 +1,11 @@
 """Measuring which schedules are fastest here: `Tuning`, for `compile(…, tune=SECONDS)`.
 
 One rule says when measured schedules are used: **only a compilation with `tune` looks at the
-user's file of winners**. It uses what is there, measures the other contractions of the model until
-its seconds are over, those first that take the most time, and adds what it found (`tune=0` measures
-nothing). A package carries the winners that its code was made with, and compiling its graph anew
-uses those. Everything else is compiled by the default schedules, whatever was ever measured.
+user's file of tuning records**. It uses what is there, measures the other contractions of the model
+until its seconds are over, those first that take the most time, and adds what it found (`tune=0`
+measures nothing). A package carries the records that its code was made with, and compiling its
+graph anew uses those. Everything else is compiled by the default schedules, whatever was ever
+measured.
 """
 
 import json
@@ -16,7 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ...compiler.backends.llvm.schedules.tuning_records import Choice, Winner, read_winners
+from ...compiler.backends.llvm.schedules.tuning_records import (
+    Choice,
+    TuningRecord,
+    read_tuning_records,
+)
 from ...compiler.errors import UsageError
 from ...compiler.kernels.machine import Machine
 from ...compiler.system.files import read_file, replacing_file
@@ -26,30 +31,32 @@ FORMAT = "tessel winners 1"
 
 
 class Tuning:
-    """Winners by the keys of kernels, and the time that is left to find more.
+    """Tuning records by the keys of kernels, and the time that is left to find more.
 
-    seconds     wall time to spend on measuring, over everything that is compiled with this
-    file        where winners are kept for other compilations; None: nowhere
-    winners     what is known without a file: a package's
-    progress    is told of each measured kernel, as a line of text
-    stage       makes what times a task's codes: `stage(target, task, cache).enter(code) -> Entrant`
-    clock       seconds
+    seconds         wall time to spend on measuring, over everything that is compiled with this
+    file            where records are kept for other compilations; None: nowhere
+    tuning_records  what is known without a file: a package's
+    progress        is told of each measured kernel, as a line of text
+    stage           makes what times a task's codes:
+                    `stage(target, task, cache).enter(code) -> Candidate`
+    clock           seconds
 
-    `known` are all winners there are, `used` those that code was made with, `notes` what the user
+    `known` are all records there are, `used` those that code was made with, `notes` what the user
     should know.
     """
 
     def __init__(
         self, seconds: float = 0.0, file: Path | None = None, *,
-        winners: Mapping[str, Winner] | None = None, progress: Callable[[str], None] | None = None,
-        stage=None, clock: Callable[[], float] = time.perf_counter,
+        tuning_records: Mapping[str, TuningRecord] | None = None,
+        progress: Callable[[str], None] | None = None, stage=None,
+        clock: Callable[[], float] = time.perf_counter,
     ):  # fmt: skip
         self.left = check_seconds(seconds)
         self.file, self.progress, self.clock = file, progress, clock
         self.stage = stage
         self.notes: list[str] = []
-        self.known: dict[str, Winner] = {**self._read(), **(winners or {})}
-        self.used: dict[str, Winner] = {}
+        self.known: dict[str, TuningRecord] = {**self._read(), **(tuning_records or {})}
+        self.used: dict[str, TuningRecord] = {}
 
     # -- measuring ------------------------------------------------------------------------
 
@@ -72,15 +79,15 @@ class Tuning:
         start = self.clock()
         over = lambda: self.clock() >= start + self.left
         left = [t for t in tasks.tasks_of(program, target, updates) if t.key not in self.known]
-        found: dict[str, Winner] = {}
+        found: dict[str, TuningRecord] = {}
         try:
             for n, task in enumerate(left, 1):
                 stage = partial(self.stage or tasks.open_stage, target, task, cache)
-                winner = tasks.measure(task, target, stage, over)
-                if winner is None:
+                tuning_record = tasks.measure(task, target, stage, over)
+                if tuning_record is None:
                     break
-                found[task.key] = winner
-                self._report(f"{n} of {len(left)}", task, winner, start + self.left)
+                found[task.key] = tuning_record
+                self._report(f"{n} of {len(left)}", task, tuning_record, start + self.left)
         finally:
             self.left = max(0.0, self.left - (self.clock() - start))
             self.known |= found
@@ -90,20 +97,20 @@ class Tuning:
             f"tuning measured {len(found)} of {len(left)} contractions: {faster} are faster now"
         )
 
-    def _report(self, number: str, task, winner: Winner, end: float) -> None:
+    def _report(self, number: str, task, tuning_record: TuningRecord, end: float) -> None:
         if self.progress is None:
             return
         default = Choice.of(task.code.schedule)
         what = f"the default is best: {default}"
-        if winner.choice is not None:
-            what = f"{winner.choice} is {winner.gain:.2f}× as fast as {default}"
+        if tuning_record.choice is not None:
+            what = f"{tuning_record.choice} is {tuning_record.gain:.2f}× as fast as {default}"
         left = max(0.0, end - self.clock())
         name = task.code.kernel.name
         self.progress(f"tuning {number}, {left:.0f} s left: {name}: {what}")
 
     # -- the file -------------------------------------------------------------------------
 
-    def _read(self) -> dict[str, Winner]:
+    def _read(self) -> dict[str, TuningRecord]:
         """What the file holds; nothing, and a note, if it is damaged."""
         if self.file is None or not self.file.is_file():
             return {}
@@ -111,20 +118,23 @@ class Tuning:
             data = json.loads(read_file(self.file))
             if not isinstance(data, dict) or data.get("format") != FORMAT:
                 raise ValueError(f"it does not say {FORMAT!r}")
-            return read_winners(data["winners"])
+            return read_tuning_records(data["winners"])
         except (OSError, ValueError, KeyError, RecursionError) as error:
             self.notes.append(f"the tuning records of {self.file} were ignored: {error}")
             return {}
 
-    def _write(self, found: Mapping[str, Winner]) -> None:
+    def _write(self, found: Mapping[str, TuningRecord]) -> None:
         """Add `found` to the file, which may have changed meanwhile. One that cannot be written is
-        no error: the winners are used all the same."""
+        no error: the records are used all the same."""
         if self.file is None or not found:
             return
         notes = list(self.notes)
-        winners = {**self._read(), **found}
+        tuning_records = {**self._read(), **found}
         self.notes = notes  # what is wrong with the file was said before
-        text = {"format": FORMAT, "winners": {k: w.data() for k, w in sorted(winners.items())}}
+        text = {
+            "format": FORMAT,
+            "winners": {k: w.data() for k, w in sorted(tuning_records.items())},
+        }
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             with replacing_file(self.file, durable=False) as file:
@@ -135,13 +145,13 @@ class Tuning:
     # -- using ----------------------------------------------------------------------------
 
     def note_used(self, plan, target: Machine) -> None:
-        """Remember which winners the plan's code was made with."""
+        """Remember which records the plan's code was made with."""
         from .tasks import contractions
 
         self.used |= {
-            key: step.code.winner
+            key: step.code.tuning_record
             for key, step, _ in contractions(plan, target)
-            if step.code.winner is not None
+            if step.code.tuning_record is not None
         }
 
 
@@ -157,15 +167,15 @@ def check_seconds(seconds) -> float:
 
 
 def open_tuning(tune, cache) -> Tuning | None:
-    """The `Tuning` of an argument `tune`: None, seconds, or one. `cache` as in `compile`: winners
+    """The `Tuning` of an argument `tune`: None, seconds, or one. `cache` as in `compile`: records
     are kept in the user's folder, in another one, or (False) nowhere."""
     if tune is None or isinstance(tune, Tuning):
         return tune
-    return Tuning(tune, winners_file(cache))
+    return Tuning(tune, tuning_file(cache))
 
 
-def winners_file(cache=None) -> Path | None:
-    """Where winners are kept."""
+def tuning_file(cache=None) -> Path | None:
+    """Where records are kept."""
     from ...compiler.backends.llvm.base.cache import cache_folder
 
     if cache is False:

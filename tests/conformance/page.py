@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 
-from tessel.tools.explain import extern_reason
+from tessel.tools.explain import host_callback_reason
 
 from .cases import ROOT
 
@@ -87,7 +87,7 @@ def _python(own: dict) -> str:
         f"({100 * own['in_python'] / own['cases']:.1f} %) something ran in Python. "
         "`tessel explain` lists it for a model, `strict` refuses it.\n\n"
     )
-    rows = [[f"`{op}`", extern_reason(op), n] for op, n in own["python_ops"].items()]
+    rows = [[f"`{op}`", host_callback_reason(op), n] for op, n in own["python_ops"].items()]
     return text + (_table(["op", "why", "cases"], rows, left=2) if rows else "")
 
 

@@ -44,7 +44,7 @@ def run_case(engine: str, case: Case) -> dict:
         result |= {"status": "unsupported", "message": str(error)}
     except (Exception, SystemExit) as error:
         kind = type(error).__name__
-        if kind == "UnsupportedError" or kind == "ValueNeeded":
+        if kind == "UnsupportedError" or kind == "ValueDependence":
             result |= {"status": "unsupported", "message": str(error)}
         else:
             result |= {"status": "error", "message": f"{kind}: {error}"}
@@ -63,16 +63,18 @@ def _run(engine: str, case: Case, result: dict) -> None:
                 raise Wrong(f"{len(got)} outputs instead of {len(expected)}")
             for info, e, g in zip(model.graph.output, expected, got):
                 compare(e, g, case.rtol, case.atol, f"{info.name} on {threads} threads")
-    result["externs"] = sorted(set(externs(getattr(run, "executable", None))))
+    result["externs"] = sorted(set(host_callbacks(getattr(run, "executable", None))))
 
 
-def externs(exe):
+def host_callbacks(exe):
     """Ops of the executable that ran in Python."""
-    from tessel.compiler.kernels.kernel import ExternCall, walk_steps
+    from tessel.compiler.kernels.kernel import HostCallback, walk_steps
 
     for built in () if exe is None else exe.specializations:
         if built.program is not None:
-            yield from (s.op for s in walk_steps(built.program.steps) if isinstance(s, ExternCall))
+            yield from (
+                s.op for s in walk_steps(built.program.steps) if isinstance(s, HostCallback)
+            )
 
 
 def limit_memory() -> None:

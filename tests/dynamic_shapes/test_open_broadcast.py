@@ -87,7 +87,7 @@ def test_two_open_sizes_of_any_values(name):
         check(proto, exe, sizes_of(inputs, {"p": p, "q": q}))
         # Sizes that are equal are the usual case: they run in the code for all sizes.
         if p and q and name not in ("gemm", "prelu"):
-            assert exe.specializations[-1].is_open == (p == q)
+            assert exe.specializations[-1].is_dynamic == (p == q)
 
 
 @pytest.mark.parametrize("name", ["add", "expand", "shape", "matmul", "filled"])
@@ -115,7 +115,7 @@ def test_three_open_sizes(name):
         arrays = [rand(p, 2), rand(q, 2, seed=1), rand(r, 1, seed=2)]
         check(proto, exe, arrays)
         if p and q and r:
-            assert exe.specializations[-1].is_open == (p == q == r)
+            assert exe.specializations[-1].is_dynamic == (p == q == r)
 
 
 def test_the_declared_type_says_what_is_not_known():
@@ -135,7 +135,7 @@ def test_through_packages(name, tmp_path):
         for p, q in PAIRS:
             check(proto, loaded, sizes_of(inputs, {"p": p, "q": q}))
             if p and q:
-                assert loaded.specializations[-1].is_open == (p == q)
+                assert loaded.specializations[-1].is_dynamic == (p == q)
 
 
 def test_inner_operators_of_microsoft():
@@ -223,7 +223,7 @@ def test_keys_and_values_whose_sizes_are_named_apart(name):
         arrays[1] = arrays[1][..., :lengths] if name == "pieces" else arrays[1][:, :, :lengths]
         arrays[2] = arrays[2][:, :, :lengths]
         check(proto, exe, [np.ascontiguousarray(x) for x in arrays])
-        assert exe.specializations[-1].is_open
+        assert exe.specializations[-1].is_dynamic
     wrong = [*arrays[:2], rand(2, 2, 4, 4)]
     with pytest.raises(InputError, match="do not fit the model"):
         exe.run(dict(zip("qkv", wrong)))
@@ -248,7 +248,7 @@ def test_keys_and_values_whose_sizes_are_named_apart(name):
 def test_sizes_that_have_to_be_equal(body, inputs, right, wrong):
     proto, exe = executable(body, inputs)
     check(proto, exe, [rand(*s, seed=i) for i, s in enumerate(right)])
-    assert exe.specializations[-1].is_open
+    assert exe.specializations[-1].is_dynamic
     with pytest.raises(InputError, match="do not fit the model"):
         exe.run({n: rand(*s) for n, s in zip(exe.signature.names, wrong)})
 
@@ -267,7 +267,7 @@ def test_a_new_length_does_not_walk_the_graph(monkeypatch, tmp_path):
         walks.clear()
         for n in range(1, 9):
             made.run({"q": rand(1, 2, 1, 4), "k": rand(1, 2, n, 4), "v": rand(1, 2, n, 4)})
-        assert not walks and all(b.is_open for b in made.specializations)
+        assert not walks and all(b.is_dynamic for b in made.specializations)
         with pytest.raises(InputError, match="do not fit the model"):
             made.run({"q": rand(1, 2, 1, 4), "k": rand(1, 2, 3, 4), "v": rand(1, 2, 2, 4)})
         assert walks
@@ -336,7 +336,7 @@ def test_one_name_for_two_sizes_warns_if_asked(name, tmp_path):
             arrays = sizes_of(inputs, {"p": p, "q": q})
             if p == q:
                 check(proto, exe, arrays)
-                assert exe.specializations[-1].is_open
+                assert exe.specializations[-1].is_dynamic
                 continue
             with pytest.warns(RuntimeWarning) as warned:
                 got = exe.run(dict(zip("ab", arrays)))

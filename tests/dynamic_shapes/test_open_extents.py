@@ -4,7 +4,7 @@ are 0."""
 import pytest
 import tessel
 from tessel.compiler.errors import InputError
-from tessel.compiler.ir.bounds import USUAL, expect_something, expected, typical
+from tessel.compiler.ir.bounds import DEFAULT_SIZE_HINT, hint_nonempty, size_hint, size_hints
 from tessel.compiler.ir.dim_parse import parse_dim
 
 from ..support.onnx_models import assert_equal, model, onnxruntime, rand
@@ -72,15 +72,20 @@ def test_what_is_not_divided_evenly_is_refused():
 
 def test_sizes_to_expect_leave_no_axis_empty():
     n, m = map(parse_dim, "nm")
-    assert expect_something([n, n * m], {"n": 1}) == {"n": 1}
-    assert expect_something([n - 1], {"n": 1}) == {"n": USUAL}
-    assert expect_something([m - 200, n // 4], {"n": 1}) == {"n": USUAL, "m": 2 * USUAL}
-    assert expect_something([m - n], {}) == {"m": 2 * USUAL, "n": USUAL}
-    assert expect_something([1 - n], {"n": 1}) == {"n": 1}, "nothing helps"
+    assert hint_nonempty([n, n * m], {"n": 1}) == {"n": 1}
+    assert hint_nonempty([n - 1], {"n": 1}) == {"n": DEFAULT_SIZE_HINT}
+    assert hint_nonempty([m - 200, n // 4], {"n": 1}) == {
+        "n": DEFAULT_SIZE_HINT,
+        "m": 2 * DEFAULT_SIZE_HINT,
+    }
+    assert hint_nonempty([m - n], {}) == {"m": 2 * DEFAULT_SIZE_HINT, "n": DEFAULT_SIZE_HINT}
+    assert hint_nonempty([1 - n], {"n": 1}) == {"n": 1}, "nothing helps"
 
 
 def test_what_is_typical_can_be_divided_by():
     n, m = map(parse_dim, "nm")
-    with expected({"n": 1}):
-        assert [typical(d) for d in (n - 1, n // 4, n - 200, n)] == [1, 1, 1, 1]
-        assert typical(m // (n - 1)) == typical(parse_dim("broadcast(m,2*m)")) == USUAL
+    with size_hints({"n": 1}):
+        assert [size_hint(d) for d in (n - 1, n // 4, n - 200, n)] == [1, 1, 1, 1]
+        assert (
+            size_hint(m // (n - 1)) == size_hint(parse_dim("broadcast(m,2*m)")) == DEFAULT_SIZE_HINT
+        )

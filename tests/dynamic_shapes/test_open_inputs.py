@@ -9,7 +9,7 @@ import pytest
 import tessel
 from onnx import TensorProto, helper
 from tessel.compiler.errors import InputError, TesselError
-from tessel.frontends.onnx.read.needs import SizeNeeded
+from tessel.frontends.onnx.read.dependence import SizeDependence
 
 from ..support.onnx_models import assert_equal, onnxruntime, rand
 
@@ -119,7 +119,7 @@ def test_a_note_says_which_node_needs_its_sizes():
     with pytest.raises(TesselError) as caught:
         tessel.from_onnx(proto)
     (finding,) = caught.value.findings
-    assert isinstance(finding, SizeNeeded) and "--shapes" in finding.fix
+    assert isinstance(finding, SizeDependence) and "--shapes" in finding.fix
     (note,) = tessel.compile(proto, cache=False).notes
     assert "each combination of sizes" in note and "GatherND" in note and "i1" in note
 
@@ -150,7 +150,7 @@ def test_what_no_sizes_would_mend_is_refused_while_reading(what):
     op, feeds, attributes = WRONG[what]
     with pytest.raises(TesselError) as caught:
         tessel.compile(one_node(op, feeds, **attributes))
-    assert not any(isinstance(e, SizeNeeded) for e in caught.value.findings)
+    assert not any(isinstance(e, SizeDependence) for e in caught.value.findings)
 
 
 MISFITS = {
@@ -220,7 +220,7 @@ def test_sizes_by_the_hundred_are_places_to_read(count):
     for shape in [(3, 4), (1, 1), (5, 2)]:
         x = rand(*shape)
         assert_equal([exe(x)], onnxruntime(proto, x))
-        assert exe.specializations[-1].is_open
+        assert exe.specializations[-1].is_dynamic
 
 
 def test_sizes_decide_what_a_squeeze_without_axes_takes():

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tessel.compiler.backends.llvm.base.target import host
 from tessel.compiler.backends.llvm.kernel.codegen import schedule_kernel
 from tessel.compiler.errors import InputError
-from tessel.compiler.ir.bounds import expected
+from tessel.compiler.ir.bounds import size_hints
 from tessel.compiler.ir.builder import Builder
 from tessel.compiler.ir.dims import Sym
 from tessel.compiler.ir.interpret import interpret
@@ -77,7 +77,7 @@ def test_random_graphs_at_many_sizes(graph):
 @given(graphs(), st.integers(1, 40))
 @settings(max_examples=50, deadline=None)
 def test_a_bound_program_is_one_without_open_sizes(graph, n):
-    program = bind(lower(graph, open_sizes=True), {"N": n})
+    program = bind(lower(graph, dynamic_shapes=True), {"N": n})
     assert all(t.is_static for t in (*program.inputs, *program.outputs))
     for call in program.kernels():
         assert "N" not in call.kernel.text()
@@ -244,7 +244,7 @@ def test_one_package_serves_all_sizes(tmp_path):
     assert exe.for_all_sizes is not None and not exe.notes
     for sizes in ({"batch": 1, "sequence": 1}, {"batch": 3, "sequence": 20}):
         check(exe, graph, sizes)
-    assert all(b.is_open for b in exe.specializations)
+    assert all(b.is_dynamic for b in exe.specializations)
     anew = tessel.load(tmp_path / "m.tsl", native=False, cache=False)
     check(anew, graph, {"batch": 2, "sequence": 9})
 
@@ -276,9 +276,9 @@ def test_sizes_that_must_be_equal_are_checked():
     graph = graph_of(lambda b, x, y: x + y, x="f32[N,4]", y="f32[M,4]")
     exe = compiled(graph)
     check(exe, graph, {"N": 3, "M": 3})
-    assert exe.specializations[-1].is_open
+    assert exe.specializations[-1].is_dynamic
     wide = exe.run({"x": np.ones((3, 4), np.float32), "y": np.ones((1, 4), np.float32)})["y"]
-    assert wide.tolist() == [[2] * 4] * 3 and not exe.specializations[-1].is_open
+    assert wide.tolist() == [[2] * 4] * 3 and not exe.specializations[-1].is_dynamic
     with pytest.raises(InputError, match=r"do not fit|broadcast"):
         exe.run({"x": np.ones((3, 4), np.float32), "y": np.ones((2, 4), np.float32)})
 
@@ -306,7 +306,7 @@ def test_empty_arrays_are_compiled_by_themselves():
     graph = graph_of(lambda b, x: x * 2, x="f32[N,4]")
     exe = compiled(graph)
     assert exe(np.zeros((0, 4), np.float32)).shape == (0, 4)
-    assert not exe.specializations[-1].is_open
+    assert not exe.specializations[-1].is_dynamic
 
 
 def test_a_note_says_where_each_size_is_compiled_by_itself():
@@ -324,10 +324,10 @@ def test_expected_sizes_are_part_of_a_kernel_s_name():
     """They decide how its reductions are written and whether rows are kept, in scratch memory that
     the entry sets aside: code of one expectation is none for another."""
     (call,) = lower(
-        graph_of(lambda b, x: b.softmax(x, axis=1), x="f32[N,S]"), open_sizes=True
+        graph_of(lambda b, x: b.softmax(x, axis=1), x="f32[N,S]"), dynamic_shapes=True
     ).steps
     names = set()
     for sizes in ({}, {"S": 1}, {"S": 100_000}):
-        with expected(sizes):
+        with size_hints(sizes):
             names.add(schedule_kernel(call.kernel, host(), frozenset(), False).name)
     assert len(names) == 3

@@ -5,7 +5,7 @@ import onnx
 import pytest
 import tessel
 from onnx import numpy_helper
-from tessel.compiler.ir.bounds import OpenSize, needs_sizes
+from tessel.compiler.ir.bounds import DynamicSize, needs_sizes
 from tessel.compiler.ir.dims import Sym
 from tessel.runtime.execution.zeros import vanishing
 
@@ -41,7 +41,7 @@ def test_first_turns_of_all_lengths_have_one_code():
         got = exe.run(inputs)
         want = onnxruntime(proto, *inputs.values())
         assert_equal([got[p.name] for p in exe.outputs], want, rtol=1e-3, atol=1e-4)
-        assert exe.specializations[-1].is_open
+        assert exe.specializations[-1].is_dynamic
     assert list(exe.zeros.codes) == [{"p"}]
     assert not exe.notes
 
@@ -66,7 +66,7 @@ def test_where_all_sizes_are_0_they_are_known():
     exe = tessel.compile(ROWS, threads=1)
     assert exe(np.empty((0, 0), "f4"), np.empty((0, 0), "f4")).shape == (0, 0)
     assert not exe.zeros.codes
-    assert not exe.specializations[-1].is_open
+    assert not exe.specializations[-1].is_dynamic
 
 
 @pytest.mark.parametrize("shape", [(3, 2), (4, 3)])
@@ -87,7 +87,7 @@ def test_packages_have_the_code(tmp_path):
         exe.save(tmp_path / f"{i}.tsl")
         exe = tessel.load(tmp_path / f"{i}.tsl", threads=1)
         assert_equal([exe(rand(4, 3), none)], [rand(4, 3).ravel()])
-        assert exe.specializations[-1].is_open
+        assert exe.specializations[-1].is_dynamic
 
 
 def test_packages_have_what_was_compiled_for_numbers(tmp_path):
@@ -98,7 +98,7 @@ def test_packages_have_what_was_compiled_for_numbers(tmp_path):
     exe.save(tmp_path / "m.tsl")
     loaded = tessel.load(tmp_path / "m.tsl", threads=1)
     assert_equal([loaded(x, none)], [x.ravel()])
-    assert not loaded.specializations[-1].is_open
+    assert not loaded.specializations[-1].is_dynamic
 
 
 def test_sizes_that_contradict_each_other_are_refused():
@@ -137,13 +137,13 @@ def test_an_axis_that_must_be_1_must_be_so_beside_zeros(tmp_path):
 
 def test_where_zeros_have_no_open_code_each_combination_is_compiled(monkeypatch):
     def refuse(*_):
-        raise OpenSize("a kernel is made for numbers")
+        raise DynamicSize("a kernel is made for numbers")
 
     exe = tessel.compile(ROWS, threads=1)
-    monkeypatch.setattr("tessel.runtime.execution.session.Session.build_open", refuse)
+    monkeypatch.setattr("tessel.runtime.execution.session.Session.build_dynamic", refuse)
     for m in (2, 3):
         assert_equal([exe(rand(0, 2), rand(m, 2))], [-rand(m, 2)])
-        assert not exe.specializations[-1].is_open
+        assert not exe.specializations[-1].is_dynamic
     assert not exe.zeros.codes
 
 

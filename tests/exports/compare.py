@@ -105,7 +105,7 @@ def one_size(file: Path, exe, right: Reference, found: Findings) -> None:
         found.faults.append(f"{file.stem}: {error}")
         return
     built = getattr(exe, "specializations", None)
-    if not (built and built[-1].is_open):
+    if not (built and built[-1].is_dynamic):
         empty = any(0 in x.shape for x in arrays.values())
         found.apart.append("with a 0" if empty else file.stem)
     for (name, got), want in zip(given.items(), wanted, strict=True):

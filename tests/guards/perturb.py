@@ -75,14 +75,14 @@ _CHANGES = {
 
 
 def several(
-    inputs: Sequence, is_open: bool, rng: random.Random, still: float = 0.0
+    inputs: Sequence, is_dynamic: bool, rng: random.Random, still: float = 0.0
 ) -> tuple[list[Shapes], list]:
     """Shapes, and arrays of them with whether their floats are as planned, of each run of a model:
     where its sizes are open each has its own; where they are not, integers differ at least.
     `still`: the share of shapes that stay as they are."""
     given = [x.shape if isinstance(x, np.ndarray) else None for x in inputs]
     other = lambda: given if rng.random() < still else shapes(given, rng)
-    if is_open:
+    if is_dynamic:
         wanted = [other() for _ in range(OPEN_RUNS)]
     else:
         whole = any(isinstance(x, np.ndarray) and x.dtype.kind in "iu" for x in inputs)

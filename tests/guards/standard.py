@@ -11,7 +11,7 @@ import onnx
 import tessel
 from tessel.compiler.errors import UnsupportedError
 from tessel.compiler.ir.interpret import interpret
-from tessel.frontends.onnx.read.needs import needed
+from tessel.frontends.onnx.read.dependence import needed
 
 from ..conformance.cases import Case, load_cases, runtime_inputs
 from . import perturb

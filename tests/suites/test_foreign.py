@@ -91,7 +91,7 @@ def test_ops_mean_what_their_references_say(family, target, tmp_path):
         if not all(map(has_bytes, (*program.inputs, *program.outputs))):
             continue
         code = compile_program(program, target)
-        if not code.externs:
+        if not code.host_callbacks:
             chosen.append(parameter)
             codes.append(code)
             given.append(inputs)
@@ -272,7 +272,7 @@ def test_groups_are_interleaved(target, tmp_path):
         kernel = store((3, count, groups), lambda i, j, g, a=a: a[i, g, j], dtype)
         cases.append((kernel, {a: x}, ()))
     plans = schedules(cases, target)
-    assert all(isinstance(p, NestSchedule) and p.weave is not None for p in plans)
+    assert all(isinstance(p, NestSchedule) and p.interleave is not None for p in plans)
     for received, expected in run_kernels(cases, target, tmp_path):
         np.testing.assert_array_equal(received, expected)
 

@@ -24,8 +24,8 @@ from tessel.compiler.errors import TesselError, UnsupportedError
 from tessel.compiler.ir.graph import Graph
 from tessel.compiler.passes.base import run_pipeline
 from tessel.compiler.pipelines import default_pipeline
-from tessel.frontends.onnx.deferred import defer
 from tessel.frontends.onnx.exporter import write
+from tessel.frontends.onnx.specialized import specialized_model
 from tessel.runtime.base.signature import Signature
 
 CATEGORIES = ("node", "simple", "pytorch-converted", "pytorch-operator", "real")
@@ -102,11 +102,11 @@ def optimised(model: onnx.ModelProto, inputs: dict) -> Graph:
     try:
         graph = read(model)
     except UnsupportedError as error:
-        deferred = defer(model, None, error)
-        if deferred is None:
+        specialized = specialized_model(model, None, error)
+        if specialized is None:
             raise
-        arrays, binding = Signature.of(deferred.graph).check(inputs)
-        graph = deferred(binding, dict(zip(Signature.of(deferred.graph).names, arrays)))
+        arrays, binding = Signature.of(specialized.graph).check(inputs)
+        graph = specialized(binding, dict(zip(Signature.of(specialized.graph).names, arrays)))
     return run_pipeline(graph, default_pipeline(2))
 
 

@@ -1,6 +1,6 @@
 """What a model wants to be fed, whichever way it was opened; and the inputs that a command runs.
 
-    interface = of_graph(graph)                  or of_executable(exe), of_deferred(model)
+    interface = of_graph(graph)                  or of_executable(exe), of_specialized(model)
     feeds = interface.feeds(given, seed, shapes)
 
 What a user does not give is made at random, in sizes that `guess.py` chooses and stderr names.
@@ -184,8 +184,8 @@ def of_graph(graph: Graph) -> Interface:
     )  # fmt: skip
 
 
-def of_deferred(model) -> Interface:
-    """The inputs of a model that is read when sizes and values are known (`deferred.py`)."""
+def of_specialized(model) -> Interface:
+    """The inputs of a model that is read when sizes and values are known (`specialized.py`)."""
     return Interface(Signature.of(model.graph).inputs, _reader(model), static=lambda: model.values)
 
 

@@ -17,7 +17,7 @@ from ...compiler.system.files import reading, shown, size_of
 from ...runtime.base.signature import Port, Signature
 from .feeds import parse_shapes, read_signature
 from .given import Given, read_given
-from .interface import Interface, of_deferred, of_executable, of_graph, of_unread
+from .interface import Interface, of_executable, of_graph, of_specialized, of_unread
 from .tables import console
 from .terminal import write
 
@@ -116,7 +116,7 @@ def tune_option(f: Callable) -> Callable:
 
 def tuning_for(model: str | Path, tune: float | None, target: str):
     """The `Tuning` that `--tune` asks for, with progress on stderr, or None. It begins with the
-    winners that a package carries, which are also used without `--tune`."""
+    tuning records that a package carries, which are also used without `--tune`."""
     carried = None
     if is_package(model) and target.startswith("cpu"):
         from ...runtime.execution.package import Package
@@ -124,11 +124,11 @@ def tuning_for(model: str | Path, tune: float | None, target: str):
         carried = Package(model).tuning()
     if tune is None:
         return carried
-    from ...runtime.tuning.tune import Tuning, winners_file
+    from ...runtime.tuning.tune import Tuning, tuning_file
 
-    winners = {} if carried is None else carried.known
+    tuning_records = {} if carried is None else carried.known
     progress = console(stderr=True).print
-    return Tuning(tune, winners_file(), winners=winners, progress=progress)
+    return Tuning(tune, tuning_file(), tuning_records=tuning_records, progress=progress)
 
 
 def limits():
@@ -162,7 +162,7 @@ def model_ports(path: str | Path) -> Sequence[Port]:
     if Path(path).suffix in (".tsl", ".graph") or not Path(path).is_file():
         signature = Signature.of(open_graph(path))
     else:
-        from ...frontends.onnx.deferred import declare
+        from ...frontends.onnx.specialized import declare
 
         signature = Signature.of(declare(path))
     return [*signature.inputs, *(Port(n, t) for n, t in signature.optional.items())]
@@ -186,21 +186,21 @@ def open_for(
     try:
         return open_graph(source, shapes)
     except UnsupportedError as error:
-        from ...frontends.onnx.deferred import Formed, defer
+        from ...frontends.onnx.specialized import StructureSpecialized, specialized_model
         from ...runtime.execution.structured import take
 
-        deferred = defer(source, shapes, error)
-        if deferred is None:
+        specialized = specialized_model(source, shapes, error)
+        if specialized is None:
             raise
-        interface = of_deferred(deferred)
+        interface = of_specialized(specialized)
         named = {p.name for p in interface.ports}
         rest = {n: s for n, s in shapes.items() if n in named and n not in given.arrays}
         feeds = interface.feeds(given, seed, rest, path)
-        signature = Signature.of(deferred.graph)
-        if isinstance(deferred, Formed):
-            return deferred(*take(signature.inputs, feeds))
+        signature = Signature.of(specialized.graph)
+        if isinstance(specialized, StructureSpecialized):
+            return specialized(*take(signature.inputs, feeds))
         arrays, binding = signature.check({n: feeds[n] for n in signature.names})
-        return deferred(binding, dict(zip(signature.names, arrays)))
+        return specialized(binding, dict(zip(signature.names, arrays)))
 
 
 def open_interface(path: str | Path) -> Interface:
@@ -210,10 +210,12 @@ def open_interface(path: str | Path) -> Interface:
     try:
         return of_graph(open_graph(path))
     except UnsupportedError as error:
-        from ...frontends.onnx.deferred import defer
+        from ...frontends.onnx.specialized import specialized_model
 
-        deferred = defer(path, None, error)
-        return of_unread(read_signature(path)) if deferred is None else of_deferred(deferred)
+        specialized = specialized_model(path, None, error)
+        return (
+            of_unread(read_signature(path)) if specialized is None else of_specialized(specialized)
+        )
 
 
 def _feeding(path: str | Path, given: Mapping[str, np.ndarray]):

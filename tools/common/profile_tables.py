@@ -69,7 +69,7 @@ def profile_data(profile: Profile, peak: Peak) -> dict:
     beyond = max((row["of_peak"] for row in rows), default=0) > BEYOND
     return {
         "threads": profile.threads,
-        "runs": {"ordinary": profile.ordinary, "stamped": profile.stamped},
+        "runs": {"ordinary": profile.ordinary, "stamped": profile.timestamped},
         "busy": profile.busy,
         "wall_ms": profile.wall / 1e6,
         "sum_ms": profile.total / 1e6,

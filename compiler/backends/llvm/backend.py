@@ -9,7 +9,7 @@ from functools import partial
 
 import llvmlite.ir as ir
 
-from ...ir.bounds import typical
+from ...ir.bounds import size_hint
 from ...kernels.kernel import Program
 from ...kernels.machine import Machine
 from ...system.cores import default_threads
@@ -22,7 +22,7 @@ from .program.effort import seconds_of
 from .program.entry import build_plan, main_module
 from .program.native_code import MAIN, NativeCode
 from .program.plan import Plan
-from .schedules.tuning_records import Winner
+from .schedules.tuning_records import TuningRecord
 
 MAX_JOBS = 8  # processes that compile at once
 LONG = 100_000  # characters of an entry from which mere calls are not worth the best code
@@ -35,13 +35,13 @@ def compile_program(
     updates: dict[int, int] | None = None,
     cache: ObjectCache | None = None,
     progress: Callable[[int, int], None] | None = None,
-    winners: Mapping[str, Winner] | None = None,
+    tuning_records: Mapping[str, TuningRecord] | None = None,
 ) -> NativeCode:
-    """Compile a program. `updates`: outputs that take over the memory of inputs; `winners`:
+    """Compile a program. `updates`: outputs that take over the memory of inputs; `tuning_records`:
     measured schedules, by the keys of kernels. `progress(done, total)` hears of each kernel, from
     several threads."""
     cache = ObjectCache(cache_folder() / "objects") if cache is None else cache
-    plan = build_plan(program, target, updates, winners)
+    plan = build_plan(program, target, updates, tuning_records)
     objects: dict[str, bytes] = {}
     missing = []
     for name, code in plan.codes.items():
@@ -69,10 +69,10 @@ def compile_program(
         found = object_code(entry, target, *effort)
         cache.put(key, found)
     objects[MAIN] = found
-    usual = sum(typical(d) for d in program.slots)
+    usual = sum(size_hint(d) for d in program.slots)
     return NativeCode(
         target, objects, plan.weights, plan.layout, plan.arena, plan.scratch,
-        plan.cost >= SMALL or usual > 0, plan.externs, plan.tail, plan.counters, plan,
+        plan.cost >= SMALL or usual > 0, plan.host_callbacks, plan.tail, plan.counters, plan,
         plan.symbols, program.slots, program.conditions, program.equations,
         int(usual * SMALL / max(plan.cost, 1)), asks=plan.asks, checks=program.checks,
     )  # fmt: skip

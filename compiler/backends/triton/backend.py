@@ -18,8 +18,8 @@ from ...errors import UnsupportedError, UsageError
 from ...ir.types import STR, TensorType
 from ...kernels.kernel import (
     Call,
-    ExternCall,
     For,
+    HostCallback,
     If,
     Kernel,
     Program,
@@ -66,7 +66,7 @@ class Launch:
 
 @dataclass
 class TritonModule:
-    """A compiled program. `steps` are Launch, For, If and ExternCall; sizes are in bytes."""
+    """A compiled program. `steps` are Launch, For, If and HostCallback; sizes are in bytes."""
 
     target: GpuTarget
     units: dict[str, Unit]
@@ -105,7 +105,7 @@ class TritonModule:
     def is_static(self) -> bool:
         """Whether the host need not look at anything between launches: one CUDA graph does all."""
         return not any(
-            isinstance(s, (If, ExternCall)) or (isinstance(s, For) and s.condition is not None)
+            isinstance(s, (If, HostCallback)) or (isinstance(s, For) and s.condition is not None)
             for s in walk_steps(self.steps)
         )
 
@@ -154,7 +154,7 @@ def _check_types(program: Program) -> None:
                     fix="compile with target='cpu'",
                 )  # fmt: skip
     for step in walk_steps(program.steps):
-        if isinstance(step, ExternCall):
+        if isinstance(step, HostCallback):
             for t in (*step.input_types, *step.output_types):
                 if isinstance(t, TensorType) and t.dtype == STR:
                     raise UnsupportedError(

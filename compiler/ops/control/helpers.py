@@ -5,7 +5,7 @@ import numpy as np
 from ...expr import expr as s
 from ...ir.op import Attr, NotDifferentiable, Pull, Sample, register
 from ...ir.types import I64, normalize_axis, tensor_type_of
-from ..common import array, floats, settle
+from ..common import array, floats, to_int64
 
 NO_INPUTS = NotDifferentiable("it has no operands", zero=True)
 
@@ -50,7 +50,7 @@ register(
     "Dims, which may be symbolic, as an i64 vector.",
     attrs={"values": Attr("dims")},
     shape=lambda *, values: (len(values),),
-    ref=lambda *, values: settle(values) if len(values) else np.zeros(0, np.int64),
+    ref=lambda *, values: to_int64(values) if len(values) else np.zeros(0, np.int64),
     grad=NO_INPUTS,
     loops=Pull(_dims),
     samples=lambda: [

@@ -19,7 +19,7 @@ from ..common import (
     case,
     floats,
     ints,
-    keep,
+    mask,
     reference,
     same_shape,
 )
@@ -71,13 +71,13 @@ def _pow_gradient(g, x, y, z):
     b = g.b
     dx = g * y * b.pow(x, b.where(b.equal(y, b.scalar(0, y.dtype)), b.scalar(0, y.dtype), y - 1))
     positive = x > 0
-    dy = keep(positive, g * z * b.log(b.where(positive, x, b.scalar(1, x.dtype))))
+    dy = mask(positive, g * z * b.log(b.where(positive, x, b.scalar(1, x.dtype))))
     return dx, dy
 
 
 def _share(g, better, x, y):
     """The gradient of the operand that won; half of it in a tie."""
-    return g.b.where(better, g, keep(g.b.equal(x, y), g * 0.5))
+    return g.b.where(better, g, mask(g.b.equal(x, y), g * 0.5))
 
 
 # fmt: off
@@ -105,7 +105,7 @@ ARITHMETIC = [
      lambda g, x, y, z: (_share(g, x < y, x, y), _share(g, x > y, x, y))),
     ("prelu", "x where x >= 0, else slope * x", lambda x, slope: np.where(x < 0, x * slope, x),
      lambda s, x, slope: s.select(x < 0, x * slope, x),
-     lambda g, x, slope, z: (g.b.where(x < 0, g * slope, g), keep(x < 0, g * x))),
+     lambda g, x, slope, z: (g.b.where(x < 0, g * slope, g), mask(x < 0, g * x))),
 ]
 COMPARE = [
     ("equal", "x == y", np.equal, lambda s, x, y: s.eq(x, y)),
@@ -273,7 +273,7 @@ register(
     T="any",
     shape=broadcast_shape,
     ref=reference(np.where),
-    grad=lambda c, g: (None, keep(c.inputs[0], g), keep(~c.inputs[0], g)),
+    grad=lambda c, g: (None, mask(c.inputs[0], g), mask(~c.inputs[0], g)),
     loops=Elementwise(lambda s, c, x, y: s.select(c, x, y)),
     samples=_where_samples,
     group="elementwise",
@@ -302,10 +302,10 @@ def _clip_gradient(c, g):
     x, low, high = (*c.inputs, None, None)[:3]
     dx, dlow, dhigh = g, None, None
     if low is not None:
-        dx, dlow = keep(x >= low, dx), keep(x < low, g)
+        dx, dlow = mask(x >= low, dx), mask(x < low, g)
     if high is not None:
-        dx, dhigh = keep(x <= high, dx), keep(x > high, g)
-        dlow = None if dlow is None else keep(low <= high, dlow)
+        dx, dhigh = mask(x <= high, dx), mask(x > high, g)
+        dlow = None if dlow is None else mask(low <= high, dlow)
     return dx, dlow, dhigh
 
 

@@ -19,7 +19,7 @@ from ..common import (
     case,
     floats,
     ints,
-    keep,
+    mask,
     reference,
     same_shape,
 )
@@ -133,15 +133,15 @@ FLOAT = [
     ("thresholded_relu", "x where x > alpha, else 0",
      lambda x, alpha: np.where(x > alpha, x, x.dtype.type(0)),
      lambda s, x, alpha: s.select(x > alpha, x, 0.0),
-     lambda g, x, y, alpha: keep(x > alpha, g), (-3, 3)),
+     lambda g, x, y, alpha: mask(x > alpha, g), (-3, 3)),
     ("hard_sigmoid", "alpha * x + beta, limited to [0, 1]",
      lambda x, alpha, beta: np.clip(alpha * x + beta, 0, 1),
      lambda s, x, alpha, beta: s.minimum(s.maximum(x * alpha + beta, 0.0), 1.0),
-     lambda g, x, y, alpha, beta: keep(x.b.emit("and", y > 0, y < 1), g * alpha), (-4, 4)),
+     lambda g, x, y, alpha, beta: mask(x.b.emit("and", y > 0, y < 1), g * alpha), (-4, 4)),
     ("hard_swish", "x * (x / 6 + 1/2 limited to [0, 1])",
      lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
      lambda s, x: x * s.minimum(s.maximum(x * (1 / 6) + 0.5, 0.0), 1.0),
-     lambda g, x, y: x.b.where(x > 3, g, keep(x > -3, g * (x * (1 / 3) + 0.5))), (-4, 4)),
+     lambda g, x, y: x.b.where(x > 3, g, mask(x > -3, g * (x * (1 / 3) + 0.5))), (-4, 4)),
     ("gelu", "x * P(normal < x), through erf or the tanh approximation",
      _gelu, _gelu_body, _gelu_gradient, (-3, 3)),
     ("silu", "x * sigmoid(x)", lambda x: x * sigmoid(x), lambda s, x: x * s.sigmoid(x),
@@ -215,7 +215,7 @@ NUMERIC = [
      lambda s, x: s.cast(x > 0, x.dtype) if x.dtype.kind == "u" else s.sign(x), STEP),
     ("relu", "x where x > 0, else 0; keeps NaN", "numeric",
      lambda x: np.maximum(x, x.dtype.type(0)),
-     lambda s, x: s.maximum(x, 0), lambda g, x, y: keep(x > 0, g)),
+     lambda s, x: s.maximum(x, 0), lambda g, x, y: mask(x > 0, g)),
 ]
 # fmt: on
 

@@ -7,7 +7,7 @@ from ...expr import expr as s
 from ...ir.bounds import assume_at_least, assume_equal
 from ...ir.op import Attr, Kernels, register
 from ...ir.types import I64, normalize_axis
-from ..common import array, case, floats, ints, keep, require_shape
+from ..common import array, case, floats, ints, mask, require_shape
 
 
 def cache_update_shape(cache, update, start=None, *, axis, circular):
@@ -74,7 +74,7 @@ def cache_update_grad(c, dy):
     d = b.gather_points(dy, b.iota(shape=(cache.shape[0], 1), axis=0, dtype=I64), places,
                         axes=(0, axis), lead=1)  # fmt: skip
     inside = b.emit("and", places >= 0, places < size)
-    d = keep(inside.reshape(*inside.shape[:1], *[1] * (cache.rank - 2), count), d)
+    d = mask(inside.reshape(*inside.shape[:1], *[1] * (cache.rank - 2), count), d)
     order = list(range(cache.rank - 1))
     order.insert(axis, cache.rank - 1)
     return [dcache, d.transpose(order), None]

@@ -12,7 +12,7 @@ from ...ir.bounds import assume_equal_shapes
 from ...ir.limits import index_limit
 from ...ir.op import Attr, Kernels, register
 from ...ir.types import normalize_axis
-from ..common import array, case, floats, ints, keep, reference, spaced
+from ..common import array, case, floats, ints, mask, reference, spaced
 from .gather import INDICES, check_beside, column_limits, wrap, wrapped
 
 REDUCTIONS = {
@@ -52,7 +52,7 @@ def _scatter_grad(b, x, y, updates, dy, reduction, scatter, gather):
         return dy, gather(dy)
     if reduction == "mul":
         return scatter(dy, updates, "mul"), gather(dy * y) / updates
-    return keep(b.equal(x, y), dy), keep(b.equal(updates, gather(y)), gather(dy))
+    return mask(b.equal(x, y), dy), mask(b.equal(updates, gather(y)), gather(dy))
 
 
 def scatter_elements_shape(x, indices, updates, *, axis, reduction):

@@ -6,7 +6,7 @@ With sizes it is a sum over axes, or nothing. Code for all sizes takes N and M t
 """
 
 from ...errors import TypeMismatch
-from ...ir.bounds import OpenSize, assume_equal_shapes
+from ...ir.bounds import DynamicSize, assume_equal_shapes
 from ...ir.op import Attr, Expand, register
 from ...ir.types import NUMERIC, broadcast
 from ..common import FLOAT_SAMPLES, case, floats, ints, reference, summed_axes
@@ -29,7 +29,7 @@ def _ref(x, *, shape):
 def _rule(b, x, *, shape):
     axes = summed_axes(x.shape, shape)
     if axes is None:
-        raise OpenSize(f"which axes of {x.type} are summed to {list(shape)}")
+        raise DynamicSize(f"which axes of {x.type} are summed to {list(shape)}")
     y = b.reduce_sum(x, axes=axes, keepdims=True) if axes else x
     return y if y.shape == tuple(shape) else y.reshape(tuple(shape))
 

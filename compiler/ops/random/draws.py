@@ -21,7 +21,7 @@ from ...expr import expr as s
 from ...ir import dims
 from ...ir.op import Attr, Expand, NotDifferentiable, Pull, register
 from ...ir.types import F32, F64, FLOATS, I32, I64, U32
-from ..common import array, case, floats, keep, scalar_of_dim, wide
+from ..common import array, case, floats, mask, scalar_of_dim, wide
 from .philox import MASK, Numpy, Scalar, words
 
 NUMBERS = {
@@ -248,24 +248,24 @@ def _dropout_shape(x, ratio, seed, *, stream):
 
 def _dropout_ref(x, ratio, seed, *, stream):
     ratio = np.asarray(ratio).reshape(())
-    mask = _fraction_ref(seed, x.shape, stream, F32) >= ratio.astype(np.float32)
+    kept = _fraction_ref(seed, x.shape, stream, F32) >= ratio.astype(np.float32)
     kind = np.float64 if x.dtype == np.float64 else np.float32
     scale = kind(1) / (kind(1) - ratio.astype(kind))
-    return np.where(mask, x.astype(kind) * scale, kind(0)).astype(x.dtype), mask
+    return np.where(kept, x.astype(kind) * scale, kind(0)).astype(x.dtype), kept
 
 
 def _dropout(b, x, ratio, seed, *, stream):
     ratio, h = ratio.reshape(()), wide(x)
-    mask = b.greater_equal(_fraction(b, seed, x.shape, stream, F32), ratio.cast(F32))
+    kept = b.greater_equal(_fraction(b, seed, x.shape, stream, F32), ratio.cast(F32))
     scale = b.reciprocal(1.0 - ratio.cast(h.dtype))
-    return keep(mask, h * scale).cast(x.dtype), mask
+    return mask(kept, h * scale).cast(x.dtype), kept
 
 
 def _dropout_grad(c, dy, _):
     """The mask is an output: what was dropped gets nothing."""
     (x, ratio, _), b = c.inputs, c.b
     scale = b.reciprocal(1.0 - ratio.reshape(()).cast(x.dtype.compute))
-    dx = keep(c.outputs[1], wide(dy) * scale)
+    dx = mask(c.outputs[1], wide(dy) * scale)
     dratio = (dx * wide(x) * scale).sum().reshape(ratio.shape)
     return [dx.cast(x.dtype), dratio.cast(ratio.dtype), None]
 

@@ -18,7 +18,7 @@ from ..common import (
     case,
     floats,
     ints,
-    keep,
+    mask,
     reference,
     scalar_of_dim,
     spaced,
@@ -147,7 +147,7 @@ def _ties(g, x, y, axes):
     """Equal extremes share the gradient equally."""
     here = x.b.equal(x, y)
     n = x.b.reduce_sum(here.cast(x.dtype), axes=axes)
-    return keep(here, g / n)
+    return mask(here, g / n)
 
 
 def _prod_gradient(g, x, y, axes):
@@ -158,12 +158,12 @@ def _prod_gradient(g, x, y, axes):
     others = b.reduce_prod(filled, axes=axes)
     zeros = b.reduce_sum(zero.cast(x.dtype), axes=axes)
     alone = b.emit("and", zero, zeros < 2)
-    return g * b.where(alone, others, keep(zeros < 1, others) / filled)
+    return g * b.where(alone, others, mask(zeros < 1, others) / filled)
 
 
 def _l2_gradient(g, x, y, axes):
     zero = x.b.equal(y, x.b.scalar(0, y.dtype))
-    return x * keep(~zero, g / x.b.where(zero, x.b.scalar(1, y.dtype), y))
+    return x * mask(~zero, g / x.b.where(zero, x.b.scalar(1, y.dtype), y))
 
 
 # fmt: off

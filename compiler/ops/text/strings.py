@@ -10,7 +10,7 @@ import unicodedata
 import numpy as np
 
 from ...errors import InputError, ModelError, TypeMismatch, UnsupportedError
-from ...ir.externs import STRINGS
+from ...ir.host_callbacks import STRINGS
 from ...ir.op import Attr, Extern, NotDifferentiable, Sample, register
 from ..common import broadcast_shape
 

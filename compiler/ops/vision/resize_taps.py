@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 
 from ...expr import expr as s
-from ...ir.bounds import OpenSize, larger, smaller
+from ...ir.bounds import DynamicSize, larger, smaller
 from ...ir.dims import Sym
 
 MODES = ("nearest", "linear", "cubic")
@@ -120,7 +120,7 @@ def cubic_weights(t, a: float) -> list:
 def stretched(mode: str, size: int, out: int, scale) -> tuple[Fraction, range]:
     """(scale, taps) of an antialiasing filter: the taps around the element below the source."""
     if scale is None and (isinstance(size, Sym) or isinstance(out, Sym)):
-        raise OpenSize(f"an antialiasing filter is as wide as the sizes {size} and {out} say")
+        raise DynamicSize(f"an antialiasing filter is as wide as the sizes {size} and {out} say")
     scale = min(fraction(scale) if scale is not None else Fraction(out, max(size, 1)), Fraction(1))
     first = math.floor(-(1 if mode == "linear" else 2) / scale) + 1
     return scale, range(first, 2 - first)

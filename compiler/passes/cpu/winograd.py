@@ -18,7 +18,7 @@ from typing import ClassVar
 import numpy as np
 
 from ...analysis.core_model import CORES, Core
-from ...ir.bounds import typical
+from ...ir.bounds import size_hint
 from ...ir.builder import Builder
 from ...ir.dims import is_static
 from ...ir.graph import Graph, Node, Value
@@ -56,7 +56,7 @@ def choose_tile(node: Node, core: Core = CORES[64]) -> int | None:
     if not _is_candidate(node):
         return None
     n, height, width, outputs = node.output.shape
-    n, channels = typical(n), node.inputs[0].shape[-1]
+    n, channels = size_hint(n), node.inputs[0].shape[-1]
 
     def cycles(products: float, rows: int, taps: int) -> float:
         nbytes = taps * channels * outputs * 4

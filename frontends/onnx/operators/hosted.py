@@ -17,7 +17,7 @@ from ....compiler.ir.dims import Sym
 from ....compiler.ir.hosted import has_stages, inner_symbols
 from ....compiler.ir.types import BOOL, I64, TensorType
 from ..read.call import Call
-from ..read.known import KnownBuilder
+from ..read.folded import FoldingBuilder
 from ..read.region import Region
 from ..read.scope import flatten, regroup, types_of
 from ..read.symbolic import fresh
@@ -208,7 +208,7 @@ class _Turns:
     """The graph around a `while`: it takes what the while's body takes, and looks like a region."""
 
     def __init__(self, c: Call, region: Region, captured: list):
-        self.builder = KnownBuilder(name=f"{region.builder.graph.name}_turns")
+        self.builder = FoldingBuilder(name=f"{region.builder.graph.name}_turns")
         self.own = [self.builder.input(t.value.name, t.type) for t in region.own]
         inner = [self.builder.input(region.scope.captured[v].value.name, v.type) for v in captured]
         self.go = self.builder.constant(True)

@@ -9,7 +9,7 @@ from ....compiler.ir.metadata.known_values import IMPOSSIBLE
 from ....compiler.ir.types import TensorType
 from ..read.call import Call
 from ..read.continuation import BranchesDiffer, follows_from_data
-from ..read.needs import ValueNeeded
+from ..read.dependence import ValueDependence
 from ..read.region import Region, inline_graph
 from ..read.scope import Skip, flatten, regroup, types_of
 from ..read.symbolic import bind
@@ -34,10 +34,10 @@ def if_(c: Call):
     then, other = ([types_of(v) for v in r.results] for r in regions)
     if then != other:
         what = "the branches give different types, and the condition"
-        error = c.must_be_known(0, what) if known is None else None
+        error = c.value_dependence(0, what) if known is None else None
         again = any(c.proto is node for node in c.reader.continued)
         # Floats rarely come twice: better no code for each of their values.
-        if isinstance(error, ValueNeeded) and (again or not error.data):
+        if isinstance(error, ValueDependence) and (again or not error.data):
             raise error
         if known is None and _differ_in_sizes(then, other):
             return _padded(c, condition, regions)
@@ -45,7 +45,7 @@ def if_(c: Call):
         if follows_from_data(condition.value, c.b.outer):
             raise BranchesDiffer(message, where=c.where, expected=_shown(then),
                                  received=_shown(other))  # fmt: skip
-        raise c.size_needed(
+        raise c.size_dependence(
             message, expected=_shown(then), received=_shown(other),
             fix="pass --shapes for all inputs if the condition depends on a shape",
         )  # fmt: skip
@@ -79,23 +79,25 @@ def _padded(c: Call, condition: Tensor, regions: list["Region"]) -> list[Tensor]
     """Results of branches that differ in sizes: each branch fills up to the larger sizes and says
     its own; a slice behind the `if` cuts the rest off."""
     pairs = list(zip(*(r.results for r in regions)))
-    open_axes = [[i for i, (d, e) in enumerate(zip(x.shape, y.shape)) if d != e] for x, y in pairs]
+    dynamic_axes = [
+        [i for i, (d, e) in enumerate(zip(x.shape, y.shape)) if d != e] for x, y in pairs
+    ]
     filled = []
     for k, region in enumerate(regions):
         b, values, sizes = region.builder, [], []
-        for pair, axes in zip(pairs, open_axes):
+        for pair, axes in zip(pairs, dynamic_axes):
             x, shape = pair[k], [larger(d, e) for d, e in zip(pair[0].shape, pair[1].shape)]
             pads = [0] * x.rank + [most - d for most, d in zip(shape, x.shape)]
             values.append(b.emit("pad", x, pads=tuple(pads)) if any(pads) else x)
             sizes += [x.shape[i] for i in axes]
         filled.append([*values, b.dims(sizes)])
     *results, sizes = _emit(c, condition, regions, filled)
-    count = sum(map(len, open_axes))
+    count = sum(map(len, dynamic_axes))
     found = [c.b.emit("slice", sizes, axes=(0,), starts=(i,), steps=(1,), sizes=(1,))
              for i in range(count)]  # fmt: skip
     symbols = iter(bind(c, found, "branch"))
     cut = []
-    for x, axes in zip(results, open_axes):
+    for x, axes in zip(results, dynamic_axes):
         own = tuple(next(symbols) for _ in axes)
         zeros, ones = (0,) * len(axes), (1,) * len(axes)
         if axes:

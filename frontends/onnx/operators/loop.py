@@ -18,8 +18,8 @@ from ....compiler.ir.builder import Tensor
 from ....compiler.ir.dims import Sym
 from ....compiler.ir.types import BOOL, I64, TensorType
 from ..read.call import Call
-from ..read.known import Known, as_symbols
-from ..read.needs import ValueNeeded
+from ..read.dependence import ValueDependence
+from ..read.folded import FoldedValue, as_symbols
 from ..read.region import Region, inline_graph
 from ..read.scope import Scope, Skip, types_of
 from ..read.symbolic import bind
@@ -80,12 +80,14 @@ def _is_below(turns, limit: int) -> bool:
 def _without_region(c: Call, body, states: list, turns, starts: bool, problems: list):
     """A loop whose states change their types: written out if it is short, else run by the host."""
     if isinstance(turns, Tensor):
-        needed = c.must_be_known(0, "the trip count of a Loop whose states change their type")
+        needed = c.value_dependence(0, "the trip count of a Loop whose states change their type")
     elif not starts:
-        needed = c.must_be_known(1, "the first condition of a Loop whose states change their type")
+        needed = c.value_dependence(
+            1, "the first condition of a Loop whose states change their type"
+        )
     else:
         needed = None
-    if isinstance(needed, ValueNeeded) and not needed.data:
+    if isinstance(needed, ValueDependence) and not needed.data:
         needed.findings += tuple(problems)
         raise needed
     results = None
@@ -181,7 +183,7 @@ def _region(c: Call, body, types, once=False) -> tuple[Region | None, list[Tesse
 def _explain(c: Call, turns, problems: list[TesselError]):
     """Raise what would help a loop that must be written out."""
     if isinstance(turns, Sym):
-        raise c.size_needed("a Loop over a symbolic size whose states change their type",
+        raise c.size_dependence("a Loop over a symbolic size whose states change their type",
                             findings=problems)  # fmt: skip
     raise c.unsupported(
         "a Loop that can only be written out", expected=f"at most {UNROLLED} iterations",
@@ -199,7 +201,7 @@ def _with_condition(c: Call, name: str) -> Call:
 
 
 def _always_true(value) -> bool:
-    return isinstance(value, Known) and bool(value.array.reshape(()))
+    return isinstance(value, FoldedValue) and bool(value.array.reshape(()))
 
 
 def _until_known(c: Call, body, states: list, turns: int | None):
@@ -222,7 +224,7 @@ def _unroll(
         values = {names[0]: c.b.constant(turn, "i64"), names[1]: c.b.constant(True)}
         values |= dict(zip(names[2:], states))
         go_on, *results = inline_graph(c, body, "body", values)
-        if not isinstance(go_on, Known) and (ends or turn < turns - 1):
+        if not isinstance(go_on, FoldedValue) and (ends or turn < turns - 1):
             if problems is None:
                 return None  # nobody reads what was written out so far
             raise c.unsupported(
@@ -232,7 +234,7 @@ def _unroll(
         states = results[: len(states)]
         for items, value in zip(stacked, results[len(states) :]):
             items.append(value)
-        if isinstance(go_on, Known) and not bool(go_on.array.reshape(())):
+        if isinstance(go_on, FoldedValue) and not bool(go_on.array.reshape(())):
             break
     else:
         if ends:

@@ -6,7 +6,7 @@ from ....compiler.ir.dims import Sym
 from ....compiler.ir.hosted import has_stages
 from ....compiler.ir.types import I64, TensorType
 from ..read.call import Call
-from ..read.known import KnownBuilder
+from ..read.folded import FoldingBuilder
 from ..read.region import Region
 from .ai_onnx.move import reversed_within
 from .loop import emit_scan
@@ -86,7 +86,7 @@ def _batched(c: Call):
         backwards = [0] * count
     arrays = [_reversed(x, 1, d) for x, d in zip(arrays, backwards)]
     slices = [*states, *arrays] + ([] if lengths is None else [lengths.cast(I64)])
-    outer = KnownBuilder(name="batch")
+    outer = FoldingBuilder(name="batch")
     scope = c.scope.child(outer, f"{c.where}/")
     own = [outer.input(f"item{i}", x.type.with_shape(x.shape[1:])) for i, x in enumerate(slices)]
     item = Call(outer, c.op_type, c.domain, c.version, c.where, own, c.attrs, c.outputs,

@@ -10,8 +10,8 @@ from ....compiler.ir.builder import Tensor
 from ....compiler.ir.dims import Sym
 from ....compiler.ir.limits import INDEX
 from ....compiler.ir.types import DType, normalize_axis
-from .known import Known, KnownBuilder, as_symbols
-from .needs import SizeNeeded, ValueNeeded, must_be_known
+from .dependence import SizeDependence, ValueDependence, value_dependence
+from .folded import FoldedValue, FoldingBuilder, as_symbols
 from .symbolic import bound, elements
 
 _REQUIRED = object()
@@ -26,7 +26,7 @@ class Call:
 
     def __init__(
         self,
-        b: KnownBuilder,
+        b: FoldingBuilder,
         op_type: str,
         domain: str,
         version: int,
@@ -101,7 +101,7 @@ class Call:
     def known(self, i: int) -> np.ndarray | None:
         """The elements of operand i if the reader knows them."""
         value = self[i]
-        return value.array if isinstance(value, Known) else None
+        return value.array if isinstance(value, FoldedValue) else None
 
     def symbols(self, i: int, name: str) -> list | None:
         """Operand i as ints and dims; None if absent. What only data knows becomes a symbol, for
@@ -113,19 +113,20 @@ class Call:
         """Operand i as ints, dims and, where only data knows them, scalar tensors; None if absent.
         `count`: how many there must be.
 
-        Raises ValueNeeded where small integer inputs decide: the model is read for their values.
+        Raises ValueDependence where small integer inputs decide: the model is read for their
+        values.
         """
         if self[i] is None:
             return None
         if self.known(i) is None:
-            error = self.must_be_known(i, f"the value of operand {name}")
-            if isinstance(error, ValueNeeded) and not error.data:
+            error = self.value_dependence(i, f"the value of operand {name}")
+            if isinstance(error, ValueDependence) and not error.data:
                 raise error
         return elements(self, self.x(i), count)
 
-    def must_be_known(self, i: int, what: str) -> UnsupportedError:
+    def value_dependence(self, i: int, what: str) -> UnsupportedError:
         """The error for operand i, which decides a shape and is not known (enough)."""
-        return must_be_known(self.x(i), what, self.where, self.b, self.reader.graph)
+        return value_dependence(self.x(i), what, self.where, self.b, self.reader.graph)
 
     def ints(self, i: int, name: str) -> list[int] | None:
         """Operand i as ints. Raises UnsupportedError if it depends on symbolic dims."""
@@ -133,7 +134,7 @@ class Call:
             return None
         array = self.known(i)
         if array is None or any(isinstance(v, Sym) for v in array.flat):
-            raise self.must_be_known(i, f"the value of operand {name}")
+            raise self.value_dependence(i, f"the value of operand {name}")
         return as_symbols(array)
 
     def floats(self, i: int, name: str) -> list[float] | None:
@@ -157,12 +158,12 @@ class Call:
         """x, whose elements have to be low, …, high - 1 when the model runs."""
         return self.b.emit("within", x, low=low, high=high, what=what)
 
-    def scalar(self, value, dtype: DType) -> Known:
+    def scalar(self, value, dtype: DType) -> FoldedValue:
         return self.b.constant(np.asarray(value).astype(dtype.numpy))
 
-    def size_needed(self, message: str, **details) -> SizeNeeded:
+    def size_dependence(self, message: str, **details) -> SizeDependence:
         """The error for something that can be read when sizes are known."""
-        return SizeNeeded(message, where=self.where, **details)
+        return SizeDependence(message, where=self.where, **details)
 
     def unsupported(self, message: str, **details) -> UnsupportedError:
         return UnsupportedError(message, where=self.where, **details)

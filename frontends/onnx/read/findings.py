@@ -2,7 +2,7 @@
 
 from ....compiler.errors import ModelError, TesselError, TypeMismatch, UnsupportedError
 from ....compiler.system.budgets import LimitError
-from .needs import SizeNeeded, ValueNeeded
+from .dependence import SizeDependence, ValueDependence
 
 _SHOWN = 6  # addresses per group
 
@@ -42,7 +42,7 @@ class Findings:
         kinds = [type(e[0]) for e in self.errors]
         kind = next(
             (k for k in (ModelError, UnsupportedError, TypeMismatch) if k in kinds),
-            UnsupportedError if {ValueNeeded, SizeNeeded} & set(kinds) else kinds[0],
+            UnsupportedError if {ValueDependence, SizeDependence} & set(kinds) else kinds[0],
         )
         count = len(self.errors)
         raise kind(
@@ -65,7 +65,7 @@ def _finding(context: tuple | None, errors: list) -> TesselError:
         version = "" if version is None else f" (opset {version})"
         times = f", {len(errors)} times" if len(errors) > 1 else ""
         message = f"{name}{version} of {operands or 'nothing'}{times}: {message}"
-    details = {"inputs": first.inputs} if isinstance(first, ValueNeeded) else {}
+    details = {"inputs": first.inputs} if isinstance(first, ValueDependence) else {}
     return type(first)(
         message,
         where=where,

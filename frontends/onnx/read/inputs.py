@@ -20,12 +20,12 @@ from ....compiler.ir.metadata.optional_inputs import optional_inputs
 from ....compiler.ir.metadata.structure import Group, Tree, form_tree, leaves
 from ....compiler.ir.types import AnyRank, MapType, OptionalType, SequenceType, TensorType, Type
 from ..file import proto as pb
-from .needs import known_input
+from .dependence import known_input
 from .overridable import overridable
 from .scope import EMPTY, Scope, Sequence
 
 
-class FormNeeded(UnsupportedError):
+class StructureDependence(UnsupportedError):
     """The model cannot be read without the forms of some inputs."""
 
 
@@ -49,7 +49,7 @@ def read_inputs(
     """Put the inputs into `scope` and say what became of each.
 
     `shapes` and `values` are by the names of the graph's tensors (`xs[0]`); shapes of inputs that
-    have a default are for who feeds them. Raises FormNeeded where a form is missing.
+    have a default are for who feeds them. Raises StructureDependence where a form is missing.
     """
     arrays = {n: np.asarray(v) for n, v in values.items()}
     shapes = {n: a.shape for n, a in arrays.items()} | dict(shapes)
@@ -160,11 +160,11 @@ def _form(name: str, declared: Type, shapes: Mapping[str, tuple], forms: Mapping
     if isinstance(declared, AnyRank):
         if name in shapes:
             return len(shapes[name])
-        raise FormNeeded("the rank of an input is unknown", where=f"input {name}",
+        raise StructureDependence("the rank of an input is unknown", where=f"input {name}",
                          fix="pass its --shapes")  # fmt: skip
     if is_opaque(declared):
         return "map"
-    raise FormNeeded(
+    raise StructureDependence(
         "the form of an input is unknown", where=f"input {name}", received=declared,
         fix="compile it: it is read when a run shows how long its lists are (terminal: --inputs)",
     )  # fmt: skip

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import onnx
 
 from ....compiler.errors import ModelError, TesselError, UnsupportedError, at
-from ....compiler.ir.bounds import OpenSize
+from ....compiler.ir.bounds import DynamicSize
 from ....compiler.ir.builder import Tensor
 from ....compiler.ir.graph import Graph
 from ....compiler.ir.metadata.optional_inputs import remember_optional
@@ -25,10 +25,10 @@ from ..file.schema import check_node, find_schema
 from . import functions
 from .call import Call
 from .continuation import BranchesDiffer, continued
+from .dependence import SizeDependence, ValueDependence
 from .findings import Findings
+from .folded import FoldedValue, FoldingBuilder
 from .inputs import declared_type, optional_types, read_inputs
-from .known import Known, KnownBuilder
-from .needs import SizeNeeded, ValueNeeded
 from .scope import EMPTY, FAILED, UNDEFINED, Scope, Sequence, Skip
 from .survey import survey
 from .trial import fits_some_sizes
@@ -70,7 +70,7 @@ class Reader:
             raise ModelError("this is not an ONNX file, or it is empty", where=self.where)
         if not graph.output:
             raise ModelError("the model has no outputs", where=self.where)
-        builder = KnownBuilder(name=graph.name or "main")
+        builder = FoldingBuilder(name=graph.name or "main")
         builder.graph.metadata = {p.key: p.value for p in self.model.metadata_props}
         builder.budget = self.budget
         if self.limits.folded != Limits.folded:
@@ -153,7 +153,7 @@ class Reader:
         try:
             if name in scope.values:
                 raise ModelError("two values have one name", where=f"initializer {name}")
-            scope.values[name] = Known(scope.builder, array(), name=name)
+            scope.values[name] = FoldedValue(scope.builder, array(), name=name)
         except (ModelError, UnsupportedError) as error:
             scope.values[name] = FAILED
             self.findings.add(error)
@@ -243,19 +243,19 @@ class Reader:
         raise UnsupportedError("unsupported operator", where=where, fix=fix)
 
     def _read(self, node, entry, operands, context, where, scope: Scope) -> list:
-        """The node's results. Raises SizeNeeded where no more than sizes is missing."""
+        """The node's results. Raises SizeDependence where no more than sizes is missing."""
 
         def read(reader, scope, operands):
             return reader._call(node, entry, operands, context, where, scope)
 
         try:
             return read(self, scope, operands)
-        except (SizeNeeded, ValueNeeded):
+        except (SizeDependence, ValueDependence):
             raise
         except TesselError as error:
             if not fits_some_sizes(self, scope, node, operands, read):
                 raise
-            raise SizeNeeded(error.message, where=error.where or where, expected=error.expected,
+            raise SizeDependence(error.message, where=error.where or where, expected=error.expected,
                              received=error.received) from error  # fmt: skip
 
     def _call(self, node, entry, operands, context, where, scope: Scope) -> list:
@@ -280,8 +280,8 @@ class Reader:
             results = entry(c)
         except TesselError:
             raise
-        except OpenSize as error:
-            raise SizeNeeded(str(error), where=where) from error
+        except DynamicSize as error:
+            raise SizeDependence(str(error), where=where) from error
         except _DAMAGE as error:
             raise ModelError(
                 f"the node does not make sense: {type(error).__name__}: {error}", where=where
@@ -319,7 +319,7 @@ def _domain(text: str) -> str:
     return "" if text == "ai.onnx" else text
 
 
-def _put_out(b: KnownBuilder, name: str, value) -> Tree:
+def _put_out(b: FoldingBuilder, name: str, value) -> Tree:
     """Make a value an output of the graph, or several."""
     if isinstance(value, Sequence):
         return [_put_out(b, f"{name}[{i}]", v) for i, v in enumerate(value.items)]

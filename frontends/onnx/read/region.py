@@ -2,7 +2,7 @@
 
 from ....compiler.ir.types import TensorType
 from .call import Call
-from .known import KnownBuilder
+from .folded import FoldingBuilder
 from .scope import FAILED, Scope, Skip
 
 
@@ -16,7 +16,7 @@ class Region:
         """`inputs` are (name, type). With types of what is `impossible` the nodes are not read: a
         run that comes to the region fails for this `reason`."""
         self.c, self.proto = c, proto
-        self.builder = KnownBuilder(name=proto.name or name)
+        self.builder = FoldingBuilder(name=proto.name or name)
         self.scope = c.scope.child(self.builder, f"{c.where}/")
         self.own = []
         for input_name, type in inputs:

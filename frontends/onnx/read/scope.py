@@ -5,7 +5,7 @@ from typing import Any
 
 from ....compiler.errors import UnsupportedError
 from ....compiler.ir.builder import Tensor
-from .known import Known, KnownBuilder
+from .folded import FoldedValue, FoldingBuilder
 
 
 class Failed:
@@ -81,7 +81,7 @@ class Scope:
 
     def __init__(
         self,
-        builder: KnownBuilder,
+        builder: FoldingBuilder,
         opsets: Mapping[str, int],
         *,
         parent: "Scope | None" = None,
@@ -97,7 +97,7 @@ class Scope:
             builder.outer = parent.builder.outer
             builder.budget = parent.builder.budget
 
-    def child(self, builder: KnownBuilder, prefix: str) -> "Scope":
+    def child(self, builder: FoldingBuilder, prefix: str) -> "Scope":
         """The scope of a graph attribute."""
         return Scope(builder, self.opsets, parent=self, attributes=self.attributes, prefix=prefix)
 
@@ -116,8 +116,8 @@ class Scope:
         """A value of the enclosing graph, inside of this one."""
         if value is None or value is FAILED or value is UNDEFINED or value is EMPTY:
             return value
-        if isinstance(value, Known):
-            return Known(self.builder, value.array, value.dtype, value.name)
+        if isinstance(value, FoldedValue):
+            return FoldedValue(self.builder, value.array, value.dtype, value.name)
         if isinstance(value, Sequence):
             return Sequence([self.take(v) for v in value.items])
         if not isinstance(value, Tensor):

@@ -17,8 +17,8 @@ from ....compiler.ir.bounds import surely_differ
 from ....compiler.ir.builder import Tensor
 from ....compiler.ir.dims import Sym
 from ....compiler.ir.types import I64, broadcast
-from .known import Known, as_symbols
-from .needs import SizeNeeded
+from .dependence import SizeDependence
+from .folded import FoldedValue, as_symbols
 
 Element = int | Sym | Tensor
 MOST = 256  # elements of an operand that decides a shape: twice as many as there are axes
@@ -73,13 +73,13 @@ def elements(c, x: Tensor, count: int | None = None) -> list[Element]:
 
     `count`: how many there must be, where the type need not say it (the first that is found).
     """
-    if isinstance(x, Known):
+    if isinstance(x, FoldedValue):
         return as_symbols(x.array)
     size = dims.prod(x.shape)
     if isinstance(size, Sym) and count is not None:
         x, size = x.b.emit("gather", x.reshape((size,)), np.arange(count), axis=0), count
     if isinstance(size, Sym):
-        raise SizeNeeded(
+        raise SizeDependence(
             "the number of elements of an operand that decides a shape is not known",
             where=c.where, received=x.type,
         )  # fmt: skip

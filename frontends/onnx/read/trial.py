@@ -5,7 +5,8 @@
 
 A shape rule says what it refuses, not which sizes it would take. So sizes are tried: the node is
 read again, into a graph of its own, with numbers in place of symbols. One combination that fits is
-enough: the node needs sizes (`needs.SizeNeeded`), and the model is read anew for those of a run.
+enough: the node needs sizes (`dependence.SizeDependence`), and the model is read anew for those of
+a run.
 """
 
 import copy
@@ -20,9 +21,9 @@ from ....compiler.ir import dims
 from ....compiler.ir.builder import Tensor
 from ....compiler.ir.dims import Sym
 from ....compiler.ir.types import Type
+from .dependence import ValueDependence
 from .findings import Findings
-from .known import Known, KnownBuilder
-from .needs import ValueNeeded
+from .folded import FoldedValue, FoldingBuilder
 from .scope import FAILED, Scope, Sequence, Skip
 
 SMALL = (1, 2, 3, 4, 5, 6, 8)  # sizes to try besides those that the node itself names
@@ -48,14 +49,14 @@ def _fits(reader, scope: "_TrialScope", operands: list, read) -> bool:
     trial.graph, trial.inlining = scope.builder.graph, list(reader.inlining)
     try:
         results = read(trial, scope, [scope.taken(v) for v in operands])
-    except ValueNeeded:
+    except ValueDependence:
         return True
     except Skip:  # a node of a body could not be read
         errors = [e[0] for e in trial.findings.errors]
-        return bool(errors) and all(isinstance(e, ValueNeeded) for e in errors)
+        return bool(errors) and all(isinstance(e, ValueDependence) for e in errors)
     except (TesselError, ArithmeticError, LookupError, TypeError, ValueError):
         return False
-    wrong = [e for e, *_ in trial.findings.errors if not isinstance(e, ValueNeeded)]
+    wrong = [e for e, *_ in trial.findings.errors if not isinstance(e, ValueDependence)]
     return not wrong and FAILED not in results
 
 
@@ -90,7 +91,7 @@ def _symbols(operands: list) -> set[str]:
     for v in _tensors(operands):
         for d in v.shape:
             found |= dims.symbols(d)
-        if isinstance(v, Known) and v.symbolic:
+        if isinstance(v, FoldedValue) and v.symbolic:
             for e in v.array.flat:
                 found |= dims.symbols(e)
     return found
@@ -111,7 +112,7 @@ class _TrialScope(Scope):
     """A scope whose values are inputs of the trial's graph, with sizes in place of symbols."""
 
     def __init__(self, origin: Scope, binding: Mapping[str, int]):
-        super().__init__(KnownBuilder(name="trial"), origin.opsets, attributes=origin.attributes,
+        super().__init__(FoldingBuilder(name="trial"), origin.opsets, attributes=origin.attributes,
                          prefix=origin.prefix)  # fmt: skip
         self.origin, self.binding = origin, binding
         self.nodes = origin.nodes
@@ -125,15 +126,15 @@ class _TrialScope(Scope):
         """A value of the model's graph in the trial's."""
         if isinstance(value, Sequence):
             return Sequence([self.taken(v) for v in value.items])
-        if isinstance(value, Known):
-            return Known(self.builder, self._numbers(value), value.dtype, value.name)
+        if isinstance(value, FoldedValue):
+            return FoldedValue(self.builder, self._numbers(value), value.dtype, value.name)
         if not isinstance(value, Tensor):
             return value
         if value.constant is not None:
             return self.builder.constant(value.constant)
         return self.builder.input(value.value.name, self._sized(value.type))
 
-    def _numbers(self, value: Known) -> np.ndarray:
+    def _numbers(self, value: FoldedValue) -> np.ndarray:
         if not value.symbolic:
             return value.array
         array = np.empty(value.array.shape, object)

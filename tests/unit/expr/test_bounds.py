@@ -164,7 +164,7 @@ def test_an_op_that_reads_past_its_operand_is_refused_by_name():
 
 def test_open_sizes_that_an_index_needs_are_assumed_and_checked_per_run():
     graph = graph_with(lambda out, x, *, axes: lambda i: x[s.const(2)], (N,))
-    program = lower(graph, open_sizes=True)
+    program = lower(graph, dynamic_shapes=True)
     assert (N, 2) in program.conditions
     assert verify_bounds(program) == 2
     exe = tessel.compile(graph)
@@ -193,16 +193,16 @@ def test_a_buffer_that_leaves_its_slot_is_found():
 FEW = 3  # samples of each op
 
 
-@pytest.mark.parametrize("open_sizes", [False, True], ids=["fixed", "open"])
-def test_every_op_stays_inside(open_sizes):
+@pytest.mark.parametrize("dynamic_shapes", [False, True], ids=["fixed", "open"])
+def test_every_op_stays_inside(dynamic_shapes):
     count = 0
     for op in OPS.values():
         for sample in list(op.samples())[:FEW]:
-            made = opened(op, sample) if open_sizes else graph_of(op, sample)
+            made = opened(op, sample) if dynamic_shapes else graph_of(op, sample)
             if made is None:
                 continue
             with contextlib.suppress(TypeError):  # its sizes have to be known
-                count += verify_bounds(lower(made[0], open_sizes=open_sizes))
+                count += verify_bounds(lower(made[0], dynamic_shapes=dynamic_shapes))
     assert count > 1000
 
 
@@ -218,7 +218,7 @@ def test_models_stay_inside(name):
         pytest.skip("the model is not here")
     driver = Driver(open_target("cpu"))
     graph = driver.optimize(tessel.read(path))
-    program = lower(driver.prepare(graph), open_sizes=bool(graph.symbols()))
+    program = lower(driver.prepare(graph), dynamic_shapes=bool(graph.symbols()))
     assert verify_bounds(program) > 20
 
 
@@ -237,12 +237,12 @@ def test_the_command_says_how_many_accesses_were_proved(call, tmp_path):  # noqa
     assert code == 0 and "2 accesses stay inside their arrays" in err
 
 
-@pytest.mark.parametrize("open_sizes", [False, True])
+@pytest.mark.parametrize("dynamic_shapes", [False, True])
 def test_what_cannot_be_proved_fails_the_command(
-    call, tmp_path, monkeypatch, open_sizes  # noqa: F811
+    call, tmp_path, monkeypatch, dynamic_shapes  # noqa: F811
 ):  # fmt: skip
     path = model(tmp_path)
-    if open_sizes:
+    if dynamic_shapes:
         path.write_text(path.read_text().replace("[2,", "[N,"))
     monkeypatch.setattr("tessel.compiler.expr.proof.Prover.holds", lambda *_: False)
     monkeypatch.setattr("tessel.compiler.kernels.bounds._is_plain", lambda *_: False)

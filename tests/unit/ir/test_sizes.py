@@ -8,17 +8,17 @@ from hypothesis import strategies as st
 from tessel.compiler.expr import expr as s
 from tessel.compiler.expr.expr import Axis
 from tessel.compiler.ir.bounds import (
-    OpenSize,
+    DynamicSize,
     above,
     assume_above,
     assuming,
     at_least,
-    expected,
     fits,
     largest,
     lower_bound,
     maybe_below,
-    typical,
+    size_hint,
+    size_hints,
 )  # fmt: skip
 from tessel.compiler.ir.dims import Sym, ceil_div, dim_max, dim_min, substitute
 
@@ -92,29 +92,29 @@ def test_terms_outweigh_each_other():
 def test_comparisons_that_sizes_decide_are_refused():
     assert N >= 1 and N > 0 and not N < 1 and S + 1 > 1
     for wrong in (lambda: N > 1, lambda: N < S, lambda: max(N, 2)):
-        with pytest.raises(OpenSize, match="depends on the sizes"):
+        with pytest.raises(DynamicSize, match="depends on the sizes"):
             wrong()
 
 
 def test_sizes_to_expect():
-    assert typical(7) == 7 and typical(N * S) == 128 * 128
-    with expected({"N": 1}):
-        assert typical(N * S + 2) == 130
-        with expected({"N": 3, "S": 5}):
-            assert typical(N * S) == 15
-    assert typical(N) == 128
+    assert size_hint(7) == 7 and size_hint(N * S) == 128 * 128
+    with size_hints({"N": 1}):
+        assert size_hint(N * S + 2) == 130
+        with size_hints({"N": 3, "S": 5}):
+            assert size_hint(N * S) == 15
+    assert size_hint(N) == 128
 
 
 def test_assumptions_are_noted():
     with assuming() as noted:
         assume_above(N + 1, N)
         assume_above(N, S)
-        with pytest.raises(OpenSize):
+        with pytest.raises(DynamicSize):
             assume_above(N, N + 1)
     assert list(noted.above) == [(N, S)] and not noted.equal
     assert fits(noted.above, {"N": 3, "S": 2}) and not fits(noted.above, {"N": 2, "S": 2})
     assert not fits([], {"N": 0, "S": 2})
-    with pytest.raises(OpenSize):
+    with pytest.raises(DynamicSize):
         assume_above(N, S)
 
 

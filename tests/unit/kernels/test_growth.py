@@ -143,7 +143,7 @@ def test_work_of_code_for_all_sizes_grows_with_the_elements(name):
     found = OPEN[name](b)
     for i, y in enumerate(found if isinstance(found, tuple) else (found,)):
         b.output(f"y{i}", y)
-    program = lower(b.graph, open_sizes=True)
+    program = lower(b.graph, dynamic_shapes=True)
     assert_linear([bind(program, {"N": n}) for n in SIZES])
 
 
@@ -158,7 +158,7 @@ def test_work_of_unique_grows_with_the_elements(attributes):
         model(f"y, i, j, k = Unique{attributes}(x)", inputs=UNIQUE[attributes],
               outputs="float[A] y, int64[B] i, int64[C] j, int64[D] k")
     )  # fmt: skip
-    program = lower(graph, open_sizes=True)
+    program = lower(graph, dynamic_shapes=True)
     sizes = {s for v in graph.values() for d in v.shape for s in dims.symbols(d)}
     assert_linear([bind(program, {s: n if s == "N" else n // 2 for s in sizes}) for n in SIZES])
 
@@ -333,5 +333,5 @@ def test_work_of_open_sizes_grows_with_the_elements(name):
     found = (CASES | FURTHER)[name](b, Sym.named("N"))
     for i, y in enumerate(found if isinstance(found, tuple) else (found,)):
         b.output(f"y{i}", y)
-    program = lower(b.graph, open_sizes=True)
+    program = lower(b.graph, dynamic_shapes=True)
     assert_linear([bind(program, {"N": n}) for n in SIZES])

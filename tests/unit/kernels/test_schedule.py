@@ -14,7 +14,13 @@ from tessel.compiler.expr import expr as s
 from tessel.compiler.ir.builder import Builder
 from tessel.compiler.kernels.contraction import contiguous_axis, find_contraction
 from tessel.compiler.kernels.simplify import merge_axes
-from tessel.compiler.kernels.tiling import Tile, choose_tile, int_bounds, lane_cost, linear_load
+from tessel.compiler.kernels.tiling import (
+    Tile,
+    choose_tile,
+    int_bounds,
+    linear_load,
+    vector_axis_cost,
+)
 from tessel.compiler.lowering.lower import lower
 
 from ...support.kernels import buffer_of, store
@@ -180,9 +186,9 @@ def test_streamed_weights_are_read_in_narrow_panels():
 def test_vectorising_along_memory_is_cheap_and_across_it_dear():
     i, j = s.Axis("i", 40), s.Axis("j", 30)
     offset = s.axis(i) * 30 + s.axis(j)
-    along, across, neither = (lane_cost([offset], a, 16) for a in (j, i, s.Axis("k", 9)))
+    along, across, neither = (vector_axis_cost([offset], a, 16) for a in (j, i, s.Axis("k", 9)))
     assert neither < along < across
-    assert lane_cost([s.floordiv(s.axis(i), 7)], i, 16) == 1.0
+    assert vector_axis_cost([s.floordiv(s.axis(i), 7)], i, 16) == 1.0
 
 
 def test_linear_loads():

@@ -6,8 +6,8 @@ from tessel.compiler.ir.dims import Sym
 from tessel.compiler.ir.types import F32, TensorType
 from tessel.compiler.kernels.kernel import (
     Call,
-    ExternCall,
     For,
+    HostCallback,
     If,
     Kernel,
     Program,
@@ -33,11 +33,11 @@ def call(name: str) -> Call:
     return Call(Kernel(name, (Axis("i", 4),), (store,)), (arena(0), arena(1)))
 
 
-def extern(name: str) -> ExternCall:
-    return ExternCall(name, print, {}, (arena(2), None), (None, None), (arena(3),), (None,))
+def host_callback(name: str) -> HostCallback:
+    return HostCallback(name, print, {}, (arena(2), None), (None, None), (arena(3),), (None,))
 
 
-A, B, C, D, E = call("a"), call("b"), extern("c"), call("d"), call("e")
+A, B, C, D, E = call("a"), call("b"), host_callback("c"), call("d"), call("e")
 BRANCH = If(arena(5), [B], [C])
 INNER = For(1, 2, [BRANCH], arena(4))
 OUTER = For(0, 3, [A, INNER, D])
@@ -48,7 +48,7 @@ def named(step) -> str:
     match step:
         case Call():
             return step.kernel.name
-        case ExternCall():
+        case HostCallback():
             return step.op
     return type(step).__name__
 

@@ -15,7 +15,7 @@ from tessel.compiler.backends.llvm.schedules.contraction.candidates import (
     tiles,
 )
 from tessel.compiler.backends.llvm.schedules.contraction.choose import is_possible
-from tessel.compiler.backends.llvm.schedules.tuning_records import Choice, Winner
+from tessel.compiler.backends.llvm.schedules.tuning_records import Choice, TuningRecord
 from tessel.compiler.expr import expr as s
 from tessel.compiler.expr.expr import Axis
 from tessel.runtime.native.module import NativeModule
@@ -84,8 +84,8 @@ def default_of(program, target):
     return task.key, task.code
 
 
-def output(program, a, b, target, winners=None):
-    code = compile_program(program, target, cache=NO_CACHE, winners=winners)
+def output(program, a, b, target, tuning_records=None):
+    code = compile_program(program, target, cache=NO_CACHE, tuning_records=tuning_records)
     inputs = [a, b][: len(program.inputs)]
     (y,) = NativeModule(code, program.outputs, {})(inputs, 1)
     return y
@@ -101,7 +101,7 @@ def test_every_candidate_gives_the_bits_of_the_default(made, target, data):
         return
     choice = Choice.of(data.draw(st.sampled_from(candidates)))
     assert choice.apply(code.schedule) in candidates
-    received = output(program, a, b, target, {key: Winner(choice)})
+    received = output(program, a, b, target, {key: TuningRecord(choice)})
     np.testing.assert_array_equal(received, output(program, a, b, target))
 
 
@@ -112,7 +112,7 @@ def test_any_choice_is_refused_or_right(made, target, choice):
     key, code = default_of(program, target)
     if not is_possible(choice.apply(code.schedule), target):
         return
-    received = output(program, a, b, target, {key: Winner(choice)})
+    received = output(program, a, b, target, {key: TuningRecord(choice)})
     np.testing.assert_array_equal(received, output(program, a, b, target))
 
 
@@ -138,8 +138,8 @@ def test_candidates_are_few_and_begin_with_the_most_promising(target):
 def test_a_choice_that_does_not_fit_is_ignored(choice):
     program, *_ = matmul(10, 64, 3)
     key, default = default_of(program, host())
-    (code,) = build_plan(program, host(), None, {key: Winner(choice)}).codes.values()
-    assert code.winner is None
+    (code,) = build_plan(program, host(), None, {key: TuningRecord(choice)}).codes.values()
+    assert code.tuning_record is None
     assert code.name == default.name
 
 

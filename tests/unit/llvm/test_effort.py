@@ -39,7 +39,7 @@ def compiled(rows, few: float, little: float, monkeypatch):
     monkeypatch.setattr(effort, "FEW", few)
     monkeypatch.setattr(effort, "LITTLE", little)
     graph = parse_graph(TEXT.replace("ROWS", str(rows)))
-    program = lower(graph, open_sizes=isinstance(rows, str))
+    program = lower(graph, dynamic_shapes=isinstance(rows, str))
     code = compile_program(program, host(), cache=NO_CACHE)
     return code, NativeModule(code, program.outputs, {})
 

@@ -283,7 +283,7 @@ def test_weights_that_fit_no_cache_pass_by_groups_of_tiles(columns):
     a, b = buffer_of("a", x), buffer_of("b", w)
     kernel, arrays = product(a, b), {a: x, b: w}
     plan = scheduled(program_of(kernel, arrays, [b]), SMALL_CACHES)
-    if plan.near:  # panels pass by a group each
+    if plan.l1_budget:  # panels pass by a group each
         assert 1 < plan.group < plan.tiles
     else:
         assert (plan.group == 1) == (columns == 64)

@@ -302,7 +302,7 @@ def test_contiguous_axes_become_one_vectorised_axis():
     x = numbers((30, 40, 50))
     a = buffer_of("a", x)
     plan = nest_of(store(x.shape, lambda *i: a[i] + 1.0), {a: x})
-    assert plan.lane.extent == 60_000
+    assert plan.vector_axis.extent == 60_000
     assert plan.units > 16
 
 
@@ -322,7 +322,7 @@ def test_a_serial_kernel_is_not_vectorised():
     kernel = store((40,), lambda i: a[i])
     kernel.serial = True
     program = program_of(kernel, {a: x})
-    assert scheduled(program).lane is None
+    assert scheduled(program).vector_axis is None
     agree(kernel, {a: x})
 
 

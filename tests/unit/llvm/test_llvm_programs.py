@@ -1,4 +1,5 @@
-"""Whole programs in machine code: other CPUs, threads and barriers, control flow, extern calls."""
+"""Whole programs in machine code: other CPUs, threads and barriers, control flow, host
+callbacks."""
 
 import re
 import struct
@@ -19,7 +20,7 @@ from tessel.compiler.ir.builder import Builder
 from tessel.compiler.ir.interpret import interpret
 from tessel.compiler.ir.text import parse_graph
 from tessel.compiler.ir.types import DTYPES, F32, STR, TensorType
-from tessel.compiler.kernels.kernel import ExternCall, Program, Ref, Slot
+from tessel.compiler.kernels.kernel import HostCallback, Program, Ref, Slot
 from tessel.compiler.lowering.lower import lower
 from tessel.runtime.native.module import NativeModule
 
@@ -276,13 +277,13 @@ def test_loops_carry_state_and_collect_outputs(reverse, threads):
         close(got, want, rtol=1e-4, atol=1e-4)
 
 
-# -- extern calls ----------------------------------------------------------------------------------
+# -- host callbacks -------------------------------------------------------------------------------
 
 
-def externs(*calls, inputs=(), outputs=(), weights=(), arena=0):
+def host_callbacks(*calls, inputs=(), outputs=(), weights=(), arena=0):
     """A program of (function, places of inputs, places of outputs); places are (slot, type)."""
     steps = [
-        ExternCall(
+        HostCallback(
             "test", f, {}, *([p[k] for p in places] for places in (ins, outs) for k in (0, 1))
         )
         for f, ins, outs in calls
@@ -303,7 +304,7 @@ def test_strings_pass_from_one_extern_call_to_the_next(run):
     join = lambda x, y: np.array([p + q for p, q in zip(x, y)], object)
     first, last = place("arena", 0, WORDS), place("output", 0, WORDS)
     other, lengths = place("arena", 0, WORDS, 64), place("output", 1, NUMBER)
-    program = externs(
+    program = host_callbacks(
         (join, [place("input", 0, WORDS), place("weight", 0, WORDS)], [first]),
         (join, [place("weight", 0, WORDS), place("input", 0, WORDS)], [other]),
         (join, [first, other], [last]),
@@ -320,7 +321,7 @@ def test_an_error_in_an_extern_call_arrives_at_the_caller():
     def fail(x):
         raise ValueError("no such label")
 
-    program = externs(
+    program = host_callbacks(
         (fail, [place("input", 0, NUMBER)], [place("output", 0, NUMBER)]),
         inputs=[NUMBER], outputs=[NUMBER],
     )  # fmt: skip

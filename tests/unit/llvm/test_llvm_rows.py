@@ -24,7 +24,7 @@ def test_groups_are_interleaved(groups, count, dtype):
     a = buffer_of("a", x)
     kernel = store((3, count, groups), lambda i, j, g: a[i, g, j], dtype)
     if groups < host().lanes(DTYPES[dtype].bits):
-        assert scheduled(program_of(kernel, {a: x})).weave.extent == groups
+        assert scheduled(program_of(kernel, {a: x})).interleave.extent == groups
     received, _ = both(kernel, {a: x})
     np.testing.assert_array_equal(received, x.transpose(0, 2, 1))
 
@@ -33,7 +33,7 @@ def test_groups_of_other_sizes_are_scattered():
     x = np.arange(3 * 3 * 58, dtype=np.float32).reshape(3, 3, 58)
     a = buffer_of("a", x)
     kernel = store((3, 58, 3), lambda i, j, g: a[i, g, j])
-    assert scheduled(program_of(kernel, {a: x})).weave is None
+    assert scheduled(program_of(kernel, {a: x})).interleave is None
     received, _ = both(kernel, {a: x})
     np.testing.assert_array_equal(received, x.transpose(0, 2, 1))
 
@@ -57,7 +57,7 @@ def test_a_softmax_takes_one_exp_per_element(columns):
     program = program_of(kernel, {a: x})
     (code,) = build_plan(program, host()).codes.values()
     e = Emitter(ir.Function(ir.Module(), ir.FunctionType(VOID, []), "f"), {}, host())
-    rows = keep_rows(e, code.kernel, code.schedule.lane)
+    rows = keep_rows(e, code.kernel, code.schedule.vector_axis)
     exps = [x for x in s.walk(*rows.roots()) if x.op == "exp"]
     kept = host().lanes(32) // 2 <= columns < 5000  # 3: no vector, 5000: too long
     assert len(exps) == (1 if kept else 2)

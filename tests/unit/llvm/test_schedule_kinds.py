@@ -130,7 +130,7 @@ def test_equal_kernels_have_equal_keys(kind):
 def test_a_key_reads_as_the_schedule():
     kernel, plan = schedule_of(NestSchedule)
     assert plan.key(kernel) == (
-        "NestSchedule(outer=(i0), row=(i1), lane=i1, lanes=8, block=70, weave=None)"
+        "NestSchedule(outer=(i0), row=(i1), vector_axis=i1, lanes=8, block=70, interleave=None)"
     )
 
 

@@ -82,7 +82,7 @@ def test_the_work_of_an_update_does_not_grow_with_what_it_updates(name):
 @pytest.mark.parametrize("name", WRITES)
 def test_nor_where_sizes_are_open(name):
     graph = updating(name, parse_dim("N"))
-    program = lower(graph, open_sizes=True)
+    program = lower(graph, dynamic_shapes=True)
     counts = [executed(bind(program, {"N": n}), TARGET, graph.updates) for n in SIZES]
     assert max(counts) <= counts[0] and counts[0] > 0
 

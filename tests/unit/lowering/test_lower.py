@@ -6,7 +6,7 @@ from tessel.compiler.backends.numpy import NumpyModule
 from tessel.compiler.errors import UnsupportedError
 from tessel.compiler.ir.builder import Builder
 from tessel.compiler.ir.interpret import interpret
-from tessel.compiler.kernels.kernel import Call, ExternCall, For, If
+from tessel.compiler.kernels.kernel import Call, For, HostCallback, If
 from tessel.compiler.lowering.lower import lower
 
 from ...support.graphs import inputs_of
@@ -255,7 +255,7 @@ def test_extern_calls_keep_their_place_in_the_order():
     f = lambda b, x: b.zip_map(b.softmax(b.neg(x), axis=1), labels=(1, 2, 3))
     program = lower(build(f, "f32[80,3]"))
     call, extern = program.steps
-    assert isinstance(extern, ExternCall)
+    assert isinstance(extern, HostCallback)
     assert extern.inputs == (call.refs[-1],)
     assert extern.op == "zip_map"
 

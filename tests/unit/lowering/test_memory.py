@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tessel.compiler.ir.dims import Sym
 from tessel.compiler.ir.types import TensorType
-from tessel.compiler.kernels.kernel import Call, ExternCall, For, If
+from tessel.compiler.kernels.kernel import Call, For, HostCallback, If
 from tessel.compiler.lowering.memory import ALIGNMENT, Place, Storage, places_of, plan_memory
 
 
@@ -118,7 +118,7 @@ def test_places_within_a_storage_move_with_their_loop():
 
 def test_absent_operands_of_an_extern_call_stay_absent():
     storage = arena(64)
-    call = ExternCall("f", None, {}, (None, Place(storage)), (), (Place(storage),), ())
+    call = HostCallback("f", None, {}, (None, Place(storage)), (), (Place(storage),), ())
     (resolved,), _, _ = plan_memory([call])
     assert resolved.inputs[0] is None
     assert resolved.inputs[1] == resolved.outputs[0]

@@ -7,7 +7,7 @@ from tessel.compiler.errors import TesselError
 from tessel.compiler.ir.dims import Sym
 from tessel.compiler.ir.types import TensorType, tensor_type_of
 from tessel.frontends.onnx.file.proto import dtype_of_element
-from tessel.frontends.onnx.read.needs import needed
+from tessel.frontends.onnx.read.dependence import needed
 from tessel.frontends.onnx.shapes import value_types
 from tessel.tools import cli
 

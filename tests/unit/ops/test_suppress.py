@@ -169,7 +169,7 @@ def test_the_work_grows_with_the_boxes():
     """At most, whatever overlaps: also if each box is a candidate that another one covers."""
     shapes = [((1, n, 4), (1, 3, n), ()) for n in SIZES]
     assert growth(counted(lower(suppression(x, "f32", 50)) for x in shapes)) < 2.3
-    open_ = lower(suppression(((1, "N", 4), (1, 3, "N"), ()), "f32", 50), open_sizes=True)
+    open_ = lower(suppression(((1, "N", 4), (1, 3, "N"), ()), "f32", 50), dynamic_shapes=True)
     assert growth(counted(bind(open_, {"N": n}) for n in SIZES)) < 2.3
 
 

@@ -10,7 +10,7 @@ from tessel.compiler.backends.llvm.program.entry import build_plan, main_module
 from tessel.compiler.errors import InputError, KernelError
 from tessel.compiler.ir.builder import Builder
 from tessel.compiler.ir.types import F32, STR, TensorType
-from tessel.compiler.kernels.kernel import Call, ExternCall, Program, Ref, Slot
+from tessel.compiler.kernels.kernel import Call, HostCallback, Program, Ref, Slot
 from tessel.compiler.lowering.lower import lower
 
 from ...support.kernels import native
@@ -28,7 +28,7 @@ def negated_twice(first, last=lambda words: None) -> Program:
     x, y, words = Ref(Slot("input", 0)), Ref(Slot("output", 0)), Ref(Slot("output", 1))
 
     def python(function, source, target, type):
-        return ExternCall("test", function, {}, (source,), (NUMBERS,), (target,), (type,))
+        return HostCallback("test", function, {}, (source,), (NUMBERS,), (target,), (type,))
 
     steps = [
         Call(call.kernel, (x, arena[0])),

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 import tessel
-from tessel.compiler.backends.llvm.program.timestamps import stamped_code, stamped_steps
+from tessel.compiler.backends.llvm.program.timestamps import timestamped_code, timestamped_steps
 from tessel.compiler.errors import UsageError
 from tessel.compiler.ir.builder import Builder
 from tessel.runtime.native.module import NativeModule
@@ -84,7 +84,7 @@ def test_kernels_are_named_by_their_nodes(threads):
     assert found.threads == threads
     assert {o for k in found.kernels for o in k.origins} == {"dense", "probabilities"}
     assert all(k.ns > 0 and k.predicted > 0 and k.calls == 1 for k in found.kernels)
-    assert found.ordinary > 0 and found.stamped > 0
+    assert found.ordinary > 0 and found.timestamped > 0
 
 
 def test_the_parts_are_the_whole():
@@ -137,12 +137,12 @@ def test_a_profile_leaves_the_executable_as_it_was():
 def test_stamped_code_computes_the_same(graph, threads):
     exe = tessel.compile(graph(), cache=False)
     (built,) = exe.specializations
-    code, stamps = stamped_code(built.code, threads, {})
+    code, timestamps = timestamped_code(built.code, threads, {})
     inputs = list(feeds_of(exe).values())
     received = NativeModule(code, built.module.output_types, {})(inputs, threads)
     np.testing.assert_array_equal(received[0], built.module(inputs, 1)[0])
-    assert stamps.shape == (threads, len(list(stamped_steps(built.code.plan.steps))) + 1, 2)
-    assert (stamps[0] >= 0).all() and stamps[0, :, 0].sum() > 0
+    assert timestamps.shape == (threads, len(list(timestamped_steps(built.code.plan.steps))) + 1, 2)
+    assert (timestamps[0] >= 0).all() and timestamps[0, :, 0].sum() > 0
 
 
 def test_only_code_for_cpus_has_a_profile():

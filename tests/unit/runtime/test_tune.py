@@ -1,4 +1,4 @@
-"""Measured schedules: who wins, how winners are kept, used and carried by packages."""
+"""Measured schedules: who wins, how tuning records are kept, used and carried by packages."""
 
 import json
 import subprocess
@@ -8,14 +8,18 @@ import numpy as np
 import pytest
 import tessel
 from tessel.compiler.backends.llvm.base.target import host
-from tessel.compiler.backends.llvm.schedules.tuning_records import Choice, Winner, read_winners
+from tessel.compiler.backends.llvm.schedules.tuning_records import (
+    Choice,
+    TuningRecord,
+    read_tuning_records,
+)
 from tessel.compiler.errors import PackageError, UsageError
 from tessel.compiler.expr import expr as s
 from tessel.compiler.expr.expr import Axis
 from tessel.compiler.ir.builder import Builder
-from tessel.runtime.tuning.contest import FINAL, HEAT, Entrant, Stage, best_of
+from tessel.runtime.tuning.benchmark import FINAL, TRIAL_PAIRS, Candidate, Stage, best_of
 from tessel.runtime.tuning.tasks import tasks_of
-from tessel.runtime.tuning.tune import FORMAT, Tuning, winners_file
+from tessel.runtime.tuning.tune import FORMAT, Tuning, tuning_file
 
 from ...support.kernels import NO_CACHE, buffer_of, program_of, store
 
@@ -27,7 +31,7 @@ def numbers(*shape):
 # -- who wins ----------------------------------------------------------------------------------
 
 
-def entrant(*ns):
+def candidate(*ns):
     """One that takes these times in turn, over and over."""
     state = {"n": 0}
 
@@ -35,42 +39,42 @@ def entrant(*ns):
         state["n"] += 1
         return float(ns[(state["n"] - 1) % len(ns)])
 
-    return Entrant(None, slice)
+    return Candidate(None, slice)
 
 
 never = lambda: False
 
 
 def test_the_fastest_wins_by_its_median_ratio():
-    default, slow, fast = entrant(100), entrant(120), entrant(80)
+    default, slow, fast = candidate(100), candidate(120), candidate(80)
     assert best_of(default, [slow, fast], never) == (fast, 1.25)
 
 
 def test_less_than_the_margin_is_no_win():
-    default = entrant(100)
-    assert best_of(default, [entrant(98)], never) == (default, 1.0)
+    default = candidate(100)
+    assert best_of(default, [candidate(98)], never) == (default, 1.0)
     assert best_of(default, [], never) == (default, 1.0)
 
 
 def test_a_challenger_that_was_only_lucky_loses_the_final():
-    times = iter([80.0] * HEAT + [101.0] * FINAL)
-    default = entrant(100)
-    assert best_of(default, [Entrant(None, lambda: next(times))], never) == (default, 1.0)
+    times = iter([80.0] * TRIAL_PAIRS + [101.0] * FINAL)
+    default = candidate(100)
+    assert best_of(default, [Candidate(None, lambda: next(times))], never) == (default, 1.0)
 
 
 def test_a_gain_within_the_noise_is_no_win():
     """Faster in most pairs, and much slower in a third of them."""
-    default, noisy = entrant(100), entrant(90, 90, 150)
+    default, noisy = candidate(100), candidate(90, 90, 150)
     assert best_of(default, [noisy], never) == (default, 1.0)
 
 
 def test_outliers_of_either_side_do_not_matter():
-    default, fast = entrant(*[100] * 9, 900), entrant(*[80] * 10, 900)
+    default, fast = candidate(*[100] * 9, 900), candidate(*[80] * 10, 900)
     assert best_of(default, [fast], never) == (fast, 1.25)
 
 
 def test_nothing_is_decided_when_time_was_over():
-    assert best_of(entrant(100), [entrant(50)], lambda: True) is None
+    assert best_of(candidate(100), [candidate(50)], lambda: True) is None
 
 
 # -- a tuning, with a fake stage ---------------------------------------------------------------
@@ -89,7 +93,7 @@ def fake(ns):
                 seconds[0] += 1e-3
                 return float(ns(Choice.of(code.schedule)))
 
-            return Entrant(code, slice)
+            return Candidate(code, slice)
 
     return {"stage": FakeStage, "clock": lambda: seconds[0]}
 
@@ -118,8 +122,8 @@ def program(graph):
     return tessel.compile(graph).specializations[0].program
 
 
-def winners(exe):
-    return [c.winner for c in codes(exe) if c.winner is not None]
+def tuning_records(exe):
+    return [c.tuning_record for c in codes(exe) if c.tuning_record is not None]
 
 
 @pytest.fixture
@@ -135,8 +139,8 @@ def tuned(cache, ns=shorter, **options):
 
 def test_winners_are_used_and_give_the_same_bits_on_any_number_of_threads(cache):
     exe, plain = tuned(cache), tessel.compile(dense())
-    assert len(winners(exe)) == 2
-    assert all(w.gain > 1.03 for w in winners(exe))
+    assert len(tuning_records(exe)) == 2
+    assert all(w.gain > 1.03 for w in tuning_records(exe))
     assert exe.notes == ["tuning measured 2 of 2 contractions: 2 are faster now"]
     expected = plain(X)
     for threads in (1, 2, 3):
@@ -155,16 +159,16 @@ def test_who_wins_in_one_place_only_has_not_won(cache):
             self.sign = 1 if len(stages) % 2 else -1
 
         def enter(self, code):
-            return Entrant(code, lambda: 1000.0 + self.sign * 50 * code.schedule.tile.rows)
+            return Candidate(code, lambda: 1000.0 + self.sign * 50 * code.schedule.tile.rows)
 
-    assert winners(tessel.compile(dense(), tune=Tuning(60, stage=Moody))) == []
+    assert tuning_records(tessel.compile(dense(), tune=Tuning(60, stage=Moody))) == []
     assert len(stages) == 4
 
 
 def test_where_the_default_is_best_it_stays(cache):
     same = lambda c: 100
     exe = tuned(cache, same)
-    assert winners(exe) == []
+    assert tuning_records(exe) == []
     assert [c.name for c in codes(exe)] == [c.name for c in codes(tessel.compile(dense()))]
 
 
@@ -179,7 +183,7 @@ def test_progress_is_told_of_each_kernel(cache):
 def test_time_that_is_over_ends_the_search(cache):
     tuning = Tuning(0.02, **fake(shorter))  # 20 slices
     exe = tessel.compile(dense(), tune=tuning)
-    assert winners(exe) == []
+    assert tuning_records(exe) == []
     assert tuning.left == 0
     assert exe.notes == ["tuning measured 0 of 2 contractions: 0 are faster now"]
 
@@ -211,15 +215,15 @@ def test_open_sizes_are_tuned_when_they_are_known(cache):
     exe = tessel.compile(dense(type="f32[N,40]"), tune=tuning)
     assert tuning.left == 60
     exe.run({"x": X})
-    assert len(winners(exe)) == 2
+    assert len(tuning_records(exe)) == 2
     assert tuning.left < 60
 
 
 def test_the_stage_measures_a_kernel():
     for task in tasks_of(program(dense()), host()):
-        entrant = Stage(host(), task.arrays, 1 << 20, NO_CACHE).enter(task.code)
-        assert len(entrant.slice.kept[1]) > 1  # copies of the weights, to come from further away
-        assert entrant.slice() > 0
+        candidate = Stage(host(), task.arrays, 1 << 20, NO_CACHE).enter(task.code)
+        assert len(candidate.slice.kept[1]) > 1  # copies of the weights, to come from further away
+        assert candidate.slice() > 0
 
 
 # -- the file ----------------------------------------------------------------------------------
@@ -228,19 +232,19 @@ def test_the_stage_measures_a_kernel():
 def test_later_compilations_use_the_file_when_they_are_asked_to(cache):
     first = tuned(cache)
     again = tessel.compile(dense(), tune=0)
-    assert winners(again) == winners(first)
-    assert winners(tessel.compile(dense())) == []  # nobody asked
+    assert tuning_records(again) == tuning_records(first)
+    assert tuning_records(tessel.compile(dense())) == []  # nobody asked
     forgetful = fake(lambda c: pytest.fail("it was measured before"))
-    later = tessel.compile(dense(), tune=Tuning(60, winners_file(), **forgetful))
-    assert winners(later) == winners(first)
+    later = tessel.compile(dense(), tune=Tuning(60, tuning_file(), **forgetful))
+    assert tuning_records(later) == tuning_records(first)
 
 
 def test_the_file_is_json_and_grows(cache):
     tuned(cache)
     data = json.loads((cache / "winners.json").read_text())
     assert data["format"] == FORMAT
-    assert len(read_winners(data["winners"])) == 2
-    smaller = Tuning(60, winners_file(), **fake(lambda c: 100))
+    assert len(read_tuning_records(data["winners"])) == 2
+    smaller = Tuning(60, tuning_file(), **fake(lambda c: 100))
     tessel.compile(dense(4), tune=smaller)
     kept = json.loads((cache / "winners.json").read_text())["winners"]
     assert len(kept) == 4
@@ -267,23 +271,23 @@ def test_a_damaged_file_is_ignored_with_a_note_and_written_anew(cache, damage):
     whole = file.read_text()
     file.write_bytes(DAMAGE[damage](whole).encode(errors="surrogateescape"))
     exe = tessel.compile(dense(), tune=0)
-    assert winners(exe) == []
+    assert tuning_records(exe) == []
     assert exe.notes[0].startswith(f"the tuning records of {file} were ignored: ")
-    assert len(winners(tuned(cache))) == 2
+    assert len(tuning_records(tuned(cache))) == 2
     assert file.read_text() == whole
 
 
 def test_a_file_that_cannot_be_written_is_no_error(tmp_path):
     (tmp_path / "file").write_text("in the way")
     exe = tuned(tmp_path / "file")
-    assert len(winners(exe)) == 2
+    assert len(tuning_records(exe)) == 2
     assert exe.notes[0].startswith("tuning records could not be kept: ")
 
 
 def test_where_winners_are_kept(cache, tmp_path):
-    assert winners_file() == cache / "winners.json"
-    assert winners_file(tmp_path) == tmp_path / "winners.json"
-    assert winners_file(False) is None
+    assert tuning_file() == cache / "winners.json"
+    assert tuning_file(tmp_path) == tmp_path / "winners.json"
+    assert tuning_file(False) is None
 
 
 # -- packages ----------------------------------------------------------------------------------
@@ -294,10 +298,10 @@ def test_a_package_carries_its_winners(cache, tmp_path):
     exe.save(path)
     (cache / "winners.json").unlink()
     anew = tessel.load(path, native=False)
-    assert winners(anew) == winners(exe)
+    assert tuning_records(anew) == tuning_records(exe)
     np.testing.assert_array_equal(anew(X), tessel.load(path)(X))
     tessel.load(path).save(tmp_path / "again.tsl")
-    assert winners(tessel.load(tmp_path / "again.tsl", native=False)) == winners(exe)
+    assert tuning_records(tessel.load(tmp_path / "again.tsl", native=False)) == tuning_records(exe)
 
 
 def test_loading_winners_needs_no_code_generator(cache, tmp_path):
@@ -313,12 +317,12 @@ def test_loading_winners_needs_no_code_generator(cache, tmp_path):
 def test_a_package_without_tuning_carries_none(cache, tmp_path):
     tuned(cache)
     tessel.compile(dense()).save(tmp_path / "plain.tsl")
-    assert winners(tessel.load(tmp_path / "plain.tsl", native=False)) == []
+    assert tuning_records(tessel.load(tmp_path / "plain.tsl", native=False)) == []
 
 
 def test_winners_of_a_package_that_make_no_sense(cache, tmp_path, monkeypatch):
     exe = tuned(cache)
-    monkeypatch.setattr(Winner, "data", lambda self: {"gain": "much"})
+    monkeypatch.setattr(TuningRecord, "data", lambda self: {"gain": "much"})
     exe.save(tmp_path / "odd.tsl")
     with pytest.raises(PackageError, match="its tuning records: this is no tuning record"):
         tessel.load(tmp_path / "odd.tsl")

@@ -8,7 +8,7 @@ import tessel
 from tessel.compiler.ir.builder import Builder
 from tessel.frontends.onnx.exporter import write
 from tessel.runtime.tuning import tasks
-from tessel.runtime.tuning.contest import Entrant
+from tessel.runtime.tuning.benchmark import Candidate
 from tessel.tools import cli
 
 
@@ -19,7 +19,7 @@ class Shorter:
         pass
 
     def enter(self, code):
-        return Entrant(code, lambda: 1000.0 + 100 * code.schedule.tile.rows)
+        return Candidate(code, lambda: 1000.0 + 100 * code.schedule.tile.rows)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import numpy as np
 from llvmlite.ir._utils import NameScope
 
 from ....errors import UnsupportedError
-from ....ir.bounds import OpenSize
+from ....ir.bounds import DynamicSize
 from ....ir.dims import Sym
 from ....ir.types import BOOL, F16, DType
 
@@ -86,9 +86,9 @@ def suffix(type: ir.Type) -> str:
 
 
 def i64(value: int) -> ir.Constant:
-    """A number. Raises OpenSize for a size that is open: that is `Sizes.value`'s to say."""
+    """A number. Raises DynamicSize for a size that is open: that is `Sizes.value`'s to say."""
     if isinstance(value, Sym):
-        raise OpenSize(f"code with the number {value}")
+        raise DynamicSize(f"code with the number {value}")
     return ir.Constant(I64, value)
 
 

@@ -1,6 +1,6 @@
 """Expressions as LLVM IR: `Emitter.emit(e)` gives the value of an expression where the builder is.
 
-At most one axis is vectorised at a time (the *lane* axis); an expression that depends on it is a
+At most one axis is vectorised at a time (the *vector* axis); an expression that depends on it is a
 vector of `lanes` elements, any other stays scalar and is splat where the two meet. A load whose
 offset grows by one per lane is a vector load; other strides and computed places are gathers.
 A mask, where set, guards lanes past the end.
@@ -31,8 +31,8 @@ from ..base.types import (
     vector,
 )
 from ..base.types import I64 as WORD
+from .dynamic_sizes import Sizes
 from .opaque import opaque
-from .open_sizes import Sizes
 from .scalar import PRIMITIVE, emit_bitcast, emit_cast, intrinsic, lanes_of, splat
 
 UNROLL = 16  # loops of at most so many rounds are written out
@@ -51,7 +51,7 @@ class Emitter:
         self.b = ir.IRBuilder(self.entry)
         self.size = Sizes(self.b, symbols or {}).value
         self.where: dict[Axis, ir.Value] = {}
-        self.lane: Axis | None = None
+        self.vector_axis: Axis | None = None
         self.lanes: int | None = None
         self.mask: ir.Value | None = None
         self.scopes: list[dict[Expr, ir.Value]] = [{}]
@@ -101,10 +101,10 @@ class Emitter:
     @contextmanager
     def vectorised(self, axis: Axis | None, lanes: int | None, mask=None) -> Iterator[None]:
         """`axis` runs along the lanes, from its value in `where` on."""
-        old = self.lane, self.lanes, self.mask
-        self.lane, self.lanes, self.mask = axis, lanes, mask
+        old = self.vector_axis, self.lanes, self.mask
+        self.vector_axis, self.lanes, self.mask = axis, lanes, mask
         yield
-        self.lane, self.lanes, self.mask = old
+        self.vector_axis, self.lanes, self.mask = old
 
     def variable(self, type: ir.Type, name="") -> ir.Value:
         """A stack slot, allocated once per call."""
@@ -114,10 +114,10 @@ class Emitter:
     # -- values ---------------------------------------------------------------------------
 
     def is_vector(self, e: Expr) -> bool:
-        return self.lane is not None and self.lane in e.free
+        return self.vector_axis is not None and self.vector_axis in e.free
 
     def emit(self, e: Expr) -> ir.Value:
-        """The value of `e`: a vector if it depends on the lane axis."""
+        """The value of `e`: a vector if it depends on the vector axis."""
         value = self._known(e)
         if value is not None:
             return value
@@ -158,7 +158,7 @@ class Emitter:
     def vector(self, e: Expr) -> ir.Value:
         """The value of `e` in every lane (scalar where nothing is vectorised)."""
         value = self.emit(e)
-        if self.lane is None or isinstance(value.type, ir.VectorType):
+        if self.vector_axis is None or isinstance(value.type, ir.VectorType):
             return value
         if isinstance(value, ir.Constant):
             return splat(self.b, value, self.lanes)
@@ -195,13 +195,13 @@ class Emitter:
 
     def _axis(self, axis: Axis) -> ir.Value:
         value = self.where[axis]
-        if axis is not self.lane:
+        if axis is not self.vector_axis:
             return value
         steps = ir.Constant(vector(WORD, self.lanes), list(range(self.lanes)))
         return self.b.add(splat(self.b, value, self.lanes), steps)
 
     def offset(self, terms: dict[Expr, int], base) -> ir.Value:
-        """A linear index as a scalar; the lane axis counts with its first value."""
+        """A linear index as a scalar; the vector axis counts with its first value."""
         if not terms:
             return self.size(base)
         values = [self.where[t.data] if t.op == "axis" else self.emit(t) for t in terms]
@@ -226,7 +226,7 @@ class Emitter:
         return total
 
     def address(self, buffer: Buffer, index: Expr) -> ir.Value:
-        """Where `index` lies, the lane axis with its first value. Addresses of one block that are
+        """Where `index` lies, the vector axis with its first value. Addresses of one block that are
         constants apart are made from one pointer: LLVM would find that out, but takes its time."""
         terms, near = s.linear(index)
         parts = []
@@ -267,13 +267,13 @@ class Emitter:
                     self.emit(x)
 
     def lane_stride(self, index: Expr) -> int | None:
-        """How far the index moves per lane; None if it is not linear in the lane axis."""
+        """How far the index moves per lane; None if it is not linear in the vector axis."""
         terms, _ = s.linear(index)
         stride = 0
         for term, c in terms.items():
-            if term.op == "axis" and term.data is self.lane:
+            if term.op == "axis" and term.data is self.vector_axis:
                 stride = c
-            elif self.lane in term.free:
+            elif self.vector_axis in term.free:
                 return None
         return stride
 
@@ -281,7 +281,7 @@ class Emitter:
         (index,) = e.args
         type = memory_type(e.dtype, self.soft_half)
         size = e.dtype.bytes
-        stride = 0 if self.lane is None else self.lane_stride(index)
+        stride = 0 if self.vector_axis is None else self.lane_stride(index)
         if stride == 0:
             pointer = self.address(e.data, index)
             value = self.b.load(pointer, typ=type, align=size)
@@ -340,7 +340,7 @@ class Emitter:
         size = buffer.dtype.bytes
         if buffer.dtype.bits < 8:
             value = self.b.zext(value, vector(type, lanes_of(value)))
-        stride = 0 if self.lane is None else self.lane_stride(index)
+        stride = 0 if self.vector_axis is None else self.lane_stride(index)
         if stride == 0 and (where is None or not isinstance(where.type, ir.VectorType)):
             self._store_scalar(buffer, index, value, where, size)
             return

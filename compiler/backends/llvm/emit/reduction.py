@@ -1,6 +1,6 @@
 """Reductions as LLVM IR: lane by lane, or across the lanes.
 
-A reduction that depends on the lane axis keeps one accumulator per lane. Any other is vectorised
+A reduction that depends on the vector axis keeps one accumulator per lane. Any other is vectorised
 along one of its own axes and folded over the lanes at the end. The order of the additions follows
 from the extents and the vector width alone, never from the number of threads.
 """
@@ -9,10 +9,10 @@ import llvmlite.ir as ir
 
 from ....expr import expr as s
 from ....expr.expr import Axis, Expr
-from ....ir.bounds import typical
+from ....ir.bounds import size_hint
 from ....ir.dims import Sym
 from ....ir.types import DType
-from ....kernels.tiling import lane_cost
+from ....kernels.tiling import vector_axis_cost
 from ..base.types import I32, constant, i64, register_type, vector
 from ..vmath import formulas
 from .emitter import UNROLL, Emitter
@@ -28,7 +28,7 @@ def emit_reduction(m: Emitter, e: Expr) -> ir.Value:
     _emit_inner(m, e)
     if m.is_vector(e):
         return _by_lane(m, e)
-    axis = own_lane(m, e)
+    axis = own_vector_axis(m, e)
     if axis is None:
         with m.vectorised(None, None):
             return _by_lane(m, e)
@@ -43,17 +43,17 @@ def _emit_inner(m: Emitter, e: Expr) -> None:
             m.emit(x)
 
 
-def own_lane(m: Emitter, e: Expr) -> Axis | None:
+def own_vector_axis(m: Emitter, e: Expr) -> Axis | None:
     """The reduction axis to vectorise: most of its loads walk memory in steps of 0 or 1."""
     lanes = m.target.lanes(max(e.dtype.bits, 8))
-    candidates = [a for a in e.data[1] if typical(a.extent) >= max(4, lanes // 2)]
+    candidates = [a for a in e.data[1] if size_hint(a.extent) >= max(4, lanes // 2)]
     inner = [x for x in s.walk(e.args[0]) if x.op == "reduce" and x.free & set(e.data[1])]
     if not candidates or lanes < 2 or inner:
         return None
     own = frozenset(e.data[1])
     loads = [x.args[0] for x in s.walk(e.args[0]) if x.op == "load" and x.free & own]
-    best = min(candidates, key=lambda a: lane_cost(loads, a, lanes))
-    return best if lane_cost(loads, best, lanes) < 0.75 * max(1, len(loads)) else None
+    best = min(candidates, key=lambda a: vector_axis_cost(loads, a, lanes))
+    return best if vector_axis_cost(loads, best, lanes) < 0.75 * max(1, len(loads)) else None
 
 
 def _by_lane(m: Emitter, e: Expr) -> ir.Value:
@@ -89,11 +89,13 @@ def _across(m: Emitter, e: Expr, axis: Axis) -> ir.Value:
     """
     combiner, axes = e.data
     lanes = m.target.lanes(max(e.dtype.bits, 8))
-    while lanes > typical(axis.extent) and lanes > 2:
+    while lanes > size_hint(axis.extent) and lanes > 2:
         lanes //= 2
     type = vector(register_type(e.dtype), lanes)
     start = identity(combiner, e.dtype, lanes)
-    parts = PARTS if typical(axis.extent) >= 2 * PARTS * lanes and _is_light(e.args[0], axis) else 1
+    parts = (
+        PARTS if size_hint(axis.extent) >= 2 * PARTS * lanes and _is_light(e.args[0], axis) else 1
+    )
     totals = [m.variable(type, "sum") for _ in range(parts)]
     for t in totals:
         m.b.store(start, t)

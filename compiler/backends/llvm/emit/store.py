@@ -11,7 +11,7 @@ from .scalar import PRIMITIVE, emit_cast
 def emit_store(e: Emitter, st: Store, inside: ir.Value | None = None) -> None:
     """`inside`: the lanes that store, also where all of them store to one place."""
     value = e.emit(st.value)
-    if e.lane is not None and e.lane in (st.index[0].free | st.value.free):
+    if e.vector_axis is not None and e.vector_axis in (st.index[0].free | st.value.free):
         value = e.vector(st.value)
     if st.mode != "set":
         old = e.emit(s.make("load", st.index, st.buffer, st.buffer.dtype))

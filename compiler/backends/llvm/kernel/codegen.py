@@ -17,9 +17,9 @@ import llvmlite.ir as ir
 import numpy as np
 
 from ....expr.expr import Buffer
-from ....ir.bounds import typical
+from ....ir.bounds import size_hint
 from ....ir.dims import Sym
-from ....kernels.bind import is_open, symbols_of, typical_twin
+from ....kernels.bind import hint_specialized, is_dynamic, symbols_of
 from ....kernels.kernel import Kernel
 from ....kernels.machine import Machine
 from ....kernels.work import Work
@@ -27,9 +27,9 @@ from ....system.concurrency import lazy
 from ..base.types import I64, PTR, VOID, Names
 from ..emit.emitter import Emitter
 from ..emit.narrow_floats import mark
-from ..schedules.base import Arguments, Dim, Given, Refusal, Schedule, Twin
+from ..schedules.base import Arguments, Dim, Given, HintSpecialized, Refusal, Schedule
 from ..schedules.cost_model import cost, kernel_work
-from ..schedules.tuning_records import Winner
+from ..schedules.tuning_records import TuningRecord
 from .objects import Passes
 from .schedule_kinds import SCHEDULES
 
@@ -54,16 +54,16 @@ def generator_version() -> str:
 @dataclass(eq=False)
 class KernelCode:
     """A scheduled kernel. `params` are the buffers that its function takes, in order;
-    `cost` is an estimate of its time on one thread, in ns; `winner` says that its schedule was
-    measured to be faster than the default one; `others` have tiles of other heights, which may fit
-    an open number of rows better; `passes` are LLVM's that its code is worth (`effort.py`)."""
+    `cost` is an estimate of its time on one thread, in ns; `tuning_record` says that its schedule
+    was measured to be faster than the default one; `others` have tiles of other heights, which may
+    fit an open number of rows better; `passes` are LLVM's that its code is worth (`effort.py`)."""
 
     kernel: Kernel
     schedule: Schedule
     params: tuple[Buffer, ...]
     in_place: bool
     cost: float
-    winner: Winner | None = None
+    tuning_record: TuningRecord | None = None
     others: tuple["KernelCode", ...] = ()
     passes: Passes = Passes.MOST
     about: tuple[str, ...] = ()  # what else its code follows from
@@ -108,63 +108,71 @@ class KernelCode:
 
 def schedule_kernel(
     kernel: Kernel, target: Machine, constants: frozenset[Buffer], in_place: bool,
-    winners: Mapping[str, Winner] | None = None,
+    tuning_records: Mapping[str, TuningRecord] | None = None,
 ) -> KernelCode:  # fmt: skip
     """Choose a schedule: the first of SCHEDULES that does not refuse. `constants` are the
-    parameters whose contents are known; `winners` are used where they have the kernel's key and fit
-    it. Raises OpenSize where the kernel's code cannot be made for any size."""
+    parameters whose contents are known; `tuning_records` are used where they have the kernel's key
+    and fit it. Raises DynamicSize where the kernel's code cannot be made for any size."""
     given = Given(kernel, target, constants, in_place)
-    return _schedule_open(given) if is_open(kernel) else _schedule_known(given, winners)
+    return (
+        _schedule_dynamic(given) if is_dynamic(kernel) else _schedule_known(given, tuning_records)
+    )
 
 
-def _schedule_known(given: Given, winners: Mapping[str, Winner] | None = None) -> KernelCode:
+def _schedule_known(
+    given: Given, tuning_records: Mapping[str, TuningRecord] | None = None
+) -> KernelCode:
     plan, refused = choose_schedule(given)
-    winner = None
-    if winners:
-        plan, winner = plan.improved(given, winners)
-    return _code(given, plan, cost(given.kernel, plan, given.target), refused, winner)
+    tuning_record = None
+    if tuning_records:
+        plan, tuning_record = plan.improved(given, tuning_records)
+    return _code(given, plan, cost(given.kernel, plan, given.target), refused, tuning_record)
 
 
 def choose_schedule(given: Given) -> tuple[Schedule, dict[str, Refusal]]:
     """The first schedule that is proposed, and why those before it were not, by their names."""
     refused: dict[str, Refusal] = {}
     for kind in SCHEDULES:
-        found = KNOWN_ONLY if given.is_twin and not kind.opens else kind.propose(given)
+        found = KNOWN_ONLY if given.is_specialized and not kind.opens else kind.propose(given)
         if not isinstance(found, Refusal):
             return found, refused
         refused[kind.name] = found
     raise AssertionError(f"no schedule takes {given.kernel.name}: {refused}")
 
 
-def _schedule_open(given: Given) -> KernelCode:
+def _schedule_dynamic(given: Given) -> KernelCode:
     """The schedule of a kernel with open sizes: that of the sizes to expect, made right for all.
     Where there are several, the entry takes one when it knows the sizes."""
-    twin, refused = _twin(given)
-    first, *others = (_code(given, p, ns, refused) for p, ns in twin.schedule.opened(twin))
+    specialized, refused = _hint_specialized(given)
+    first, *others = (
+        _code(given, p, ns, refused) for p, ns in specialized.schedule.opened(specialized)
+    )
     return replace(first, others=tuple(others)) if others else first
 
 
-def _twin(given: Given) -> tuple[Twin, Mapping[str, Refusal]]:
-    kernel, axes, buffers = typical_twin(given.kernel)
+def _hint_specialized(given: Given) -> tuple[HintSpecialized, Mapping[str, Refusal]]:
+    kernel, axes, buffers = hint_specialized(given.kernel)
     known = frozenset(buffers[b] for b in given.constants)
-    code = _schedule_known(Given(kernel, given.target, known, given.in_place, is_twin=True))
-    own = {twins: axis for axis, twins in axes.items()}
-    twin = Twin(given, code.schedule, code.cost, own, lambda: _twin(given)[0])
-    return twin, code.refused
+    code = _schedule_known(Given(kernel, given.target, known, given.in_place, is_specialized=True))
+    own = {specialized_axis: axis for axis, specialized_axis in axes.items()}
+    specialized = HintSpecialized(
+        given, code.schedule, code.cost, own, lambda: _hint_specialized(given)[0]
+    )
+    return specialized, code.refused
 
 
 def _code(
     given: Given, plan: Schedule, ns: float, refused: Mapping[str, Refusal],
-    winner: Winner | None = None,
+    tuning_record: TuningRecord | None = None,
 ) -> KernelCode:  # fmt: skip
     """The kernel with its schedule, and what its code follows from besides. The sizes to expect
     decide how reductions of an open size are written, and which rows are kept."""
     kernel, params = given.kernel, plan.params(given.kernel)
-    expected = [f"{n}: {typical(Sym.named(n))}" for n in symbols_of(kernel)]
+    expected = [f"{n}: {size_hint(Sym.named(n))}" for n in symbols_of(kernel)]
     numbers = ",".join(str(kernel.params.index(b)) for b in params)
     about = (repr(given.target), str(given.in_place), numbers, *expected)
     return KernelCode(
-        kernel, plan, params, given.in_place, ns, winner, about=about, refused=refused
+        kernel, plan, params, given.in_place, ns, tuning_record, about=about, refused=refused
     )
 
 

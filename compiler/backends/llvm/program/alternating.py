@@ -1,8 +1,8 @@
 """Weights that a loop reads in every round, and that are more than the second-level cache holds.
 
 A cache forgets what was not read for longest. Read from front to back in every round, of weights
-twice its size not one byte is still there when its turn comes. So rounds sweep: the next one goes
-from back to front, and finds what the last one has read last.
+twice its size not one byte is still there when its turn comes. So rounds alternate: the next one
+goes from back to front, and finds what the last one has read last.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from ..base.types import i64
 from .plan import Plan, Scheduled
 from .work_stealing import counted
 
-PIECES = 16  # that a sweep has at most
+PIECES = 16  # that a traversal has at most
 
 
 def pieces_of(plan: Plan, step: Scheduled) -> int:
@@ -26,7 +26,7 @@ def pieces_of(plan: Plan, step: Scheduled) -> int:
     return min(PIECES, ceil(4 * weights / plan.l2)) if 4 * weights > 3 * plan.l2 else 1
 
 
-def sweep(
+def alternate(
     b: ir.IRBuilder, round: ir.Value, pieces: int, begin: ir.Value, end: ir.Value, invoke: Callable
 ) -> None:
     """`invoke(first, last)` for each piece of the units, forwards in even rounds."""

@@ -1,4 +1,4 @@
-"""Reading the monotonic clock from generated code, for what times itself (peak, stamps)."""
+"""Reading the monotonic clock from generated code, for what times itself (peak, timestamps)."""
 
 import time
 

@@ -11,7 +11,7 @@ No sum changes its order, so results are the same bit for bit.
 from collections.abc import Mapping
 from dataclasses import replace
 
-from ....kernels.kernel import ExternCall, map_steps
+from ....kernels.kernel import HostCallback, map_steps
 from ..kernel.codegen import KernelCode
 from ..kernel.objects import Passes
 from ..schedules.base import Gain, Schedule
@@ -40,7 +40,7 @@ def with_effort(codes: Mapping[str, KernelCode], times: Mapping[str, float]) -> 
     little = least(times, LITTLE)
     made = {}
     for name, code in codes.items():
-        if code.winner is not None:
+        if code.tuning_record is not None:
             made[name] = code
         elif name in little and (shorter := code.schedule.shorter()) is not None:
             lower = tuple(_few(c, c.schedule.shorter()) for c in code.others[-1:])
@@ -65,7 +65,7 @@ def seconds_of(code: KernelCode) -> float:
 def exchange(steps: list, codes: Mapping[str, KernelCode]) -> list:
     """The steps of a plan with the `codes` in place of those of the same names."""
 
-    def exchanged(step: Scheduled | ExternCall, _) -> Scheduled | ExternCall:
+    def exchanged(step: Scheduled | HostCallback, _) -> Scheduled | HostCallback:
         return replace(step, code=codes[step.code.name]) if isinstance(step, Scheduled) else step
 
     return map_steps(steps, exchanged)

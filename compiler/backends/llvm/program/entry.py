@@ -17,16 +17,16 @@ import llvmlite.ir as ir
 import numpy as np
 
 from ....expr.expr import Buffer
-from ....ir.bounds import largest, typical
+from ....ir.bounds import largest, size_hint
 from ....ir.dims import ceil_div
 from ....kernels.alike import alike
-from ....kernels.kernel import Call, ExternCall, For, If, Path, Program, Ref, Slot, map_steps
+from ....kernels.kernel import Call, For, HostCallback, If, Path, Program, Ref, Slot, map_steps
 from ....kernels.machine import Machine
 from ..base.types import I8, I64, PTR, VOID, i64
-from ..emit.open_sizes import Sizes
+from ..emit.dynamic_sizes import Sizes
 from ..kernel.codegen import KernelCode, function_type, schedule_kernel
-from ..schedules.tuning_records import Winner
-from .alternating import pieces_of, sweep
+from ..schedules.tuning_records import TuningRecord
+from .alternating import alternate, pieces_of
 from .dispatch import Chosen, choose, dispatcher
 from .effort import exchange, with_effort
 from .native_code import MAIN, Layout
@@ -34,7 +34,7 @@ from .plan import Plan, Scheduled, constant_arrays, is_shared, overlap, region
 from .polling import Polling, is_long
 from .pool_ir import declare_barrier
 from .while_loop import emit_while
-from .work_stealing import Balance, piece_of
+from .work_stealing import WorkStealing, piece_of
 
 # {number of the kernel, its operands' and results' places} -> 0, or not if a kernel raised
 CALLBACK = ir.FunctionType(I64, [PTR])
@@ -43,31 +43,35 @@ CALLBACK = ir.FunctionType(I64, [PTR])
 class _Planner:
     """Schedules calls, packs constants, renumbers weights."""
 
-    def __init__(self, program: Program, target: Machine, updates: dict[int, int], winners=None):
+    def __init__(
+        self, program: Program, target: Machine, updates: dict[int, int], tuning_records=None
+    ):
         self.program, self.target, self.updates = program, target, updates
-        self.winners = winners
+        self.tuning_records = tuning_records
         self.codes: dict[str, KernelCode] = {}
         self.weights: list[np.ndarray] = []
         self.slots: dict = {}
-        self.externs: list[ExternCall] = []
+        self.host_callbacks: list[HostCallback] = []
         self.times: Counter[str] = Counter()  # ns of a run, by kernel
 
     def steps(self, steps: list) -> list:
         return map_steps(steps, self.step, self.ref)
 
-    def step(self, step: Call | ExternCall, path: Path) -> Scheduled | ExternCall | None:
+    def step(self, step: Call | HostCallback, path: Path) -> Scheduled | HostCallback | None:
         if isinstance(step, Call):
-            times = prod(typical(loop.rounds) for loop in path if isinstance(loop, For))
+            times = prod(size_hint(loop.rounds) for loop in path if isinstance(loop, For))
             return None if self.is_idle(step) else self.call(step, times)
         inputs = tuple(None if r is None else self.ref(r) for r in step.inputs)
-        self.externs.append(replace(step, inputs=inputs))
-        return replace(step, inputs=inputs, function=len(self.externs) - 1)
+        self.host_callbacks.append(replace(step, inputs=inputs))
+        return replace(step, inputs=inputs, function=len(self.host_callbacks) - 1)
 
     def call(self, call: Call, times: int) -> Scheduled:
         kernel = call.kernel
         arrays = constant_arrays(self.program, call)
         in_place = self.in_place(call)
-        code = schedule_kernel(kernel, self.target, frozenset(arrays), in_place, self.winners)
+        code = schedule_kernel(
+            kernel, self.target, frozenset(arrays), in_place, self.tuning_records
+        )
         self.times[code.name] += code.cost * times
         first = self.codes.setdefault(code.name, code)
         packed = None
@@ -120,18 +124,18 @@ class _Planner:
 
 def build_plan(
     program: Program, target: Machine, updates: dict[int, int] | None = None,
-    winners: Mapping[str, Winner] | None = None,
+    tuning_records: Mapping[str, TuningRecord] | None = None,
 ) -> Plan:  # fmt: skip
-    """Schedule every kernel, by `winners` where they fit, and pack the weights."""
+    """Schedule every kernel, by `tuning_records` where they fit, and pack the weights."""
     program = alike(program)
-    planner = _Planner(program, target, updates or {}, winners)
+    planner = _Planner(program, target, updates or {}, tuning_records)
     steps = planner.steps(program.steps)
     first = with_effort(planner.codes, planner.times)
     codes = {c.name: c for code in first.values() for c in (code, *code.others)}
     scratch = largest(c.scratch for c in codes.values())
     return Plan(
         program, exchange(steps, first), codes, planner.weights, ceil_div(scratch, 64) * 64,
-        planner.times.total(), target.l2, planner.externs,
+        planner.times.total(), target.l2, planner.host_callbacks,
     )  # fmt: skip
 
 
@@ -162,7 +166,7 @@ class Main:
         self.pending: list[tuple] = []  # (shared, reads, writes, group) since a barrier
         self.scratch = None
         self.tail = plan.tail
-        self.balance: Balance | None = None
+        self.stealing: WorkStealing | None = None
         self.polling: Polling | None = None
         self.ask_position = plan.layout.ask
 
@@ -178,7 +182,7 @@ class Main:
         if self.plan.counters:
             behind = i64(self.plan.arena - self.plan.counters)
             start = self.b.gep(self._pointer(Layout.ARENA), [behind], source_etype=I8)
-            self.balance = Balance(self.b, start, self.plan.balanced, self.tid, self.threads)
+            self.stealing = WorkStealing(self.b, start, self.plan.stealable, self.tid, self.threads)
         if self.plan.asks:
             self.polling = Polling(self)
         self._steps(self.plan.steps[: len(self.plan.steps) - self.tail])
@@ -195,8 +199,8 @@ class Main:
                     emit_while(self, step)
                 case If():
                     self._if(step)
-                case ExternCall():
-                    self._extern(step)
+                case HostCallback():
+                    self._host_callback(step)
 
     # -- synchronisation ------------------------------------------------------------------
 
@@ -248,12 +252,12 @@ class Main:
             return
         invoke = lambda begin, end: self._invoke(step, chosen, begin, end)
         units = self.size(code.units) if chosen is None else chosen.units
-        if id(step) in self.plan.balanced:
+        if id(step) in self.plan.stealable:
             piece = i64(piece_of(code)) if chosen is None else chosen.piece
-            self.balance.run(step, piece, lambda owner: self._part(owner, units), invoke)
+            self.stealing.run(step, piece, lambda owner: self._part(owner, units), invoke)
         elif self.loops and (pieces := pieces_of(self.plan, step)) > 1:
             round = list(self.loops.values())[-1]
-            sweep(self.b, round, pieces, *self._part(self.tid, units), invoke)
+            alternate(self.b, round, pieces, *self._part(self.tid, units), invoke)
         else:
             invoke(*self._part(self.tid, units))
         self._done(step)
@@ -289,7 +293,7 @@ class Main:
             self.functions[code.name] = ir.Function(self.module, function_type(code), code.name)
         return self.functions[code.name]
 
-    def _extern(self, step: ExternCall) -> None:
+    def _host_callback(self, step: HostCallback) -> None:
         """The Python kernel runs on thread 0, between barriers."""
         self._synchronise()
         refs = [r for r in (*step.inputs, *step.outputs) if r is not None]
@@ -305,7 +309,7 @@ class Main:
         self.pending = [(True, [], [("any", 0, 1)], None)]
         self._synchronise()
 
-    def _call_back(self, step: ExternCall, words: ir.Value) -> None:
+    def _call_back(self, step: HostCallback, words: ir.Value) -> None:
         callback = self._pointer(Layout.CALLBACK)
         callback.type = CALLBACK.as_pointer()  # for llvmlite, which calls typed pointers only
         raised = self.b.call(callback, [words])

@@ -120,12 +120,12 @@ def build_wait(
     """
     function, b, (word, seen, rounds) = new_function(module, "wait", VOID, [PTR, I64, I64])
     pauses = b.load(zeroed(module, ROUND_SYMBOL, I64), typ=I64)
-    start, look, awake, yield_core, park = new_blocks(b, "look", "awake", "yield", "park")
+    start, look, awake, yield_core, asleep = new_blocks(b, "look", "awake", "yield", "park")
     b.branch(look)
     b.position_at_end(look)
     turn = b.phi(I64, "turn")
     turn.add_incoming(I64(0), start)
-    b.cbranch(b.icmp_unsigned("<", turn, rounds), awake, park)
+    b.cbranch(b.icmp_unsigned("<", turn, rounds), awake, asleep)
     b.position_at_end(awake)
     with b.if_then(b.call(spin, [word, seen, pauses])):
         b.ret_void()
@@ -134,7 +134,7 @@ def build_wait(
     b.call(external(module, "sched_yield", I32, []), [])
     turn.add_incoming(b.add(turn, I64(1)), yield_core)
     b.branch(look)
-    b.position_at_end(park)
+    b.position_at_end(asleep)
     sleepers = at(b, word, SLEEPERS)
     b.atomic_rmw("add", sleepers, I64(1), "seq_cst")
     now = b.load_atomic(word, "seq_cst", 8, typ=I64)

@@ -58,9 +58,9 @@ class NativeCode:
 
     `objects` are object files by kernel name, the entry under MAIN; `weights` the arrays that the
     entry reads, in order; `arena` and `scratch` bytes of memory (scratch: per thread). The last
-    `tail` of the `externs` are not called by the entry: they are run when it has returned. The last
-    `counters` bytes of the arena are zero before the first run, and their first word changes from
-    run to run between even and odd.
+    `tail` of the `host_callbacks` are not called by the entry: they are run when it has returned.
+    The last `counters` bytes of the arena are zero before the first run, and their first word
+    changes from run to run between even and odd.
 
     Where sizes are open, `symbols` names them, the arena is followed by `slots`, and `scratch` and
     the slots' sizes are dims. The code is right where a > b for all (a, b) of `conditions` and
@@ -78,7 +78,7 @@ class NativeCode:
     arena: int
     scratch: int | Sym
     parallel: bool
-    externs: list
+    host_callbacks: list
     tail: int = 0
     counters: int = 0
     plan: object = None

@@ -8,7 +8,7 @@ from ....expr.expr import Buffer
 from ....ir.bounds import maybe_below
 from ....ir.dims import Sym, symbols
 from ....ir.types import TensorType
-from ....kernels.kernel import Call, ExternCall, For, If, Program, Ref, walk_calls
+from ....kernels.kernel import Call, For, HostCallback, If, Program, Ref, walk_calls
 from ....kernels.machine import ALIGNMENT
 from ....system.concurrency import lazy
 from ..kernel.codegen import KernelCode
@@ -38,13 +38,13 @@ class Plan:
     """
 
     program: Program
-    steps: list[Scheduled | ExternCall | For | If]
+    steps: list[Scheduled | HostCallback | For | If]
     codes: dict[str, KernelCode]
     weights: list[np.ndarray]
     scratch: int | Sym
     cost: float
     l2: int
-    externs: list[ExternCall] = field(default_factory=list)
+    host_callbacks: list[HostCallback] = field(default_factory=list)
 
     @property
     def tail(self) -> int:
@@ -53,12 +53,12 @@ class Plan:
         Machine code need not call these back: whoever runs the entry makes them afterwards.
         """
         count = 0
-        while count < len(self.steps) and isinstance(self.steps[-1 - count], ExternCall):
+        while count < len(self.steps) and isinstance(self.steps[-1 - count], HostCallback):
             count += 1
         return count
 
     @lazy
-    def balanced(self) -> dict[int, int]:
+    def stealable(self) -> dict[int, int]:
         """The place among the counters of each step whose units are taken piece by piece, by its
         id."""
         found = [
@@ -77,7 +77,7 @@ class Plan:
     @property
     def counters(self) -> int:
         """Bytes of the counters, behind the arena (`work_stealing.py`)."""
-        return counter_bytes(len(self.balanced))
+        return counter_bytes(len(self.stealable))
 
     @property
     def arena(self) -> int:

@@ -1,12 +1,12 @@
 """The entry that times its steps, for profiles.
 
-    stamped_module(plan, target)     the entry of `entry.py`, with the clock read after each step
-    stamped_code(code, threads)      NativeCode with it, and the array that the times go to
+    timestamped_module(plan, target)   the entry of `entry.py`, with the clock read after each step
+    timestamped_code(code, threads)    NativeCode with it, and the array that the times go to
 
 The array is i64 [threads, steps + 1, 2]: nanoseconds and rounds of each step, in the order of
-`stamped_steps`; the last row is what the thread waited at barriers. A step's time is what passed
-since the thread's step before it, so that a thread's rows add up to its whole walk: kernels, the
-loops around them, waiting. Every read of the clock adds about 30 ns.
+`timestamped_steps`; the last row is what the thread waited at barriers. A step's time is what
+passed since the thread's step before it, so that a thread's rows add up to its whole walk: kernels,
+the loops around them, waiting. Every read of the clock adds about 30 ns.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from dataclasses import replace
 import llvmlite.ir as ir
 import numpy as np
 
-from ....kernels.kernel import ExternCall, walk_calls
+from ....kernels.kernel import HostCallback, walk_calls
 from ....kernels.machine import Machine, aligned_empty
 from ..base.types import I8, I64, PTR, i64
 from ..kernel.objects import object_code
@@ -28,26 +28,26 @@ from .pool_ir import ENTRY
 ROW = 16  # bytes: nanoseconds, rounds
 
 
-def stamped_steps(steps: list) -> Iterator[Scheduled | ExternCall]:
+def timestamped_steps(steps: list) -> Iterator[Scheduled | HostCallback]:
     """The steps that get a row each, in order; a loop's body is there once."""
     return (step for step, _ in walk_calls(steps))
 
 
-def stamped_code(code: NativeCode, threads: int, updates: dict[int, int]):
+def timestamped_code(code: NativeCode, threads: int, updates: dict[int, int]):
     """(NativeCode, array): code that adds its times to the array, for up to `threads` threads.
 
     The array is handed over as one more weight: to what runs code, it is no different from others.
     """
     plan = code.plan
-    rows = sum(1 for _ in stamped_steps(plan.steps)) + 1
+    rows = sum(1 for _ in timestamped_steps(plan.steps)) + 1
     raw = aligned_empty(threads * _pitch(rows)).view(np.int64)
     raw[:] = 0
-    stamps = raw.reshape(threads, -1)[:, : 2 * rows].reshape(threads, rows, 2)
+    timestamps = raw.reshape(threads, -1)[:, : 2 * rows].reshape(threads, rows, 2)
     plan = replace(plan, weights=[*code.weights, raw])
-    module = stamped_module(plan, code.target, updates)
+    module = timestamped_module(plan, code.target, updates)
     objects = code.objects | {MAIN: object_code(module, code.target)}
     made = replace(code, objects=objects, weights=plan.weights, layout=plan.layout, tail=0)
-    return made, stamps
+    return made, timestamps
 
 
 def _pitch(rows: int) -> int:
@@ -55,7 +55,9 @@ def _pitch(rows: int) -> int:
     return -(-rows * ROW // 128) * 128
 
 
-def stamped_module(plan: Plan, target: Machine, updates: dict[int, int] | None = None) -> ir.Module:
+def timestamped_module(
+    plan: Plan, target: Machine, updates: dict[int, int] | None = None
+) -> ir.Module:
     """The LLVM module of the entry that times its steps, in the last of the weights."""
     module = ir.Module(name=MAIN)
     module.triple = target.triple
@@ -67,19 +69,19 @@ class _Stamped(Main):
     def __init__(self, plan: Plan, module: ir.Module, f: ir.Function, updates):
         super().__init__(plan, module, f, updates)
         self.tail = 0  # kernels that end the program in Python are called, to be timed like others
-        steps = list(stamped_steps(plan.steps))
+        steps = list(timestamped_steps(plan.steps))
         self.rows = {id(step): row for row, step in enumerate(steps)}
         self.waiting = len(steps)
         self.now = clock(module)
         self.last = self.b.alloca(I64)
         self.last.type = PTR
-        self.stamps = None
+        self.timestamps = None
 
     def emit(self) -> None:
         layout = self.plan.layout
         start = self._pointer(layout.position("weight", layout.weights - 1))
         mine = self.b.mul(self.tid, i64(_pitch(self.waiting + 1)))
-        self.stamps = self.b.gep(start, [mine], source_etype=I8)
+        self.timestamps = self.b.gep(start, [mine], source_etype=I8)
         self.b.store(self.b.call(self.now, []), self.last)
         super().emit()
 
@@ -89,7 +91,7 @@ class _Stamped(Main):
         spent = b.sub(now, b.load(self.last, typ=I64))
         b.store(now, self.last)
         for offset, more in ((0, spent), (8, i64(rounds))):
-            place = b.gep(self.stamps, [i64(ROW * row + offset)], source_etype=I8)
+            place = b.gep(self.timestamps, [i64(ROW * row + offset)], source_etype=I8)
             b.store(b.add(b.load(place, typ=I64), more), place)
 
     def _synchronise(self) -> None:
@@ -105,6 +107,6 @@ class _Stamped(Main):
     def _done(self, step: Scheduled) -> None:
         self._stamp(self.rows[id(step)])
 
-    def _call_back(self, step: ExternCall, words: ir.Value) -> None:
+    def _call_back(self, step: HostCallback, words: ir.Value) -> None:
         super()._call_back(step, words)
         self._stamp(self.rows[id(step)])

@@ -19,7 +19,7 @@ from math import ceil
 
 import llvmlite.ir as ir
 
-from ....ir.bounds import typical
+from ....ir.bounds import size_hint
 from ..base.types import I8, I64, PTR, VOID, i64
 from ..kernel.codegen import KernelCode
 
@@ -33,12 +33,12 @@ ROW = OWNERS * 8
 def piece_of(code: KernelCode) -> int | None:
     """Units of a piece, or None where a kernel is better cut into one part per thread."""
     count = max(1, min(PIECES, int(code.cost / PIECE)))
-    piece = code.schedule.piece(ceil(typical(code.units) / count))
-    return piece if 4 * piece <= typical(code.units) else None
+    piece = code.schedule.piece(ceil(size_hint(code.units) / count))
+    return piece if 4 * piece <= size_hint(code.units) else None
 
 
 def counter_bytes(steps: int) -> int:
-    """Bytes of the counters of so many balanced steps."""
+    """Bytes of the counters of so many stealable steps."""
     return LINE + 2 * steps * ROW if steps else 0
 
 
@@ -59,7 +59,7 @@ def counted(b: ir.IRBuilder, count: ir.Value, name: str) -> Iterator[ir.Value]:
     b.position_at_end(done)
 
 
-class Balance:
+class WorkStealing:
     """Writes the sharing of units into the entry. `start` points to the counters."""
 
     def __init__(self, b: ir.IRBuilder, start: ir.Value, rows: dict[int, int], tid, threads):

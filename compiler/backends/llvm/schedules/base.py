@@ -27,7 +27,7 @@ from ....kernels.kernel import Kernel
 from ....kernels.machine import Machine
 from ....system.concurrency import lazy
 from ..emit.emitter import Emitter
-from .tuning_records import Winner
+from .tuning_records import TuningRecord
 
 Dim = int | Sym
 
@@ -42,14 +42,14 @@ class Refusal:
 @dataclass(frozen=True)
 class Given:
     """A kernel to be scheduled. `constants` are the parameters whose contents are known;
-    `in_place`: the memory of an output is also read; `is_twin`: its sizes are those to expect, and
-    the schedule will be made right for all (`Schedule.opened`)."""
+    `in_place`: the memory of an output is also read; `is_specialized`: its sizes are those to
+    expect, and the schedule will be made right for all (`Schedule.opened`)."""
 
     kernel: Kernel
     target: Machine
     constants: frozenset[Buffer] = frozenset()
     in_place: bool = False
-    is_twin: bool = False
+    is_specialized: bool = False
 
     @lazy
     def product(self) -> "Expr | Refusal":
@@ -82,7 +82,7 @@ class Arguments:
 
 
 @dataclass(frozen=True)
-class Twin:
+class HintSpecialized:
     """A kernel with open sizes (`given`), scheduled for the sizes to expect.
 
     `schedule` and `ns` are those of the kernel with these sizes, `axes` are the open kernel's in
@@ -93,7 +93,7 @@ class Twin:
     schedule: "Schedule"
     ns: float
     axes: Mapping[Axis, Axis]
-    again: Callable[[], "Twin"]
+    again: Callable[[], "HintSpecialized"]
 
 
 class Gain(Enum):
@@ -190,17 +190,17 @@ class Schedule(ABC):
         return None
 
     def improved(
-        self, given: Given, winners: Mapping[str, Winner]
-    ) -> tuple["Schedule", Winner | None]:
+        self, given: Given, tuning_records: Mapping[str, TuningRecord]
+    ) -> tuple["Schedule", TuningRecord | None]:
         """The schedule that was measured to be faster than this one, if there is one."""
         return self, None
 
     # -- open sizes -----------------------------------------------------------------------
 
-    def opened(self, twin: Twin) -> Sequence[tuple["Schedule", float]]:
-        """The schedule of `twin`, which is this one, for any size; with its cost in ns. There may
-        be several, of which the entry takes the one with the least `rank`. Raises OpenSize where
-        code for any size cannot be made."""
+    def opened(self, specialized: HintSpecialized) -> Sequence[tuple["Schedule", float]]:
+        """The schedule of `specialized`, which is this one, for any size; with its cost in ns.
+        There may be several, of which the entry takes the one with the least `rank`. Raises
+        DynamicSize where code for any size cannot be made."""
         raise NotImplementedError(f"a {self.name} schedule is made for known sizes")
 
     @property

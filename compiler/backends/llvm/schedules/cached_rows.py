@@ -11,14 +11,14 @@ import llvmlite.ir as ir
 
 from ....expr import expr as s
 from ....expr.expr import Axis, Buffer, Expr
-from ....ir.bounds import typical
+from ....ir.bounds import size_hint
 from ....ir.dims import Sym, ceil_div
 from ....ir.types import TensorType
 from ....kernels.kernel import Kernel, Store
 from ....kernels.machine import ALIGNMENT
 from ..base.types import I8, PTR, memory_type
 from ..emit.emitter import Emitter
-from ..emit.reduction import own_lane
+from ..emit.reduction import own_vector_axis
 
 LONGEST = 16 << 10  # bytes of a row
 WORTH = frozenset(
@@ -26,49 +26,51 @@ WORTH = frozenset(
 )
 
 
-def row_bytes(kernel: Kernel, lane: Axis | None):
+def row_bytes(kernel: Kernel, vector_axis: Axis | None):
     """Bytes of scratch that kept rows of an open size take at most, a dim."""
-    if lane is None or not isinstance(lane.extent, Sym):
+    if vector_axis is None or not isinstance(vector_axis.extent, Sym):
         return 0
     reduces = [x for x in s.walk(*kernel.roots()) if x.op == "reduce"]
-    return sum(_bytes(lane, r) for r in reduces if _again(kernel, r, lane) is not None)
+    return sum(
+        _bytes(vector_axis, r) for r in reduces if _again(kernel, r, vector_axis) is not None
+    )
 
 
-def _bytes(lane: Axis, r: Expr):
-    return ceil_div(lane.extent * r.args[0].dtype.bytes, ALIGNMENT) * ALIGNMENT
+def _bytes(vector_axis: Axis, r: Expr):
+    return ceil_div(vector_axis.extent * r.args[0].dtype.bytes, ALIGNMENT) * ALIGNMENT
 
 
-def keep_rows(e: Emitter, kernel: Kernel, lane: Axis | None, scratch=None) -> Kernel:
+def keep_rows(e: Emitter, kernel: Kernel, vector_axis: Axis | None, scratch=None) -> Kernel:
     """The kernel with reads of kept rows; `e.kept` says which reductions have to keep theirs."""
     used = 0
     for r in [x for x in s.walk(*kernel.roots()) if x.op == "reduce"]:
-        again = None if lane is None else _again(kernel, r, lane)
-        if again is None or own_lane(e, r) is not r.data[1][0]:
+        again = None if vector_axis is None else _again(kernel, r, vector_axis)
+        if again is None or own_vector_axis(e, r) is not r.data[1][0]:
             continue
-        row = Buffer("row", TensorType(r.args[0].dtype, (lane.extent,)))
-        if isinstance(lane.extent, Sym):
+        row = Buffer("row", TensorType(r.args[0].dtype, (vector_axis.extent,)))
+        if isinstance(vector_axis.extent, Sym):
             place = e.b.gep(scratch, [e.size(used)], source_etype=I8)
-            used = used + _bytes(lane, r)
+            used = used + _bytes(vector_axis, r)
         else:
-            place = e.variable(ir.ArrayType(memory_type(row.dtype), lane.extent), "row")
+            place = e.variable(ir.ArrayType(memory_type(row.dtype), vector_axis.extent), "row")
             place.align = 64
             place.type = PTR
         e.pointers[row] = place
         e.kept[r] = row
-        kernel = _replaced(kernel, again, s.load(row, (s.axis(lane),)))
+        kernel = _replaced(kernel, again, s.load(row, (s.axis(vector_axis),)))
     return kernel
 
 
-def _again(kernel: Kernel, r: Expr, lane: Axis) -> Expr | None:
-    """The reduction's body at the lane axis, if stores want it and it is work."""
-    if len(r.data[1]) != 1 or r.data[1][0].extent != lane.extent or lane in r.free:
+def _again(kernel: Kernel, r: Expr, vector_axis: Axis) -> Expr | None:
+    """The reduction's body at the vector axis, if stores want it and it is work."""
+    if len(r.data[1]) != 1 or r.data[1][0].extent != vector_axis.extent or vector_axis in r.free:
         return None
     (body,) = r.args
-    if typical(lane.extent) * body.dtype.bytes > LONGEST or body.dtype.bits < 32:
+    if size_hint(vector_axis.extent) * body.dtype.bytes > LONGEST or body.dtype.bits < 32:
         return None
     if not any(x.op in WORTH for x in s.walk(body)):
         return None
-    again = s.substitute(body, {r.data[1][0]: s.axis(lane)})
+    again = s.substitute(body, {r.data[1][0]: s.axis(vector_axis)})
     wanted = any(x is again for st in kernel.stores for x in s.walk(st.value))
     return again if wanted else None
 

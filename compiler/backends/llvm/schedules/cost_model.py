@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from ....analysis.core_model import CORES, Core
 from ....expr import expr as s
 from ....expr.expr import Axis, Expr
-from ....ir.bounds import typical
+from ....ir.bounds import size_hint
 from ....kernels.kernel import Kernel
 from ....kernels.machine import LINE, PAGE, Machine
 from ....kernels.work import Work, data_of, extent_of, flops_of, touched_bytes
@@ -99,7 +99,7 @@ def _traffic(
     yield from plan.traffic(target, between)
     for b, (read, written) in _touched(kernel, plan).items():
         # What a kernel before this one wrote is still near, if it is small.
-        yield read + written, typical(b.type.nbytes)
+        yield read + written, size_hint(b.type.nbytes)
 
 
 def _fetch(size: int, core: Core, target: Machine) -> float:
@@ -113,51 +113,58 @@ def _fetch(size: int, core: Core, target: Machine) -> float:
 # -- parts of kernels -----------------------------------------------------------------------
 
 
-def epilogue(kernel: Kernel, reduce: Expr, lane: Axis, lanes: int) -> float:
+def epilogue(kernel: Kernel, reduce: Expr, vector_axis: Axis, lanes: int) -> float:
     """Cycles per vector of what follows the sum, with its store."""
     value = kernel.stores[0].value
     inner, data = set(s.walk(reduce)), data_of([value])
     return 2 * LOAD + sum(
-        cycles_of(e, lane, lanes, data) for e in s.walk(value) if e in data and e not in inner
+        cycles_of(e, vector_axis, lanes, data)
+        for e in s.walk(value)
+        if e in data and e not in inner
     )
 
 
-def evaluation(e: Expr, lane: Axis | None, lanes: int) -> float:
+def evaluation(e: Expr, vector_axis: Axis | None, lanes: int) -> float:
     """Cycles per vector of computing a factor and storing it."""
     data = data_of([e])
-    return 2 * LOAD + sum(cycles_of(x, lane, lanes, data) for x in s.walk(e))
+    return 2 * LOAD + sum(cycles_of(x, vector_axis, lanes, data) for x in s.walk(e))
 
 
 # -- expressions ---------------------------------------------------------------------------
 
 
-def cycles_of(e: Expr, lane: Axis | None, lanes: int, data: set[Expr]) -> float:
-    """Cycles of one vector (without a lane: one value) of an expression, its arguments known."""
+def cycles_of(e: Expr, vector_axis: Axis | None, lanes: int, data: set[Expr]) -> float:
+    """Cycles of one vector (without a vector axis: one value) of an expression, its arguments
+    known."""
     if e.op in ("const", "axis"):
         return 0.0
     if e.op == "load":
-        return LOAD if lane is None else place_cycles(e.args[0], lane, lanes, e.data.type)
+        return (
+            LOAD
+            if vector_axis is None
+            else place_cycles(e.args[0], vector_axis, lanes, e.data.type)
+        )
     if e.op == "reduce":
         # One accumulator: in a long chain each step waits for the last, short ones overlap with
         # each other and with the loads.
-        steps = extent_of(e.data[1]) / (lanes if lane in e.data[1] else 1)
+        steps = extent_of(e.data[1]) / (lanes if vector_axis in e.data[1] else 1)
         return max(SIMPLE, min(LATENCY, SIMPLE + steps / WINDOW) - 2 * LOAD)
     if e not in data and e.dtype == s.I64 and e.op not in ("floordiv", "mod"):
         return 0.0  # sums of places are part of addresses
     cycles = PRIMITIVE.get(e.op, SIMPLE)
-    if lane is None:
+    if vector_axis is None:
         return max(SIMPLE, cycles / 2)
     return cycles * (2 if e.dtype.bits == 64 else 1)
 
 
-def place_cycles(index: Expr, lane: Axis, lanes: int, type) -> float:
+def place_cycles(index: Expr, vector_axis: Axis, lanes: int, type) -> float:
     """Cycles of loading or storing a vector: at once, one value for all, or element by element."""
-    if lane not in index.free:
+    if vector_axis not in index.free:
         return SPREAD
     terms, _ = s.linear(index)
-    if any(t.op != "axis" for t in terms if lane in t.free):
+    if any(t.op != "axis" for t in terms if vector_axis in t.free):
         return GATHER * lanes
-    stride = sum(c for t, c in terms.items() if t.data is lane)
+    stride = sum(c for t, c in terms.items() if t.data is vector_axis)
     if stride == 1:
         return LOAD
     distance = abs(stride) * type.dtype.bytes

@@ -1,9 +1,9 @@
 """The nest schedule: parallel loops over the domain, one vectorised axis, reductions where their
 free axes are known.
 
-    for unit in begin … end:                 # outer axes, flattened; cut into blocks of the lane
+    for unit in begin … end:                 # outer axes, flattened; cut into blocks of the vector
       reductions of the row                  # once per unit (softmax, layer norm)
-      for the row's axes: stores             # vectorised along the lane axis
+      for the row's axes: stores             # vectorised along the vector axis
 """
 
 from collections.abc import Mapping
@@ -16,31 +16,31 @@ import llvmlite.ir as ir
 
 from ....expr import expr as s
 from ....expr.expr import Axis, Expr
-from ....ir.bounds import OpenSize, maybe_below
+from ....ir.bounds import DynamicSize, maybe_below
 from ....ir.dims import Sym, ceil_div
 from ....kernels.kernel import Kernel
 from ....kernels.machine import Machine
-from ....kernels.tiling import lane_cost
+from ....kernels.tiling import vector_axis_cost
 from ..base.types import I32, i64, vector
 from ..emit.emitter import Emitter
 from ..emit.lanes import first_lanes, lanes_below, minimum
 from ..emit.store import emit_store
-from .base import Arguments, Dim, Given, Schedule, Twin
+from .base import Arguments, Dim, Given, HintSpecialized, Schedule
 from .cached_rows import keep_rows, row_bytes
 from .nest_cost import nest_cycles
 from .serial import emit_serial, outer_axes
 
-WEAVES = (2, 4)  # extents of axes that are interleaved
-BLOCK = 1024  # elements of the lane axis that a parallel unit handles, where it is cut
+INTERLEAVED = (2, 4)  # extents of axes that are interleaved
+BLOCK = 1024  # elements of the vector axis that a parallel unit handles, where it is cut
 
 
 @dataclass(frozen=True)
 class NestSchedule(Schedule):
-    """How a kernel's axes run. `lane` is vectorised by `lanes`; `block` cuts it into units.
+    """How a kernel's axes run. `vector_axis` is vectorised by `lanes`; `block` cuts it into units.
 
-    `outer` are the parallel axes, `row` those that are walked inside a unit. `weave` is a short
-    axis along which the output is contiguous while the lane axis strides over it: vectors for each
-    of its places are interleaved and stored as one.
+    `outer` are the parallel axes, `row` those that are walked inside a unit. `interleave` is a
+    short axis along which the output is contiguous while the vector axis strides over it: vectors
+    for each of its places are interleaved and stored as one.
     """
 
     name: ClassVar[str] = "nest"
@@ -50,10 +50,10 @@ class NestSchedule(Schedule):
 
     outer: tuple[Axis, ...]
     row: tuple[Axis, ...]
-    lane: Axis | None
+    vector_axis: Axis | None
     lanes: int
     block: int
-    weave: Axis | None = None
+    interleave: Axis | None = None
 
     @classmethod
     def propose(cls, given: Given) -> "NestSchedule":
@@ -61,38 +61,38 @@ class NestSchedule(Schedule):
 
     @property
     def units(self) -> Dim:
-        pieces = prod(a.extent for a in self.outer if a is not self.lane)
-        if self.lane is not None and self.lane in self.outer:
+        pieces = prod(a.extent for a in self.outer if a is not self.vector_axis)
+        if self.vector_axis is not None and self.vector_axis in self.outer:
             pieces *= self.blocks
         return pieces
 
     @property
     def blocks(self) -> Dim:
-        """Pieces of the lane axis."""
-        extent = self.lane.extent
+        """Pieces of the vector axis."""
+        extent = self.vector_axis.extent
         return 1 if extent == self.block else ceil_div(extent, self.block)
 
     def over(self, axes: Mapping[Axis, Axis]) -> "NestSchedule":
         """The schedule for other axes in place of its own, whose sizes may be open."""
-        lane = axes.get(self.lane)
+        vector_axis = axes.get(self.vector_axis)
         block = self.block
-        if lane is not None and isinstance(lane.extent, Sym):
+        if vector_axis is not None and isinstance(vector_axis.extent, Sym):
             block = max(block, BLOCK) // self.lanes * self.lanes
-            if lane not in [axes[a] for a in self.outer]:
-                block = lane.extent
-        weave = axes.get(self.weave)
-        if weave is not None and isinstance(weave.extent, Sym):
-            weave = None
+            if vector_axis not in [axes[a] for a in self.outer]:
+                block = vector_axis.extent
+        interleave = axes.get(self.interleave)
+        if interleave is not None and isinstance(interleave.extent, Sym):
+            interleave = None
         outer, row = (tuple(axes[a] for a in own) for own in (self.outer, self.row))
-        if weave is None and self.weave is not None:
-            raise OpenSize("an axis that is interleaved")
-        return NestSchedule(outer, row, lane, self.lanes, block, weave)
+        if interleave is None and self.interleave is not None:
+            raise DynamicSize("an axis that is interleaved")
+        return NestSchedule(outer, row, vector_axis, self.lanes, block, interleave)
 
-    def opened(self, twin: Twin) -> list[tuple[Schedule, float]]:
-        return [(self.over(twin.axes), twin.ns)]
+    def opened(self, specialized: HintSpecialized) -> list[tuple[Schedule, float]]:
+        return [(self.over(specialized.axes), specialized.ns)]
 
     def scratch_bytes(self, kernel: Kernel) -> Dim:
-        return row_bytes(kernel, self.lane) if self.lane in self.row else 0
+        return row_bytes(kernel, self.vector_axis) if self.vector_axis in self.row else 0
 
     def cycles(self, kernel: Kernel, target: Machine) -> float:
         return nest_cycles(kernel, self)
@@ -101,11 +101,11 @@ class NestSchedule(Schedule):
         emit_nest(e, kernel, self, given.begin, given.end, in_place, given.scratch)
 
     def __str__(self) -> str:
-        return "scalar" if self.lane is None else f"lanes {self.lanes}"
+        return "scalar" if self.vector_axis is None else f"lanes {self.lanes}"
 
 
 def schedule_nest(kernel: Kernel, target: Machine, in_place: bool = False) -> NestSchedule:
-    """Choose the lane axis and which axes are parallel."""
+    """Choose the vector axis and which axes are parallel."""
     axes = kernel.axes
     if kernel.serial or not axes:
         return NestSchedule(axes[: kernel.apart], axes[kernel.apart :], None, 1, 1)
@@ -125,52 +125,59 @@ def schedule_nest(kernel: Kernel, target: Machine, in_place: bool = False) -> Ne
         row_reduce = 0.0
         if a in outer and hoisted:
             row_reduce = 0.05
-        return (lane_cost(offsets + stores, a, lanes) + row_reduce) * waste
+        return (vector_axis_cost(offsets + stores, a, lanes) + row_reduce) * waste
 
-    lane = min(axes, key=score)
-    if not hoisted and reduces and _reduces_contiguously(reduces, lane, lanes):
-        lane = None
-    elif lane.extent < 4 or (score(lane) >= 0.9 * len(offsets + stores) and not _has_math(kernel)):
-        lane = None if lane.extent < 4 else lane
-    weave = None if in_place or reduces else _woven(kernel, lane, lanes)
-    outer = outer - {weave}
+    vector_axis = min(axes, key=score)
+    if not hoisted and reduces and _reduces_contiguously(reduces, vector_axis, lanes):
+        vector_axis = None
+    elif vector_axis.extent < 4 or (
+        score(vector_axis) >= 0.9 * len(offsets + stores) and not _has_math(kernel)
+    ):
+        vector_axis = None if vector_axis.extent < 4 else vector_axis
+    interleave = None if in_place or reduces else _interleaved_axis(kernel, vector_axis, lanes)
+    outer = outer - {interleave}
     row = tuple(a for a in axes if a not in outer)
     parallel = tuple(a for a in axes if a in outer)
-    pieces = prod(a.extent for a in parallel if a is not lane)
-    block = lane.extent if lane is not None else 1
-    if lane is not None and lane in outer and pieces < 64:
-        wanted = -(-lane.extent * pieces // 64)
-        block = min(lane.extent, max(BLOCK, -(-wanted // lanes) * lanes))
-    return NestSchedule(parallel, row, lane, lanes, block, weave)
+    pieces = prod(a.extent for a in parallel if a is not vector_axis)
+    block = vector_axis.extent if vector_axis is not None else 1
+    if vector_axis is not None and vector_axis in outer and pieces < 64:
+        wanted = -(-vector_axis.extent * pieces // 64)
+        block = min(vector_axis.extent, max(BLOCK, -(-wanted // lanes) * lanes))
+    return NestSchedule(parallel, row, vector_axis, lanes, block, interleave)
 
 
-def _woven(kernel: Kernel, lane: Axis | None, lanes: int) -> Axis | None:
-    """The axis to interleave (`NestSchedule.weave`), if there is one."""
+def _interleaved_axis(kernel: Kernel, vector_axis: Axis | None, lanes: int) -> Axis | None:
+    """The axis to interleave (`NestSchedule.interleave`), if there is one."""
     store = kernel.stores[0]
-    if lane is None or len(kernel.stores) > 1 or store.mode != "set" or store.where is not None:
+    if (
+        vector_axis is None
+        or len(kernel.stores) > 1
+        or store.mode != "set"
+        or store.where is not None
+    ):
         return None
     terms, _ = s.linear(store.index[0])
     strides = {t.data: k for t, k in terms.items() if t.op == "axis"}
-    whole = [a for a, k in strides.items() if k == 1 and a.extent == strides.get(lane)]
-    short = store.buffer.dtype.bits < 8 or lane.extent < 4
-    return whole[0] if whole and whole[0].extent in WEAVES and not short else None
+    whole = [a for a, k in strides.items() if k == 1 and a.extent == strides.get(vector_axis)]
+    short = store.buffer.dtype.bits < 8 or vector_axis.extent < 4
+    return whole[0] if whole and whole[0].extent in INTERLEAVED and not short else None
 
 
 def _has_math(kernel: Kernel) -> bool:
     return sum(1 for e in s.walk(*kernel.roots()) if e.op not in ("const", "axis", "load")) > 4
 
 
-def _reduces_contiguously(reduces: list[Expr], lane: Axis, lanes: int) -> bool:
+def _reduces_contiguously(reduces: list[Expr], vector_axis: Axis, lanes: int) -> bool:
     """Whether the reductions would rather be vectorised along their own axis."""
     own = [a for e in reduces for a in e.data[1]]
     loads = [
         x.args[0] for e in reduces for x in s.walk(e.args[0])
         if x.op == "load" and x.free & set(own)
     ]  # fmt: skip
-    best = min(own, key=lambda a: lane_cost(loads, a, lanes), default=None)
+    best = min(own, key=lambda a: vector_axis_cost(loads, a, lanes), default=None)
     if best is None or best.extent < lanes // 2:
         return False
-    return lane_cost(loads, best, lanes) < 0.9 * lane_cost(loads, lane, lanes)
+    return vector_axis_cost(loads, best, lanes) < 0.9 * vector_axis_cost(loads, vector_axis, lanes)
 
 
 def emit_nest(
@@ -181,22 +188,22 @@ def emit_nest(
     if kernel.serial or not kernel.axes:
         emit_serial(e, kernel, plan.outer, plan.row, begin, end)
         return
-    split = plan.lane is not None and plan.lane in plan.outer
-    if plan.lane in plan.row:
-        kernel = keep_rows(e, kernel, plan.lane, scratch)
+    split = plan.vector_axis is not None and plan.vector_axis in plan.outer
+    if plan.vector_axis in plan.row:
+        kernel = keep_rows(e, kernel, plan.vector_axis, scratch)
     _hoist(e, kernel, frozenset())
-    outer = [a for a in plan.outer if a is not plan.lane]
+    outer = [a for a in plan.outer if a is not plan.vector_axis]
     if not outer and split and plan.block % plan.lanes == 0:
         # One long axis: the units of this call are one contiguous range of it.
         start = e.b.mul(begin, i64(plan.block))
-        stop = minimum(e, e.b.mul(end, i64(plan.block)), e.size(plan.lane.extent))
+        stop = minimum(e, e.b.mul(end, i64(plan.block)), e.size(plan.vector_axis.extent))
         with e.b.if_then(e.b.icmp_signed("<", start, stop)):
             _unit(e, kernel, plan, start, stop, in_place)
         return
     with e.loop(begin, end, name="unit") as unit:
         rest = unit
         blocks = plan.blocks if split else 1
-        start, stop = i64(0), e.size(plan.lane.extent if plan.lane is not None else 0)
+        start, stop = i64(0), e.size(plan.vector_axis.extent if plan.vector_axis is not None else 0)
         if blocks != 1:
             piece = e.b.urem(rest, e.size(blocks))
             rest = e.b.udiv(rest, e.size(blocks))
@@ -207,21 +214,22 @@ def emit_nest(
 
 
 def _unit(e: Emitter, kernel: Kernel, plan: NestSchedule, start, stop, in_place) -> None:
-    lane = plan.lane
-    if lane is not None and lane in plan.outer:
-        _hoist(e, kernel, frozenset(plan.outer) - {lane})
-        _lanes(e, plan, start, stop, in_place or _accumulates(kernel),
-               lambda: _row(e, kernel, plan, [a for a in plan.row if a is not lane]))  # fmt: skip
+    vector_axis = plan.vector_axis
+    if vector_axis is not None and vector_axis in plan.outer:
+        _hoist(e, kernel, frozenset(plan.outer) - {vector_axis})
+        row = [a for a in plan.row if a is not vector_axis]
+        in_place = in_place or _accumulates(kernel)
+        _lanes(e, plan, start, stop, in_place, lambda: _row(e, kernel, plan, row))
         return
     _hoist(e, kernel, frozenset(plan.outer))
-    others = [a for a in plan.row if a is not lane]
-    if lane is None:
+    others = [a for a in plan.row if a is not vector_axis]
+    if vector_axis is None:
         _row(e, kernel, plan, others)
         return
     e.loops(
         others,
         lambda: _lanes(
-            e, plan, i64(0), e.size(lane.extent), in_place or _accumulates(kernel),
+            e, plan, i64(0), e.size(vector_axis.extent), in_place or _accumulates(kernel),
             lambda: _stores(e, kernel),
         ),
     )  # fmt: skip
@@ -234,30 +242,32 @@ def _accumulates(kernel: Kernel) -> bool:
 def _lanes(e: Emitter, plan: NestSchedule, start, stop, exact: bool, body) -> None:
     """Vector steps from start to stop. The last one overlaps the one before it, which costs no
     extra code, unless every element must be visited exactly once (then it is masked)."""
-    lane, lanes = plan.lane, plan.lanes
-    if isinstance(lane.extent, Sym):
+    vector_axis, lanes = plan.vector_axis, plan.lanes
+    if isinstance(vector_axis.extent, Sym):
         _open_lanes(e, plan, start, stop, exact, body)
         return
-    whole = lane.extent % lanes == 0 and plan.block % lanes == 0
-    while not exact and lanes > lane.extent and lanes > 4 and lanes // 2 >= lane.extent:
+    whole = vector_axis.extent % lanes == 0 and plan.block % lanes == 0
+    while (
+        not exact and lanes > vector_axis.extent and lanes > 4 and lanes // 2 >= vector_axis.extent
+    ):
         lanes //= 2
-    if lane.extent < lanes:
+    if vector_axis.extent < lanes:
         with (
             e.scope(),
-            e.at(lane, start),
-            e.vectorised(lane, lanes, first_lanes(lanes, lane.extent)),
+            e.at(vector_axis, start),
+            e.vectorised(vector_axis, lanes, first_lanes(lanes, vector_axis.extent)),
         ):
             body()
         return
-    short = plan.block < lane.extent and lane.extent % plan.block < lanes and (
-        lane.extent % plan.block != 0)  # fmt: skip
+    short = plan.block < vector_axis.extent and vector_axis.extent % plan.block < lanes and (
+        vector_axis.extent % plan.block != 0)  # fmt: skip
     with e.loop(start, stop, lanes, name="v") as v:
         mask, base = None, v
         if not whole and (exact or short):
             mask = lanes_below(e, v, stop, lanes)
         elif not whole:
             base = minimum(e, v, e.b.sub(stop, i64(lanes)))
-        with e.at(lane, base), e.vectorised(lane, lanes, mask):
+        with e.at(vector_axis, base), e.vectorised(vector_axis, lanes, mask):
             body()
 
 
@@ -267,26 +277,34 @@ def _open_lanes(e: Emitter, plan: NestSchedule, start, stop, exact: bool, body) 
     Where there are more elements than a vector has, the last vector may begin earlier instead; but
     that they are more must be known.
     """
-    lane, lanes = plan.lane, plan.lanes
-    if not exact and not maybe_below(lane.extent, lanes) and plan.block is lane.extent:
+    vector_axis, lanes = plan.vector_axis, plan.lanes
+    if (
+        not exact
+        and not maybe_below(vector_axis.extent, lanes)
+        and plan.block is vector_axis.extent
+    ):
         with e.loop(start, stop, lanes, name="v") as v:
             base = minimum(e, v, e.b.sub(stop, i64(lanes)))
-            with e.at(lane, base), e.vectorised(lane, lanes):
+            with e.at(vector_axis, base), e.vectorised(vector_axis, lanes):
                 body()
         return
     whole = e.b.sub(stop, e.b.srem(e.b.sub(stop, start), i64(lanes)))
-    with e.loop(start, whole, lanes, name="v") as v, e.at(lane, v), e.vectorised(lane, lanes):
+    with (
+        e.loop(start, whole, lanes, name="v") as v,
+        e.at(vector_axis, v),
+        e.vectorised(vector_axis, lanes),
+    ):
         body()
     with e.b.if_then(e.b.icmp_signed("<", whole, stop)), e.scope():
         mask = lanes_below(e, whole, stop, lanes)
-        with e.at(lane, whole), e.vectorised(lane, lanes, mask):
+        with e.at(vector_axis, whole), e.vectorised(vector_axis, lanes, mask):
             body()
 
 
 def _row(e: Emitter, kernel: Kernel, plan: NestSchedule, axes: list[Axis]) -> None:
-    if plan.weave is not None:
-        axes = [a for a in axes if a is not plan.weave]
-        e.loops(axes, lambda: _interleaved(e, kernel, plan.weave))
+    if plan.interleave is not None:
+        axes = [a for a in axes if a is not plan.interleave]
+        e.loops(axes, lambda: _interleaved(e, kernel, plan.interleave))
         return
     _hoist(e, kernel, frozenset(plan.outer))
     e.loops(axes, lambda: _stores(e, kernel))
@@ -311,7 +329,7 @@ def _stores(e: Emitter, kernel: Kernel) -> None:
         if e.is_vector(where):
             inside = e.emit(where)
             mask = inside if e.mask is None else e.b.and_(e.mask, inside)
-            with e.scope(), e.vectorised(e.lane, e.lanes, mask):
+            with e.scope(), e.vectorised(e.vector_axis, e.lanes, mask):
                 for st in stores:
                     emit_store(e, st, inside)
             continue
@@ -320,20 +338,20 @@ def _stores(e: Emitter, kernel: Kernel) -> None:
                 emit_store(e, st)
 
 
-def _interleaved(e: Emitter, kernel: Kernel, weave: Axis) -> None:
-    """x0 y0 x1 y1 … from the vectors x, y, … of the places along `weave`."""
+def _interleaved(e: Emitter, kernel: Kernel, interleave: Axis) -> None:
+    """x0 y0 x1 y1 … from the vectors x, y, … of the places along `interleave`."""
     (store,) = kernel.stores
     if e.mask is not None:
-        e.loops([weave], lambda: _stores(e, kernel))
+        e.loops([interleave], lambda: _stores(e, kernel))
         return
     vectors = []
-    for j in range(weave.extent):
-        with e.scope(), e.at(weave, i64(j)):
+    for j in range(interleave.extent):
+        with e.scope(), e.at(interleave, i64(j)):
             vectors.append(e.vector(store.value))
     while len(vectors) > 1:
         half = len(vectors) // 2
         vectors = [_zip(e, x, y) for x, y in zip(vectors[:half], vectors[half:])]
-    with e.scope(), e.at(weave, i64(0)):
+    with e.scope(), e.at(interleave, i64(0)):
         e.store_contiguous(store.buffer, store.index[0], vectors[0])
 
 

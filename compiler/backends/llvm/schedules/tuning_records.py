@@ -2,7 +2,7 @@
 
 A `Choice` is what may differ between the schedules of one contraction: the tile, the way of reading
 A, the group. Apart from the schedules themselves (`candidates.py`), so that loading a package that
-carries winners does not import the code generator.
+carries tuning records does not import the code generator.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -39,7 +39,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Winner:
+class TuningRecord:
     """What measuring a kernel found: the choice (None: the default one) and its `gain`, the
     default's time divided by its own."""
 
@@ -47,18 +47,19 @@ class Winner:
     gain: float = 1.0
 
     def data(self) -> dict:
-        """As JSON has it; `read_winners` reads it."""
+        """As JSON has it; `read_tuning_records` reads it."""
         return {"gain": self.gain, "choice": None if self.choice is None else asdict(self.choice)}
 
 
-def read_winners(data) -> dict[str, Winner]:
-    """Winners by key, from data as `Winner.data` makes it. Raises ValueError for anything else."""
+def read_tuning_records(data) -> dict[str, TuningRecord]:
+    """Tuning records by key, from data as `TuningRecord.data` makes it. Raises ValueError for
+    anything else."""
     if not isinstance(data, dict):
         raise ValueError("these are no tuning records by key")
-    return {str(key): _read_winner(entry) for key, entry in data.items()}
+    return {str(key): _read_tuning_record(entry) for key, entry in data.items()}
 
 
-def _read_winner(entry) -> Winner:
+def _read_tuning_record(entry) -> TuningRecord:
     types = {f: type(x) for f, x in asdict(Choice(1, 1)).items()}
     if not isinstance(entry, dict) or set(entry) != {"gain", "choice"}:
         raise ValueError("this is no tuning record")
@@ -66,7 +67,7 @@ def _read_winner(entry) -> Winner:
     if type(gain) not in (int, float) or not 0 < gain < 1e6:
         raise ValueError("this is no gain")
     if choice is None:
-        return Winner(None, float(gain))
+        return TuningRecord(None, float(gain))
     if not isinstance(choice, dict) or {f: type(x) for f, x in choice.items()} != types:
         raise ValueError("this is no choice")
-    return Winner(Choice(**choice), float(gain))
+    return TuningRecord(Choice(**choice), float(gain))

@@ -23,7 +23,7 @@ import llvmlite.ir as ir
 from ....expr import expr as s
 from ....expr.expr import Axis, Expr
 from ....expr.index import divides
-from ....ir.bounds import OpenSize, maybe_below, typical
+from ....ir.bounds import DynamicSize, maybe_below, size_hint
 from ....ir.dims import Sym
 from ....kernels.contraction import contiguous_axis
 from ....kernels.kernel import Kernel
@@ -35,7 +35,7 @@ from ..emit.lanes import minimum
 from ..emit.opaque import hidden
 from ..emit.reduction import identity
 from ..emit.scalar import multiply_add
-from .base import Arguments, Dim, Gain, Given, Refusal, Schedule, Twin
+from .base import Arguments, Dim, Gain, Given, HintSpecialized, Refusal, Schedule
 from .cost_model import INTEGER, TILE, UNIT, core_of, epilogue, evaluation
 
 POINTS = 8  # outputs of a line that are summed at once
@@ -46,7 +46,7 @@ WRITTEN_OUT = 9  # taps up to which there is no loop over the lines of a window
 @dataclass(frozen=True)
 class WindowSchedule(Schedule):
     """`x` and `w` are the factors; `line` is the axis along which `points` outputs share inputs,
-    `tap` the reduction axis along it, `lane` the channels."""
+    `tap` the reduction axis along it, `vector_axis` the channels."""
 
     name: ClassVar[str] = "window"
     meaning: ClassVar[str] = "a small filter that slides, with outputs in registers"
@@ -59,7 +59,7 @@ class WindowSchedule(Schedule):
     w: Expr
     outer: tuple[Axis, ...]
     line: Axis
-    lane: Axis
+    vector_axis: Axis
     tap: Axis
     lanes: int
     points: int
@@ -70,24 +70,26 @@ class WindowSchedule(Schedule):
         kernel, r = given.kernel, given.product
         if isinstance(r, Refusal):
             return r
-        lane, taps = contiguous_axis(kernel), r.data[1]
+        vector_axis, taps = contiguous_axis(kernel), r.data[1]
         lanes = given.target.lanes(r.dtype.bits)
         if r.dtype.name not in ("f32", "f64", "i32"):
             return Refusal(f"there are no windows of {r.dtype}")
-        if lane is None or lane.extent < lanes:
+        if vector_axis is None or vector_axis.extent < lanes:
             return Refusal("its output has no axis that fills a vector")
         if prod(a.extent for a in taps) > TAPS:
             return Refusal(f"its window has more than {TAPS} places")
-        if not all(lane in f.free for f in r.args[0].args):
+        if not all(vector_axis in f.free for f in r.args[0].args):
             return Refusal("a factor is the same for all channels")
         for x, w in (r.args[0].args, r.args[0].args[::-1]):
-            spatial = [a for a in kernel.axes if a is not lane and a in x.free and a not in w.free]
+            spatial = [
+                a for a in kernel.axes if a is not vector_axis and a in x.free and a not in w.free
+            ]
             found = _shared_axes(x, spatial, taps)
-            if found is not None and w.free <= {lane, *taps} and _along(lane, x, w):
+            if found is not None and w.free <= {vector_axis, *taps} and _along(vector_axis, x, w):
                 line, tap = found
-                outer = tuple(a for a in kernel.axes if a is not lane and a is not line)
+                outer = tuple(a for a in kernel.axes if a is not vector_axis and a is not line)
                 points = POINTS if isinstance(line.extent, Sym) else min(POINTS, line.extent)
-                return cls(r, x, w, outer, line, lane, tap, lanes, points)
+                return cls(r, x, w, outer, line, vector_axis, tap, lanes, points)
         return Refusal("neighbouring outputs share no inputs")
 
     @property
@@ -99,19 +101,21 @@ class WindowSchedule(Schedule):
         """The reduction's axes but `tap`."""
         return tuple(a for a in self.reduce.data[1] if a is not self.tap)
 
-    def opened(self, twin: Twin) -> list[tuple[Schedule, float]]:
-        found = self.propose(twin.given)
+    def opened(self, specialized: HintSpecialized) -> list[tuple[Schedule, float]]:
+        found = self.propose(specialized.given)
         if isinstance(found, Refusal):
-            raise OpenSize("a window that is one for some sizes only")
-        return [(found, twin.ns)]
+            raise DynamicSize("a window that is one for some sizes only")
+        return [(found, specialized.ns)]
 
     def cycles(self, kernel: Kernel, target: Machine) -> float:
         taps, lines = self.tap.extent, extent_of(self.rest)
         each = 1 / core_of(target).units if self.reduce.dtype.is_float else INTEGER
         inputs = 2 * taps + self.points - 1  # of a line, and its weights
-        line = max(self.points * taps * each, inputs * evaluation(self.x, self.lane, self.lanes))
-        after = self.points * epilogue(kernel, self.reduce, self.lane, self.lanes)
-        tiles = ceil(self.line.extent / self.points) * ceil(self.lane.extent / self.lanes)
+        line = max(
+            self.points * taps * each, inputs * evaluation(self.x, self.vector_axis, self.lanes)
+        )
+        after = self.points * epilogue(kernel, self.reduce, self.vector_axis, self.lanes)
+        tiles = ceil(self.line.extent / self.points) * ceil(self.vector_axis.extent / self.lanes)
         return self.units * (UNIT + tiles * (lines * line + TILE / 3 + after))
 
     def emit(self, e: Emitter, kernel: Kernel, given: Arguments, in_place: bool) -> None:
@@ -121,10 +125,10 @@ class WindowSchedule(Schedule):
         return f"lanes {self.lanes}"
 
 
-def _along(lane: Axis, *factors: Expr) -> bool:
-    """Whether every load is contiguous along the lane axis, or does not depend on it."""
+def _along(vector_axis: Axis, *factors: Expr) -> bool:
+    """Whether every load is contiguous along the vector axis, or does not depend on it."""
     loads = [e for f in factors for e in s.walk(f) if e.op == "load"]
-    return all(s.linear(e.args[0])[0].get(s.axis(lane), 0) in (0, 1) for e in loads) and all(
+    return all(s.linear(e.args[0])[0].get(s.axis(vector_axis), 0) in (0, 1) for e in loads) and all(
         t.op == "axis" for e in loads for t in s.linear(e.args[0])[0]
     )
 
@@ -140,8 +144,8 @@ def _shared_axes(x: Expr, spatial: list[Axis], taps: tuple[Axis, ...]) -> tuple 
     inner = [a for a in taps if strides.get(a)]
     if not lines or len(inner) != len(taps):
         return None
-    line, tap = (min(axes, key=lambda a: typical(strides[a])) for axes in (lines, inner))
-    several = typical(line.extent) >= 2
+    line, tap = (min(axes, key=lambda a: size_hint(strides[a])) for axes in (lines, inner))
+    several = size_hint(line.extent) >= 2
     return (line, tap) if several and divides(strides[tap], strides[line]) else None
 
 
@@ -186,13 +190,13 @@ class WindowEmitter:
     def _line_tiles(self, points: int) -> None:
         plan = self.plan
         tile = lambda: self._tile(points)
-        self._tiles(plan.line, points, lambda: self._tiles(plan.lane, plan.lanes, tile))
+        self._tiles(plan.line, points, lambda: self._tiles(plan.vector_axis, plan.lanes, tile))
 
     def _tiles(self, axis: Axis, size: int, run) -> None:
         """The last tile overlaps the one before it."""
         e = self.e
         with e.loop(i64(0), e.size(axis.extent), size, name="tile") as t:
-            if axis is self.plan.lane:
+            if axis is self.plan.vector_axis:
                 t = hidden(e.b, t)
             if axis.extent % size:
                 t = minimum(e, t, e.size(axis.extent - size))
@@ -205,7 +209,7 @@ class WindowEmitter:
         sums = [e.variable(self.type, f"acc.{p}") for p in range(points)]
         for acc in sums:
             e.b.store(zero, acc)
-        with e.vectorised(plan.lane, plan.lanes):
+        with e.vectorised(plan.vector_axis, plan.lanes):
             few = prod(a.extent for a in plan.reduce.data[1]) <= WRITTEN_OUT
             e.loops(list(plan.rest), lambda: self._line(sums), unroll=WRITTEN_OUT if few else 1)
             self._epilogue(sums)

@@ -6,7 +6,7 @@ from .....compiler.ir.builder import Tensor
 from .....compiler.ir.types import DTYPES, F32, F64, DType
 from ...file.proto import dtype_of_element
 from ...read.call import Call
-from ...read.known import Known
+from ...read.folded import FoldedValue
 
 
 def unary(op: str, **defaults):
@@ -72,7 +72,7 @@ def pow_(c: Call):
 def _exponent_type(x, y):
     """The float type in which x^y is computed: that of x where it holds y exactly (x^2), else a
     wider one: the last bit of an exponent can decide the sign."""
-    if isinstance(y, Known) and not y.symbolic:
+    if isinstance(y, FoldedValue) and not y.symbolic:
         with np.errstate(all="ignore"):
             narrow = y.array.astype(x.dtype.numpy)
             if np.array_equal(narrow.astype(y.array.dtype), y.array):
@@ -89,7 +89,7 @@ def _integer_to_float_power(c: Call, x, y):
     product of integers. What does not fit the type is undefined in ONNX.
     """
     b = c.b
-    if isinstance(y, Known) and y.array.size == 1 and y.array.reshape(()) in (2, 3):
+    if isinstance(y, FoldedValue) and y.array.size == 1 and y.array.reshape(()) in (2, 3):
         power = b.emit("mul", x, x)
         power = power if y.array.reshape(()) == 2 else b.emit("mul", power, x)
         return power if y.rank <= x.rank else power.reshape((1,) * (y.rank - x.rank) + x.shape)
@@ -204,7 +204,7 @@ def gelu(c: Call):
 def where(c: Call):
     """A decided condition picks an operand, so that dims stay known."""
     condition, x, y = c.x(0), c.x(1), c.x(2)
-    if isinstance(condition, Known) and condition.array.size == 1 and not condition.symbolic:
+    if isinstance(condition, FoldedValue) and condition.array.size == 1 and not condition.symbolic:
         chosen = x if bool(condition.array.reshape(())) else y
         if condition.rank == 0 and x.shape == y.shape:
             return chosen

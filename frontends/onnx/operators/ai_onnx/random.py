@@ -14,7 +14,7 @@ import numpy as np
 from .....compiler.ir.types import BOOL, F32
 from ...file.proto import dtype_of_element
 from ...read.call import Call
-from ...read.known import Known
+from ...read.folded import FoldedValue
 
 
 def seed_of(c: Call):
@@ -67,15 +67,15 @@ def dropout(c: Call):
         c.ignore("is_test", "ratio", "seed")
         return _nothing_dropped(c)
     training = c[2]
-    off = isinstance(training, Known) and not bool(training.array.reshape(()))
+    off = isinstance(training, FoldedValue) and not bool(training.array.reshape(()))
     if training is None or off:
         c.ignore("seed")
         return _nothing_dropped(c)
     ratio = c.scalar(0.5, F32) if c[1] is None else c.x(1)
-    if not isinstance(training, Known):
+    if not isinstance(training, FoldedValue):
         flag = training.reshape(()).cast(F32)
         ratio = c.b.emit("mul", ratio.cast(F32).reshape(()), flag)
-    if isinstance(ratio, Known) and not ratio.array.astype(np.float32).any():
+    if isinstance(ratio, FoldedValue) and not ratio.array.astype(np.float32).any():
         c.ignore("seed")
         return _nothing_dropped(c)
     y, mask = c.b.emit("dropout", x, ratio, seed_of(c))

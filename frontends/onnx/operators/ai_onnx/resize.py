@@ -60,7 +60,7 @@ def scaled(d, scale: float):
 
 def _keep_aspect(c: Call, shape, sizes, policy: str):
     if any(isinstance(d, Sym) for d in (*shape, *sizes)):
-        raise c.size_needed("keep_aspect_ratio_policy with symbolic dims", received=sizes)
+        raise c.size_dependence("keep_aspect_ratio_policy with symbolic dims", received=sizes)
     choose = min if policy == "not_larger" else max
     scale = choose(s / d for s, d in zip(sizes, shape))
     return [scale] * len(shape), [math.floor(d * scale + 0.5) for d in shape]

@@ -79,7 +79,7 @@ def split(c: Call):
     whole = x.shape[axis]
     sizes = None if c[1] is None else c.ints(1, "split")
     if isinstance(whole, Sym) and (sizes is None or c.x(1).rank == 0):
-        raise c.size_needed("a sequence of symbolic length", received=whole)
+        raise c.size_dependence("a sequence of symbolic length", received=whole)
     if sizes is None:
         c.b.budget.node(whole)
         sizes = [1] * whole

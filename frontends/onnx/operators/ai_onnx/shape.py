@@ -13,7 +13,7 @@ from .....compiler.ir.nonempty import surely_from_zero, take_nonempty, take_posi
 from .....compiler.ir.types import F64, I64, normalize_axes, normalize_axis
 from ...file.proto import dtype_of_element
 from ...read.call import Call
-from ...read.known import SMALL, Known
+from ...read.folded import SMALL, FoldedValue
 from ...read.symbolic import bind, expanded, reshaped
 
 
@@ -42,7 +42,7 @@ def constant(c: Call):
     if len(given) != 1:
         raise c.unsupported("a Constant needs exactly one value", received=given)
     array = np.asarray(kinds[given[0]](c.attr(given[0])))
-    return Known(c.b, array, name=c.outputs[0] if array.size > 16 else None)
+    return FoldedValue(c.b, array, name=c.outputs[0] if array.size > 16 else None)
 
 
 def constant_of_shape(c: Call):
@@ -69,7 +69,7 @@ def range_(c: Call):
             c.symbols(i, n) for i, n in enumerate(("start", "limit", "delta"))
         )
         if isinstance(step, Sym):
-            raise c.size_needed("a Range with a symbolic step", received=step)
+            raise c.size_dependence("a Range with a symbolic step", received=step)
         distance = (high - low) if step > 0 else (low - high)
         count = larger(dims.ceil_div(distance, abs(step)), 0)
     if isinstance(count, int) and count <= SMALL and not isinstance(low, Sym):
@@ -130,7 +130,7 @@ def squeeze(c: Call):
     axes = c.ints_of("axes", 1, 13)
     if axes is None:
         if any(map(_may_be_one, x.shape)):
-            raise c.size_needed("sizes decide which axes are squeezed", received=f"{x.type}")
+            raise c.size_dependence("sizes decide which axes are squeezed", received=f"{x.type}")
         axes = [i for i, d in enumerate(x.shape) if not isinstance(d, Sym) and d == 1]
     axes = normalize_axes(axes, x.rank)
     for a in axes:
@@ -163,7 +163,7 @@ def flatten(c: Call):
     return _reshaped(c, [dims.prod(x.shape[:axis]), dims.prod(x.shape[axis:])])
 
 
-def _reshaped(c: Call, sizes) -> Known:
+def _reshaped(c: Call, sizes) -> FoldedValue:
     sizes = tuple(sizes)
     return c.x(0) if sizes == c.x(0).shape else c.b.emit("reshape", c.x(0), shape=sizes)
 

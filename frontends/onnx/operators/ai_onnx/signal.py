@@ -33,7 +33,7 @@ def stft(c: Call):
     else:
         length = x.shape[1] if window is None else window.shape[0]
     if isinstance(length, Sym):
-        raise c.size_needed("frames of symbolic length", received=length)
+        raise c.size_dependence("frames of symbolic length", received=length)
     frames = (x.shape[1] - length) // step + 1
     starts = b.emit("iota", shape=(frames, 1), axis=0, dtype=I64) * step
     places = starts + b.emit("iota", shape=(1, length), axis=1, dtype=I64)

@@ -12,14 +12,14 @@ from .....compiler.ir.dims import Sym
 from .....compiler.ops.text.strings import expression
 from .....compiler.ops.vision.image import pillow
 from ...read.call import Call
-from ...read.known import Known
+from ...read.folded import FoldedValue
 from ...read.symbolic import bind, fresh
 
 
 def _sizes(c: Call, op: str, hint: str, **attrs) -> list[int | Sym]:
     """The elements of what `op` makes of operand 0, as dims."""
     x = c.x(0)
-    if isinstance(x, Known):
+    if isinstance(x, FoldedValue):
         return np.atleast_1d(registry.get(op).ref(x.array, **attrs)).tolist()
     found = c.b.emit(op, x, **attrs)
     parts = [found] if found.rank == 0 else [found[i] for i in range(found.shape[0])]
@@ -65,7 +65,7 @@ def regex_full_match(c: Call):
 def image_decoder(c: Call):
     pillow()
     pixel_format = c.attr("pixel_format", "RGB")
-    if not isinstance(c.x(0), Known):
+    if not isinstance(c.x(0), FoldedValue):
         height, width = symbols = fresh(c, "image", 2)
         return c.b.emit("host_image", c.x(0), pixel_format=pixel_format, height=height,
                         width=width, symbols=symbols)  # fmt: skip

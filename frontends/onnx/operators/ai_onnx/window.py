@@ -46,14 +46,14 @@ def _pads(c: Call, sizes, kernel, strides, dilations) -> list:
 def kernel_of(c: Call, w) -> list:
     """The spatial sizes of weights, which `kernel_shape` may say again.
 
-    Raises SizeNeeded where that cannot be compared.
+    Raises SizeDependence where that cannot be compared.
     """
     own = list(w.shape[2:])
     kernel = c.attr("kernel_shape", own)
     if len(kernel) != len(own) or any(k != d for k, d in zip(kernel, own) if isinstance(d, int)):
         raise ValueError(f"kernel_shape {kernel} does not fit the weights {w.type}")
     if kernel != own:
-        raise c.size_needed("whether kernel_shape fits the weights", received=w.type)
+        raise c.size_dependence("whether kernel_shape fits the weights", received=w.type)
     return own
 
 

@@ -13,8 +13,8 @@ def rows(x: Tensor) -> Tensor:
 
 def columns(x: Tensor, count: int) -> Tensor:
     """Rows of `count` features; where the model leaves their number open, this is what it is."""
-    is_open = x.rank == 2 and not isinstance(x.shape[1], int)
-    return x.reshape(x.shape[0], count) if is_open else x
+    is_dynamic = x.rank == 2 and not isinstance(x.shape[1], int)
+    return x.reshape(x.shape[0], count) if is_dynamic else x
 
 
 def class_labels(c: Call, ints: str, strings: str = "classlabels_strings") -> tuple:

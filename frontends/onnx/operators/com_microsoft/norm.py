@@ -51,7 +51,7 @@ def bias_dropout(c: Call):
     c.ignore("seed")
     training = c.known(4) if c[4] is not None else None
     if c[4] is not None and training is None:
-        raise c.must_be_known(4, "training_mode")
+        raise c.value_dependence(4, "training_mode")
     if training is not None and bool(training.reshape(())):
         raise c.unsupported("BiasDropout in training mode draws random numbers")
     y = c.x(0) + c.x(1)

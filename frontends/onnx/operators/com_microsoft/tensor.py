@@ -6,7 +6,7 @@ from .....compiler.ir.types import BOOL, F32, I64, normalize_axis
 from .....compiler.ops.common import scalar_of_dim
 from .....compiler.ops.vision.roi import IMAGE
 from ...read.call import Call
-from ...read.known import SMALL
+from ...read.folded import SMALL
 from ..ai_onnx.move import gather_nd, trilu
 from ..ai_onnx.move import pad as onnx_pad
 from ..ai_onnx.shape import range_ as onnx_range
@@ -218,7 +218,7 @@ def irfft(c: Call):
 
 def _length(c: Call, d) -> int:
     if not isinstance(d, int):
-        raise c.size_needed("a transform of a dynamic length", received=d)
+        raise c.size_dependence("a transform of a dynamic length", received=d)
     if d * d > SMALL * SMALL:
         raise c.unsupported("a transform of this length", expected=f"at most {SMALL}", received=d)
     return d

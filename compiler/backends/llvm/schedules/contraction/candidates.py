@@ -1,4 +1,4 @@
-"""The schedules that a contraction may have, by choice: candidates to measure, winners to use.
+"""The schedules that a contraction may have, by choice: candidates to measure, records to use.
 
 A choice belongs to a kernel by `key_of`: the kernel's text, which of its parameters are constants,
 the target. The generator's source is no part of it, so a choice outlives changes there; it is
@@ -17,7 +17,7 @@ from .....kernels.kernel import Kernel
 from .....kernels.machine import Machine
 from .....kernels.tiling import Tile
 from ..cost_model import cost
-from ..tuning_records import Choice, Winner
+from ..tuning_records import Choice, TuningRecord
 from .choose import is_possible, settled
 
 if TYPE_CHECKING:
@@ -38,16 +38,16 @@ def key_of(kernel: Kernel, target: Machine, constants: frozenset[Buffer]) -> str
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def won(
+def tuned(
     kernel: Kernel, plan: "ContractSchedule", target: Machine, constants: frozenset[Buffer],
-    winners: Mapping[str, Winner],
-) -> tuple["ContractSchedule", Winner | None]:  # fmt: skip
-    """The winner's schedule, if there is one for this kernel and it fits; else the plan itself."""
-    winner = winners.get(key_of(kernel, target, constants))
-    if winner is None or winner.choice is None:
+    tuning_records: Mapping[str, TuningRecord],
+) -> tuple["ContractSchedule", TuningRecord | None]:  # fmt: skip
+    """The tuned schedule, if there is one for this kernel and it fits; else the plan itself."""
+    tuning_record = tuning_records.get(key_of(kernel, target, constants))
+    if tuning_record is None or tuning_record.choice is None:
         return plan, None
-    found = winner.choice.apply(plan)
-    return (found, winner) if is_possible(found, target) else (plan, None)
+    found = tuning_record.choice.apply(plan)
+    return (found, tuning_record) if is_possible(found, target) else (plan, None)
 
 
 # -- candidates ----------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from math import ceil, prod
 
 from .....expr import expr as s
 from .....expr.expr import Axis, Buffer, Expr
-from .....ir.bounds import typical
+from .....ir.bounds import size_hint
 from .....ir.dims import Sym
 from .....ir.types import I32, DType
 from .....kernels.contraction import Contraction
@@ -42,16 +42,16 @@ def plan_contraction(
     registers = _registers(dtype, pairs, target)
     embedded = fast and target.vector_bytes == 64
     stored = _stored(c) if packed and not pairs else 0
-    near = 0 if embedded else target.l1 * 10 // 16
+    l1_budget = 0 if embedded else target.l1 * 10 // 16
     streamed = 0.0
-    if depth * 2 * lanes * dtype.bytes > target.l1 * 3 // 4 and not (near and _enough(c)):
+    if depth * 2 * lanes * dtype.bytes > target.l1 * 3 // 4 and not (l1_budget and _enough(c)):
         streamed = STREAMED * target.vector_bytes
     tile = choose_tile(m, n, lanes, registers, lines=lines, streamed=streamed, embedded=embedded)
     if not packed and prod(a.extent for a in c.m) < 4:
         return Refusal("too few rows share a panel, which no weights are packed for")
     plan = Tiling(
-        c, tile, lanes, "direct", "constant" if packed else "pack", pairs=pairs, near=near,
-        stored=stored,
+        c, tile, lanes, "direct", "constant" if packed else "pack", pairs=pairs,
+        l1_budget=l1_budget, stored=stored,
     )  # fmt: skip
     if lines > 1 and not pairs:
         plan = _flattened(plan, lines, streamed, registers, embedded)
@@ -164,14 +164,14 @@ def can_be_turned(plan: Tiling) -> bool:
 
 
 def _turns(plan: Tiling) -> bool:
-    """Whether the tile is one that `Turn` makes, of an A that is a plain load."""
+    """Whether the tile is one that `TransposePack` makes, of an A that is a plain load."""
     tall = plan.tile.vectors == 1 and plan.tile.rows >= plan.lanes
     return tall and _fits_scratch(plan, "turn") and _k_is_contiguous(plan, plan.contraction.a)
 
 
 def _fits_scratch(plan: Tiling, a: str) -> bool:
     """Whether there is room to copy a tile of A; sums may be very deep."""
-    return typical(replace(plan, a=a, group=1).scratch) <= SCRATCH
+    return size_hint(replace(plan, a=a, group=1).scratch) <= SCRATCH
 
 
 def turns_columns(plan: Tiling) -> bool:
@@ -189,19 +189,19 @@ def turns_columns(plan: Tiling) -> bool:
 def _k_is_contiguous(plan: Tiling, factor: Expr) -> bool:
     """Whether vectors of a factor can be read along k."""
     loops = merged(plan.contraction.k, linear_load(factor)[0])
-    long = bool(loops) and loops[-1][1] == 1 and typical(loops[-1][0]) >= plan.lanes
+    long = bool(loops) and loops[-1][1] == 1 and size_hint(loops[-1][0]) >= plan.lanes
     return plan.dtype.is_float and long
 
 
 def _group(plan: Tiling, target: Machine) -> int:
-    """Tiles of A per group. Where panels stay in the first-level cache (`near`), as many as the
-    second-level one holds of A, or of a block of it. Else, where all of B fits a third-level cache,
-    whose size is guessed, it is read anew for each tile; else there are as few passes over it as
-    the second-level one allows."""
+    """Tiles of A per group. Where panels stay in the first-level cache (`l1_budget`), as many as
+    the second-level one holds of A, or of a block of it. Else, where all of B fits a third-level
+    cache, whose size is guessed, it is read anew for each tile; else there are as few passes over
+    it as the second-level one allows."""
     size = plan.dtype.bytes
     panel = plan.steps * plan.width * size
-    if plan.near:
-        limit, block = target.l2 * 3 // 8, plan.tile.rows * min(plan.limit, plan.steps) * size
+    if plan.l1_budget:
+        limit, block = target.l2 * 3 // 8, plan.tile.rows * min(plan.k_block, plan.steps) * size
         if plan.a != "direct":
             limit = SCRATCH - PARTIAL - (panel if plan.makes_panels else 0)
             block = plan.packed_tile * size

@@ -29,8 +29,8 @@ def panel_traffic(
         yield packed, max(packed, between or 0)
         yield every * plan.groups - packed, packed
     if plan.cut:
-        block = plan.group * plan.tile.rows * plan.limit * plan.dtype.bytes
-        yield block * plan.groups * plan.panels * ceil(plan.steps / plan.limit), block
+        block = plan.group * plan.tile.rows * plan.k_block * plan.dtype.bytes
+        yield block * plan.groups * plan.panels * ceil(plan.steps / plan.k_block), block
     elif panel > target.l1 * 3 // 4:
         yield every * (plan.tiles - plan.groups), panel
 
@@ -68,6 +68,6 @@ def contraction_cycles(kernel: Kernel, plan: Tiling, target: Machine) -> float:
 def _packing(plan: Tiling, e: Expr) -> float:
     """Cycles per element of a factor that is evaluated along k."""
     k = plan.contraction.k
-    lane = max(k, key=lambda a: (a is k[-1] and a.extent >= NARROW, a.extent), default=None)
-    lanes = plan.lanes if lane is not None and lane.extent >= plan.lanes else NARROW
-    return evaluation(e, lane, lanes) / lanes
+    vector_axis = max(k, key=lambda a: (a is k[-1] and a.extent >= NARROW, a.extent), default=None)
+    lanes = plan.lanes if vector_axis is not None and vector_axis.extent >= plan.lanes else NARROW
+    return evaluation(e, vector_axis, lanes) / lanes

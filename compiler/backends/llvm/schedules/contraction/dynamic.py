@@ -11,7 +11,7 @@ where the last ones begin, how deep the sums are.
 from dataclasses import replace
 
 from .....expr.expr import Axis
-from .....ir.bounds import at_least, typical
+from .....ir.bounds import at_least, size_hint
 from .....ir.dims import Sym
 from .....kernels.contraction import Contraction
 from .....kernels.machine import Machine
@@ -21,14 +21,14 @@ from .tiling import SCRATCH, Tiling
 
 HIGHEST = 30  # rows of a tile at most
 LOW = 8  # rows of a tile for few rows: as many as cost no more than one while B is fetched
-HEIGHTS = (20, 16, 12, LOW)  # rows of tiles, besides the best, that any number of rows is made of
+TILE_ROWS = (20, 16, 12, LOW)  # rows of tiles, besides the best, that any number of rows is made of
 
 
-def of_many_heights(plan: Tiling) -> list[Tiling]:
+def multi_versioned(plan: Tiling) -> list[Tiling]:
     """The schedule, and the same with lower tiles, for the sizes to expect."""
     if plan.tile.flat or plan.tile.spread > 1:
         plan = replace(plan, tile=Tile(plan.tile.rows, 1))
-    heights = [h // plan.tile.vectors for h in HEIGHTS]
+    heights = [h // plan.tile.vectors for h in TILE_ROWS]
     lower = [h for h in heights if 0 < h < plan.tile.rows]
     if plan.tile.vectors > 1:  # not so high that it matters
         lower = lower[-1:]
@@ -42,12 +42,12 @@ def _way(plan: Tiling, tile: Tile) -> str:
 
 
 def opened(plan: Tiling, c: Contraction, target: Machine) -> Tiling:
-    """`plan`, of the typical sizes, for the contraction `c` of any size."""
+    """`plan`, of the size hints, for the contraction `c` of any size."""
     several = plan.tile.flat or plan.tile.spread > 1
     expected = plan.tiles
-    linear = linear_load(c.a) is not None  # sizes may differ that the twin has equal
+    linear = linear_load(c.a) is not None  # sizes may differ that are equal in the hints
     if several and not (linear and _has_lines(plan.tile, *c.m[-2:])):
-        plan = replace(plan, tile=Tile(min(plan.tile.rows, typical(c.m[-1].extent)), 1), a="pack")
+        plan = replace(plan, tile=Tile(min(plan.tile.rows, size_hint(c.m[-1].extent)), 1), a="pack")
     plan = replace(plan, contraction=c, a=plan.a if linear else "pack")
     unknown = plan.short or isinstance(plan.depth, Sym)
     if plan.a == "direct" and unknown and plan.tile.rows > APART:

@@ -26,7 +26,7 @@ from .epilogue import Epilogue
 from .k_blocks import Block, cut, each_block
 from .panels import Panels, Part
 from .rows import Rows
-from .tile import Ahead, Sum, TileLoop
+from .tile import PanelPrefetch, Sum, TileLoop
 from .tiling import Tiling
 
 
@@ -76,11 +76,11 @@ class ContractEmitter:
             panel = self.panels.at(i64(0))
 
             def tile(slot: ir.Value) -> None:
-                ahead = None
-                if plan.passes_by:
+                prefetched = None
+                if plan.reuses_panels:
                     loops = self.rows.loops()
-                    ahead = self.panels.ahead(i64(plan.steps), plan.steps, slot, loops)
-                self._tile(panel, column, slot, ahead)
+                    prefetched = self.panels.prefetched(i64(plan.steps), plan.steps, slot, loops)
+                self._tile(panel, column, slot, prefetched)
 
             self._tiles(first, stop, tile)
 
@@ -93,11 +93,11 @@ class ContractEmitter:
         return column
 
     def _blocks(self, first, stop, low, high) -> None:
-        """The same in blocks of k, for a bunch of panels at a time."""
+        """The same in blocks of k, for a block of panels at a time."""
         e, plan = self.e, self.plan
-        blocks = cut(self.rows.loops(), plan.limit)
-        with e.loop(low, high, plan.bunch, name="bunch") as begin:
-            end = minimum(e, e.b.add(begin, i64(plan.bunch)), high)
+        blocks = cut(self.rows.loops(), plan.k_block)
+        with e.loop(low, high, plan.panel_block, name="bunch") as begin:
+            end = minimum(e, e.b.add(begin, i64(plan.panel_block)), high)
             if plan.b == "pack":  # bunches of one
                 self.panels.go(begin, self._column(begin))
 
@@ -106,14 +106,15 @@ class ContractEmitter:
                     column = self._column(p)
                     if plan.b != "pack":
                         self.panels.go(p, column)
-                    following = self._following(begin, end, p, here)
-                    self._block(column, e.b.sub(p, begin), here, following, first, stop)
+                    next_panel = self._next_panel(begin, end, p, here)
+                    self._block(column, e.b.sub(p, begin), here, next_panel, first, stop)
 
             each_block(e, blocks, block)
 
-    def _following(self, begin, end, panel, block: Block) -> ir.Value:
-        """What is multiplied after a block of a panel: the next panel of the bunch, or the next
-        block of its first one, or the next bunch. In steps from where the panel begins."""
+    def _next_panel(self, begin, end, panel, block: Block) -> ir.Value:
+        """What is multiplied after a block of a panel: the next panel of its block, or the
+        next block of its first one, or the next panel block. In steps from where the panel
+        begins."""
         e, whole = self.e, i64(self.plan.steps)
         back = e.b.mul(e.b.sub(begin, panel), whole)
         further = e.b.add(block.b, i64(block.steps))
@@ -121,17 +122,17 @@ class ContractEmitter:
         more = e.b.icmp_signed("<", e.b.add(panel, i64(1)), end)
         return e.b.select(more, e.b.add(whole, block.b), turn)
 
-    def _block(self, column, number, block: Block, following, first, stop) -> None:
-        """All tiles of the group for one block of a panel; meanwhile `following` is fetched."""
+    def _block(self, column, number, block: Block, next_panel, first, stop) -> None:
+        """All tiles of the group for one block of a panel; meanwhile `next_panel` is fetched."""
         e, plan = self.e, self.plan
         panel = self.panels.at(block.b)
 
         def tile(slot: ir.Value) -> None:
-            ahead = None
+            prefetched = None
             if plan.b == "constant":
-                ahead = self.panels.ahead(following, block.steps, slot, block.loops)
+                prefetched = self.panels.prefetched(next_panel, block.steps, slot, block.loops)
             place = e.b.add(e.b.mul(number, e.size(plan.group)), slot)
-            self._tile(panel, column, slot, ahead, block, self._partial(place))
+            self._tile(panel, column, slot, prefetched, block, self._partial(place))
 
         self._tiles(first, stop, tile)
 
@@ -180,7 +181,7 @@ class ContractEmitter:
     # -- tiles ----------------------------------------------------------------------------
 
     def _tile(
-        self, panel: Part, column: ir.Value, slot: ir.Value, ahead: Ahead | None,
+        self, panel: Part, column: ir.Value, slot: ir.Value, prefetched: PanelPrefetch | None,
         block: Block | None = None, partial: ir.Value | None = None,
     ) -> None:  # fmt: skip
         """A tile's sums over all of k, or over a block of it, with what follows them."""
@@ -200,12 +201,12 @@ class ContractEmitter:
             pitch = 1 if plan.a == "turn" else plan.pitch
             places = [r * pitch for r in range(plan.tile.rows)]
         # One row of A streams B once; the hardware foresees that better.
-        fetch = plan.b == "constant" and plan.tile.rows > 1 and not plan.passes_by
+        fetch = plan.b == "constant" and plan.tile.rows > 1 and not plan.reuses_panels
         loop = TileLoop(
             e, self.dtype, plan.lanes, plan.tile, places, sums, fetch, plan.pairs, plan.unroll
         )
         if block is None:
-            self._multiply(loop, self.rows.loops(), start, panel, slot, ahead)
+            self._multiply(loop, self.rows.loops(), start, panel, slot, prefetched)
             self.after.run(column, sums)
             return
         waiting = [
@@ -216,7 +217,7 @@ class ContractEmitter:
             for acc, place in zip(chain(*sums), waiting):
                 e.b.store(e.b.load(place, typ=self.vector, align=self.dtype.bytes), acc)
         here = e.b.gep(start, [block.a], source_etype=self.type)
-        self._multiply(loop, block.loops, here, panel, slot, ahead)
+        self._multiply(loop, block.loops, here, panel, slot, prefetched)
         with e.b.if_else(block.last) as (then, otherwise):
             with then, e.scope():
                 self.after.run(column, sums)
@@ -224,20 +225,22 @@ class ContractEmitter:
                 for acc, place in zip(chain(*sums), waiting):
                     e.b.store(e.b.load(acc), place, align=self.dtype.bytes)
 
-    def _multiply(self, loop: TileLoop, loops, a, panel: Part, slot, ahead: Ahead | None) -> None:
+    def _multiply(
+        self, loop: TileLoop, loops, a, panel: Part, slot, prefetched: PanelPrefetch | None
+    ) -> None:
         """A tile's rows by a part of a panel, of which the first tile of a group takes the sums."""
         e = self.e
         if panel.is_sum is None:
-            loop.run(loops, a, panel.place, ahead)
+            loop.run(loops, a, panel.place, prefetched)
             return
         takes = e.b.and_(panel.is_sum, e.b.icmp_signed("==", slot, i64(0)))
         with e.b.if_else(takes, likely=False) as (then, otherwise):
             with then, e.scope():
                 other, start = panel.terms
                 terms = Sum(*(self._distance(start, p) for p in (other, panel.place)))
-                loop.run(loops, a, start, ahead, terms)
+                loop.run(loops, a, start, prefetched, terms)
             with otherwise, e.scope():
-                loop.run(loops, a, panel.place, ahead)
+                loop.run(loops, a, panel.place, prefetched)
 
     def _distance(self, start: ir.Value, end: ir.Value) -> ir.Value:
         """In bytes."""

@@ -1,9 +1,9 @@
 """Sums in blocks of k: what a panel of B has in a block stays in the first-level cache while all
 tiles of a group pass by.
 
-    for bunch of panels:
+    for block of panels:
       for block of k:
-        for panel of the bunch:           B[block, panel]: most of the first-level cache
+        for panel of the block:           B[block, panel]: most of the first-level cache
           for tile of the group:          A[tile, block]: 3/8 of the second-level one for all
             sums = first block ? 0 : partial[panel, tile]
             for k of the block: …

@@ -20,9 +20,9 @@ from ...emit.lanes import minimum
 from ...emit.reduction import identity
 from .choose import turns_columns
 from .epilogue import columns_left
-from .tile import Ahead, rounds_of
+from .tile import PanelPrefetch, rounds_of
 from .tiling import Tiling
-from .transpose import Turn
+from .transpose import TransposePack
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Panels:
 
     # -- fetching -----------------------------------------------------------------------------
 
-    def ahead(self, step: ir.Value, steps: int, slot: ir.Value, loops: list) -> Ahead:
+    def prefetched(self, step: ir.Value, steps: int, slot: ir.Value, loops: list) -> PanelPrefetch:
         """A tile's share of fetching the `steps` steps from `step` on, which may be those of the
         panels that follow, as its own loops go round. Where a panel is a sum, the tiles of the
         first half of a group fetch one of its terms, the others the other one."""
@@ -108,7 +108,7 @@ class Panels:
             slot = b.sub(slot, b.select(other, i64(half), i64(0)))
         share = b.mul(slot, b.mul(moved, i64(rounds)))
         place = b.gep(self._step(start, step), [share], source_etype=I8)
-        return Ahead(place, moved, ceil(most / LINE))
+        return PanelPrefetch(place, moved, ceil(most / LINE))
 
     # -- packing ------------------------------------------------------------------------------
 
@@ -151,4 +151,4 @@ class Panels:
         last = e.size(plan.n.extent - 1)
         columns = [e.b.add(column, i64(r)) for r in range(plan.lanes)]
         places = [e.b.mul(minimum(e, j, last), step) for j in columns]
-        Turn(e, self.dtype, plan.lanes, places).run(c.k, strides, start, self.scratch)
+        TransposePack(e, self.dtype, plan.lanes, places).run(c.k, strides, start, self.scratch)

@@ -4,7 +4,7 @@ import llvmlite.ir as ir
 
 from .....expr import expr as s
 from .....expr.expr import Axis, Buffer, Expr
-from .....ir.bounds import typical
+from .....ir.bounds import size_hint
 from .....ir.dims import Sym
 from .....ir.types import I16, TensorType
 from .....kernels.tiling import linear_load
@@ -13,7 +13,7 @@ from ...emit.emitter import UNROLL, Emitter
 from ...emit.lanes import lanes_below, minimum
 from .choose import merged, row_places
 from .tiling import Tiling
-from .transpose import Turn
+from .transpose import TransposePack
 
 ROW = 16  # vectors of a row that is packed from which a loop over rows is not written out
 
@@ -68,7 +68,7 @@ class Rows:
         if plan.a == "turn":
             start, strides = self.direct()
             places = self.places(strides)
-            turn = Turn(e, self.dtype, plan.tile.rows, places)
+            turn = TransposePack(e, self.dtype, plan.tile.rows, places)
             turn.run(c.k, strides, start, self.packed(slot))
             return
         strides = self.k_strides()
@@ -81,26 +81,36 @@ class Rows:
         value = s.cast(c.a, dtype)
         if plan.m is not None and plan.tile.rows > 1:
             value = s.substitute(value, self._row_axes(row))
-        lane = max(c.k, key=lambda a: (strides[a] == 1, typical(a.extent)), default=None)
-        axes = [a for a in (row, *c.k) if a is not lane and a.extent != 1]
+        vector_axis = max(c.k, key=lambda a: (strides[a] == 1, size_hint(a.extent)), default=None)
+        axes = [a for a in (row, *c.k) if a is not vector_axis and a.extent != 1]
 
         def put():
-            if lane is None or strides[lane] != 1 or typical(lane.extent) < 4:
+            if (
+                vector_axis is None
+                or strides[vector_axis] != 1
+                or size_hint(vector_axis.extent) < 4
+            ):
                 one = lambda: e.store(out, index, e.emit(value), None)
-                e.loops([] if lane is None else [lane], one)
+                e.loops([] if vector_axis is None else [vector_axis], one)
                 return
             lanes = plan.lanes
-            while lanes > typical(lane.extent):
+            while lanes > size_hint(vector_axis.extent):
                 lanes //= 2
-            if isinstance(lane.extent, Sym):
-                self._pack_open(lane, lanes, lambda: e.store(out, index, e.vector(value), None))
+            if isinstance(vector_axis.extent, Sym):
+                self._pack_open(
+                    vector_axis, lanes, lambda: e.store(out, index, e.vector(value), None)
+                )
                 return
-            with e.loop(i64(0), i64(lane.extent), lanes, name="k") as k:
-                base = minimum(e, k, i64(lane.extent - lanes)) if lane.extent % lanes else k
-                with e.at(lane, base), e.vectorised(lane, lanes):
+            with e.loop(i64(0), i64(vector_axis.extent), lanes, name="k") as k:
+                base = (
+                    minimum(e, k, i64(vector_axis.extent - lanes))
+                    if vector_axis.extent % lanes
+                    else k
+                )
+                with e.at(vector_axis, base), e.vectorised(vector_axis, lanes):
                     e.store(out, index, e.vector(value), None)
 
-        long = lane is not None and typical(lane.extent) > ROW * plan.lanes
+        long = vector_axis is not None and size_hint(vector_axis.extent) > ROW * plan.lanes
         with e.scope():
             e.loops(axes, put, unroll=1 if long else UNROLL)
         if plan.pairs and plan.depth % 2:
@@ -109,12 +119,12 @@ class Rows:
                 zero = constant(0, I16)
                 e.loops([row], lambda: e.store(out, last, zero, None))
 
-    def _pack_open(self, lane: Axis, lanes: int, put) -> None:
+    def _pack_open(self, vector_axis: Axis, lanes: int, put) -> None:
         """`put` for all of k, of which the last vector is masked."""
         e = self.e
-        with e.loop(i64(0), e.size(lane.extent), lanes, name="k") as k:
-            mask = lanes_below(e, k, e.size(lane.extent), lanes)
-            with e.at(lane, k), e.vectorised(lane, lanes, mask):
+        with e.loop(i64(0), e.size(vector_axis.extent), lanes, name="k") as k:
+            mask = lanes_below(e, k, e.size(vector_axis.extent), lanes)
+            with e.at(vector_axis, k), e.vectorised(vector_axis, lanes, mask):
                 put()
 
     def places(self, strides: dict) -> list:

@@ -13,18 +13,18 @@ import numpy as np
 
 from .....expr import expr as s
 from .....expr.expr import Buffer
-from .....ir.bounds import USUAL, OpenSize, expected_too, typical
+from .....ir.bounds import DEFAULT_SIZE_HINT, DynamicSize, more_size_hints, size_hint
 from .....ir.dims import Sym, ceil_div, symbols
 from .....kernels.contraction import find_contraction
 from .....kernels.kernel import Kernel
 from .....kernels.machine import Machine
 from ...emit.emitter import Emitter
-from ..base import Arguments, Dim, Gain, Given, Refusal, Schedule, Twin
-from ..tuning_records import Winner
-from .candidates import won
+from ..base import Arguments, Dim, Gain, Given, HintSpecialized, Refusal, Schedule
+from ..tuning_records import TuningRecord
+from .candidates import tuned
 from .choose import plan_contraction
 from .cost import contraction_cycles, panel_bytes, panel_traffic
-from .dynamic import HIGHEST, LOW, of_many_heights, opened
+from .dynamic import HIGHEST, LOW, multi_versioned, opened
 from .emitter import ContractEmitter
 from .pack import pack_constant
 from .tiling import Tiling
@@ -112,7 +112,7 @@ class ContractSchedule(Tiling, Schedule):
 
     def piece(self, units: int) -> int:
         """A group's rows are packed anew for each piece of its panels."""
-        panels = typical(self.panels)
+        panels = size_hint(self.panels)
         if units > panels:
             return ceil(units / panels) * panels
         return units if self.a == "direct" else max(units, ceil(panels / 2))
@@ -121,28 +121,31 @@ class ContractSchedule(Tiling, Schedule):
         return replace(self, unroll=UNROLL)
 
     def improved(
-        self, given: Given, winners: Mapping[str, Winner]
-    ) -> tuple["ContractSchedule", Winner | None]:
-        return won(given.kernel, self, given.target, given.constants, winners)
+        self, given: Given, tuning_records: Mapping[str, TuningRecord]
+    ) -> tuple["ContractSchedule", TuningRecord | None]:
+        return tuned(given.kernel, self, given.target, given.constants, tuning_records)
 
     # -- open sizes -----------------------------------------------------------------------
 
-    def opened(self, twin: Twin) -> list[tuple[Schedule, float]]:
+    def opened(self, specialized: HintSpecialized) -> list[tuple[Schedule, float]]:
         """Where the number of rows is open, there are tiles of several heights that read B alike:
-        the entry takes the one that fits. Where the twin has few rows, another twin has many."""
-        target, c = twin.given.target, find_contraction(twin.given.kernel)
+        the entry takes the one that fits. Where the hints have few rows, another version has
+        many."""
+        target, c = specialized.given.target, find_contraction(specialized.given.kernel)
         if c is None:
-            raise OpenSize(SOME_SIZES)
+            raise DynamicSize(SOME_SIZES)
         if not c.m or not isinstance(c.m[-1].extent, Sym):
-            return [(opened(self, c, target), twin.ns)]
-        rows, few = c.m[-1].extent, twin.ns
-        with expected_too(dict.fromkeys(symbols(rows) if typical(rows) < HIGHEST else (), USUAL)):
-            if typical(rows) != self.m.extent:
-                twin = twin.again()
-            if not isinstance(twin.schedule, ContractSchedule):
-                raise OpenSize(SOME_SIZES)
-            plans = [opened(p, c, target) for p in of_many_heights(twin.schedule)]
-        return [(p, few if p.tile.rows <= LOW else twin.ns) for p in plans]
+            return [(opened(self, c, target), specialized.ns)]
+        rows, few = c.m[-1].extent, specialized.ns
+        with more_size_hints(
+            dict.fromkeys(symbols(rows) if size_hint(rows) < HIGHEST else (), DEFAULT_SIZE_HINT)
+        ):
+            if size_hint(rows) != self.m.extent:
+                specialized = specialized.again()
+            if not isinstance(specialized.schedule, ContractSchedule):
+                raise DynamicSize(SOME_SIZES)
+            plans = [opened(p, c, target) for p in multi_versioned(specialized.schedule)]
+        return [(p, few if p.tile.rows <= LOW else specialized.ns) for p in plans]
 
     @property
     def rank(self) -> Dim:

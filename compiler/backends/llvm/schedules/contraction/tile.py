@@ -33,7 +33,7 @@ PREFETCH = 4096  # bytes that packed weights are fetched ahead
 
 
 @dataclass(frozen=True)
-class Ahead:
+class PanelPrefetch:
     """What a tile fetches into the caches meanwhile: `lines` lines from `place` on, which moves by
     `pace` bytes with each round of its loops. Many fetches at once would hold up what it loads."""
 
@@ -72,12 +72,12 @@ class TileLoop:
         self.vector_bytes = self.lanes * self.dtype.bytes
 
     def run(
-        self, loops: list[tuple], a: ir.Value, b: ir.Value, ahead: Ahead | None = None,
+        self, loops: list[tuple], a: ir.Value, b: ir.Value, prefetched: PanelPrefetch | None = None,
         sum: Sum | None = None,
     ) -> None:  # fmt: skip
         """All of k: `loops` are (extent, stride in A), outermost first; B's rows follow each
         other."""
-        self.ahead, self.sum = ahead, sum
+        self.prefetched, self.sum = prefetched, sum
         self._loops(loops, a, b)
 
     def _loops(self, loops: list[tuple], a: ir.Value, b: ir.Value) -> None:
@@ -155,14 +155,14 @@ class TileLoop:
     @contextmanager
     def _fetching(self, before: ir.Block) -> Iterator[None]:
         """A loop's body, from whose rounds to the next the place to fetch moves on."""
-        if self.ahead is None:
+        if self.prefetched is None:
             yield
             return
         place = self.e.b.phi(PTR, "ahead")
-        place.add_incoming(self.ahead.place, before)
-        self.ahead = replace(self.ahead, place=place)
+        place.add_incoming(self.prefetched.place, before)
+        self.prefetched = replace(self.prefetched, place=place)
         yield
-        place.add_incoming(self.ahead.place, self.e.b.block)
+        place.add_incoming(self.prefetched.place, self.e.b.block)
 
     def _moved(self, pointer: ir.Value, elements) -> ir.Value:
         if isinstance(elements, ir.Value):
@@ -189,7 +189,7 @@ class TileLoop:
         for line, new in zip(self.sums, values):
             for acc, value in zip(line, new):
                 e.b.store(value, acc)
-        if self.ahead is not None:
+        if self.prefetched is not None:
             self._fetch_ahead()
 
     def _column(self, place: ir.Value) -> ir.Value:
@@ -208,11 +208,11 @@ class TileLoop:
         return b.inttoptr(b.add(b.ptrtoint(place, I64), distance), PTR)
 
     def _fetch_ahead(self) -> None:
-        b, ahead = self.e.b, self.ahead
-        for i in range(ahead.lines):
-            prefetch(b, b.gep(ahead.place, [i64(i * LINE)], source_etype=I8), 1)
-        place = b.gep(ahead.place, [ahead.pace], source_etype=I8)
-        self.ahead = replace(ahead, place=place)
+        b, prefetched = self.e.b, self.prefetched
+        for i in range(prefetched.lines):
+            prefetch(b, b.gep(prefetched.place, [i64(i * LINE)], source_etype=I8), 1)
+        place = b.gep(prefetched.place, [prefetched.pace], source_etype=I8)
+        self.prefetched = replace(prefetched, place=place)
 
     def _fetch(self, place: ir.Value) -> None:
         b = self.e.b

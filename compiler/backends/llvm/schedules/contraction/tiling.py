@@ -14,7 +14,7 @@ from .....kernels.tiling import Tile
 SCRATCH = 1 << 20  # bytes that packing may take per thread
 FEWEST = 3  # tiles of a group from which blocks of k pay
 PARTIAL = 128 << 10  # bytes of sums that wait, which groups leave room for
-BUNCH = 4  # panels that are multiplied in a block of k before the next one
+PANEL_BLOCK = 4  # panels that are multiplied in a block of k before the next one
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,10 @@ class Tiling:
 
     `group` is how many tiles of A stay in cache while every panel of B passes by: 1 where all of B
     fits the second-level cache beside one of them, more where it comes from further away, or where
-    panels are `near`.
+    panels are `l1_budget`.
 
-    `near` is how many bytes of a panel stay in the first-level cache while a group passes by: in
-    longer ones, k is cut into blocks. 0: it never is.
+    `l1_budget` is how many bytes of a panel stay in the first-level cache while a group passes by:
+    in longer ones, k is cut into blocks. 0: it never is.
 
     `stored`: of a constant B's places along the one outer axis, only so many first ones are packed;
     those after them are sums of the first one's panels and of another's (`panels.py`). 0:
@@ -49,7 +49,7 @@ class Tiling:
     b: str
     group: int = 1
     pairs: bool = False
-    near: int = 0
+    l1_budget: int = 0
     stored: int = 0
     unroll: int = 64
 
@@ -100,7 +100,7 @@ class Tiling:
         return ceil_div(self.depth, 2) if self.pairs else self.depth
 
     @property
-    def room(self):
+    def k_capacity(self):
         """Steps of k that there is scratch memory for: an open k is copied by whole vectors."""
         steps = self.steps
         return ceil_div(steps, self.lanes) * self.lanes if isinstance(steps, Sym) else steps
@@ -151,7 +151,7 @@ class Tiling:
         """Elements from one row of packed A to the next: an odd number of cache lines, so that the
         rows of a tile lie in different sets of the cache."""
         line = LINE // self.dtype.bytes
-        lines = ceil_div(self.room, line)
+        lines = ceil_div(self.k_capacity, line)
         return (lines + 1 if isinstance(lines, Sym) else lines | 1) * line
 
     @property
@@ -160,33 +160,33 @@ class Tiling:
         return self.tile.rows * self.pitch
 
     @property
-    def passes_by(self) -> bool:
+    def reuses_panels(self) -> bool:
         """Whether a packed panel, or a block of one, stays in the first-level cache while a group
         passes by and fetches the next one."""
         known = not isinstance(self.steps, Sym) and not isinstance(self.group, Sym)
-        return known and self.near > 0 and self.group >= FEWEST and self.b == "constant"
+        return known and self.l1_budget > 0 and self.group >= FEWEST and self.b == "constant"
 
     @property
     def cut(self) -> bool:
         """Whether k is cut into blocks (`k_blocks.py`)."""
         if isinstance(self.steps, Sym) or isinstance(self.group, Sym) or self.group < FEWEST:
             return False
-        return 0 < 6 * self.near < 5 * self.steps * self.width * self.dtype.bytes
+        return 0 < 6 * self.l1_budget < 5 * self.steps * self.width * self.dtype.bytes
 
     @property
-    def limit(self) -> int:
+    def k_block(self) -> int:
         """Steps of a block at most."""
-        return max(1, self.near // (self.width * self.dtype.bytes))
+        return max(1, self.l1_budget // (self.width * self.dtype.bytes))
 
     @property
-    def bunch(self) -> int:
+    def panel_block(self) -> int:
         """Panels that pass by for each block of k."""
-        return BUNCH if self.b == "constant" else 1
+        return PANEL_BLOCK if self.b == "constant" else 1
 
     @property
     def partial(self) -> int:
         """Elements of the sums that wait for the next block of k."""
-        return self.bunch * self.group * self.tile.rows * self.width if self.cut else 0
+        return self.panel_block * self.group * self.tile.rows * self.width if self.cut else 0
 
     @property
     def makes_panels(self) -> bool:
@@ -197,8 +197,8 @@ class Tiling:
     def front(self):
         """Elements of scratch memory for a panel of B, or for a block of one."""
         if self.stored and self.cut:
-            return self.limit * self.width
-        return self.room * self.width if self.makes_panels else 0
+            return self.k_block * self.width
+        return self.k_capacity * self.width if self.makes_panels else 0
 
     @property
     def scratch_elements(self):

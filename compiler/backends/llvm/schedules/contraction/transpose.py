@@ -20,7 +20,7 @@ from .choose import merged
 
 
 @dataclass
-class Turn:
+class TransposePack:
     """Turns a tile of `rows` rows, `places` apart in A; there are at least `lanes` of them."""
 
     e: Emitter

@@ -24,7 +24,7 @@ from ..native.linker import link
 SECONDS = 2e-3  # of a slice: long against the clock, short against what disturbs
 AROUND = 32 << 20  # bytes of weights that calls take in turn, at most
 COPIES = 256  # of them, at most
-HEAT = 9  # pairs of slices in which a challenger shows what it can do
+TRIAL_PAIRS = 9  # pairs of slices in which a challenger shows what it can do
 FINAL = 25  # pairs that decide
 FEWEST = 7  # pairs of a final without which nothing is decided
 MARGIN = 1.03  # by which a challenger must be faster
@@ -34,7 +34,7 @@ Slice = Callable[[], float]  # ns that a run of the kernel took, as the mean of 
 
 
 @dataclass(eq=False)
-class Entrant:
+class Candidate:
     """Code for a kernel; `slice` times it."""
 
     code: KernelCode
@@ -55,15 +55,15 @@ def ratios(default: Slice, other: Slice, pairs: int, over: Callable[[], bool]) -
 
 
 def best_of(
-    default: Entrant, others: Sequence[Entrant], over: Callable[[], bool]
-) -> tuple[Entrant, float] | None:
-    """The fastest entrant, and by which factor; (default, 1.0) if none is faster beyond doubt.
+    default: Candidate, others: Sequence[Candidate], over: Callable[[], bool]
+) -> tuple[Candidate, float] | None:
+    """The fastest candidate, and by which factor; (default, 1.0) if none is faster beyond doubt.
 
     None if it was `over` before that was known.
     """
-    heats = [(ratios(default.slice, x.slice, HEAT, over), x) for x in others]
-    heats = [(float(np.median(r)), x) for r, x in heats if r]
-    gain, fastest = max(heats, key=lambda h: h[0], default=(1.0, default))
+    trials = [(ratios(default.slice, x.slice, TRIAL_PAIRS, over), x) for x in others]
+    trials = [(float(np.median(r)), x) for r, x in trials if r]
+    gain, fastest = max(trials, key=lambda h: h[0], default=(1.0, default))
     if over():
         return None
     if gain < MARGIN:
@@ -91,13 +91,13 @@ class Stage:
         self.packed: dict[int, list[np.ndarray]] = {}
         self.random = np.random.default_rng(0)
 
-    def enter(self, code: KernelCode) -> Entrant:
+    def enter(self, code: KernelCode) -> Candidate:
         """Compile `code` and get ready to run it."""
         found = self.cache.get(code.name)
         if found is None:
             found = object_code(kernel_module(code, self.target), self.target)
         loop = object_code(slice_module(code, self.target), self.target)
-        return Entrant(
+        return Candidate(
             code, _Slice(link({code.name: found, SLICE: loop}, {}), self._rows(code), code)
         )
 

@@ -1,13 +1,14 @@
 """What is known while reading: shape arithmetic dissolves here.
 
-A `Known` is a tensor whose elements the reader knows: numbers, or dims of the graph (then its
-array has dtype object: `[Sym(N), 12, 64]`). `KnownBuilder.emit` evaluates an op whose operands
+A `FoldedValue` is a tensor whose elements the reader knows: numbers, or dims of the graph (then its
+array has dtype object: `[Sym(N), 12, 64]`). `FoldingBuilder.emit` evaluates an op whose operands
 are all known and small instead of appending it, so that
 
     Shape(x) -> Gather(1) -> Mul(2) -> Concat -> Reshape
 
-leaves one `reshape` with dims in its attribute. A Known becomes a node (`constant`, or `dims` for
-symbolic elements) only when another node reads it as data: `KnownBuilder.value` appends it then.
+leaves one `reshape` with dims in its attribute. A FoldedValue becomes a node (`constant`, or `dims`
+for symbolic elements) only when another node reads it as data: `FoldingBuilder.value` appends it
+then.
 """
 
 import numpy as np
@@ -25,12 +26,12 @@ SMALL = 4096  # elements in and out of an op that is evaluated while reading
 SHAPES = 256  # the same where some are symbols: more decide no shape, and are data
 
 
-class Known(Tensor):
+class FoldedValue(Tensor):
     """A tensor with known elements. It has no value in the graph until `append` makes it one."""
 
     __slots__ = ("_node", "array", "known_type", "name")
 
-    def __init__(self, b: "KnownBuilder", array, dtype: DType | None = None, name=None):
+    def __init__(self, b: "FoldingBuilder", array, dtype: DType | None = None, name=None):
         array = np.asarray(array)
         if array.dtype.kind in "US":
             array = array.astype(object)
@@ -66,7 +67,7 @@ class Known(Tensor):
         return f"Known({self.known_type})"
 
 
-class KnownBuilder(Builder):
+class FoldingBuilder(Builder):
     """A Builder that evaluates small ops on known operands.
 
     `outer` says which value of an enclosing graph a region's input stands for, for all regions;
@@ -80,23 +81,25 @@ class KnownBuilder(Builder):
         self.found: dict[tuple, tuple] = {}
         self.budget = Budget(Limits())
 
-    def constant(self, array, dtype=None, name=None) -> Known:
+    def constant(self, array, dtype=None, name=None) -> FoldedValue:
         if dtype is not None:
             array = np.asarray(array, dtype_of(dtype).numpy)
-        return Known(self, array, name=name)
+        return FoldedValue(self, array, name=name)
 
-    def dims(self, values) -> Known:
+    def dims(self, values) -> FoldedValue:
         """A vector of dims as i64 data."""
         array = np.empty(len(values), object)
         array[:] = values
-        return Known(self, array, I64)
+        return FoldedValue(self, array, I64)
 
     def value(self, x):
-        """The value of a tensor in the graph; of a `Known`, that of the node that it becomes."""
-        return super().value(x.append() if isinstance(x, Known) else x)
+        """The value of a tensor in the graph; of a `FoldedValue`, that of the node that it
+        becomes."""
+        return super().value(x.append() if isinstance(x, FoldedValue) else x)
 
-    def materialise(self, x: Known) -> Tensor:
-        """Append the node of a `Known` (`Known.append` sees to it that there is one)."""
+    def materialise(self, x: FoldedValue) -> Tensor:
+        """Append the node of a `FoldedValue` (`FoldedValue.append` sees to it that there is
+        one)."""
         origin, self.origin = self.origin, None  # shared by its readers
         if x.symbolic:
             flat = Builder.emit(self, "dims", values=tuple(_as_dim(e) for e in x.array.flat))
@@ -109,7 +112,7 @@ class KnownBuilder(Builder):
     def emit(self, name, *inputs, outputs=None, **attrs):
         self.budget.node()
         present = [x for x in inputs if x is not None]
-        if present and all(isinstance(x, Known) for x in present):
+        if present and all(isinstance(x, FoldedValue) for x in present):
             results = evaluate(self, name, inputs, attrs)
             if results is not None:
                 return results[0] if len(results) == 1 else results
@@ -126,7 +129,7 @@ def _as_dim(e):
     return int(e)
 
 
-def evaluate(b: KnownBuilder, name: str, inputs, attrs) -> tuple[Known, ...] | None:
+def evaluate(b: FoldingBuilder, name: str, inputs, attrs) -> tuple[FoldedValue, ...] | None:
     """The results of an op on known operands; None if they are large or undecided."""
     op = registry.get(name)
     if isinstance(op.loops, (registry.Control, registry.Extern)):
@@ -167,11 +170,11 @@ def _fits(array) -> bool:
     return all(isinstance(e, Sym) or -(1 << 63) <= int(e) < 1 << 63 for e in np.asarray(array).flat)
 
 
-def _result(b, array, type: TensorType) -> Known:
+def _result(b, array, type: TensorType) -> FoldedValue:
     array = np.asarray(array)
     if array.dtype != object and type.dtype.kind != "s":
         array = array.astype(type.dtype.numpy, copy=False)
-    return Known(b, array.reshape(type.shape), type.dtype)
+    return FoldedValue(b, array.reshape(type.shape), type.dtype)
 
 
 def as_symbols(array: np.ndarray) -> list:

@@ -21,7 +21,7 @@ from ...compiler.ir.types import TensorType
 from ...compiler.kernels.machine import has_bytes
 
 if TYPE_CHECKING:
-    from ...compiler.kernels.kernel import ExternCall, Ref
+    from ...compiler.kernels.kernel import HostCallback, Ref
 
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.POINTER(ctypes.c_int64))
 
@@ -44,13 +44,13 @@ class _Operand:
         return x if self.shape is None else x.reshape(self.shape)
 
 
-class Externs:
+class HostCallbacks:
     """The kernels of one program: `start` a run, hand out its callback, `finish` it.
 
     `arena` lists (offset, type) of the views that a frame has to keep for it.
     """
 
-    def __init__(self, steps: "Sequence[ExternCall]", tail: int):
+    def __init__(self, steps: "Sequence[HostCallback]", tail: int):
         self.arena: list[tuple[int, TensorType]] = []
         self._objects: dict[Ref, int] = {}
         self._within = [self._step(s, called=True) for s in steps[: len(steps) - tail]]
@@ -72,7 +72,7 @@ class Externs:
         }  # fmt: skip
         return _Run(self._within, self._tail, memory)
 
-    def _step(self, step: "ExternCall", called: bool) -> tuple:
+    def _step(self, step: "HostCallback", called: bool) -> tuple:
         refs = [r for r in (*step.inputs, *step.outputs) if r is not None]
         pointers = {r: (i if called else None) for i, r in enumerate(refs)}
         types = [*step.input_types, *step.output_types]

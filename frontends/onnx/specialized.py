@@ -1,7 +1,7 @@
 """Models whose nodes can only be read once the inputs are known: their sizes (branches of different
 shapes, chosen by a size), or the values of those that decide shapes (`Reshape` to an input).
 
-    model = defer("model.onnx", None, error)      # None: values would not help
+    model = specialized_model("model.onnx", None, error)      # None: values would not help
     model.graph                                   # the inputs and outputs that the file declares
     model({"N": 2}, {"shape": array, …})          # the Graph for these sizes and values
 """
@@ -18,33 +18,33 @@ from ...compiler.ir.types import AnyRank, TensorType
 from .file import proto as pb
 from .importer import read
 from .operators.table import OPERATORS
+from .read.dependence import SizeDependence, needed
+from .read.folded import FoldingBuilder
 from .read.inputs import (
-    FormNeeded,
+    StructureDependence,
     declared_type,
     named_dims,
     optional_types,
     read_inputs,
     true_inputs,
 )
-from .read.known import KnownBuilder
-from .read.needs import SizeNeeded, needed
 from .read.reader import Reader
 from .read.scope import Scope
 
 
-class Deferred:
+class ShapeSpecialized:
     """A model that is read anew for each combination of what it lacks.
 
     `values` names the inputs whose values are part of it. Reading with them can show that further
     ones are needed, so it may grow. `sized` says which nodes need sizes, and why.
     """
 
-    by_form = False
+    by_structure = False
 
     def __init__(self, model, graph: Graph, values: set[str], error: TesselError):
         self.model, self.graph = model, graph
         self.sized = tuple(
-            f"{e.where}: {e.message}" for e in error.findings if isinstance(e, SizeNeeded)
+            f"{e.where}: {e.message}" for e in error.findings if isinstance(e, SizeDependence)
         )
         self.values = self._ordered(values)
 
@@ -93,7 +93,7 @@ def shown(array: np.ndarray) -> str:
     return " ".join(str(array.tolist()).split())
 
 
-class Formed:
+class StructureSpecialized:
     """A model whose inputs or outputs are not all tensors, which is read anew for each form.
 
         model(forms, arrays)      # the Graph; `arrays` are by the names of the graph's tensors
@@ -102,7 +102,7 @@ class Formed:
     the shapes of all tensors are. Reading can show that more is needed, so both may grow.
     """
 
-    by_form = True
+    by_structure = True
 
     def __init__(self, model, graph: Graph, values: set[str], shapes):
         self.model, self.graph, self.shapes = model, graph, dict(shapes or {})
@@ -129,20 +129,22 @@ class Formed:
                 raise _senseless(error, values, lists) from error
 
 
-def defer(model, shapes, error: TesselError) -> Deferred | Formed | None:
+def specialized_model(
+    model, shapes, error: TesselError
+) -> ShapeSpecialized | StructureSpecialized | None:
     """The model, if reading it failed with `error` for no other reason than missing knowledge.
 
     None if something else is wrong.
     """
-    values = set() if isinstance(error, FormNeeded) else needed(error)
+    values = set() if isinstance(error, StructureDependence) else needed(error)
     if values is None:
         return None
     graph = declare(model, shapes)
-    if isinstance(error, FormNeeded) or not all(map(_is_tensor, graph.outputs)):
-        return Formed(model, graph, values, shapes)
+    if isinstance(error, StructureDependence) or not all(map(_is_tensor, graph.outputs)):
+        return StructureSpecialized(model, graph, values, shapes)
     if not (values or graph.symbols()):
         return None
-    return Deferred(model, graph, values, error)
+    return ShapeSpecialized(model, graph, values, error)
 
 
 def _is_tensor(value: Value) -> bool:
@@ -162,7 +164,7 @@ def declare(model, shapes=None) -> Graph:
     types = {i.name: declared_type(i.type, i.name, f"input {i.name}", taken)
              for i in true_inputs(source)}  # fmt: skip
     if all(isinstance(t, TensorType) for t in types.values()):
-        builder = KnownBuilder(name=source.name or "main")
+        builder = FoldingBuilder(name=source.name or "main")
         read_inputs(source, Scope(builder, reader._opsets()), reader.where, shapes, {}, {})
         graph = builder.graph
     else:

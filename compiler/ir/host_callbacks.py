@@ -6,7 +6,7 @@ from .types import TensorType, Type
 STRINGS = "strings are Python objects: no machine code reads them"
 
 
-def extern_of(node) -> Extern | None:
+def host_callback_of(node) -> Extern | None:
     """The Python kernel that runs a node, if one does: what its record names, or on strings its
     reference. (A composite that only makes strings is expanded instead.)"""
     loops = node.op.loops

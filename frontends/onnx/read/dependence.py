@@ -2,7 +2,7 @@
 
 An operand that decides a shape must be known while reading, or become a symbol that the model
 binds while it runs (`sizes.py`). Where it follows from small inputs of integers only, the model is
-read anew for each of their values: the error says which ones (see `deferred.py`). Operands that
+read anew for each of their values: the error says which ones (see `specialized.py`). Operands that
 must be numbers (axes) cannot follow from data.
 """
 
@@ -16,12 +16,12 @@ from ....compiler.ir.builder import Tensor
 from ....compiler.ir.dims import Sym
 from ....compiler.ir.graph import Graph, Value
 from ....compiler.ir.types import TensorType
-from .known import Known, KnownBuilder
+from .folded import FoldedValue, FoldingBuilder
 
 LARGEST = 64  # elements of an input whose value may decide shapes
 
 
-class ValueNeeded(UnsupportedError):
+class ValueDependence(UnsupportedError):
     """Something must be known that follows from the values of `inputs`.
 
     `data`: some of them are floats, or of rank 2 or more (tokens), which rarely come twice.
@@ -32,23 +32,23 @@ class ValueNeeded(UnsupportedError):
         self.inputs, self.data = tuple(inputs), data
 
 
-class SizeNeeded(UnsupportedError):
+class SizeDependence(UnsupportedError):
     """Something can only be read when sizes are known that are open now: the model is read anew for
-    those of each run (`deferred.py`)."""
+    those of each run (`specialized.py`)."""
 
     def __init__(self, message: str, *, fix: str | None = None, **details):
         super().__init__(message, fix=fix or "pass --shapes (compile: sizes are those of a run)",
                          **details)  # fmt: skip
 
 
-def must_be_known(
-    operand: Tensor, what: str, where: str, b: KnownBuilder, graph: Graph
+def value_dependence(
+    operand: Tensor, what: str, where: str, b: FoldingBuilder, graph: Graph
 ) -> UnsupportedError:
     """The error for an operand that is not known; `graph` is the model's (not a region's)."""
     message = f"{what} must be known when the graph is read"
-    if isinstance(operand, Known):
+    if isinstance(operand, FoldedValue):
         shown = f"[{', '.join(map(str, operand.array.reshape(-1)))}]"
-        return SizeNeeded(message, where=where, received=shown)
+        return SizeDependence(message, where=where, received=shown)
     sources, controls = _behind(operand.value, b)
     names = [v.name for v in graph.inputs if v in sources]
     refused = [f"{v.name}: {v.type}" for v in graph.inputs if v in sources and not fits(v.type)]
@@ -57,13 +57,13 @@ def must_be_known(
         listed = ", ".join(names)
         found = [v.type for v in graph.inputs if v in sources]
         data = any(t.dtype.is_float or t.rank > 1 for t in found)
-        return ValueNeeded(
+        return ValueDependence(
             message, where=where, inputs=names, data=data, received=f"it follows from {listed}",
             fix=f"make it an initializer, or give {listed} with --inputs (compile: when it runs)",
         )  # fmt: skip
     if graph.symbols() and (controls or not sources):
         fix = "make it an initializer, or pass --shapes so that it follows from the shapes"
-        return SizeNeeded(message, where=where, fix=fix)
+        return SizeDependence(message, where=where, fix=fix)
     return UnsupportedError(
         message, where=where,
         expected=f"it follows from shapes, or from inputs of at most {LARGEST} elements",
@@ -82,9 +82,9 @@ def fits(type: TensorType) -> bool:
     return isinstance(type.size, Sym) or type.size <= LARGEST
 
 
-def known_input(x: Tensor, array: np.ndarray) -> Known:
+def known_input(x: Tensor, array: np.ndarray) -> FoldedValue:
     """The value `array` in place of the input `x`. Raises InputError for what does not fit."""
-    where, known = f"input {x.value.name}", Known(x.b, array)
+    where, known = f"input {x.value.name}", FoldedValue(x.b, array)
     if known.type != x.type:
         raise InputError("the value does not fit the model", where=where, expected=x.type,
                          received=known.type)  # fmt: skip
@@ -96,7 +96,7 @@ def known_input(x: Tensor, array: np.ndarray) -> Known:
     return known
 
 
-def _behind(value: Value, b: KnownBuilder) -> tuple[set[Value], set[str]]:
+def _behind(value: Value, b: FoldingBuilder) -> tuple[set[Value], set[str]]:
     """The inputs that a value is computed from, and which of `if` and `scan` lie on the way."""
     sources: set[Value] = set()
     controls: set[str] = set()
@@ -125,8 +125,8 @@ def needed(error: TesselError) -> set[str] | None:
     """
     names: set[str] = set()
     for finding in error.findings:
-        if isinstance(finding, ValueNeeded):
+        if isinstance(finding, ValueDependence):
             names |= set(finding.inputs)
-        elif not isinstance(finding, SizeNeeded):
+        elif not isinstance(finding, SizeDependence):
             return None
     return names if error.findings else None

@@ -22,7 +22,7 @@ from ...compiler.ir.graph import Graph
 from ...compiler.options import Options
 from ...compiler.system.concurrency import give_lock
 from ...compiler.system.files import is_own
-from ..base.build import Built, Deferred
+from ..base.build import Built, ShapeSpecialized
 from ..execution.executable import Executable
 from ..execution.package import Package, read_signature, save, written_signature
 from ..execution.session import Session
@@ -33,11 +33,13 @@ SECTION = "deferred"
 
 
 class Recalled:
-    """A `Deferred` of an earlier process, which `make` reads once it is needed."""
+    """A `ShapeSpecialized` of an earlier process, which `make` reads once it is needed."""
 
-    by_form = False
+    by_structure = False
 
-    def __init__(self, make: Callable[[], Deferred], values: tuple, sized: tuple, names: list):
+    def __init__(
+        self, make: Callable[[], ShapeSpecialized], values: tuple, sized: tuple, names: list
+    ):
         self.values: tuple[str, ...] = values
         self.sized: tuple[str, ...] = sized
         self._make, self._model, self._names = make, None, names
@@ -61,7 +63,7 @@ class Recalled:
         return graph
 
 
-def load(path: Path, make: Callable[[], Deferred], threads: int, cache):
+def load(path: Path, make: Callable[[], ShapeSpecialized], threads: int, cache):
     """The executable that was kept as `path`, which has compiled nothing yet, and what was written
     beside it. Raises OSError, PackageError, or what nonsense raises."""
     section = Container(path).section(SECTION)

@@ -115,7 +115,7 @@ def compile(
 
     `quantize` and `prune` take None: the model's own weights and dtypes are kept.
     An initializer that is an input too (since ONNX's IR version 4) is a weight, until a run feeds
-    it: that run has a specialisation of its own. `exe.inputs` lists it with its `default`.
+    it: that run has a specialization of its own. `exe.inputs` lists it with its `default`.
     Raises TesselError: UsageError for options, ModelError, UnsupportedError, OutOfMemoryError, ….
     """
     from .compiler.options import Options

@@ -25,7 +25,7 @@ def write_text(text: str, output: str | None) -> None:
 
 
 def _only(exe: Executable, sized: bool = False) -> Built:
-    """The compiled specialisation; the code for all sizes, if it need not be `sized`."""
+    """The compiled specialization; the code for all sizes, if it need not be `sized`."""
     built = None if sized else exe.for_all_sizes
     if built is None and not exe.specializations:
         raise UsageError(

@@ -116,7 +116,7 @@ def print_explanation(exe: Executable, out: Console, whole: bool = False) -> Non
 
 
 def representative(exe: Executable) -> Built:
-    """The latest specialisation; where there is none, one for sizes that are guessed."""
+    """The latest specialization; where there is none, one for sizes that are guessed."""
     if exe.specializations:
         built = exe.specializations[-1]
         return exe.fixed(built.binding) if built.is_dynamic else built

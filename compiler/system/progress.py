@@ -3,7 +3,7 @@
     tessel.compile(model, progress=lambda p: print(p.stage, p.done, "of", p.total))
 
     read      the model's file becomes a graph        0 or 1 of 1
-    passes    the graph is rewritten                  one by one; again for each specialisation
+    passes    the graph is rewritten                  one by one; again for each specialization
     kernels   machine code is made                    those that the cache has come first
 
 What the function raises ends the compilation, and leaves it as it is.

@@ -32,7 +32,7 @@ class Module(Protocol):
 
 @dataclass(eq=False)
 class Built:
-    """One specialisation of a model: its graph and program, its code, and what runs it.
+    """One specialization of a model: its graph and program, its code, and what runs it.
 
     `program` and `graph` are None where the code was loaded from a package. `code` is the
     target's own record (the CPU's is `NativeCode`), None for numpy. It is right for these `values`

@@ -1,1 +1,1 @@
-"""Executables: sessions, specialisations, saving and loading."""
+"""Executables: sessions, specializations, saving and loading."""

@@ -4,7 +4,7 @@
 
 The sizes of symbolic dims are known when arrays arrive. Code that takes them as arguments serves
 all; where there is no such code, each combination of shapes is compiled once. Either way a
-combination is a *specialisation* (see `build.py`), and the last ones are kept. A run looks it up by
+combination is a *specialization* (see `build.py`), and the last ones are kept. A run looks it up by
 the shapes of inputs, and the values of those that decide shapes (`static`); else it looks closely.
 """
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from .pickling import Source
     from .session import Session
 
-KEPT = 16  # specialisations
+KEPT = 16  # specializations
 EACH = "each combination of sizes is compiled by itself, the last ones are kept: "
 _STATIC = "inputs decide shapes; this is compiled for "
 
@@ -150,7 +150,7 @@ class Executable:
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
     def _prepare(self, feeds: Mapping) -> tuple[list, Built]:
-        """Checked arrays and their specialisation; the quick way if nothing is unusual."""
+        """Checked arrays and their specialization; the quick way if nothing is unusual."""
         try:
             arrays = [feeds[n] for n in self._names]
             usual = len(feeds) == len(arrays)
@@ -175,7 +175,7 @@ class Executable:
         self._prepare(inputs)
 
     def _known(self, arrays: Sequence) -> Built | None:
-        """The specialisation of inputs in order that code can take as they are, if it is there.
+        """The specialization of inputs in order that code can take as they are, if it is there.
 
         None if anything is unusual: it is then for the careful check to convert or to refuse.
         """
@@ -246,7 +246,7 @@ class Executable:
             self._free = [n for n in self._names if n not in self._bound]
         return own
 
-    # -- specialisations ------------------------------------------------------------------
+    # -- specializations ------------------------------------------------------------------
 
     @property
     def static(self) -> tuple[str, ...]:
@@ -257,7 +257,7 @@ class Executable:
         return tuple(self._names[i] for i in self._static)
 
     def _make_static(self, names: Iterable[str]) -> None:
-        """From now on, values of these inputs are part of a specialisation's key."""
+        """From now on, values of these inputs are part of a specialization's key."""
         static = tuple(self._names.index(n) for n in names)
         if static == self._static:
             return
@@ -345,7 +345,7 @@ class Executable:
         return shapes + tuple([values[n].tobytes() for n in self.static])
 
     def keep(self, built: Built) -> None:
-        """Remember a specialisation; the oldest goes when there are too many."""
+        """Remember a specialization; the oldest goes when there are too many."""
         values = tuple([built.values[n].tobytes() for n in self.static])
         self._built[self.signature.shapes(built.binding) + values] = built
         while len(self._built) > self._kept:

@@ -1,6 +1,6 @@
 """`.tsl` packages: a graph, its weights, and the code that has been compiled for it.
 
-    manifest   JSON: signature, options, and what the code for all sizes and for each specialisation
+    manifest   JSON: signature, options, and what the code for all sizes and for each specialization
                needs: sizes, memory, weights
     graph      the optimized graph as text
     weights    its arrays, in the safetensors format
@@ -95,7 +95,7 @@ def save(
 def _entries(
     exe: Executable, built: list[Built], packed: store.Packed, objects: dict[str, bytes]
 ) -> dict:
-    """What the manifest says of an executable's code for all sizes, of its specialisations, and of
+    """What the manifest says of an executable's code for all sizes, of its specializations, and of
     those that run in stages, which are executables themselves."""
     if not exe.target.native:
         return {"for_all_sizes": None, "specializations": [], "zeros": [], "staged": []}
@@ -132,7 +132,7 @@ def _entries(
 
 
 def _content(exe: Executable, only: Built | None) -> tuple[Graph, list[Built]]:
-    """The graph and the specialisations to save."""
+    """The graph and the specializations to save."""
     if exe.specialize is None:
         return exe.graph, exe.specializations
     if only is None and len(exe.specializations) != 1:

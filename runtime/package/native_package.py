@@ -24,7 +24,7 @@ def dump_code(code, packed: Packed, objects: dict[str, bytes]) -> dict[str, Any]
     for name, data in code.objects.items():
         unique = name
         while objects.setdefault(unique, data) != data:
-            unique += "_"  # every specialisation has an entry of its own, of the same name
+            unique += "_"  # every specialization has an entry of its own, of the same name
         names[unique] = name
     return {
         "objects": names,

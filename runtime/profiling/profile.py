@@ -79,7 +79,7 @@ class Profile:
 
 
 def profile(exe: Executable, feeds: Mapping, seconds: float = SECONDS) -> Profile:
-    """Time the kernels of the specialisation that `feeds` leads to, for `seconds` at least."""
+    """Time the kernels of the specialization that `feeds` leads to, for `seconds` at least."""
     exe.run(feeds)
     built = exe.specializations[-1]
     if built.stages:

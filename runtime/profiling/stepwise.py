@@ -56,7 +56,7 @@ def step_numpy(program: Program, inputs: Sequence[np.ndarray], observer: Observe
 
 
 def step_native(built: Built, inputs: Sequence[np.ndarray], observer: Observer) -> list:
-    """Run a specialisation's machine code; returns its outputs. Needs its plan, which executables
+    """Run a specialization's machine code; returns its outputs. Needs its plan, which executables
     loaded from a package lack."""
     walker = _NativeWalker(built, inputs, observer)
     walker.run(built.code.plan.steps)

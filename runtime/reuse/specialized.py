@@ -89,7 +89,7 @@ def keep(path: Path, exe: Executable, about: Mapping) -> None:
 
 
 def attach(path: Path, exe: Executable, about: Mapping, is_same: Callable[[], bool]) -> None:
-    """From now on `exe` looks for specialisations beside `path`, and keeps what it compiles there,
+    """From now on `exe` looks for specializations beside `path`, and keeps what it compiles there,
     as long as the model `is_same`."""
 
     def place(binding: Mapping[str, int], inputs: Mapping[str, np.ndarray]) -> Path:
@@ -128,7 +128,7 @@ def attach(path: Path, exe: Executable, about: Mapping, is_same: Callable[[], bo
 
 
 def _recalled(path: Path, exe: Executable) -> Built | None:
-    """The specialisation that a package holds, if its code runs here."""
+    """The specialization that a package holds, if its code runs here."""
     package = Package(path)
     if package.foreign() is not None:
         return None

@@ -119,7 +119,7 @@ def test_an_output_of_which_the_file_does_not_say_the_rank():
     assert exe(X, ints(12)).shape == (12,)
 
 
-# -- specialisations ------------------------------------------------------------------------
+# -- specializations ------------------------------------------------------------------------
 
 
 def test_each_value_is_compiled_once():

@@ -1,9 +1,10 @@
 """A Graph as an ONNX model: names, initializers, nodes, subgraphs.
 
-Each op is written by its entry in `table.TABLE`; without one, a composite is expanded into other ops
-first, and an elementwise op is what its body computes. Static attributes become constant operands; symbolic dims become dim_params, and
-where their sizes are needed as data they are computed from the shapes of the inputs. The model is
-in opset 21, or in a later one if asked for or where an operator or a dtype needs it.
+Each op is written by its entry in `table.TABLE`; without one, a composite is expanded into other
+ops first, and an elementwise op is what its body computes. Static attributes become constant
+operands; symbolic dims become dim_params, and where their sizes are needed as data they are
+computed from the shapes of the inputs. The model is in opset 21, or in a later one if asked for or
+where an operator or a dtype needs it.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -112,7 +112,7 @@ def test_an_empty_batch(sums):
 def test_any_layout_of_the_right_dtype(sums, view):
     feeds = arrays(4)
     expected = sums.run(feeds)["s"]
-    for _ in range(2):  # the second run finds its specialisation
+    for _ in range(2):  # the second run finds its specialization
         given = sums.run(feeds | {"x": view(feeds["x"])})["s"]
         np.testing.assert_array_equal(given, expected)
 
@@ -201,7 +201,7 @@ def test_threads_are_at_least_one(threads):
         tessel.compile(unary("neg", "f32[1]"), threads=threads)
 
 
-# -- specialisations -----------------------------------------------------------------------
+# -- specializations -----------------------------------------------------------------------
 
 
 def test_static_models_are_compiled_at_once_and_others_when_run():
@@ -213,7 +213,7 @@ def test_static_models_are_compiled_at_once_and_others_when_run():
     assert [b.binding for b in exe.specializations] == [{"N": 2}, {"N": 1}]
 
 
-def test_the_specialisation_used_longest_ago_goes():
+def test_the_specialization_used_longest_ago_goes():
     exe = tessel.compile(unary("neg", "f32[N]"), target="numpy")
     for n in range(1, 17):
         exe.run({"x": np.zeros(n, np.float32)})

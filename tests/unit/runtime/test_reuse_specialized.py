@@ -113,7 +113,7 @@ def test_inputs_are_checked_as_before(tmp_path, compiled):
 
 
 @pytest.mark.parametrize("harm", ["cut", "changed", "another package"])
-def test_a_damaged_specialisation_is_made_again(tmp_path, compiled, harm):
+def test_a_damaged_specialization_is_made_again(tmp_path, compiled, harm):
     save(tmp_path / "m.onnx", "by_size")
     given = feeds("by_size", 2)
     tessel.compile(tmp_path / "m.onnx", cache=tmp_path / "cache").run(given)
@@ -146,7 +146,7 @@ def test_a_model_that_changes_later_is_not_mixed_with_what_was_kept(tmp_path, co
     np.testing.assert_array_equal(again.run(given)["y"], expected("by_size", given))
 
 
-def test_the_limit_holds_for_specialisations(tmp_path, compiled):
+def test_the_limit_holds_for_specializations(tmp_path, compiled):
     save(tmp_path / "m.onnx", "by_size")
     folder = tmp_path / "cache" / "packages"
     exe = tessel.compile(tmp_path / "m.onnx", cache=tmp_path / "cache")

@@ -64,7 +64,7 @@ class FoldedValue(Tensor):
         return None if self.symbolic else self.array
 
     def __repr__(self):
-        return f"Known({self.known_type})"
+        return f"FoldedValue({self.known_type})"
 
 
 class FoldingBuilder(Builder):

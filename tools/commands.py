@@ -28,7 +28,6 @@ COMMANDS = {
     "doctor": "Say what this installation is made of, and what is wrong with it.",
     "demo": "Classify handwritten digits, and see how that was compiled.",
 }
-FILES = {"bench": "bench.command"}  # of commands that are not in the file of their name
 
 
 class Commands(click.Group):
@@ -40,7 +39,7 @@ class Commands(click.Group):
     def get_command(self, context, name):
         if name not in COMMANDS:
             return None
-        module = importlib.import_module(f".{FILES.get(name, name)}", __package__)
+        module = importlib.import_module(f".{name}", __package__)
         return getattr(module, name)
 
     def format_commands(self, context, formatter):

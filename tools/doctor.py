@@ -23,7 +23,7 @@ from ..compiler.errors import TesselError
 from ..compiler.system.cores import VARIABLE, available_cores, default_threads
 from ..compiler.system.files import not_private
 from ..runtime.reuse import folder as reuse_folder
-from .bench.command import cpu_name
+from .bench import cpu_name
 from .common.tables import console, size
 from .common.terminal import write
 

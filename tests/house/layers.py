@@ -220,16 +220,14 @@ READS: dict[str, str] = {
         "runtime/base runtime/package runtime/tuning runtime/execution runtime/profiling "
         "frontends/onnx/file frontends/onnx/read frontends/onnx __init__"
     ),
-    "tools/bench": (
-        "compiler/errors compiler/system runtime/tuning runtime/profiling __init__ tools/common"
-    ),
+    "tools/benchmark": "compiler/errors compiler/system runtime/profiling __init__ tools/common",
     "tools": (
         "compiler/errors compiler/options compiler/system compiler/ir compiler/analysis "
         "compiler/kernels compiler/backends/llvm/base compiler/backends/triton "
         "compiler/passes compiler/backends/llvm/program runtime/base runtime/native "
-        "runtime/package runtime/gpu runtime/execution runtime/profiling runtime/reuse "
-        "runtime/training frontends/onnx/file frontends/onnx/read frontends/onnx/write "
-        "frontends/onnx __init__ tools/common tools/bench"
+        "runtime/package runtime/tuning runtime/gpu runtime/execution runtime/profiling "
+        "runtime/reuse runtime/training frontends/onnx/file frontends/onnx/read "
+        "frontends/onnx/write frontends/onnx __init__ tools/common tools/benchmark"
     ),
     "tools/pages": (
         "compiler/errors compiler/ir compiler/ops compiler/backends/triton "
@@ -280,7 +278,7 @@ IMPORTS_INSIDE: dict[str, str] = {
     "runtime/package/container": PACKAGE,
     "runtime/package/native_package": PACKAGE,
     "runtime/tuning/tune": PACKAGE,
-    "tools/bench/worker": COMMAND,
+    "tools/benchmark/worker": COMMAND,
     "tools/cli": COMMAND,
     "tools/common/feeds": COMMAND,
     "tools/common/models": COMMAND,

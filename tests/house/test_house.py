@@ -36,15 +36,15 @@ THIRD_PARTY = {
     "rich": ("tools/", "frontends/native/", "runtime/training/"),  # training: its progress bar
     "triton": ("compiler/backends/triton/", "runtime/gpu/"),
     "cuda": ("compiler/backends/triton/", "runtime/gpu/"),
-    "matplotlib": ("tools/bench/roofline.py",),
+    "matplotlib": ("tools/benchmark/roofline.py",),
     "PIL": ("compiler/ops/vision/image.py",),
     "re2": ("compiler/ops/text/strings.py",),
     "cryptography": ("runtime/package/trust.py",),
     # Engines that the benchmark measures; nothing is computed with them.
-    "onnxruntime": ("tools/bench/worker.py", "tools/demo.py"),
-    "openvino": ("tools/bench/worker.py", "tools/demo.py"),
-    "torch": ("tools/bench/worker.py",),
-    "onnx2torch": ("tools/bench/worker.py",),
+    "onnxruntime": ("tools/benchmark/worker.py", "tools/demo.py"),
+    "openvino": ("tools/benchmark/worker.py", "tools/demo.py"),
+    "torch": ("tools/benchmark/worker.py",),
+    "onnx2torch": ("tools/benchmark/worker.py",),
 }
 
 # Files past the limit, each with the reason why it is still one file.
@@ -141,7 +141,7 @@ def test_imports_point_one_way():
         ("frontends/onnx/shapes.py", "from ...tools import x", "frontends may not import tools"),
         ("frontends/native/nn.py", "def f():\n    import tessel", "may not import the face"),
         ("__init__.py", "from .tools.cli import main", "the face may not import tools"),
-        ("compiler/ir/graph.py", "import torch", "only tools/bench/worker.py may import torch"),
+        ("compiler/ir/graph.py", "import torch", "only tools/benchmark/worker.py may import torch"),
         ("compiler/kernels/kernel.py", "import triton.language", "may import triton"),
         ("runtime/execution/executable.py", "from rich import print", "may import rich"),
         ("compiler/ir/graph.py", "import pandas", "only nothing may import pandas"),
@@ -158,7 +158,7 @@ def test_a_wrong_import_is_named(path, source, fault):
             "tools/run.py",
             "from .. import compile\nfrom .common.feeds import random_feeds\nimport click",
         ),
-        ("tools/bench/worker.py", "import tessel\nimport torch"),
+        ("tools/benchmark/worker.py", "import tessel\nimport torch"),
         ("__init__.py", "from .frontends.onnx import read\nfrom .runtime.executable import E"),
         ("runtime/gpu/driver.py", "from cuda.bindings import driver"),
         (

@@ -20,7 +20,7 @@ from ...frontends.onnx.operators.table import TABLE
 # What entries put operands into shape with; worth naming where there is nothing else.
 PLUMBING = {"cast", "concat", "constant", "dims", "expand", "identity", "reshape", "transpose"}
 METHODS = {"cast", "expand", "reshape", "transpose"}  # of a Tensor
-_HERE = __package__.rsplit(".", 2)[0] + ".frontends.onnx"
+_HERE = __package__.partition(".")[0] + ".frontends.onnx"
 
 
 def readers() -> dict[str, list[str]]:

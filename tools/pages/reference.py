@@ -24,7 +24,7 @@ from ..commands import tessel as command_line
 from ..common.terminal import write
 from .ops import plain
 
-PACKAGE = __package__.rsplit(".", 2)[0]
+PACKAGE = __package__.partition(".")[0]
 WIDTH = 96
 MODULES = {
     "native": "Layers, losses and control flow for models that are written in Python.",

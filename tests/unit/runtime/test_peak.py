@@ -17,8 +17,8 @@ from tessel.compiler.ir.builder import Builder
 from tessel.compiler.system.cores import available_cores
 from tessel.frontends.onnx.exporter import write
 from tessel.runtime.profiling.peak import Peak, Rate, measure_peak
-from tessel.tools.bench import roofline
-from tessel.tools.bench.command import bench
+from tessel.tools.bench import bench
+from tessel.tools.benchmark import roofline
 
 SHORT = 0.01  # seconds
 RATE = Rate(100.0, 90.0, 110.0, 9)

@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper, save
 from tessel.compiler.errors import CheckFailed, InputError, UsageError
-from tessel.tools.bench.command import bench, check
-from tessel.tools.bench.compare import Settings, choose_cpus, compare, summary
+from tessel.tools.bench import bench, check
+from tessel.tools.benchmark.compare import Settings, choose_cpus, compare, summary
 from tessel.tools.common.agreement import disagreement
 
 # Backends of our own, each a function in a file, as a user would add one.

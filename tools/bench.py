@@ -15,18 +15,18 @@ import click
 import numpy as np
 from rich.measure import Measurement
 
-from ...compiler.errors import CheckFailed, UsageError
-from ...compiler.system.files import write_file
-from ...runtime.tuning.tune import check_seconds
-from ..common.feeds import parse_shapes
-from ..common.models import given_for, open_interface, values_option
-from ..common.tables import console as plain_console
-from ..common.tables import duration, print_legend, three_digits
-from ..common.terminal import Console, Table
-from . import own
-from .compare import Settings, check_backends, compare
-from .roofline import draw
-from .worker import BACKENDS
+from ..compiler.errors import CheckFailed, UsageError
+from ..compiler.system.files import write_file
+from ..runtime.tuning.tune import check_seconds
+from .benchmark import own
+from .benchmark.compare import Settings, check_backends, compare
+from .benchmark.roofline import draw
+from .benchmark.worker import BACKENDS
+from .common.feeds import parse_shapes
+from .common.models import given_for, open_interface, values_option
+from .common.tables import console as plain_console
+from .common.tables import duration, print_legend, three_digits
+from .common.terminal import Console, Table
 
 
 def _numbers(context, parameter, text: str) -> tuple[int, ...]:

@@ -173,7 +173,7 @@ READS: dict[str, str] = {
         "compiler/errors compiler/system compiler/ir compiler/ir/metadata frontends/onnx/file"
     ),
     "frontends/onnx/write": (
-        "compiler/errors compiler/system compiler/ir compiler/ir/metadata compiler/expr "
+        "compiler/errors compiler/system compiler/ir compiler/expr compiler/ir/metadata "
         "compiler/ops/contraction compiler/ops/internal compiler/ops/random "
         "compiler/ops/sorting frontends/onnx/file"
     ),
@@ -232,7 +232,7 @@ READS: dict[str, str] = {
     "tools/pages": (
         "compiler/errors compiler/ir compiler/ops compiler/backends/triton "
         "compiler/lowering compiler/backends/llvm runtime/base runtime/execution "
-        "frontends/native frontends/onnx/operators __init__ tools/common tools"
+        "frontends/onnx/operators frontends/native __init__ tools/common tools"
     ),
 }
 

@@ -12,13 +12,14 @@ from typing import Any
 from ..errors import UsageError
 from .base import Target
 
-# Which module of this package has a kind, and its class there. Only one of them is imported.
+# Which module of this package has a kind, its class there, and the names that it takes. Only one of
+# the modules is imported.
 TARGETS = {
-    "cpu": ("cpu", "CpuTarget"),
-    "numpy": ("numpy", "NumpyTarget"),
-    "cuda": ("cuda", "CudaTarget"),
+    "cpu": ("cpu", "CpuTarget", "cpu, cpu:NAME"),
+    "numpy": ("numpy", "NumpyTarget", "numpy"),
+    "cuda": ("cuda", "CudaTarget", "cuda, cuda:sm_NN"),
 }
-NAMES = "cpu, cpu:NAME, numpy, cuda, cuda:sm_NN"
+NAMES = ", ".join(names for _, _, names in TARGETS.values())
 
 
 def open_target(name: str, cache: Any = None, tuning: Any = None) -> Target:
@@ -31,7 +32,7 @@ def open_target(name: str, cache: Any = None, tuning: Any = None) -> Target:
     kind = name.partition(":")[0] if isinstance(name, str) else None
     if kind not in TARGETS:
         raise UsageError("unknown target", expected=NAMES, received=repr(name))
-    module, made = TARGETS[kind]
+    module, made, _ = TARGETS[kind]
     target = getattr(importlib.import_module(f".{module}", __package__), made)
     if tuning is not None and not target.measures:
         raise UsageError(

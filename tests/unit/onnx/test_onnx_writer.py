@@ -6,7 +6,8 @@ import pytest
 from tessel.compiler.errors import TesselError, UnsupportedError, UsageError
 from tessel.compiler.ir.builder import Builder
 from tessel.compiler.ir.interpret import interpret
-from tessel.compiler.ir.types import BOOL, TensorType
+from tessel.compiler.ir.op import OPS
+from tessel.compiler.ir.types import BOOL, TensorType, tensor_type_of
 from tessel.frontends.onnx.exporter import write
 from tessel.frontends.onnx.importer import read
 from tessel.frontends.onnx.write.table import TABLE
@@ -112,6 +113,41 @@ def test_scans():
     for i, y in enumerate(b.scan(h0, xs, k, body=body.graph, states=1, scans=1, reverse=True)):
         b.output(f"y{i}", y)
     _round_trip(b.graph, rand(3), rand(4, 3), rand(3, seed=2))
+
+
+# -- ops without an entry -----------------------------------------------------------------
+
+
+def _of_samples(name):
+    for sample in OPS[name].samples():
+        if all(np.asarray(x).dtype in (np.float32, np.int64, np.bool_) for x in sample.inputs):
+            types = [str(tensor_type_of(np.asarray(x))) for x in sample.inputs]
+            made = lambda b, *xs, attrs=sample.attrs: b.emit(name, *xs, **attrs)
+            yield _built(made, *types), [np.asarray(x) for x in sample.inputs]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["silu", "gelu", "mish", "selu", "hard_swish", "thresholded_relu", "relu", "elu", "celu",
+     "leaky_relu", "softsign", "hard_sigmoid", "clip"],
+)  # fmt: skip
+def test_an_elementwise_op_is_what_its_body_computes(name, monkeypatch):
+    monkeypatch.delitem(TABLE, name, raising=False)
+    graphs = list(_of_samples(name))
+    assert graphs
+    for graph, arrays in graphs:
+        proto = write(graph)
+        if all(x.size for x in arrays):
+            assert_equal(run(proto, *arrays), interpret(graph, arrays), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "type"), [("mod", "i64[3]"), ("add", "f32[3]")])
+def test_a_body_of_what_onnx_lacks_is_refused(name, type, monkeypatch):
+    monkeypatch.delitem(TABLE, name)
+    graph = _built(lambda b, x: b.emit(name, x, x), type)
+    with pytest.raises(UnsupportedError, match=f"ONNX has no way to say {name}") as caught:
+        write(graph)
+    assert caught.value.received == f"{name} in its body"
 
 
 # -- files --------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 A `Schedule` is a frozen dataclass. `propose` makes one for a kernel, or gives a `Refusal` that says
 why not; `schedules.SCHEDULES` lists the kinds in the order in which they are asked. Everything
 else that the backend asks of a schedule is a method here, so that a new kind of schedule is one
-file and one line of that list (docs/how-to-add-a-schedule.md).
+file and one line of that list (docs/how-to/add-a-schedule.md).
 
 Its fields are all that its code follows from, besides the kernel and the target: the key of the
 object cache is made of them (`Schedule.key`).

@@ -197,10 +197,10 @@ def _is_known(bind_dims: Node) -> bool:
     from .ir import dims
 
     source = bind_dims.inputs[0]
-    known = source.node is not None and source.node.op.name == "dims"
-    return dims.is_static(bind_dims.attrs["symbols"]) or (
-        known and source.node.attrs["values"] == bind_dims.attrs["symbols"]
-    )
+    assert source is not None
+    node, symbols = source.node, bind_dims.attrs["symbols"]
+    known = node is not None and node.op.name == "dims" and node.attrs["values"] == symbols
+    return dims.is_static(symbols) or known
 
 
 def what_needs_sizes(error: Exception) -> str:

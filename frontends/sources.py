@@ -10,7 +10,7 @@ of one of these, or a Graph. The ONNX reader is loaded when something is read.
 import os
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ..compiler.arguments import received, require, require_shapes
 from ..compiler.errors import UnsupportedError, UsageError
@@ -54,7 +54,7 @@ class OnnxSource:
         require_shapes(shapes)
         if values is not None:
             require("values", values, Mapping, "arrays by input name", "values={'shape': array}")
-        return read(self.model, shapes=shapes, values=values)
+        return read(self.model, shapes=cast(Any, shapes), values=values)
 
     def specialized_model(
         self, shapes: Shapes | None, error: UnsupportedError
@@ -93,7 +93,8 @@ def source_of(
             raise UsageError(
                 "a graph's dims are what it says", fix="leave out dims, or rename them"
             )
-        return GraphSource(model if limits is None else _limited(model, limits))
+        graph = model if limits is None else _limited(model, limits)
+        return cast(Source, GraphSource(graph))  # what only files can do is asked of files
     check_model(model)
     if limits is not None:
         from ..compiler.system.budgets import Limits

@@ -8,7 +8,6 @@ A `Source` is a model as the frontend that reads it knows it; the runtime sees g
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -41,8 +40,10 @@ class Source(Protocol):
     or with other inputs.
     """
 
-    reusable: str | Path | bytes | None
-    is_file: bool
+    @property
+    def reusable(self) -> Any: ...
+    @property
+    def is_file(self) -> bool: ...
 
     def read(self, shapes: Shapes | None = None, values: Mapping | None = None) -> Graph:
         """The graph, with these sizes of open dims, right for these values of inputs."""

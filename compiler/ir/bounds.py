@@ -11,13 +11,16 @@ rules and schedules ask for it here, since their signatures are those of the ops
 import contextlib
 import functools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
 
 from ..errors import TypeMismatch
 from . import dims
-from .dims import Sym
+from .dims import Dim, Sym
+
+Order: TypeAlias = Callable[[Any, Any], bool]
 
 DEFAULT_SIZE_HINT = 128  # the size that a dim is taken to have if nothing is known of it
 
@@ -54,7 +57,7 @@ def context() -> Context:
 
 
 @contextlib.contextmanager
-def within_context(**changes) -> Iterator[Context]:
+def within_context(**changes: Any) -> Iterator[Context]:
     """Within it, the context is this one with `changes` (fields of Context)."""
     token = _context.set(replace(_context.get(), **changes))
     try:
@@ -69,13 +72,13 @@ class DynamicSize(TypeError):
     `node` is which one says so, where that is known.
     """
 
-    def __init__(self, reason: str, node=None):
+    def __init__(self, reason: str, node: Any = None):
         self.node = node
         super().__init__(reason if node is None else f"{_named(node)}: {reason}")
 
 
 @contextlib.contextmanager
-def sizes_of(node) -> Iterator[None]:
+def sizes_of(node: Any) -> Iterator[None]:
     """Within it, what has to be known of an open size is said of this node; also where Python's own
     arithmetic wants a number, and has a size that is open."""
     try:
@@ -84,7 +87,7 @@ def sizes_of(node) -> Iterator[None]:
         raise dynamic_size_of(node, error) from error
 
 
-def dynamic_size_of(node, error: TypeError) -> TypeError:
+def dynamic_size_of(node: Any, error: TypeError) -> TypeError:
     """`error` as one of this node: as it is, where no size of the node is open, or something else
     is wrong."""
     if getattr(error, "node", None) is not None or not needs_sizes(error) or not _open_dims(node):
@@ -104,13 +107,13 @@ def needs_sizes(error: Exception) -> bool:
     return isinstance(error, TypeError) and Sym.__name__ in str(error)
 
 
-def _open_dims(node) -> list[str]:
+def _open_dims(node: Any) -> list[str]:
     values = [v for v in (*node.inputs, *node.outputs) if v is not None]
     found = (dims.symbols(d) for v in values for d in getattr(v.type, "shape", ()))
     return sorted(set().union(*found))
 
 
-def _named(node) -> str:
+def _named(node: Any) -> str:
     name = node.where if node.origin is None else f"{node.origin} ({node.op.name})"
     return f"{name} depends on {', '.join(_open_dims(node))}"
 
@@ -118,7 +121,7 @@ def _named(node) -> str:
 # -- bounds --------------------------------------------------------------------------------
 
 
-def lower_bound(d) -> int | None:
+def lower_bound(d: Dim) -> int | None:
     """A number that `d` cannot be below, symbols being at least 1; None if there is none."""
     if not isinstance(d, Sym):
         return d
@@ -164,7 +167,7 @@ def _is_times_symbols(monomial: tuple, part: tuple) -> bool:
     return all(isinstance(a, str) for a in rest)
 
 
-def _atom_lower_bound(atom) -> int:
+def _atom_lower_bound(atom: Any) -> int:
     function, a, b = atom
     low_a, low_b = lower_bound(a), lower_bound(b)
     if function == "max":
@@ -178,7 +181,7 @@ def _atom_lower_bound(atom) -> int:
     return 0 if function in ("mod", "broadcast") else -(1 << 62)
 
 
-def at_least(a, b) -> bool:
+def at_least(a: Any, b: Any) -> bool:
     """Whether a >= b surely holds, for dims and infinities."""
     if isinstance(a, float) or isinstance(b, float):
         return a == math.inf or b == -math.inf or (_is_number(a) and _is_number(b) and a >= b)
@@ -186,17 +189,17 @@ def at_least(a, b) -> bool:
     return low is not None and low >= 0
 
 
-def _is_number(x) -> bool:
+def _is_number(x: object) -> bool:
     return not isinstance(x, Sym)
 
 
-def from_zero(d):
+def from_zero(d: Dim) -> Dim:
     """A dim in which sizes that data decides, which may be 0, are those of other symbols less 1."""
     names = [n for n in dims.symbols(d) if dims.may_be_zero(n)]
     return dims.substitute(d, {n: Sym.named(n) - 1 for n in names}) if names else d
 
 
-def above(a, b) -> bool:
+def above(a: Any, b: Any) -> bool:
     """Whether a > b surely holds, for dims and infinities."""
     if isinstance(a, float) or isinstance(b, float):
         if not (_is_number(a) and _is_number(b)):
@@ -206,28 +209,28 @@ def above(a, b) -> bool:
     return low is not None and low > 0
 
 
-def maybe_below(a, b) -> bool:
+def maybe_below(a: Any, b: Any) -> bool:
     """Whether a < b is possible."""
     return not at_least(a, b)
 
 
-def larger(a, b, surely=at_least):
+def larger(a: Any, b: Any, surely: Order = at_least) -> Any:
     """max of two dims, without `max(…)` where symbols decide it; `surely` says that a >= b."""
     if surely(a, b):
         return a
     return b if surely(b, a) else dims.dim_max(a, b)
 
 
-def largest(sizes: Iterable):
+def largest(sizes: Iterable[Any]) -> Any:
     """The maximum of dims; 0 if there are none."""
-    kept: list = []
+    kept: list[Any] = []
     for d in dict.fromkeys(sizes):
         if not any(at_least(other, d) for other in kept):
             kept = [other for other in kept if not at_least(d, other)] + [d]
     return functools.reduce(dims.dim_max, kept) if kept else 0
 
 
-def smaller(a, b, surely=at_least):
+def smaller(a: Any, b: Any, surely: Order = at_least) -> Any:
     """min of two dims, without `min(…)` where symbols decide it; `surely` says that a >= b."""
     if surely(a, b):
         return b
@@ -241,10 +244,11 @@ def smaller(a, b, surely=at_least):
 def assuming() -> Iterator[Assumed]:
     """Within it, what `assume_above` and `assume_equal` cannot decide is noted."""
     with within_context(assumed=Assumed()) as here:
+        assert here.assumed is not None
         yield here.assumed
 
 
-def assume_above(a, b) -> None:
+def assume_above(a: Any, b: Any) -> None:
     """What is made now is right only where a > b. Raises DynamicSize outside of `assuming`, and
     where it is surely wrong."""
     if (not isinstance(a, Sym) and not isinstance(b, Sym)) or above(a, b):
@@ -255,7 +259,7 @@ def assume_above(a, b) -> None:
     noted.above[a, b] = None
 
 
-def assume_equal(a, b) -> bool:
+def assume_equal(a: Any, b: Any) -> bool:
     """Whether two dims may be equal: False only where they surely differ.
 
     Where sizes decide, what is made now is right only if they are equal. That is noted within
@@ -271,7 +275,7 @@ def assume_equal(a, b) -> bool:
     return True
 
 
-def assume_at_least(a, b) -> bool:
+def assume_at_least(a: Any, b: Any) -> bool:
     """Whether a >= b is possible, for dims; noted like `assume_equal`."""
     more, less = all_from_zero(a - b), all_from_zero(b - a)
     if at_least(more, 0):
@@ -303,13 +307,13 @@ def assume_equal_shapes(a: Iterable, b: Iterable) -> bool:
     return len(a) == len(b) and all(assume_equal(d, e) for d, e in zip(a, b))
 
 
-def surely_differ(a, b) -> bool:
+def surely_differ(a: Any, b: Any) -> bool:
     """Whether a == b is impossible, also for sizes of 0."""
     difference = all_from_zero(a - b)
     return above(difference, 0) or above(0, difference)
 
 
-def all_from_zero(d):
+def all_from_zero(d: Dim) -> Any:
     """The dim with symbols that begin at 0 instead of 1: each is written as another one less 1."""
     return dims.substitute(d, {n: Sym.named(n) - 1 for n in dims.symbols(d)})
 
@@ -331,17 +335,17 @@ def fits(above: Iterable, sizes: Mapping[str, int], equal: Iterable = ()) -> boo
 # -- sizes to expect -----------------------------------------------------------------------
 
 
-def size_hints(sizes: Mapping[str, int]):
+def size_hints(sizes: Mapping[str, int]) -> Any:
     """Within it, `size_hint` takes the symbols to be of these sizes."""
     return within_context(size_hints=dict(sizes))
 
 
-def more_size_hints(sizes: Mapping[str, int]):
+def more_size_hints(sizes: Mapping[str, int]) -> Any:
     """`size_hints` with these sizes instead of, or besides, those that hold now."""
     return size_hints({**context().size_hints, **sizes})
 
 
-def size_hint(d) -> int:
+def size_hint(d: Any) -> int:
     """The size to expect of a dim: 1 at least, since schedules divide by it."""
     if not isinstance(d, Sym):
         return d
@@ -368,7 +372,7 @@ def hint_nonempty(found: Iterable, sizes: Mapping[str, int]) -> dict[str, int]:
     return sizes
 
 
-def _size(sizes: Mapping[str, int], d, otherwise: int) -> int:
+def _size(sizes: Mapping[str, int], d: Any, otherwise: int) -> int:
     """The dim for some sizes; `otherwise` where they make no sense."""
     try:
         return dims.substitute(d, sizes)

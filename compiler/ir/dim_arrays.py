@@ -21,11 +21,13 @@ from .nonempty import take_at_least, take_nonempty, take_positive
 class Undecided(TypeMismatch):
     """The answer depends on a symbol."""
 
-    def __init__(self, message: str = "a value depends on a symbolic dim", **details):
+    def __init__(self, message: str = "a value depends on a symbolic dim", **details: Any):
         super().__init__(message, **{"fix": "give the dim a size with shapes=", **details})
 
 
-def evaluate(name: str, arrays: Sequence, attrs: Mapping[str, Any], floating: bool = False):
+def evaluate(
+    name: str, arrays: Sequence[Any], attrs: Mapping[str, Any], floating: bool = False
+) -> Any:
     """The result of an op, with its attributes bound, on arrays of ints and symbols (None where
     absent): an array, or a tuple of them.
 
@@ -42,20 +44,20 @@ def has_symbols(array: np.ndarray) -> bool:
     return array.dtype == object and any(isinstance(e, Sym) for e in array.flat)
 
 
-def _numbers(array: np.ndarray | None) -> np.ndarray | None:
+def _numbers(array: Any) -> Any:
     whole = array is not None and array.dtype == object
     return (
         array.astype(np.int64) if whole and all(isinstance(e, int) for e in array.flat) else array
     )
 
 
-def lower_bound(d):
+def lower_bound(d: Any) -> Any:
     """A number that `d` cannot be below, symbols being at least 1 (those of sizes that data
     decides 0); None if there is none."""
     return bounds.lower_bound(bounds.from_zero(d))
 
 
-def at_least(a, b) -> bool:
+def at_least(a: Any, b: Any) -> bool:
     """Whether a >= b surely holds."""
     surely = bounds.at_least(bounds.from_zero(a), bounds.from_zero(b))
     if surely and not isinstance(a, float) and not isinstance(b, float):
@@ -63,17 +65,17 @@ def at_least(a, b) -> bool:
     return surely
 
 
-def larger(a, b):
+def larger(a: Any, b: Any) -> Any:
     """max of two dims, without `max(…)` where symbols decide it."""
     return bounds.larger(a, b, at_least)
 
 
-def smaller(a, b):
+def smaller(a: Any, b: Any) -> Any:
     """min of two dims, without `min(…)` where symbols decide it."""
     return bounds.smaller(a, b, at_least)
 
 
-def compare(a, b) -> int:
+def compare(a: Any, b: Any) -> int:
     """-1, 0 or 1 as a is below, equal to or above b. Raises Undecided."""
     difference = a - b
     if not isinstance(difference, Sym):
@@ -88,7 +90,7 @@ def compare(a, b) -> int:
     raise Undecided
 
 
-def _whole(x):
+def _whole(x: Any) -> Any:
     """x as an exact int or Sym; numpy and Python floats only if integral."""
     if isinstance(x, Sym):
         return x
@@ -97,7 +99,7 @@ def _whole(x):
     return int(x)
 
 
-def _divide(a, b):
+def _divide(a: Any, b: Any) -> Any:
     a, b = _whole(a), _whole(b)
     if isinstance(b, Sym):
         take_nonempty(b)
@@ -129,7 +131,7 @@ def _grows(a: Sym) -> bool:
     )
 
 
-def _divide_exactly(a, b):
+def _divide_exactly(a: Any, b: Any) -> Any:
     a, b = _whole(a), _whole(b)
     if (not isinstance(b, Sym) and b == 0) or isinstance(a % b, Sym) or a % b != 0:
         raise Undecided
@@ -137,11 +139,11 @@ def _divide_exactly(a, b):
     return a // b
 
 
-def _factors(a: Sym, b: Sym):
+def _factors(a: Sym, b: Sym) -> Any:
     return (b,) if not isinstance(a % b, Sym) else ()
 
 
-def _mod(a, b):
+def _mod(a: Any, b: Any) -> Any:
     a, b = _whole(a), _whole(b)
     if (not isinstance(a, Sym) and a == 0) or (not isinstance(b, Sym) and b == 0):
         return 0
@@ -158,7 +160,7 @@ def _arithmetic(f: Callable) -> Callable:
     return lambda a, b: f(_whole(a), _whole(b))
 
 
-_SCALAR = {
+_SCALAR: dict[str, Callable[..., Any]] = {
     "add": _arithmetic(lambda a, b: a + b),
     "sub": _arithmetic(lambda a, b: a - b),
     "mul": _arithmetic(lambda a, b: a * b),
@@ -188,11 +190,11 @@ _REDUCE = {"reduce_sum": "add", "reduce_prod": "mul", "reduce_max": "maximum",
            "reduce_min": "minimum"}  # fmt: skip
 
 
-def _undecided():
+def _undecided() -> Any:
     raise Undecided
 
 
-def _symbolic(name: str, arrays: list, attrs, floating: bool):
+def _symbolic(name: str, arrays: list[Any], attrs: Mapping[str, Any], floating: bool) -> Any:
     """`name` on arrays of dims. Raises Undecided where it cannot be said."""
     if name == "div" and floating:
         return np.frompyfunc(_divide_exactly, 2, 1)(*arrays)
@@ -219,7 +221,7 @@ def _symbolic(name: str, arrays: list, attrs, floating: bool):
     raise Undecided
 
 
-def _objects(name: str, position: int, array):
+def _objects(name: str, position: int, array: Any) -> Any:
     """Data operands as objects; index operands stay numbers."""
     if array is None or (name.startswith("gather") and position == 1):
         if array is not None and array.dtype == object:

@@ -2,11 +2,13 @@
 
 import ast
 import operator
+from collections.abc import Callable
+from typing import Any
 
 from ..errors import TypeMismatch
-from .dims import ON_DIMS, Sym
+from .dims import ON_DIMS, Dim, Sym
 
-_OPERATORS = {
+_OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
@@ -15,10 +17,10 @@ _OPERATORS = {
 }
 
 
-def parse_dim(text: str):
+def parse_dim(text: str) -> Dim:
     """The dim that prints as `text`. Raises TypeMismatch for anything else."""
 
-    def walk(e):
+    def walk(e: ast.expr) -> Any:
         match e:
             case ast.Constant(value=int() as v):
                 return v

@@ -36,7 +36,7 @@ class GraphEditor:
         values = self._values
         for node in self.graph.nodes:
             if values:
-                node.inputs = [values.get(v, v) for v in node.inputs]
+                node.inputs = [None if v is None else values.get(v, v) for v in node.inputs]
             self._node, before = node, len(self._nodes)
             if self._builder is not None:
                 self._builder.origin = node.origin
@@ -72,6 +72,7 @@ def splice(graph: Graph, node: Node, nodes: Sequence[Node], values: Sequence[Val
     """`nodes` in the place of `node`. Its output Values live on where `values`, which `nodes`
     define, were: whoever holds them keeps what they mean."""
     for old, new in zip(node.outputs, values, strict=True):
+        assert new.node is not None
         new.node.outputs[new.index] = old
         old.node, old.index = new.node, new.index
         for reader in nodes:

@@ -1,12 +1,13 @@
 """Which nodes run in Python, and why: what no machine code can do is said openly."""
 
+from .graph import Node
 from .op import Control, Expand, Extern
 from .types import TensorType, Type
 
 STRINGS = "strings are Python objects: no machine code reads them"
 
 
-def host_callback_of(node) -> Extern | None:
+def host_callback_of(node: Node) -> Extern | None:
     """The Python kernel that runs a node, if one does: what its record names, or on strings its
     reference. (A composite that only makes strings is expanded instead.)"""
     loops = node.op.loops

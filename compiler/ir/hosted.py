@@ -5,6 +5,7 @@
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from ..errors import InputError
 from . import dims
@@ -41,7 +42,7 @@ def node_symbols(node: Node) -> set[str]:
     """The symbols in a node's attributes and types, also in its regions."""
     found: set[str] = set()
 
-    def visit(value):
+    def visit(value: Any) -> None:
         match value:
             case dims.Sym():
                 found.update(value.symbols())
@@ -54,7 +55,7 @@ def node_symbols(node: Node) -> set[str]:
                 for n in value.nodes:
                     found.update(node_symbols(n))
 
-    def visit_type(type):
+    def visit_type(type: Any) -> None:
         if isinstance(type, TensorType):
             visit(type.shape)
 
@@ -74,7 +75,7 @@ def free_symbols(graph: Graph) -> set[str]:
     return used - told - inner_symbols(graph)
 
 
-def bound_symbols(node, results: Sequence) -> dict[str, int]:
+def bound_symbols(node: Any, results: Sequence[Any]) -> dict[str, int]:
     """The sizes of a node's symbols, from its results. Raises InputError where two contradict."""
     names = {str(d) for d in node.attrs["symbols"]}
     found: dict[str, int] = {}

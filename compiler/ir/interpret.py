@@ -14,7 +14,7 @@ from ..errors import InputError
 from .graph import Graph, Node, Value
 from .hosted import HOSTED, bound_symbols
 from .limits import check_operands
-from .types import TensorType, Type, tensor_type_of
+from .types import TensorType, tensor_type_of
 
 Observer = Callable[[Node, list[Any]], None]
 
@@ -34,7 +34,7 @@ def interpret(graph: Graph, inputs: Sequence, *, observer: Observer | None = Non
         graph = specialize(graph, binding)
     env: dict[Value, Any] = dict(zip(graph.inputs, arrays))
 
-    def read(v: Value | None):
+    def read(v: Value | None) -> Any:
         return None if v is None else env[v]
 
     sizes: dict[str, int] = {}  # what the graph itself finds out (`bind_dims`)
@@ -95,7 +95,7 @@ def _with_sizes(node: Node, arrays: Sequence, sizes: Mapping[str, int]) -> Node:
     return node.copied(node.inputs, substitute_attrs(node, sizes), types)
 
 
-def _found(v: Value | None, x) -> Value | None:
+def _found(v: Value | None, x: Any) -> Value | None:
     """A value of the type that an array has."""
     if v is None or not isinstance(v.type, TensorType):
         return v
@@ -131,7 +131,7 @@ def bind_shapes(graph: Graph, arrays: Sequence) -> dict[str, int]:
     return binding
 
 
-def _received(v: Value, x) -> Any:
+def _received(v: Value, x: Any) -> Any:
     if not isinstance(v.type, TensorType):
         return x
     x = np.asarray(x)
@@ -141,7 +141,7 @@ def _received(v: Value, x) -> Any:
     return x
 
 
-def _result(node: Node, v: Value, x) -> Any:
+def _result(node: Node, v: Value, x: Any) -> Any:
     if not isinstance(v.type, TensorType):
         return x
     x = np.asarray(x)
@@ -149,7 +149,7 @@ def _result(node: Node, v: Value, x) -> Any:
     return x
 
 
-def _fits(type: Type, x: np.ndarray) -> bool:
+def _fits(type: TensorType, x: np.ndarray) -> bool:
     return tensor_type_of(x).dtype == type.dtype and len(x.shape) == type.rank and all(
         not isinstance(d, int) or d == size for d, size in zip(type.shape, x.shape)
     )  # fmt: skip

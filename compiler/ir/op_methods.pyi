@@ -13,6 +13,7 @@ from .types import DTypeLike
 class OpMethods:
     def abs(self, x: Operand, /) -> Tensor:
         """|x|"""
+
     def accumulate(
         self,
         x: Operand,
@@ -24,12 +25,16 @@ class OpMethods:
         combiner: str = 'sum',
     ) -> Tensor:
         """The running sum or product along an axis of any length, one element after the other."""
+
     def acos(self, x: Operand, /) -> Tensor:
         """inverse cosine"""
+
     def acosh(self, x: Operand, /) -> Tensor:
         """inverse hyperbolic cosine"""
+
     def add(self, x: Operand, y: Operand, /) -> Tensor:
         """x + y"""
+
     def arg_max(
         self,
         x: Operand,
@@ -40,6 +45,7 @@ class OpMethods:
         select_last_index: bool = False,
     ) -> Tensor:
         """The index of the largest element along `axis`: of the first one if there are …"""
+
     def arg_min(
         self,
         x: Operand,
@@ -50,16 +56,22 @@ class OpMethods:
         select_last_index: bool = False,
     ) -> Tensor:
         """The index of the smallest element along `axis`: of the first one if there are …"""
+
     def argsort(self, x: Operand, /, *, descending: bool = False) -> Tensor:
         """Indices that sort x along its last axis."""
+
     def asin(self, x: Operand, /) -> Tensor:
         """inverse sine"""
+
     def asinh(self, x: Operand, /) -> Tensor:
         """inverse hyperbolic sine"""
+
     def atan(self, x: Operand, /) -> Tensor:
         """inverse tangent"""
+
     def atanh(self, x: Operand, /) -> Tensor:
         """inverse hyperbolic tangent"""
+
     def attention(
         self,
         q: Operand,
@@ -72,6 +84,7 @@ class OpMethods:
         is_causal: bool = False,
     ) -> Tensor:
         """softmax(q kᵀ * scale + mask) v over the last two axes: q [B,H,S,D], k [B,H,T,D], v …"""
+
     def average_pool(
         self,
         x: Operand,
@@ -86,6 +99,7 @@ class OpMethods:
         count_include_pad: bool = False,
     ) -> Tensor:
         """The mean of each window, over the elements inside."""
+
     def batch_norm(
         self,
         x: Operand,
@@ -99,16 +113,22 @@ class OpMethods:
         channels_last: bool = False,
     ) -> Tensor:
         """(x - mean) / sqrt(variance + epsilon) * scale + bias, with given statistics per …"""
+
     def bit_cast(self, x: Operand, /, *, dtype: DTypeLike) -> Tensor:
         """The same bits, read as another dtype of as many. A bool is a byte, true if it is …"""
+
     def bitwise_and(self, x: Operand, y: Operand, /) -> Tensor:
         """x & y, bit by bit"""
+
     def bitwise_not(self, x: Operand, /) -> Tensor:
         """every bit flipped"""
+
     def bitwise_or(self, x: Operand, y: Operand, /) -> Tensor:
         """x | y, bit by bit"""
+
     def bitwise_xor(self, x: Operand, y: Operand, /) -> Tensor:
         """x ^ y, bit by bit"""
+
     def cache_update(
         self,
         cache: Operand,
@@ -120,6 +140,7 @@ class OpMethods:
         circular: bool = False,
     ) -> Tensor:
         """The cache [B,…,T,…] with the update [B,…,S,…] written at start[b] (0 if absent) on …"""
+
     def cast(
         self,
         x: Operand,
@@ -130,12 +151,16 @@ class OpMethods:
         round_mode: str = 'up',
     ) -> Tensor:
         """Converted to another dtype: float to int truncates towards zero (to 2 and 4 bits it …"""
+
     def cast_map(self, x: Operand, /, *, size: int, dtype: DTypeLike = ...) -> Any:
         """One row of `size`: the value of key i at place i, converted to `dtype`, else zero."""
+
     def ceil(self, x: Operand, /) -> Tensor:
         """the smallest integer not below x"""
+
     def celu(self, x: Operand, /, *, alpha: float = 1.0) -> Tensor:
         """x where x > 0, else alpha * (e^(x/alpha) - 1)"""
+
     def clip(
         self,
         x: Operand,
@@ -144,8 +169,10 @@ class OpMethods:
         /,
     ) -> Tensor:
         """min(max(x, low), high); keeps NaN. Where low > high the result is high."""
+
     def concat(self, *xs: Operand | None, axis: int) -> Tensor:
         """Operands one after the other on `axis`."""
+
     def conv(
         self,
         x: Operand,
@@ -160,6 +187,7 @@ class OpMethods:
         channels_last: bool = False,
     ) -> Tensor:
         """Convolution (cross-correlation) of any number of spatial axes, with groups."""
+
     def conv_integer(
         self,
         x: Operand,
@@ -175,6 +203,7 @@ class OpMethods:
         channels_last: bool = False,
     ) -> Tensor:
         """`conv` of (x - x_zero) and (w - w_zero) in i32; w_zero is a scalar or one per …"""
+
     def conv_transpose(
         self,
         x: Operand,
@@ -189,10 +218,13 @@ class OpMethods:
         output_padding: Sequence[Dim] = (),
     ) -> Tensor:
         """Transposed convolution: the gradient of `conv` in its input. x [N,C,*S], w [C,O/g,*K]."""
+
     def cos(self, x: Operand, /) -> Tensor:
         """cosine"""
+
     def cosh(self, x: Operand, /) -> Tensor:
         """hyperbolic cosine"""
+
     def cumprod(
         self,
         x: Operand,
@@ -203,6 +235,7 @@ class OpMethods:
         reverse: bool = False,
     ) -> Tensor:
         """The running product along `axis`."""
+
     def cumsum(
         self,
         x: Operand,
@@ -213,6 +246,7 @@ class OpMethods:
         reverse: bool = False,
     ) -> Tensor:
         """The running sum along `axis`."""
+
     def custom_gradient(
         self,
         *operands: Operand | None,
@@ -221,6 +255,7 @@ class OpMethods:
         backward: Graph,
     ) -> Any:
         """The first `results` operands; gradients go through the graph `backward` instead."""
+
     def decode_image(
         self,
         data: Operand,
@@ -231,6 +266,7 @@ class OpMethods:
         width: Dim,
     ) -> Tensor:
         """The pixels [height, width, channels] of an image file, in the order that …"""
+
     def deform_conv(
         self,
         x: Operand,
@@ -247,8 +283,10 @@ class OpMethods:
         offset_group: int = 1,
     ) -> Tensor:
         """Deformable convolution: x [N,C,*S], w [O,C/g,*K], offset [N,G·K·r,*P], mask …"""
+
     def depth_to_space(self, x: Operand, /, *, block: int, mode: str = 'DCR') -> Tensor:
         """Channels into blocks of pixels: DCR takes depth first, CRD columns and rows first."""
+
     def dequantize_linear(
         self,
         x: Operand,
@@ -260,8 +298,10 @@ class OpMethods:
         dtype: DTypeLike = ...,
     ) -> Tensor:
         """(x - zero_point) * scale, in `dtype`."""
+
     def det(self, x: Operand, /) -> Tensor:
         """The determinants of matrices [..., n, n]."""
+
     def dft(
         self,
         x: Operand,
@@ -273,12 +313,16 @@ class OpMethods:
         onesided: bool = False,
     ) -> Tensor:
         """The discrete Fourier transform of `length` numbers on `axis`, by fast transforms in …"""
+
     def dict_vectorizer(self, x: Operand, /, *, vocabulary: Any, dtype: DTypeLike = ...) -> Any:
         """One row: the value of each key of `vocabulary`, zero or "" where the map has none."""
+
     def dims(self, *, values: Sequence[Dim]) -> Tensor:
         """Dims, which may be symbolic, as an i64 vector."""
+
     def div(self, x: Operand, y: Operand, /) -> Tensor:
         """x / y; of ints, rounded towards zero, and 0 where y is 0"""
+
     def dropout(
         self,
         x: Operand,
@@ -289,6 +333,7 @@ class OpMethods:
         stream: int = 0,
     ) -> tuple[Tensor, Tensor]:
         """x / (1 - ratio) where a uniform number of [0, 1) is at least `ratio`, else 0; and …"""
+
     def dynamic_quantize_lstm(
         self,
         x: Operand,
@@ -314,24 +359,34 @@ class OpMethods:
         input_forget: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """lstm with w = w_scale * (w - w_zero), and r alike; its products are those of bytes."""
+
     def einsum(self, *xs: Operand | None, equation: str) -> Tensor:
         """Einstein summation of one or more operands."""
+
     def elu(self, x: Operand, /, *, alpha: float = 1.0) -> Tensor:
         """x where x > 0, else alpha * (e^x - 1)"""
+
     def equal(self, x: Operand, y: Operand, /) -> Tensor:
         """x == y"""
+
     def erf(self, x: Operand, /) -> Tensor:
         """the error function"""
+
     def exp(self, x: Operand, /) -> Tensor:
         """e to the power x"""
+
     def expand(self, x: Operand, /, *, shape: Sequence[Dim]) -> Tensor:
         """Numpy broadcast to `shape`: axes of size 1 are repeated, new ones appear in front."""
+
     def find_sorted(self, x: Operand, table: Operand, /) -> Tensor:
         """Where each element of x stands in an ascending `table` without repetitions, or -1."""
+
     def find_string(self, x: Operand, /, *, vocabulary: Sequence[str]) -> Tensor:
         """The place of each element in a vocabulary (the last one, if it is there twice), or -1."""
+
     def floor(self, x: Operand, /) -> Tensor:
         """the largest integer not above x"""
+
     def fold(
         self,
         x: Operand,
@@ -344,12 +399,16 @@ class OpMethods:
         dilations: Sequence[int] = (),
     ) -> Tensor:
         """The columns [N, C·K, L] of windows summed into the image [N,C,*sizes] that they saw."""
+
     def gather(self, x: Operand, indices: Operand, /, *, axis: int = 0) -> Tensor:
         """Slices of x at `indices` on `axis`; negative indices count from the end."""
+
     def gather_elements(self, x: Operand, indices: Operand, /, *, axis: int = 0) -> Tensor:
         """out[i, j, …] = x[indices[i, j, …], j, …] for axis 0, and so on."""
+
     def gather_nd(self, x: Operand, indices: Operand, /, *, batch_dims: int = 0) -> Tensor:
         """The last axis of `indices` holds a place in x, after `batch_dims` shared axes."""
+
     def gather_points(
         self,
         x: Operand,
@@ -359,8 +418,10 @@ class OpMethods:
         lead: int = 0,
     ) -> Tensor:
         """x at the places that one index array per axis of `axes` names."""
+
     def gelu(self, x: Operand, /, *, approximate: str = 'none') -> Tensor:
         """x * P(normal < x), through erf or the tanh approximation"""
+
     def gemm(
         self,
         a: Operand,
@@ -374,10 +435,13 @@ class OpMethods:
         trans_b: bool = False,
     ) -> Tensor:
         """alpha * a @ b + beta * c, with a or b transposed on request; c broadcasts."""
+
     def greater(self, x: Operand, y: Operand, /) -> Tensor:
         """x > y"""
+
     def greater_equal(self, x: Operand, y: Operand, /) -> Tensor:
         """x >= y"""
+
     def grid_sample(
         self,
         x: Operand,
@@ -389,6 +453,7 @@ class OpMethods:
         align_corners: bool = False,
     ) -> Tensor:
         """x [N,C,*S] read at the places of grid [N,*P,r]; the result is [N,C,*P]."""
+
     def group_norm(
         self,
         x: Operand,
@@ -400,6 +465,7 @@ class OpMethods:
         epsilon: float = 1e-05,
     ) -> Tensor:
         """x [N,C,…] normalised over groups of channels, times scale plus bias per channel."""
+
     def gru(
         self,
         x: Operand,
@@ -419,12 +485,16 @@ class OpMethods:
         linear_before_reset: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """z, r = f(…); n = g(W x + R (r * h) + b); h' = (1 - z) * n + z * h over time; gives …"""
+
     def hard_sigmoid(self, x: Operand, /, *, alpha: float = 0.2, beta: float = 0.5) -> Tensor:
         """alpha * x + beta, limited to [0, 1]"""
+
     def hard_swish(self, x: Operand, /) -> Tensor:
         """x * (x / 6 + 1/2 limited to [0, 1])"""
+
     def hardmax(self, x: Operand, /, *, axis: int = -1) -> Tensor:
         """1 at the first largest element along `axis`, 0 elsewhere."""
+
     def host_image(
         self,
         data: Operand,
@@ -436,10 +506,13 @@ class OpMethods:
         symbols: Sequence[Dim] = (),
     ) -> Tensor:
         """The pixels of an image file whose size is in its bytes; the host decodes it."""
+
     def identity(self, x: Operand, /) -> Tensor:
         """x itself"""
+
     def image_size(self, data: Operand, /, *, pixel_format: str = 'RGB') -> Tensor:
         """(height, width) of the image that a file's bytes hold; (0, 0) if they cannot be …"""
+
     def instance_norm(
         self,
         x: Operand,
@@ -450,12 +523,16 @@ class OpMethods:
         epsilon: float = 1e-05,
     ) -> Tensor:
         """x [N,C,…] normalised over its spatial axes, times scale plus bias per channel."""
+
     def iota(self, *, shape: Sequence[Dim], axis: int = 0, dtype: DTypeLike = ...) -> Tensor:
         """0, 1, 2, … along `axis`, repeated on the others."""
+
     def isinf(self, x: Operand, /) -> Tensor:
         """is x infinite, of either sign?"""
+
     def isnan(self, x: Operand, /) -> Tensor:
         """is x not a number?"""
+
     def layer_norm(
         self,
         x: Operand,
@@ -467,12 +544,16 @@ class OpMethods:
         epsilon: float = 1e-05,
     ) -> Tensor:
         """(x - mean) / sqrt(variance + epsilon) * scale + bias over the axes from `axis` on."""
+
     def leaky_relu(self, x: Operand, /, *, alpha: float = 0.01) -> Tensor:
         """x where x >= 0, else alpha * x"""
+
     def less(self, x: Operand, y: Operand, /) -> Tensor:
         """x < y"""
+
     def less_equal(self, x: Operand, y: Operand, /) -> Tensor:
         """x <= y"""
+
     def linear_classifier(
         self,
         x: Operand,
@@ -484,12 +565,16 @@ class OpMethods:
         labels: Any,
     ) -> Any:
         """Labels of the highest linear score, and the scores after `post_transform`."""
+
     def log(self, x: Operand, /) -> Tensor:
         """natural logarithm"""
+
     def log_softmax(self, x: Operand, /, *, axis: int = -1) -> Tensor:
         """x - log(sum(e^x)) along `axis`"""
+
     def lookup(self, index: Operand, /, *, labels: Sequence[str]) -> Tensor:
         """The string at each index; negative ones count from the end."""
+
     def lp_pool(
         self,
         x: Operand,
@@ -504,6 +589,7 @@ class OpMethods:
         p: int = 2,
     ) -> Tensor:
         """The p-norm of each window."""
+
     def lrn(
         self,
         x: Operand,
@@ -515,6 +601,7 @@ class OpMethods:
         bias: float = 1.0,
     ) -> Tensor:
         """x / (bias + alpha / size * sum of x² over `size` neighbouring channels)^beta"""
+
     def lstm(
         self,
         x: Operand,
@@ -536,8 +623,10 @@ class OpMethods:
         input_forget: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """i, o, f = sigmoid(W x + R h + p * c + b); c' = f * c + i * g(…); h' = o * h(c') …"""
+
     def matmul(self, a: Operand, b: Operand, /) -> Tensor:
         """Matrix product with numpy's rules: leading axes are batches and broadcast."""
+
     def matmul_integer(
         self,
         a: Operand,
@@ -547,6 +636,7 @@ class OpMethods:
         /,
     ) -> Tensor:
         """(a - a_zero) @ (b - b_zero) of 8-bit integers in i32."""
+
     def max_pool(
         self,
         x: Operand,
@@ -560,6 +650,7 @@ class OpMethods:
         channels_last: bool = False,
     ) -> Tensor:
         """The maximum of each window; padding never wins."""
+
     def max_pool_indices(
         self,
         x: Operand,
@@ -572,6 +663,7 @@ class OpMethods:
         ceil_mode: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """`max_pool` and, for each output, the offset of its (first) maximum in the whole of x."""
+
     def max_unpool(
         self,
         y: Operand,
@@ -585,16 +677,22 @@ class OpMethods:
         sizes: Sequence[Dim],
     ) -> Tensor:
         """The adjoint of max_pool: y summed into the places that `max_pool_indices` chose."""
+
     def maximum(self, x: Operand, y: Operand, /) -> Tensor:
         """the larger one; NaN if either is"""
+
     def minimum(self, x: Operand, y: Operand, /) -> Tensor:
         """the smaller one; NaN if either is"""
+
     def mish(self, x: Operand, /) -> Tensor:
         """x * tanh(softplus(x))"""
+
     def mod(self, x: Operand, y: Operand, /, *, fmod: bool = False) -> Tensor:
         """the rest of x / y with the sign of y, or of x if fmod is set"""
+
     def mul(self, x: Operand, y: Operand, /) -> Tensor:
         """x * y"""
+
     def multinomial(
         self,
         x: Operand,
@@ -606,10 +704,13 @@ class OpMethods:
         stream: int = 0,
     ) -> Tensor:
         """`count` classes drawn for each row of x [B,C], class c with a probability in …"""
+
     def neg(self, x: Operand, /) -> Tensor:
         """-x"""
+
     def ngram_counts(self, x: Operand, grams: Operand, /, *, skips: int = 0) -> Tensor:
         """How often each row of `grams`, an n-gram, occurs in x[…, C]."""
+
     def normalize_strings(
         self,
         x: Operand,
@@ -622,6 +723,7 @@ class OpMethods:
         size: Dim,
     ) -> Tensor:
         """The elements that are no stop word, in lower or upper case if `case` says so: …"""
+
     def normalized_size(
         self,
         x: Operand,
@@ -633,10 +735,13 @@ class OpMethods:
         locale: str = 'en_US',
     ) -> Tensor:
         """How many elements normalize_strings gives: those that are no stop word, or 1."""
+
     def normalizer(self, x: Operand, /, *, norm: str = 'MAX') -> Tensor:
         """Rows divided by their maximum (MAX), sum of magnitudes (L1) or length (L2); zero …"""
+
     def not_equal(self, x: Operand, y: Operand, /) -> Tensor:
         """x != y"""
+
     def one_hot(
         self,
         indices: Operand,
@@ -647,6 +752,7 @@ class OpMethods:
         axis: int = -1,
     ) -> Tensor:
         """values[1] where the new axis' index is `indices`, else values[0]."""
+
     def pad(
         self,
         x: Operand,
@@ -657,10 +763,13 @@ class OpMethods:
         mode: str = 'constant',
     ) -> Tensor:
         """`pads` = (begin…, end…) elements more on each axis; negative numbers crop."""
+
     def pow(self, x: Operand, y: Operand, /) -> Tensor:
         """x to the power y; of ints, the real power rounded towards zero"""
+
     def prelu(self, x: Operand, slope: Operand, /) -> Tensor:
         """x where x >= 0, else slope * x"""
+
     def qlinear_add(
         self,
         a: Operand,
@@ -674,6 +783,7 @@ class OpMethods:
         /,
     ) -> Tensor:
         """The sum of two quantized tensors, quantized (com.microsoft.QLinearAdd): rounded …"""
+
     def qlinear_conv(
         self,
         x: Operand,
@@ -694,6 +804,7 @@ class OpMethods:
         channels_last: bool = False,
     ) -> Tensor:
         """Quantized convolution; padding stands for zero (it is x_zero in x)."""
+
     def qlinear_matmul(
         self,
         a: Operand,
@@ -707,6 +818,7 @@ class OpMethods:
         /,
     ) -> Tensor:
         """Quantized matrix product; scales and zeros are scalars, per row of a or per column …"""
+
     def quantize_linear(
         self,
         x: Operand,
@@ -720,6 +832,7 @@ class OpMethods:
         precision: DTypeLike | None = None,
     ) -> Tensor:
         """saturate(round_half_even(x / scale) + zero_point), in `dtype`; float8 need not …"""
+
     def random_bits(
         self,
         seed: Operand,
@@ -730,6 +843,7 @@ class OpMethods:
         word: int = 0,
     ) -> Tensor:
         """Word 0 … 3 of four random 32-bit words that each element has."""
+
     def random_normal(
         self,
         seed: Operand,
@@ -742,6 +856,7 @@ class OpMethods:
         scale: float = 1.0,
     ) -> Tensor:
         """Normal numbers of the given mean and standard deviation."""
+
     def random_uniform(
         self,
         seed: Operand,
@@ -754,14 +869,19 @@ class OpMethods:
         high: float = 1.0,
     ) -> Tensor:
         """Uniform numbers of [low, high)."""
+
     def rank(self, x: Operand, /, *, axis: int = -1, largest: bool = True) -> Tensor:
         """How many elements on `axis` come before each one; of equals the first comes first."""
+
     def reciprocal(self, x: Operand, /) -> Tensor:
         """1 / x"""
+
     def reduce_l1(self, x: Operand, /, *, axes: Sequence[int], keepdims: bool = True) -> Tensor:
         """The sum of |x|, over `axes`."""
+
     def reduce_l2(self, x: Operand, /, *, axes: Sequence[int], keepdims: bool = True) -> Tensor:
         """The square root of the sum of x * x, over `axes`."""
+
     def reduce_log_sum(
         self,
         x: Operand,
@@ -771,6 +891,7 @@ class OpMethods:
         keepdims: bool = True,
     ) -> Tensor:
         """The log of the sum, over `axes`."""
+
     def reduce_log_sum_exp(
         self,
         x: Operand,
@@ -780,16 +901,22 @@ class OpMethods:
         keepdims: bool = True,
     ) -> Tensor:
         """The log of the sum of e^x, without overflow, over `axes`."""
+
     def reduce_max(self, x: Operand, /, *, axes: Sequence[int], keepdims: bool = True) -> Tensor:
         """The largest element; NaN if there is one, over `axes`."""
+
     def reduce_mean(self, x: Operand, /, *, axes: Sequence[int], keepdims: bool = True) -> Tensor:
         """The mean, of nothing NaN; of ints, rounded towards zero, of nothing 0, over `axes`."""
+
     def reduce_min(self, x: Operand, /, *, axes: Sequence[int], keepdims: bool = True) -> Tensor:
         """The smallest element; NaN if there is one, over `axes`."""
+
     def reduce_prod(self, x: Operand, /, *, axes: Sequence[int], keepdims: bool = True) -> Tensor:
         """The product, over `axes`."""
+
     def reduce_sum(self, x: Operand, /, *, axes: Sequence[int], keepdims: bool = True) -> Tensor:
         """The sum, over `axes`."""
+
     def reduce_sum_square(
         self,
         x: Operand,
@@ -799,12 +926,16 @@ class OpMethods:
         keepdims: bool = True,
     ) -> Tensor:
         """The sum of x * x, over `axes`."""
+
     def regex_full_match(self, x: Operand, /, *, pattern: str) -> Tensor:
         """Whether the whole of each element matches a regular expression in RE2's syntax."""
+
     def relu(self, x: Operand, /) -> Tensor:
         """x where x > 0, else 0; keeps NaN"""
+
     def reshape(self, x: Operand, /, *, shape: Sequence[Dim]) -> Tensor:
         """The same elements, in the same order, under another shape."""
+
     def resize(
         self,
         x: Operand,
@@ -822,8 +953,10 @@ class OpMethods:
         antialias: bool = False,
     ) -> Tensor:
         """x interpolated to `sizes`."""
+
     def reverse(self, x: Operand, /, *, axes: Sequence[int]) -> Tensor:
         """The named axes in reverse order."""
+
     def rms_norm(
         self,
         x: Operand,
@@ -834,6 +967,7 @@ class OpMethods:
         epsilon: float = 1e-05,
     ) -> Tensor:
         """x / sqrt(mean(x²) + epsilon) * scale over the axes from `axis` on."""
+
     def rnn(
         self,
         x: Operand,
@@ -852,6 +986,7 @@ class OpMethods:
         clip: float | None = None,
     ) -> tuple[Tensor, Tensor]:
         """h' = f(W x + R h + b) over time; gives every h and the last one."""
+
     def roi_align(
         self,
         x: Operand,
@@ -866,6 +1001,7 @@ class OpMethods:
         half_pixel: bool = True,
     ) -> Tensor:
         """Regions [R,4] (x1, y1, x2, y2) of the images x [N,C,H,W] that `batch` [R] names, …"""
+
     def roi_max_pool(
         self,
         x: Operand,
@@ -876,10 +1012,13 @@ class OpMethods:
         scale: float = 1.0,
     ) -> Tensor:
         """The maxima of the bins of regions [R,5] (image, x1, y1, x2, y2) of x [N,C,H,W]: …"""
+
     def round(self, x: Operand, /) -> Tensor:
         """the nearest integer; halves go to the even one"""
+
     def rsqrt(self, x: Operand, /) -> Tensor:
         """1 / sqrt(x)"""
+
     def running(
         self,
         x: Operand,
@@ -891,6 +1030,7 @@ class OpMethods:
         combiner: str = 'sum',
     ) -> Tensor:
         """The running sum or product along a short axis: each element reads all before it."""
+
     def scan(
         self,
         *operands: Operand | None,
@@ -900,6 +1040,7 @@ class OpMethods:
         reverse: bool = False,
     ) -> Any:
         """A loop over axis 0 of arrays that carries states and stacks what each step puts out."""
+
     def scatter_elements(
         self,
         x: Operand,
@@ -911,6 +1052,7 @@ class OpMethods:
         reduction: str = 'none',
     ) -> Tensor:
         """out[indices[i, j, …], j, …] = updates[i, j, …] for axis 0, and so on; else x."""
+
     def scatter_nd(
         self,
         x: Operand,
@@ -921,10 +1063,13 @@ class OpMethods:
         reduction: str = 'none',
     ) -> Tensor:
         """out[indices[i]] = updates[i]: the last axis of `indices` holds a place in x."""
+
     def search(self, x: Operand, keys: Operand, /) -> Tensor:
         """Where each element is among `keys`, which are sorted and differ, or -1."""
+
     def search_strings(self, x: Operand, /, *, keys: Sequence[str]) -> Tensor:
         """Where each string is in `keys` (the last one of equal keys), or -1."""
+
     def selu(
         self,
         x: Operand,
@@ -934,20 +1079,28 @@ class OpMethods:
         gamma: float = 1.0507010221481323,
     ) -> Tensor:
         """gamma * elu(x)"""
+
     def shift_left(self, x: Operand, y: Operand, /) -> Tensor:
         """x * 2^y without what leaves the type; y below its width"""
+
     def shift_right(self, x: Operand, y: Operand, /) -> Tensor:
         """floor(x / 2^y); y below the type's width"""
+
     def sigmoid(self, x: Operand, /) -> Tensor:
         """1 / (1 + e^-x)"""
+
     def sign(self, x: Operand, /) -> Tensor:
         """-1, 0 or 1"""
+
     def silu(self, x: Operand, /) -> Tensor:
         """x * sigmoid(x)"""
+
     def sin(self, x: Operand, /) -> Tensor:
         """sine"""
+
     def sinh(self, x: Operand, /) -> Tensor:
         """hyperbolic sine"""
+
     def slice(
         self,
         x: Operand,
@@ -959,22 +1112,31 @@ class OpMethods:
         sizes: Sequence[Dim],
     ) -> Tensor:
         """Elements `start + step * (0 … size - 1)` of each named axis; steps may be negative."""
+
     def softmax(self, x: Operand, /, *, axis: int = -1) -> Tensor:
         """e^x / sum(e^x) along `axis`"""
+
     def softplus(self, x: Operand, /) -> Tensor:
         """log(1 + e^x)"""
+
     def softsign(self, x: Operand, /) -> Tensor:
         """x / (1 + |x|)"""
+
     def space_to_depth(self, x: Operand, /, *, block: int) -> Tensor:
         """Blocks of pixels into channels: the inverse of depth_to_space in DCR mode."""
+
     def split(self, x: Operand, /, *, axis: int, sizes: Sequence[Dim]) -> Any:
         """Consecutive parts of the given sizes on `axis`."""
+
     def sqrt(self, x: Operand, /) -> Tensor:
         """square root"""
+
     def stop_gradient(self, x: Operand, /) -> Tensor:
         """Its input, as a constant to gradients."""
+
     def string_concat(self, x: Operand, y: Operand, /) -> Tensor:
         """x[i] followed by y[i]; shapes broadcast."""
+
     def string_split(
         self,
         x: Operand,
@@ -985,6 +1147,7 @@ class OpMethods:
         width: Dim,
     ) -> tuple[Tensor, Tensor]:
         """The parts of each element between delimiters, in `width` places of a new last axis, …"""
+
     def string_split_width(
         self,
         x: Operand,
@@ -994,8 +1157,10 @@ class OpMethods:
         maxsplit: int = -1,
     ) -> Tensor:
         """The largest number of parts that string_split makes of an element; 0 without elements."""
+
     def sub(self, x: Operand, y: Operand, /) -> Tensor:
         """x - y"""
+
     def suppress(
         self,
         boxes: Operand,
@@ -1007,6 +1172,7 @@ class OpMethods:
         steps: Dim,
     ) -> Tensor:
         """Indices of the best boxes that do not overlap, i64[G,C,steps]; -1 where none is left."""
+
     def suppress_lazily(
         self,
         boxes: Operand,
@@ -1018,14 +1184,19 @@ class OpMethods:
         steps: Dim,
     ) -> Tensor:
         """What `suppress` gives, with less work where there are many boxes, of each row in …"""
+
     def tan(self, x: Operand, /) -> Tensor:
         """tangent"""
+
     def tanh(self, x: Operand, /) -> Tensor:
         """hyperbolic tangent"""
+
     def thresholded_relu(self, x: Operand, /, *, alpha: float = 1.0) -> Tensor:
         """x where x > alpha, else 0"""
+
     def tile(self, x: Operand, /, *, repeats: Sequence[Dim]) -> Tensor:
         """x repeated `repeats[d]` times along each axis d."""
+
     def top_k(
         self,
         x: Operand,
@@ -1037,8 +1208,10 @@ class OpMethods:
         sorted: bool = True,
     ) -> tuple[Tensor, Tensor]:
         """The k largest (or smallest) elements on `axis` in order, and their indices."""
+
     def transpose(self, x: Operand, /, *, perm: Sequence[int]) -> Tensor:
         """Axes in another order: `out.shape[i] == x.shape[perm[i]]`."""
+
     def tree_leaves(
         self,
         x: Operand,
@@ -1052,8 +1225,10 @@ class OpMethods:
         steps: int,
     ) -> Tensor:
         """The nodes that each row of x comes to in each tree, `steps` below `start`."""
+
     def trilu(self, x: Operand, /, *, k: int = 0, upper: bool = True) -> Tensor:
         """The upper (or lower) triangle of matrices, from diagonal k on; zero elsewhere (the …"""
+
     def unfold(
         self,
         x: Operand,
@@ -1065,9 +1240,12 @@ class OpMethods:
         dilations: Sequence[int] = (),
     ) -> Tensor:
         """The windows of x [N,C,*S] as columns [N, C·K, L]; padding is 0."""
+
     def where(self, condition: Operand, x: Operand, y: Operand, /) -> Tensor:
         """x where the condition holds, else y; NaN in what is not chosen does no harm"""
+
     def xor(self, x: Operand, y: Operand, /) -> Tensor:
         """either x or y"""
+
     def zip_map(self, x: Operand, /, *, labels: Any) -> Any:
         """One {label: score} per row, scores as Python floats."""

@@ -3,7 +3,8 @@ grammar in `compiler/ir/graph.py`. Raises GraphError with line, column, expected
 
 import json
 import re
-from typing import NamedTuple, NoReturn
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, NoReturn, cast
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from ..errors import GraphError, TesselError
 from ..system.nesting import check_depth
 from .dim_parse import parse_dim
 from .graph import Graph, Node, Value
+from .op import Op
 from .types import (
     DTYPES,
     AnyRank,
@@ -68,22 +70,23 @@ class _Parser:
 
     # -- tokens ---------------------------------------------------------------------------
 
-    def _tokenize(self):
+    def _tokenize(self) -> Iterator[Token]:
         at, token = 0, re.compile(_TOKEN, re.VERBOSE)  # Python keeps it
         while at < len(self.text):
             match = token.match(self.text, at)
             if match is None:
                 self.fail("unknown character", at, received=repr(self.text[at]))
             if match.lastgroup != "space":
-                yield Token(match.lastgroup, match[0], at)
+                yield Token(str(match.lastgroup), match[0], at)
             at = match.end()
         yield Token("end", "", at)
 
-    def fail(self, message, at: int, *, expected=None, received=None, fix=None) -> NoReturn:
+    def fail(self, message: str, at: int, **details: Any) -> NoReturn:
+        """`details`: expected, received, fix."""
         line = self.text.count("\n", 0, at) + 1
         column = at - self.text.rfind("\n", 0, at)
         where = f"line {line}, column {column}"
-        raise GraphError(message, where=where, expected=expected, received=received, fix=fix)
+        raise GraphError(message, where=where, **details)
 
     def peek(self) -> Token:
         return self.tokens[self._skip()]
@@ -120,9 +123,9 @@ class _Parser:
             self.fail("syntax error", token.at, expected=shown, received=_show(token))
         return token
 
-    def many(self, item, close: str) -> list:
+    def many(self, item: Callable[[], Any], close: str) -> list[Any]:
         """item, item, … close"""
-        items = []
+        items: list[Any] = []
         while not self.accept(close):
             if items:
                 self.expect(",", f", or {close}")
@@ -162,7 +165,7 @@ class _Parser:
         graph.output_names = [name for _, name in outputs]
         return graph
 
-    def pair(self, item):
+    def pair(self, item: Callable[[], Any]) -> Any:
         key = item()
         self.expect(":")
         return key, item()
@@ -177,7 +180,7 @@ class _Parser:
     def quoted(self) -> str:
         return self.string(self.kind("string", 'a "string"'))
 
-    def input(self, env) -> Value:
+    def input(self, env: dict[str, Value]) -> Value:
         token = self.kind("value", "a %value")
         self.expect(":")
         return self.define(env, token, Value(self.value_name(token), self.type()))
@@ -191,24 +194,24 @@ class _Parser:
             return token.text[1:]
         return self.string(Token("string", token.text[1:], token.at + 1))
 
-    def define(self, env, token: Token, value: Value) -> Value:
+    def define(self, env: dict[str, Value], token: Token, value: Value) -> Value:
         if value.name in env:
             self.fail("a value is defined twice", token.at, received=token.text)
         env[value.name] = value
         return value
 
-    def lookup(self, env, token: Token) -> Value:
+    def lookup(self, env: dict[str, Value], token: Token) -> Value:
         value = env.get(self.value_name(token))
         if value is None:
             self.fail("a value is used that is not defined before", token.at, received=token.text)
         return value
 
-    def operand(self, env) -> Value | None:
+    def operand(self, env: dict[str, Value]) -> Value | None:
         if self.accept("none"):
             return None
         return self.lookup(env, self.kind("value", "a %value or none"))
 
-    def node(self, env) -> Node:
+    def node(self, env: dict[str, Value]) -> Node:
         results = [self.kind("value", "a %value or }")]
         while self.accept(","):
             results.append(self.kind("value", "a %value"))
@@ -223,11 +226,12 @@ class _Parser:
         self.expect("(")
         operands = self.many(lambda: self.operand(env), ")")
         attrs = dict(self.many(lambda: self.attribute(op), "}")) if self.accept("{") else {}
-        types = None
+        types: Sequence[Type] | None = None
         if self.accept(":"):
-            types = [self.type()]
+            given = [self.type()]
             while self.accept(","):
-                types.append(self.type())
+                given.append(self.type())
+            types = given
         try:
             attrs = op.bind(attrs, name.text)
             if types is None:
@@ -275,14 +279,14 @@ class _Parser:
         if self.declares and self.accept("…"):
             self.expect("]")
             return AnyRank(dtype)
-        return TensorType(dtype, self.many(self.dim, "]"))
+        return TensorType(dtype, tuple(self.many(self.dim, "]")))
 
     def dtype(self, token: Token) -> DType:
         if token.text not in DTYPES:
             self.fail("unknown dtype", token.at, expected=", ".join(DTYPES), received=token.text)
         return DTYPES[token.text]
 
-    def dim(self):
+    def dim(self) -> Any:
         """An expression up to the next comma or closing bracket outside of parentheses."""
         start, depth = self.peek(), 0
         while depth or self.peek().text not in (",", "]", "}"):
@@ -296,7 +300,7 @@ class _Parser:
         except TesselError as error:
             self.fail(error.message, start.at, expected=error.expected, received=text.strip())
 
-    def attribute(self, op):
+    def attribute(self, op: Op) -> Any:
         name = self.kind("name", "an attribute")
         self.expect("=")
         kind = op.attrs[name.text].kind if name.text in op.attrs else "any"
@@ -307,7 +311,7 @@ class _Parser:
             return name.text, self.dim()
         return name.text, self.literal()
 
-    def literal(self):
+    def literal(self) -> Any:
         token = self.peek()
         if token.text == "graph":
             return self.graph()
@@ -353,9 +357,9 @@ class _Parser:
             if not _is_element(item, type.dtype):
                 self.fail("wrong element", token.at, expected=type.dtype, received=token.text)
             array[i : i + 1] = _nan(item, type.dtype) if isinstance(item, bytes) else item
-        return array.reshape(type.shape)
+        return array.reshape(cast(Any, type.shape))
 
-    def element(self):
+    def element(self) -> Any:
         token = self.next()
         match token.kind:
             case "number":
@@ -376,7 +380,7 @@ def _number(text: str) -> int | float:
     return int(text) if text.lstrip("-").isdigit() else float(text)
 
 
-def _is_element(item, dtype: DType) -> bool:
+def _is_element(item: Any, dtype: DType) -> bool:
     match dtype.kind:
         case "s":
             return isinstance(item, str)

@@ -62,15 +62,17 @@ def specialize_node(
         recorded = [v.type.substitute(binding) for v in node.outputs]
     except TypeMismatch as error:
         raise _misfit(binding, node, error) from None
-    types = [merge_types(r, i) for r, i in zip(recorded, inferred)]
-    for value, r, i, merged in zip(node.outputs, recorded, inferred, types):
+    types = []
+    for result, r, i in zip(node.outputs, recorded, inferred):
+        merged = merge_types(r, i)
         if merged is None:
             raise InputError(
                 f"the sizes {dims.shown(binding)} do not fit the model",
-                where=f"{node.where}, %{value.name}: {value.type}",
+                where=f"{node.where}, %{result.name}: {result.type}",
                 expected=r,
                 received=i,
             )
+        types.append(merged)
     return node.copied(operands, attrs, types)
 
 
@@ -82,7 +84,7 @@ def _wrapped(v: int) -> int:
 def substitute_attrs(node: Node, binding: Mapping[str, int]) -> dict[str, Any]:
     """The node's attributes with symbols replaced, also in its regions."""
 
-    def substitute(value):
+    def substitute(value: Any) -> Any:
         match value:
             case dims.Sym():
                 return dims.substitute(value, binding)

@@ -14,6 +14,8 @@ Reading, the types of a node may be left out: they are inferred. The reader is `
 
 import json
 import re
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -71,7 +73,7 @@ class _Printer:
         line += " : " + ", ".join(str(v.type) for v in node.outputs)
         return line if node.origin is None else f"{line}  # {_quote(node.origin)}"
 
-    def attributes(self, node: Node, indent: str):
+    def attributes(self, node: Node, indent: str) -> Iterator[str]:
         for name, value in node.attrs.items():
             attr: Attr | None = node.op.attrs.get(name)
             text = self.literal(value, indent)
@@ -81,7 +83,7 @@ class _Printer:
                     continue
             yield f"{name}={text}"
 
-    def literal(self, value, indent: str) -> str:
+    def literal(self, value: Any, indent: str) -> str:
         match value:
             case None:
                 return "none"
@@ -133,7 +135,7 @@ def _dense(a: np.ndarray) -> str:
     return f"dense({dtype}[{','.join(map(str, a.shape))}] {text})"
 
 
-def _element(x, dtype: DType) -> str:
+def _element(x: Any, dtype: DType) -> str:
     if dtype.kind == "s":
         return _quote(str(x))
     if dtype.kind == "b":

@@ -42,10 +42,10 @@ def check(graph: Graph) -> Iterator[Finding]:
             yield Finding("an input has a node", print_name(v), "none", print_node(v.node))
     for node in graph.nodes:
         where = print_node(node)
-        for v in node.inputs:
-            if v is not None and v not in defined:
+        for operand in node.inputs:
+            if operand is not None and operand not in defined:
                 message = "an operand is not defined before its use"
-                yield Finding(message, where, received=print_name(v))
+                yield Finding(message, where, received=print_name(operand))
         yield from _node(node, where)
         for i, v in enumerate(node.outputs):
             yield from _definition(v, names, defined, where)

@@ -1,6 +1,6 @@
 """The targets `cpu` (this machine), `cpu:x86-64-v3`, …: LLVM machine code."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..system.concurrency import lazy
@@ -61,7 +61,7 @@ class CpuTarget(Target):
             tuning_records = self.tuning.known
         steps = None if progress is None else Steps(progress, "kernels")
         code = compile_program(
-            program, self.machine, updates, self.cache, steps, tuning_records=tuning_records
+            program, self.machine, dict(updates), self.cache, steps, tuning_records=tuning_records
         )
         if self.tuning is not None:
             self.tuning.note_used(code.plan, self.machine)
@@ -70,11 +70,11 @@ class CpuTarget(Target):
     def stage(self, name: str, code: "NativeCode", updates: Mapping[int, int]) -> str | bytes:
         from ..backends.llvm import backend
 
-        make = {
+        make: dict[str, Callable[..., str | bytes]] = {
             "llvm": backend.llvm_text, "asm": backend.assembly_text,
             "object": backend.whole_object,
-        }[name]  # fmt: skip
-        return make(code.plan, self.machine, updates)
+        }  # fmt: skip
+        return make[name](code.plan, self.machine, updates)
 
     def predict(self, code: Any) -> list | None:
         from ..backends.llvm.program.predict import predict

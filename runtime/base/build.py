@@ -27,7 +27,7 @@ Cache = str | Path | bool | None  # a folder, None: the user's, False: none
 class Module(Protocol):
     """Code in memory; callable from several threads at once."""
 
-    def __call__(self, inputs: Sequence[np.ndarray], threads: int) -> list: ...
+    def __call__(self, inputs: Sequence[np.ndarray], threads: int) -> list[Any]: ...
 
 
 @dataclass(eq=False)
@@ -40,7 +40,7 @@ class Built:
     """
 
     binding: dict[str, int]
-    module: Module
+    module: Any  # a `Module`; where it `is_open`, one that has `bound(sizes)`
     code: Any = None
     graph: Graph | None = None
     program: "Program | None" = None
@@ -89,7 +89,7 @@ def object_cache(cache: Cache) -> "ObjectCache":
         return ObjectCache(cache_folder() / "objects")
     if cache is not False:
         require_path("cache", cache, "None: the user's cache folder, False: none")
-    return ObjectCache(None if cache is False else Path(cache))
+    return ObjectCache(None if isinstance(cache, bool) else Path(cache))
 
 
 def package_folder(cache: Cache) -> Path | None:
@@ -100,4 +100,4 @@ def package_folder(cache: Cache) -> Path | None:
         return None
     if cache is not None:
         require_path("cache", cache, "None: the user's cache folder, False: none")
-    return (cache_folder() if cache is None else Path(cache)) / "packages"
+    return (cache_folder() if cache is None else Path(str(cache))) / "packages"

@@ -10,6 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -63,7 +64,7 @@ class Port:
             return None
         return tuple(d if isinstance(d, int) else str(d) for d in self.type.shape)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.name}: {self.type}" + (" (optional)" if self.optional else "")
 
 
@@ -128,7 +129,7 @@ class Signature:
                 received=type(feeds).__name__,
             )
         findings = self._misnamed(feeds)
-        arrays: list[np.ndarray | None] = []
+        arrays: list[Any] = []
         for port in self.inputs:
             array = None
             if port.name in feeds:
@@ -182,7 +183,7 @@ def fixed_default(name: str) -> InputError:
     )  # fmt: skip
 
 
-def receive(port: Port, x) -> np.ndarray:
+def receive(port: Port, x: Any) -> Any:
     """`x` as a contiguous, aligned array in native byte order. Raises InputError for misfits."""
     where = f"input {port.name}"
     if not isinstance(port.type, TensorType):
@@ -209,17 +210,17 @@ def receive(port: Port, x) -> np.ndarray:
         )  # fmt: skip
     if array.dtype == object or array.dtype.kind in "US":
         return _strings(array, where)
-    return np.require(array, expected.numpy, "CA")
+    return np.require(array, expected.numpy, ("C", "A"))
 
 
-def _is_masked(x) -> bool:
+def _is_masked(x: object) -> bool:
     """Whether `x` is a masked array: whoever has one has imported numpy's module for them, which
     takes long."""
     module = sys.modules.get("numpy.ma")
     return isinstance(x, getattr(module, "MaskedArray", ()))
 
 
-def _receive_map(type: Type, x, where: str):
+def _receive_map(type: Type, x: Any, where: str) -> Any:
     """A map, or a list of maps: a dict whose keys and values have the types that it says."""
     if isinstance(type, SequenceType):
         if not isinstance(x, (list, tuple)):
@@ -248,7 +249,7 @@ def _holds(type: Type, dtype: DType) -> bool:
     return isinstance(type, TensorType) and dtype.kind == type.dtype.kind
 
 
-def _kind(x) -> str:
+def _kind(x: object) -> str:
     return "none" if x is None else x.__class__.__name__
 
 
@@ -301,9 +302,9 @@ def bind(
         if isinstance(d, dims.Sym) and d.symbols() == {symbol} and symbol not in binding:
             binding[symbol], source[symbol] = size, f"{name}, axis {axis}"
     for name, axis, d, size in pairs:
-        symbol = _solve(d, size, binding)
-        if symbol is not None:
-            source[symbol] = f"{name}, axis {axis}"
+        solved = _solve(d, size, binding)
+        if solved is not None:
+            source[solved] = f"{name}, axis {axis}"
     findings = []
     for name, axis, d, size in pairs:
         expected = dims.substitute(d, binding)
@@ -319,7 +320,7 @@ def bind(
     return binding, findings
 
 
-def _solve(d, size: int, binding: dict[str, int]) -> str | None:
+def _solve(d: dims.Dim, size: int, binding: dict[str, int]) -> str | None:
     """Bind the only open symbol of `a*N + b` so that the dim is `size`; its name, if it could."""
     d = dims.substitute(d, binding)
     if not isinstance(d, dims.Sym) or len(d.symbols()) != 1:
@@ -337,14 +338,16 @@ def _solve(d, size: int, binding: dict[str, int]) -> str | None:
 def fix_shapes(graph: Graph, shapes: Mapping[str, Sequence]) -> Graph:
     """A copy of `graph` with the sizes that `shapes` gives by input; None leaves a dim as it is."""
     inputs = {v.name: v.type for v in graph.inputs}
-    findings, binding = [], {}
+    findings: list[TesselError] = []
+    binding: dict[str, int] = {}
     for name, shape in shapes.items():
         type = inputs.get(name)
         if type is None:
             findings.append(InputError(f"no input named {name!r}", expected=", ".join(inputs)))
             continue
-        fits = isinstance(type, TensorType) and len(shape) == type.rank
-        for d, size in zip(type.shape if fits else (), shape):
+        declared = type.shape if isinstance(type, TensorType) else None
+        fits = declared is not None and len(shape) == len(declared)
+        for d, size in zip(declared if fits and declared is not None else (), shape):
             if isinstance(size, int):
                 name_of = str(d) if isinstance(d, dims.Sym) and d.symbols() == {str(d)} else None
                 known = binding.setdefault(name_of, size) if name_of is not None else d

@@ -71,7 +71,7 @@ def open_graph_for(exe: "Executable", binding: Mapping[str, int]) -> Graph:
     return exe.session.optimize(graph)
 
 
-def is_positive(d, binding: Mapping[str, int]) -> bool:
+def is_positive(d: dims.Dim, binding: Mapping[str, int]) -> bool:
     """Whether a dim is at least 1 for these sizes, and for whatever sizes from 1 on are left."""
     try:
         return above(dims.substitute(d, binding), 0)

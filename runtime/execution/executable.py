@@ -11,7 +11,8 @@ the shapes of inputs, and the values of those that decide shapes (`static`); els
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from os import PathLike
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -58,7 +59,7 @@ class Executable:
         specialize: ShapeSpecialized | None = None,
     ):  # fmt: skip
         self._graph, self.session = graph, session
-        self.signature = Signature.of(graph) if signature is None else signature
+        self.signature = Signature.of(cast(Graph, graph)) if signature is None else signature
         self.specialize = specialize
         self.threads = check_threads(threads)
         self.notes: list[str] = []
@@ -70,14 +71,17 @@ class Executable:
         ports = self.signature.inputs
         self._dtypes = [np.dtype("V") if p.dtype == object else p.dtype for p in ports]
         self._output_names = [p.name for p in self.outputs]
-        self._built: OrderedDict[tuple, Built] = OrderedDict()  # by the inputs' shapes, and values
+        self._built: OrderedDict[tuple[Any, ...], Built] = (
+            OrderedDict()
+        )  # by the inputs' shapes, and values
         self._open: Built | None = None  # the code for all sizes
         self.needs_sizes: str | None = None  # why there is none
         self._static: tuple[int, ...] = ()
         self._certain: Certain | None = None
         self._latest: Built | None = None
-        for lock in ("_building", "_bound_run", "_parsing"):
-            give_lock(self, lock)
+        self._building = give_lock(self, "_building")
+        self._bound_run = give_lock(self, "_bound_run")
+        self._parsing = give_lock(self, "_parsing")
         self._bound: dict[str, np.ndarray] = {}
         self._free = self._names  # inputs that a run is given: those that are not bound
         self.on_built: Callable[[Executable], None] | None = None  # after code for further sizes
@@ -119,7 +123,7 @@ class Executable:
 
     # -- running --------------------------------------------------------------------------
 
-    def run(self, inputs: Mapping) -> dict:
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """The outputs by name, for arrays by name. Raises InputError for inputs that don't fit,
         OutOfMemoryError where memory does not hold what follows from them.
 
@@ -133,7 +137,7 @@ class Executable:
         except Exception as error:
             raise unforeseen(error)  # noqa: B904  its cause is set
 
-    def __call__(self, *inputs):
+    def __call__(self, *inputs: Any) -> Any:
         """Positional inputs; the output, or a tuple of them if there are several."""
         names = self._free
         if len(inputs) != len(names):
@@ -149,7 +153,7 @@ class Executable:
             raise unforeseen(error)  # noqa: B904  its cause is set
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
-    def _prepare(self, feeds: Mapping) -> tuple[list, Built]:
+    def _prepare(self, feeds: Mapping[str, Any]) -> tuple[list[Any], Built]:
         """Checked arrays and their specialization; the quick way if nothing is unusual."""
         try:
             arrays = [feeds[n] for n in self._names]
@@ -164,17 +168,19 @@ class Executable:
         arrays, binding = self.signature.check(feeds)
         return arrays, self.specialization(binding, arrays)
 
-    def _overridden(self, feeds: Mapping) -> "Executable | None":
+    def _overridden(self, feeds: Mapping[str, Any]) -> "Executable | None":
         """What takes these inputs, where they replace defaults."""
-        fed = self.overrides.fed(feeds) if self.overrides is not None else ()
+        if self.overrides is None:
+            return None
+        fed = self.overrides.fed(feeds)
         return self.overrides.executable(fed) if fed else None
 
     @entrance
-    def ready(self, inputs: Mapping) -> None:
+    def ready(self, inputs: Mapping[str, Any]) -> None:
         """Compile for these inputs, as `run` would."""
         self._prepare(inputs)
 
-    def _known(self, arrays: Sequence) -> Built | None:
+    def _known(self, arrays: Sequence[Any]) -> Built | None:
         """The specialization of inputs in order that code can take as they are, if it is there.
 
         None if anything is unusual: it is then for the careful check to convert or to refuse.
@@ -200,7 +206,7 @@ class Executable:
             return None
         return built
 
-    def _run_with_updates(self, feeds: Mapping) -> dict:
+    def _run_with_updates(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         """Updated inputs are written in place: the executable's own, or a copy of the caller's."""
         with self._bound_run:
             taken = [n for n in feeds if n in self._bound] if isinstance(feeds, Mapping) else []
@@ -230,7 +236,7 @@ class Executable:
             }
 
     @entrance
-    def bind(self, name: str, array) -> np.ndarray:
+    def bind(self, name: str, array: Any) -> np.ndarray:
         """Keep an input here: it is no longer given to `run`, and an output that updates it is
         written into it, not returned.
 
@@ -306,7 +312,7 @@ class Executable:
             return
         graph = self.graph if built is None else None  # a package's is read now, and may be damaged
         try:
-            self._open = built or self.session.build_dynamic(graph, self.report)
+            self._open = built or self.session.build_dynamic(cast(Graph, graph), self.report)
             self._note(self._open.notes)
         except (TypeError, TesselError) as error:
             if not is_refusal(error):
@@ -361,10 +367,11 @@ class Executable:
             built = self.session.build(graph_for(self, binding), binding, report)
             return replace(built, values=self.signature.values)
         named = {} if inputs is None else dict(zip(self._names, inputs))
-        built = None if self.recall is None else self.recall(binding, named)
-        if built is None:
+        made = None if self.recall is None else self.recall(binding, named)
+        if made is None:
             graph = self.session.optimize(self.specialize(binding, named))
-            built = self.session.build(graph, {})
+            made = self.session.build(graph, {})
+        built = made
         self._make_static(self.specialize.values)
         values = {n: named[n].copy() for n in self.static}
         return replace(built, binding=binding, values=values)
@@ -377,17 +384,17 @@ class Executable:
     # -- packages -------------------------------------------------------------------------
 
     @entrance
-    def save(self, path) -> None:
+    def save(self, path: str | PathLike[str]) -> None:
         """Write a `.tsl` package: the graph, its weights, and the code that is compiled."""
         from .package import save
 
         save(self, path)
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         from .pickling import reduced
 
         return reduced(self)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         inputs, outputs = (", ".join(map(str, x)) for x in (self.inputs, self.outputs))
         return f"<tessel.Executable {self.target.name} ({inputs}) -> ({outputs})>"

@@ -68,7 +68,7 @@ class NativeLoader:
         reason = runs_here(self.target.machine)
         if reason is not None:
             return Foreign(self.target.name, reason)
-        return NativeModule(record, outputs, updates)
+        return NativeModule(record, outputs, dict(updates))
 
 
 class Foreign:

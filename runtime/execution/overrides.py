@@ -25,7 +25,7 @@ class Overrides:
         self.ports, self._compile = tuple(ports), compile
         self._names = {p.name for p in self.ports}
         self._made: OrderedDict[frozenset[str], Any] = OrderedDict()
-        give_lock(self, "_making")
+        self._making = give_lock(self, "_making")
 
     def fed(self, feeds: Mapping) -> frozenset[str]:
         """The names in `feeds` that replace a default."""

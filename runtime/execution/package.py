@@ -20,7 +20,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -51,8 +51,8 @@ OLD = (
 
 
 def save(
-    exe: Executable, path, durable: bool = True, about: Mapping | None = None,
-    only: Built | None = None,
+    exe: Executable, path: str | os.PathLike[str], durable: bool = True,
+    about: Mapping | None = None, only: Built | None = None,
 ) -> None:  # fmt: skip
     """Write an executable to `path`. A file that is there is replaced once the new one is whole; if
     it is to be `durable`, once it is on the disk. `about` is JSON that comes along. Of a model that
@@ -172,7 +172,7 @@ def read_signature(described: Mapping) -> Signature:
     outputs = [_port(n, t) for n, t in described["outputs"]]
     ports = {p.name: p for p in inputs}
     values = {
-        n: np.array(v, ports[n].dtype).reshape(ports[n].shape)
+        n: np.array(v, ports[n].dtype).reshape(cast(Any, ports[n].shape))
         for n, v in described.get("values", {}).items()
     }
     optional = {n: parse_type(t) for n, t in described.get("optional", {}).items()}
@@ -180,15 +180,16 @@ def read_signature(described: Mapping) -> Signature:
     return Signature(inputs, outputs, dict(described["updates"]), values, optional, apart)
 
 
-def _port(name, type) -> Port:
+def _port(name: str, type: Any) -> Port:
     if not isinstance(name, str):
         raise TypeError(f"{name!r} is no name")
     return Port(name, parse_type(type))
 
 
 def load(
-    path, *, native: bool = True, threads: int | None = None, cache=None, trust=None
-) -> Executable:
+    path: str | os.PathLike[str], *, native: bool = True, threads: int | None = None,
+    cache: Any = None, trust: Any = None,
+) -> Executable:  # fmt: skip
     """The executable of a package. Raises PackageError for files that are damaged or foreign, or
     not signed with a key of `trust` where that is given."""
     from .pickling import Source
@@ -207,7 +208,7 @@ def load(
 class Package:
     """An open package: what `load` and `tessel inspect` read."""
 
-    def __init__(self, path, trust=None):
+    def __init__(self, path: str | os.PathLike[str], trust: Any = None):
         self.container = Container(path)
         if trust is not None:
             from ..package.trust import verify
@@ -223,11 +224,13 @@ class Package:
             ) from None
         self._weights: dict[str, np.ndarray] | None = None
 
-    def _json(self, section: str):
+    def _json(self, section: str) -> Any:
         data = bytes(self.container.section(section))
         return read_json(data, f"the package's {section}", PackageError, self.where)
 
-    def load(self, native: bool = True, threads: int | None = None, cache=None) -> Executable:
+    def load(
+        self, native: bool = True, threads: int | None = None, cache: Any = None
+    ) -> Executable:
         """Its executable. Raises PackageError where the package contradicts itself."""
         try:
             return self.executable(native, threads, cache)
@@ -238,7 +241,7 @@ class Package:
             ) from error
 
     @property
-    def about(self):
+    def about(self) -> Any:
         """What was written beside it (`save`)."""
         return self._json("about")
 
@@ -265,7 +268,7 @@ class Package:
             raise PackageError("its graph is not the one it describes", where=self.where)
         return graph
 
-    def executable(self, native: bool, threads: int | None, cache) -> Executable:
+    def executable(self, native: bool, threads: int | None, cache: Any) -> Executable:
         manifest = self.manifest
         name, note = manifest["target"], None
         foreign = self.foreign()
@@ -305,7 +308,7 @@ class Package:
 
         return with_structure(exe, {STRUCTURE: manifest["structure"]})
 
-    def tuning(self):
+    def tuning(self) -> Any:
         """A `Tuning` of the tuning records that the package carries, or None."""
         data = self.manifest.get("winners")
         if not data:

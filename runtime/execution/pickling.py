@@ -67,7 +67,7 @@ def _bytes(exe: "Executable") -> bytes:
         return path.read_bytes()
 
 
-def _cache(exe: "Executable"):
+def _cache(exe: "Executable") -> str | bool | None:
     """The option `cache` that gives the executable's."""
     if exe.target.cache is None:
         return None
@@ -105,7 +105,7 @@ def _of_bytes(package: bytes, options: dict) -> "Executable":
     return exe
 
 
-def _load(path, *, threads: int, cache, native: bool = True) -> "Executable":
+def _load(path: Any, *, threads: int, cache: Any, native: bool = True) -> "Executable":
     from .package import load
 
     return load(path, native=native, threads=threads, cache=object_cache(cache))

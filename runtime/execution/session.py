@@ -73,6 +73,7 @@ class Session:
 
             return load_stages(code, self, made)
         program, updates = code.program, dict(code.graph.updates)
+        assert program is not None  # it is where there are no stages
         module = self.loader.load(code.record, program, program.outputs, updates)
         return Built(dict(code.binding), module, code.record, code.graph, program,
                      is_dynamic=code.is_dynamic)  # fmt: skip

@@ -15,7 +15,7 @@ too (`host.py`).
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -38,6 +38,7 @@ def load_stages(code: Code, session: "Session", made: Sequence[Callable] | None 
     `made`: for each of these, a function that gives it the code that was made for it before. Raises
     PackageError if that is for other stages.
     """
+    assert code.stages is not None
     graph, stages = code.graph, [stage for stage, _ in code.stages]
     compiled = [[StageExecutable(g, session) for g in graphs] for _, graphs in code.stages]
     executables = [exe for own in compiled for exe in own]
@@ -128,14 +129,16 @@ class StagedModule:
         return outputs
 
 
-def _argument(source, env: dict, sizes: dict[str, int], inputs) -> np.ndarray:
+def _argument(
+    source: Any, env: dict[Any, Any], sizes: dict[str, int], inputs: Sequence[np.ndarray]
+) -> np.ndarray:
     if not isinstance(source, Kept):
         return np.empty((0, sizes[source.symbol]), np.bool_)
     array = env[source.value]
     return array if source.size is None else array[: dims.substitute(source.size, sizes)]
 
 
-def _sizes(bound, found: np.ndarray) -> dict[str, int]:
+def _sizes(bound: Any, found: np.ndarray) -> dict[str, int]:
     """The sizes that a stage found. Raises InputError for those that are none."""
     sizes = [int(size) for size in found]
     if any(size < 0 for size in sizes):

@@ -9,8 +9,9 @@ Where lengths or presence of outputs depend on values or sizes of inputs, these 
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -58,7 +59,8 @@ class Structured(Executable):
         super().__init__(graph, session, signature=signature, threads=threads)
         self._read, self._forms = read, OrderedDict[tuple, tuple[Executable, Structure]]()
         self._only: Executable | None = None
-        give_lock(self, "_reading")
+        self._structure: Structure | None = None
+        self._reading = give_lock(self, "_reading")
 
     @staticmethod
     def of(read: Reader, session: "Session", threads: int | None = None) -> "Structured":
@@ -68,13 +70,13 @@ class Structured(Executable):
     @staticmethod
     def only(exe: Executable, structure: Structure) -> "Structured":
         """The executable of tensors `exe`, for the one form that its `structure` says."""
-        sides = [
+        inputs, outputs = (
             [Port(g.name, parse_type(g.type)) for g in groups]
             for groups in (structure.inputs, structure.outputs)
-        ]
+        )
         made = Structured(
             lambda: exe.graph, exe.session, None,
-            Signature(*sides, {}, optional=exe.signature.optional), exe.threads,
+            Signature(inputs, outputs, {}, optional=exe.signature.optional), exe.threads,
         )  # fmt: skip
         made._only, made._structure = exe, structure
         made.notes, made.report = exe.notes, exe.report
@@ -83,13 +85,13 @@ class Structured(Executable):
     # -- running --------------------------------------------------------------------------
 
     @entrance
-    def run(self, inputs: Mapping) -> dict:
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         exe, arrays, structure = self.resolve(inputs)
         tensors = exe.run(arrays)
         return {g.name: grow(g.tree, tensors) for g in structure.outputs}
 
     @entrance
-    def __call__(self, *inputs):
+    def __call__(self, *inputs: Any) -> Any:
         if len(inputs) != len(self._names):
             raise InputError(
                 "wrong number of inputs", received=len(inputs),
@@ -99,7 +101,7 @@ class Structured(Executable):
         return outputs[0] if len(outputs) == 1 else outputs
 
     @entrance
-    def ready(self, inputs: Mapping) -> None:
+    def ready(self, inputs: Mapping[str, Any]) -> None:
         exe, arrays, _ = self.resolve(inputs)
         exe.ready(arrays)
 
@@ -107,13 +109,14 @@ class Structured(Executable):
         """The executable for the form of `inputs`, the tensors that it takes, and how they and its
         results belong together. Raises InputError for inputs that do not fit."""
         if (other := self._overridden(inputs)) is not None:
+            assert isinstance(other, Structured), other
             return other.resolve(inputs)
         fixed = [n for n in self.signature.optional if isinstance(inputs, Mapping) and n in inputs]
         if fixed:
             raise fixed_default(fixed[0])
         forms, arrays = take(self.signature.inputs, inputs)
-        if self._only is not None:
-            self._check_form(forms)
+        if self._only is not None and self._structure is not None:
+            self._check_form(forms, self._structure)
             return self._only, arrays, self._structure
         found = self._forms.get(self._form_key(forms, arrays))
         if found is None:
@@ -124,11 +127,11 @@ class Structured(Executable):
         exe, structure = found
         return exe, arrays, structure
 
-    def _check_form(self, forms: Mapping[str, object]) -> None:
+    def _check_form(self, forms: Mapping[str, object], structure: Structure) -> None:
         findings = [
             InputError("another form", where=f"input {g.name}", expected=_shown(g.tree),
                        received=_shown(form_tree(g.name, forms[g.name])))
-            for g in self._structure.inputs
+            for g in structure.inputs
             if form_tree(g.name, forms[g.name]) != g.tree
         ]  # fmt: skip
         if findings:
@@ -138,11 +141,13 @@ class Structured(Executable):
             )  # fmt: skip
 
     def _form_key(self, forms: Mapping, arrays: Mapping) -> tuple:
+        assert self._read is not None
         values = [arrays[n].tobytes() for n in self._read.values if n in arrays]
         sizes = [a.shape for a in arrays.values()] if self._read.sized else []
         return tuple(forms.values()), tuple(values), tuple(sizes)
 
     def _make(self, forms: Mapping, arrays: Mapping) -> tuple[Executable, Structure]:
+        assert self._read is not None
         graph = self._read(forms, arrays)
         exe = Executable(self.session.optimize(graph), self.session, threads=self.threads)
         exe.open()
@@ -154,11 +159,13 @@ class Structured(Executable):
 
     # -- what an executable is asked --------------------------------------------------------
 
-    def bind(self, name: str, array) -> np.ndarray:
+    def bind(self, name: str, array: Any) -> np.ndarray:
         raise UsageError("inputs of a model with sequences or optionals cannot be bound",
                          received=name)  # fmt: skip
 
-    def specialization(self, binding, inputs=None) -> Built:
+    def specialization(
+        self, binding: Mapping[str, int], inputs: Sequence[np.ndarray] | None = None
+    ) -> Built:
         exe = self._single("compiled for given sizes")
         return exe.specialization(binding, inputs)
 
@@ -167,7 +174,7 @@ class Structured(Executable):
         return [b for exe in self._executables() for b in exe.specializations]
 
     @entrance
-    def save(self, path) -> None:
+    def save(self, path: str | PathLike[str]) -> None:
         """Write a package of the one form that there is. Raises UsageError if there are others."""
         self._single("saved").save(path)
 
@@ -197,13 +204,15 @@ def _plain(graph: Graph) -> Structure:
     return Structure(inputs, tuple(Group(n, str(v.type), n) for n, v in outputs))
 
 
-def _shown(tree) -> str:
+def _shown(tree: Any) -> str:
     if isinstance(tree, list):
         return f"[{', '.join(map(_shown, tree))}]"
     return "none" if tree is None else "a value"
 
 
-def take(ports, feeds: Mapping) -> tuple[dict[str, object], dict[str, np.ndarray]]:
+def take(
+    ports: Sequence[Port], feeds: Mapping[str, Any]
+) -> tuple[dict[str, object], dict[str, np.ndarray]]:
     """The form of each input, and the tensors that they consist of by their names in the graph.
 
     Raises one InputError for everything that does not fit.
@@ -213,8 +222,9 @@ def take(ports, feeds: Mapping) -> tuple[dict[str, object], dict[str, np.ndarray
                          expected=", ".join(map(str, ports)))  # fmt: skip
     names = [p.name for p in ports]
     findings: list[TesselError] = [
-        InputError(f"unexpected: {n}") for n in feeds if n not in names
-    ] + [InputError(f"missing: {n}") for n in names if n not in feeds]
+        *(InputError(f"unexpected: {n}") for n in feeds if n not in names),
+        *(InputError(f"missing: {n}") for n in names if n not in feeds),
+    ]
     forms: dict[str, object] = {}
     arrays: dict[str, np.ndarray] = {}
     for port in ports:
@@ -233,7 +243,7 @@ def take(ports, feeds: Mapping) -> tuple[dict[str, object], dict[str, np.ndarray
     return forms, arrays
 
 
-def _take(type: Type, x, name: str) -> tuple[object, list]:
+def _take(type: Type, x: Any, name: str) -> tuple[object, list[Any]]:
     """The form of a value and its tensors."""
     match type:
         case OptionalType(element):

@@ -36,7 +36,10 @@ class ZeroCode:
     equal: tuple
 
 
-def bound_to(made: Built, exe: "Executable", binding: Mapping[str, int], rest=None) -> Built | None:
+def bound_to(
+    made: Built, exe: "Executable", binding: Mapping[str, int],
+    rest: Mapping[str, int] | None = None,
+) -> Built | None:  # fmt: skip
     """Open code with these sizes, if it is right for them. Raises InputError for sizes that
     contradict the model. `rest` are the sizes that are open in it, where those are not all.
 

@@ -94,7 +94,7 @@ def methods_stub() -> str:
     own = {"constant", "input", "output", "tensor", "value", "inline"}  # a Builder has these itself
     ops = [o for o in _public_ops() if o.name not in own and not keyword.iskeyword(o.name)]
     parts = [_function(op.name, op, "Tensor", "    ") for op in ops]
-    return _with_head(METHODS_HEAD, "".join(parts).rstrip("\n") + "\n")
+    return _with_head(METHODS_HEAD, "\n".join(parts))
 
 
 def _with_head(head: str, body: str) -> str:

@@ -7,6 +7,7 @@ The graph says so in its metadata, so that its text, packages and ONNX files mad
 
 import json
 from collections.abc import Mapping
+from typing import Any, cast
 
 import numpy as np
 
@@ -32,7 +33,7 @@ def known_values(graph: Graph) -> dict[str, np.ndarray]:
     types = {v.name: v.type for v in graph.inputs if isinstance(v.type, TensorType)}
     try:
         return {
-            name: np.array(value, types[name].dtype.numpy).reshape(types[name].shape)
+            name: np.array(value, types[name].dtype.numpy).reshape(cast(Any, types[name].shape))
             for name, value in json.loads(graph.metadata[KEY]).items()
         }
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
@@ -42,6 +43,6 @@ def known_values(graph: Graph) -> dict[str, np.ndarray]:
         ) from error  # fmt: skip
 
 
-def plain(array: np.ndarray):
+def plain(array: np.ndarray) -> Any:
     """Numbers in lists."""
     return array.tolist() if array.dtype.kind in "iufb" else array.astype(np.float64).tolist()

@@ -71,7 +71,7 @@ def structure_of(metadata: Mapping[str, str]) -> Structure | None:
     return Structure(*sides)
 
 
-def _checked(tree) -> Tree:
+def _checked(tree: Any) -> Tree:
     if isinstance(tree, list):
         return [_checked(t) for t in tree]
     if tree is not None and not isinstance(tree, str):
@@ -87,14 +87,14 @@ def leaves(tree: Tree) -> Iterator[str]:
         yield from leaves(t)
 
 
-def grow(tree: Tree, tensors: Mapping[str, Any]):
+def grow(tree: Tree, tensors: Mapping[str, Any]) -> Any:
     """The value of a tree: an array, a list, or None."""
     if isinstance(tree, list):
         return [grow(t, tensors) for t in tree]
     return None if tree is None else tensors[tree]
 
 
-def form_tree(name: str, form) -> Tree:
+def form_tree(name: str, form: Any) -> Tree:
     """The tree of a form: None, the rank of a tensor, "map", or a tuple of forms."""
     if isinstance(form, tuple):
         return [form_tree(f"{name}[{i}]", f) for i, f in enumerate(form)]

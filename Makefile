@@ -87,7 +87,7 @@ conformance-open: $(BASE)
 	@$(BIN)/python -m tests.conformance --engine tessel-open --write
 
 docs: $(BASE)
-	@$(BIN)/python -m tessel.tools.pages.ops docs/ops.md
+	@$(BIN)/python -m tessel.tools.pages.ops docs/reference/ops.md
 	@$(BIN)/python -m tessel.tools.pages.reference docs/reference
 	@$(BIN)/python -m tessel.tools.pages.life docs/life-of-a-model.md
 	@$(BIN)/python -m tessel.tools.pages.stubs .

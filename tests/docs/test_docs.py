@@ -1,6 +1,7 @@
 """The pages: blocks run, links lead somewhere, words are explained, what is generated is new."""
 
 import contextlib
+import fnmatch
 import io
 import re
 import subprocess
@@ -91,6 +92,25 @@ def test_links_lead_somewhere(page):
 def test_what_a_link_is():
     assert links("[a](b.md#c) `[no](code)` ![d](e.png)") == ["b.md#c", "e.png"]
     assert anchors("# A b-c\n## `f(x)`, and [g](h.md)\n```\n# no\n```\n") == {"a-b-c", "fx-and-g"}
+
+
+# Files that a page names and that the repository has not: made by a run, or of another place.
+ELSEWHERE = {"winners.json", "tuning.json", "export_models.py"}
+FOLDERS = ("architecture.md", "concepts.md", "design/*.md", "how-to/*.md")
+
+
+@pytest.mark.parametrize("page", [p for f in FOLDERS for p in sorted(DOCS.glob(f))], ids=page_id)
+def test_files_that_a_page_names_are_there(page):
+    text = page.read_text()
+    made = set(re.findall(r"^# ([\w./-]+) \((?:new|to try it)\)$", text, re.M))  # by the reader
+    there = ["/" + p.relative_to(ROOT).as_posix() for p in files_of_the_repository()]
+    named = set(re.findall(r"`([\w/*.-]+\.(?:py|pyi|json|toml|md))`", text)) - made - ELSEWHERE
+    assert [n for n in sorted(named) if not fnmatch.filter(there, f"*/{n}")] == []
+
+
+def files_of_the_repository() -> list[Path]:
+    tops = [p for p in ROOT.iterdir() if p.name[0] != "." and p.name not in ("build", "shared")]
+    return [f for top in tops for f in ([top] if top.is_file() else top.rglob("*.*"))]
 
 
 # -- words ---------------------------------------------------------------------------------

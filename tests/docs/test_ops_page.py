@@ -1,4 +1,4 @@
-"""docs/ops.md is what the records say now, and the parts that it is made of."""
+"""docs/reference/ops.md is what the records say now, and the parts that it is made of."""
 
 import pytest
 from tessel.compiler.ir.op import OPS
@@ -9,8 +9,8 @@ from tessel.tools.pages.ops import entry, page, plain
 
 @pytest.mark.slow
 def test_the_page_is_of_these_records(root):
-    if (root / "docs" / "ops.md").read_text() != page():
-        pytest.fail("docs/ops.md is out of date; to rewrite it: make docs")
+    if (root / "docs" / "reference" / "ops.md").read_text() != page():
+        pytest.fail("docs/reference/ops.md is out of date; to rewrite it: make docs")
 
 
 def test_an_entry():

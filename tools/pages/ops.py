@@ -1,4 +1,6 @@
-"""docs/ops.md: every op, from its record. `python -m tessel.tools.pages.ops docs/ops.md` writes it.
+"""docs/reference/ops.md: every op, from its record.
+
+    python -m tessel.tools.pages.ops docs/reference/ops.md
 
 Nothing is said here that a record does not know, but for two things: which ONNX operators read
 into an op (`onnx_ops.py` looks at the reader's table), and whether the GPU backend takes it: it is
@@ -33,8 +35,8 @@ MEANINGS = {
 HEAD = """\
 # Ops
 
-Every op of the graph, as its record says ([how records are made](architecture.md#ops)): {count} in
-{families} families. This page is generated: `make docs`.
+Every op of the graph, as its record says ([how records are made](../architecture.md#ops)): {count}
+in {families} families. This page is generated: `make docs`.
 
 A signature reads `operand: dtype`, with `?` for one that may be absent and `*` for any number;
 letters are dtype variables. Attributes are listed with their defaults. *Zero gradient*: piecewise

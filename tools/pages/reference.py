@@ -76,7 +76,7 @@ def api() -> str:
         parts += _module(f"tessel.{name}", values[name])
     public = sum(not op.name.startswith("_") for op in OPS.values())
     parts.append(f"## tessel.native.functional\n\n{public} functions, one for each op: a tensor is "
-                 "positional, an attribute named. [ops.md](../ops.md) lists them.\n")  # fmt: skip
+                 "positional, an attribute named. [ops.md](ops.md) lists them.\n")  # fmt: skip
     return "\n".join(parts)
 
 

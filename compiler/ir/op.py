@@ -198,8 +198,8 @@ class Op:
     or a tuple of arrays where there are several outputs; `grad(c, *douts)` returns one
     `Tensor` or None per input, with `c.inputs`, `c.outputs`, `c.attrs`, `c.b` at hand, and
     need not undo broadcasting. `limits(*types, **attrs)` lists what values of operands are allowed
-    (`compiler/ir/limits.py`). `group` is the heading under which docs/reference/ops.md lists it, and
-    decides nothing."""
+    (`compiler/ir/limits.py`). `group` is the heading under which docs/reference/ops.md lists it,
+    and decides nothing."""
 
     name: str
     doc: str

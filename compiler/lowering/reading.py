@@ -17,7 +17,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cached_property
 
 from ..errors import told
 from ..expr import expr as s
@@ -28,6 +27,7 @@ from ..ir.dims import prod
 from ..ir.graph import Node, Value
 from ..ir.types import BOOL
 from ..kernels.contraction import sum_of_products
+from ..system.concurrency import lazy
 from .inlining import Inliner, Operand
 
 CHEAP = frozenset(
@@ -126,7 +126,7 @@ class Reading:
             self.is_blocked = True
         self.is_of_constants = inliner.looked_at_constants
 
-    @cached_property
+    @lazy
     def _found(self) -> tuple[list[Expr], set[Buffer]]:
         """Reductions, and the buffers that are read at places which are data."""
         reductions, at_data = [], set()
@@ -144,7 +144,7 @@ class Reading:
     def _positions(self, buffers: set[Buffer]) -> frozenset[int]:
         return frozenset(i for i, b in enumerate(self.operands) if b in buffers)
 
-    @cached_property
+    @lazy
     def kind(self) -> Kind:
         if self.is_blocked:
             return Kind.BLOCKS
@@ -166,7 +166,7 @@ class Reading:
             return False
         return all(next(_loads(factor), None) is not None for factor in (c.a, c.b))
 
-    @cached_property
+    @lazy
     def _sharing(self) -> tuple[set[Buffer], bool]:
         """The buffers of which reductions read an element for several results; and whether
         neighbours in a buffer are shared, or all that is reduced."""
@@ -194,17 +194,17 @@ class Reading:
     def places(self) -> frozenset[int]:
         return self._positions(self._found[1])
 
-    @cached_property
+    @lazy
     def is_index_map(self) -> bool:
         """Whether results are elements of operands, as they are."""
         return not self.is_blocked and all(bare(e).op == "load" for _, e in self.parts)
 
-    @cached_property
+    @lazy
     def is_free(self) -> bool:
         """Whether reading a result is reading an operand at the same place: a broadcast."""
         return self.is_index_map and all(_is_at_own_place(bare(e), a) for a, e in self.parts)
 
-    @cached_property
+    @lazy
     def cost(self) -> float:
         """How many simple operations a result takes, besides reading operands; infinite where some
         are not simple."""
@@ -212,13 +212,13 @@ class Reading:
         is_simple = not self.is_blocked and all(x.op in CHEAP for x in found)
         return len(found) if is_simple else math.inf
 
-    @cached_property
+    @lazy
     def reads_once(self) -> bool:
         """Whether it is an index map that takes no element twice: each axis of the result moves
         along one axis of the operand."""
         return self.is_index_map and all(_moves_apart(bare(e), axes) for axes, e in self.parts)
 
-    @cached_property
+    @lazy
     def is_permutation(self) -> bool:
         """Whether the result has every element of the operand, its axes in another order."""
         if not self.reads_once or len(self.parts) != 1:
@@ -234,7 +234,7 @@ class Reading:
         load = bare(e)
         return bool(axes and load.args) and load.args[-1] is s.axis(axes[-1])
 
-    @cached_property
+    @lazy
     def border(self) -> Border | None:
         """`select(low <= i < low + n, x[i - low], a number)`, on all axes at once."""
         if len(self.parts) != 1 or self.parts[0][1].op != "select":

@@ -24,7 +24,8 @@ READS: dict[str, str] = {
     ),
     "compiler/demands": "compiler/errors compiler/ir compiler/kernels",
     "compiler/lowering": (
-        "compiler/errors compiler/ir compiler/analysis compiler/expr compiler/kernels"
+        "compiler/errors compiler/system compiler/ir compiler/analysis compiler/expr "
+        "compiler/kernels"
     ),
     "compiler/ops/contraction": "compiler/errors compiler/ir compiler/expr compiler/ops",
     "compiler/ops/control": (

@@ -179,8 +179,8 @@ other.join()
 
 def test_a_child_does_not_wait_for_locks_of_threads_that_it_lacks():
     text = """
-from tessel.compiler.loops import core
-from tessel.runtime import pool
+from tessel.compiler.expr import core
+from tessel.runtime.native import pool
 exe = tessel.compile(MODEL, threads=1)
 jitted = tessel.jit(lambda x: x + 1)
 locks = [exe._building, exe._bound_run, exe._parsing, jitted._lock, core._making, pool._creating]

@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 # What a terminal obeys, or what turns text around, and halves of characters; not \n and \t.
 _CONTROLS = "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
@@ -157,7 +157,7 @@ class InternalError(TesselError):
 
 def from_caller(error: Exception) -> None:
     """Mark an error of a function that listens: it says nothing of the model."""
-    error.__tessel_caller__ = True
+    error.__tessel_caller__ = True  # type: ignore[attr-defined]
 
 
 def is_callers(error: Exception) -> bool:
@@ -176,8 +176,7 @@ def unforeseen(error: Exception) -> Exception:
         missing = MissingPackageError.of(error)
         if missing is not None:
             return missing
-    kind = OutOfMemoryError if isinstance(error, MemoryError) else InternalError
-    seen = kind.of(error)
+    seen = OutOfMemoryError.of(error) if isinstance(error, MemoryError) else InternalError.of(error)
     seen.__cause__ = error
     return seen
 
@@ -253,7 +252,7 @@ class told:
     def __enter__(self) -> None:
         pass
 
-    def __exit__(self, kind, error, trace) -> None:
+    def __exit__(self, kind: object, error: Any, trace: object) -> None:
         if isinstance(error, Exception):
             at(error, self.place)
 

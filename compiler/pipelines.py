@@ -54,7 +54,8 @@ def default_pipeline(opt_level: int = 2, *, channels_last: bool = False) -> Pipe
     )
     if opt_level == 1:
         return Pipeline((*CLEANUP, exact, *last))
-    products, layout = (), ()
+    products: tuple[Step, ...] = ()
+    layout: tuple[Step, ...] = ()
     if opt_level >= 3:
         products = (Step(CombineProducts(), "queries, keys and values by one product"),)
     if channels_last:
@@ -97,7 +98,7 @@ def cpu_pipeline(
     """What the CPU backend wants done to an optimised graph before it is lowered for vectors of so
     many bytes. `winograd` and `strassen` allow sums to be rearranged so that rounding errors
     grow."""
-    fewer = ()
+    fewer: tuple[Step, ...] = ()
     if winograd:
         fewer += (Step(Winograd(vector_bytes), "a quarter of the products for 3 x 3 taps"),)
     if strassen:

@@ -14,7 +14,7 @@ A composite marked `through_expansion` is replaced by its expansion, whose nodes
 its values stay the same objects.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,12 +55,12 @@ def gradients(
     """
     b = graph if isinstance(graph, Builder) else Builder(graph)
     outputs = [b.value(v) for v in outputs]
-    wrt = [b.value(v) for v in wrt]
-    for v in wrt:
+    sources = [b.value(v) for v in wrt]
+    for v in sources:
         _require_float(v, "a gradient with respect to")
     origin = b.origin
     try:
-        return _Walk(b, wrt).run(outputs, seeds)
+        return _Walk(b, sources).run(outputs, seeds)
     finally:
         b.origin = origin
 
@@ -110,7 +110,7 @@ class _Walk:
         self.todo: list[Node] = []
         self._push(list(b.graph.nodes))
 
-    def run(self, outputs, seeds) -> list[Value | None]:
+    def run(self, outputs: Sequence[Value | Tensor], seeds: Any) -> list[Value | None]:
         self._seed(outputs, seeds)
         while self.todo:
             node = self.todo.pop()
@@ -138,7 +138,7 @@ class _Walk:
                 elif refusal is not None:
                     self.blocked[v] = refusal
 
-    def _seed(self, outputs, seeds) -> None:
+    def _seed(self, outputs: Sequence[Any], seeds: Any) -> None:
         if seeds is not None and len(seeds) != len(outputs):
             raise UsageError(
                 "one seed per output is needed", expected=len(outputs), received=len(seeds)
@@ -186,7 +186,9 @@ class _Walk:
                 assert dx.dtype == v.dtype, f"gradient of {node}: {dx.dtype} for {v.dtype}"
                 self._add(v, unbroadcast(dx, v.shape))
 
-    def _apply(self, node: Node, rule: Callable, douts) -> Sequence[Tensor | None]:
+    def _apply(
+        self, node: Node, rule: Any, douts: Sequence[Tensor | None]
+    ) -> Sequence[Tensor | None]:
         inputs = [None if v is None else Tensor(self.b, v) for v in node.inputs]
         declared = sum(not i.variadic for i in node.op.inputs)
         inputs += [None] * (declared - len(inputs))

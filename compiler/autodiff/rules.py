@@ -1,9 +1,12 @@
 """What gradient rules are written with."""
 
 from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from ..ir.builder import Builder, Tensor
 
 
-def through_expansion(c, *douts):
+def through_expansion(c: Any, *douts: Any) -> NoReturn:
     """The gradient rule of composites that have none of their own.
 
     A marker: `autodiff/gradients.py` expands the op with its `Expand` rule and differentiates that.
@@ -11,7 +14,7 @@ def through_expansion(c, *douts):
     raise AssertionError("compiler/autodiff/gradients.py expands the op instead of calling this")
 
 
-def zeros_like(b, x):
+def zeros_like(b: Builder, x: Any) -> Tensor:
     """Zeros of the dtype and shape of a tensor, a value or a type."""
     return b.scalar(0, x.dtype).expand(x.shape)
 
@@ -30,7 +33,7 @@ def summed_axes(full: Sequence, shape: Sequence) -> tuple[int, ...] | None:
     return tuple(axes)
 
 
-def sum_to(x, shape: Sequence):
+def sum_to(x: Tensor, shape: Sequence) -> Tensor:
     """`x` summed to a shape that broadcasts to its own."""
     axes = summed_axes(x.shape, shape)
     if axes is None:

@@ -58,7 +58,7 @@ class Kernel:
     sources: tuple[Buffer, ...] = ()  # after flattening: the original buffers of `params`
     apart: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         roots = [e for st in self.stores for e in st.exprs()]
         loads = dict.fromkeys(e.data for e in s.walk(*roots) if e.op == "load")
         self.outputs = tuple(dict.fromkeys(st.buffer for st in self.stores))
@@ -108,7 +108,7 @@ class Kernel:
             lines.append(f"    {names[st.buffer]}[{index}] {sign} {s.show(st.value, names)}{guard}")
         return "\n".join([*lines, "}"])
 
-    def __str__(self):
+    def __str__(self) -> str:
         return self.text(self.name)
 
 
@@ -259,7 +259,7 @@ def run_order(
     for step in steps:
         match step:
             case For(id=loop, trips=trips, body=body, condition=condition):
-                for turn in range(trips):
+                for turn in range(trips):  # type: ignore[arg-type]  # of code for all sizes: TypeError
                     if condition is not None and not holds(condition, turns):
                         break
                     yield from run_order(body, holds, {**turns, loop: turn})

@@ -7,18 +7,23 @@ down as nodes, each with the user's file and line as its origin. Python numbers 
 the other operand; tensors of different dtypes do not mix by themselves.
 """
 
+from __future__ import annotations
+
 import inspect
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn, Self
 
 import numpy as np
 
 from ...compiler.arguments import require_function
 from ...compiler.errors import TesselError, TypeMismatch, UsageError
-from ...compiler.ir.builder import Builder, Tensor, as_tensor_type
-from ...compiler.ir.graph import Graph
-from ...compiler.ir.types import TensorType, dtype_of
+from ...compiler.ir.builder import Axes, Builder, Operand, Tensor, as_tensor_type
+from ...compiler.ir.dims import Sym
+from ...compiler.ir.graph import Graph, Value
+from ...compiler.ir.types import DTypeLike, TensorType, Type, dtype_of
 from . import tree
 
 _PACKAGE = Path(__file__).resolve().parents[2]
@@ -30,7 +35,7 @@ PYTHON_DTYPES = {bool: "bool", int: "i64", float: "f32"}
 
 def user_line() -> str | None:
     """`file:line` of the innermost caller outside of tessel."""
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if not frame.f_code.co_filename.startswith(_OURS):
             return f"{_short(frame.f_code.co_filename)}:{frame.f_lineno}"
@@ -58,37 +63,42 @@ class Array(Tensor):
 
     __slots__ = ()
 
-    ndim = property(lambda self: self.rank)
-    T = property(lambda self: self.transpose())
+    @property
+    def ndim(self) -> int:
+        return self.rank
 
-    def astype(self, dtype) -> "Array":
+    @property
+    def T(self) -> Self:
+        return self.transpose()
+
+    def astype(self, dtype: DTypeLike) -> Self:
         return self.cast(dtype)
 
-    def sum(self, axes=None, keepdims=False, *, axis=None):
+    def sum(self, axes: Axes = None, keepdims: bool = False, *, axis: Axes = None) -> Self:
         return super().sum(axes if axis is None else axis, keepdims)
 
-    def mean(self, axes=None, keepdims=False, *, axis=None):
+    def mean(self, axes: Axes = None, keepdims: bool = False, *, axis: Axes = None) -> Self:
         return super().mean(axes if axis is None else axis, keepdims)
 
-    def max(self, axes=None, keepdims=False, *, axis=None):
+    def max(self, axes: Axes = None, keepdims: bool = False, *, axis: Axes = None) -> Self:
         return super().max(axes if axis is None else axis, keepdims)
 
-    def min(self, axes=None, keepdims=False, *, axis=None):
+    def min(self, axes: Axes = None, keepdims: bool = False, *, axis: Axes = None) -> Self:
         return self._reduce("reduce_min", axes if axis is None else axis, keepdims)
 
-    def argmax(self, axis=-1, keepdims=False):
+    def argmax(self, axis: int = -1, keepdims: bool = False) -> Self:
         return self.b.emit("arg_max", self, axis=axis, keepdims=keepdims)
 
-    def __rmatmul__(self, other):
+    def __rmatmul__(self, other: Operand) -> Self:
         return self._binary("matmul", other, reverse=True)
 
-    def __truediv__(self, other):
+    def __truediv__(self, other: Operand) -> Self:  # type: ignore[override]
         return self._fractions()._binary("div", other)
 
-    def __rtruediv__(self, other):
+    def __rtruediv__(self, other: Operand) -> Self:  # type: ignore[override]
         return self._fractions()._binary("div", other, reverse=True)
 
-    def _fractions(self) -> "Array":
+    def _fractions(self) -> Self:
         if self.dtype.is_float:
             return self
         raise TypeMismatch(
@@ -98,16 +108,16 @@ class Array(Tensor):
             fix="cast first, x.cast('f32'), or divide with //",
         )
 
-    def __floordiv__(self, other):
+    def __floordiv__(self, other: Any) -> Self:
         other = self.b.like(other, self)
         if self.dtype.is_float:
             return self.b.emit("floor", self / other)
         return self.b.emit("div", self - self % other, other)
 
-    def __rfloordiv__(self, other):
+    def __rfloordiv__(self, other: Operand) -> Any:
         return self.b.array(self.b.like(other, self)) // self
 
-    def __setitem__(self, key, value):
+    def __setitem__(self, key: Any, value: Any) -> NoReturn:
         raise TypeMismatch(
             "a traced tensor cannot be written to",
             where=user_line(),
@@ -115,21 +125,40 @@ class Array(Tensor):
             fix="make a new one: where(…), concat(…) or scatter_elements(…)",
         )
 
-    def __round__(self, digits=None):
+    def __round__(self, digits: int | None = None) -> Self:
         return self.b.emit("round", self) if digits is None else self._number()
 
-    def __abs__(self):
+    def __abs__(self) -> Self:
         return self.b.emit("abs", self)
 
-    def __eq__(self, other):
+    def __eq__(self, other: Any) -> Self:  # type: ignore[override]
         return self._binary("equal", other)
 
-    def __ne__(self, other):
+    def __ne__(self, other: Any) -> Self:  # type: ignore[override]
         return self._binary("not_equal", other)
 
     __hash__ = object.__hash__
 
-    def __getitem__(self, key):
+    def __len__(self) -> int:
+        if not self.rank:
+            raise TypeMismatch(
+                "a scalar has no length", where=user_line(), received=repr(self.value)
+            )
+        return self._size(0)
+
+    def _size(self, axis: int) -> int:
+        """The size of an axis, as a number."""
+        size = self.shape[axis]
+        if isinstance(size, Sym):
+            raise TypeMismatch(
+                f"the size of axis {axis} is open here, and Python needs a number",
+                where=user_line(),
+                received=repr(self.value),
+                fix='trace it for numbers ("f32[8,4]"), or use functions of whole arrays',
+            )
+        return size
+
+    def __getitem__(self, key: Any) -> Self:
         if isinstance(key, (list, np.ndarray)):
             key = self.b.constant(np.asarray(key))
         if isinstance(key, tuple) and any(isinstance(k, (Tensor, list, np.ndarray)) for k in key):
@@ -138,12 +167,24 @@ class Array(Tensor):
                 where=user_line(),
                 fix="use gather(x, indices, axis=…), gather_nd or gather_elements",
             )
+        if not isinstance(key, Tensor):
+            self._require_sizes(key if isinstance(key, tuple) else (key,))
         return super().__getitem__(key)
 
-    def __bool__(self):
+    def _require_sizes(self, key: tuple[Any, ...]) -> None:
+        """Slices with bounds are of axes whose sizes are numbers."""
+        places = [k for k in key if k is not None]
+        if ... in places:
+            at = places.index(...)
+            places[at : at + 1] = [slice(None)] * (self.rank - len(places) + 1)
+        for axis, k in enumerate(places[: self.rank]):
+            if isinstance(k, slice) and k != slice(None):
+                self._size(axis)
+
+    def __bool__(self) -> NoReturn:
         raise self._no_value("has no truth value", "use where(condition, a, b) or cond(…)")
 
-    def _no_value(self, what, fix):
+    def _no_value(self, what: str, fix: str) -> TypeMismatch:
         return TypeMismatch(
             f"a traced tensor {what}: its numbers are known when the compiled function runs",
             where=user_line(),
@@ -151,16 +192,16 @@ class Array(Tensor):
             fix=fix,
         )
 
-    def _number(self, *_, **__):
+    def _number(self, *_: Any, **__: Any) -> Any:
         fix = "return it from the function, and convert what comes back"
         raise self._no_value("has no number", fix)
 
     __float__ = __int__ = __index__ = _number
 
-    def __array__(self, *_, **__):
+    def __array__(self, *_: Any, **__: Any) -> NoReturn:
         raise self._no_value(
             "is not a numpy array",
-            "use the functions of tessel.frontends.native.functional, not numpy's",
+            "use the functions of tessel.native.functional, not numpy's",
         )
 
 
@@ -171,10 +212,10 @@ class Tracer(Builder):
         super().__init__(name=name)
         self.finished = False
 
-    def input(self, name, type):
+    def input(self, name: str, type: Type | str) -> Array:
         return Array(self, super().input(name, type).value)
 
-    def array(self, x) -> Array:
+    def array(self, x: Any) -> Array:
         """`x` (Tensor, Value, number or array) as an Array of this trace."""
         if not isinstance(x, (Tensor, np.ndarray, *NUMBERS)):
             return Array(self, self.value(x))
@@ -183,7 +224,10 @@ class Tracer(Builder):
         self._mine(x)
         return x if isinstance(x, Array) else Array(self, x.value)
 
-    def emit(self, name, *inputs, outputs=None, **attrs):
+    def emit(
+        self, name: str, *inputs: Operand | None,
+        outputs: Sequence[str | None] | None = None, **attrs: Any,
+    ) -> Any:  # fmt: skip
         stamp, self.origin = self.origin, self.origin or user_line()
         try:
             return super().emit(name, *inputs, outputs=outputs, **attrs)
@@ -201,7 +245,7 @@ class Tracer(Builder):
         finally:
             self.origin = stamp
 
-    def like(self, x, other: Tensor) -> Tensor:
+    def like(self, x: Any, other: Tensor) -> Tensor:
         """`x` as a Tensor; a number takes `other`'s dtype if that holds it."""
         if isinstance(x, NUMBERS):
             kind, into = np.asarray(x).dtype.kind, other.dtype.kind
@@ -216,14 +260,16 @@ class Tracer(Builder):
             return self.constant(np.asarray(x))
         return super().like(x, other)
 
-    def _append(self, op, operands, attrs, types, names, origin=None):
+    def _append(
+        self, op: Any, operands: Any, attrs: Any, types: Any, names: Any, origin: str | None = None
+    ) -> tuple[Array, ...]:
         if self.finished:
             raise _leaked(self.graph.name)
         origin = origin or self.origin or user_line()
         results = super()._append(op, operands, attrs, types, names, origin)
         return tuple(Array(self, r.value) for r in results)
 
-    def _operand(self, x):
+    def _operand(self, x: Any) -> Value | None:
         if isinstance(x, Tensor):
             self._mine(x)
         return super()._operand(x)
@@ -251,7 +297,7 @@ def _leaked(name: str) -> TesselError:
     )
 
 
-def as_array(x, where: str | None = None) -> np.ndarray:
+def as_array(x: Any, where: str | None = None) -> np.ndarray:
     """A leaf as an array; Python floats are f32, ints i64. Raises TypeMismatch for others."""
     if type(x) in PYTHON_DTYPES:
         return np.asarray(x, dtype_of(PYTHON_DTYPES[type(x)]).numpy)
@@ -263,7 +309,7 @@ def as_array(x, where: str | None = None) -> np.ndarray:
     )
 
 
-def find_tracer(*args) -> Tracer | None:
+def find_tracer(*args: Any) -> Tracer | None:
     """The trace that the first Array among the leaves of `args` belongs to."""
     for leaf in tree.flatten(list(args))[0]:
         if isinstance(leaf, Tensor):
@@ -273,7 +319,7 @@ def find_tracer(*args) -> Tracer | None:
     return None
 
 
-def trace(f: Callable, *specs, name: str | None = None) -> Graph:
+def trace(f: Callable, *specs: Any, name: str | None = None) -> Graph:
     """The graph of `f` for arguments like `specs`.
 
     A spec is an example array or number, a TensorType, or its text: `"f32[N,3]"`; or a tree
@@ -334,7 +380,7 @@ def name_arguments(f: Callable, args: Sequence) -> list[str]:
     return names
 
 
-def _spec_type(spec, where: str) -> TensorType:
+def _spec_type(spec: Any, where: str) -> TensorType:
     if isinstance(spec, (TensorType, str)):
         return as_tensor_type(spec)
     return as_tensor_type(as_array(spec, where))

@@ -24,7 +24,7 @@ class Optimizer:
     _: KW_ONLY
     weight_decay: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not callable(self.lr):
             require("lr", self.lr, (int, float, np.number), "a number, or a function of the step")
         negative = [
@@ -62,7 +62,9 @@ class Optimizer:
         change, state = self._change(b, wide, g, list(state), lr, t)
         return (wide - change).cast(p.dtype), state
 
-    def _change(self, b, p, g, state, lr, t) -> tuple[Tensor, list[Tensor]]:
+    def _change(
+        self, b: Builder, p: Tensor, g: Tensor, state: list[Tensor], lr: Tensor, t: Tensor
+    ) -> tuple[Tensor, list[Tensor]]:
         raise NotImplementedError
 
 
@@ -77,10 +79,12 @@ class SGD(Optimizer):
     nesterov: bool = False
 
     @property
-    def slots(self):
+    def slots(self) -> tuple[str, ...]:
         return ("momentum",) if self.momentum != 0 else ()
 
-    def _change(self, b, p, g, state, lr, t):
+    def _change(
+        self, b: Builder, p: Tensor, g: Tensor, state: list[Tensor], lr: Tensor, t: Tensor
+    ) -> tuple[Tensor, list[Tensor]]:
         g = _decayed(p, g, self.weight_decay)
         if not state:
             return g * lr, []
@@ -102,10 +106,14 @@ class Adam(Optimizer):
 
     slots = ("m", "v")
 
-    def _change(self, b, p, g, state, lr, t):
+    def _change(
+        self, b: Builder, p: Tensor, g: Tensor, state: list[Tensor], lr: Tensor, t: Tensor
+    ) -> tuple[Tensor, list[Tensor]]:
         return self._step(b, _decayed(p, g, self.weight_decay), state, lr, t)
 
-    def _step(self, b, g, state, lr, t):
+    def _step(
+        self, b: Builder, g: Tensor, state: list[Tensor], lr: Tensor, t: Tensor
+    ) -> tuple[Tensor, list[Tensor]]:
         (m, v), (beta1, beta2) = state, self.betas
         m = m * beta1 + g * (1 - beta1)
         v = v * beta2 + g * g * (1 - beta2)
@@ -121,7 +129,9 @@ class AdamW(Adam):
 
     weight_decay: float = 0.01
 
-    def _change(self, b, p, g, state, lr, t):
+    def _change(
+        self, b: Builder, p: Tensor, g: Tensor, state: list[Tensor], lr: Tensor, t: Tensor
+    ) -> tuple[Tensor, list[Tensor]]:
         change, state = self._step(b, g, state, lr, t)
         return change + p * lr * self.weight_decay, state
 

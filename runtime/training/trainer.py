@@ -9,6 +9,7 @@ over which input's memory. A `Trainer` compiles it once, keeps the arrays, and f
 
 import fnmatch
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -151,7 +152,7 @@ class Trainer:
         return {name: float(value) for name, value in results.items()}
 
     def fit(
-        self, data, *, epochs: int = 1, batch_size: int = 32, validation=None,
+        self, data: Any, *, epochs: int = 1, batch_size: int = 32, validation: Any = None,
         progress: bool = True, rng: np.random.Generator | None = None,
     ) -> list[dict[str, float]]:  # fmt: skip
         """Train on `data` in a new random order each epoch; returns the means of each epoch.
@@ -182,7 +183,7 @@ class Trainer:
                 history.append(record)
         return history
 
-    def evaluate(self, data, *, batch_size: int = 256) -> dict[str, float]:
+    def evaluate(self, data: Any, *, batch_size: int = 256) -> dict[str, float]:
         """The means of loss and metrics over `data`, in inference mode."""
         graph = self._needs_evaluation()
         data = self._data(data)
@@ -206,16 +207,16 @@ class Trainer:
         batches = _batches(dict(zip(names, xs)), batch_size, np.arange(len(xs[0])), last=True)
         return np.concatenate([exe.run(self._feeds(graph, x))["prediction"] for x in batches])
 
-    def save(self, path) -> None:
+    def save(self, path: str | PathLike[str]) -> None:
         """Write parameters, state and the optimizer's arrays to a safetensors file."""
         save_checkpoint(path, self.values)
 
-    def load(self, path) -> None:
+    def load(self, path: str | PathLike[str]) -> None:
         """Continue from a checkpoint of the same model and optimizer. Raises ModelError."""
         for name, value in load_checkpoint(path, self.values).items():
             np.copyto(self.values[name], value)
 
-    def _step_executable(self):
+    def _step_executable(self) -> Any:
         """The step, compiled at its first use; from then on `values` are its own arrays."""
         if "step" not in self._executables:
             exe, _ = self._compiled("step", lambda: self.graph)
@@ -230,7 +231,8 @@ class Trainer:
         return self._executables[name]
 
     def _feeds(self, graph: Graph, batch: Mapping) -> dict[str, np.ndarray]:
-        return {v.name: self.values[v.name] for v in graph.inputs if v.name in self.values} | batch
+        own = {v.name: self.values[v.name] for v in graph.inputs if v.name in self.values}
+        return {**own, **batch}
 
     def _needs_evaluation(self) -> Graph:
         if self._evaluation is None:
@@ -240,7 +242,7 @@ class Trainer:
             )
         return self._evaluation
 
-    def _data(self, data) -> dict[str, np.ndarray]:
+    def _data(self, data: Any) -> dict[str, np.ndarray]:
         data = dict(zip(self.inputs, data)) if isinstance(data, (tuple, list)) else dict(data)
         if set(data) != set(self.inputs):
             raise InputError(

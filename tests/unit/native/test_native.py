@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from tessel.compiler.errors import TesselError, UsageError
+from tessel.compiler.errors import TesselError, TypeMismatch, UsageError
 from tessel.compiler.ir import op as registry
 from tessel.compiler.ir.interpret import interpret
 from tessel.compiler.ir.verify import verify
@@ -182,3 +182,25 @@ def test_an_op_outside_of_a_trace_is_refused():
         F.relu(X)
     with pytest.raises(UsageError, match="cond was called outside"):
         native.cond(True, lambda: X, lambda: X)
+
+
+@pytest.mark.parametrize(
+    ("spec", "f", "message"),
+    [
+        ("f32[N,4]", lambda x: x.reshape((len(x), 4)), "size of axis 0 is open"),
+        ("f32[N,4]", lambda x: next(iter(x)), "size of axis 0 is open"),
+        ("f32[N,4]", lambda x: x[1:3], "size of axis 0 is open"),
+        ("f32[4,M]", lambda x: x[None, ..., :-1], "size of axis 1 is open"),
+        ("f32[]", lambda x: len(x), "a scalar has no length"),
+    ],
+)
+def test_sizes_that_python_needs(spec, f, message):
+    with pytest.raises(TypeMismatch, match=message):
+        trace(f, spec)
+
+
+def test_open_axes_are_indexed_where_no_size_is_needed():
+    def f(x):
+        return x[0] + x[-1] + x[:, :2][0, 0] + x[..., 1:][0, 0]
+
+    assert trace(f, "f32[N,4]").outputs[0].shape == (4,)

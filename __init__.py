@@ -41,10 +41,25 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "Executable", "Graph", "Limits", "Progress", "TesselError", "Trainer", "compile",
-    "custom_gradient", "from_onnx", "grad", "gradients", "jit", "load", "native", "ops",
-    "optimizers", "to_onnx", "value_and_grad",
-]  # fmt: skip
+    "Executable",
+    "Graph",
+    "Limits",
+    "Progress",
+    "TesselError",
+    "Trainer",
+    "compile",
+    "custom_gradient",
+    "from_onnx",
+    "grad",
+    "gradients",
+    "jit",
+    "load",
+    "native",
+    "ops",
+    "optimizers",
+    "to_onnx",
+    "value_and_grad",
+]
 
 # Where the other names are: a module, and the name there if it is not the module itself.
 _PLACES = {
@@ -66,15 +81,27 @@ _PLACES = {
 
 @entrance
 def compile(
-    model: Model, *,
-    target: str = "cpu", shapes: Shapes | None = None, opt_level: int = 2,
-    precision: str | None = None, quantize: None = None, prune: None = None,
-    threads: int | None = None, strict: bool = False, unchecked: bool = False,
-    passes: str | None = None, dims: str = "check", cache: str | Path | bool | None = None,
-    observer: Observer | None = None, tune: float | Tuning | None = None,
-    verify_bounds: bool = False, limits: Limits | Mapping[str, int] | None = None,
-    reuse: bool = True, progress: Listener | None = None,
-) -> Executable:  # fmt: skip
+    model: Model,
+    *,
+    target: str = "cpu",
+    shapes: Shapes | None = None,
+    opt_level: int = 2,
+    precision: str | None = None,
+    quantize: None = None,
+    prune: None = None,
+    threads: int | None = None,
+    strict: bool = False,
+    unchecked: bool = False,
+    passes: str | None = None,
+    dims: str = "check",
+    cache: str | Path | bool | None = None,
+    observer: Observer | None = None,
+    tune: float | Tuning | None = None,
+    verify_bounds: bool = False,
+    limits: Limits | Mapping[str, int] | None = None,
+    reuse: bool = True,
+    progress: Listener | None = None,
+) -> Executable:
     """Compile a model: a path, the bytes of an ONNX file, a ModelProto or a Graph.
 
     target      "cpu" (this machine), "cpu:x86-64-v3", …, "cuda", "cuda:sm_90", "numpy"
@@ -127,9 +154,17 @@ def compile(
         opt_level, strict, precision, quantize, prune, unchecked, verify_bounds, passes
     )
     return compile_model(
-        source_of(model, limits=limits, dims=dims), options, target=target, shapes=shapes,
-        threads=threads, cache=cache, observer=observer, tune=tune, reuse=reuse, progress=progress,
-    )  # fmt: skip
+        source_of(model, limits=limits, dims=dims),
+        options,
+        target=target,
+        shapes=shapes,
+        threads=threads,
+        cache=cache,
+        observer=observer,
+        tune=tune,
+        reuse=reuse,
+        progress=progress,
+    )
 
 
 @entrance
@@ -147,9 +182,12 @@ def read(model: Model, shapes: Shapes | None = None, values: Values | None = Non
 
 @entrance
 def from_onnx(
-    model: Model, *, shapes: Shapes | None = None, values: Values | None = None,
+    model: Model,
+    *,
+    shapes: Shapes | None = None,
+    values: Values | None = None,
     limits: Limits | Mapping[str, int] | None = None,
-) -> Graph:  # fmt: skip
+) -> Graph:
     """The Graph of an ONNX model: a path, the bytes of a file, or a ModelProto. No pass has run.
 
     `shapes` and `values` as in `read`, `limits` as in `compile`. Raises TesselError listing all
@@ -163,10 +201,15 @@ def from_onnx(
 
 @entrance
 def to_onnx(
-    model: Model, path: str | PathLike[str] | None = None, *, shapes: Shapes | None = None,
-    values: Values | None = None, opt_level: int = 2, opset: int = 21,
+    model: Model,
+    path: str | PathLike[str] | None = None,
+    *,
+    shapes: Shapes | None = None,
+    values: Values | None = None,
+    opt_level: int = 2,
+    opset: int = 21,
     limits: Limits | Mapping[str, int] | None = None,
-) -> onnx.ModelProto:  # fmt: skip
+) -> onnx.ModelProto:
     """A model (see `compile`) as an `onnx.ModelProto`, optimised; written to `path` if given.
 
     Operators are those of the ONNX standard from `opset` on; what it lacks is written as what it is
@@ -187,9 +230,13 @@ def to_onnx(
 
 @entrance
 def load(
-    path: str | PathLike[str], *, native: bool = True, threads: int | None = None,
-    cache: str | Path | bool | None = None, trust: Trusted | None = None,
-) -> Executable:  # fmt: skip
+    path: str | PathLike[str],
+    *,
+    native: bool = True,
+    threads: int | None = None,
+    cache: str | Path | bool | None = None,
+    trust: Trusted | None = None,
+) -> Executable:
     """Load a `.tsl` package; its weights are mapped from the file.
 
     Loading a package is running its code, with all rights of this process: load what you trust.

@@ -18,8 +18,9 @@ class NotCompiled(UnsupportedError):
     """What `strict` refuses: something would run outside compiled code, whatever the sizes are."""
 
     def __init__(self, findings: Iterable[TesselError]):
-        super().__init__("not everything runs in compiled code", findings=tuple(findings),
-                         fix="leave out strict")  # fmt: skip
+        super().__init__(
+            "not everything runs in compiled code", findings=tuple(findings), fix="leave out strict"
+        )
 
 
 def check_graph(graph: Graph, strict: bool) -> None:

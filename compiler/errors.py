@@ -105,9 +105,10 @@ class OutOfMemoryError(TesselError, MemoryError):
         if isinstance(error, cls):
             return error
         return cls(
-            "not enough memory", received=str(error) or None,
+            "not enough memory",
+            received=str(error) or None,
             fix="look at the sizes of inputs and of what follows from them (tessel explain)",
-        )  # fmt: skip
+        )
 
 
 class KernelError(TesselError):
@@ -152,7 +153,7 @@ class InternalError(TesselError):
             f"this is a fault in tessel, not in what you did: {said}",
             where="; ".join(getattr(error, "__notes__", ())) or None,
             fix="please report it, with the model if you may (--debug shows the traceback)",
-        )  # fmt: skip
+        )
 
 
 def from_caller(error: Exception) -> None:

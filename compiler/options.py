@@ -55,9 +55,10 @@ class Options:
             object.__setattr__(self, name, bool(value))
         if self.passes is not None and not isinstance(self.passes, str):
             raise UsageError(
-                "passes are named in a text", received=repr(self.passes),
+                "passes are named in a text",
+                received=repr(self.passes),
                 expected="'NAME{FIELD=VALUE},NAME,…', as in 'default,combine_products{least=3}'",
-            )  # fmt: skip
+            )
         for name in ("quantize", "prune"):
             if getattr(self, name) is not None:
                 raise not_supported(name, getattr(self, name))
@@ -86,9 +87,12 @@ class Options:
         UsageError for nonsense."""
         checked = said.get("checked", True)  # older packages do not say
         return cls(
-            said["level"], said["strict"], said.get("precision"), unchecked=not checked,
+            said["level"],
+            said["strict"],
+            said.get("precision"),
+            unchecked=not checked,
             passes=said.get("passes"),
-        )  # fmt: skip
+        )
 
 
 def not_supported(
@@ -98,6 +102,7 @@ def not_supported(
     others = "".join(f", or {k}" for k in known)
     return UsageError(
         f"{name} is not supported" + (f" by the target {target}" if target else ""),
-        expected=f"None: as the model says{others}", received=repr(value),
+        expected=f"None: as the model says{others}",
+        received=repr(value),
         fix=f"leave out {name}, or convert the model with its own tools before compiling",
-    )  # fmt: skip
+    )

@@ -170,10 +170,11 @@ def model() -> onnx.ModelProto:
     ]
     info = helper.make_tensor_value_info
     graph = helper.make_graph(
-        nodes, "custom",
+        nodes,
+        "custom",
         [info("x", TensorProto.FLOAT, ["N", 3]), info("y", TensorProto.FLOAT, [5, 3])],
         [info("m", TensorProto.FLOAT, ["N"])],
-    )  # fmt: skip
+    )
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid(DOMAIN, 1)]
     return helper.make_model(graph, opset_imports=opsets)
 

@@ -53,10 +53,15 @@ def export(model, path: Path) -> None:
     import torch
 
     torch.onnx.export(
-        model, (torch.zeros(2, 3, 32, 32),), path, dynamo=True, verbose=False,
-        input_names=["image"], output_names=["logits"],
+        model,
+        (torch.zeros(2, 3, 32, 32),),
+        path,
+        dynamo=True,
+        verbose=False,
+        input_names=["image"],
+        output_names=["logits"],
         dynamic_shapes=({0: torch.export.Dim("N")},),
-    )  # fmt: skip
+    )
 
 
 def differences(model, exe, batches=(1, 2, 7)) -> dict[int, float]:

@@ -124,8 +124,9 @@ def check_model(model: Any) -> None:
 
     if isinstance(model, (pb.Source, pb.ModelProto)):
         return
-    raise UsageError("this is no model", expected=EXPECTED, received=received(model),
-                     fix=_fix(model))  # fmt: skip
+    raise UsageError(
+        "this is no model", expected=EXPECTED, received=received(model), fix=_fix(model)
+    )
 
 
 def _fix(x: Any) -> str | None:

@@ -84,18 +84,27 @@ class GraphSource:
 
 
 @entrance
-def compile_graph(graph: Graph, *, target: str = "cpu", threads: int | None = None,
-                  cache: Cache = None) -> Executable:  # fmt: skip
+def compile_graph(
+    graph: Graph, *, target: str = "cpu", threads: int | None = None, cache: Cache = None
+) -> Executable:
     """The executable of a graph, with the default options. Raises TesselError."""
     require("the graph", graph, Graph, "a Graph", "tessel.from_onnx(path), or tessel.compile")
     return compile_model(GraphSource(graph), Options(), target=target, threads=threads, cache=cache)
 
 
 def compile_model(
-    source: Source, options: Options, *, target: str = "cpu", shapes: Shapes | None = None,
-    threads: int | None = None, cache: Cache = None, observer: "Observer | None" = None,
-    tune: "float | Tuning | None" = None, reuse: bool = True, progress: "Listener | None" = None,
-) -> Executable:  # fmt: skip
+    source: Source,
+    options: Options,
+    *,
+    target: str = "cpu",
+    shapes: Shapes | None = None,
+    threads: int | None = None,
+    cache: Cache = None,
+    observer: "Observer | None" = None,
+    tune: "float | Tuning | None" = None,
+    reuse: bool = True,
+    progress: "Listener | None" = None,
+) -> Executable:
     """The executable of a model; the words are those of `tessel.compile`. Raises TesselError."""
     from ..compiler.system.garbage import seldom_collected
 
@@ -103,9 +112,12 @@ def compile_model(
         if listener is not None:
             require_function(what, listener)
     said = {
-        "options": options, "target": target, "shapes": shapes,
-        "threads": check_threads(threads), "cache": cache,
-    }  # fmt: skip
+        "options": options,
+        "target": target,
+        "shapes": shapes,
+        "threads": check_threads(threads),
+        "cache": cache,
+    }
     with seldom_collected:
         if reuse and observer is None and tune is None and not options.verify_bounds:
             exe = _compile_once(source, progress=progress, **said)
@@ -117,16 +129,26 @@ def compile_model(
 
 
 def _compile_once(
-    source: Source, *, options: Options, target: str, shapes: Shapes | None, threads: int,
-    cache: Cache, progress: "Listener | None",
-) -> Executable:  # fmt: skip
+    source: Source,
+    *,
+    options: Options,
+    target: str,
+    shapes: Shapes | None,
+    threads: int,
+    cache: Cache,
+    progress: "Listener | None",
+) -> Executable:
     """`_compile`, unless an earlier one of the same left its package in the cache."""
     from .reuse.entries import find, why_not
 
     said = {
-        "options": options, "target": target, "shapes": shapes, "threads": threads,
-        "cache": cache, "progress": progress,
-    }  # fmt: skip
+        "options": options,
+        "target": target,
+        "shapes": shapes,
+        "threads": threads,
+        "cache": cache,
+        "progress": progress,
+    }
     decisive = {"options": options.key(), "target": target, "shapes": shapes}
     folder = package_folder(cache)
     entry = None if source.reusable is None else find(source.reusable, decisive, folder)
@@ -157,10 +179,17 @@ def _specialized_model(source: Source, shapes: Shapes | None) -> "ShapeSpecializ
 
 
 def _compile(
-    source: Source, *, options: Options, target: str, shapes: Shapes | None, threads: int,
-    cache: Cache, observer: "Observer | None" = None, tune: "float | Tuning | None" = None,
+    source: Source,
+    *,
+    options: Options,
+    target: str,
+    shapes: Shapes | None,
+    threads: int,
+    cache: Cache,
+    observer: "Observer | None" = None,
+    tune: "float | Tuning | None" = None,
     progress: "Listener | None" = None,
-) -> Executable:  # fmt: skip
+) -> Executable:
     """The executable, with every initializer as a weight."""
     from ..compiler.ir.metadata.structure import KEY
     from ..compiler.ir.nonempty import nonempty

@@ -59,14 +59,20 @@ Examples:
 @click.version_option(__version__, prog_name="tessel")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.option(
-    "--ops", "files", metavar="FILE.py", multiple=True,
+    "--ops",
+    "files",
+    metavar="FILE.py",
+    multiple=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Run a Python file first that registers ops of your own (tessel.ops.register).",
-)  # fmt: skip
+)
 @click.option(
-    "--limit", "limits", metavar="NAME=VALUE", multiple=True,
+    "--limit",
+    "limits",
+    metavar="NAME=VALUE",
+    multiple=True,
     help="What a model may cost to compile (nesting, nodes, dense, folded), where it needs more.",
-)  # fmt: skip
+)
 @click.pass_context
 def tessel(context, debug, files, limits):
     """A neural network compiler: ONNX or Python in, native code out."""

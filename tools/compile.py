@@ -48,9 +48,13 @@ Examples:
 @level_option
 @passes_option
 @click.option(
-    "--emit", "stage", type=click.Choice(["package", *EMITTERS]), default="package",
-    show_default=True, help="What to write. Text goes to the terminal without -o.",
-)  # fmt: skip
+    "--emit",
+    "stage",
+    type=click.Choice(["package", *EMITTERS]),
+    default="package",
+    show_default=True,
+    help="What to write. Text goes to the terminal without -o.",
+)
 @click.option("--print-after", metavar="PASS", help="Print the graph after a pass, or `all`.")
 @click.option("--explain", is_flag=True, help="Say what was done, as `tessel explain` does.")
 @click.option(
@@ -66,9 +70,21 @@ Examples:
 )
 @tune_option
 def compile(
-    model, output, target, shapes, inputs, opt_level, passes, stage, print_after, explain, strict,
-    unchecked, verify_bounds, tune,
-):  # fmt: skip
+    model,
+    output,
+    target,
+    shapes,
+    inputs,
+    opt_level,
+    passes,
+    stage,
+    print_after,
+    explain,
+    strict,
+    unchecked,
+    verify_bounds,
+    tune,
+):
     """Compile MODEL (.onnx, .graph or .tsl) to a package, or print a stage of its compilation."""
     start = time.perf_counter()
     if stage == "package" and output is None:
@@ -84,12 +100,20 @@ def compile(
         plain = Path(model).suffix != ".onnx"
         source = open_graph(model, shapes) if plain or not Path(model).is_file() else model
         exe = compile_model(
-            source, target=target, shapes=shapes or None if source is model else None,
-            opt_level=opt_level, passes=passes, strict=strict, unchecked=unchecked,
+            source,
+            target=target,
+            shapes=shapes or None if source is model else None,
+            opt_level=opt_level,
+            passes=passes,
+            strict=strict,
+            unchecked=unchecked,
             observer=observer,
-            tune=tuning, verify_bounds=verify_bounds, limits=limits(), progress=activity,
+            tune=tuning,
+            verify_bounds=verify_bounds,
+            limits=limits(),
+            progress=activity,
             reuse=stage == "package" and not (explain or verify_bounds),
-        )  # fmt: skip
+        )
         interface, given = of_executable(exe), read_given(inputs, lambda: exe.inputs)
         if given or interface.static():
             exe.ready(interface.feeds(given, None, {}, model))

@@ -45,17 +45,20 @@ def demo(target, threads):
     """Compile a small network, classify a few handwritten digits with it, and time it."""
     if not MODEL.is_file():
         raise UsageError(
-            "the demo's model is not in this installation", received="examples/models/digits.onnx",
+            "the demo's model is not in this installation",
+            received="examples/models/digits.onnx",
             fix="pip install --force-reinstall tessel; examples/train_digits.py trains the model",
-        )  # fmt: skip
+        )
     out = Console(highlight=False)
     start = time.perf_counter()
     exe = compile_model(MODEL, target=target, threads=threads, reuse=False)
     images = np.stack([image(text) for _, text in DIGITS])
     logits = exe(images)
     spent = time.perf_counter() - start
-    out.print(f"[bold]{MODEL.name}[/]: {size(MODEL.stat().st_size)} of ONNX, read, optimized, "
-              f"compiled and run in {spent:.2f} s")  # fmt: skip
+    out.print(
+        f"[bold]{MODEL.name}[/]: {size(MODEL.stat().st_size)} of ONNX, read, optimized, "
+        f"compiled and run in {spent:.2f} s"
+    )
     explain_briefly(exe, out)
     guesses = logits.argmax(axis=1)
     out.print(Columns([picture(x, g, y) for x, g, (y, _) in zip(images, guesses, DIGITS)]))

@@ -41,8 +41,22 @@ EXTRAS = {
     "sign": (("cryptography",), "tessel sign, --trust"),
     "bench": (("onnxruntime", "openvino", "matplotlib"), "other engines, tessel bench --plot"),
 }
-USED = ("avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vnni", "avxvnni", "avx512bf16",
-        "amx-int8", "amx-bf16", "neon", "dotprod", "i8mm", "sve")  # fmt: skip
+USED = (
+    "avx2",
+    "fma",
+    "f16c",
+    "avx512f",
+    "avx512bw",
+    "avx512vnni",
+    "avxvnni",
+    "avx512bf16",
+    "amx-int8",
+    "amx-bf16",
+    "neon",
+    "dotprod",
+    "i8mm",
+    "sve",
+)
 
 
 @dataclass(frozen=True)
@@ -95,8 +109,12 @@ def _lines(look: Callable[[], Iterator[Line]]) -> Iterator[Line]:
         yield from look()
     except Exception as error:  # a damaged installation may raise anything
         name = look.__name__
-        yield Line(name, "cannot be looked at", f"{name}: {type(error).__name__}: {error}",
-                   "reinstall tessel: pip install --force-reinstall tessel")  # fmt: skip
+        yield Line(
+            name,
+            "cannot be looked at",
+            f"{name}: {type(error).__name__}: {error}",
+            "reinstall tessel: pip install --force-reinstall tessel",
+        )
 
 
 def versions() -> Iterator[Line]:
@@ -109,8 +127,12 @@ def versions() -> Iterator[Line]:
         if name != "tessel" and version is not None:
             error = _import_error("google.protobuf" if name == "protobuf" else name)
         if error is not None:
-            yield Line(name, f"{version}, cannot be imported", f"{name}: {error}",
-                       f"pip install --force-reinstall {name}")  # fmt: skip
+            yield Line(
+                name,
+                f"{version}, cannot be imported",
+                f"{name}: {error}",
+                f"pip install --force-reinstall {name}",
+            )
         elif version is None and name != "tessel":
             yield Line(name, "not installed", f"{name} is not installed", f"pip install {name}")
         else:
@@ -144,8 +166,11 @@ def compilers() -> Iterator[Line]:
     from ..frontends.onnx.write.writer import OPSET
 
     newest = onnx.defs.onnx_opset_version()
-    yield Line("onnx opsets", f"1 to {newest} are read, {OPSET} to {newest} are written",
-               facts={"read": [1, newest], "written": [OPSET, newest]})  # fmt: skip
+    yield Line(
+        "onnx opsets",
+        f"1 to {newest} are read, {OPSET} to {newest} are written",
+        facts={"read": [1, newest], "written": [OPSET, newest]},
+    )
 
 
 def processor() -> Iterator[Line]:
@@ -157,21 +182,29 @@ def processor() -> Iterator[Line]:
     facts = {"triple": target.triple, "name": target.cpu}
     yield Line("", f"LLVM: {target.triple}, {target.cpu}", facts=facts)
     levels = [name for name, named in NAMED.items() if runs_here(named) is None]
-    yield Line("", f"levels: {', '.join(levels) or 'none of those that have a name'}"
-                   " (--target cpu:LEVEL)", facts={"levels": levels})  # fmt: skip
     yield Line(
-        "", f"vectors of {8 * target.vector_bytes} bits, {target.registers} registers",
+        "",
+        f"levels: {', '.join(levels) or 'none of those that have a name'} (--target cpu:LEVEL)",
+        facts={"levels": levels},
+    )
+    yield Line(
+        "",
+        f"vectors of {8 * target.vector_bytes} bits, {target.registers} registers",
         facts={"vector_bits": 8 * target.vector_bytes, "registers": target.registers},
-    )  # fmt: skip
+    )
     missing = target.triple.startswith("x86_64") and not {"avx2", "fma"} <= features
     yield Line(
-        "", f"features: {', '.join(known) or 'none of those that are looked for'}",
+        "",
+        f"features: {', '.join(known) or 'none of those that are looked for'}",
         "this CPU shows no AVX2 and FMA: code is several times slower" if missing else None,
         "in a virtual machine, pass the host's CPU through (QEMU: -cpu host)",
         {"features": known},
-    )  # fmt: skip
-    yield Line("", f"caches: L1 {size(target.l1)}, L2 {size(target.l2)} per core",
-               facts={"l1": target.l1, "l2": target.l2})  # fmt: skip
+    )
+    yield Line(
+        "",
+        f"caches: L1 {size(target.l1)}, L2 {size(target.l2)} per core",
+        facts={"l1": target.l1, "l2": target.l2},
+    )
 
 
 def cores() -> Iterator[Line]:
@@ -180,9 +213,10 @@ def cores() -> Iterator[Line]:
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else there
     quota = "no quota is lower" if allowed >= affinity else f"{allowed} by a control group's quota"
     yield Line(
-        "cores", f"{allowed} allowed: {there} there, {affinity} by affinity, {quota}",
+        "cores",
+        f"{allowed} allowed: {there} there, {affinity} by affinity, {quota}",
         facts={"there": there, "affinity": affinity, "allowed": allowed},
-    )  # fmt: skip
+    )
     set_to = os.environ.get(VARIABLE, "").strip()
     if not set_to:
         return
@@ -192,11 +226,12 @@ def cores() -> Iterator[Line]:
         yield Line("", f"{VARIABLE}={set_to}", error.message, error.fix)
         return
     yield Line(
-        "", f"{VARIABLE}={threads}",
+        "",
+        f"{VARIABLE}={threads}",
         f"runs take {threads} threads on {allowed} cores" if threads > allowed else None,
         f"unset {VARIABLE}, or set it to {allowed} at most",
         {"threads": threads},
-    )  # fmt: skip
+    )
 
 
 def cache() -> Iterator[Line]:
@@ -206,16 +241,28 @@ def cache() -> Iterator[Line]:
         reason = not_private(folder)
         writable = os.access(folder, os.W_OK)
     except (OSError, ValueError) as error:
-        yield Line("cache", f"{folder}, not usable", f"the cache folder cannot be used: {error}",
-                   "set XDG_CACHE_HOME to a folder that you may write to")  # fmt: skip
+        yield Line(
+            "cache",
+            f"{folder}, not usable",
+            f"the cache folder cannot be used: {error}",
+            "set XDG_CACHE_HOME to a folder that you may write to",
+        )
         return
     if reason is not None:
-        yield Line("cache", f"{folder}, not used", f"the cache is not used: {reason}",
-                   f"chmod 700 {folder}, or set XDG_CACHE_HOME to another folder")  # fmt: skip
+        yield Line(
+            "cache",
+            f"{folder}, not used",
+            f"the cache is not used: {reason}",
+            f"chmod 700 {folder}, or set XDG_CACHE_HOME to another folder",
+        )
         return
     if not writable:
-        yield Line("cache", f"{folder}, read only", f"{folder} cannot be written to",
-                   "models are compiled anew each time; set XDG_CACHE_HOME")  # fmt: skip
+        yield Line(
+            "cache",
+            f"{folder}, read only",
+            f"{folder} cannot be written to",
+            "models are compiled anew each time; set XDG_CACHE_HOME",
+        )
         return
     yield Line("cache", f"{folder}, private", facts={"folder": str(folder)})
     packages = folder / "packages"
@@ -240,16 +287,21 @@ def gpu() -> Iterator[Line]:
     try:
         target = CudaDevice().target
     except TesselError as error:
-        yield Line("gpu", "does not answer", f"the GPU cannot be used: {error.message}",
-                   error.fix or "look at nvidia-smi")  # fmt: skip
+        yield Line(
+            "gpu",
+            "does not answer",
+            f"the GPU cannot be used: {error.message}",
+            error.fix or "look at nvidia-smi",
+        )
         return
     lacks = _import_error("triton")
     yield Line(
-        "gpu", f"found, its target is {target}",
+        "gpu",
+        f"found, its target is {target}",
         None if lacks is None else "there is a GPU, but no Triton to compile for it",
         "pip install 'tessel[gpu]'",
         {"gpu": str(target)},
-    )  # fmt: skip
+    )
 
 
 def extras() -> Iterator[Line]:

@@ -29,15 +29,17 @@ def _only(exe: Executable, sized: bool = False) -> Built:
     built = None if sized else exe.for_all_sizes
     if built is None and not exe.specializations:
         raise UsageError(
-            "code needs sizes, and some dims are dynamic", received=", ".join(map(str, exe.inputs)),
+            "code needs sizes, and some dims are dynamic",
+            received=", ".join(map(str, exe.inputs)),
             fix="give them: --shapes x:1x3x224x224",
-        )  # fmt: skip
+        )
     built = exe.specializations[-1] if built is None else built
     if built.stages:
         raise UsageError(
             "this model runs in stages, as shapes depend on data, and has no one program",
-            received=f"{len(built.stages)} stages", fix="--emit package or graph",
-        )  # fmt: skip
+            received=f"{len(built.stages)} stages",
+            fix="--emit package or graph",
+        )
     return built
 
 
@@ -99,9 +101,14 @@ def emit_triton(exe, output):
 
 
 EMITTERS = {
-    "onnx": emit_onnx, "graph": emit_graph, "loops": emit_loops, "llvm": emit_llvm,
-    "asm": emit_asm, "object": emit_object, "triton": emit_triton,
-}  # fmt: skip
+    "onnx": emit_onnx,
+    "graph": emit_graph,
+    "loops": emit_loops,
+    "llvm": emit_llvm,
+    "asm": emit_asm,
+    "object": emit_object,
+    "triton": emit_triton,
+}
 
 
 # -- programs as text ----------------------------------------------------------------------

@@ -57,7 +57,7 @@ COLUMNS = (
     Column("kernel", KERNEL, right=False, words=WORDS),
     Column("schedule", "how it is compiled", right=False, rank=2),
     Column("nodes", NODES, right=False),
-)  # fmt: skip
+)
 
 
 @click.command(epilog=EPILOG)
@@ -77,9 +77,14 @@ def explain(model, shapes, inputs, target, opt_level, passes, strict, whole, tun
         graph = open_for(model, shapes, given_for(model, inputs))
         tune = tuning_for(model, tune, target)
         exe = compile_model(
-            graph, target=target, opt_level=opt_level, passes=passes, strict=strict, tune=tune,
+            graph,
+            target=target,
+            opt_level=opt_level,
+            passes=passes,
+            strict=strict,
+            tune=tune,
             progress=activity,
-        )  # fmt: skip
+        )
         representative(exe)  # compiled now, so that it is said how far that is
     print_explanation(exe, console(), whole)
 
@@ -103,9 +108,10 @@ def print_explanation(exe: Executable, out: Console, whole: bool = False) -> Non
         out.print(f"\nDynamic dims: {one}what follows is for {sizes}", style="dim")
     for number, stage in enumerate(built.stages):
         heading(
-            out, f"Stage {number + 1} of {len(built.stages)}",
+            out,
+            f"Stage {number + 1} of {len(built.stages)}",
             "a program of its own, as data decides the shapes after it",
-        )  # fmt: skip
+        )
         print_explanation(stage, out, whole)
     if built.program is not None:
         print_kernels(exe, built, out, whole)
@@ -151,10 +157,13 @@ def print_report(report: Report, out: Console, whole: bool) -> None:
         where: dict[tuple, str] = {}
         for d in report.declined:
             where.setdefault((d.rule, d.reason), d.where)
-        print_list(out, [
-            (n, f"{rule}\n{_example('  ' + reason, short([where[rule, reason]], EXAMPLE))}")
-            for (rule, reason), n in cut(declined.most_common(), whole)
-        ])  # fmt: skip
+        print_list(
+            out,
+            [
+                (n, f"{rule}\n{_example('  ' + reason, short([where[rule, reason]], EXAMPLE))}")
+                for (rule, reason), n in cut(declined.most_common(), whole)
+            ],
+        )
         print_rest(out, rest(len(declined), whole))
     seconds = sum(report.seconds.values())
     out.print(f"  passes took {duration(1e3 * seconds)}", style="dim")
@@ -179,24 +188,33 @@ def print_kernels(exe: Executable, built: Built, out: Console, whole: bool) -> N
     rows = kernel_rows(exe, built)
     total = sum(row.ms for row in rows)
     loops = any(row.calls != row.count for row in rows)
-    print_table(out, with_schedules(COLUMNS), [
+    print_table(
+        out,
+        with_schedules(COLUMNS),
         [
-            *((duration(r.ms), f"{r.ms / total:.1%}") if total else ("", "")),
-            str(r.calls) if loops else "", counted(r.kernel, r.count), r.schedule,
-            r.origins,
-        ]
-        for r in cut(rows, whole)
-    ], rest(len(rows), whole))  # fmt: skip
+            [
+                *((duration(r.ms), f"{r.ms / total:.1%}") if total else ("", "")),
+                str(r.calls) if loops else "",
+                counted(r.kernel, r.count),
+                r.schedule,
+                r.origins,
+            ]
+            for r in cut(rows, whole)
+        ],
+        rest(len(rows), whole),
+    )
     if total:
-        out.print(f"\npredicted: {duration(total)} on one thread "
-                  "(tessel run --profile measures it)")  # fmt: skip
+        out.print(
+            f"\npredicted: {duration(total)} on one thread (tessel run --profile measures it)"
+        )
     nodes = _count(built.graph)
     weights = sum(a.nbytes for a in built.program.weights)
     count = sum(row.calls for row in rows)
     out.print(
         f"{nodes} nodes in {count} kernels; intermediate values "
-        f"{size(built.program.arena)}, weights {size(weights)}", style="dim",
-    )  # fmt: skip
+        f"{size(built.program.arena)}, weights {size(weights)}",
+        style="dim",
+    )
 
 
 def _count(graph: Graph) -> int:
@@ -261,10 +279,13 @@ def print_refusals(built: Built, out: Console, whole: bool) -> None:
     if not counts:
         return
     heading(out, "Schedules that were refused", "asked for before the one that a kernel has")
-    print_list(out, [
-        (n, _example(f"{name}: {reason}", short(example[name, reason], EXAMPLE)))
-        for (name, reason), n in cut(counts.most_common(), whole)
-    ])  # fmt: skip
+    print_list(
+        out,
+        [
+            (n, _example(f"{name}: {reason}", short(example[name, reason], EXAMPLE)))
+            for (name, reason), n in cut(counts.most_common(), whole)
+        ],
+    )
     print_rest(out, rest(len(counts), whole))
 
 
@@ -298,10 +319,13 @@ def print_reasons(built: Built, out: Console, whole: bool) -> None:
                 where = value.node.where if value.node is not None else value.name
                 example.setdefault(reason, where)
     heading(out, "Kept in memory, not fused", "why values are not computed inside their readers")
-    print_list(out, [
-        (n, _example(reason, short([example[reason]], EXAMPLE)))
-        for reason, n in cut(reasons.most_common(), whole)
-    ])  # fmt: skip
+    print_list(
+        out,
+        [
+            (n, _example(reason, short([example[reason]], EXAMPLE)))
+            for reason, n in cut(reasons.most_common(), whole)
+        ],
+    )
     print_rest(out, rest(len(reasons), whole))
     if not reasons:
         out.print("  nothing")
@@ -315,10 +339,13 @@ def print_host_callbacks(built: Built, out: Console) -> None:
         if isinstance(step, HostCallback):
             found[step.op] += 1
             where.setdefault(step.op, step.origin)
-    print_list(out, [
-        (n, _example(f"{op}: {host_callback_reason(op)}".removesuffix(": "), where[op]))
-        for op, n in found.items()
-    ])  # fmt: skip
+    print_list(
+        out,
+        [
+            (n, _example(f"{op}: {host_callback_reason(op)}".removesuffix(": "), where[op]))
+            for op, n in found.items()
+        ],
+    )
     if not found:
         out.print("  none")
 

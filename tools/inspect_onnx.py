@@ -69,8 +69,10 @@ def _bytes(tensor: onnx.TensorProto) -> int:
 
 
 def _print_operators(model: onnx.ModelProto, out: Console) -> None:
-    counts = Counter(f"{n.domain}:{n.op_type}" if n.domain not in ("", "ai.onnx") else n.op_type
-                     for n in _nodes(model))  # fmt: skip
+    counts = Counter(
+        f"{n.domain}:{n.op_type}" if n.domain not in ("", "ai.onnx") else n.op_type
+        for n in _nodes(model)
+    )
     t = table("nodes", "operator", right="nodes")
     for name, n in counts.most_common(SHOWN):
         t.add_row(str(n), name)
@@ -98,8 +100,10 @@ def type_text(type: onnx.TypeProto) -> str:
             t = type.tensor_type
             if not t.HasField("shape"):
                 return f"{_dtype_text(t.elem_type)}[…]"
-            dims = (str(d.dim_value) if d.HasField("dim_value") else d.dim_param or "?"
-                    for d in t.shape.dim)  # fmt: skip
+            dims = (
+                str(d.dim_value) if d.HasField("dim_value") else d.dim_param or "?"
+                for d in t.shape.dim
+            )
             return f"{_dtype_text(t.elem_type)}[{','.join(dims)}]"
         case "sequence_type":
             return f"seq({type_text(type.sequence_type.elem_type)})"

@@ -51,9 +51,19 @@ PEAK_SECONDS = 0.3  # of measuring what the cores can do, for a profile
 @unchecked_option
 @passes_option
 def run(
-    model, inputs, seed, shapes, output, target, threads, profile, no_native, trust, unchecked,
+    model,
+    inputs,
+    seed,
+    shapes,
+    output,
+    target,
+    threads,
+    profile,
+    no_native,
+    trust,
+    unchecked,
     passes,
-):  # fmt: skip
+):
     """Run MODEL (.onnx, .graph or .tsl); inputs are random where none are given.
 
     Running a package (.tsl) is running the code that it carries: run what you trust, insist on who
@@ -69,12 +79,22 @@ def run(
     with Activity(f"reading {model}") as activity:
         # Which kernels there are is known to the compiler, not to a package.
         exe = open_executable(
-            model, native=not (no_native or profile), threads=threads, trust=trust,
+            model,
+            native=not (no_native or profile),
+            threads=threads,
+            trust=trust,
             progress=activity,
-            **({} if is_package(model) else
-               {"target": target, "unchecked": unchecked, "passes": passes,
-                "reuse": not profile}),
-        )  # fmt: skip
+            **(
+                {}
+                if is_package(model)
+                else {
+                    "target": target,
+                    "unchecked": unchecked,
+                    "passes": passes,
+                    "reuse": not profile,
+                }
+            ),
+        )
         given = read_given(inputs, lambda: exe.inputs)
         feeds = of_executable(exe).feeds(given, seed, shapes, model)
         exe.run(feeds)

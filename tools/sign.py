@@ -18,8 +18,12 @@ Examples:
 @click.command(epilog=EPILOG)
 @click.argument("package", required=False, type=click.Path(dir_okay=False))
 @click.option("--key", type=click.Path(dir_okay=False), metavar="FILE", help="The secret key.")
-@click.option("--new-key", type=click.Path(dir_okay=False), metavar="FILE",
-              help="Make a key: FILE, which is to be kept secret, and FILE.pub.")  # fmt: skip
+@click.option(
+    "--new-key",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Make a key: FILE, which is to be kept secret, and FILE.pub.",
+)
 def sign(package, key, new_key):
     """Sign PACKAGE (.tsl) with a key: its graph, weights and code."""
     out = console()

@@ -61,18 +61,23 @@ Examples:
 @inputs_options
 @shapes_option
 @click.option(
-    "--expect", metavar="FILE",
+    "--expect",
+    metavar="FILE",
     help="A .npz of the right outputs by name, or a folder of output_0.pb, ….",
-)  # fmt: skip
+)
 @click.option(
-    "--rtol", type=click.FloatRange(0),
+    "--rtol",
+    type=click.FloatRange(0),
     help="Allowed error, as a share of an output's largest magnitude; default: by dtype "
     f"({', '.join(f'{n} {t:g}' for n, t in TOLERANCE.items())}, others 0).",
-)  # fmt: skip
+)
 @click.option(
-    "--atol", type=click.FloatRange(0), default=0.0, show_default=True,
+    "--atol",
+    type=click.FloatRange(0),
+    default=0.0,
+    show_default=True,
     help="Error that is always allowed.",
-)  # fmt: skip
+)
 @click.option(
     "--other-sizes",
     type=click.FloatRange(0),
@@ -86,7 +91,7 @@ Examples:
 @threads_option
 def verify(
     model, inputs, seed, shapes, expect, rtol, atol, other_sizes, target, opt_level, threads
-):  # fmt: skip
+):
     """Compile MODEL and compare each stage with numpy; exit with 1 where one differs."""
     with Activity(f"reading {model}") as activity:
         given = given_for(model, inputs)
@@ -105,9 +110,12 @@ def verify(
             if for_all is not None:
                 exe.open(for_all)
             others = OtherSizes(
-                exe, lambda concrete: open_for(model, shapes | concrete, given), check.compare,
-                check.line, seed or 0,
-            ).run(other_sizes)  # fmt: skip
+                exe,
+                lambda concrete: open_for(model, shapes | concrete, given),
+                check.compare,
+                check.line,
+                seed or 0,
+            ).run(other_sizes)
     if others:
         check.out.print(others)
     check.out.print("all stages agree", style="green")
@@ -148,9 +156,10 @@ class Verification:
             self._stages(built, optimized, session, threads)
             return optimized, self._all_sizes(optimized, session, threads)
         self._stage(
-            "loops", lambda: step_numpy(built.program, self._inputs(), lambda step: None),
+            "loops",
+            lambda: step_numpy(built.program, self._inputs(), lambda step: None),
             lambda: self._find_kernel(step_numpy, built.program, built.graph),
-        )  # fmt: skip
+        )
         for n in dict.fromkeys((1, threads)):
             if name == "numpy":
                 break
@@ -188,24 +197,27 @@ class Verification:
         known = [n for n in names if n in expected]
         if not known:
             raise UsageError(
-                "--expect has none of the model's outputs", expected=", ".join(names),
+                "--expect has none of the model's outputs",
+                expected=", ".join(names),
                 received=", ".join(expected),
-            )  # fmt: skip
+            )
         given = [self.reference[names.index(n)] for n in known]
         error, wrong = self.compare([expected[n] for n in known], given)
         self.line(label, error, seconds, wrong)
         if wrong is not None:
             raise CheckFailed(
-                "the graph does not give the expected outputs", received=wrong,
+                "the graph does not give the expected outputs",
+                received=wrong,
                 fix="the file was made by something that computes otherwise, or an op is misread",
-            )  # fmt: skip
+            )
 
     def _after_pass(self, action, graph: Graph, changed: bool) -> None:
         if changed:
             self._stage(
-                f"pass {action.name}", lambda: interpret(graph, self._inputs()),
+                f"pass {action.name}",
+                lambda: interpret(graph, self._inputs()),
                 lambda: self._find_node(graph),
-            )  # fmt: skip
+            )
 
     def _sizes(self, graph: Graph, session: Session) -> Built:
         start = time.perf_counter()
@@ -214,9 +226,10 @@ class Verification:
         if self.binding:
             sizes = ", ".join(f"{k}={v}" for k, v in self.binding.items())
             self._stage(
-                f"sizes {sizes}", lambda: interpret(built.graph, self._inputs()),
+                f"sizes {sizes}",
+                lambda: interpret(built.graph, self._inputs()),
                 lambda: self._find_node(built.graph),
-            )  # fmt: skip
+            )
         # From here on the built graph's own values are what kernels are compared with.
         self.values = {}
         interpret(built.graph, self._inputs(), observer=self._remember)
@@ -243,7 +256,7 @@ class Verification:
                 f"{session.target.name}, all sizes, threads: {n}",
                 lambda n=n: module(self._inputs(), n),
                 lambda: "a kernel that is right for these sizes alone",
-            )  # fmt: skip
+            )
         return built
 
     def _stage(self, name: str, compute, locate) -> None:
@@ -274,11 +287,14 @@ class Verification:
 
     def _within(self, right: list, given: list) -> bool:
         return len(right) == len(given) and all(
-            isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and a.shape == b.shape
-            and np.allclose(b.astype(float), a.astype(float), rtol=0, atol=self.atol,
-                            equal_nan=True)
+            isinstance(a, np.ndarray)
+            and isinstance(b, np.ndarray)
+            and a.shape == b.shape
+            and np.allclose(
+                b.astype(float), a.astype(float), rtol=0, atol=self.atol, equal_nan=True
+            )
             for a, b in zip(right, given)
-        )  # fmt: skip
+        )
 
     # -- where ----------------------------------------------------------------------------
 

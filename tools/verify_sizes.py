@@ -88,8 +88,9 @@ class OtherSizes:
                 tried += 1
             except OutOfTime:
                 unfinished += 1
-                self.line(_named(sizes), None, time.perf_counter() - start - (seconds - left),
-                          "no end")  # fmt: skip
+                self.line(
+                    _named(sizes), None, time.perf_counter() - start - (seconds - left), "no end"
+                )
         text = f"other sizes: {tried} of {len(planned)} assignments"
         text += f", of which the model refuses {refused}" if refused else ""
         return text + (f"; {unfinished} took too long" if unfinished else "")
@@ -110,16 +111,19 @@ class OtherSizes:
             given = self._run(feeds)
         except TesselError as error:
             raise CheckFailed(
-                f"{name} are refused", where=error.where, received=error.message,
+                f"{name} are refused",
+                where=error.where,
+                received=error.message,
                 expected="the outputs that numpy computes",
-            ) from error  # fmt: skip
+            ) from error
         error, wrong = self.compare(right, given)
         self.line(name, error, time.perf_counter() - start, wrong)
         if wrong is not None:
             raise CheckFailed(
-                f"{name}: the outputs differ", received=wrong,
+                f"{name}: the outputs differ",
+                received=wrong,
                 fix=f"tessel verify --shapes {self._shapes(feeds)} looks for the stage",
-            )  # fmt: skip
+            )
         return True
 
     def _feeds(self, sizes: dict[str, int]) -> dict[str, np.ndarray]:
@@ -140,9 +144,10 @@ class OtherSizes:
             return
         reason = reason.findings[0] if reason.findings else reason
         raise CheckFailed(
-            f"{name} are taken", expected=f"what reading the model for them says: {reason.message}",
+            f"{name} are taken",
+            expected=f"what reading the model for them says: {reason.message}",
             received="outputs of " + ", ".join(str(list(np.shape(y))) for y in given),
-        )  # fmt: skip
+        )
 
     @staticmethod
     def _shapes(feeds: dict[str, np.ndarray]) -> str:

@@ -33,8 +33,9 @@ def project(root: Path = ROOT) -> dict:
     """pyproject.toml. Raises UsageError where there is no checkout."""
     file = root / "pyproject.toml"
     if not file.is_file():
-        raise UsageError("wheels are built in a checkout", received=str(root),
-                         fix="clone the repository")  # fmt: skip
+        raise UsageError(
+            "wheels are built in a checkout", received=str(root), fix="clone the repository"
+        )
     return tomllib.loads(file.read_text())
 
 
@@ -63,11 +64,17 @@ def build(root: Path, out: Path, run: bool = False) -> Path:
             _for_running(copy)
         done = subprocess.run(
             [sys.executable, "-c", _BUILD, str(out.resolve())],
-            cwd=copy, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": ""},
-        )  # fmt: skip
+            cwd=copy,
+            capture_output=True,
+            text=True,
+            env=os.environ | {"PYTHONPATH": ""},
+        )
     if done.returncode != 0:
-        raise UsageError("setuptools did not build the wheel", received=done.stderr[-2000:],
-                         fix="pip install 'tessel[dev]'")  # fmt: skip
+        raise UsageError(
+            "setuptools did not build the wheel",
+            received=done.stderr[-2000:],
+            fix="pip install 'tessel[dev]'",
+        )
     return out / done.stdout.split()[-1]
 
 

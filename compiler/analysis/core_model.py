@@ -45,10 +45,37 @@ class Core:
 
 # By the bytes of a vector: servers of recent years. `tessel bench --peak` measures yours.
 CORES = {
-    64: Core(clock=2.7, units=2, slots=4.0, l2=110.0, l3=26.0, memory=13.0,
-             rows=28, products=32.0, moved=0.4),
-    32: Core(clock=3.3, units=2, slots=4.0, l2=90.0, l3=26.0, memory=13.0,
-             rows=4, products=14.5, moved=0.6),
-    16: Core(clock=2.7, units=2, slots=3.0, l2=40.0, l3=20.0, memory=10.0,
-             rows=4, products=7.0, moved=1.0),
-}  # fmt: skip
+    64: Core(
+        clock=2.7,
+        units=2,
+        slots=4.0,
+        l2=110.0,
+        l3=26.0,
+        memory=13.0,
+        rows=28,
+        products=32.0,
+        moved=0.4,
+    ),
+    32: Core(
+        clock=3.3,
+        units=2,
+        slots=4.0,
+        l2=90.0,
+        l3=26.0,
+        memory=13.0,
+        rows=4,
+        products=14.5,
+        moved=0.6,
+    ),
+    16: Core(
+        clock=2.7,
+        units=2,
+        slots=3.0,
+        l2=40.0,
+        l3=20.0,
+        memory=10.0,
+        rows=4,
+        products=7.0,
+        moved=1.0,
+    ),
+}

@@ -74,8 +74,13 @@ def _arguments(a, b) -> Iterator[tuple]:
 
 def equal_sizes(graph: Graph, found: Iterable[tuple]) -> tuple[Graph, dict]:
     """The graph with symbols and expressions replaced that equations decide, and what each is."""
-    order = [s for v in graph.inputs if isinstance(v.type, TensorType)
-             for d in v.type.shape for s in sorted(dims.symbols(d))]  # fmt: skip
+    order = [
+        s
+        for v in graph.inputs
+        if isinstance(v.type, TensorType)
+        for d in v.type.shape
+        for s in sorted(dims.symbols(d))
+    ]
     solution = solve(found, order)
     return (specialize(graph, solution) if solution else graph), solution
 

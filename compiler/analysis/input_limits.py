@@ -16,9 +16,21 @@ from ..ir.types import TensorType
 from .ranges import keeps_values
 
 _MOVES = frozenset(
-    ["reshape", "expand", "transpose", "slice", "split", "tile", "reverse", "identity", "cast",
-     "within", "stop_gradient", "bind_dims"]
-)  # fmt: skip
+    [
+        "reshape",
+        "expand",
+        "transpose",
+        "slice",
+        "split",
+        "tile",
+        "reverse",
+        "identity",
+        "cast",
+        "within",
+        "stop_gradient",
+        "bind_dims",
+    ]
+)
 
 _ALL = frozenset(["reshape", "transpose", "identity", "within"])  # of these, what keeps all
 
@@ -71,9 +83,10 @@ def limits_of(node: Node) -> list[Limit]:
         return []
     types = [None if v is None else v.type for v in node.inputs]
     return [
-        limit for limit in node.op.limits(*types, **node.attrs)
+        limit
+        for limit in node.op.limits(*types, **node.attrs)
         if limit.operand < len(types) and types[limit.operand] is not None
-    ]  # fmt: skip
+    ]
 
 
 def handed(node: Node, region: Graph) -> Iterable[tuple[Value, Value]]:

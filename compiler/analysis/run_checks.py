@@ -40,8 +40,9 @@ class Check:
 
         if not self.what:
             return InputError(self.reason, where=self.where)
-        low, high = (None if d is None else dims.substitute(d, sizes)
-                     for d in (self.low, self.high))  # fmt: skip
+        low, high = (
+            None if d is None else dims.substitute(d, sizes) for d in (self.low, self.high)
+        )
         return out_of_range(self.what, value, low, high, self.where)
 
 

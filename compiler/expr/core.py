@@ -42,22 +42,69 @@ class Buffer:
 # name -> (number of arguments, result dtype: "same" as the first argument, "bool", or "second")
 PRIMITIVES: dict[str, tuple[int, str]] = (
     dict.fromkeys(
-        ["add", "sub", "mul", "div", "truncdiv", "floordiv", "mod", "rem", "min", "max", "pow",
-         "atan2", "copysign", "shl", "shr", "bitand", "bitor", "bitxor"],
+        [
+            "add",
+            "sub",
+            "mul",
+            "div",
+            "truncdiv",
+            "floordiv",
+            "mod",
+            "rem",
+            "min",
+            "max",
+            "pow",
+            "atan2",
+            "copysign",
+            "shl",
+            "shr",
+            "bitand",
+            "bitor",
+            "bitxor",
+        ],
         (2, "same"),
     )
     | dict.fromkeys(["lt", "le", "gt", "ge", "eq", "ne"], (2, "bool"))
     | dict.fromkeys(["and", "or", "xor"], (2, "bool"))
     | dict.fromkeys(
-        ["neg", "abs", "sign", "exp", "exp2", "expm1", "log", "log2", "log1p", "sqrt", "rsqrt",
-         "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh",
-         "atanh", "erf", "normal_area", "sigmoid", "floor", "ceil", "trunc", "round", "bitnot"],
+        [
+            "neg",
+            "abs",
+            "sign",
+            "exp",
+            "exp2",
+            "expm1",
+            "log",
+            "log2",
+            "log1p",
+            "sqrt",
+            "rsqrt",
+            "sin",
+            "cos",
+            "tan",
+            "asin",
+            "acos",
+            "atan",
+            "sinh",
+            "cosh",
+            "tanh",
+            "asinh",
+            "acosh",
+            "atanh",
+            "erf",
+            "normal_area",
+            "sigmoid",
+            "floor",
+            "ceil",
+            "trunc",
+            "round",
+            "bitnot",
+        ],
         (1, "same"),
     )
     | dict.fromkeys(["not", "isnan", "isinf"], (1, "bool"))
-    | {"select": (3, "second"), "cast": (1, "given"), "bitcast": (1, "given"),
-       "fma": (3, "same")}
-)  # fmt: skip
+    | {"select": (3, "second"), "cast": (1, "given"), "bitcast": (1, "given"), "fma": (3, "same")}
+)
 
 COMBINERS = {"sum": "add", "prod": "mul", "max": "max", "min": "min", "or": "or", "and": "and"}
 

@@ -18,8 +18,9 @@ NUMBERS = ("const", "size")  # expressions that stand for a dim, their `data`
 
 def apply(op: str, *args) -> Expr:
     """A primitive on expressions and Python numbers; folds what is known."""
-    first = next((a for a in args if isinstance(a, Expr) and (op != "select" or a is not args[0])),
-                 args[0])  # fmt: skip
+    first = next(
+        (a for a in args if isinstance(a, Expr) and (op != "select" or a is not args[0])), args[0]
+    )
     args = tuple(a if isinstance(a, Expr) else const(a, first.dtype) for a in args)
     arity, rule = PRIMITIVES[op]
     assert len(args) == arity, (op, args)

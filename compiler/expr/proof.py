@@ -98,7 +98,7 @@ class Prover:
                 both = [
                     (_replaced(form, t, a), self._compared("ge", second, first)),
                     (_replaced(form, t, b), self._compared("ge", first, second)),
-                ]  # fmt: skip
+                ]
                 if (self._sign(k) > 0) != (t.op == "min"):  # one of them is enough
                     yield from ([(f, ())] for f, _ in both if self._is_plain_to_see(f))
                 yield both

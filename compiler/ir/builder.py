@@ -237,9 +237,12 @@ class Builder(OpMethods):
     # -- nodes ----------------------------------------------------------------------------
 
     def emit(
-        self, name: str, *inputs: Operand | None,
-        outputs: Sequence[str | None] | None = None, **attrs: Any,
-    ) -> Any:  # fmt: skip
+        self,
+        name: str,
+        *inputs: Operand | None,
+        outputs: Sequence[str | None] | None = None,
+        **attrs: Any,
+    ) -> Any:
         """Append `name(*inputs, **attrs)`; returns a Tensor, or a tuple of them.
 
         `outputs` names the results. Raises TypeMismatch, naming the node's origin.
@@ -315,9 +318,14 @@ class Builder(OpMethods):
         return self.value(self.constant(x))
 
     def _append(
-        self, op: Op | str, operands: Sequence[Value | None], attrs: Mapping[str, Any],
-        types: Sequence[Type], names: Sequence[str | None], origin: str | None = None,
-    ) -> tuple[Tensor, ...]:  # fmt: skip
+        self,
+        op: Op | str,
+        operands: Sequence[Value | None],
+        attrs: Mapping[str, Any],
+        types: Sequence[Type],
+        names: Sequence[str | None],
+        origin: str | None = None,
+    ) -> tuple[Tensor, ...]:
         if isinstance(op, str):
             op = registry.get(op)
         names = list(names) + [None] * (len(types) - len(names))

@@ -183,11 +183,25 @@ _SCALAR: dict[str, Callable[..., Any]] = {
     "round": _whole,
 }
 _MOVES = {
-    "reshape", "transpose", "expand", "slice", "concat", "split", "gather", "gather_elements",
-    "gather_nd", "tile", "reverse", "pad",
-}  # fmt: skip
-_REDUCE = {"reduce_sum": "add", "reduce_prod": "mul", "reduce_max": "maximum",
-           "reduce_min": "minimum"}  # fmt: skip
+    "reshape",
+    "transpose",
+    "expand",
+    "slice",
+    "concat",
+    "split",
+    "gather",
+    "gather_elements",
+    "gather_nd",
+    "tile",
+    "reverse",
+    "pad",
+}
+_REDUCE = {
+    "reduce_sum": "add",
+    "reduce_prod": "mul",
+    "reduce_max": "maximum",
+    "reduce_min": "minimum",
+}
 
 
 def _undecided() -> Any:
@@ -201,8 +215,7 @@ def _symbolic(name: str, arrays: list[Any], attrs: Mapping[str, Any], floating: 
     if name in _SCALAR:
         return np.frompyfunc(_SCALAR[name], len(arrays), 1)(*arrays)
     if name in _MOVES:
-        return op.get(name).ref(*[_objects(name, i, a) for i, a in enumerate(arrays)],
-                                      **attrs)  # fmt: skip
+        return op.get(name).ref(*[_objects(name, i, a) for i, a in enumerate(arrays)], **attrs)
     if name in _REDUCE:
         f = np.frompyfunc(_SCALAR[_REDUCE[name]], 2, 1)
         x = arrays[0]

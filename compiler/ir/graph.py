@@ -64,9 +64,14 @@ class Node:
     __slots__ = ("attrs", "expansion", "inputs", "op", "origin", "outputs")
 
     def __init__(
-        self, op: "Op", inputs: Iterable[Value | None], attrs: Mapping[str, Any],
-        types: Iterable[Type], names: Iterable[str], origin: str | None = None,
-    ):  # fmt: skip
+        self,
+        op: "Op",
+        inputs: Iterable[Value | None],
+        attrs: Mapping[str, Any],
+        types: Iterable[Type],
+        names: Iterable[str],
+        origin: str | None = None,
+    ):
         self.op = op
         self.inputs: list[Value | None] = list(inputs)
         self.attrs: dict[str, Any] = dict(attrs)
@@ -75,14 +80,17 @@ class Node:
         self.expansion: Graph | None = None
 
     def copied(
-        self, inputs: Iterable[Value | None], attrs: Mapping[str, Any] | None = None,
+        self,
+        inputs: Iterable[Value | None],
+        attrs: Mapping[str, Any] | None = None,
         types: Iterable[Type] | None = None,
-    ) -> "Node":  # fmt: skip
+    ) -> "Node":
         """A node like this one that reads `inputs`, with other attributes or types if given."""
         types = [v.type for v in self.outputs] if types is None else types
         names = [v.name for v in self.outputs]
-        return Node(self.op, inputs, self.attrs if attrs is None else attrs, types, names,
-                    self.origin)  # fmt: skip
+        return Node(
+            self.op, inputs, self.attrs if attrs is None else attrs, types, names, self.origin
+        )
 
     @property
     def output(self) -> Value:

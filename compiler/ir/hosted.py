@@ -83,7 +83,9 @@ def bound_symbols(node: Any, results: Sequence[Any]) -> dict[str, int]:
         for d, size in zip(v.type.shape, x.shape):
             if str(d) in names and found.setdefault(str(d), size) != size:
                 raise InputError(
-                    "results that must have one size differ", where=node.where,
-                    expected=f"{d} = {found[str(d)]}", received=size,
-                )  # fmt: skip
+                    "results that must have one size differ",
+                    where=node.where,
+                    expected=f"{d} = {found[str(d)]}",
+                    received=size,
+                )
     return found

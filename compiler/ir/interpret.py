@@ -79,9 +79,13 @@ def _placed(error: InputError, node: Node) -> InputError:
     if error.where is not None:
         return error
     return InputError(
-        error.message, where=node.where, expected=error.expected, received=error.received,
-        fix=error.fix, findings=error.findings,
-    )  # fmt: skip
+        error.message,
+        where=node.where,
+        expected=error.expected,
+        received=error.received,
+        fix=error.fix,
+        findings=error.findings,
+    )
 
 
 def _with_sizes(node: Node, arrays: Sequence, sizes: Mapping[str, int]) -> Node:
@@ -150,6 +154,8 @@ def _result(node: Node, v: Value, x: Any) -> Any:
 
 
 def _fits(type: TensorType, x: np.ndarray) -> bool:
-    return tensor_type_of(x).dtype == type.dtype and len(x.shape) == type.rank and all(
-        not isinstance(d, int) or d == size for d, size in zip(type.shape, x.shape)
-    )  # fmt: skip
+    return (
+        tensor_type_of(x).dtype == type.dtype
+        and len(x.shape) == type.rank
+        and all(not isinstance(d, int) or d == size for d, size in zip(type.shape, x.shape))
+    )

@@ -64,9 +64,12 @@ def out_of_range(
     else:
         expected = f"{'…' if low is None else low} to {high - 1}"
     return InputError(
-        f"{what} is out of range", where=where, expected=expected, received=int(value),
+        f"{what} is out of range",
+        where=where,
+        expected=expected,
+        received=int(value),
         fix="correct the input that it comes from",
-    )  # fmt: skip
+    )
 
 
 def _is_empty(low: Dim | None, high: Dim | None) -> bool:
@@ -83,9 +86,12 @@ def offending(values: np.ndarray, low: int | None, high: int | None) -> int | No
 
 
 def check_values(
-    values: np.ndarray, low: Dim | None, high: Dim | None, what: str = INDEX,
+    values: np.ndarray,
+    low: Dim | None,
+    high: Dim | None,
+    what: str = INDEX,
     where: str | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """Raises InputError where a value is not low, …, high - 1. Open bounds are not looked at."""
     values = np.asarray(values)
     low, high = (None if isinstance(d, dims.Sym) else d for d in (low, high))
@@ -99,9 +105,12 @@ def check_values(
 
 
 def check_operands(
-    limits: Limits, operands: Sequence[np.ndarray | None], types: Sequence[Type | None],
-    attrs: Mapping[str, Any], where: str,
-) -> None:  # fmt: skip
+    limits: Limits,
+    operands: Sequence[np.ndarray | None],
+    types: Sequence[Type | None],
+    attrs: Mapping[str, Any],
+    where: str,
+) -> None:
     """Raises InputError for operands that do not meet the limits of their op."""
     for limit in limits(*types, **attrs):
         values = operands[limit.operand]

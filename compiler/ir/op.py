@@ -278,8 +278,9 @@ class Op:
             if wrong:
                 raise TypeMismatch(
                     f"{self.name}: an operand does not broadcast to the result",
-                    expected=f"dims that are 1 or those of {result}", received=t,
-                )  # fmt: skip
+                    expected=f"dims that are 1 or those of {result}",
+                    received=t,
+                )
 
     def _output_dtype(
         self, text: str, binding: Mapping[str, DType], attrs: Mapping[str, Any]

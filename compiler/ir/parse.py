@@ -13,16 +13,7 @@ from ..system.nesting import check_depth
 from .dim_parse import parse_dim
 from .graph import Graph, Node, Value
 from .op import Op
-from .types import (
-    DTYPES,
-    AnyRank,
-    DType,
-    MapType,
-    OptionalType,
-    SequenceType,
-    TensorType,
-    Type,
-)  # fmt: skip
+from .types import DTYPES, AnyRank, DType, MapType, OptionalType, SequenceType, TensorType, Type
 
 _TOKEN = r"""(?P<space>\s+)
       | (?P<comment>\#[^\n]*)

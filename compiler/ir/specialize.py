@@ -47,9 +47,7 @@ def _specialize(graph: Graph, binding: Mapping[str, int]) -> Graph:
     return result
 
 
-def specialize_node(
-    node: Node, operands: list[Value | None], binding: Mapping[str, int]
-) -> Node:  # fmt: skip
+def specialize_node(node: Node, operands: list[Value | None], binding: Mapping[str, int]) -> Node:
     """A copy of a node that reads `operands`, with sizes put in. Raises InputError if they do not
     fit."""
     attrs = substitute_attrs(node, binding)

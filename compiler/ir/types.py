@@ -66,9 +66,20 @@ class DType:
 
 # The types that numpy has by itself, as it calls them.
 _NATIVE = {
-    "float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint64", "uint32",
-    "uint16", "uint8", "bool", "object",
-}  # fmt: skip
+    "float64",
+    "float32",
+    "float16",
+    "int64",
+    "int32",
+    "int16",
+    "int8",
+    "uint64",
+    "uint32",
+    "uint16",
+    "uint8",
+    "bool",
+    "object",
+}
 DTYPES = {
     d.name: d
     for d in [

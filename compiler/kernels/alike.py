@@ -99,11 +99,13 @@ def _with_loads(kernel: Kernel, loads: dict[Expr, Expr]) -> Kernel:
     read = lambda e: s.transform(e, loads.get, memo)
     stores = [
         replace(
-            st, index=tuple(map(read, st.index)), value=read(st.value),
+            st,
+            index=tuple(map(read, st.index)),
+            value=read(st.value),
             where=None if st.where is None else read(st.where),
         )
         for st in kernel.stores
-    ]  # fmt: skip
+    ]
     result = replace(kernel, stores=tuple(stores))
     sources = dict(zip(kernel.params, kernel.sources))
     result.sources = tuple(sources.get(b, b) for b in result.params)

@@ -77,7 +77,7 @@ def bind_kernel(kernel: Kernel, size: Callable) -> tuple[Kernel, dict[Axis, Axis
         buffer(b)
     specialized = Kernel(
         kernel.name, own, stores, kernel.serial, kernel.origins, apart=kernel.apart
-    )  # fmt: skip
+    )
     specialized.sources = tuple(buffers[b] for b in kernel.sources)
     return specialized, axes, buffers
 

@@ -182,8 +182,10 @@ def require_equal(node: Node, a, b) -> None:
     if not assume_equal(a, b):
         raise TypeMismatch(
             f"{node.op.name}: sizes that must be equal differ",
-            where=node.where, expected=a, received=b,
-        )  # fmt: skip
+            where=node.where,
+            expected=a,
+            received=b,
+        )
 
 
 def require_same(node: Node, inner: Sequence[Value], outer: Sequence[Value]) -> None:
@@ -221,9 +223,10 @@ def verify_bounds(program: Program) -> int:
         findings += _misplaced(call, loops, program, Prover(known))
     if findings:
         raise CheckFailed(
-            "not every access can be shown to stay inside its buffer", findings=findings,
+            "not every access can be shown to stay inside its buffer",
+            findings=findings,
             fix="limit the index in the op's record: minimum(maximum(i, 0), size - 1)",
-        )  # fmt: skip
+        )
     return count
 
 

@@ -31,9 +31,7 @@ def map_kernel(kernel: Kernel, axes, apart: int, visit: Callable[[Expr], Expr | 
         )
         for st in kernel.stores
     )
-    return Kernel(
-        kernel.name, tuple(axes), stores, kernel.serial, kernel.origins, apart=apart
-    )  # fmt: skip
+    return Kernel(kernel.name, tuple(axes), stores, kernel.serial, kernel.origins, apart=apart)
 
 
 # -- splitting -----------------------------------------------------------------------------

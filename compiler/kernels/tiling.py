@@ -87,18 +87,24 @@ def int_bounds(e: Expr) -> tuple[int, int] | None:
             if source.dtype.kind not in "iu" or source.dtype.bits > 16:
                 return None
             bits = source.dtype.bits
-            return (-(1 << bits - 1), (1 << bits - 1) - 1) if source.dtype.kind == "i" else (
-                0, (1 << bits) - 1)  # fmt: skip
+            return (
+                (-(1 << bits - 1), (1 << bits - 1) - 1)
+                if source.dtype.kind == "i"
+                else (0, (1 << bits) - 1)
+            )
         case "add" | "sub" | "mul" | "select" | "min" | "max":
             ranges = [int_bounds(a) for a in e.args[-2:]]
             if None in ranges:
                 return None
             (a, b), (c, d) = ranges
             ends = {
-                "add": (a + c, b + d), "sub": (a - d, b - c), "select": (min(a, c), max(b, d)),
-                "min": (min(a, c), min(b, d)), "max": (max(a, c), max(b, d)),
+                "add": (a + c, b + d),
+                "sub": (a - d, b - c),
+                "select": (min(a, c), max(b, d)),
+                "min": (min(a, c), min(b, d)),
+                "max": (max(a, c), max(b, d)),
                 "mul": (min(a * c, a * d, b * c, b * d), max(a * c, a * d, b * c, b * d)),
-            }  # fmt: skip
+            }
             return ends[e.op]
     return None
 

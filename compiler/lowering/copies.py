@@ -44,8 +44,9 @@ def copy_steps(source: Place, target: Place, type) -> list[Call | HostCallback]:
     if not isinstance(type, TensorType):
         raise UnsupportedError(
             "sequences and maps cannot be copied from one output to another",
-            received=type, fix="return what an op makes of them, once",
-        )  # fmt: skip
+            received=type,
+            fix="return what an op makes of them, once",
+        )
     x, y = Buffer("x", type), Buffer("y", type)
     axes = tuple(Axis("i", d) for d in type.shape)
     index = tuple(s.axis(a) for a in axes)
@@ -63,9 +64,12 @@ def zero_steps(target: Place, type: TensorType) -> list[Call]:
 
 
 def keep_old_values(
-    steps: list, inputs: Sequence[Place], outputs: Sequence[Place], types: Sequence,
+    steps: list,
+    inputs: Sequence[Place],
+    outputs: Sequence[Place],
+    types: Sequence,
     updates: Mapping[int, int],
-) -> list:  # fmt: skip
+) -> list:
     """The steps, with outputs that would be written over their inputs too early moved aside.
 
     `updates[i] = j`: output i, of types[i], takes over the memory of input j.
@@ -98,12 +102,13 @@ def _is_elementwise(call: Call, new: Storage, old: Storage) -> bool:
     """Whether the kernel reads of `old` only the element of `new` that it stores."""
     where = dict(zip(call.kernel.params, call.refs))
     return all(
-        e.args == store.index and where[e.data].steps == where[store.buffer].steps
+        e.args == store.index
+        and where[e.data].steps == where[store.buffer].steps
         and where[e.data].offset == where[store.buffer].offset
         for store in call.kernel.stores
         for e in s.walk(*store.exprs())
         if e.op == "load" and where[e.data].storage is old
-    )  # fmt: skip
+    )
 
 
 def _moved(steps: list, old: Storage, new: Storage) -> list:

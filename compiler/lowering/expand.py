@@ -19,8 +19,10 @@ def expand_composites(graph: Graph, kinds: Kinds | None = None) -> Graph:
     kinds = Kinds() if kinds is None else kinds
     while any(needs_expansion(n, kinds) for n in graph.nodes) or any(
         needs_expansion(n, kinds)
-        for node in graph.nodes for _, g in node.regions() for n in g.nodes
-    ):  # fmt: skip
+        for node in graph.nodes
+        for _, g in node.regions()
+        for n in g.nodes
+    ):
         b = Builder(Graph(graph.name))
         table: dict[Value, Value] = {}
         for v in graph.inputs:

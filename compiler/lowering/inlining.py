@@ -66,8 +66,10 @@ def _check_result(node: Node, expected: TensorType, received: TensorType) -> Non
     ):
         raise TypeMismatch(
             f"{node.op.name}: its operands do not fit each other",
-            where=node.where, expected=expected, received=received,
-        )  # fmt: skip
+            where=node.where,
+            expected=expected,
+            received=received,
+        )
 
 
 class Inliner:

@@ -31,10 +31,36 @@ from ..system.concurrency import lazy
 from .inlining import Inliner, Operand
 
 CHEAP = frozenset(
-    ["add", "sub", "mul", "neg", "abs", "min", "max", "select", "lt", "le", "gt", "ge", "eq", "ne",
-     "and", "or", "xor", "not", "bitand", "bitor", "bitxor", "bitnot", "shl", "shr", "isnan",
-     "isinf", "fma"]
-)  # fmt: skip
+    [
+        "add",
+        "sub",
+        "mul",
+        "neg",
+        "abs",
+        "min",
+        "max",
+        "select",
+        "lt",
+        "le",
+        "gt",
+        "ge",
+        "eq",
+        "ne",
+        "and",
+        "or",
+        "xor",
+        "not",
+        "bitand",
+        "bitor",
+        "bitxor",
+        "bitnot",
+        "shl",
+        "shr",
+        "isnan",
+        "isinf",
+        "fma",
+    ]
+)
 FREE = ("load", "axis", "const", "size", "cast", "bitcast")
 
 

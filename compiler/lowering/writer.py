@@ -34,8 +34,9 @@ class KernelWriter:
         axes, made = blocked_stores(extents, at)
         stores = []
         for (index, value, *where), inside in made:
-            index = tuple(s.const(0) if d == 1 else s.lift(i, s.const(0))
-                          for i, d in zip(index, out.shape))  # fmt: skip
+            index = tuple(
+                s.const(0) if d == 1 else s.lift(i, s.const(0)) for i, d in zip(index, out.shape)
+            )
             for condition in where:
                 inside = condition if inside is None else s.logical_and(inside, condition)
             stores.append(Store(out, index, s.cast(value, out.dtype), inside, mode))

@@ -205,4 +205,4 @@ __all__ = [
     "to_int64",
     "wide",
     "zeros_like",
-]  # fmt: skip
+]

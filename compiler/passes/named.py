@@ -42,9 +42,11 @@ def parse_passes(text: str, known: Mapping[str, Step], default: Pipeline) -> Pip
             steps += default.steps
         elif name not in known:
             raise UsageError(
-                "unknown pass", expected=", ".join([DEFAULT, *known]), received=name,
+                "unknown pass",
+                expected=", ".join([DEFAULT, *known]),
+                received=name,
                 fix="tessel explain --passes help lists them",
-            )  # fmt: skip
+            )
         else:
             step = known[name]
             chosen = step.action if said is None else _with_fields(step.action, said)
@@ -55,8 +57,9 @@ def parse_passes(text: str, known: Mapping[str, Step], default: Pipeline) -> Pip
 def _items(text: str) -> Iterator[tuple[str, str | None]]:
     """(name, what stands in its braces) of each pass."""
     if not isinstance(text, str) or not text.strip():
-        raise UsageError("passes are named in a text", expected="NAME{FIELD=VALUE},NAME,…",
-                         received=repr(text))  # fmt: skip
+        raise UsageError(
+            "passes are named in a text", expected="NAME{FIELD=VALUE},NAME,…", received=repr(text)
+        )
     at, ended = 0, False
     while not ended:
         match = _ITEM.match(text, at)
@@ -75,15 +78,17 @@ def _with_fields(action: Pass, said: str) -> Pass:
         match = _FIELD.fullmatch(part)
         if match is None or match[1] not in options:
             raise UsageError(
-                f"the pass {action.name} has no such field", expected=_expected(options),
+                f"the pass {action.name} has no such field",
+                expected=_expected(options),
                 received=part.strip(),
-            )  # fmt: skip
+            )
         name, value = match[1], _value(match[2], type(options[match[1]]))
         if value is None:
             raise UsageError(
                 f"the field {name} of the pass {action.name} takes other values",
-                expected=_expected({name: options[name]}), received=match[2],
-            )  # fmt: skip
+                expected=_expected({name: options[name]}),
+                received=match[2],
+            )
         given[name] = value
     return replace(action, **given)
 

@@ -145,9 +145,10 @@ class _Splitter:
                 continue
             if binder not in self.level:
                 raise GraphError(
-                    f"the size {name} is used before it is bound", where=node.where,
+                    f"the size {name} is used before it is bound",
+                    where=node.where,
                     expected=f"after {binder.where}",
-                )  # fmt: skip
+                )
             # What a stage makes is there within it; a size only when it has run.
             home = self.level[binder] + (binder.op.name == "bind_dims")
             level = max(level, _after(home, hosted))
@@ -233,9 +234,10 @@ class _Maker:
     def stage(self) -> Stage:
         stage, nodes = self.result, self.splitter.graph.nodes
         binders = [
-            n for n in nodes
+            n
+            for n in nodes
             if n.op.name == "bind_dims" and self.splitter.level.get(n) == self.level
-        ]  # fmt: skip
+        ]
         mine = self._mine([*self.results, *(n.inputs[0] for n in binders)])
         for node in nodes:
             if node in mine:

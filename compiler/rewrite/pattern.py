@@ -36,9 +36,15 @@ class Pattern:
 
 def _operators() -> None:
     for python, name in {
-        "add": "add", "sub": "sub", "mul": "mul", "truediv": "div", "pow": "pow",
-        "matmul": "matmul", "and": "and", "or": "or",
-    }.items():  # fmt: skip
+        "add": "add",
+        "sub": "sub",
+        "mul": "mul",
+        "truediv": "div",
+        "pow": "pow",
+        "matmul": "matmul",
+        "and": "and",
+        "or": "or",
+    }.items():
         forward = lambda a, b, name=name: OpPattern(name, (a, pattern_of(b)))
         reverse = lambda a, b, name=name: OpPattern(name, (pattern_of(b), a))
         setattr(Pattern, f"__{python}__", forward)

@@ -23,10 +23,12 @@ class LimitError(TesselError):
     @classmethod
     def of(cls, name: str, limit: int, message: str, where: str | None = None) -> "LimitError":
         return cls(
-            message, where=where, expected=f"at most {limit:,} (limits: {name})",
+            message,
+            where=where,
+            expected=f"at most {limit:,} (limits: {name})",
             fix=f"if you trust the model, raise it: limits={{{name!r}: …}} (terminal: --limit "
             f"{name}=…)",
-        )  # fmt: skip
+        )
 
 
 @dataclass(frozen=True)
@@ -74,9 +76,10 @@ class Budget:
         self._nodes -= count
         if self._nodes < 0:
             raise LimitError.of(
-                "nodes", self.limits.nodes, "the model's functions, loops or sequences make too "
-                "many nodes",
-            )  # fmt: skip
+                "nodes",
+                self.limits.nodes,
+                "the model's functions, loops or sequences make too many nodes",
+            )
 
     def level(self, depth: int, where: str) -> None:
         """A graph or function is read inside of `depth` others. Raises LimitError."""

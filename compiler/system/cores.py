@@ -34,9 +34,11 @@ def default_threads() -> int:
         return available_cores()
     if not (said.isascii() and said.isdigit() and int(said) > 0):
         raise UsageError(
-            f"{VARIABLE} is no number of threads", expected="1, 2, …", received=said,
+            f"{VARIABLE} is no number of threads",
+            expected="1, 2, …",
+            received=said,
             fix=f"unset {VARIABLE}, or set it to the number of threads that runs may take",
-        )  # fmt: skip
+        )
     return int(said)
 
 

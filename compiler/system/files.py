@@ -21,9 +21,12 @@ from typing import BinaryIO
 from ..errors import TesselError
 
 _KINDS = {
-    stat.S_IFDIR: "a directory", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
-}  # fmt: skip
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 _MESSAGES = {
     errno.ENOENT: "there is no such file or folder",
     errno.ENOTDIR: "there is no such file or folder",

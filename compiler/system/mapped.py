@@ -45,9 +45,10 @@ class MappedFile(mmap.mmap):
         """Raise if the file has changed since it was mapped, or never held what it should."""
         if self._now() != self._stamp:
             raise self.kind(
-                "the file has changed while it is in use", where=self.where,
+                "the file has changed while it is in use",
+                where=self.where,
                 fix="load it again; write a new version under another name and rename it",
-            )  # fmt: skip
+            )
         if self._verify is not None:
             with self._verifying:
                 if self._verify is not None:

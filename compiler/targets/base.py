@@ -47,9 +47,12 @@ class Target:
         return None
 
     def compile(
-        self, program: "Program", updates: Mapping[int, int], options: "Options",
+        self,
+        program: "Program",
+        updates: Mapping[int, int],
+        options: "Options",
         progress: "Listener | None" = None,
-    ) -> Any:  # fmt: skip
+    ) -> Any:
         """The target's own record of a program's code. `updates` says which output takes over
         which input's memory. Raises TesselError for what the target cannot do."""
         raise NotImplementedError

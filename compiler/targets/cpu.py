@@ -50,9 +50,12 @@ class CpuTarget(Target):
         return cpu_pipeline(winograd=fewer, strassen=fewer and width < WIDE, vector_bytes=width)
 
     def compile(
-        self, program: "Program", updates: Mapping[int, int], options: "Options",
+        self,
+        program: "Program",
+        updates: Mapping[int, int],
+        options: "Options",
         progress: Listener | None = None,
-    ) -> "NativeCode":  # fmt: skip
+    ) -> "NativeCode":
         from ..backends.llvm.backend import compile_program
 
         tuning_records = None
@@ -71,9 +74,10 @@ class CpuTarget(Target):
         from ..backends.llvm import backend
 
         make: dict[str, Callable[..., str | bytes]] = {
-            "llvm": backend.llvm_text, "asm": backend.assembly_text,
+            "llvm": backend.llvm_text,
+            "asm": backend.assembly_text,
             "object": backend.whole_object,
-        }  # fmt: skip
+        }
         return make[name](code.plan, self.machine, updates)
 
     def predict(self, code: Any) -> list | None:

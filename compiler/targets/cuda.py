@@ -27,9 +27,12 @@ class CudaTarget(Target):
         self.machine = parse_target(name)
 
     def compile(
-        self, program: "Program", updates: Mapping[int, int], options: "Options",
+        self,
+        program: "Program",
+        updates: Mapping[int, int],
+        options: "Options",
         progress: "Listener | None" = None,
-    ) -> "TritonModule":  # fmt: skip
+    ) -> "TritonModule":
         from ..backends.triton.backend import compile_program
 
         return compile_program(program, self.machine, precision=options.precision or "ieee")

@@ -23,7 +23,10 @@ class NumpyTarget(Target):
             raise UsageError("unknown target", expected="numpy", received=repr(name))
 
     def compile(
-        self, program: "Program", updates: Mapping[int, int], options: "Options",
+        self,
+        program: "Program",
+        updates: Mapping[int, int],
+        options: "Options",
         progress: "Listener | None" = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         return None

@@ -36,7 +36,9 @@ def open_target(name: str, cache: Any = None, tuning: Any = None) -> Target:
     target = getattr(importlib.import_module(f".{module}", __package__), made)
     if tuning is not None and not target.measures:
         raise UsageError(
-            "there is nothing to tune", expected="target='cpu' or 'cpu:NAME'", received=name,
+            "there is nothing to tune",
+            expected="target='cpu' or 'cpu:NAME'",
+            received=name,
             fix="leave out tune",
-        )  # fmt: skip
+        )
     return target(name, cache, tuning)

@@ -20,9 +20,15 @@ PARAMETERS, STATE = "params", "state"
 
 
 def to_graph(
-    model: Module, params: Mapping, input_spec, *, state: Mapping | None = None,
-    input_name: str = "x", output_name: str = "y", name: str | None = None,
-) -> Graph:  # fmt: skip
+    model: Module,
+    params: Mapping,
+    input_spec,
+    *,
+    state: Mapping | None = None,
+    input_name: str = "x",
+    output_name: str = "y",
+    name: str | None = None,
+) -> Graph:
     """The inference graph of `model` with its parameters as constants, named by their paths.
 
     `input_spec` is a TensorType, its text ("f32[N,1,8,8]") or an example array.
@@ -44,9 +50,13 @@ def to_graph(
 
 
 def training_graphs(
-    model: Module, loss: Callable[[Array, Array], Array],
-    metrics: Mapping[str, Callable[[Array, Array], Array]] | None = None, *, x, y,
-) -> tuple[Graph, Graph]:  # fmt: skip
+    model: Module,
+    loss: Callable[[Array, Array], Array],
+    metrics: Mapping[str, Callable[[Array, Array], Array]] | None = None,
+    *,
+    x,
+    y,
+) -> tuple[Graph, Graph]:
     """(training graph, evaluation graph) of a model with inputs `x` and targets `y` (specs).
 
     Both have the inputs `params.*`, `state.*`, x and y and the outputs "loss" and the metrics.

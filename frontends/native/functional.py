@@ -155,9 +155,13 @@ for _op in list(registry.OPS.values()):
         globals()[_name] = _function(_op, _name)
 
 for _name, _op in {
-    "sum": "reduce_sum", "mean": "reduce_mean", "max": "reduce_max", "min": "reduce_min",
-    "prod": "reduce_prod", "logsumexp": "reduce_log_sum_exp",
-}.items():  # fmt: skip
+    "sum": "reduce_sum",
+    "mean": "reduce_mean",
+    "max": "reduce_max",
+    "min": "reduce_min",
+    "prod": "reduce_prod",
+    "logsumexp": "reduce_log_sum_exp",
+}.items():
     globals()[_name] = _reduction(_name, _op)
 
 
@@ -169,7 +173,10 @@ def __getattr__(name: str) -> Callable:
 
 
 __all__ = sorted(
-    n for n, f in globals().items()
-    if inspect.isfunction(f) and not n.startswith("_") and f.__module__ == __name__
+    n
+    for n, f in globals().items()
+    if inspect.isfunction(f)
+    and not n.startswith("_")
+    and f.__module__ == __name__
     and n not in ("signature", "user_line", "find_tracer")
-)  # fmt: skip
+)

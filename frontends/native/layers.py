@@ -16,8 +16,13 @@ from .module import Module
 class Linear(Module):
     """y = x @ weight + bias, on the last axis."""
 
-    def __init__(self, in_features: int, out_features: int, bias: bool = True,
-                 initializer: Initializer = glorot_uniform):  # fmt: skip
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        initializer: Initializer = glorot_uniform,
+    ):
         self.in_features, self.out_features = in_features, out_features
         self.bias, self.initializer = bias, initializer
 
@@ -34,9 +39,18 @@ class Linear(Module):
 class Conv2d(Module):
     """Convolution. `padding`: an int, a pair (vertical, horizontal), or "same" (stride 1)."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size, stride=1, padding=0,
-                 dilation=1, groups: int = 1, bias: bool = True,
-                 initializer: Initializer = he_uniform):  # fmt: skip
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size,
+        stride=1,
+        padding=0,
+        dilation=1,
+        groups: int = 1,
+        bias: bool = True,
+        initializer: Initializer = he_uniform,
+    ):
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
         self.kernel, self.strides, self.dilations = map(_pair, (kernel_size, stride, dilation))
         self.pads = _pads(padding, self.kernel, self.dilations)
@@ -51,8 +65,15 @@ class Conv2d(Module):
 
     def forward(self, s, x):
         bias = [s.bias] if s.has("bias") else []
-        return F.conv(x, s.weight, *bias, strides=self.strides, pads=self.pads,
-                      dilations=self.dilations, group=self.groups)  # fmt: skip
+        return F.conv(
+            x,
+            s.weight,
+            *bias,
+            strides=self.strides,
+            pads=self.pads,
+            dilations=self.dilations,
+            group=self.groups,
+        )
 
 
 class MaxPool2d(Module):
@@ -66,8 +87,9 @@ class MaxPool2d(Module):
         self.pads = _pads(padding, self.kernel, (1, 1))
 
     def forward(self, s, x):
-        return self.op(x, kernel=self.kernel, strides=self.strides, pads=self.pads,
-                       dilations=(1, 1))  # fmt: skip
+        return self.op(
+            x, kernel=self.kernel, strides=self.strides, pads=self.pads, dilations=(1, 1)
+        )
 
 
 class AvgPool2d(MaxPool2d):
@@ -124,8 +146,9 @@ class LayerNorm(Module):
 class Embedding(Module):
     """Rows of a table by their index."""
 
-    def __init__(self, num_embeddings: int, embedding_dim: int,
-                 initializer: Initializer | None = None):  # fmt: skip
+    def __init__(
+        self, num_embeddings: int, embedding_dim: int, initializer: Initializer | None = None
+    ):
         self.shape = num_embeddings, embedding_dim
         self.initializer = normal(1.0) if initializer is None else initializer
 

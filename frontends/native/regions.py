@@ -50,8 +50,10 @@ def cond(condition: Array, true_fn: Callable, false_fn: Callable, *operands):
     Only one of them runs. Both must return arrays of the same types, in the same tree.
     """
     b = _tracer("cond", condition, *operands)
-    regions = [cut(b, n, lambda f=f: f(*operands), [], tree.Structure(tuple))
-               for n, f in (("then", true_fn), ("else", false_fn))]  # fmt: skip
+    regions = [
+        cut(b, n, lambda f=f: f(*operands), [], tree.Structure(tuple))
+        for n, f in (("then", true_fn), ("else", false_fn))
+    ]
     left, right = [([o.type for o in r.graph.outputs], r.structure) for r in regions]
     if left != right:
         raise TypeMismatch(
@@ -94,9 +96,14 @@ def scan(f: Callable, init, xs):
             received=_shown(carries, body.structure),
         )
     results = b.emit(
-        "scan", *states, *arrays, *body.captured,
-        body=body.graph, states=len(states), scans=len(arrays),
-    )  # fmt: skip
+        "scan",
+        *states,
+        *arrays,
+        *body.captured,
+        body=body.graph,
+        states=len(states),
+        scans=len(arrays),
+    )
     return _unflatten(body.structure, results)
 
 
@@ -162,9 +169,14 @@ def custom_gradient(f: Callable) -> Callable:
         region = _backward(b, f, args, ys, structure, backward)
         xs, _ = tree.flatten(args)
         results = b.emit(
-            "custom_gradient", *ys, *xs, *region.captured,
-            results=len(ys), wrt=len(xs), backward=region.graph,
-        )  # fmt: skip
+            "custom_gradient",
+            *ys,
+            *xs,
+            *region.captured,
+            results=len(ys),
+            wrt=len(xs),
+            backward=region.graph,
+        )
         return _unflatten(structure, results)
 
     return wrapped
@@ -196,8 +208,10 @@ def _backward(b, f, args, ys, structure, backward) -> Region:
         if dx.type != x.type:
             raise TypeMismatch(
                 "the gradient function returned another type than the argument's",
-                where=source_line(f), expected=x.type, received=dx.type,
-            )  # fmt: skip
+                where=source_line(f),
+                expected=x.type,
+                received=dx.type,
+            )
         return dx
 
     one = tree.Structure(tuple, (), (structure,))

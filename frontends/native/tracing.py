@@ -27,8 +27,10 @@ from ...compiler.ir.types import DTypeLike, TensorType, Type, dtype_of
 from . import tree
 
 _PACKAGE = Path(__file__).resolve().parents[2]
-_OURS = (*(f"{_PACKAGE / room}/" for room in ("compiler", "frontends", "runtime", "tools")),
-         str(_PACKAGE / "__init__.py"))  # fmt: skip
+_OURS = (
+    *(f"{_PACKAGE / room}/" for room in ("compiler", "frontends", "runtime", "tools")),
+    str(_PACKAGE / "__init__.py"),
+)
 NUMBERS = (bool, int, float, np.generic)
 PYTHON_DTYPES = {bool: "bool", int: "i64", float: "f32"}
 
@@ -225,9 +227,12 @@ class Tracer(Builder):
         return x if isinstance(x, Array) else Array(self, x.value)
 
     def emit(
-        self, name: str, *inputs: Operand | None,
-        outputs: Sequence[str | None] | None = None, **attrs: Any,
-    ) -> Any:  # fmt: skip
+        self,
+        name: str,
+        *inputs: Operand | None,
+        outputs: Sequence[str | None] | None = None,
+        **attrs: Any,
+    ) -> Any:
         stamp, self.origin = self.origin, self.origin or user_line()
         try:
             return super().emit(name, *inputs, outputs=outputs, **attrs)
@@ -374,9 +379,11 @@ def name_arguments(f: Callable, args: Sequence) -> list[str]:
             names.append(p.name)
     if len(names) < len(args):
         raise UsageError(
-            "more specs than parameters", where=source_line(f),
-            expected=len(names), received=len(args),
-        )  # fmt: skip
+            "more specs than parameters",
+            where=source_line(f),
+            expected=len(names),
+            received=len(args),
+        )
     return names
 
 

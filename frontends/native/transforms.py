@@ -59,9 +59,11 @@ class Jitted:
         self._static = {*words, *(f"parameter {nums}" if i is None else names[i] for i in places)}
         if not self._static <= set(names):
             raise UsageError(
-                "a static argument is not a parameter", where=source_line(f),
-                expected=", ".join(names), received=", ".join(sorted(self._static - set(names))),
-            )  # fmt: skip
+                "a static argument is not a parameter",
+                where=source_line(f),
+                expected=", ".join(names),
+                received=", ".join(sorted(self._static - set(names))),
+            )
         self._compiled: OrderedDict[tuple, _Compiled] = OrderedDict()
         give_lock(self, "_lock", make=threading.RLock)
 
@@ -108,10 +110,12 @@ class Jitted:
     def _leaf(x, where: str) -> np.ndarray:
         if not isinstance(x, (bool, int, float, np.ndarray, np.generic)):
             raise TypeMismatch(
-                "an argument is not an array", where=where,
-                expected="arrays, numbers, or trees of them", received=repr(x),
+                "an argument is not an array",
+                where=where,
+                expected="arrays, numbers, or trees of them",
+                received=repr(x),
                 fix="name it in static_argnames if it is a setting",
-            )  # fmt: skip
+            )
         return as_array(x, where)
 
     def _key(self, static, arrays) -> tuple:
@@ -154,9 +158,12 @@ def _leaves(trees: Mapping[str, Any]) -> list:
 
 
 def jit(
-    f: Callable | None = None, *, static_argnums: int | Sequence[int] = (),
-    static_argnames: str | Sequence[str] = (), compile: Compile | None = None,
-) -> Callable:  # fmt: skip
+    f: Callable | None = None,
+    *,
+    static_argnums: int | Sequence[int] = (),
+    static_argnames: str | Sequence[str] = (),
+    compile: Compile | None = None,
+) -> Callable:
     """`f`, traced and compiled for each signature of its arguments; without it, a decorator.
 
     Static arguments stay Python values, and each of them is compiled for. `compile` makes what runs
@@ -170,9 +177,12 @@ def jit(
 
 
 def value_and_grad(
-    f: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False, *,
+    f: Callable,
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    *,
     compile: Compile | None = None,
-) -> Callable:  # fmt: skip
+) -> Callable:
     """A function that returns `f`'s value and its gradient with respect to `argnums`.
 
     The gradient is a tree like the argument, or a tuple of them where `argnums` is one. With
@@ -195,9 +205,12 @@ def value_and_grad(
 
 
 def grad(
-    f: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False, *,
+    f: Callable,
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    *,
     compile: Compile | None = None,
-) -> Callable:  # fmt: skip
+) -> Callable:
     """A function that returns the gradient of `f`, which returns a scalar.
 
     With `has_aux`, `f` returns (loss, anything) and the result is (gradient, anything). See
@@ -252,8 +265,10 @@ def _differentiate(b: Tracer, f, argnums, has_aux, args, kwargs):
             fix="reduce it: .mean() or .sum()",
         )
     leaves = [x for fresh, _ in wrt for x in fresh]
-    found = [b.array(zeros_like(b, x) if d is None else d)
-             for x, d in zip(leaves, gradients(b, [loss], leaves))]  # fmt: skip
+    found = [
+        b.array(zeros_like(b, x) if d is None else d)
+        for x, d in zip(leaves, gradients(b, [loss], leaves))
+    ]
     trees, at = [], 0
     for fresh, structure in wrt:
         trees.append(tree.unflatten(structure, found[at : at + len(fresh)]))

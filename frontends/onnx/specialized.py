@@ -71,9 +71,11 @@ class ShapeSpecialized:
 
 
 def _senseless(
-    error: TesselError, values: Mapping[str, np.ndarray], lists: Mapping[str, tuple] | None = None,
+    error: TesselError,
+    values: Mapping[str, np.ndarray],
+    lists: Mapping[str, tuple] | None = None,
     sizes: Mapping[str, tuple] | None = None,
-) -> TesselError:  # fmt: skip
+) -> TesselError:
     """The error of a model that contradicts itself; because of the inputs, if given."""
     if not (values or lists or sizes) or not error.findings:
         return error
@@ -114,8 +116,12 @@ class StructureSpecialized:
             sizes = {n: a.shape for n, a in arrays.items() if hasattr(a, "shape")}
             values = {n: arrays[n] for n in self.values if n in arrays}
             try:
-                return read(self.model, shapes=sizes if self.sized else self.shapes, values=values,
-                            forms=forms)  # fmt: skip
+                return read(
+                    self.model,
+                    shapes=sizes if self.sized else self.shapes,
+                    values=values,
+                    forms=forms,
+                )
             except UnsupportedError as error:
                 more = needed(error)
                 if more is None or (self.sized and more <= set(values)):
@@ -161,8 +167,9 @@ def declare(model, shapes=None) -> Graph:
     shapes = dict(shapes or {})
     graph = Graph(name=source.name or "main")
     taken = named_dims(source)
-    types = {i.name: declared_type(i.type, i.name, f"input {i.name}", taken)
-             for i in true_inputs(source)}  # fmt: skip
+    types = {
+        i.name: declared_type(i.type, i.name, f"input {i.name}", taken) for i in true_inputs(source)
+    }
     if all(isinstance(t, TensorType) for t in types.values()):
         builder = FoldingBuilder(name=source.name or "main")
         read_inputs(source, Scope(builder, reader._opsets()), reader.where, shapes, {}, {})

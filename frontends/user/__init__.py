@@ -34,11 +34,29 @@ if TYPE_CHECKING:
     from .registration import register, unregister
 
 __all__ = [
-    "Attr", "CFunction", "Elementwise", "Expand", "Extern", "Kernels", "Limit",
-    "MapType", "NotDifferentiable", "Pull", "Sample", "SequenceType", "TensorType", "TypeMismatch",
-    "broadcast_shape", "check", "expr", "reference", "register", "same_shape",
-    "through_expansion", "unregister",
-]  # fmt: skip
+    "Attr",
+    "CFunction",
+    "Elementwise",
+    "Expand",
+    "Extern",
+    "Kernels",
+    "Limit",
+    "MapType",
+    "NotDifferentiable",
+    "Pull",
+    "Sample",
+    "SequenceType",
+    "TensorType",
+    "TypeMismatch",
+    "broadcast_shape",
+    "check",
+    "expr",
+    "reference",
+    "register",
+    "same_shape",
+    "through_expansion",
+    "unregister",
+]
 
 __getattr__, __dir__ = exports(
     __name__,

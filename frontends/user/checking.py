@@ -38,8 +38,15 @@ def check(op: str | Op) -> list[str]:
             name = f"sample {i}: {stage}"
             try:
                 test()
-            except (TesselError, AssertionError, ArithmeticError, LookupError, TypeError,
-                    ValueError, AttributeError) as error:  # fmt: skip
+            except (
+                TesselError,
+                AssertionError,
+                ArithmeticError,
+                LookupError,
+                TypeError,
+                ValueError,
+                AttributeError,
+            ) as error:
                 findings.append(CheckFailed(f"{name}: {_said(error)}"))
             else:
                 done.append(name)

@@ -52,19 +52,22 @@ class CFunction:
             if name not in arrays and not (name in attrs and match[2] is None):
                 found.append(
                     UsageError(
-                        "no such argument of the C function", received=text.strip(),
+                        "no such argument of the C function",
+                        received=text.strip(),
                         expected=", ".join(sorted({*arrays, *attrs})),
                     )
-                )  # fmt: skip
+                )
         types = getattr(self.function, "argtypes", None)
         if types is None or len(types) != len(self.parsed()):
             received = "no argtypes" if types is None else f"{len(types)} argtypes"
             found.append(
                 UsageError(
-                    "a C function needs its argtypes, one per argument", received=received,
-                    expected=len(self.parsed()), fix="function.argtypes = [ctypes.…, …]",
+                    "a C function needs its argtypes, one per argument",
+                    received=received,
+                    expected=len(self.parsed()),
+                    fix="function.argtypes = [ctypes.…, …]",
                 )
-            )  # fmt: skip
+            )
         return found
 
 
@@ -124,7 +127,8 @@ def _address(array: np.ndarray | None, kind, what: str):
     element = np.dtype(kind._type_)
     if element != array.dtype:
         raise TypeMismatch(
-            f"{what} has another dtype than the C function takes", expected=element,
+            f"{what} has another dtype than the C function takes",
+            expected=element,
             received=array.dtype,
-        )  # fmt: skip
+        )
     return array.ctypes.data_as(kind)

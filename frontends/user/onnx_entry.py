@@ -20,8 +20,9 @@ def wrong_names(names: list, replaced: str | None) -> Iterable[UsageError]:
     """What is wrong with these names; those of the op that is `replaced` are free."""
     for name in names:
         if not isinstance(name, str) or not re.fullmatch(r"[\w.]+:\w+", name):
-            yield UsageError("no name of an ONNX operator", expected="'my.domain:MyOp'",
-                             received=repr(name))  # fmt: skip
+            yield UsageError(
+                "no name of an ONNX operator", expected="'my.domain:MyOp'", received=repr(name)
+            )
         elif _key(name) in _table() and _key(name) not in _OWN.get(replaced, ()):
             yield UsageError("this ONNX operator is read already", received=name)
 
@@ -61,9 +62,11 @@ def entry_of(op: Op) -> Callable:
             attrs[name] = value
         if len(c.inputs) > len(op.inputs) and not (op.inputs and op.inputs[-1].variadic):
             raise TypeMismatch(
-                f"{op.name}: too many operands", where=c.where, expected=len(op.inputs),
+                f"{op.name}: too many operands",
+                where=c.where,
+                expected=len(op.inputs),
                 received=len(c.inputs),
-            )  # fmt: skip
+            )
         return c.b.emit(op.name, *c.inputs, **attrs)
 
     return entry

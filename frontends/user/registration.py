@@ -66,9 +66,11 @@ def register(
         findings += loops.problems(signature, attrs or {})
     if findings:
         raise UsageError(
-            f"the record of {name} is not complete", where=where, findings=findings,
+            f"the record of {name} is not complete",
+            where=where,
+            findings=findings,
             fix="docs/custom-ops.md has an example of each part",
-        )  # fmt: skip
+        )
     if name in OPS:
         unregister(name)
     if isinstance(loops, CFunction):
@@ -81,10 +83,22 @@ def register(
     }
     _USERS.add(name)  # first: what is interrupted from here on can be replaced
     op = registry.register(
-        name, signature, doc, ref=_with_absent(ref, signature), grad=grad, loops=loops,
-        samples=samples, shape=shape, infer=infer, attrs=attrs, commutative=commutative,
-        pure=pure, limits=limits, group="user", **classes,
-    )  # fmt: skip
+        name,
+        signature,
+        doc,
+        ref=_with_absent(ref, signature),
+        grad=grad,
+        loops=loops,
+        samples=samples,
+        shape=shape,
+        infer=infer,
+        attrs=attrs,
+        commutative=commutative,
+        pure=pure,
+        limits=limits,
+        group="user",
+        **classes,
+    )
     add_entries(op, onnx if isinstance(onnx, Mapping) else dict.fromkeys(names))
     return op
 
@@ -147,9 +161,10 @@ def _wrong_signature(signature: str, dtypes: Mapping) -> Iterable[UsageError]:
         yield UsageError("only the last operand may repeat (*)", received=signature)
     for variable, allowed in dtypes.items():
         wrong = [
-            d for d in _several(allowed)
+            d
+            for d in _several(allowed)
             if not (d in CLASSES and isinstance(allowed, str)) and _dtype(d) not in DTYPES.values()
-        ]  # fmt: skip
+        ]
         if wrong:
             known = f"one of {', '.join(CLASSES)}, or of {', '.join(DTYPES)}"
             yield UsageError(f"{variable} is no dtype", expected=known, received=repr(wrong[0]))
@@ -168,28 +183,38 @@ def _wrong_parts(doc, ref, grad, loops, shape, infer, attrs) -> Iterable[UsageEr
         yield UsageError("`ref` is missing", fix="the op as a function of numpy arrays")
     if not callable(grad) and not isinstance(grad, NotDifferentiable):
         yield UsageError(
-            "`grad` is missing", expected="a rule (c, dy…) -> gradients",
+            "`grad` is missing",
+            expected="a rule (c, dy…) -> gradients",
             fix="or say why there is none: NotDifferentiable('…')",
-        )  # fmt: skip
+        )
     if not isinstance(loops, (Meaning, CFunction)):
         yield UsageError(
-            "`loops` is missing", expected="Elementwise, Pull, Kernels, Expand, Extern, CFunction",
-            received=repr(loops), fix="a host callback is Extern(function, reason)",
-        )  # fmt: skip
+            "`loops` is missing",
+            expected="Elementwise, Pull, Kernels, Expand, Extern, CFunction",
+            received=repr(loops),
+            fix="a host callback is Extern(function, reason)",
+        )
     elif isinstance(loops, Extern) and not (callable(loops.kernel) and loops.reason):
         yield UsageError(
-            "a host callback needs a function and a reason", received=repr(loops),
+            "a host callback needs a function and a reason",
+            received=repr(loops),
             fix="Extern(function, 'why it cannot be compiled')",
-        )  # fmt: skip
+        )
     if (shape is None) == (infer is None):
         yield UsageError("give either `shape` or `infer`", fix="shape=same_shape, for one")
     for key, attr in (attrs or {}).items():
         if not isinstance(attr, Attr):
-            yield UsageError(f"attribute {key} is no Attr", received=repr(attr),
-                             fix="Attr('float', 1.0), for one")  # fmt: skip
+            yield UsageError(
+                f"attribute {key} is no Attr",
+                received=repr(attr),
+                fix="Attr('float', 1.0), for one",
+            )
         elif attr.kind not in registry._CONVERT:
-            yield UsageError(f"attribute {key} has no such kind", received=attr.kind,
-                             expected=", ".join(registry._CONVERT))  # fmt: skip
+            yield UsageError(
+                f"attribute {key} has no such kind",
+                received=attr.kind,
+                expected=", ".join(registry._CONVERT),
+            )
 
 
 def _wrong_samples(samples) -> Iterable[UsageError]:

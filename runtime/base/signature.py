@@ -77,10 +77,14 @@ class Signature:
     """
 
     def __init__(
-        self, inputs: Sequence[Port], outputs: Sequence[Port], updates: Mapping[int, int],
-        values: Mapping[str, np.ndarray] | None = None, optional: Mapping[str, Type] | None = None,
+        self,
+        inputs: Sequence[Port],
+        outputs: Sequence[Port],
+        updates: Mapping[int, int],
+        values: Mapping[str, np.ndarray] | None = None,
+        optional: Mapping[str, Type] | None = None,
         apart: Mapping[str, Repeated] | None = None,
-    ):  # fmt: skip
+    ):
         self.apart = {} if apart is None else dict(apart)
         self.values = {} if values is None else dict(values)
         self.optional = {} if optional is None else dict(optional)
@@ -101,18 +105,23 @@ class Signature:
         inputs = [Port(v.name, v.type) for v in graph.inputs]
         outputs = [Port(n, v.type) for n, v in zip(graph.output_names, graph.outputs)]
         return Signature(
-            inputs, outputs, graph.updates, known_values(graph), optional_inputs(graph),
+            inputs,
+            outputs,
+            graph.updates,
+            known_values(graph),
+            optional_inputs(graph),
             dims_apart(graph.metadata),
-        )  # fmt: skip
+        )
 
     def shapes(self, binding: Mapping[str, int]) -> tuple:
         """The inputs' shapes under a binding. Raises UsageError if it leaves dims open."""
         missing = [s for s in self.symbols if s not in binding]
         if missing:
             raise UsageError(
-                "sizes of symbolic dims are missing", expected=", ".join(self.symbols),
+                "sizes of symbolic dims are missing",
+                expected=", ".join(self.symbols),
                 received=", ".join(f"{k}={v}" for k, v in binding.items()) or "none",
-            )  # fmt: skip
+            )
         types = [p.type.substitute(binding) for p in self.inputs]
         return tuple(t.shape if isinstance(t, TensorType) else None for t in types)
 
@@ -156,12 +165,15 @@ class Signature:
         given = dict(zip(self.names, arrays))
         return [
             InputError(
-                "wrong value", where=f"input {n}", expected=plain(own), received=plain(given[n]),
+                "wrong value",
+                where=f"input {n}",
+                expected=plain(own),
+                received=plain(given[n]),
                 fix="it decided shapes; the model that this was made from takes other values",
             )
             for n, own in self.values.items()
             if given[n].tobytes() != own.tobytes()
-        ]  # fmt: skip
+        ]
 
     def _misnamed(self, feeds: Mapping) -> list[TesselError]:
         missing = [n for n in self.names if n not in feeds]
@@ -178,9 +190,10 @@ class Signature:
 def fixed_default(name: str) -> InputError:
     """The error for an input that has a default, where only the default is left."""
     return InputError(
-        "this input has its default here, and cannot be fed", where=f"input {name}",
+        "this input has its default here, and cannot be fed",
+        where=f"input {name}",
         fix="compile the ONNX model itself: packages, and graphs that were read, hold the default",
-    )  # fmt: skip
+    )
 
 
 def receive(port: Port, x: Any) -> Any:
@@ -189,8 +202,11 @@ def receive(port: Port, x: Any) -> Any:
     if not isinstance(port.type, TensorType):
         return _receive_map(port.type, x, where)
     if _is_masked(x):
-        raise InputError("a masked array: there is no masking in a model", where=where,
-                         fix="give plain numbers: x.filled(…)")  # fmt: skip
+        raise InputError(
+            "a masked array: there is no masking in a model",
+            where=where,
+            fix="give plain numbers: x.filled(…)",
+        )
     try:
         array = np.asarray(x)
     except (ValueError, TypeError, RuntimeError) as error:
@@ -200,14 +216,19 @@ def receive(port: Port, x: Any) -> Any:
     if found != expected:
         received = array.dtype if found is None else found
         raise InputError(
-            "wrong dtype", where=where, expected=expected, received=received,
+            "wrong dtype",
+            where=where,
+            expected=expected,
+            received=received,
             fix=f"convert it: x.astype({_numpy_name(expected)})",
-        )  # fmt: skip
+        )
     if array.ndim != port.type.rank:
         raise InputError(
-            "wrong rank", where=where, expected=f"{port.type.rank}: {port.type}",
+            "wrong rank",
+            where=where,
+            expected=f"{port.type.rank}: {port.type}",
             received=f"{array.ndim}: shape {list(array.shape)}",
-        )  # fmt: skip
+        )
     if array.dtype == object or array.dtype.kind in "US":
         return _strings(array, where)
     return np.require(array, expected.numpy, ("C", "A"))
@@ -224,8 +245,7 @@ def _receive_map(type: Type, x: Any, where: str) -> Any:
     """A map, or a list of maps: a dict whose keys and values have the types that it says."""
     if isinstance(type, SequenceType):
         if not isinstance(x, (list, tuple)):
-            raise InputError("a sequence is a list", where=where, expected=type,
-                             received=_kind(x))  # fmt: skip
+            raise InputError("a sequence is a list", where=where, expected=type, received=_kind(x))
         return [_receive_map(type.element, v, f"{where}, item {i}") for i, v in enumerate(x)]
     if not isinstance(type, MapType):
         raise InputError("this input is no tensor", where=where, received=type)
@@ -234,13 +254,18 @@ def _receive_map(type: Type, x: Any, where: str) -> Any:
     keys = [dtype_of(np.asarray(k)) for k in x]
     wrong = [k for k, dtype in zip(x, keys) if dtype.kind != type.key.kind]
     if wrong:
-        raise InputError("a key has another type", where=where, expected=type.key,
-                         received=repr(wrong[0]))  # fmt: skip
+        raise InputError(
+            "a key has another type", where=where, expected=type.key, received=repr(wrong[0])
+        )
     values = {k: _dtype(np.asarray(v)) for k, v in x.items()}
     wrong = [k for k, dtype in values.items() if dtype is None or not _holds(type.value, dtype)]
     if wrong:
-        raise InputError("a value has another type", where=f"{where}, key {wrong[0]!r}",
-                         expected=type.value, received=values[wrong[0]])  # fmt: skip
+        raise InputError(
+            "a value has another type",
+            where=f"{where}, key {wrong[0]!r}",
+            expected=type.value,
+            received=values[wrong[0]],
+        )
     return dict(x)
 
 
@@ -262,8 +287,13 @@ def _strings(array: np.ndarray, where: str) -> np.ndarray:
     array = np.ascontiguousarray(array, object).reshape(array.shape)
     for v in array.flat:
         if not isinstance(v, str):
-            raise InputError("an element is no string", where=where, expected="str",
-                             received=repr(v), fix="convert it: x.astype(str)")  # fmt: skip
+            raise InputError(
+                "an element is no string",
+                where=where,
+                expected="str",
+                received=repr(v),
+                fix="convert it: x.astype(str)",
+            )
     return array
 
 

@@ -28,17 +28,20 @@ class WhenEmpty:
         types = {p.name: p.type.substitute(binding) for p in exe.signature.inputs}
         shapes = {
             n: tuple(None if isinstance(d, dims.Sym) else d for d in t.shape)
-            for n, t in types.items() if isinstance(t, TensorType)
-        }  # fmt: skip
+            for n, t in types.items()
+            if isinstance(t, TensorType)
+        }
         try:
             return self.read(shapes, dict(exe.signature.values))
         except TesselError as error:
             first = error.findings[0] if error.findings else error
             raise InputError(
                 f"the sizes {dims.shown(binding)} do not fit the model: {first.message}",
-                where=first.where, expected=first.expected, received=first.received,
+                where=first.where,
+                expected=first.expected,
+                received=first.received,
                 findings=error.findings,
-            ) from error  # fmt: skip
+            ) from error
 
 
 def graph_for(exe: "Executable", binding: Mapping[str, int]) -> Graph:
@@ -53,7 +56,7 @@ def graph_for(exe: "Executable", binding: Mapping[str, int]) -> Graph:
             expected=f"at least 1 for {', '.join(map(str, nonempty(exe.graph)))}",
             received=dims.shown(binding),
             fix="compile the ONNX file itself: it is read anew for sizes of 0",
-        )  # fmt: skip
+        )
     return exe.session.optimize(exe.empty(exe, binding))
 
 

@@ -78,10 +78,11 @@ def _expect_room(held: int) -> None:
     free = available_memory()
     if free is not None and free < held:
         raise OutOfMemoryError(
-            "a loop gives more rows than memory holds", expected=f"at most {free:,} bytes more",
+            "a loop gives more rows than memory holds",
+            expected=f"at most {free:,} bytes more",
             received=f"{held:,} bytes of rows so far",
             fix="does its condition ever become false? A trip count M bounds the iterations",
-        )  # fmt: skip
+        )
 
 
 def available_memory() -> int | None:

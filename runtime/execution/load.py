@@ -59,9 +59,12 @@ class NativeLoader:
         self.target = target
 
     def load(
-        self, record: "NativeCode", program: "Program", outputs: Sequence,
+        self,
+        record: "NativeCode",
+        program: "Program",
+        outputs: Sequence,
         updates: Mapping[int, int],
-    ) -> Module:  # fmt: skip
+    ) -> Module:
         from ...compiler.backends.llvm.base.target import runs_here
         from ..native.module import NativeModule
 
@@ -79,9 +82,10 @@ class Foreign:
 
     def __call__(self, inputs: Sequence[np.ndarray], threads: int) -> list:
         raise UsageError(
-            f"code for {self.name} does not run on this machine", received=self.reason,
+            f"code for {self.name} does not run on this machine",
+            received=self.reason,
             fix="save it with exe.save(…) and load it there; target='cpu' is this machine",
-        )  # fmt: skip
+        )
 
 
 def _cuda(target: Target) -> Loader:
@@ -89,9 +93,10 @@ def _cuda(target: Target) -> Loader:
         from ..gpu.device import CudaLoader
     except ModuleNotFoundError as error:
         raise UnsupportedError(
-            "this installation has no GPU support", received=f"no module {error.name}",
+            "this installation has no GPU support",
+            received=f"no module {error.name}",
             fix="pip install 'tessel[gpu]'; target='cpu' runs everywhere",
-        ) from error  # fmt: skip
+        ) from error
     return CudaLoader(target)
 
 

@@ -51,9 +51,12 @@ OLD = (
 
 
 def save(
-    exe: Executable, path: str | os.PathLike[str], durable: bool = True,
-    about: Mapping | None = None, only: Built | None = None,
-) -> None:  # fmt: skip
+    exe: Executable,
+    path: str | os.PathLike[str],
+    durable: bool = True,
+    about: Mapping | None = None,
+    only: Built | None = None,
+) -> None:
     """Write an executable to `path`. A file that is there is replaced once the new one is whole; if
     it is to be `durable`, once it is on the disk. `about` is JSON that comes along. Of a model that
     is compiled for one set of sizes and values at a time, it has to be known which (`only`)."""
@@ -115,20 +118,24 @@ def _entries(
         "specializations": [typed(b) for b in built if not b.is_dynamic and not b.stages],
         "zeros": [
             {
-                **typed(code.built), "zeros": sorted(key),
+                **typed(code.built),
+                "zeros": sorted(key),
                 "nonempty": [str(d) for d in code.nonempty],
                 "equal": [[str(a), str(b)] for a, b in code.equal],
             }
-            for key, code in exe.zeros.codes.items() if not code.built.stages
+            for key, code in exe.zeros.codes.items()
+            if not code.built.stages
         ],
         "staged": [
             {
-                "binding": b.binding, "is_open": b.is_dynamic,
+                "binding": b.binding,
+                "is_open": b.is_dynamic,
                 "stages": [_entries(e, e.specializations, packed, objects) for e in b.stages],
             }
-            for b in every if b.stages
+            for b in every
+            if b.stages
         ],
-    }  # fmt: skip
+    }
 
 
 def _content(exe: Executable, only: Built | None) -> tuple[Graph, list[Built]]:
@@ -138,9 +145,10 @@ def _content(exe: Executable, only: Built | None) -> tuple[Graph, list[Built]]:
     if only is None and len(exe.specializations) != 1:
         raise UsageError(
             "this model is compiled for one set of sizes and values at a time, and a package holds "
-            "one", received=f"{len(exe.specializations)} sets",
+            "one",
+            received=f"{len(exe.specializations)} sets",
             fix="give shapes={…} (--shapes), or run it once before (--inputs) where values decide",
-        )  # fmt: skip
+        )
     built = exe.specializations[0] if only is None else only
     graph = built.graph if built.read is None else built.read()
     if graph is None:
@@ -187,9 +195,13 @@ def _port(name: str, type: Any) -> Port:
 
 
 def load(
-    path: str | os.PathLike[str], *, native: bool = True, threads: int | None = None,
-    cache: Any = None, trust: Any = None,
-) -> Executable:  # fmt: skip
+    path: str | os.PathLike[str],
+    *,
+    native: bool = True,
+    threads: int | None = None,
+    cache: Any = None,
+    trust: Any = None,
+) -> Executable:
     """The executable of a package. Raises PackageError for files that are damaged or foreign, or
     not signed with a key of `trust` where that is given."""
     from .pickling import Source
@@ -280,9 +292,11 @@ class Package:
             tuning.used = dict(tuning.known)
         try:
             session = Session.open(
-                "cpu" if foreign is not None else name, Options.from_dict(manifest),
-                cache=cache, tuning=tuning,
-            )  # fmt: skip
+                "cpu" if foreign is not None else name,
+                Options.from_dict(manifest),
+                cache=cache,
+                tuning=tuning,
+            )
         except UsageError as error:
             raise PackageError(f"the package's target: {error}", where=self.where) from None
         exe = Executable(self.graph, session, signature=self.signature, threads=threads)

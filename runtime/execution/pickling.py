@@ -83,9 +83,10 @@ def restore(state: dict[str, Any]) -> "Executable":
     else:
         if not source.is_there():
             raise PackageError(
-                "the package of a pickled executable is gone, or another one", where=source.path,
+                "the package of a pickled executable is gone, or another one",
+                where=source.path,
                 fix="keep the file where it was, for all who read the pickle",
-            )  # fmt: skip
+            )
         exe = _load(source.path, native=source.native, **options)
     exe.notes = list(dict.fromkeys([*state["notes"], *exe.notes]))
     for name, array in state["bound"].items():

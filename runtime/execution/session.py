@@ -31,10 +31,14 @@ class Session:
 
     @classmethod
     def open(
-        cls, target: str = "cpu", options: Options | None = None, *,
+        cls,
+        target: str = "cpu",
+        options: Options | None = None,
+        *,
         cache: "ObjectCache | None" = None,
-        tuning: "Tuning | None" = None, progress: "Listener | None" = None,
-    ) -> "Session":  # fmt: skip
+        tuning: "Tuning | None" = None,
+        progress: "Listener | None" = None,
+    ) -> "Session":
         """The session of a target's name. Raises UsageError for what is no target, and for options
         that it has not; UnsupportedError where this installation has no support for it."""
         opened = open_target(target, cache, tuning)
@@ -75,5 +79,6 @@ class Session:
         program, updates = code.program, dict(code.graph.updates)
         assert program is not None  # it is where there are no stages
         module = self.loader.load(code.record, program, program.outputs, updates)
-        return Built(dict(code.binding), module, code.record, code.graph, program,
-                     is_dynamic=code.is_dynamic)  # fmt: skip
+        return Built(
+            dict(code.binding), module, code.record, code.graph, program, is_dynamic=code.is_dynamic
+        )

@@ -43,8 +43,11 @@ def load_stages(code: Code, session: "Session", made: Sequence[Callable] | None 
     compiled = [[StageExecutable(g, session) for g in graphs] for _, graphs in code.stages]
     executables = [exe for own in compiled for exe in own]
     if made is not None and len(made) != len(executables):
-        raise PackageError("the stages are not those that code was made for",
-                           expected=len(made), received=len(executables))  # fmt: skip
+        raise PackageError(
+            "the stages are not those that code was made for",
+            expected=len(made),
+            received=len(executables),
+        )
     for exe, fill in zip(executables, () if made is None else made):
         fill(exe)
     for exe in executables:
@@ -60,9 +63,15 @@ def load_stages(code: Code, session: "Session", made: Sequence[Callable] | None 
     notes = [_HOSTED + s.node.where for s in stages if isinstance(s, HostStage)]
     notes += [n for exe in executables for n in exe.notes if n.startswith((_HOSTED, EACH))]
     return Built(
-        dict(code.binding), module, code.record, graph, None,
-        stages=tuple(executables), is_dynamic=code.is_dynamic, notes=tuple(notes),
-    )  # fmt: skip
+        dict(code.binding),
+        module,
+        code.record,
+        graph,
+        None,
+        stages=tuple(executables),
+        is_dynamic=code.is_dynamic,
+        notes=tuple(notes),
+    )
 
 
 _HOSTED = "run by the host, not compiled as a whole, since its shapes depend on data: "
@@ -143,7 +152,9 @@ def _sizes(bound: Any, found: np.ndarray) -> dict[str, int]:
     sizes = [int(size) for size in found]
     if any(size < 0 for size in sizes):
         raise InputError(
-            "a size that the model computes from these inputs is negative", where=bound.where,
-            expected="≥ 0", received=sizes,
-        )  # fmt: skip
+            "a size that the model computes from these inputs is negative",
+            where=bound.where,
+            expected="≥ 0",
+            received=sizes,
+        )
     return dict(zip(map(str, bound.symbols), sizes))

@@ -52,9 +52,13 @@ class Structured(Executable):
     """A compiled model with sequences, optionals or tensors of unknown rank."""
 
     def __init__(
-        self, graph: Graph | Callable[[], Graph], session: "Session", read: Reader | None,
-        signature: Signature, threads: int | None = None,
-    ):  # fmt: skip
+        self,
+        graph: Graph | Callable[[], Graph],
+        session: "Session",
+        read: Reader | None,
+        signature: Signature,
+        threads: int | None = None,
+    ):
         """`read` gives the graph of a form; without it there are those of `add`, and no others."""
         super().__init__(graph, session, signature=signature, threads=threads)
         self._read, self._forms = read, OrderedDict[tuple, tuple[Executable, Structure]]()
@@ -75,9 +79,12 @@ class Structured(Executable):
             for groups in (structure.inputs, structure.outputs)
         )
         made = Structured(
-            lambda: exe.graph, exe.session, None,
-            Signature(inputs, outputs, {}, optional=exe.signature.optional), exe.threads,
-        )  # fmt: skip
+            lambda: exe.graph,
+            exe.session,
+            None,
+            Signature(inputs, outputs, {}, optional=exe.signature.optional),
+            exe.threads,
+        )
         made._only, made._structure = exe, structure
         made.notes, made.report = exe.notes, exe.report
         return made
@@ -94,9 +101,10 @@ class Structured(Executable):
     def __call__(self, *inputs: Any) -> Any:
         if len(inputs) != len(self._names):
             raise InputError(
-                "wrong number of inputs", received=len(inputs),
+                "wrong number of inputs",
+                received=len(inputs),
                 expected=f"{len(self._names)}: {', '.join(self._names)}",
-            )  # fmt: skip
+            )
         outputs = tuple(self.run(dict(zip(self._names, inputs))).values())
         return outputs[0] if len(outputs) == 1 else outputs
 
@@ -129,16 +137,21 @@ class Structured(Executable):
 
     def _check_form(self, forms: Mapping[str, object], structure: Structure) -> None:
         findings = [
-            InputError("another form", where=f"input {g.name}", expected=_shown(g.tree),
-                       received=_shown(form_tree(g.name, forms[g.name])))
+            InputError(
+                "another form",
+                where=f"input {g.name}",
+                expected=_shown(g.tree),
+                received=_shown(form_tree(g.name, forms[g.name])),
+            )
             for g in structure.inputs
             if form_tree(g.name, forms[g.name]) != g.tree
-        ]  # fmt: skip
+        ]
         if findings:
             raise InputError(
-                "this was compiled for inputs of another form", findings=findings,
+                "this was compiled for inputs of another form",
+                findings=findings,
                 fix="compile the model itself: it takes every form",
-            )  # fmt: skip
+            )
 
     def _form_key(self, forms: Mapping, arrays: Mapping) -> tuple:
         assert self._read is not None
@@ -160,8 +173,9 @@ class Structured(Executable):
     # -- what an executable is asked --------------------------------------------------------
 
     def bind(self, name: str, array: Any) -> np.ndarray:
-        raise UsageError("inputs of a model with sequences or optionals cannot be bound",
-                         received=name)  # fmt: skip
+        raise UsageError(
+            "inputs of a model with sequences or optionals cannot be bound", received=name
+        )
 
     def specialization(
         self, binding: Mapping[str, int], inputs: Sequence[np.ndarray] | None = None
@@ -193,8 +207,9 @@ class Structured(Executable):
         if len(found) != 1:
             raise UsageError(
                 f"this model is compiled for each form of its inputs: only one form can be {what}",
-                received=f"{len(found)} forms", fix="run it once before, with inputs of that form",
-            )  # fmt: skip
+                received=f"{len(found)} forms",
+                fix="run it once before, with inputs of that form",
+            )
         return found[0]
 
 
@@ -218,8 +233,11 @@ def take(
     Raises one InputError for everything that does not fit.
     """
     if not isinstance(feeds, Mapping):
-        raise InputError("run takes a dict of values by input name", received=type(feeds).__name__,
-                         expected=", ".join(map(str, ports)))  # fmt: skip
+        raise InputError(
+            "run takes a dict of values by input name",
+            received=type(feeds).__name__,
+            expected=", ".join(map(str, ports)),
+        )
     names = [p.name for p in ports]
     findings: list[TesselError] = [
         *(InputError(f"unexpected: {n}") for n in feeds if n not in names),
@@ -238,8 +256,11 @@ def take(
         forms[port.name] = form
         arrays |= zip(leaves(form_tree(port.name, form)), flat)
     if findings:
-        raise InputError("the inputs do not fit the model", findings=findings,
-                         expected=", ".join(map(str, ports)) or "no inputs")  # fmt: skip
+        raise InputError(
+            "the inputs do not fit the model",
+            findings=findings,
+            expected=", ".join(map(str, ports)) or "no inputs",
+        )
     return forms, arrays
 
 
@@ -250,8 +271,12 @@ def _take(type: Type, x: Any, name: str) -> tuple[object, list[Any]]:
             return (None, []) if x is None else _take(element, x, name)
         case SequenceType(element) if not _is_map(element):
             if not isinstance(x, (list, tuple)):
-                raise InputError("a sequence is a list", where=f"input {name}", expected=type,
-                                 received=x.__class__.__name__)  # fmt: skip
+                raise InputError(
+                    "a sequence is a list",
+                    where=f"input {name}",
+                    expected=type,
+                    received=x.__class__.__name__,
+                )
             items = [_take(element, item, f"{name}[{i}]") for i, item in enumerate(x)]
             return tuple(form for form, _ in items), [t for _, flat in items for t in flat]
         case AnyRank(dtype):
@@ -278,7 +303,9 @@ def with_structure(exe: Executable, metadata: Mapping[str, str]) -> Executable:
     if structure is None:
         return exe
     sides = (structure.inputs, exe.signature.inputs), (structure.outputs, exe.outputs)
-    if any([n for g in groups for n in leaves(g.tree)] != [p.name for p in ports]
-           for groups, ports in sides):  # fmt: skip
+    if any(
+        [n for g in groups for n in leaves(g.tree)] != [p.name for p in ports]
+        for groups, ports in sides
+    ):
         return exe
     return Structured.only(exe, structure)

@@ -37,9 +37,11 @@ class ZeroCode:
 
 
 def bound_to(
-    made: Built, exe: "Executable", binding: Mapping[str, int],
+    made: Built,
+    exe: "Executable",
+    binding: Mapping[str, int],
     rest: Mapping[str, int] | None = None,
-) -> Built | None:  # fmt: skip
+) -> Built | None:
     """Open code with these sizes, if it is right for them. Raises InputError for sizes that
     contradict the model. `rest` are the sizes that are open in it, where those are not all.
 
@@ -52,8 +54,9 @@ def bound_to(
         from ...compiler.ir.specialize import specialize
 
         specialize(exe.graph, binding)
-    return replace(made, binding=dict(binding), module=made.module.bound(binding),
-                   values=exe.signature.values)  # fmt: skip
+    return replace(
+        made, binding=dict(binding), module=made.module.bound(binding), values=exe.signature.values
+    )
 
 
 class Zeros:

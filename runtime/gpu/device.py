@@ -70,8 +70,10 @@ class CudaModel:
         if not ok:
             raise DeviceError(
                 "the model was compiled for another GPU",
-                expected=device.target, received=target.name, fix=f"compile for {device.target}",
-            )  # fmt: skip
+                expected=device.target,
+                received=target.name,
+                fix=f"compile for {device.target}",
+            )
 
     def _set_up(self, weights: Sequence[np.ndarray]) -> None:
         d, module, own = self.device, self.module, self._resources

@@ -159,9 +159,10 @@ class CudaDevice:
         if binary.shared > self.shared:
             raise DeviceError(
                 f"kernel {binary.name} needs more shared memory than this GPU has",
-                expected=f"at most {self.shared} bytes", received=f"{binary.shared} bytes",
+                expected=f"at most {self.shared} bytes",
+                received=f"{binary.shared} bytes",
                 fix=f"compile for {self.target}",
-            )  # fmt: skip
+            )
         d = self.driver
         module = self.check(d.cuModuleLoadData(binary.code), f"load kernel {binary.name}")
         name = binary.name.encode()
@@ -184,9 +185,18 @@ class CudaDevice:
         self._slots[:count] = [*pointers, scratch, 0]
         b = function.binary
         status = self.driver.cuLaunchKernel(
-            function.handle, programs, 1, 1, b.num_warps * b.warp, 1, 1, b.shared, self.stream,
-            ctypes.addressof(self._params), 0,
-        )  # fmt: skip
+            function.handle,
+            programs,
+            1,
+            1,
+            b.num_warps * b.warp,
+            1,
+            1,
+            b.shared,
+            self.stream,
+            ctypes.addressof(self._params),
+            0,
+        )
         self.check(status, f"launch kernel {b.name}")
 
     # -- graphs ---------------------------------------------------------------------------

@@ -67,9 +67,12 @@ class HostCallbacks:
 
     def start(self, inputs, outputs: list, weights, views) -> "_Run":
         memory = {
-            "input": inputs, "output": outputs, "weight": weights, "arena": views,
+            "input": inputs,
+            "output": outputs,
+            "weight": weights,
+            "arena": views,
             "object": [None] * len(self._objects),
-        }  # fmt: skip
+        }
         return _Run(self._within, self._tail, memory)
 
     def _step(self, step: "HostCallback", called: bool) -> tuple:

@@ -134,10 +134,12 @@ class _Object:
         self.sections = [_SECTION.unpack_from(data, start + i * 64) for i in range(count)]
         names = self.sections[header[13]]
         self.memory = [
-            i for i, s in enumerate(self.sections)
-            if s[2] & _ALLOC and s[1] in (_PROGBITS, _NOBITS)
+            i
+            for i, s in enumerate(self.sections)
+            if s[2] & _ALLOC
+            and s[1] in (_PROGBITS, _NOBITS)
             and not self._text(names, s[0]).startswith(b".eh_frame")  # nobody unwinds this code
-        ]  # fmt: skip
+        ]
         self.places: dict[int, int] = {}
         (table,) = (s for s in self.sections if s[1] == _SYMTAB)
         strings = self.sections[table[6]]

@@ -175,9 +175,13 @@ class _Frame:
     before it and, where all is well, after it."""
 
     def __init__(
-        self, code: NativeCode, weights: Sequence[np.ndarray], threads: int,
-        host_callbacks: "HostCallbacks | None", workspace: Workspace,
-    ):  # fmt: skip
+        self,
+        code: NativeCode,
+        weights: Sequence[np.ndarray],
+        threads: int,
+        host_callbacks: "HostCallbacks | None",
+        workspace: Workspace,
+    ):
         self.code, self.threads, self.workspace = code, threads, workspace
         self.table = (ctypes.c_void_p * code.layout.size)()
         self.address = ctypes.addressof(self.table)

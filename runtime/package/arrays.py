@@ -17,10 +17,22 @@ from ...compiler.system.nesting import read_json
 
 ALIGNMENT = 64
 _NAMES = {
-    "f64": "F64", "f32": "F32", "f16": "F16", "bf16": "BF16", "f8e4m3fn": "F8_E4M3",
-    "f8e5m2": "F8_E5M2", "i64": "I64", "i32": "I32", "i16": "I16", "i8": "I8", "u64": "U64",
-    "u32": "U32", "u16": "U16", "u8": "U8", "bool": "BOOL",
-}  # fmt: skip
+    "f64": "F64",
+    "f32": "F32",
+    "f16": "F16",
+    "bf16": "BF16",
+    "f8e4m3fn": "F8_E4M3",
+    "f8e5m2": "F8_E5M2",
+    "i64": "I64",
+    "i32": "I32",
+    "i16": "I16",
+    "i8": "I8",
+    "u64": "U64",
+    "u32": "U32",
+    "u16": "U16",
+    "u8": "U8",
+    "bool": "BOOL",
+}
 
 
 def _numeric(table: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -145,9 +145,11 @@ class Container:
             self.refuse("this is no .tsl package")
         if version != VERSION:
             self.refuse(
-                "the package has another version", expected=VERSION, received=version,
+                "the package has another version",
+                expected=VERSION,
+                received=version,
                 fix="compile the model again with this version of tessel",
-            )  # fmt: skip
+            )
         if total != size or offset + length > size:
             self.refuse("the package is cut off", expected=f"{total} bytes", received=size)
         return offset, length

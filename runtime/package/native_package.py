@@ -48,9 +48,13 @@ def dump_code(code, packed: Packed, objects: dict[str, bytes]) -> dict[str, Any]
 
 
 def load_code(
-    entry: Mapping, machine: Machine, objects: Mapping[str, bytes],
-    weights: Mapping[str, np.ndarray], packed: tuple[list, np.ndarray], where: str,
-):  # fmt: skip
+    entry: Mapping,
+    machine: Machine,
+    objects: Mapping[str, bytes],
+    weights: Mapping[str, np.ndarray],
+    packed: tuple[list, np.ndarray],
+    where: str,
+):
     """The NativeCode of a manifest's entry. `packed`: the places and the bytes of that section."""
     from ...compiler.backends.llvm.program.native_code import Layout, NativeCode
 
@@ -68,13 +72,25 @@ def load_code(
     if not 0 <= counters <= entry["arena"]:
         raise PackageError("the package's memory does not fit its code", where=where)
     return NativeCode(
-        machine, {name: objects[key] for key, name in entry["objects"].items()}, arrays, layout,
-        entry["arena"], parse_dim(entry["scratch"]), entry["parallel"],
-        [_load_host_callback(e) for e in entry["externs"]], entry.get("tail", 0), counters,
-        symbols=symbols, slots=slots, conditions=conditions, equations=equations,
-        alone=entry["alone"], agrees=bool(entry["agrees"]), asks=bool(entry.get("asks", False)),
+        machine,
+        {name: objects[key] for key, name in entry["objects"].items()},
+        arrays,
+        layout,
+        entry["arena"],
+        parse_dim(entry["scratch"]),
+        entry["parallel"],
+        [_load_host_callback(e) for e in entry["externs"]],
+        entry.get("tail", 0),
+        counters,
+        symbols=symbols,
+        slots=slots,
+        conditions=conditions,
+        equations=equations,
+        alone=entry["alone"],
+        agrees=bool(entry["agrees"]),
+        asks=bool(entry.get("asks", False)),
         checks=checks,
-    )  # fmt: skip
+    )
 
 
 def _dump_check(check: Check) -> dict:

@@ -114,9 +114,11 @@ def verify(package: Container, trust: Key | Iterable[Key]) -> None:
     key, signature = _signature(package)
     if key not in keys:
         package.refuse(
-            "the package is signed with a key that is not trusted", expected=_shown(keys),
-            received=key, fix=fix,
-        )  # fmt: skip
+            "the package is signed with a key that is not trusted",
+            expected=_shown(keys),
+            received=key,
+            fix=fix,
+        )
     try:
         public = ed25519.Ed25519PublicKey.from_public_bytes(bytes.fromhex(key))
         public.verify(signature, _message(package))

@@ -73,9 +73,10 @@ def measure_peak(threads: int = 1, seconds: float = 1.0, *, reads: bool = True) 
     cores = available_cores()
     if not 1 <= threads <= cores:
         raise UsageError(
-            "a peak is that of cores that this process may use", expected=f"1 to {cores}",
+            "a peak is that of cores that this process may use",
+            expected=f"1 to {cores}",
             received=threads,
-        )  # fmt: skip
+        )
     return _Meter(threads, seconds, host()).peak(reads)
 
 

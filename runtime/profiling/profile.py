@@ -87,7 +87,7 @@ def profile(exe: Executable, feeds: Mapping, seconds: float = SECONDS) -> Profil
             "a model that runs in stages is not profiled as one",
             received=f"{len(built.stages)} stages, as shapes depend on data",
             fix="profile each of exe.specializations[-1].stages",
-        )  # fmt: skip
+        )
     if built.is_dynamic:
         built = exe.fixed(built.binding)
     if getattr(built.code, "plan", None) is None:
@@ -96,7 +96,7 @@ def profile(exe: Executable, feeds: Mapping, seconds: float = SECONDS) -> Profil
             received=f"code for {exe.target.name}",
             fix="a package, or a model that was compiled before, comes without its loops: compile "
             "the model with reuse=False",
-        )  # fmt: skip
+        )
     threads = exe.threads if built.code.parallel else 1
     code, timestamps = timestamped_code(built.code, threads, built.module.updates)
     ordinary = built.module
@@ -156,9 +156,16 @@ def _summary(built: Built, threads: int, busy: float, walls, timestamped, rows) 
     ]
     rest = total - ns.sum() - outside
     return Profile(
-        threads, tuple(kernels), float(wall), float(ns[-1]), float(outside), float(rest),
-        len(walls), len(timestamped), busy,
-    )  # fmt: skip
+        threads,
+        tuple(kernels),
+        float(wall),
+        float(ns[-1]),
+        float(outside),
+        float(rest),
+        len(walls),
+        len(timestamped),
+        busy,
+    )
 
 
 def _kernel(step, ns: float, calls: int, expected: float) -> KernelTime:

@@ -116,9 +116,12 @@ class _NativeWalker(_Walker):
         self.host_callbacks = code.host_callbacks
         self.record = new_record(code.checks)
         self.bases = {
-            "arena": [self.memory], "input": inputs, "output": self.outputs, "weight": code.weights,
+            "arena": [self.memory],
+            "input": inputs,
+            "output": self.outputs,
+            "weight": code.weights,
             "record": [self.record],
-        }  # fmt: skip
+        }
 
     def address(self, ref: Ref, loops: dict) -> int:
         base = self.bases[ref.slot.kind][0 if ref.slot.kind == "arena" else ref.slot.index]

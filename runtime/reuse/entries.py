@@ -71,9 +71,10 @@ def _is_on() -> bool:
     said = os.environ.get(OFF, "").strip()
     if said not in ("", "0", "1"):
         raise UsageError(
-            f"{OFF} is neither 0 nor 1", expected="0: everything is compiled anew; 1, or unset",
+            f"{OFF} is neither 0 nor 1",
+            expected="0: everything is compiled anew; 1, or unset",
             received=said,
-        )  # fmt: skip
+        )
     return said != "0"
 
 

@@ -80,10 +80,13 @@ def load(path: Path, make: Callable[[], ShapeSpecialized], threads: int, cache):
 def keep(path: Path, exe: Executable, about: Mapping) -> None:
     """Write what `load` reads. Raises OSError, TesselError."""
     said = {
-        "signature": written_signature(exe.signature), "values": list(exe.specialize.values),
-        "sized": list(exe.specialize.sized), "target": exe.target.name,
-        **exe.options.to_dict(), "about": about,
-    }  # fmt: skip
+        "signature": written_signature(exe.signature),
+        "values": list(exe.specialize.values),
+        "sized": list(exe.specialize.sized),
+        "target": exe.target.name,
+        **exe.options.to_dict(),
+        "about": about,
+    }
     with Writer(path, durable=False) as out:
         out.add(SECTION, [json.dumps(said).encode()])
 

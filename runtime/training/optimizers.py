@@ -28,9 +28,10 @@ class Optimizer:
         if not callable(self.lr):
             require("lr", self.lr, (int, float, np.number), "a number, or a function of the step")
         negative = [
-            name for name, value in vars(self).items()
+            name
+            for name, value in vars(self).items()
             if isinstance(value, (int, float)) and not 0 <= value < np.inf
-        ]  # fmt: skip
+        ]
         if negative:
             raise UsageError(
                 f"{type(self).__name__}: {', '.join(negative)} must not be negative",

@@ -29,9 +29,13 @@ LEARNING_RATE, STEP = "learning_rate", "optimizer.step"
 
 
 def step_graph(
-    graph: Graph, optimizer: Optimizer, parameters: Sequence[str], *,
-    loss: str = "loss", clip_norm: float | None = None,
-) -> Graph:  # fmt: skip
+    graph: Graph,
+    optimizer: Optimizer,
+    parameters: Sequence[str],
+    *,
+    loss: str = "loss",
+    clip_norm: float | None = None,
+) -> Graph:
     """One step of training `parameters` (names of inputs of `graph`) against the output `loss`.
 
     Adds the inputs `optimizer.PARAMETER.SLOT`, `optimizer.step` i64[] and `learning_rate` f32[]
@@ -59,8 +63,9 @@ def step_graph(
     _update(b, step, now)
     for name, p, d in zip(parameters, ps, ds):
         dtype = p.dtype.compute
-        slots = [b.input(f"optimizer.{name}.{s}", p.type.with_dtype(dtype))
-                 for s in optimizer.slots]  # fmt: skip
+        slots = [
+            b.input(f"optimizer.{name}.{s}", p.type.with_dtype(dtype)) for s in optimizer.slots
+        ]
         new, new_slots = optimizer.update(b, p, d, slots, lr, now)
         for old, value in zip([p, *slots], [new, *new_slots], strict=True):
             _update(b, old, value)
@@ -108,14 +113,30 @@ class Trainer:
     """
 
     def __init__(
-        self, graph: Graph, values: Mapping[str, np.ndarray], optimizer: Optimizer, *,
-        compile: Callable[[Graph], Any] | None = None, evaluation: Graph | None = None,
-        frozen: Sequence[str] = (), clip_norm: float | None = None,
-    ):  # fmt: skip
-        require("Trainer", graph, Graph, "the Graph that computes the loss",
-                "tessel.native.training_graphs(model, …), or tessel.from_onnx(path)")  # fmt: skip
-        require("values", values, Mapping, "arrays by input name",
-                "tessel.native.flat_values(params, state)")  # fmt: skip
+        self,
+        graph: Graph,
+        values: Mapping[str, np.ndarray],
+        optimizer: Optimizer,
+        *,
+        compile: Callable[[Graph], Any] | None = None,
+        evaluation: Graph | None = None,
+        frozen: Sequence[str] = (),
+        clip_norm: float | None = None,
+    ):
+        require(
+            "Trainer",
+            graph,
+            Graph,
+            "the Graph that computes the loss",
+            "tessel.native.training_graphs(model, …), or tessel.from_onnx(path)",
+        )
+        require(
+            "values",
+            values,
+            Mapping,
+            "arrays by input name",
+            "tessel.native.flat_values(params, state)",
+        )
         require("optimizer", optimizer, Optimizer, "an optimizer", "optimizers.Adam(1e-3)")
         if evaluation is not None:
             require("evaluation", evaluation, Graph, "a Graph in inference mode")
@@ -127,9 +148,12 @@ class Trainer:
             if not fnmatch.filter(values, pattern):
                 raise UsageError(f"no parameter matches {pattern!r}", expected=", ".join(values))
         self.parameters = [
-            n for n in names if n in values and n not in updated
+            n
+            for n in names
+            if n in values
+            and n not in updated
             and not any(fnmatch.fnmatchcase(n, p) for p in frozen)
-        ]  # fmt: skip
+        ]
         self.inputs = [n for n in names if n not in values]
         self.optimizer, self._compile, self._evaluation = optimizer, compile, evaluation
         self.graph = step_graph(graph, optimizer, self.parameters, clip_norm=clip_norm)
@@ -152,9 +176,15 @@ class Trainer:
         return {name: float(value) for name, value in results.items()}
 
     def fit(
-        self, data: Any, *, epochs: int = 1, batch_size: int = 32, validation: Any = None,
-        progress: bool = True, rng: np.random.Generator | None = None,
-    ) -> list[dict[str, float]]:  # fmt: skip
+        self,
+        data: Any,
+        *,
+        epochs: int = 1,
+        batch_size: int = 32,
+        validation: Any = None,
+        progress: bool = True,
+        rng: np.random.Generator | None = None,
+    ) -> list[dict[str, float]]:
         """Train on `data` in a new random order each epoch; returns the means of each epoch.
 
         `data` is a dict of arrays by input name, or a tuple in the order of `self.inputs`. What
@@ -174,8 +204,12 @@ class Trainer:
                     for name, value in self.step(batch).items():
                         totals[name] = totals.get(name, 0.0) + value
                     record = {n: t / done for n, t in totals.items()}
-                    bar.update(task, advance=1, description=f"epoch {epoch + 1}/{epochs}",
-                               shown=_shown(record))  # fmt: skip
+                    bar.update(
+                        task,
+                        advance=1,
+                        description=f"epoch {epoch + 1}/{epochs}",
+                        shown=_shown(record),
+                    )
                 if validation is not None:
                     result = self.evaluate(validation, batch_size=batch_size)
                     record |= {f"validation_{n}": v for n, v in result.items()}
@@ -268,9 +302,13 @@ def _batches(data: Mapping, size: int, order: np.ndarray, last: bool = False) ->
 
 def _bar(disable: bool) -> Progress:
     return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-        TextColumn("{task.fields[shown]}"), TimeRemainingColumn(), disable=disable,
-    )  # fmt: skip
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[shown]}"),
+        TimeRemainingColumn(),
+        disable=disable,
+    )
 
 
 def _shown(record: Mapping[str, float]) -> str:

@@ -46,11 +46,15 @@ class Tuning:
     """
 
     def __init__(
-        self, seconds: float = 0.0, file: Path | None = None, *,
+        self,
+        seconds: float = 0.0,
+        file: Path | None = None,
+        *,
         tuning_records: Mapping[str, TuningRecord] | None = None,
-        progress: Callable[[str], None] | None = None, stage=None,
+        progress: Callable[[str], None] | None = None,
+        stage=None,
         clock: Callable[[], float] = time.perf_counter,
-    ):  # fmt: skip
+    ):
         self.left = check_seconds(seconds)
         self.file, self.progress, self.clock = file, progress, clock
         self.stage = stage
@@ -73,9 +77,10 @@ class Tuning:
         reason = runs_here(target)
         if reason is not None:
             raise UsageError(
-                f"code for {target.name} cannot be measured on this machine", received=reason,
+                f"code for {target.name} cannot be measured on this machine",
+                received=reason,
                 fix="target='cpu' is this machine; tune=0 uses what is known and measures nothing",
-            )  # fmt: skip
+            )
         start = self.clock()
         over = lambda: self.clock() >= start + self.left
         left = [t for t in tasks.tasks_of(program, target, updates) if t.key not in self.known]
@@ -160,9 +165,10 @@ def check_seconds(seconds) -> float:
     number = isinstance(seconds, (int, float, np.number)) and not isinstance(seconds, bool)
     if not number or not math.isfinite(seconds) or seconds < 0:
         raise UsageError(
-            "tune is a time to measure for", expected="seconds ≥ 0 (0: use what is known)",
+            "tune is a time to measure for",
+            expected="seconds ≥ 0 (0: use what is known)",
             received=repr(seconds),
-        )  # fmt: skip
+        )
     return float(seconds)
 
 

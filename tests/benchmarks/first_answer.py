@@ -71,8 +71,10 @@ def main() -> None:
     parser.add_argument("models", nargs="+", type=Path)
     parser.add_argument("--rounds", type=int, default=3, help="of the second process; the best")
     options = parser.parse_args()
-    print(f"{'model':28} {'cold: CPU s':>11} {'wall s':>7}   {'again: CPU s':>12} {'wall s':>7} "
-          f"{'imports':>8}")  # fmt: skip
+    print(
+        f"{'model':28} {'cold: CPU s':>11} {'wall s':>7}   {'again: CPU s':>12} {'wall s':>7} "
+        f"{'imports':>8}"
+    )
     with tempfile.TemporaryDirectory() as folder:
         first_answer(options.models[0], folder)  # from here on there is bytecode
         for path in options.models:
@@ -81,8 +83,11 @@ def main() -> None:
             again = [first_answer(path, folder) for _ in range(options.rounds)]
             best = [min(column) for column in zip(*again)]
             name = path.parent.name if path.name == "model.onnx" else path.stem
-            print(f"{name:28} {cold[0]:11.2f} {cold[1]:7.2f}   {best[0]:12.2f} {best[1]:7.2f} "
-                  f"{best[2]:8.2f}", flush=True)  # fmt: skip
+            print(
+                f"{name:28} {cold[0]:11.2f} {cold[1]:7.2f}   {best[0]:12.2f} {best[1]:7.2f} "
+                f"{best[2]:8.2f}",
+                flush=True,
+            )
         numpy = [_run(folder, "import numpy")[:2] for _ in range(3 * options.rounds)]
     cpu, wall = (min(column) for column in zip(*numpy))
     print(f"{'import numpy':49} {cpu:12.2f} {wall:7.2f}")

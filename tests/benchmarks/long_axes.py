@@ -50,9 +50,16 @@ def cumsum(n):
 
 
 CASES = [
-    arg_max(49_152), arg_max(151_936), top_k(10, 1024), top_k(300, 8_400), top_k(50, 50_257),
-    top_k(2000, 8_400), argsort(50_257), sort_rows(50_257), cumsum(50_257),
-]  # fmt: skip
+    arg_max(49_152),
+    arg_max(151_936),
+    top_k(10, 1024),
+    top_k(300, 8_400),
+    top_k(50, 50_257),
+    top_k(2000, 8_400),
+    argsort(50_257),
+    sort_rows(50_257),
+    cumsum(50_257),
+]
 
 
 def least(call, rounds: int) -> float:

@@ -64,8 +64,10 @@ class Side:
         self.process = subprocess.Popen(
             [sys.executable, "-c", WORKER, *map(str, arguments)],
             env=os.environ | {"PYTHONPATH": str(folder), "XDG_CACHE_HOME": str(folder / "cache")},
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         if self.process.stdout.readline() != "ready\n":
             raise SystemExit(f"{tree} does not compile or run {model}")
 

@@ -52,10 +52,12 @@ class Case:
         model = onnx.ModelProto.FromString(self.model)
         inputs, outputs = runtime_inputs(model), model.graph.output
         return model, [
-            ([_decode(d, i.type) for d, i in zip(x, inputs)],
-             [_decode(d, o.type) for d, o in zip(y, outputs)])
+            (
+                [_decode(d, i.type) for d, i in zip(x, inputs)],
+                [_decode(d, o.type) for d, o in zip(y, outputs)],
+            )
             for x, y in self.sets
-        ]  # fmt: skip
+        ]
 
 
 def runtime_inputs(model: onnx.ModelProto) -> list:

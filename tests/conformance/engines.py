@@ -16,9 +16,20 @@ from .opened import tessel_open
 
 T = TensorProto
 PLAIN = {
-    T.FLOAT, T.DOUBLE, T.FLOAT16, T.BOOL, T.STRING, T.INT8, T.INT16, T.INT32, T.INT64,
-    T.UINT8, T.UINT16, T.UINT32, T.UINT64,
-}  # fmt: skip
+    T.FLOAT,
+    T.DOUBLE,
+    T.FLOAT16,
+    T.BOOL,
+    T.STRING,
+    T.INT8,
+    T.INT16,
+    T.INT32,
+    T.INT64,
+    T.UINT8,
+    T.UINT16,
+    T.UINT32,
+    T.UINT64,
+}
 
 
 def tessel(model: onnx.ModelProto):
@@ -40,9 +51,12 @@ def tessel(model: onnx.ModelProto):
 # -- ONNX Runtime --------------------------------------------------------------------------
 
 _ORT_LACKS = (
-    "No Op registered for", "is not a registered function/op", "Type Error: Type",
-    "No opset import for domain", "are not supported",
-)  # fmt: skip
+    "No Op registered for",
+    "is not a registered function/op",
+    "Type Error: Type",
+    "No opset import for domain",
+    "are not supported",
+)
 
 
 def onnxruntime(model: onnx.ModelProto):
@@ -107,9 +121,14 @@ def _from_ort(value):
 # -- OpenVINO ------------------------------------------------------------------------------
 
 _OV_LACKS = (
-    "not supported", "nsupported", "doesn't support", "not implemented", "NotImplemented",
-    "No conversion rule", "Conversion is failed",
-)  # fmt: skip
+    "not supported",
+    "nsupported",
+    "doesn't support",
+    "not implemented",
+    "NotImplemented",
+    "No conversion rule",
+    "Conversion is failed",
+)
 
 
 @cache

@@ -16,8 +16,15 @@ from .compare import Wrong, compare
 
 LARGEST = 1 << 16  # elements of inputs that are run with other sizes
 RTOL, ATOL = 1e-3, 1e-5
-_RANDOM = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli",
-           "Multinomial", "Dropout"}  # fmt: skip
+_RANDOM = {
+    "RandomNormal",
+    "RandomUniform",
+    "RandomNormalLike",
+    "RandomUniformLike",
+    "Bernoulli",
+    "Multinomial",
+    "Dropout",
+}
 _ONCE = {"MaxUnpool"}  # which value an index names is open where it comes twice
 
 
@@ -100,8 +107,9 @@ def interpreted(model: onnx.ModelProto, inputs: list) -> list | None:
     small = {n: x for n, x in zip(names, inputs) if x.size <= 64 and x.dtype.kind in "iub"}
     for values in ({}, small):
         try:
-            graph = from_onnx(opened, shapes={n: x.shape for n, x in zip(names, inputs)},
-                              values=values)  # fmt: skip
+            graph = from_onnx(
+                opened, shapes={n: x.shape for n, x in zip(names, inputs)}, values=values
+            )
             return interpret(graph, inputs)
         except (TesselError, ArithmeticError, LookupError, ValueError):
             continue

@@ -47,9 +47,12 @@ class Worker:
     def _start(self) -> None:
         self.log = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as the process)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.conformance.worker", self.engine], cwd=ROOT,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log,
-        )  # fmt: skip
+            [sys.executable, "-m", "tests.conformance.worker", self.engine],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+        )
 
     def _wait(self, timeout: float) -> bool:
         """Whether an answer (or the end) comes in time."""
@@ -86,9 +89,12 @@ def cpu_seconds(pid: int) -> float:
 
 
 def run_cases(
-    cases: Iterable[Case], engine: str = "tessel", jobs: int | None = None,
-    timeout: float = TIMEOUT, report: Callable[[Case, dict], None] = lambda case, result: None,
-) -> dict[str, dict]:  # fmt: skip
+    cases: Iterable[Case],
+    engine: str = "tessel",
+    jobs: int | None = None,
+    timeout: float = TIMEOUT,
+    report: Callable[[Case, dict], None] = lambda case, result: None,
+) -> dict[str, dict]:
     """The result of every case by its id; `report` sees each as it arrives."""
     todo: queue.SimpleQueue = queue.SimpleQueue()
     cases = list(cases)

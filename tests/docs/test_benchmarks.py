@@ -47,6 +47,13 @@ def test_long_axes_are_compared_with_numpy():
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
     assert [line.split(" of ")[0] for line in done.stdout.splitlines()] == [
-        "arg_max", "arg_max", "top_k 10", "top_k 300", "top_k 50", "top_k 2000", "argsort",
-        "sort_rows", "cumsum",
-    ]  # fmt: skip
+        "arg_max",
+        "arg_max",
+        "top_k 10",
+        "top_k 300",
+        "top_k 50",
+        "top_k 2000",
+        "argsort",
+        "sort_rows",
+        "cumsum",
+    ]

@@ -15,8 +15,13 @@ from tessel.tools.pages import reference
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted([*DOCS.rglob("*.md"), *ROOT.glob("*.md")])
-FIRST_READ = ["README.md", "docs/index.md", "docs/quickstart.md", "docs/concepts.md",
-              "docs/life-of-a-model.md"]  # fmt: skip
+FIRST_READ = [
+    "README.md",
+    "docs/index.md",
+    "docs/quickstart.md",
+    "docs/concepts.md",
+    "docs/life-of-a-model.md",
+]
 STALE = "this page is not what the code says; run `make docs`"
 
 

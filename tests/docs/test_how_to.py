@@ -78,9 +78,13 @@ def run(command: str, tree: Path) -> subprocess.CompletedProcess:
     """A command of a page in a tree, whose package and command line it finds."""
     there = os.pathsep.join([str(tree.parent / "bin"), os.environ.get("PATH", "")])
     env = os.environ | {
-        "PATH": there, "PYTHONPATH": str(tree.parent), "COLUMNS": "120", "NO_COLOR": "1",
-        "TESSEL_REUSE": "0", "PYTHONDONTWRITEBYTECODE": "1",
-    }  # fmt: skip
+        "PATH": there,
+        "PYTHONPATH": str(tree.parent),
+        "COLUMNS": "120",
+        "NO_COLOR": "1",
+        "TESSEL_REUSE": "0",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
     return subprocess.run(
         command, shell=True, cwd=tree, env=env, capture_output=True, text=True, timeout=LIMIT
     )

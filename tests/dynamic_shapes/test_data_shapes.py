@@ -35,43 +35,52 @@ def parsed(body: str, inputs: str, outputs: str) -> onnx.ModelProto:
 MASKS = {
     "the indices of a mask, and what lies there": (
         "m = Greater(x, half) nz = NonZero(m) t = Transpose(nz) y = GatherND(x, t)",
-        "float[A,B] x", "int64[R,K] nz, float[K] y",
+        "float[A,B] x",
+        "int64[R,K] nz, float[K] y",
         [[units(3, 4)], [units(2, 5)], [units(3, 4) * 0]],
     ),
     "one mask after the other": (
         "m = Greater(x, half) nz = NonZero(m) i = Squeeze(nz, zero) a = Gather(x, i)"
         "m2 = Less(a, high) nz2 = NonZero(m2) i2 = Squeeze(nz2, zero) y = Gather(a, i2)"
         "w = Where(m2, a, low) n = NonZero(w)",
-        "float[N] x", "float[K] y, int64[1,M] n",
+        "float[N] x",
+        "float[K] y, int64[1,M] n",
         [[units(20)], [units(3)], [units(20) * 0.4], [units(20)]],
     ),
     "rows that are kept": (
         "c = Greater(s, half) y = Compress<axis=1>(x, c) n = Shape(y) z = ReduceSum(y)",
-        "float[A,B] x, float[B] s", "float[A,C] y, int64[2] n, float[1,1] z",
+        "float[A,B] x, float[B] s",
+        "float[A,C] y, int64[2] n, float[1,1] z",
         [[units(2, 7), units(7)], [units(2, 7), units(7) * 0]],
     ),
     "updates for what is chosen": (
         "m = Greater(x, half) nz = NonZero(m) t = Transpose(nz) s = Shape(t)"
         "n = Slice(s, zero, one) u = Slice(v, zero, n) y = ScatterND(x, t, u)",
-        "float[A,B] x, float[M] v", "float[A,B] y", [[units(3, 4), units(12)]] * 2,
+        "float[A,B] x, float[M] v",
+        "float[A,B] y",
+        [[units(3, 4), units(12)]] * 2,
     ),
     "a branch on whether anything is found": (
         "m = Greater(x, half) nz = NonZero(m) s = Shape(nz) n = Gather(s, one) e = Equal(n, zero)"
         "y = If (e) <then_branch = a () => (float[1] t) { t = Constant<value_floats=[-1.0]>() },"
         " else_branch = b () => (float[1] t) { t = ReduceMax(x, zero) }>",
-        "float[A] x", "float[1] y", [[units(5)], [units(5) * 0.1]],
+        "float[A] x",
+        "float[1] y",
+        [[units(5)], [units(5) * 0.1]],
     ),
     "what is distinct": (
-        "y, i, j, k = Unique<axis=1>(x)", "float[A,B] x",
+        "y, i, j, k = Unique<axis=1>(x)",
+        "float[A,B] x",
         "float[A,C] y, int64[C] i, int64[B] j, int64[C] k",
         [[units(2, 7).round()], [units(3, 4).round()]],
     ),
     "in the order of its first": (
-        "y, i, j, k = Unique<sorted=0>(x)", "int64[B] x",
+        "y, i, j, k = Unique<sorted=0>(x)",
+        "int64[B] x",
         "int64[C] y, int64[C] i, int64[B] j, int64[C] k",
         [[RNG.integers(0, 5, 12)], [RNG.integers(0, 2, 3)]],
     ),
-}  # fmt: skip
+}
 
 DETECTORS = {
     "as YOLO's exports have it": (
@@ -80,10 +89,21 @@ DETECTORS = {
         "found = NonMaxSuppression<center_point_box=1>(b, scores, most, half, low)"
         "box = Gather<axis=1>(found, two) image = Gather<axis=1>(found, zero)"
         "pair = Concat<axis=1>(image, box) y = GatherND(b, pair) z = GatherND(scores, found)",
-        "float[B,N,9] x", "int64[K,3] found, float[K,4] y, float[K] z",
-        [[np.concatenate([RNG.uniform(0, 10, (2, 40, 2)), RNG.uniform(1, 4, (2, 40, 2)),
-                          RNG.uniform(0, 1, (2, 40, 5))], 2).astype(np.float32)],
-         [np.zeros((1, 5, 9), np.float32)]],
+        "float[B,N,9] x",
+        "int64[K,3] found, float[K,4] y, float[K] z",
+        [
+            [
+                np.concatenate(
+                    [
+                        RNG.uniform(0, 10, (2, 40, 2)),
+                        RNG.uniform(1, 4, (2, 40, 2)),
+                        RNG.uniform(0, 1, (2, 40, 5)),
+                    ],
+                    2,
+                ).astype(np.float32)
+            ],
+            [np.zeros((1, 5, 9), np.float32)],
+        ],
     ),
     "scores first, then the best, then NMS": (
         "m = Greater(s, half) nz = NonZero(m) i = Squeeze(nz, zero) s1 = Gather(s, i)"
@@ -92,7 +112,8 @@ DETECTORS = {
         "s3 = Unsqueeze(s2, both) three = Constant<value_ints=[3]>()"
         "found = NonMaxSuppression(b3, s3, three, half) at = Gather<axis=1>(found, two)"
         "at1 = Squeeze(at, one) y = Gather(b2, at1) z = Gather(s2, at1)",
-        "float[N,4] b, float[N] s", "float[K,4] y, float[K] z",
+        "float[N,4] b, float[N] s",
+        "float[K,4] y, float[K] z",
         [[boxes(30), units(30)], [boxes(12), units(12)], [boxes(30), units(30) * 0.3]],
     ),
     "filled up to a fixed number": (
@@ -101,10 +122,11 @@ DETECTORS = {
         "at = Squeeze(i, one) n = Shape(at) left = Sub(ten, n) more = Max(left, zero)"
         "pads = Concat<axis=0>(zero, more) all = Pad(at, pads) b1 = Squeeze(b, zero)"
         "y = Gather(b1, all)",
-        "float[1,N,4] b, float[1,1,N] s", "float[K,4] y, int64[1] n",
+        "float[1,N,4] b, float[1,1,N] s",
+        "float[K,4] y, int64[1] n",
         [[boxes(1, 30), units(1, 1, 30)], [boxes(1, 8), units(1, 1, 8) * 0.1]],
     ),
-}  # fmt: skip
+}
 
 OPERANDS = {
     "TopK, Slice, Reshape, Expand, Tile, ConstantOfShape": (
@@ -112,53 +134,64 @@ OPERANDS = {
         "a = Slice(x, zero, k) to = Constant<value_ints=[1, -1]>() b = Reshape(v, to)"
         "f = Unsqueeze(half, zero) c = Expand(f, k) d = Tile(f, k)"
         "e = ConstantOfShape<value=float[1] {2.0}>(k)",
-        "float[N] x", "float[K] v, float[L] a, float[P,Q] b, float[R] c, float[S] d, float[T] e",
+        "float[N] x",
+        "float[K] v, float[L] a, float[P,Q] b, float[R] c, float[S] d, float[T] e",
         [[np.float32([1, 2, 3, 4.5, 2, 1])], [np.float32([1, 0.5, 1])]],
     ),
     "Range": (
         "s = ReduceSum<keepdims=0>(x) n = Cast<to=7>(s) i = Constant<value=int64 {0}>()"
         "k = Constant<value=int64 {2}>() y = Range(i, n, k) z = Range(low, s, half)",
-        "float[N] x", "int64[K] y, float[L] z",
+        "float[N] x",
+        "int64[K] y, float[L] z",
         [[np.float32([1, 2.5])], [np.float32([1, -2.5])], [np.float32([10, 2.5])]],
     ),
     "Resize": (
         "s = ReduceMax<keepdims=0>(x) i = Cast<to=7>(s) n = Unsqueeze(i, zero)"
         'to = Concat<axis=0>(one, one, n, n) y = Resize<mode="linear">(x, , , to)',
-        "float[1,1,H,W] x", "float[1,1,A,B] y", [[units(1, 1, 3, 4) * 4 + 1]],
+        "float[1,1,H,W] x",
+        "float[1,1,A,B] y",
+        [[units(1, 1, 3, 4) * 4 + 1]],
     ),
     "OneHot": (
         "s = ReduceMax<keepdims=0>(x) i = Cast<to=7>(s) k = Constant<value=int64 {1}>()"
         "n = Add(i, k) j = Cast<to=7>(x) v = Constant<value_floats=[0.0, 1.0]>()"
         "y = OneHot(j, n, v)",
-        "float[N] x", "float[N,D] y", [[np.float32([1, 0, 3])], [np.float32([1, 0, 1])]],
+        "float[N] x",
+        "float[N,D] y",
+        [[np.float32([1, 0, 3])], [np.float32([1, 0, 1])]],
     ),
     "a Slice backwards, and from the end": (
         "i = Cast<to=7>(x) k = ReduceMin<keepdims=1>(i, zero) m = Neg(k)"
         "back = Constant<value_ints=[-1]>() far = Constant<value_ints=[-9223372036854775807]>()"
         "end = Constant<value_ints=[9223372036854775807]>()"
         "y = Slice(x, m, end, zero) z = Slice(x, k, far, zero, back)",
-        "float[N] x", "float[K] y, float[L] z",
+        "float[N] x",
+        "float[K] y, float[L] z",
         [[np.float32([3, 1, 2, 5])], [np.float32([4, 3, 9, 8, 7])], [np.float32([7, 8])]],
     ),
     "Reshape with what is kept and what is left": (
         "i = Cast<to=7>(s) k = ReduceMax<keepdims=1>(i, zero) z = Sub(k, k) m = Neg(one)"
         "to = Concat<axis=0>(z, k, m) y = Reshape(x, to)",
-        "float[2,12] x, float[N] s", "float[P,Q,R] y",
+        "float[2,12] x, float[N] s",
+        "float[P,Q,R] y",
         [[units(2, 12), np.float32([1, 3])], [units(2, 12), np.float32([4, 2])]],
     ),
     "Expand where 1 keeps what is there": (
         "i = Cast<to=7>(s) k = ReduceMax<keepdims=1>(i, zero) a = Concat<axis=0>(k, one)"
         "y = Expand(x, a) z = Expand(x, k) w = Expand(s, a)",
-        "float[N,2] x, float[M] s", "float[P,Q] y, float[R,S] z, float[T,U] w",
+        "float[N,2] x, float[M] s",
+        "float[P,Q] y, float[R,S] z, float[T,U] w",
         [[units(1, 2), np.float32([2, 1])], [units(3, 2), np.float32([1, 1])]],
     ),
     "a mask of lengths": (
         "q = Cast<to=7>(x) n = ReduceMax<keepdims=0>(q) i = Constant<value=int64 {0}>()"
         "k = Constant<value=int64 {1}>() r = Range(i, n, k) r1 = Unsqueeze(r, zero)"
         "l = Unsqueeze(q, one) m = Less(r1, l) y = Cast<to=1>(m)",
-        "float[B] x", "float[B,T] y", [[np.float32([1, 3, 2])], [np.float32([0, 0, 5])]],
+        "float[B] x",
+        "float[B,T] y",
+        [[np.float32([1, 3, 2])], [np.float32([0, 0, 5])]],
     ),
-}  # fmt: skip
+}
 
 ALL = {**MASKS, **DETECTORS, **OPERANDS}
 
@@ -192,15 +225,17 @@ def test_nonzero_of_every_dtype(dtype):
 
 @pytest.mark.parametrize(
     ("dtype", "axis", "in_order"),
-    [(d, None, 1) for d in DTYPES] + [(d, 0, 0) for d in ("bfloat16", "int64", "bool")]
+    [(d, None, 1) for d in DTYPES]
+    + [(d, 0, 0) for d in ("bfloat16", "int64", "bool")]
     + [("float", axis, order) for axis in (None, 0, -1) for order in (0, 1)],
-)  # fmt: skip
+)
 def test_unique_of_every_dtype(dtype, axis, in_order):
     text = f"sorted={in_order}" + ("" if axis is None else f", axis={axis}")
     proto = model(
-        f"y, i, j, k = Unique<{text}>(x)", inputs=f"{dtype}[5,2] x",
+        f"y, i, j, k = Unique<{text}>(x)",
+        inputs=f"{dtype}[5,2] x",
         outputs=f"{dtype}[{'A' if axis is None else 'A,B'}] y, int64[C] i, int64[D] j, int64[E] k",
-    )  # fmt: skip
+    )
     exe = tessel.compile(proto, cache=False)
     x = RNG.integers(0, 2, (5, 2)).astype(exe.inputs[0].dtype)
     wide = x.astype(np.float64)
@@ -226,11 +261,15 @@ def test_strings_have_an_order_too():
         "y, i, j, k = Unique<sorted=0>(x) n = NonZero(x) z = Compress(x, c)",
         inputs="string[5] x, bool[5] c",
         outputs="string[K] y, int64[K] i, int64[5] j, int64[K] k, int64[1,N] n, string[M] z",
-    )  # fmt: skip
+    )
     x, c = np.array(["b", "", "a", "b", ""], object), np.array([1, 0, 0, 1, 0], bool)
     y, i, j, k, n, z = run(proto, x, c)
-    assert (list(y), list(i), list(j), list(k)) == (["b", "", "a"], [0, 1, 2], [0, 1, 2, 0, 1],
-                                                    [2, 2, 1])  # fmt: skip
+    assert (list(y), list(i), list(j), list(k)) == (
+        ["b", "", "a"],
+        [0, 1, 2],
+        [0, 1, 2, 0, 1],
+        [2, 2, 1],
+    )
     assert n.tolist() == [[0, 2, 3]] and list(z) == ["b", "b"]
 
 

@@ -91,8 +91,18 @@ def test_operands_without_elements_need_not_fit(axis):
                 exe(*(x_of(*s) for s in shapes))
 
 
-REDUCED = {"Sum": 0, "Prod": 1, "Max": -np.inf, "Min": np.inf, "L1": 0, "L2": 0, "SumSquare": 0,
-           "LogSum": -np.inf, "LogSumExp": -np.inf, "Mean": np.nan}  # fmt: skip
+REDUCED = {
+    "Sum": 0,
+    "Prod": 1,
+    "Max": -np.inf,
+    "Min": np.inf,
+    "L1": 0,
+    "L2": 0,
+    "SumSquare": 0,
+    "LogSum": -np.inf,
+    "LogSumExp": -np.inf,
+    "Mean": np.nan,
+}
 
 
 @pytest.mark.parametrize("name", REDUCED)

@@ -24,16 +24,16 @@ BODIES = {
     "Unique": "y = Unique(x)",
     "TopK": "k = Greater(x, zero) i = Cast<to=7>(k) n = ReduceSum(i, zeroaxis) y, at = TopK(x, n)",
     "Where, NonZero, Gather": "k = Greater(x, zero) h = Where(k, x, zero) p = NonZero(h) "
-                              "q = Squeeze(p, zeroaxis) y = Gather<axis=0>(x, q)",
+    "q = Squeeze(p, zeroaxis) y = Gather<axis=0>(x, q)",
     "GatherND of places": "p = NonZero(x) t = Transpose<perm=[1,0]>(p) y = GatherND(x, t)",
     "Reshape(-1)": "p = NonZero(x) t = Transpose(p) r = Reshape(t, all) y = Cast<to=1>(r)",
     "Range of a count": "p = NonZero(x) s = Shape<start=1>(p) n = Squeeze(s) nil = Sub(n, n) "
-                        "o = Squeeze(one) i = Range(nil, n, o) y = Cast<to=1>(i)",
+    "o = Squeeze(one) i = Range(nil, n, o) y = Cast<to=1>(i)",
     "Slice to a count": "p = NonZero(x) s = Shape<start=1>(p) y = Slice(x, zeroaxis, s)",
     "only a count": "p = NonZero(x) s = Size(p) c = Cast<to=1>(s) y = Unsqueeze(c, zeroaxis)",
     "a sum of some": "p = NonZero(x) t = Transpose<perm=[1,0]>(p) g = GatherND(x, t) "
-                     "y = ReduceSum(g, zeroaxis)",
-}  # fmt: skip
+    "y = ReduceSum(g, zeroaxis)",
+}
 CONSTANTS = ZERO + ALL + "zeroaxis = Constant<value_ints=[0]>() "
 
 
@@ -61,10 +61,13 @@ def check(proto, *arrays, targets=("cpu", "numpy"), **options):
 
 
 def if_of(body: str):
-    text = (f"{CONSTANTS} w = If(yes) <{branch(body, 'then_branch')}, "
-            f"{branch('y = Identity(pair)', 'else_branch')}> z = Add(w, w)")  # fmt: skip
-    return model(text, inputs="bool yes, float[n] x, float[2] pair",
-                 outputs="float[m] w, float[m] z")  # fmt: skip
+    text = (
+        f"{CONSTANTS} w = If(yes) <{branch(body, 'then_branch')}, "
+        f"{branch('y = Identity(pair)', 'else_branch')}> z = Add(w, w)"
+    )
+    return model(
+        text, inputs="bool yes, float[n] x, float[2] pair", outputs="float[m] w, float[m] z"
+    )
 
 
 def targets_of(name: str) -> list[str]:
@@ -93,8 +96,9 @@ NESTED = (
 
 def test_branches_in_branches():
     text = CONSTANTS + "one_ = Constant<value = float {1}>() "
-    text += (f"w = If(c) <{branch(NESTED, 'then_branch')}, "
-             f"{branch('y = Identity(x)', 'else_branch')}>")  # fmt: skip
+    text += (
+        f"w = If(c) <{branch(NESTED, 'then_branch')}, {branch('y = Identity(x)', 'else_branch')}>"
+    )
     proto = model(text, inputs="bool c, float[n] x", outputs="float[m] w")
     for c, x in ((True, X), (True, X / 9), (False, X)):
         check(proto, c, x, targets=["numpy"])
@@ -117,10 +121,15 @@ def test_non_max_suppression_in_a_branch():
         "y = If(c) <then_branch = a () => (int64[?,3] y) { y = NonMaxSuppression(b, s, most, "
         "over) }, else_branch = e () => (int64[?,3] z) { z = Reshape(k, form) }>"
     )
-    constants = ("most = Constant<value_ints=[3]>() over = Constant<value_floats=[0.5]>() "
-                 "form = Constant<value_ints=[-1,3]>() ")  # fmt: skip
-    proto = model(constants + text, inputs="bool c, float[1,5,4] b, float[1,1,5] s, int64[3] k",
-                  outputs="int64[m,3] y")  # fmt: skip
+    constants = (
+        "most = Constant<value_ints=[3]>() over = Constant<value_floats=[0.5]>() "
+        "form = Constant<value_ints=[-1,3]>() "
+    )
+    proto = model(
+        constants + text,
+        inputs="bool c, float[1,5,4] b, float[1,1,5] s, int64[3] k",
+        outputs="int64[m,3] y",
+    )
     corners = np.random.default_rng(0).random((1, 5, 4)).astype("f4")
     corners[..., 2:] = corners[..., :2] + 0.5
     scores = np.float32([[[0.9, 0.8, 0.3, 0.7, 0.1]]])
@@ -144,8 +153,11 @@ def loop_of(body: str, trip: str = ""):
         "(int64 turn, bool going, float acc, float[?] x) => "
         "(bool go2, float acc2, float[?] x2, float count) {" + body + TURN + "}>"
     )
-    return model(text, inputs="float[d] x0, int64 last",
-                 outputs="float final, float[d] last_x, float[t] counts")  # fmt: skip
+    return model(
+        text,
+        inputs="float[d] x0, int64 last",
+        outputs="float final, float[d] last_x, float[t] counts",
+    )
 
 
 @pytest.mark.parametrize("name", BODIES)
@@ -160,9 +172,11 @@ FILTER = (
 
 
 def test_a_state_of_a_size_that_data_decides():
-    text = ("two = Constant<value = int64 {2}>() go = Constant<value = bool {1}>() "
-            "y, rows = Loop(, go, x0) <body = b (int64 i, bool c, float[?] x) => "
-            "(bool go2, float[?] x2, float[1] least) {" + FILTER + "}> z = Neg(y)")  # fmt: skip
+    text = (
+        "two = Constant<value = int64 {2}>() go = Constant<value = bool {1}>() "
+        "y, rows = Loop(, go, x0) <body = b (int64 i, bool c, float[?] x) => "
+        "(bool go2, float[?] x2, float[1] least) {" + FILTER + "}> z = Neg(y)"
+    )
     proto = model(text, inputs="float[n] x0", outputs="float[m] y, float[t,1] rows, float[m] z")
     exe = check(proto, np.random.default_rng(1).random(50).astype("f4"))
     x = np.random.default_rng(2).random(9).astype("f4")
@@ -170,19 +184,22 @@ def test_a_state_of_a_size_that_data_decides():
 
 
 def test_states_that_grow_alike_may_be_added():
-    text = ("go = Constant<value = bool {1}>() m = ReduceMax<keepdims=0>(ms) "
-            "y, z = Loop(m, go, x, x) <body = b (int64 i, bool c,"
-            " float[?] p, float[?] q) => (bool c2, float[?] p2, float[?] q2) { c2 = Identity(c) "
-            "r = Add(p, q) p2 = Concat<axis=0>(r, x) q2 = Concat<axis=0>(q, x) }>")  # fmt: skip
-    proto = model(text, inputs="int64[99] ms, float[2] x",
-                  outputs="float[k] y, float[k] z")  # fmt: skip
+    text = (
+        "go = Constant<value = bool {1}>() m = ReduceMax<keepdims=0>(ms) "
+        "y, z = Loop(m, go, x, x) <body = b (int64 i, bool c,"
+        " float[?] p, float[?] q) => (bool c2, float[?] p2, float[?] q2) { c2 = Identity(c) "
+        "r = Add(p, q) p2 = Concat<axis=0>(r, x) q2 = Concat<axis=0>(q, x) }>"
+    )
+    proto = model(text, inputs="int64[99] ms, float[2] x", outputs="float[k] y, float[k] z")
     check(proto, np.arange(99) % 20, np.float32([1, 2]), targets=["cpu"])
 
 
 def test_branches_in_loops_in_branches():
-    inner = ("d = Greater(turn, one_) y = If(d) <then_branch = a () => (float[?] v) { "
-             "g = Greater(x, zero) v = Compress<axis=0>(x, g) }, else_branch = e () => "
-             "(float[?] u) { u = Unique(x) }> ")  # fmt: skip
+    inner = (
+        "d = Greater(turn, one_) y = If(d) <then_branch = a () => (float[?] v) { "
+        "g = Greater(x, zero) v = Compress<axis=0>(x, g) }, else_branch = e () => "
+        "(float[?] u) { u = Unique(x) }> "
+    )
     body = (
         "go = Constant<value = bool {1}>() start = Cast<to=1>(zero) final, s, counts = "
         "Loop(, go, start, x0) <body = b (int64 turn, bool going, float acc, float[?] x) => "
@@ -222,9 +239,10 @@ AFTER = {
     "of one rank": ("w = ReduceSum<keepdims=0>(v) y = Mul(w, w)", "float y"),
     "of sizes that data decides": (
         "f = Flatten<axis=0>(v) g = Reshape(f, all) h = Greater(g, zero) "
-        "y = Compress<axis=0>(g, h) z = Neg(y)", "float[k] y, float[k] z",
+        "y = Compress<axis=0>(g, h) z = Neg(y)",
+        "float[k] y, float[k] z",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", AFTER)
@@ -237,8 +255,9 @@ def test_what_follows_branches_of_different_ranks_is_read_in_each(name):
 
 def test_a_branch_in_which_what_follows_makes_no_sense_fails_when_it_is_taken():
     after = "y = MatMul(v, square)"
-    proto = model(CONSTANTS + RANKS + after, inputs="float[n] x, float[2,2] square",
-                  outputs="float[k] y")  # fmt: skip
+    proto = model(
+        CONSTANTS + RANKS + after, inputs="float[n] x, float[2,2] square", outputs="float[k] y"
+    )
     proto.graph.node[-1].op_type = "Concat"
     proto.graph.node[-1].attribute.add(name="axis", type=2, i=0)
     exe = tessel.compile(proto, target="numpy")
@@ -261,19 +280,25 @@ HALF = "half = Constant<value = float {0.5}>() "
 @pytest.mark.parametrize("trip", ["", "endless", "wide", "m"])
 @pytest.mark.parametrize("limit", [100.0, 1.0, 1e-30])  # 1, some and more turns than a chunk
 def test_rows_without_a_bound(trip, limit):
-    constants = (HALF + "endless = Constant<value = int64 {9223372036854775807}>() "
-                 "wide = Constant<value = int64 {2147483647}>() ")  # fmt: skip
+    constants = (
+        HALF + "endless = Constant<value = int64 {9223372036854775807}>() "
+        "wide = Constant<value = int64 {2147483647}>() "
+    )
     constants += "m = ReduceMax<keepdims=0>(ms) " if trip == "m" else ""
     inputs = "float[n] x, float limit" + (", int64[99] ms" if trip == "m" else "")
-    proto = model(constants + HALVES.format(trip=trip), inputs=inputs,
-                  outputs="float[n] y, float[t,n] rows")  # fmt: skip
+    proto = model(
+        constants + HALVES.format(trip=trip), inputs=inputs, outputs="float[n] y, float[t,n] rows"
+    )
     more = [np.full(99, 2**62)] if trip == "m" else []
     check(proto, np.float32([3, 5]), np.float32(limit), *more, targets=["cpu"])
 
 
 def test_rows_without_a_bound_take_memory_for_the_turns_that_came():
-    proto = model(HALF + HALVES.format(trip=""), inputs="float[n] x, float limit",
-                  outputs="float[n] y, float[t,n] rows")  # fmt: skip
+    proto = model(
+        HALF + HALVES.format(trip=""),
+        inputs="float[n] x, float limit",
+        outputs="float[n] y, float[t,n] rows",
+    )
     exe = tessel.compile(proto, cache=False)
     x = np.ones(1000, np.float32)
     for limit in (600, 1e-3):
@@ -310,9 +335,11 @@ def test_strict_refuses_what_runs_in_python_before_any_run():
 
 
 def test_rows_must_have_one_shape():
-    text = ("go = Constant<value = bool {1}>() y, rows = Loop(, go, x0) <body = b (int64 i, bool c,"
-            " float[?] x) => (bool go2, float[?] x2, float[?] row) { x2 = Concat<axis=0>(x, x0) "
-            "row = Identity(x) n = Size(x) go2 = Less(n, last) }>")  # fmt: skip
+    text = (
+        "go = Constant<value = bool {1}>() y, rows = Loop(, go, x0) <body = b (int64 i, bool c,"
+        " float[?] x) => (bool go2, float[?] x2, float[?] row) { x2 = Concat<axis=0>(x, x0) "
+        "row = Identity(x) n = Size(x) go2 = Less(n, last) }>"
+    )
     proto = model(text, inputs="float[2] x0, int64 last", outputs="float[k] y, float[t,k] rows")
     exe = tessel.compile(proto, cache=False)
     with pytest.raises(InputError, match="rows of different shapes"):
@@ -331,8 +358,11 @@ def test_packages_hold_the_code_of_both_branches(tmp_path, native):
 
 
 FEEDS = np.array(True), X, np.float32([5, 7])
-ROWS = model(HALF + HALVES.format(trip=""), inputs="float[n] x, float limit",
-             outputs="float[n] y, float[t,n] rows")  # fmt: skip
+ROWS = model(
+    HALF + HALVES.format(trip=""),
+    inputs="float[n] x, float limit",
+    outputs="float[n] y, float[t,n] rows",
+)
 WRITTEN = {
     "if": (if_of(BODIES["Compress"]), FEEDS),
     "sizes of results": (if_of(BODIES["GatherND of places"]), FEEDS),

@@ -158,14 +158,17 @@ def test_packages_of_before_load_and_look_at_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr("tessel.runtime.execution.package.dump_code", without)
     exe.save(tmp_path / "old.tsl")
     feeds = {"x": f32(4, 2), "i": i64(9, 0)}
-    np.testing.assert_array_equal(tessel.load(tmp_path / "old.tsl").run(feeds)["y"],
-                                  feeds["x"][[3, 0]])  # fmt: skip
+    np.testing.assert_array_equal(
+        tessel.load(tmp_path / "old.tsl").run(feeds)["y"], feeds["x"][[3, 0]]
+    )
 
 
 def test_a_long_index_is_looked_at_in_parts_and_named_the_same():
     count = 1 << 16
-    exe = [tessel.compile(model("y = Gather(x, i)", f"float[9] x, int64[{count}] i"), threads=n)
-           for n in (1, 2)]  # fmt: skip
+    exe = [
+        tessel.compile(model("y = Gather(x, i)", f"float[9] x, int64[{count}] i"), threads=n)
+        for n in (1, 2)
+    ]
     (check,) = exe[0].specializations[0].code.checks
     assert check.parts > 1
     x, right = f32(9), np.arange(count) % 9
@@ -194,8 +197,9 @@ BRANCH = """
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_branch_that_is_not_taken_does_not_raise(threads):
-    exe = tessel.compile(model(BRANCH, "bool c, float[4] x, float[2] z, int64[2] i"),
-                         threads=threads)  # fmt: skip
+    exe = tessel.compile(
+        model(BRANCH, "bool c, float[4] x, float[2] z, int64[2] i"), threads=threads
+    )
     feeds = {"x": f32(4), "z": f32(2), "i": i64(1, 4)}
     np.testing.assert_array_equal(exe.run({**feeds, "c": np.array(False)})["y"], feeds["z"])
     with pytest.raises(InputError, match=r"(?s)an index is out of range.*4"):

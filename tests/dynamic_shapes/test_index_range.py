@@ -33,36 +33,59 @@ def i32(*values):
 GATHER = ("y = Gather(x, i)", "float[4,2] x, int64[2] i", {"x": f32(4, 2)})
 ELEMENTS = ("y = GatherElements(x, i)", "float[4] x, int64[2] i", {"x": f32(4)})
 GATHER_ND = ("y = GatherND(x, i)", "float[4,3] x, int64[2,2] i", {"x": f32(4, 3)})
-SCATTER = ("y = ScatterElements(x, i, u)", "float[4] x, int64[2] i, float[2] u",
-           {"x": f32(4), "u": f32(2)})  # fmt: skip
-SCATTER_ND = ("y = ScatterND(x, i, u)", "float[4,2] x, int64[1,1] i, float[1,2] u",
-              {"x": f32(4, 2), "u": f32(1, 2)})  # fmt: skip
-REVERSE = ("y = ReverseSequence<batch_axis=0, time_axis=1>(x, i)", "float[2,3] x, int64[2] i",
-           {"x": f32(2, 3)})  # fmt: skip
-ROI = ("y = RoiAlign<output_height=1, output_width=1, sampling_ratio=1>(x, r, i)",
-       "float[2,1,4,4] x, float[1,4] r, int64[1] i",
-       {"x": f32(2, 1, 4, 4), "r": f32(1, 4)})  # fmt: skip
-UNPOOL = ("y = MaxUnpool<kernel_shape=[2,2], strides=[2,2]>(x, i)",
-          "float[1,1,1,2] x, int64[1,1,1,2] i", {"x": f32(1, 1, 1, 2)})  # fmt: skip
+SCATTER = (
+    "y = ScatterElements(x, i, u)",
+    "float[4] x, int64[2] i, float[2] u",
+    {"x": f32(4), "u": f32(2)},
+)
+SCATTER_ND = (
+    "y = ScatterND(x, i, u)",
+    "float[4,2] x, int64[1,1] i, float[1,2] u",
+    {"x": f32(4, 2), "u": f32(1, 2)},
+)
+REVERSE = (
+    "y = ReverseSequence<batch_axis=0, time_axis=1>(x, i)",
+    "float[2,3] x, int64[2] i",
+    {"x": f32(2, 3)},
+)
+ROI = (
+    "y = RoiAlign<output_height=1, output_width=1, sampling_ratio=1>(x, r, i)",
+    "float[2,1,4,4] x, float[1,4] r, int64[1] i",
+    {"x": f32(2, 1, 4, 4), "r": f32(1, 4)},
+)
+UNPOOL = (
+    "y = MaxUnpool<kernel_shape=[2,2], strides=[2,2]>(x, i)",
+    "float[1,1,1,2] x, int64[1,1,1,2] i",
+    {"x": f32(1, 1, 1, 2)},
+)
 LOSS = ("y = NegativeLogLikelihoodLoss(x, i)", "float[2,4] x, int64[2] i", {"x": f32(2, 4)})
 IGNORED = ("y = NegativeLogLikelihoodLoss<ignore_index=9>(x, i)", *LOSS[1:])
 ENTROPY = ("y = SoftmaxCrossEntropyLoss(x, i)", *LOSS[1:])
-EXTRACT = ("y = ai.onnx.ml.ArrayFeatureExtractor(x, i)", "float[2,4] x, int64[1] i",
-           {"x": f32(2, 4)})  # fmt: skip
-EMBED = ("y, m = com.microsoft.EmbedLayerNormalization(i, s, w, p, q, g, b)",
-         "int32[1,2] i, int32[1,2] s, float[4,8] w, float[5,8] p, float[2,8] q, float[8] g, "
-         "float[8] b",
-         {"s": i32([0, 1]), "w": f32(4, 8), "p": f32(5, 8), "q": f32(2, 8), "g": f32(8),
-          "b": f32(8)})  # fmt: skip
-ROTARY = ("y = com.microsoft.RotaryEmbedding(x, i, c, s)",
-          "float[1,1,2,4] x, int64[1,2] i, float[3,2] c, float[3,2] s",
-          {"x": f32(1, 1, 2, 4), "c": f32(3, 2), "s": f32(3, 2)})  # fmt: skip
-CROP = ("y = com.microsoft.CropAndResize(x, r, i, c)",
-        "float[1,1,4,4] x, float[1,4] r, int32[1] i",
-        {"x": f32(1, 1, 4, 4), "r": f32(1, 4) / 4})  # fmt: skip
-QUERIES = ("y, a, b = com.microsoft.GroupQueryAttention<num_heads=1, kv_num_heads=1>"
-           "(q, k, v, , , i, t)", "float[1,2,8] q, float[1,2,8] k, float[1,2,8] v, int32[1] i",
-           dict.fromkeys("qkv", f32(1, 2, 8)))  # fmt: skip
+EXTRACT = (
+    "y = ai.onnx.ml.ArrayFeatureExtractor(x, i)",
+    "float[2,4] x, int64[1] i",
+    {"x": f32(2, 4)},
+)
+EMBED = (
+    "y, m = com.microsoft.EmbedLayerNormalization(i, s, w, p, q, g, b)",
+    "int32[1,2] i, int32[1,2] s, float[4,8] w, float[5,8] p, float[2,8] q, float[8] g, float[8] b",
+    {"s": i32([0, 1]), "w": f32(4, 8), "p": f32(5, 8), "q": f32(2, 8), "g": f32(8), "b": f32(8)},
+)
+ROTARY = (
+    "y = com.microsoft.RotaryEmbedding(x, i, c, s)",
+    "float[1,1,2,4] x, int64[1,2] i, float[3,2] c, float[3,2] s",
+    {"x": f32(1, 1, 2, 4), "c": f32(3, 2), "s": f32(3, 2)},
+)
+CROP = (
+    "y = com.microsoft.CropAndResize(x, r, i, c)",
+    "float[1,1,4,4] x, float[1,4] r, int32[1] i",
+    {"x": f32(1, 1, 4, 4), "r": f32(1, 4) / 4},
+)
+QUERIES = (
+    "y, a, b = com.microsoft.GroupQueryAttention<num_heads=1, kv_num_heads=1>(q, k, v, , , i, t)",
+    "float[1,2,8] q, float[1,2,8] k, float[1,2,8] v, int32[1] i",
+    dict.fromkeys("qkv", f32(1, 2, 8)),
+)
 
 
 def recurrent(op, gates):
@@ -72,52 +95,116 @@ def recurrent(op, gates):
 
 
 def tensor_scatter(mode="linear"):
-    return (f'y = TensorScatter<axis=1, mode="{mode}">(x, u, i)',
-            "float[1,4,1] x, float[1,2,1] u, int64[1] i",
-            {"x": f32(1, 4, 1), "u": f32(1, 2, 1)})  # fmt: skip
+    return (
+        f'y = TensorScatter<axis=1, mode="{mode}">(x, u, i)',
+        "float[1,4,1] x, float[1,2,1] u, int64[1] i",
+        {"x": f32(1, 4, 1), "u": f32(1, 2, 1)},
+    )
 
 
 # (nodes, inputs, arrays), indices that are right, (indices that are not, the value that is named,
 # the range that is named) …
 CASES = [
-    pytest.param(GATHER, [i64(0, 3), i64(-1, -4)],
-                 [(i64(0, 4), 4, "-4 to 3"), (i64(-5, 9), -5, "-4 to 3"),
-                  (i64(2**63 - 1, 0), 2**63 - 1, "-4 to 3"), (i64(0, -(2**63)), -(2**63), "-4")],
-                 id="Gather"),
-    pytest.param(ELEMENTS, [i64(3, -4)], [(i64(1, 4), 4, "-4 to 3"), (i64(-5, 1), -5, "-4 to 3")],
-                 id="GatherElements"),
-    pytest.param(GATHER_ND, [i64([3, 2], [-4, -3])],
-                 [(i64([4, 0], [0, 0]), 4, "-4 to 3"), (i64([0, 3], [0, 0]), 3, "-3 to 2"),
-                  (i64([0, 0], [3, -4]), -4, "-3 to 2")], id="GatherND"),
-    pytest.param(SCATTER, [i64(0, -4)], [(i64(1, 4), 4, "-4 to 3"), (i64(-5, 1), -5, "-4 to 3")],
-                 id="ScatterElements"),
+    pytest.param(
+        GATHER,
+        [i64(0, 3), i64(-1, -4)],
+        [
+            (i64(0, 4), 4, "-4 to 3"),
+            (i64(-5, 9), -5, "-4 to 3"),
+            (i64(2**63 - 1, 0), 2**63 - 1, "-4 to 3"),
+            (i64(0, -(2**63)), -(2**63), "-4"),
+        ],
+        id="Gather",
+    ),
+    pytest.param(
+        ELEMENTS,
+        [i64(3, -4)],
+        [(i64(1, 4), 4, "-4 to 3"), (i64(-5, 1), -5, "-4 to 3")],
+        id="GatherElements",
+    ),
+    pytest.param(
+        GATHER_ND,
+        [i64([3, 2], [-4, -3])],
+        [
+            (i64([4, 0], [0, 0]), 4, "-4 to 3"),
+            (i64([0, 3], [0, 0]), 3, "-3 to 2"),
+            (i64([0, 0], [3, -4]), -4, "-3 to 2"),
+        ],
+        id="GatherND",
+    ),
+    pytest.param(
+        SCATTER,
+        [i64(0, -4)],
+        [(i64(1, 4), 4, "-4 to 3"), (i64(-5, 1), -5, "-4 to 3")],
+        id="ScatterElements",
+    ),
     pytest.param(SCATTER_ND, [i64([3]), i64([-4])], [(i64([9]), 9, "-4 to 3")], id="ScatterND"),
-    pytest.param(REVERSE, [i64(0, 3)], [(i64(1, 4), 4, "0 to 3"), (i64(3, -1), -1, "0 to 3"),
-                 (i64(2**63 - 1, 1), 2**63 - 1, "0 to 3")], id="ReverseSequence"),
+    pytest.param(
+        REVERSE,
+        [i64(0, 3)],
+        [
+            (i64(1, 4), 4, "0 to 3"),
+            (i64(3, -1), -1, "0 to 3"),
+            (i64(2**63 - 1, 1), 2**63 - 1, "0 to 3"),
+        ],
+        id="ReverseSequence",
+    ),
     pytest.param(ROI, [i64(1)], [(i64(2), 2, "0 to 1"), (i64(-1), -1, "0 to 1")], id="RoiAlign"),
-    pytest.param(UNPOOL, [i64([[[0, 2]]])], [(i64([[[0, 8]]]), 8, "0 to 7"),
-                 (i64([[[-1, 2]]]), -1, "0 to 7")], id="MaxUnpool"),
+    pytest.param(
+        UNPOOL,
+        [i64([[[0, 2]]])],
+        [(i64([[[0, 8]]]), 8, "0 to 7"), (i64([[[-1, 2]]]), -1, "0 to 7")],
+        id="MaxUnpool",
+    ),
     pytest.param(LOSS, [i64(0, 3), i64(0, -1)], [(i64(0, 4), 4, "-4 to 3")], id="loss"),
     pytest.param(IGNORED, [i64(0, 9)], [(i64(0, 4), 4, "-4 to 3")], id="loss, one ignored"),
     pytest.param(ENTROPY, [i64(0, 3)], [(i64(0, -5), -5, "-4 to 3")], id="cross entropy"),
-    pytest.param(EXTRACT, [i64(3)], [(i64(9), 9, "0 to 3"), (i64(-1), -1, "0 to 3")],
-                 id="ArrayFeatureExtractor"),
-    pytest.param(EMBED, [i32([0, 3])], [(i32([1, 4]), 4, "0 to 3"), (i32([1, -1]), -1, "0 to 3")],
-                 id="EmbedLayerNormalization"),
-    pytest.param(ROTARY, [i64([0, 2])], [(i64([0, 9]), 9, "0 to 2"), (i64([0, -1]), -1, "0 to 2")],
-                 id="RotaryEmbedding"),
-    pytest.param(CROP, [i32(0)], [(i32(1), 1, "0 to 0"), (i32(-1), -1, "0 to 0")],
-                 id="CropAndResize"),
-    pytest.param(QUERIES, [i32(1)], [(i32(9), 9, "0 to 1"), (i32(-2), -2, "0 to 1")],
-                 id="GroupQueryAttention"),
-    pytest.param(tensor_scatter(), [i64(2)], [(i64(3), 3, "0 to 2"), (i64(-1), -1, "0 to 2")],
-                 id="TensorScatter"),
-    pytest.param(tensor_scatter("circular"), [i64(5)], [(i64(-1), -1, "at least 0")],
-                 id="circular"),
-    *[pytest.param(recurrent(op, gates), [i32(0, 3)],
-                   [(i32(5, 2), 5, "0 to 3"), (i32(1, -1), -1, "0 to 3")], id=op)
-      for op, gates in [("RNN", 1), ("GRU", 3), ("LSTM", 4)]],
-]  # fmt: skip
+    pytest.param(
+        EXTRACT,
+        [i64(3)],
+        [(i64(9), 9, "0 to 3"), (i64(-1), -1, "0 to 3")],
+        id="ArrayFeatureExtractor",
+    ),
+    pytest.param(
+        EMBED,
+        [i32([0, 3])],
+        [(i32([1, 4]), 4, "0 to 3"), (i32([1, -1]), -1, "0 to 3")],
+        id="EmbedLayerNormalization",
+    ),
+    pytest.param(
+        ROTARY,
+        [i64([0, 2])],
+        [(i64([0, 9]), 9, "0 to 2"), (i64([0, -1]), -1, "0 to 2")],
+        id="RotaryEmbedding",
+    ),
+    pytest.param(
+        CROP, [i32(0)], [(i32(1), 1, "0 to 0"), (i32(-1), -1, "0 to 0")], id="CropAndResize"
+    ),
+    pytest.param(
+        QUERIES,
+        [i32(1)],
+        [(i32(9), 9, "0 to 1"), (i32(-2), -2, "0 to 1")],
+        id="GroupQueryAttention",
+    ),
+    pytest.param(
+        tensor_scatter(),
+        [i64(2)],
+        [(i64(3), 3, "0 to 2"), (i64(-1), -1, "0 to 2")],
+        id="TensorScatter",
+    ),
+    pytest.param(
+        tensor_scatter("circular"), [i64(5)], [(i64(-1), -1, "at least 0")], id="circular"
+    ),
+    *[
+        pytest.param(
+            recurrent(op, gates),
+            [i32(0, 3)],
+            [(i32(5, 2), 5, "0 to 3"), (i32(1, -1), -1, "0 to 3")],
+            id=op,
+        )
+        for op, gates in [("RNN", 1), ("GRU", 3), ("LSTM", 4)]
+    ],
+]
 OPSETS = {"TensorScatter": 24}
 CONSTANTS = {"CropAndResize": "<int32[2] c = {2, 2}>", "GroupQuery": "<int32[1] t = {2}>"}
 
@@ -173,15 +260,22 @@ def run(body, inputs, feeds, **options):
 
 
 def test_what_has_a_meaning_out_of_range_keeps_it():
-    one_hot = run("y = OneHot(i, d, v)", "int64[3] i, float[2] v",
-                  {"i": i64(-4, 9, -5), "v": f32(2)}, constants="<int64[1] d = {4}>")  # fmt: skip
+    one_hot = run(
+        "y = OneHot(i, d, v)",
+        "int64[3] i, float[2] v",
+        {"i": i64(-4, 9, -5), "v": f32(2)},
+        constants="<int64[1] d = {4}>",
+    )
     np.testing.assert_array_equal(one_hot[:, 0], [f32(2)[1], 0, 0])
     body = "y = com.microsoft.GatherBlockQuantized<block_size=16, bits=8>(x, i, s)"
     feeds = {"x": np.full((4, 16), 129, np.uint8), "i": i64(9, -1), "s": f32(4, 1)}
     rows = run(body, "uint8[4,16] x, int64[2] i, float[4,1] s", feeds)
     np.testing.assert_array_equal(rows[:, 0], [0, feeds["s"][3, 0]])
-    sliced = run("y = Slice(x, s, e)", "float[4] x, int64[1] s, int64[1] e",
-                 {"x": f32(4), "s": i64(-9), "e": i64(99)})  # fmt: skip
+    sliced = run(
+        "y = Slice(x, s, e)",
+        "float[4] x, int64[1] s, int64[1] e",
+        {"x": f32(4), "s": i64(-9), "e": i64(99)},
+    )
     np.testing.assert_array_equal(sliced, f32(4))
 
 

@@ -27,27 +27,37 @@ TWO = {
     "unnamed": ("y = Sub (a, b)", "float[?] a, float[?] b"),
     "compare": ("l = Less (a, b) y = Cast <to=1> (l)", "float[p] a, float[q] b"),
     "expand": ("s = Shape (b) y = Expand (a, s)", "float[p,3] a, float[q,3] b"),
-    "summed": ("s = Shape (b) e = Expand (a, s) y = ReduceSum <keepdims=0> (e)",
-               "float[p,3] a, float[q,3] b"),
-    "filled": ("s = Shape (b) c = ConstantOfShape (s) y = Add (a, c)",
-               "float[p,3] a, float[q,3] b"),
+    "summed": (
+        "s = Shape (b) e = Expand (a, s) y = ReduceSum <keepdims=0> (e)",
+        "float[p,3] a, float[q,3] b",
+    ),
+    "filled": (
+        "s = Shape (b) c = ConstantOfShape (s) y = Add (a, c)",
+        "float[p,3] a, float[q,3] b",
+    ),
     "shape": ("e = Add (a, b) s = Shape (e) y = Cast <to=1> (s)", "float[p,3] a, float[q,3] b"),
     "size": ("e = Add (a, b) s = Size (e) y = Cast <to=1> (s)", "float[p,3] a, float[q,3] b"),
-    "reshape": ("e = Add (a, b) m = Constant <value_ints=[-1]> () y = Reshape (e, m)",
-                "float[p,3] a, float[q,3] b"),
+    "reshape": (
+        "e = Add (a, b) m = Constant <value_ints=[-1]> () y = Reshape (e, m)",
+        "float[p,3] a, float[q,3] b",
+    ),
     "flatten": ("e = Add (a, b) f = Flatten (e) y = Relu (f)", "float[p,3,2] a, float[q,3,2] b"),
     "concat": ("e = Add (a, b) y = Concat <axis=0> (e, a)", "float[p,3] a, float[q,3] b"),
     "softmax": ("e = Add (a, b) y = Softmax <axis=0> (e)", "float[p,3] a, float[q,3] b"),
     "where": ("z = Less (a, b) y = Where (z, b, a)", "float[p,3] a, float[q,3] b"),
     "matmul": ("y = MatMul (a, b)", "float[p,2,3] a, float[q,3,4] b"),
-    "einsum": ('y = Einsum <equation="...ij,...jk->...ik"> (a, b)',
-               "float[p,2,3] a, float[q,3,4] b"),
+    "einsum": (
+        'y = Einsum <equation="...ij,...jk->...ik"> (a, b)',
+        "float[p,2,3] a, float[q,3,4] b",
+    ),
     "gemm": ("w = Transpose (a) y = Gemm (a, w, b)", "float[p,3] a, float[q,1] b"),
     "prelu": ("y = PRelu (a, b)", "float[4,p] a, float[q] b"),
     "modulo": ("y = Mod <fmod=1> (a, b)", "float[p] a, float[q] b"),
-    "chain": ("c = Add (a, b) d = Mul (c, a) e = Sub (b, d) y = Add (e, c)",
-              "float[p] a, float[q] b"),
-}  # fmt: skip
+    "chain": (
+        "c = Add (a, b) d = Mul (c, a) e = Sub (b, d) y = Add (e, c)",
+        "float[p] a, float[q] b",
+    ),
+}
 
 
 def sizes_of(inputs: str, sizes: dict) -> list[np.ndarray]:
@@ -142,9 +152,10 @@ def test_inner_operators_of_microsoft():
     """A skip connection and an attention bias of their own batches."""
     proto = model(
         "n, m, o, t = com.microsoft.SkipLayerNormalization (a, b, g) y = Add (t, n)",
-        inputs="float[p,s,8] a, float[q,s,8] b, float[8] g", outputs="float[?,?,8] y",
+        inputs="float[p,s,8] a, float[q,s,8] b, float[8] g",
+        outputs="float[?,?,8] y",
         extra=', "com.microsoft": 1',
-    )  # fmt: skip
+    )
     exe = tessel.compile(proto, cache=False)
     for p, q in ((2, 2), (2, 1), (3, 3)):
         check(proto, exe, [rand(p, 5, 8), rand(q, 5, 8, seed=1), rand(8, seed=2)])
@@ -166,9 +177,12 @@ FOUND = "z = Constant <value_float=0.0> () m = Greater (a, z) t = Compress <axis
 
 @pytest.mark.parametrize(
     "body",
-    ["y = Add (t, b)", "s = Shape (t) y = Expand (b, s)",
-     "e = Add (b, t) s = Shape (e) y = Cast <to=1> (s)"],
-)  # fmt: skip
+    [
+        "y = Add (t, b)",
+        "s = Shape (t) y = Expand (b, s)",
+        "e = Add (b, t) s = Shape (e) y = Cast <to=1> (s)",
+    ],
+)
 def test_sizes_that_data_decide(body):
     proto, exe = executable(FOUND + body, "float[p] a, float[q] b")
     for found, q in ((3, 3), (1, 4), (4, 1), (0, 1), (1, 0)):
@@ -178,8 +192,9 @@ def test_sizes_that_data_decide(body):
         exe.run({"a": np.ones(3, np.float32), "b": rand(2)})
 
 
-@pytest.mark.parametrize("types", [("f32[p,3]", "f32[q,3]"), ("f32[p,3]", "f32[5,q,1]"),
-                                   ("f32[4,p]", "f32[q,3]")])  # fmt: skip
+@pytest.mark.parametrize(
+    "types", [("f32[p,3]", "f32[q,3]"), ("f32[p,3]", "f32[5,q,1]"), ("f32[4,p]", "f32[q,3]")]
+)
 def test_gradients_are_summed_over_what_was_broadcast(types):
     """loss = sum((x y)² / 2) has the gradients x y² and x² y, each summed to its operand."""
     b = Builder()
@@ -206,11 +221,17 @@ def test_gradients_are_summed_over_what_was_broadcast(types):
 
 
 ATTENTION = {
-    "pieces": ("s = MatMul (q, k) w = Softmax <axis=-1> (s) y = MatMul (w, v)",
-               "float[b,2,t,4] q, float[c,2,4,n] k, float[d,2,m,4] v", (2, 2, 4, 5)),
-    "operator": ("y = Attention (q, k, v)",
-                 "float[b,2,t,4] q, float[c,2,n,4] k, float[d,2,m,4] v", (2, 2, 5, 4)),
-}  # fmt: skip
+    "pieces": (
+        "s = MatMul (q, k) w = Softmax <axis=-1> (s) y = MatMul (w, v)",
+        "float[b,2,t,4] q, float[c,2,4,n] k, float[d,2,m,4] v",
+        (2, 2, 4, 5),
+    ),
+    "operator": (
+        "y = Attention (q, k, v)",
+        "float[b,2,t,4] q, float[c,2,n,4] k, float[d,2,m,4] v",
+        (2, 2, 5, 4),
+    ),
+}
 
 
 @pytest.mark.parametrize("name", ATTENTION)
@@ -232,19 +253,39 @@ def test_keys_and_values_whose_sizes_are_named_apart(name):
 @pytest.mark.parametrize(
     ("body", "inputs", "right", "wrong"),
     [
-        ("y = LayerNormalization (a, b)", "float[n,k] a, float[j] b",
-         [(2, 3), (3,)], [(2, 3), (2,)]),
-        ("y = Concat <axis=1> (a, b)", "float[n,k] a, float[m,j] b",
-         [(2, 3), (2, 1)], [(2, 3), (1, 3)]),
+        (
+            "y = LayerNormalization (a, b)",
+            "float[n,k] a, float[j] b",
+            [(2, 3), (3,)],
+            [(2, 3), (2,)],
+        ),
+        (
+            "y = Concat <axis=1> (a, b)",
+            "float[n,k] a, float[m,j] b",
+            [(2, 3), (2, 1)],
+            [(2, 3), (1, 3)],
+        ),
         ("y = MatMul (a, b)", "float[n,k] a, float[j,m] b", [(2, 3), (3, 4)], [(2, 3), (1, 4)]),
-        ("y = InstanceNormalization (a, b, b)", "float[n,k,w] a, float[j] b",
-         [(2, 3, 5), (3,)], [(2, 3, 5), (2,)]),
-        ("m = Constant <value_ints=[-1,4]> () e = Reshape (a, m) y = Add (e, b)",
-         "float[n,k] a, float[j,4] b", [(2, 6), (3, 4)], [(2, 5), (3, 4)]),
-        ("s = Shape (b) y = Reshape (a, s)", "float[n,k] a, float[j,m] b",
-         [(2, 6), (3, 4)], [(2, 5), (3, 4)]),
+        (
+            "y = InstanceNormalization (a, b, b)",
+            "float[n,k,w] a, float[j] b",
+            [(2, 3, 5), (3,)],
+            [(2, 3, 5), (2,)],
+        ),
+        (
+            "m = Constant <value_ints=[-1,4]> () e = Reshape (a, m) y = Add (e, b)",
+            "float[n,k] a, float[j,4] b",
+            [(2, 6), (3, 4)],
+            [(2, 5), (3, 4)],
+        ),
+        (
+            "s = Shape (b) y = Reshape (a, s)",
+            "float[n,k] a, float[j,m] b",
+            [(2, 6), (3, 4)],
+            [(2, 5), (3, 4)],
+        ),
     ],
-)  # fmt: skip
+)
 def test_sizes_that_have_to_be_equal(body, inputs, right, wrong):
     proto, exe = executable(body, inputs)
     check(proto, exe, [rand(*s, seed=i) for i, s in enumerate(right)])

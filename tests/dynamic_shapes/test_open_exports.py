@@ -189,72 +189,116 @@ def texts(*sizes):
 def turns(*sizes):
     """Inputs of the decoder: (batch, tokens, tokens before them)."""
     for b, s, p in sizes:
-        yield {"ids": np.arange(b * s).reshape(b, s) % 7,
-               "past_k": rand(b, 2, p, 4), "past_v": rand(b, 2, p, 4, seed=1)}  # fmt: skip
+        yield {
+            "ids": np.arange(b * s).reshape(b, s) % 7,
+            "past_k": rand(b, 2, p, 4),
+            "past_v": rand(b, 2, p, 4, seed=1),
+        }
 
 
 MODELS = {
     "segformer": (
-        SEGFORMER, "float[n,3,h,w] image", "float[n,k,h,w] y",
-        {"w1": rand(6, 3, 7, 7) / 9, "g": rand(6), "b": rand(6), "wm": rand(6, 6) / 2,
-         "w2": rand(8, 6, 3, 3) / 5, "w3": rand(4, 14, 1, 1)} | ints(classes=[4]),
+        SEGFORMER,
+        "float[n,3,h,w] image",
+        "float[n,k,h,w] y",
+        {
+            "w1": rand(6, 3, 7, 7) / 9,
+            "g": rand(6),
+            "b": rand(6),
+            "wm": rand(6, 6) / 2,
+            "w2": rand(8, 6, 3, 3) / 5,
+            "w3": rand(4, 14, 1, 1),
+        }
+        | ints(classes=[4]),
         [{"image": rand(n, 3, h, w)} for n, h, w in [(1, 32, 32), (2, 37, 50), (1, 64, 21)]],
     ),
     "unet": (
-        UNET, "float[n,2,h,w] image", "float[n,3,a,b] y, float[n,2,c,d] z",
+        UNET,
+        "float[n,2,h,w] image",
+        "float[n,3,a,b] y, float[n,2,c,d] z",
         {"w1": rand(4, 2, 3, 3) / 3, "w2": rand(4, 2, 2, 2), "w3": rand(3, 4, 3, 3) / 3}
         | ints(two=[2], zeros=[0, 0], axes=[2, 3]),
         [{"image": rand(n, 2, h, w)} for n, h, w in [(1, 8, 8), (2, 9, 12), (1, 7, 21)]],
     ),
     "line": (
-        LINE, "float[n,8,h,w] image", "float[n,t,16] y",
+        LINE,
+        "float[n,8,h,w] image",
+        "float[n,t,16] y",
         {"wm": rand(8, 16)} | ints(front=[0, 0, -1], eight=[8]),
         [{"image": rand(n, 8, h, w)} for n, h, w in [(1, 7, 8), (2, 9, 20), (3, 8, 124)]],
     ),
     "patches": (
-        PATCHES, "float[n,3,h,w] image", "float[n,a,b,8] y",
+        PATCHES,
+        "float[n,3,h,w] image",
+        "float[n,a,b,8] y",
         {"w1": rand(4, 3, 4, 4) / 5, "w2": rand(8, 4, 8, 8) / 9}
         | ints(four1=[4], seven=[7], eight=[8]),
         [{"image": rand(n, 3, h, w)} for n, h, w in [(1, 64, 32), (2, 37, 70), (1, 131, 35)]],
     ),
     "spectrogram": (
-        SPECTROGRAM, "float[n,t,1] signal", "float[n,f,m] y",
-        {"window": np.hanning(16).astype(np.float32), "filters": np.abs(rand(9, 5)),
-         "least": np.float32(1e-6)}
+        SPECTROGRAM,
+        "float[n,t,1] signal",
+        "float[n,f,m] y",
+        {
+            "window": np.hanning(16).astype(np.float32),
+            "filters": np.abs(rand(9, 5)),
+            "least": np.float32(1e-6),
+        }
         | ints(ends=[0, 8, 0, 0, 8, 0], step=4, length=16),
         [{"signal": rand(n, t, 1)} for n, t in [(1, 64), (3, 101), (1, 17)]],
     ),
     "decoder": (
-        DECODER, "int64[b,s] ids, float[b,2,p,4] past_k, float[b,2,p,4] past_v",
+        DECODER,
+        "int64[b,s] ids, float[b,2,p,4] past_k, float[b,2,p,4] past_v",
         "float[b,s,8] y, float[b,2,t,4] k, float[b,2,t,4] v",
-        {"table": rand(7, 8), **{f"w{i}": rand(8, 8, seed=j) / 3 for j, i in enumerate("qkvo")},
-         "angles": rand(64, 4), "buckets": rand(5, 2), "low": np.float32(-1e9)}
+        {
+            "table": rand(7, 8),
+            **{f"w{i}": rand(8, 8, seed=j) / 3 for j, i in enumerate("qkvo")},
+            "angles": rand(64, 4),
+            "buckets": rand(5, 2),
+            "low": np.float32(-1e9),
+        }
         | ints(two1=[2], four1=[4], zero=0, one=1, most=4),
         list(turns((1, 5, 3), (2, 1, 9), (3, 4, 1))),
     ),
     "durations": (
-        DURATIONS, "int64[b,s] ids, int64[b,s] mask", "float[b,t,8] y",
+        DURATIONS,
+        "int64[b,s] ids, int64[b,s] mask",
+        "float[b,t,8] y",
         {"table": rand(7, 8), "wd": rand(8, 1, seed=1)} | ints(zero=0, one=1),
         list(texts((2, 5), (1, 1), (3, 11), (1, 9))),
     ),
     "table": (
-        TABLE, "int64[b,s] ids", "float[b,s,8] y",
+        TABLE,
+        "int64[b,s] ids",
+        "float[b,s,8] y",
         {"table": rand(7, 8), "positions": rand(1, 12, 8), "wq": rand(8, 8), "wo": rand(8, 8)},
         [{"ids": np.arange(b * s).reshape(b, s) % 7} for b, s in [(2, 5), (1, 1), (3, 12)]],
     ),
     "detr": (
-        DETR, "float[n,3,h,w] image, float[n,h,w] mask", "int64[n,h,w] y",
+        DETR,
+        "float[n,3,h,w] image, float[n,h,w] mask",
+        "int64[n,h,w] y",
         {"w1": rand(4, 3, 8, 8) / 9, "w2": rand(3, 4, 1, 1)},
-        [{"image": rand(n, 3, h, w), "mask": (rand(n, h, w, seed=2) > 0).astype(np.float32)}
-         for n, h, w in [(1, 32, 40), (2, 27, 64)]],
+        [
+            {"image": rand(n, 3, h, w), "mask": (rand(n, h, w, seed=2) > 0).astype(np.float32)}
+            for n, h, w in [(1, 32, 40), (2, 27, 64)]
+        ],
     ),
     "vit": (
-        VIT, "float[n,3,h,w] image", "float[n,t,5] y",
-        {"w1": rand(6, 3, 4, 4) / 5, "positions": rand(1, 6, 4, 4), "token": rand(1, 1, 6),
-         "wo": rand(6, 5)} | ints(six1=[6]),
+        VIT,
+        "float[n,3,h,w] image",
+        "float[n,t,5] y",
+        {
+            "w1": rand(6, 3, 4, 4) / 5,
+            "positions": rand(1, 6, 4, 4),
+            "token": rand(1, 1, 6),
+            "wo": rand(6, 5),
+        }
+        | ints(six1=[6]),
         [{"image": rand(n, 3, h, w)} for n, h, w in [(1, 16, 16), (2, 24, 12), (1, 9, 33)]],
     ),
-}  # fmt: skip
+}
 
 
 def built(name: str) -> tuple[onnx.ModelProto, list[dict]]:

@@ -20,31 +20,63 @@ END = 2**31
 # Body, the type of x, what `n` is in turn: for the last ones the result (or a part) is empty.
 CASES = {
     "x[1:]": (ints(s=[1], e=[END], a=[0]) + "y = Slice (x, s, e, a)", "float[n] x", (6, 2, 1)),
-    "x[1:-1] of rows": (ints(s=[1], e=[-1], a=[0]) + "t = Slice (x, s, e, a) y = Relu (t)",
-                        "float[n,4] x", (6, 3, 2)),
-    "x[1:-1] of images": (ints(s=[1], e=[-1], a=[0]) + "y = Slice (x, s, e, a)",
-                          "float[n,8,16] x", (5, 2)),
-    "x[:,200:]": (ints(s=[200], e=[END], a=[1]) + "y = Slice (x, s, e, a)", "float[b,n,8] x",
-                  (210, 200)),
-    "x[1:] - x[:-1]": (ints(o=[1], z=[0], e=[END], m=[-1]) + "p = Slice (x, o, e) "
-                       "q = Slice (x, z, m) y = Sub (p, q)", "float[n] x", (99, 1)),
-    "products of x[1:]": (ints(s=[1], e=[END], a=[0]) + "t = Slice (x, s, e, a) "
-                          "u = Transpose (t) y = MatMul (t, u)", "float[n,40] x", (70, 2, 1)),
-    "sums of x[1:]": (ints(s=[1], e=[END], a=[0]) + "t = Slice (x, s, e, a) "
-                      "y = ReduceSum <keepdims=0> (t)", "float[n,4] x", (5, 1)),
+    "x[1:-1] of rows": (
+        ints(s=[1], e=[-1], a=[0]) + "t = Slice (x, s, e, a) y = Relu (t)",
+        "float[n,4] x",
+        (6, 3, 2),
+    ),
+    "x[1:-1] of images": (
+        ints(s=[1], e=[-1], a=[0]) + "y = Slice (x, s, e, a)",
+        "float[n,8,16] x",
+        (5, 2),
+    ),
+    "x[:,200:]": (
+        ints(s=[200], e=[END], a=[1]) + "y = Slice (x, s, e, a)",
+        "float[b,n,8] x",
+        (210, 200),
+    ),
+    "x[1:] - x[:-1]": (
+        ints(o=[1], z=[0], e=[END], m=[-1]) + "p = Slice (x, o, e) "
+        "q = Slice (x, z, m) y = Sub (p, q)",
+        "float[n] x",
+        (99, 1),
+    ),
+    "products of x[1:]": (
+        ints(s=[1], e=[END], a=[0]) + "t = Slice (x, s, e, a) u = Transpose (t) y = MatMul (t, u)",
+        "float[n,40] x",
+        (70, 2, 1),
+    ),
+    "sums of x[1:]": (
+        ints(s=[1], e=[END], a=[0]) + "t = Slice (x, s, e, a) y = ReduceSum <keepdims=0> (t)",
+        "float[n,4] x",
+        (5, 1),
+    ),
     "pad by -1": (ints(p=[-1, 0, 0, 0]) + "y = Pad (x, p)", "float[n,4] x", (6, 1)),
-    "range": ("i = Constant <value=int64 {1}> () s = Shape (x) z = Constant <value=int64 {0}> () "
-              "n = Gather (s, z) r = Range (i, n, i) y = Cast <to=1> (r)", "float[n] x", (5, 1)),
-    "halves": (ints(t=[2], z=[0]) + "s = Shape (x) h = Div (s, t) r = Sub (s, h) "
-               "c = Concat <axis=0> (h, r) u, v = Split (x, c) y = Concat <axis=0> (v, u)",
-               "float[n] x", (8, 5, 1)),
-    "fours": (ints(s=[-1, 4], a=[1]) + "t = Reshape (x, s) y = ReduceSum (t, a)", "float[n] x",
-              (12, 4)),
+    "range": (
+        "i = Constant <value=int64 {1}> () s = Shape (x) z = Constant <value=int64 {0}> () "
+        "n = Gather (s, z) r = Range (i, n, i) y = Cast <to=1> (r)",
+        "float[n] x",
+        (5, 1),
+    ),
+    "halves": (
+        ints(t=[2], z=[0]) + "s = Shape (x) h = Div (s, t) r = Sub (s, h) "
+        "c = Concat <axis=0> (h, r) u, v = Split (x, c) y = Concat <axis=0> (v, u)",
+        "float[n] x",
+        (8, 5, 1),
+    ),
+    "fours": (
+        ints(s=[-1, 4], a=[1]) + "t = Reshape (x, s) y = ReduceSum (t, a)",
+        "float[n] x",
+        (12, 4),
+    ),
     "rows of 32": (ints(s=[-1, 32]) + "t = Reshape (x, s) y = Relu (t)", "float[n,8] x", (12, 4)),
     "pools": ("y = MaxPool <kernel_shape=[3], strides=[2]> (x)", "float[1,2,n] x", (9, 3)),
-    "scanned": (ints(s=[1], e=[END], a=[0], z=[0]) + "t = Slice (x, s, e, a) "
-                "y = CumSum (t, z)", "float[n,4] x", (5, 1)),
-}  # fmt: skip
+    "scanned": (
+        ints(s=[1], e=[END], a=[0], z=[0]) + "t = Slice (x, s, e, a) y = CumSum (t, z)",
+        "float[n,4] x",
+        (5, 1),
+    ),
+}
 
 
 @pytest.mark.parametrize("name", CASES)

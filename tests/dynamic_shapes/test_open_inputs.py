@@ -101,7 +101,7 @@ CASES = {
         ),
         {"block_size": 2, "axis": 1, "opset": 21},
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("op", CASES)
@@ -136,13 +136,21 @@ WRONG = {
     "no indices": ("GatherND", {"x": rand(3, 4), "i": np.array(1)}, {}),
     "ranks that never fit": ("GridSample", {"x": rand(1, 2, 4, 4), "g": rand(1, 3, 2)}, {}),
     "parameters of a rank that never fits": (
-        "InstanceNormalization", {"x": rand(2, 3, 4), "s": rand(3, 1), "b": rand(3)}, {},
+        "InstanceNormalization",
+        {"x": rand(2, 3, 4), "s": rand(3, 1), "b": rand(3)},
+        {},
     ),
-    "an unknown mode": ("GridSample", {"x": rand(1, 2, 4, 4), "g": rand(1, 3, 3, 2)},
-                        {"mode": "best"}),
-    "a kernel of too many axes": ("Conv", {"x": rand(1, 2, 6, 6), "w": rand(4, 2, 3, 3)},
-                                  {"kernel_shape": [3, 3, 3]}),
-}  # fmt: skip
+    "an unknown mode": (
+        "GridSample",
+        {"x": rand(1, 2, 4, 4), "g": rand(1, 3, 3, 2)},
+        {"mode": "best"},
+    ),
+    "a kernel of too many axes": (
+        "Conv",
+        {"x": rand(1, 2, 6, 6), "w": rand(4, 2, 3, 3)},
+        {"kernel_shape": [3, 3, 3]},
+    ),
+}
 
 
 @pytest.mark.parametrize("what", WRONG)

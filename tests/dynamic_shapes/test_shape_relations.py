@@ -147,8 +147,12 @@ MISFITS = {
     ),
     "MatMulInteger zero points": (
         "z = MatMulInteger(x,w,p,q) y = Cast<to=1>(z)",
-        {"x": f(3, 4).astype(np.uint8), "w": f(4, 5).astype(np.uint8),
-         "p": np.uint8([1]), "q": f(5).astype(np.uint8)},
+        {
+            "x": f(3, 4).astype(np.uint8),
+            "w": f(4, 5).astype(np.uint8),
+            "p": np.uint8([1]),
+            "q": f(5).astype(np.uint8),
+        },
         {"q": f(3).astype(np.uint8)},
         {"q": "K"},
     ),
@@ -158,7 +162,7 @@ MISFITS = {
         {"z": f(2).astype(np.uint8)},
         {"z": "K"},
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", MISFITS)

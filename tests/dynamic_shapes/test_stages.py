@@ -72,8 +72,12 @@ def test_a_negative_size_is_refused():
 
 
 def test_a_size_that_follows_from_shapes_needs_no_stage():
-    graph = parse_graph(GRAPH.replace("%n: i64[1]", "%q: i64[1]").replace(
-        "%b = bind", "%n = dims() {values=[N]} : i64[1]\n  %b = bind"), {})  # fmt: skip
+    graph = parse_graph(
+        GRAPH.replace("%n: i64[1]", "%q: i64[1]").replace(
+            "%b = bind", "%n = dims() {values=[N]} : i64[1]\n  %b = bind"
+        ),
+        {},
+    )
     exe = tessel.compile(graph)
     x = units(4, 3)
     z, _ = exe(x, np.int64([9]))
@@ -82,8 +86,11 @@ def test_a_size_that_follows_from_shapes_needs_no_stage():
 
 
 def test_stages_keep_what_they_are_compiled_for():
-    proto = model("n = NonZero(x) t = Transpose(n) y = GatherND(x, t)", inputs="float[A,B] x",
-                  outputs="float[K] y")  # fmt: skip
+    proto = model(
+        "n = NonZero(x) t = Transpose(n) y = GatherND(x, t)",
+        inputs="float[A,B] x",
+        outputs="float[K] y",
+    )
     exe = tessel.compile(proto)
     x = units(3, 4)
     for _ in range(3):
@@ -144,8 +151,11 @@ def test_several_threads_may_run_stages_at_once():
 
 
 def test_values_of_inputs_and_sizes_of_data_together(tmp_path):
-    proto = model("r = Reshape(x, s) n = NonZero(r)", inputs="float[2,6] x, int64[2] s",
-                  outputs="int64[2,K] n")  # fmt: skip
+    proto = model(
+        "r = Reshape(x, s) n = NonZero(r)",
+        inputs="float[2,6] x, int64[2] s",
+        outputs="int64[2,K] n",
+    )
     exe = tessel.compile(proto)
     x = RNG.integers(0, 2, (2, 6)).astype(np.float32)
     for s in ([3, 4], [4, 3]):
@@ -213,8 +223,9 @@ def test_tools_know_of_stages(detector, tmp_path, capsys):
     assert "Stage 2 of 3" in said("explain", path)
     assert "3 stages, cut where shapes depend on data" in said("inspect", package)
     assert "runs in stages" in said("run", path, "--inputs", npz, "--profile", code=2)
-    assert "has no one program" in said("compile", path, "--shapes", "b:9x4", "--emit", "loops",
-                                        code=2)  # fmt: skip
+    assert "has no one program" in said(
+        "compile", path, "--shapes", "b:9x4", "--emit", "loops", code=2
+    )
 
 
 def test_code_for_other_stages_is_refused(detector, tmp_path):

@@ -37,34 +37,55 @@ def reshaping(**options):
 S = "float[2,6] x, int64[2] s"
 OPERANDS = {
     "Reshape": ("y = Reshape(x, s)", S, [(X, ints(4, -1)), (X, ints(0, 6))]),
-    "Expand": ("y = Expand(x, s)", "float[2,1] x, int64[2] s",
-               [(X[:, :1], ints(2, 3)), (X[:, :1], ints(1, 5))]),
-    "Slice": ("y = Slice(x, s, e, a, t)",
-              "float[2,6] x, int64[1] s, int64[1] e, int64[1] a, int64[1] t",
-              [(X, ints(1), ints(5), ints(1), ints(2)),
-               (X, ints(-1), ints(-9), ints(1), ints(-1))]),
-    "Pad": ("y = Pad(x, p)", "float[2,6] x, int64[4] p",
-            [(X, ints(0, 1, 2, 0)), (X, ints(0, -1, 0, -2))]),
+    "Expand": (
+        "y = Expand(x, s)",
+        "float[2,1] x, int64[2] s",
+        [(X[:, :1], ints(2, 3)), (X[:, :1], ints(1, 5))],
+    ),
+    "Slice": (
+        "y = Slice(x, s, e, a, t)",
+        "float[2,6] x, int64[1] s, int64[1] e, int64[1] a, int64[1] t",
+        [(X, ints(1), ints(5), ints(1), ints(2)), (X, ints(-1), ints(-9), ints(1), ints(-1))],
+    ),
+    "Pad": (
+        "y = Pad(x, p)",
+        "float[2,6] x, int64[4] p",
+        [(X, ints(0, 1, 2, 0)), (X, ints(0, -1, 0, -2))],
+    ),
     "Tile": ("y = Tile(x, s)", S, [(X, ints(2, 1)), (X, ints(1, 3))]),
     "TopK": ("y, i = TopK(x, k)", "float[2,6] x, int64[1] k", [(X, ints(2)), (X, ints(5))]),
-    "ReduceSum": ("y = ReduceSum(x, a)", "float[2,6] x, int64[1] a",
-                  [(X, ints(0)), (X, ints(-1))]),
+    "ReduceSum": ("y = ReduceSum(x, a)", "float[2,6] x, int64[1] a", [(X, ints(0)), (X, ints(-1))]),
     "ReduceSum of no axes": ("y = ReduceSum(x, a)", "float[2,6] x, int64[0] a", [(X, ints())]),
-    "ReduceSum noop": ("y = ReduceSum<noop_with_empty_axes=1>(x, a)", "float[2,6] x, int64[0] a",
-                       [(X, ints())]),
+    "ReduceSum noop": (
+        "y = ReduceSum<noop_with_empty_axes=1>(x, a)",
+        "float[2,6] x, int64[0] a",
+        [(X, ints())],
+    ),
     "Split": ("y, z = Split<axis=1>(x, s)", S, [(X, ints(2, 4)), (X, ints(5, 1))]),
     "ConstantOfShape": ("y = ConstantOfShape(s)", "int64[2] s", [(ints(2, 3),), (ints(0, 3),)]),
-    "OneHot": ("y = OneHot(i, d, v)", "int64[3] i, int64 d, float[2] v",
-               [(ints(0, 2, 1), ints(4).reshape(()), floats(0, 1))]),
-    "CumSum": ("y = CumSum(x, a)", "float[2,6] x, int64 a",
-               [(X, ints(0).reshape(())), (X, ints(1).reshape(()))]),
+    "OneHot": (
+        "y = OneHot(i, d, v)",
+        "int64[3] i, int64 d, float[2] v",
+        [(ints(0, 2, 1), ints(4).reshape(()), floats(0, 1))],
+    ),
+    "CumSum": (
+        "y = CumSum(x, a)",
+        "float[2,6] x, int64 a",
+        [(X, ints(0).reshape(())), (X, ints(1).reshape(()))],
+    ),
     "Trilu": ("y = Trilu(x, k)", "float[2,6] x, int64 k", [(X, np.array(1)), (X, np.array(-1))]),
-    "Unsqueeze": ("u = Unsqueeze(x, a) y = ReduceMax<keepdims=0>(u, a)", "float[2,6] x, int64[1] a",
-                  [(X, ints(0)), (X, ints(2))]),
-    "computed": ("n = Shape(x) c = Div(n, s) m = Mul(n, s) r = Gather(m, one) o = Gather(c, zero) "
-                 "t = Concat<axis=0>(o, r) y = Reshape(x, t)",
-                 S + ", int64[1] one, int64[1] zero", [(X, ints(2, 2), ints(1), ints(0))]),
-}  # fmt: skip
+    "Unsqueeze": (
+        "u = Unsqueeze(x, a) y = ReduceMax<keepdims=0>(u, a)",
+        "float[2,6] x, int64[1] a",
+        [(X, ints(0)), (X, ints(2))],
+    ),
+    "computed": (
+        "n = Shape(x) c = Div(n, s) m = Mul(n, s) r = Gather(m, one) o = Gather(c, zero) "
+        "t = Concat<axis=0>(o, r) y = Reshape(x, t)",
+        S + ", int64[1] one, int64[1] zero",
+        [(X, ints(2, 2), ints(1), ints(0))],
+    ),
+}
 
 
 @pytest.mark.parametrize("name", OPERANDS)
@@ -181,8 +202,9 @@ def test_several_threads():
 
 
 def test_machine_code():
-    proto = model("y = Reshape(x, shape)", inputs="float[2,6] x, int64[2] shape",
-                  outputs="float[a,b] y")  # fmt: skip
+    proto = model(
+        "y = Reshape(x, shape)", inputs="float[2,6] x, int64[2] shape", outputs="float[a,b] y"
+    )
     exe = tessel.compile(proto, threads=1)
     for sizes in [(3, 4), (4, 3)]:
         np.testing.assert_array_equal(exe(X, ints(*sizes)), X.reshape(sizes))
@@ -200,9 +222,14 @@ def test_values_that_make_no_sense():
 
 
 @pytest.mark.parametrize(
-    ("shape", "message"), [(floats(3, 4), "wrong dtype"), (ints(3, 4, 1), "wrong size"),
-                       (np.array(3), "wrong rank"), (np.int32([3, 4]), "wrong dtype")]
-)  # fmt: skip
+    ("shape", "message"),
+    [
+        (floats(3, 4), "wrong dtype"),
+        (ints(3, 4, 1), "wrong size"),
+        (np.array(3), "wrong rank"),
+        (np.int32([3, 4]), "wrong dtype"),
+    ],
+)
 def test_misfits_are_said_as_for_any_input(shape, message):
     exe = reshaping()
     exe(X, ints(3, 4))
@@ -211,13 +238,22 @@ def test_misfits_are_said_as_for_any_input(shape, message):
 
 
 REFUSED = [
-    ("i = ArgMax<keepdims=0>(x) s = Mul(i, t) y = Squeeze(x, s)", "float[2,600] x, int64[600] t",
-     "it follows from x: f32\\[2,600\\], t: i64\\[600\\]"),
-    ("n = ReduceSum(x) i = Cast<to=7>(n) y = Unsqueeze(x, i)", "float[2,2] x",
-     "it follows from x: f32\\[2,2\\]"),
-    ("n = NonZero(x) y = Reshape(x, n)", "float[2,6] x",
-     "the number of elements of an operand that decides a shape is not known"),
-]  # fmt: skip
+    (
+        "i = ArgMax<keepdims=0>(x) s = Mul(i, t) y = Squeeze(x, s)",
+        "float[2,600] x, int64[600] t",
+        "it follows from x: f32\\[2,600\\], t: i64\\[600\\]",
+    ),
+    (
+        "n = ReduceSum(x) i = Cast<to=7>(n) y = Unsqueeze(x, i)",
+        "float[2,2] x",
+        "it follows from x: f32\\[2,2\\]",
+    ),
+    (
+        "n = NonZero(x) y = Reshape(x, n)",
+        "float[2,6] x",
+        "the number of elements of an operand that decides a shape is not known",
+    ),
+]
 
 
 @pytest.mark.parametrize(("body", "inputs", "message"), REFUSED)

@@ -30,8 +30,9 @@ ZERO_COPIES = model(
     """(float[n,k] x, float[m] z) => (float[a] y) {
         s = Shape(z)  t = Concat<axis=0>(s, rest)  r = Reshape(x, t)
         f = Flatten<axis=0>(r)  y = Squeeze(f, first) }""",
-    rest=[-1], first=[0],
-)  # fmt: skip
+    rest=[-1],
+    first=[0],
+)
 
 
 def test_first_turns_of_all_lengths_have_one_code():

@@ -56,9 +56,15 @@ class Row:
         sizes = " ".join("/".join(map(str, s.values())) for s in a["sizes"])
         names = "/".join(a["sizes"][0])
         cells = [
-            self.name, f"{a['exporter']}, {a['opset']}", f["nodes"], names, sizes,
-            f"{f['error']:.0e}", f"{f['seconds']:.0f} s", self.code,
-        ]  # fmt: skip
+            self.name,
+            f"{a['exporter']}, {a['opset']}",
+            f["nodes"],
+            names,
+            sizes,
+            f"{f['error']:.0e}",
+            f"{f['seconds']:.0f} s",
+            self.code,
+        ]
         return "| " + " | ".join(map(str, cells)) + " |"
 
 
@@ -110,14 +116,19 @@ def last_line(text: str) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m tests.exports", description=__doc__,
+        prog="python -m tests.exports",
+        description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     add = parser.add_argument
     add("out", metavar="OUT_DIR", type=Path, help="where exported models are, and go to")
     add("names", metavar="NAME", nargs="*", help="only these; all without")
-    add("--torch", metavar="PYTHON", default=os.environ.get("TESSEL_TORCH_PYTHON", sys.executable),
-        help="the Python that exports; else TESSEL_TORCH_PYTHON, or this one")  # fmt: skip
+    add(
+        "--torch",
+        metavar="PYTHON",
+        default=os.environ.get("TESSEL_TORCH_PYTHON", sys.executable),
+        help="the Python that exports; else TESSEL_TORCH_PYTHON, or this one",
+    )
     add("--table", action="store_true", help="print rows of a table in Markdown")
     add("--export-only", action="store_true", help="compile nothing")
     options = parser.parse_args()

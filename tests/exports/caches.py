@@ -61,10 +61,12 @@ def answer(model, input_ids, encoded, encoded_mask=None, **past):
     both = pairs(past)
     own, cross = DynamicCache(both[: len(both) // 2]), DynamicCache(both[len(both) // 2 :])
     out = model(
-        encoder_outputs=BaseModelOutput(encoded), decoder_input_ids=input_ids,
-        attention_mask=encoded_mask, past_key_values=EncoderDecoderCache(own, cross),
+        encoder_outputs=BaseModelOutput(encoded),
+        decoder_input_ids=input_ids,
+        attention_mask=encoded_mask,
+        past_key_values=EncoderDecoderCache(own, cross),
         use_cache=True,
-    )  # fmt: skip
+    )
     return out.logits, *contents(out.past_key_values.self_attention_cache)
 
 

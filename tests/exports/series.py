@@ -64,9 +64,10 @@ def transformer_decoder() -> Export:
 
     inputs = {"x": normal("batch", "seq", 32), "memory": normal("batch", "source", 32)}
     sizes = [
-        {"batch": 2, "seq": 5, "source": 7}, {"batch": 1, "seq": 1, "source": 1},
+        {"batch": 2, "seq": 5, "source": 7},
+        {"batch": 1, "seq": 1, "source": 1},
         {"batch": 3, "seq": 11, "source": 2},
-    ]  # fmt: skip
+    ]
     return Export(call, lively(model), inputs, sizes)
 
 
@@ -75,25 +76,41 @@ def forecaster(config: type, model: type, **options):
 
     def make() -> Export:
         made = config(
-            prediction_length=4, context_length=8, lags_sequence=[1, 2, 3], num_time_features=2,
-            num_static_categorical_features=0, d_model=16, encoder_layers=2, decoder_layers=2,
-            encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=32,
-            decoder_ffn_dim=32, **options,
-        )  # fmt: skip
+            prediction_length=4,
+            context_length=8,
+            lags_sequence=[1, 2, 3],
+            num_time_features=2,
+            num_static_categorical_features=0,
+            d_model=16,
+            encoder_layers=2,
+            decoder_layers=2,
+            encoder_attention_heads=2,
+            decoder_attention_heads=2,
+            encoder_ffn_dim=32,
+            decoder_ffn_dim=32,
+            **options,
+        )
 
         def call(model, values, times, seen, later, later_times):
             out = model(
-                past_values=values, past_time_features=times, past_observed_mask=seen,
-                future_values=later, future_time_features=later_times, use_cache=False,
-            )  # fmt: skip
+                past_values=values,
+                past_time_features=times,
+                past_observed_mask=seen,
+                future_values=later,
+                future_time_features=later_times,
+                use_cache=False,
+            )
             return out.last_hidden_state, out.encoder_last_hidden_state
 
         past = 8 + 3
         seen = Input(("batch", past), lambda s, g: (torch.rand(s, generator=g) > 0.2).float())
         inputs = {
-            "values": normal("batch", past), "times": normal("batch", past, 2), "seen": seen,
-            "later": normal("batch", 4), "later_times": normal("batch", 4, 2),
-        }  # fmt: skip
+            "values": normal("batch", past),
+            "times": normal("batch", past, 2),
+            "seen": seen,
+            "later": normal("batch", 4),
+            "later_times": normal("batch", 4, 2),
+        }
         sizes = [{"batch": 2}, {"batch": 1}, {"batch": 5}]
         return Export(call, lively(model(made)), inputs, sizes)
 
@@ -102,9 +119,16 @@ def forecaster(config: type, model: type, **options):
 
 def patchtst() -> Export:
     config = t.PatchTSTConfig(
-        num_input_channels=3, context_length=32, patch_length=4, patch_stride=4, d_model=16,
-        num_attention_heads=2, ffn_dim=32, num_hidden_layers=2, prediction_length=6,
-    )  # fmt: skip
+        num_input_channels=3,
+        context_length=32,
+        patch_length=4,
+        patch_stride=4,
+        d_model=16,
+        num_attention_heads=2,
+        ffn_dim=32,
+        num_hidden_layers=2,
+        prediction_length=6,
+    )
 
     def call(model, values):
         return model(past_values=values).prediction_outputs
@@ -115,9 +139,13 @@ def patchtst() -> Export:
 
 
 LAYOUT = {
-    "vocab_size": 100, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
-    "num_attention_heads": 4, "max_position_embeddings": 64,
-}  # fmt: skip
+    "vocab_size": 100,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 64,
+}
 
 
 def layoutlm() -> Export:

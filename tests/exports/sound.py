@@ -6,11 +6,22 @@ from .caches import answerer
 from .case import Export, lively, normal, padded, tokens
 
 WHISPER = t.WhisperConfig(
-    vocab_size=100, num_mel_bins=8, d_model=32, encoder_layers=2, decoder_layers=2,
-    encoder_attention_heads=4, decoder_attention_heads=4, encoder_ffn_dim=64, decoder_ffn_dim=64,
-    max_source_positions=20, max_target_positions=40, pad_token_id=0, bos_token_id=1,
-    eos_token_id=2, decoder_start_token_id=1,
-)  # fmt: skip
+    vocab_size=100,
+    num_mel_bins=8,
+    d_model=32,
+    encoder_layers=2,
+    decoder_layers=2,
+    encoder_attention_heads=4,
+    decoder_attention_heads=4,
+    encoder_ffn_dim=64,
+    decoder_ffn_dim=64,
+    max_source_positions=20,
+    max_target_positions=40,
+    pad_token_id=0,
+    bos_token_id=1,
+    eos_token_id=2,
+    decoder_start_token_id=1,
+)
 
 
 def whisper_encoder() -> Export:
@@ -29,13 +40,19 @@ def whisper_decoder() -> Export:
 
 
 CONVS = {
-    "conv_dim": (16, 16, 16), "conv_kernel": (10, 3, 2), "conv_stride": (5, 2, 2),
-    "num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 4,
-}  # fmt: skip
+    "conv_dim": (16, 16, 16),
+    "conv_kernel": (10, 3, 2),
+    "conv_stride": (5, 2, 2),
+    "num_conv_pos_embeddings": 8,
+    "num_conv_pos_embedding_groups": 4,
+}
 SMALL = {
-    "vocab_size": 32, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "vocab_size": 32,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
     "intermediate_size": 64,
-}  # fmt: skip
+}
 WAVES = [{"batch": 2, "samples": 400}, {"batch": 1, "samples": 211}, {"batch": 3, "samples": 997}]
 
 
@@ -69,9 +86,15 @@ def encodec() -> Export:
         return out.audio_codes, out.audio_values
 
     config = t.EncodecConfig(
-        num_filters=4, upsampling_ratios=[4, 2], codebook_size=32, codebook_dim=16, hidden_size=16,
-        sampling_rate=240, target_bandwidths=[0.3], num_lstm_layers=1,
-    )  # fmt: skip
+        num_filters=4,
+        upsampling_ratios=[4, 2],
+        codebook_size=32,
+        codebook_dim=16,
+        hidden_size=16,
+        sampling_rate=240,
+        target_bandwidths=[0.3],
+        num_lstm_layers=1,
+    )
     sizes = [{"batch": 2, "samples": 80}, {"batch": 1, "samples": 40}, {"batch": 3, "samples": 96}]
     inputs = {"wave": normal("batch", 1, "samples")}
     return Export(call, lively(t.EncodecModel(config)), inputs, sizes, opset=17, script=True)
@@ -83,9 +106,14 @@ def dac() -> Export:
         return out.audio_codes, out.audio_values
 
     config = t.DacConfig(
-        encoder_hidden_size=4, downsampling_ratios=[2, 4], decoder_hidden_size=16,
-        upsampling_ratios=[4, 2], n_codebooks=2, codebook_size=32, codebook_dim=4,
-    )  # fmt: skip
+        encoder_hidden_size=4,
+        downsampling_ratios=[2, 4],
+        decoder_hidden_size=16,
+        upsampling_ratios=[4, 2],
+        n_codebooks=2,
+        codebook_size=32,
+        codebook_dim=4,
+    )
     sizes = [{"batch": 2, "samples": 80}, {"batch": 1, "samples": 48}, {"batch": 3, "samples": 96}]
     return Export(call, lively(t.DacModel(config)), {"wave": normal("batch", 1, "samples")}, sizes)
 
@@ -93,9 +121,12 @@ def dac() -> Export:
 def conformer() -> Export:
     """Relative positions, convolutions, gates."""
     config = t.Wav2Vec2ConformerConfig(
-        **SMALL, **CONVS, position_embeddings_type="relative", conv_depthwise_kernel_size=5,
+        **SMALL,
+        **CONVS,
+        position_embeddings_type="relative",
+        conv_depthwise_kernel_size=5,
         max_source_positions=100,
-    )  # fmt: skip
+    )
 
     def call(model, wave):
         return model(wave).logits
@@ -107,11 +138,18 @@ def conformer() -> Export:
 def wav2vec2_bert() -> Export:
     """As Seamless hears: filter banks, causal convolutions, keys by their distance."""
     config = t.Wav2Vec2BertConfig(
-        **SMALL, feature_projection_input_dim=12, position_embeddings_type="relative_key",
-        left_max_position_embeddings=5, right_max_position_embeddings=3,
-        conv_depthwise_kernel_size=5, add_adapter=True, adapter_kernel_size=3, adapter_stride=2,
-        num_adapter_layers=1, output_hidden_size=32,
-    )  # fmt: skip
+        **SMALL,
+        feature_projection_input_dim=12,
+        position_embeddings_type="relative_key",
+        left_max_position_embeddings=5,
+        right_max_position_embeddings=3,
+        conv_depthwise_kernel_size=5,
+        add_adapter=True,
+        adapter_kernel_size=3,
+        adapter_stride=2,
+        num_adapter_layers=1,
+        output_hidden_size=32,
+    )
 
     def call(model, features, mask):
         return model(features, attention_mask=mask).logits
@@ -124,9 +162,14 @@ def wav2vec2_bert() -> Export:
 def ast() -> Export:
     """A spectrogram as patches; its size is the model's."""
     config = t.ASTConfig(
-        **{k: v for k, v in SMALL.items() if k != "vocab_size"}, patch_size=4, max_length=32,
-        num_mel_bins=8, frequency_stride=3, time_stride=3, num_labels=7,
-    )  # fmt: skip
+        **{k: v for k, v in SMALL.items() if k != "vocab_size"},
+        patch_size=4,
+        max_length=32,
+        num_mel_bins=8,
+        frequency_stride=3,
+        time_stride=3,
+        num_labels=7,
+    )
 
     def call(model, spectrogram):
         return model(spectrogram).logits
@@ -138,10 +181,19 @@ def ast() -> Export:
 
 def clap() -> Export:
     config = t.ClapAudioConfig(
-        spec_size=32, num_mel_bins=16, hidden_size=16, patch_size=4, patch_stride=[4, 4],
-        patch_embeds_hidden_size=8, depths=[1, 1], num_attention_heads=[2, 4], window_size=4,
-        num_classes=5, enable_fusion=False, projection_dim=16,
-    )  # fmt: skip
+        spec_size=32,
+        num_mel_bins=16,
+        hidden_size=16,
+        patch_size=4,
+        patch_stride=[4, 4],
+        patch_embeds_hidden_size=8,
+        depths=[1, 1],
+        num_attention_heads=[2, 4],
+        window_size=4,
+        num_classes=5,
+        enable_fusion=False,
+        projection_dim=16,
+    )
 
     def call(model, features):
         return model(input_features=features, is_longer=None).audio_embeds
@@ -154,31 +206,47 @@ def clap() -> Export:
 def vits() -> Export:
     """Text to a wave whose length the model decides; durations are data."""
     config = t.VitsConfig(
-        vocab_size=30, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, ffn_dim=32,
-        flow_size=16, spectrogram_bins=20, use_stochastic_duration_prediction=False,
-        duration_predictor_filter_channels=16, prior_encoder_num_flows=2,
-        prior_encoder_num_wavenet_layers=2, posterior_encoder_num_wavenet_layers=2,
-        upsample_initial_channel=16, upsample_rates=[4, 2], upsample_kernel_sizes=[8, 4],
-        resblock_kernel_sizes=[3], resblock_dilation_sizes=[[1, 3]], noise_scale=0.0,
+        vocab_size=30,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        ffn_dim=32,
+        flow_size=16,
+        spectrogram_bins=20,
+        use_stochastic_duration_prediction=False,
+        duration_predictor_filter_channels=16,
+        prior_encoder_num_flows=2,
+        prior_encoder_num_wavenet_layers=2,
+        posterior_encoder_num_wavenet_layers=2,
+        upsample_initial_channel=16,
+        upsample_rates=[4, 2],
+        upsample_kernel_sizes=[8, 4],
+        resblock_kernel_sizes=[3],
+        resblock_dilation_sizes=[[1, 3]],
+        noise_scale=0.0,
         noise_scale_duration=0.0,
-    )  # fmt: skip
+    )
 
     def call(model, input_ids, attention_mask):
         return model(input_ids, attention_mask=attention_mask).waveform
 
     inputs = {
-        "input_ids": tokens("batch", "seq", below=30), "attention_mask": padded("batch", "seq")
-    }  # fmt: skip
+        "input_ids": tokens("batch", "seq", below=30),
+        "attention_mask": padded("batch", "seq"),
+    }
     sizes = [{"batch": 2, "seq": 7}, {"batch": 1, "seq": 5}, {"batch": 3, "seq": 11}]
     return Export(call, lively(t.VitsModel(config)), inputs, sizes)
 
 
 def hifigan() -> Export:
     config = t.SpeechT5HifiGanConfig(
-        model_in_dim=8, upsample_initial_channel=16, upsample_rates=[4, 2],
-        upsample_kernel_sizes=[8, 4], resblock_kernel_sizes=[3, 5],
+        model_in_dim=8,
+        upsample_initial_channel=16,
+        upsample_rates=[4, 2],
+        upsample_kernel_sizes=[8, 4],
+        resblock_kernel_sizes=[3, 5],
         resblock_dilation_sizes=[[1, 3], [1, 2]],
-    )  # fmt: skip
+    )
 
     def call(model, spectrogram):
         return model(spectrogram)
@@ -191,15 +259,24 @@ def hifigan() -> Export:
 def musicgen() -> Export:
     """The decoder: four streams of codes, embedded and predicted together."""
     config = t.MusicgenDecoderConfig(
-        vocab_size=50, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, ffn_dim=64,
-        num_codebooks=4, max_position_embeddings=64, pad_token_id=50, bos_token_id=50,
-    )  # fmt: skip
+        vocab_size=50,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        ffn_dim=64,
+        num_codebooks=4,
+        max_position_embeddings=64,
+        pad_token_id=50,
+        bos_token_id=50,
+    )
 
     def call(model, codes, encoded, encoded_mask):
         out = model(
-            codes.reshape(-1, codes.shape[-1]), encoder_hidden_states=encoded,
-            encoder_attention_mask=encoded_mask, use_cache=False,
-        )  # fmt: skip
+            codes.reshape(-1, codes.shape[-1]),
+            encoder_hidden_states=encoded,
+            encoder_attention_mask=encoded_mask,
+            use_cache=False,
+        )
         return out.logits
 
     inputs = {
@@ -208,9 +285,10 @@ def musicgen() -> Export:
         "encoded_mask": padded("batch", "source"),
     }
     sizes = [
-        {"batch": 2, "seq": 5, "source": 7}, {"batch": 1, "seq": 1, "source": 1},
+        {"batch": 2, "seq": 5, "source": 7},
+        {"batch": 1, "seq": 1, "source": 1},
         {"batch": 3, "seq": 11, "source": 13},
-    ]  # fmt: skip
+    ]
     return Export(call, lively(t.MusicgenForCausalLM(config)), inputs, sizes)
 
 

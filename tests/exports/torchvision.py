@@ -122,9 +122,15 @@ def fasterrcnn() -> Export:
     from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn
 
     model = fasterrcnn_mobilenet_v3_large_320_fpn(
-        weights=None, weights_backbone=None, num_classes=4, min_size=64, max_size=160,
-        rpn_pre_nms_top_n_test=60, rpn_post_nms_top_n_test=20, box_score_thresh=0.05,
-    )  # fmt: skip
+        weights=None,
+        weights_backbone=None,
+        num_classes=4,
+        min_size=64,
+        max_size=160,
+        rpn_pre_nms_top_n_test=60,
+        rpn_post_nms_top_n_test=20,
+        box_score_thresh=0.05,
+    )
     return detector(model, 17)
 
 
@@ -155,16 +161,35 @@ def maskrcnn() -> Export:
 
     backbone = _resnet_fpn_extractor(resnet18(weights=None), 5)
     model = MaskRCNN(
-        backbone, num_classes=3, min_size=64, max_size=160, rpn_pre_nms_top_n_test=30,
-        rpn_post_nms_top_n_test=10, box_score_thresh=0.05,
-    )  # fmt: skip
+        backbone,
+        num_classes=3,
+        min_size=64,
+        max_size=160,
+        rpn_pre_nms_top_n_test=30,
+        rpn_post_nms_top_n_test=10,
+        box_score_thresh=0.05,
+    )
     return detector(model, 17)
 
 
 MODELS = {
     f.__name__: f
     for f in (
-        efficientnet, regnet, densenet, inception, googlenet, shufflenet, mnasnet, convnext,
-        deeplab, fcn, r3d, raft, fasterrcnn, retinanet, ssd, maskrcnn,
+        efficientnet,
+        regnet,
+        densenet,
+        inception,
+        googlenet,
+        shufflenet,
+        mnasnet,
+        convnext,
+        deeplab,
+        fcn,
+        r3d,
+        raft,
+        fasterrcnn,
+        retinanet,
+        ssd,
+        maskrcnn,
     )
-}  # fmt: skip
+}

@@ -38,26 +38,37 @@ def attributes(*names: str) -> Callable:
 
 def images(model, *outputs: str, sizes=None, **options) -> Export:
     """A model of transformers that takes images of any size."""
-    return Export(attributes(*outputs), lively(model), {"pixel_values": normal(*IMAGE)},
-                  sizes or IMAGES, **options)  # fmt: skip
+    return Export(
+        attributes(*outputs),
+        lively(model),
+        {"pixel_values": normal(*IMAGE)},
+        sizes or IMAGES,
+        **options,
+    )
 
 
 def resnet_config(**options):
     from transformers import ResNetConfig
 
     return ResNetConfig(
-        embedding_size=8, hidden_sizes=[8, 16, 24, 32], depths=[1, 1, 1, 1], layer_type="basic",
+        embedding_size=8,
+        hidden_sizes=[8, 16, 24, 32],
+        depths=[1, 1, 1, 1],
+        layer_type="basic",
         **options,
-    )  # fmt: skip
+    )
 
 
 def segformer() -> Export:
     from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
     config = SegformerConfig(
-        depths=[1, 1, 1, 1], hidden_sizes=[16, 32, 40, 64], num_attention_heads=[1, 2, 4, 8],
-        decoder_hidden_size=32, num_labels=5,
-    )  # fmt: skip
+        depths=[1, 1, 1, 1],
+        hidden_sizes=[16, 32, 40, 64],
+        num_attention_heads=[1, 2, 4, 8],
+        decoder_hidden_size=32,
+        num_labels=5,
+    )
     return images(SegformerForSemanticSegmentation(config), "logits", opset=18)
 
 
@@ -65,13 +76,17 @@ def detr() -> Export:
     from transformers import DetrConfig, DetrForObjectDetection
 
     config = DetrConfig(
-        backbone_config=resnet_config(out_features=["stage4"]), d_model=32, encoder_layers=2,
-        decoder_layers=2, encoder_ffn_dim=48, decoder_ffn_dim=48, encoder_attention_heads=4,
-        decoder_attention_heads=4, num_queries=7,
-    )  # fmt: skip
-    inputs = {
-        "pixel_values": normal(*IMAGE), "pixel_mask": ones("batch", "height", "width"),
-    }  # fmt: skip
+        backbone_config=resnet_config(out_features=["stage4"]),
+        d_model=32,
+        encoder_layers=2,
+        decoder_layers=2,
+        encoder_ffn_dim=48,
+        decoder_ffn_dim=48,
+        encoder_attention_heads=4,
+        decoder_attention_heads=4,
+        num_queries=7,
+    )
+    inputs = {"pixel_values": normal(*IMAGE), "pixel_mask": ones("batch", "height", "width")}
     model = lively(DetrForObjectDetection(config))
     return Export(attributes("logits", "pred_boxes"), model, inputs, LARGER)
 
@@ -80,15 +95,28 @@ def rt_detr() -> Export:
     from transformers import RTDetrConfig, RTDetrForObjectDetection, RTDetrResNetConfig
 
     backbone = RTDetrResNetConfig(
-        embedding_size=8, hidden_sizes=[8, 16, 24, 32], depths=[1, 1, 1, 1], layer_type="basic",
+        embedding_size=8,
+        hidden_sizes=[8, 16, 24, 32],
+        depths=[1, 1, 1, 1],
+        layer_type="basic",
         out_features=["stage2", "stage3", "stage4"],
-    )  # fmt: skip
+    )
     config = RTDetrConfig(
-        backbone_config=backbone, encoder_hidden_dim=32, encoder_in_channels=[16, 24, 32],
-        encoder_layers=1, encoder_ffn_dim=48, encoder_attention_heads=4, d_model=32,
-        num_queries=11, decoder_in_channels=[32, 32, 32], decoder_ffn_dim=48, decoder_layers=2,
-        decoder_attention_heads=4, hidden_expansion=0.5, anchor_image_size=None,
-    )  # fmt: skip
+        backbone_config=backbone,
+        encoder_hidden_dim=32,
+        encoder_in_channels=[16, 24, 32],
+        encoder_layers=1,
+        encoder_ffn_dim=48,
+        encoder_attention_heads=4,
+        d_model=32,
+        num_queries=11,
+        decoder_in_channels=[32, 32, 32],
+        decoder_ffn_dim=48,
+        decoder_layers=2,
+        decoder_attention_heads=4,
+        hidden_expansion=0.5,
+        anchor_image_size=None,
+    )
     sizes = steps((2, 64, 96), (1, 96, 160), (3, 128, 64))
     return images(RTDetrForObjectDetection(config), "logits", "pred_boxes", sizes=sizes)
 
@@ -97,9 +125,14 @@ def yolos() -> Export:
     from transformers import YolosConfig, YolosForObjectDetection
 
     config = YolosConfig(
-        hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48,
-        image_size=[32, 48], patch_size=8, num_detection_tokens=5,
-    )  # fmt: skip
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=48,
+        image_size=[32, 48],
+        patch_size=8,
+        num_detection_tokens=5,
+    )
     return images(YolosForObjectDetection(config), "logits", "pred_boxes", opset=19)
 
 
@@ -116,13 +149,22 @@ def depth_anything() -> Export:
     from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
 
     backbone = Dinov2Config(
-        hidden_size=32, num_hidden_layers=4, num_attention_heads=4, image_size=42, patch_size=14,
-        out_indices=[1, 2, 3, 4], reshape_hidden_states=False, apply_layernorm=True,
-    )  # fmt: skip
+        hidden_size=32,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        image_size=42,
+        patch_size=14,
+        out_indices=[1, 2, 3, 4],
+        reshape_hidden_states=False,
+        apply_layernorm=True,
+    )
     config = DepthAnythingConfig(
-        backbone_config=backbone, reassemble_hidden_size=32, neck_hidden_sizes=[8, 16, 24, 32],
-        fusion_hidden_size=16, head_hidden_size=8,
-    )  # fmt: skip
+        backbone_config=backbone,
+        reassemble_hidden_size=32,
+        neck_hidden_sizes=[8, 16, 24, 32],
+        fusion_hidden_size=16,
+        head_hidden_size=8,
+    )
     return images(DepthAnythingForDepthEstimation(config), "predicted_depth", opset=21)
 
 
@@ -175,15 +217,25 @@ def vitmatte() -> Export:
     from transformers import VitDetConfig, VitMatteConfig, VitMatteForImageMatting
 
     backbone = VitDetConfig(
-        hidden_size=32, num_hidden_layers=2, num_attention_heads=4, image_size=64, patch_size=16,
-        num_channels=4, window_size=2, window_block_indices=[0], residual_block_indices=[1],
-        use_absolute_position_embeddings=True, use_relative_position_embeddings=True,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        image_size=64,
+        patch_size=16,
+        num_channels=4,
+        window_size=2,
+        window_block_indices=[0],
+        residual_block_indices=[1],
+        use_absolute_position_embeddings=True,
+        use_relative_position_embeddings=True,
         out_features=["stage2"],
-    )  # fmt: skip
+    )
     config = VitMatteConfig(
-        backbone_config=backbone, hidden_size=32, convstream_hidden_sizes=[8, 8, 16],
+        backbone_config=backbone,
+        hidden_size=32,
+        convstream_hidden_sizes=[8, 8, 16],
         fusion_hidden_sizes=[16, 8, 8, 8],
-    )  # fmt: skip
+    )
     model = lively(VitMatteForImageMatting(config))
     inputs = {"pixel_values": normal("batch", 4, "height", "width")}
     sizes = steps((2, 64, 96), (1, 80, 48), (3, 48, 112))
@@ -194,10 +246,17 @@ def sam_encoder() -> Export:
     from transformers import SamVisionConfig, SamVisionModel
 
     config = SamVisionConfig(
-        hidden_size=32, output_channels=16, num_hidden_layers=2, num_attention_heads=4,
-        image_size=64, patch_size=8, window_size=3, global_attn_indexes=[1], mlp_dim=48,
+        hidden_size=32,
+        output_channels=16,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        image_size=64,
+        patch_size=8,
+        window_size=3,
+        global_attn_indexes=[1],
+        mlp_dim=48,
         num_pos_feats=8,
-    )  # fmt: skip
+    )
     inputs = {"pixel_values": normal("batch", 3, 64, 64)}
     model = lively(SamVisionModel(config))
     return Export(attributes("last_hidden_state"), model, inputs, BATCHES, opset=18)
@@ -209,17 +268,30 @@ def sam_decoder() -> Export:
 
     config = SamConfig(
         vision_config={
-            "hidden_size": 32, "output_channels": 16, "num_hidden_layers": 1,
-            "num_attention_heads": 4, "image_size": 64, "patch_size": 8, "window_size": 3,
-            "global_attn_indexes": [0], "mlp_dim": 48, "num_pos_feats": 8,
+            "hidden_size": 32,
+            "output_channels": 16,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 4,
+            "image_size": 64,
+            "patch_size": 8,
+            "window_size": 3,
+            "global_attn_indexes": [0],
+            "mlp_dim": 48,
+            "num_pos_feats": 8,
         },
         prompt_encoder_config={
-            "hidden_size": 16, "image_size": 64, "patch_size": 8, "mask_input_channels": 4,
+            "hidden_size": 16,
+            "image_size": 64,
+            "patch_size": 8,
+            "mask_input_channels": 4,
         },
         mask_decoder_config={
-            "hidden_size": 16, "mlp_dim": 32, "num_attention_heads": 2, "iou_head_hidden_dim": 16,
+            "hidden_size": 16,
+            "mlp_dim": 32,
+            "num_attention_heads": 2,
+            "iou_head_hidden_dim": 16,
         },
-    )  # fmt: skip
+    )
 
     def call(model, image_embeddings, input_points, input_labels):
         out = model(
@@ -240,20 +312,31 @@ def clip() -> Export:
     from transformers import CLIPConfig, CLIPModel
 
     text = {
-        "vocab_size": 100, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
-        "num_attention_heads": 4, "max_position_embeddings": 40, "eos_token_id": 99,
-    }  # fmt: skip
+        "vocab_size": 100,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 40,
+        "eos_token_id": 99,
+    }
     vision = {
-        "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
-        "num_attention_heads": 4, "image_size": 32, "patch_size": 8,
-    }  # fmt: skip
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "image_size": 32,
+        "patch_size": 8,
+    }
     model = lively(CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=16)))
 
     def call(model, input_ids, attention_mask, pixel_values):
         out = model(
-            input_ids=input_ids, attention_mask=attention_mask, pixel_values=pixel_values,
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            pixel_values=pixel_values,
             interpolate_pos_encoding=True,
-        )  # fmt: skip
+        )
         return out.logits_per_image, out.text_embeds, out.image_embeds
 
     inputs = {
@@ -271,13 +354,22 @@ def siglip() -> Export:
     from transformers import SiglipConfig, SiglipModel
 
     text = {
-        "vocab_size": 100, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
-        "num_attention_heads": 4, "max_position_embeddings": 40, "projection_size": 32,
-    }  # fmt: skip
+        "vocab_size": 100,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 40,
+        "projection_size": 32,
+    }
     vision = {
-        "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
-        "num_attention_heads": 4, "image_size": 32, "patch_size": 8,
-    }  # fmt: skip
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "image_size": 32,
+        "patch_size": 8,
+    }
 
     def call(model, input_ids, pixel_values):
         out = model(input_ids=input_ids, pixel_values=pixel_values)
@@ -293,13 +385,21 @@ def owlvit() -> Export:
     from transformers import OwlViTConfig, OwlViTForObjectDetection
 
     text = {
-        "vocab_size": 100, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
-        "num_attention_heads": 4, "max_position_embeddings": 16,
-    }  # fmt: skip
+        "vocab_size": 100,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 16,
+    }
     vision = {
-        "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
-        "num_attention_heads": 4, "image_size": 32, "patch_size": 8,
-    }  # fmt: skip
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "image_size": 32,
+        "patch_size": 8,
+    }
     config = OwlViTConfig(text_config=text, vision_config=vision, projection_dim=32)
 
     def call(model, input_ids, attention_mask, pixel_values):
@@ -312,10 +412,13 @@ def owlvit() -> Export:
         "pixel_values": normal("batch", 3, 32, 32),
     }
     sizes = steps((2, 3, 16), (1, 1, 16), (3, 5, 16), to="batch queries seq")
-    inputs = {k: Input((v.shape[0], 16, *v.shape[2:]), v.make) if k[0] != "p" else v
-              for k, v in inputs.items()}  # fmt: skip
-    return Export(call, lively(OwlViTForObjectDetection(config)), inputs, sizes, script=True,
-                  opset=17)  # fmt: skip
+    inputs = {
+        k: Input((v.shape[0], 16, *v.shape[2:]), v.make) if k[0] != "p" else v
+        for k, v in inputs.items()
+    }
+    return Export(
+        call, lively(OwlViTForObjectDetection(config)), inputs, sizes, script=True, opset=17
+    )
 
 
 def maskformer() -> Export:
@@ -327,31 +430,49 @@ def maskformer() -> Export:
     )
 
     backbone = SwinConfig(
-        image_size=32, patch_size=4, embed_dim=8, depths=[1, 1, 1, 1], num_heads=[1, 2, 2, 4],
-        window_size=4, out_features=["stage1", "stage2", "stage3", "stage4"],
-    )  # fmt: skip
+        image_size=32,
+        patch_size=4,
+        embed_dim=8,
+        depths=[1, 1, 1, 1],
+        num_heads=[1, 2, 2, 4],
+        window_size=4,
+        out_features=["stage1", "stage2", "stage3", "stage4"],
+    )
     decoder = DetrConfig(
-        d_model=16, encoder_layers=1, decoder_layers=2, encoder_ffn_dim=32, decoder_ffn_dim=32,
-        encoder_attention_heads=2, decoder_attention_heads=2, num_queries=5,
-    )  # fmt: skip
+        d_model=16,
+        encoder_layers=1,
+        decoder_layers=2,
+        encoder_ffn_dim=32,
+        decoder_ffn_dim=32,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        num_queries=5,
+    )
     config = MaskFormerConfig(
-        backbone_config=backbone, decoder_config=decoder, fpn_feature_size=32,
-        mask_feature_size=32,
-    )  # fmt: skip
+        backbone_config=backbone, decoder_config=decoder, fpn_feature_size=32, mask_feature_size=32
+    )
     sizes = steps((2, 64, 96), (1, 128, 64), (3, 96, 160))
     return images(
-        MaskFormerForInstanceSegmentation(config), "class_queries_logits", "masks_queries_logits",
-        sizes=sizes, opset=18,
-    )  # fmt: skip
+        MaskFormerForInstanceSegmentation(config),
+        "class_queries_logits",
+        "masks_queries_logits",
+        sizes=sizes,
+        opset=18,
+    )
 
 
 def videomae() -> Export:
     from transformers import VideoMAEConfig, VideoMAEModel
 
     config = VideoMAEConfig(
-        image_size=32, patch_size=8, num_frames=4, hidden_size=32, num_hidden_layers=2,
-        num_attention_heads=4, intermediate_size=48,
-    )  # fmt: skip
+        image_size=32,
+        patch_size=8,
+        num_frames=4,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=48,
+    )
     inputs = {"pixel_values": normal("batch", 4, 3, 32, 32)}
     return Export(attributes("last_hidden_state"), lively(VideoMAEModel(config)), inputs, BATCHES)
 
@@ -360,9 +481,14 @@ def timesformer() -> Export:
     from transformers import TimesformerConfig, TimesformerModel
 
     config = TimesformerConfig(
-        image_size=32, patch_size=8, num_frames=4, hidden_size=32, num_hidden_layers=2,
-        num_attention_heads=4, intermediate_size=48,
-    )  # fmt: skip
+        image_size=32,
+        patch_size=8,
+        num_frames=4,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=48,
+    )
     inputs = {"pixel_values": normal("batch", 4, 3, 32, 32)}
     return Export(
         attributes("last_hidden_state"), lively(TimesformerModel(config)), inputs, BATCHES, opset=18
@@ -372,8 +498,24 @@ def timesformer() -> Export:
 MODELS = {
     f.__name__: f
     for f in (
-        segformer, detr, rt_detr, yolos, dinov2, depth_anything, swin, swinv2, swin2sr,
-        superpoint, vitmatte, sam_encoder, sam_decoder, clip, siglip, owlvit, maskformer,
-        videomae, timesformer,
+        segformer,
+        detr,
+        rt_detr,
+        yolos,
+        dinov2,
+        depth_anything,
+        swin,
+        swinv2,
+        swin2sr,
+        superpoint,
+        vitmatte,
+        sam_encoder,
+        sam_decoder,
+        clip,
+        siglip,
+        owlvit,
+        maskformer,
+        videomae,
+        timesformer,
     )
-}  # fmt: skip
+}

@@ -32,8 +32,11 @@ def main() -> int:
             print(line, flush=True)
         if time.monotonic() - latest > EVERY:
             latest = time.monotonic()
-            print(f"{tally.cases} of {options.count} cases, {tally.failed} failures, "
-                  f"{latest - begin:.0f} s", flush=True)  # fmt: skip
+            print(
+                f"{tally.cases} of {options.count} cases, {tally.failed} failures, "
+                f"{latest - begin:.0f} s",
+                flush=True,
+            )
 
     cases = (c for c in plan(options.seed, options.only) if c not in tally.seen)
     run_cases(cases, options.jobs, report, lambda: tally.cases >= options.count)

@@ -18,9 +18,14 @@ def size(n: int, rng: random.Random) -> int:
     """Another size in place of `n`: beside it, twice it, none, one, a prime, a large one."""
     kind = rng.choice(["less", "more", "more", "twice", "none", "one", "prime", "prime", "large"])
     return {
-        "less": max(0, n - 1), "more": n + 1, "twice": 2 * n, "none": 0, "one": 1,
-        "prime": rng.choice(PRIMES), "large": rng.choice(LARGE),
-    }[kind]  # fmt: skip
+        "less": max(0, n - 1),
+        "more": n + 1,
+        "twice": 2 * n,
+        "none": 0,
+        "one": 1,
+        "prime": rng.choice(PRIMES),
+        "large": rng.choice(LARGE),
+    }[kind]
 
 
 def shapes(given: Shapes, rng: random.Random) -> Shapes:
@@ -69,9 +74,12 @@ def _one_axis(given: Shapes, rng: random.Random) -> Shapes:
 
 
 _CHANGES = {
-    "one dim": _one_dim, "one size": _one_size, "every size": _every_size, "one axis": _one_axis,
+    "one dim": _one_dim,
+    "one size": _one_size,
+    "every size": _every_size,
+    "one axis": _one_axis,
     "none": lambda given, rng: list(given),
-}  # fmt: skip
+}
 
 
 def several(

@@ -55,9 +55,13 @@ class Worker:
     def _start(self) -> None:
         self.log, self.done = tempfile.TemporaryFile(), 0  # noqa: SIM115 (as long as the process)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", self.module], cwd=ROOT, bufsize=0,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log,
-        )  # fmt: skip
+            [sys.executable, "-m", self.module],
+            cwd=ROOT,
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+        )
 
     def _last_words(self) -> str:
         code = self.process.wait()
@@ -76,9 +80,12 @@ class Worker:
 
 
 def run_cases(
-    cases: Iterator[str], jobs: int, report: Callable[[str, list[dict]], None],
-    enough: Callable[[], bool] = lambda: False, worker: str = "tests.guards.worker",
-) -> None:  # fmt: skip
+    cases: Iterator[str],
+    jobs: int,
+    report: Callable[[str, list[dict]], None],
+    enough: Callable[[], bool] = lambda: False,
+    worker: str = "tests.guards.worker",
+) -> None:
     """Run cases on `jobs` processes of a worker's module until there are no more or it is `enough`;
     `report` sees the outcomes of each."""
     lock, failures = threading.Lock(), []

@@ -49,11 +49,12 @@ def subject(name: str, rng: random.Random) -> Subject:
         return {f"x{i}": x for i, x in enumerate(arrays) if x is not None and i not in weights}
 
     return Subject(
-        graph, [Feed(fed(a), planned, op.name not in UNSPECIFIED) for a, planned in feeds],
+        graph,
+        [Feed(fed(a), planned, op.name not in UNSPECIFIED) for a, planned in feeds],
         lambda arrays: interpret(graph, [arrays[v.name] for v in graph.inputs]),
         tolerance(sample.inputs, 4 * sample.rtol),
         about=f"{op.name} {style} {dict(sample.attrs)}"[:300] + f" of {_shown(graph)}",
-    )  # fmt: skip
+    )
 
 
 def _array(x):

@@ -16,8 +16,38 @@ from onnx import helper, numpy_helper
 from . import standard
 from .subject import Subject
 
-SIZES = (1, 2, 3, 4, 5, 7, 8, 9, 13, 15, 16, 17, 23, 24, 25, 31, 32, 33, 47, 48, 49, 63, 64, 65, 97,
-         100, 129, 255, 257, 511)  # fmt: skip
+SIZES = (
+    1,
+    2,
+    3,
+    4,
+    5,
+    7,
+    8,
+    9,
+    13,
+    15,
+    16,
+    17,
+    23,
+    24,
+    25,
+    31,
+    32,
+    33,
+    47,
+    48,
+    49,
+    63,
+    64,
+    65,
+    97,
+    100,
+    129,
+    255,
+    257,
+    511,
+)
 FLOATS = (np.float32, np.float32, np.float32, np.float64, np.float16)
 OPSET = 21
 STILL = 0.4  # share of shapes that are as they were made: odd enough
@@ -320,9 +350,26 @@ def data_sized(net: Net, rng: random.Random):
 
 MAKERS: dict[str, Callable] = {
     f.__name__: f
-    for f in (product, gemm, rows, strassen, attention, conv, depthwise, winograd, conv_chain,
-              conv_transpose, pool, bytes_product, bytes_conv, norm, moves, recurrent, data_sized)
-}  # fmt: skip
+    for f in (
+        product,
+        gemm,
+        rows,
+        strassen,
+        attention,
+        conv,
+        depthwise,
+        winograd,
+        conv_chain,
+        conv_transpose,
+        pool,
+        bytes_product,
+        bytes_conv,
+        norm,
+        moves,
+        recurrent,
+        data_sized,
+    )
+}
 
 
 def names() -> list[str]:

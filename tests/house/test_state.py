@@ -41,9 +41,22 @@ ALLOWED = {
 }
 
 MUTATORS = {
-    "add", "append", "appendleft", "clear", "discard", "extend", "insert", "move_to_end", "pop",
-    "popitem", "popleft", "remove", "setdefault", "sort", "update",
-}  # fmt: skip
+    "add",
+    "append",
+    "appendleft",
+    "clear",
+    "discard",
+    "extend",
+    "insert",
+    "move_to_end",
+    "pop",
+    "popitem",
+    "popleft",
+    "remove",
+    "setdefault",
+    "sort",
+    "update",
+}
 CACHES = ("cache", "lru_cache")
 MUTABLE = (ast.Dict, ast.List, ast.Set, ast.DictComp, ast.ListComp, ast.SetComp)
 SHARED = ("ContextVar", "local", "WeakKeyDictionary", "WeakValueDictionary", "WeakSet")

@@ -57,12 +57,24 @@ def check(tmp_path_factory):
 
     def check(text: str) -> list[str]:
         (folder / "user.py").write_text(text)
-        command = [sys.executable, "-m", "mypy", "--config-file=", "--ignore-missing-imports",
-                   "--follow-imports=silent", "--cache-dir=cache", "user.py"]  # fmt: skip
+        command = [
+            sys.executable,
+            "-m",
+            "mypy",
+            "--config-file=",
+            "--ignore-missing-imports",
+            "--follow-imports=silent",
+            "--cache-dir=cache",
+            "user.py",
+        ]
         done = subprocess.run(
-            command, cwd=folder, env=os.environ | {"MYPYPATH": "site"},
-            capture_output=True, text=True, timeout=300,
-        )  # fmt: skip
+            command,
+            cwd=folder,
+            env=os.environ | {"MYPYPATH": "site"},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
         assert not done.stderr, done.stderr
         return done.stdout.splitlines()[:-1]
 

@@ -60,8 +60,11 @@ def python(tmp_path):
             for folder in (home, home.with_name(f"{package}.libs")):
                 if folder.is_dir() and not (place / folder.name).exists():
                     (place / folder.name).symlink_to(folder)
-        environment = {"PATH": os.environ["PATH"], "XDG_CACHE_HOME": str(tmp_path / "cache"),
-                       "PYTHONPATH": str(place)}  # fmt: skip
+        environment = {
+            "PATH": os.environ["PATH"],
+            "XDG_CACHE_HOME": str(tmp_path / "cache"),
+            "PYTHONPATH": str(place),
+        }
         command = [sys.executable, "-S", "-c", code, *map(str, arguments)]
         return subprocess.run(
             command, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=120
@@ -91,8 +94,13 @@ def test_the_wheel_holds_every_module_and_what_the_code_reads(full):
 
 def test_the_wheel_says_what_it_is(full):
     said = metadata_of(full)
-    for line in ("Name: tessel", f"Version: {tessel.__version__}", "License-Expression: Apache-2.0",
-                 "License-File: LICENSE", "Classifier: Typing :: Typed"):  # fmt: skip
+    for line in (
+        "Name: tessel",
+        f"Version: {tessel.__version__}",
+        "License-Expression: Apache-2.0",
+        "License-File: LICENSE",
+        "Classifier: Typing :: Typed",
+    ):
         assert line in said.splitlines()
 
 
@@ -103,9 +111,13 @@ def test_the_demo_runs_from_the_wheel(full, tmp_path):
     code = "from tessel.tools import cli, demo; print(demo.MODEL); cli.main(['demo'])"
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment,
-        cwd=tmp_path, timeout=120,
-    )  # fmt: skip
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=tmp_path,
+        timeout=120,
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(str(tmp_path / "site"))
     assert "10 of 10 are right" in done.stdout

@@ -11,9 +11,7 @@ import pytest
 import tessel
 
 ort = pytest.importorskip("onnxruntime", reason="compares with ONNX Runtime")
-NAMES = (
-    "mlp", "lstm", "mobilenetv2", "resnet50", "convnext_tiny", "vit_b16", "bert_base", "gpt2",
-)  # fmt: skip
+NAMES = ("mlp", "lstm", "mobilenetv2", "resnet50", "convnext_tiny", "vit_b16", "bert_base", "gpt2")
 
 
 @pytest.fixture(params=NAMES)

@@ -22,8 +22,11 @@ def with_weights(path: Path) -> onnx.ModelProto:
     """
     model = onnx.load(path)
     rng = np.random.default_rng(0)
-    shapes = {t.name: tuple(numpy_helper.to_array(t)) for t in model.graph.initializer
-              if t.data_type == onnx.TensorProto.INT64}  # fmt: skip
+    shapes = {
+        t.name: tuple(numpy_helper.to_array(t))
+        for t in model.graph.initializer
+        if t.data_type == onnx.TensorProto.INT64
+    }
     nodes = list(model.graph.node)
     del model.graph.node[:]
     for node in nodes:

@@ -61,10 +61,21 @@ def language_model() -> onnx.ModelProto:
     )
     angles = f(64, WIDTH // 2, seed=3)
     attended, present_key, present_value = g(
-        "GroupQueryAttention", query, key, value, "past_key", "past_value", ends, total,
-        np.cos(angles), np.sin(angles), outputs=3, num_heads=HEADS, kv_num_heads=GROUPS,
+        "GroupQueryAttention",
+        query,
+        key,
+        value,
+        "past_key",
+        "past_value",
+        ends,
+        total,
+        np.cos(angles),
+        np.sin(angles),
+        outputs=3,
+        num_heads=HEADS,
+        kv_num_heads=GROUPS,
         do_rotary=1,
-    )  # fmt: skip
+    )
     out = linear(g, attended, HIDDEN, HIDDEN, 4)
     skip = helper.make_node(
         "SkipSimplifiedLayerNormalization",
@@ -203,10 +214,13 @@ def operators(path) -> set[str]:
         ("tinybert_untrained", "ORT_ENABLE_ALL", {"Attention", "BiasGelu", "FusedGemm"}),
         ("ultraface_rfb320", "ORT_ENABLE_EXTENDED", {"FusedConv"}),
         ("super_resolution_10", "ORT_ENABLE_EXTENDED", {"FusedConv"}),
-        ("shufflenet_v2_int8", "ORT_ENABLE_ALL",
-         {"QLinearConv", "QLinearConcat", "QLinearAdd", "NhwcMaxPool"}),
+        (
+            "shufflenet_v2_int8",
+            "ORT_ENABLE_ALL",
+            {"QLinearConv", "QLinearConcat", "QLinearAdd", "NhwcMaxPool"},
+        ),
     ],
-)  # fmt: skip
+)
 @pytest.mark.saturates("shufflenet_v2_int8")
 def test_optimised_files_of_real_models(shared_models, tmp_path, name, level, some):
     shared = shared_models(name)

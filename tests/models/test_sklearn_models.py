@@ -270,8 +270,12 @@ def test_clusters():
     np.testing.assert_allclose(distances, model.transform(X), atol=1e-4)
 
 
-OPEN = [LogisticRegression(), SVC(), RandomForestClassifier(3, random_state=0),
-        GradientBoostingClassifier(n_estimators=3, random_state=0)]  # fmt: skip
+OPEN = [
+    LogisticRegression(),
+    SVC(),
+    RandomForestClassifier(3, random_state=0),
+    GradientBoostingClassifier(n_estimators=3, random_state=0),
+]
 
 
 @pytest.mark.filterwarnings("ignore")

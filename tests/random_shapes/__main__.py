@@ -39,8 +39,13 @@ def main() -> int:
     seeds = range(options.seed, options.seed + options.count)
     cases = (f"{options.engine} {seed}" for seed in seeds)
     end = time.monotonic() + (options.seconds or math.inf)
-    run_cases(cases, options.jobs, report, lambda: time.monotonic() > end,
-              worker="tests.random_shapes.worker")  # fmt: skip
+    run_cases(
+        cases,
+        options.jobs,
+        report,
+        lambda: time.monotonic() > end,
+        worker="tests.random_shapes.worker",
+    )
     print(f"{len(failed)} of {done} graphs fail:", dict(counts))
     return 1 if failed else 0
 

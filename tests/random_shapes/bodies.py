@@ -51,17 +51,23 @@ def loop(d: Drawing):
         nodes.append(helper.make_node("Slice", [state, *(v.name for v in captured)], [out]))
     else:
         t = d.name("t")
-        nodes += [helper.make_node("Cast", [i], [t], to=f),
-                  helper.make_node("Add", [state, t], [out])]  # fmt: skip
+        nodes += [
+            helper.make_node("Cast", [i], [t], to=f),
+            helper.make_node("Add", [state, t], [out]),
+        ]
     rows = d.rng.random() < 0.5 and kind in ("add", "range")
-    results = [helper.make_tensor_value_info(again, TensorProto.BOOL, []),
-               helper.make_tensor_value_info(out, f, [None] * x.rank)]  # fmt: skip
+    results = [
+        helper.make_tensor_value_info(again, TensorProto.BOOL, []),
+        helper.make_tensor_value_info(out, f, [None] * x.rank),
+    ]
     if rows:
         nodes.append(helper.make_node("ReduceSum", [out], [row], keepdims=0))
         results.append(helper.make_tensor_value_info(row, f, []))
-    inputs = [helper.make_tensor_value_info(i, TensorProto.INT64, []),
-              helper.make_tensor_value_info(going, TensorProto.BOOL, []),
-              helper.make_tensor_value_info(state, f, [None] * x.rank)]  # fmt: skip
+    inputs = [
+        helper.make_tensor_value_info(i, TensorProto.INT64, []),
+        helper.make_tensor_value_info(going, TensorProto.BOOL, []),
+        helper.make_tensor_value_info(state, f, [None] * x.rank),
+    ]
     m = must(d.node("Min", [m, d.constant(3)]))
     names = [d.name() for _ in range(1 + rows)]
     body = helper.make_graph(nodes, "body", inputs, results)

@@ -12,8 +12,21 @@ def target(d: Drawing, x: Value) -> Value:
     rank = x.rank
     what = d.rng.random()
     if what < 0.2:
-        return d.constant(d.rng.choice([[-1], [0, -1], [-1, 1], [1, -1], [0, 1, -1], [-1, 2],
-                                        [0, 0, -1], [1, 0, -1], [-1, 3]]))  # fmt: skip
+        return d.constant(
+            d.rng.choice(
+                [
+                    [-1],
+                    [0, -1],
+                    [-1, 1],
+                    [1, -1],
+                    [0, 1, -1],
+                    [-1, 2],
+                    [0, 0, -1],
+                    [1, 0, -1],
+                    [-1, 3],
+                ]
+            )
+        )
     if what < 0.3:
         return sizes_of(d)
     s = must(d.node("Shape", [x]))
@@ -123,8 +136,9 @@ def constant_of_shape(d: Drawing):
     attrs = {}
     if d.rng.random() < 0.6:
         value = np.array([d.rng.choice([1, 2])], d.rng.choice([np.float32, np.int64]))
-        attrs["value"] = helper.make_tensor("v", TensorProto.FLOAT if value.dtype == np.float32
-                                            else TensorProto.INT64, [1], value)  # fmt: skip
+        attrs["value"] = helper.make_tensor(
+            "v", TensorProto.FLOAT if value.dtype == np.float32 else TensorProto.INT64, [1], value
+        )
     d.node("ConstantOfShape", [sizes_of(d)], **attrs)
 
 
@@ -166,8 +180,10 @@ def pad(d: Drawing):
 
 def tile(d: Drawing):
     x = d.pick("fi", range(1, 4))
-    parts = [d.constant([d.rng.choice([0, 1, 1, 2])]) if d.rng.random() < 0.6 else one_size(d)
-             for _ in range(x.rank)]  # fmt: skip
+    parts = [
+        d.constant([d.rng.choice([0, 1, 1, 2])]) if d.rng.random() < 0.6 else one_size(d)
+        for _ in range(x.rank)
+    ]
     d.node("Tile", [x, parts[0] if x.rank == 1 else must(d.node("Concat", parts, axis=0))])
 
 

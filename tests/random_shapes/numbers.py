@@ -113,8 +113,11 @@ def one_hot(d: Drawing):
 
 
 def trilu(d: Drawing):
-    d.node("Trilu", [d.pick("fi", range(2, 5)), d.constant(d.rng.randint(-1, 1))],
-           upper=d.rng.randrange(2))  # fmt: skip
+    d.node(
+        "Trilu",
+        [d.pick("fi", range(2, 5)), d.constant(d.rng.randint(-1, 1))],
+        upper=d.rng.randrange(2),
+    )
 
 
 def eye_like(d: Drawing):
@@ -128,8 +131,11 @@ def nms(d: Drawing):
     boxes = must(d.node("Expand", [zero, must(d.node("Concat", [one, n, four], axis=0))]))
     corner = d.constant([0, 0, 1, 1], np.float32)
     boxes = must(d.node("Add", [boxes, corner]))
-    scores = must(d.node("Expand", [d.constant(0.5, np.float32),
-                                    must(d.node("Concat", [one, one, n], axis=0))]))  # fmt: skip
+    scores = must(
+        d.node(
+            "Expand", [d.constant(0.5, np.float32), must(d.node("Concat", [one, one, n], axis=0))]
+        )
+    )
     low = d.constant([d.rng.choice([0.1, 0.9])], np.float32)
     most = one_size(d) if d.rng.random() < 0.3 else d.constant([3])
     d.node("NonMaxSuppression", [boxes, scores, most, d.constant([0.5], np.float32), low])
@@ -146,9 +152,14 @@ def conv(d: Drawing):
 def pool(d: Drawing):
     """Of an axis shorter than its window, ONNX Runtime makes a value of no element."""
     x = d.pick("f", [3], lambda v: has_elements(v, 2))
-    d.node(d.rng.choice(["MaxPool", "AveragePool"]), [x], kernel_shape=[2],
-           strides=[d.rng.choice([1, 2])], pads=[0, d.rng.randrange(2)],
-           ceil_mode=d.rng.randrange(2))  # fmt: skip
+    d.node(
+        d.rng.choice(["MaxPool", "AveragePool"]),
+        [x],
+        kernel_shape=[2],
+        strides=[d.rng.choice([1, 2])],
+        pads=[0, d.rng.randrange(2)],
+        ceil_mode=d.rng.randrange(2),
+    )
 
 
 def global_pool(d: Drawing):
@@ -162,5 +173,8 @@ def layer_norm(d: Drawing):
 
 def einsum(d: Drawing):
     x, y = d.pick("f", [2]), d.pick("f", [2])
-    d.node("Einsum", [x, y], equation=d.rng.choice(["ij,jk->ik", "ij,kj->ik", "ij,ij->i",
-                                                    "ij,ik->jk", "ij,kl->il"]))  # fmt: skip
+    d.node(
+        "Einsum",
+        [x, y],
+        equation=d.rng.choice(["ij,jk->ik", "ij,kj->ik", "ij,ij->i", "ij,ik->jk", "ij,kl->il"]),
+    )

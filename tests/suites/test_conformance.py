@@ -65,9 +65,11 @@ def relu_case(expected) -> Case:
     """y = relu([-1, 2]), with what it shall be."""
     info = onnx.helper.make_tensor_value_info
     graph = onnx.helper.make_graph(
-        [onnx.helper.make_node("Relu", ["x"], ["y"])], "g",
-        [info("x", onnx.TensorProto.FLOAT, [2])], [info("y", onnx.TensorProto.FLOAT, [2])],
-    )  # fmt: skip
+        [onnx.helper.make_node("Relu", ["x"], ["y"])],
+        "g",
+        [info("x", onnx.TensorProto.FLOAT, [2])],
+        [info("y", onnx.TensorProto.FLOAT, [2])],
+    )
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)])
     values = [np.array(v, np.float32) for v in ([-1, 2], expected)]
     x, y = (onnx.numpy_helper.from_array(v).SerializeToString() for v in values)

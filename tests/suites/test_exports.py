@@ -19,8 +19,10 @@ def test_a_missing_torch_is_named(tmp_path, root):
         pytest.skip("there is torch")
     done = subprocess.run(
         [sys.executable, "-m", "tests.exports", str(tmp_path)],
-        cwd=root, capture_output=True, text=True,
-    )  # fmt: skip
+        cwd=root,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 2
     for word in ("needs a Python that has torch", sys.executable, "--torch PYTHON"):
         assert word in done.stderr
@@ -31,9 +33,11 @@ def doubling(tmp_path):
     """x + x over open dims, as an export of three sizes, one of them empty."""
     info = helper.make_tensor_value_info
     graph = helper.make_graph(
-        [helper.make_node("Add", ["x", "x"], ["y"])], "g",
-        [info("x", TensorProto.FLOAT, ["n", "m"])], [info("y", TensorProto.FLOAT, ["n", "m"])],
-    )  # fmt: skip
+        [helper.make_node("Add", ["x", "x"], ["y"])],
+        "g",
+        [info("x", TensorProto.FLOAT, ["n", "m"])],
+        [info("y", TensorProto.FLOAT, ["n", "m"])],
+    )
     save(
         helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9),
         tmp_path / "model.onnx",

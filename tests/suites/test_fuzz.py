@@ -29,8 +29,11 @@ class Worker:
     def __init__(self):
         self.process = subprocess.Popen(
             [sys.executable, str(Path(__file__).parents[1] / "support" / "fuzz_worker.py")],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-        )  # fmt: skip
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
 
     def ask(self, path: Path, mode: str = "native") -> str:
         self.process.stdin.write(f"{path}\t{mode}\n")

@@ -138,9 +138,11 @@ def test_errors_of_ours_are_answers_and_others_are_failures(monkeypatch):
 
 def test_what_is_not_written_is_seen(monkeypatch):
     """An entry that does nothing leaves what was in memory, which differs between the runs."""
-    monkeypatch.setattr(NativeModule, "__call__", lambda self, inputs, threads, *rest: [
-        self.memory.output(np.shape(inputs[0]), np.float32)
-    ])  # fmt: skip
+    monkeypatch.setattr(
+        NativeModule,
+        "__call__",
+        lambda self, inputs, threads, *rest: [self.memory.output(np.shape(inputs[0]), np.float32)],
+    )
     assert kinds(double()) == ["unstable"]
 
 

@@ -210,11 +210,17 @@ def test_convolutions_stay_channels_first(tmp_path):
 
 LISTS = {
     "a list given": ("s = SplitToSequence <axis = 0> (x, n)", "float[4,2] x", "seq(float[2,2]) s"),
-    "an empty list": ("s = SequenceEmpty <dtype = 1> () y = Relu(x)", "float[4,2] x",
-                      "seq(float[a]) s, float[4,2] y"),
-    "an optional given": ("h = Relu(x) s = Optional(h) z = SequenceConstruct(x, h)",
-                          "float[4,2] x", "optional(float[4,2]) s, seq(float[4,2]) z"),
-}  # fmt: skip
+    "an empty list": (
+        "s = SequenceEmpty <dtype = 1> () y = Relu(x)",
+        "float[4,2] x",
+        "seq(float[a]) s, float[4,2] y",
+    ),
+    "an optional given": (
+        "h = Relu(x) s = Optional(h) z = SequenceConstruct(x, h)",
+        "float[4,2] x",
+        "optional(float[4,2]) s, seq(float[4,2]) z",
+    ),
+}
 
 
 @pytest.mark.parametrize("case", LISTS)

@@ -34,9 +34,11 @@ def of(*nodes, feeds: dict) -> Drawn:
     """A model of one input, drawn by hand."""
     info = helper.make_tensor_value_info
     graph = helper.make_graph(
-        [helper.make_node(op, reads, [made], **attrs) for op, reads, made, attrs in nodes], "g",
-        [info("x", TensorProto.FLOAT, ["N"])], [info(nodes[-1][2], TensorProto.FLOAT, None)],
-    )  # fmt: skip
+        [helper.make_node(op, reads, [made], **attrs) for op, reads, made, attrs in nodes],
+        "g",
+        [info("x", TensorProto.FLOAT, ["N"])],
+        [info(nodes[-1][2], TensorProto.FLOAT, None)],
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
     return Drawn(0, model, [feeds])
 

@@ -22,11 +22,19 @@ def sample_model() -> onnx.ModelProto:
 
     node = helper.make_node
     branch = [
-        helper.make_graph([node("Neg", ["h"], ["n"])], "then", [],
-                          [helper.make_tensor_value_info("n", TensorProto.FLOAT, None)]),
-        helper.make_graph([node("Relu", ["h"], ["r"])], "else", [],
-                          [helper.make_tensor_value_info("r", TensorProto.FLOAT, None)]),
-    ]  # fmt: skip
+        helper.make_graph(
+            [node("Neg", ["h"], ["n"])],
+            "then",
+            [],
+            [helper.make_tensor_value_info("n", TensorProto.FLOAT, None)],
+        ),
+        helper.make_graph(
+            [node("Relu", ["h"], ["r"])],
+            "else",
+            [],
+            [helper.make_tensor_value_info("r", TensorProto.FLOAT, None)],
+        ),
+    ]
     nodes = [
         node("Conv", ["x", "w", "b"], ["c"], "conv", pads=[1, 1, 1, 1], strides=[1, 1]),
         node("Relu", ["c"], ["a"], "relu"),
@@ -45,20 +53,27 @@ def sample_model() -> onnx.ModelProto:
         node("LSTM", ["q", "lw", "lr"], ["", "hidden"], "lstm", hidden_size=3),
     ]
     weights = [
-        weight("w", 4, 1, 3, 3), weight("b", 4), weight("m", 16, 6),
-        weight("lw", 1, 12, 2), weight("lr", 1, 12, 3),
-        weight("zero", 0, dtype=np.int64), weight("axes", [0], dtype=np.int64),
-        weight("rest", [16], dtype=np.int64), weight("limit", 1.0, dtype=np.float64),
-        weight("four", [4], dtype=np.int64), weight("one", [1], dtype=np.int64),
-    ]  # fmt: skip
+        weight("w", 4, 1, 3, 3),
+        weight("b", 4),
+        weight("m", 16, 6),
+        weight("lw", 1, 12, 2),
+        weight("lr", 1, 12, 3),
+        weight("zero", 0, dtype=np.int64),
+        weight("axes", [0], dtype=np.int64),
+        weight("rest", [16], dtype=np.int64),
+        weight("limit", 1.0, dtype=np.float64),
+        weight("four", [4], dtype=np.int64),
+        weight("one", [1], dtype=np.int64),
+    ]
     weights[8] = numpy_helper.from_array(np.float32(1.0), "limit")
     info = helper.make_tensor_value_info
     graph = helper.make_graph(
-        nodes, "sample",
+        nodes,
+        "sample",
         [info("x", TensorProto.FLOAT, ["N", 1, 4, 4]), info("q", TensorProto.FLOAT, [5, 1, 2])],
         [info("y", TensorProto.FLOAT, None), info("hidden", TensorProto.FLOAT, None)],
         weights,
-    )  # fmt: skip
+    )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
@@ -129,9 +144,26 @@ def swap_nodes(graph, model, rng):
 
 def other_operator(graph, model, rng):
     _node(graph, rng).op_type = rng.choice(
-        ["Add", "Conv", "Reshape", "Gather", "Loop", "Scan", "Resize", "TopK", "Einsum", "Nothing",
-         "GRU", "QLinearConv", "NonZero", "Pad", "Concat", "BatchNormalization", ""]
-    )  # fmt: skip
+        [
+            "Add",
+            "Conv",
+            "Reshape",
+            "Gather",
+            "Loop",
+            "Scan",
+            "Resize",
+            "TopK",
+            "Einsum",
+            "Nothing",
+            "GRU",
+            "QLinearConv",
+            "NonZero",
+            "Pad",
+            "Concat",
+            "BatchNormalization",
+            "",
+        ]
+    )
 
 
 def damage_attribute(graph, model, rng):
@@ -276,10 +308,21 @@ def call_itself(graph, model, rng):
 
 
 CHANGES = [
-    drop_operand, rename_operand, drop_node, swap_nodes, other_operator, damage_attribute,
-    damage_weight, weight_values, damage_input, damage_opset, input_dims, close_cycle, nest,
+    drop_operand,
+    rename_operand,
+    drop_node,
+    swap_nodes,
+    other_operator,
+    damage_attribute,
+    damage_weight,
+    weight_values,
+    damage_input,
+    damage_opset,
+    input_dims,
+    close_cycle,
+    nest,
     call_itself,
-]  # fmt: skip
+]
 
 
 def extreme(x, rng: random.Random):

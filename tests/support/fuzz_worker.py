@@ -29,8 +29,10 @@ def attempt(path: str, mode: str) -> str:
             exe = tessel.load(path, threads=1, native=mode == "native", cache=False)
         else:
             exe = tessel.compile(path, threads=1)
-        sizes = [np.prod([d for d in p.shape or () if isinstance(d, int)], dtype=float)
-                 for p in exe.signature.inputs]  # fmt: skip
+        sizes = [
+            np.prod([d for d in p.shape or () if isinstance(d, int)], dtype=float)
+            for p in exe.signature.inputs
+        ]
         small = sum(sizes) < LIMIT
         feeds = of_executable(exe).feeds(Given(), None, {}) if small else None
         if mode == "extreme":

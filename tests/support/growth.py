@@ -17,12 +17,22 @@ from tessel.compiler.kernels.kernel import ENDLESS, For, Kernel, Program, walk_c
 from tessel.compiler.kernels.machine import Machine
 
 FOLDED = {
-    "add": lambda x, y: x + y, "sub": lambda x, y: x - y, "mul": lambda x, y: x * y,
-    "udiv": lambda x, y: x // y, "sdiv": lambda x, y: x // y,
-    "urem": lambda x, y: x % y, "srem": lambda x, y: x % y,
-}  # fmt: skip
-COMPARED = {"slt": int.__lt__, "sgt": int.__gt__, "sle": int.__le__, "sge": int.__ge__,
-            "eq": int.__eq__, "ne": int.__ne__}  # fmt: skip
+    "add": lambda x, y: x + y,
+    "sub": lambda x, y: x - y,
+    "mul": lambda x, y: x * y,
+    "udiv": lambda x, y: x // y,
+    "sdiv": lambda x, y: x // y,
+    "urem": lambda x, y: x % y,
+    "srem": lambda x, y: x % y,
+}
+COMPARED = {
+    "slt": int.__lt__,
+    "sgt": int.__gt__,
+    "sle": int.__le__,
+    "sge": int.__ge__,
+    "eq": int.__eq__,
+    "ne": int.__ne__,
+}
 
 
 class CountingEmitter(Emitter):

@@ -21,52 +21,74 @@ V = RNG.standard_normal((4, 64)).astype(F32)
 # name -> (arguments, results, nodes, weights, inputs)
 TEXTS = {
     "convolution": (
-        "float[N,3,H,W] x", "float[N,16] y",
+        "float[N,3,H,W] x",
+        "float[N,16] y",
         "a = Conv<pads=[1,1,1,1]>(x, w) r = Relu(a) p = GlobalAveragePool(r) y = Flatten(p)",
-        {"w": (16, 3, 3, 3)}, {"x": X},
+        {"w": (16, 3, 3, 3)},
+        {"x": X},
     ),
     "convolution of one size": (
-        "float[2,3,8,8] x", "float[2,16,8,8] y",
-        "a = Conv<pads=[1,1,1,1]>(x, w) y = Sigmoid(a)", {"w": (16, 3, 3, 3)}, {"x": X},
+        "float[2,3,8,8] x",
+        "float[2,16,8,8] y",
+        "a = Conv<pads=[1,1,1,1]>(x, w) y = Sigmoid(a)",
+        {"w": (16, 3, 3, 3)},
+        {"x": X},
     ),
     "attention": (
-        "float[N,64] x", "float[N,64] y",
+        "float[N,64] x",
+        "float[N,64] y",
         "q = MatMul(x, wq) k = MatMul(x, wk) t = Transpose(k) s = MatMul(q, t) p = Softmax(s) "
-        "y = MatMul(p, x)", {"wq": (64, 64), "wk": (64, 64)}, {"x": V},
+        "y = MatMul(p, x)",
+        {"wq": (64, 64), "wk": (64, 64)},
+        {"x": V},
     ),
     "large weights": (
-        "float[N,64] x", "float[N,8192] y", "h = MatMul(x, w) y = Softmax(h)",
-        {"w": (64, 8192)}, {"x": V},
+        "float[N,64] x",
+        "float[N,8192] y",
+        "h = MatMul(x, w) y = Softmax(h)",
+        {"w": (64, 8192)},
+        {"x": V},
     ),
     "a loop": (
-        "float[64] x, int64 n", "float[64] y",
+        "float[64] x, int64 n",
+        "float[64] y",
         "y = Loop <body = b (int64 i, bool c, float[64] a) => (bool d, float[64] e) "
-        "{ d = Identity(c) e = Sin(a) }> (n, , x)", {}, {"x": V[0], "n": np.array(3)},
+        "{ d = Identity(c) e = Sin(a) }> (n, , x)",
+        {},
+        {"x": V[0], "n": np.array(3)},
     ),
     "a branch": (
-        "float[N] x, bool c", "float[N] y",
+        "float[N] x, bool c",
+        "float[N] y",
         "y = If (c) <then_branch = t () => (float[N] u) { u = Exp(x) }, "
-        "else_branch = s () => (float[N] v) { v = Softmax(x) }>", {},
+        "else_branch = s () => (float[N] v) { v = Softmax(x) }>",
+        {},
         {"x": V[0], "c": np.array(True)},
     ),
     "sizes from data": (
-        "float[N] x", "float[M] y", "i = NonZero(x) f = Flatten<axis=0>(i) "
-        "k = Squeeze(f) g = Gather(x, k) y = Relu(g)", {}, {"x": np.maximum(V[0], 0)},
+        "float[N] x",
+        "float[M] y",
+        "i = NonZero(x) f = Flatten<axis=0>(i) k = Squeeze(f) g = Gather(x, k) y = Relu(g)",
+        {},
+        {"x": np.maximum(V[0], 0)},
     ),
     "quantised": (
-        "float[N,64] x", "float[N,64] y",
+        "float[N,64] x",
+        "float[N,64] y",
         "q, s, z = DynamicQuantizeLinear(x) r, t, u = DynamicQuantizeLinear(w) "
         "m = MatMulInteger(q, r, z, u) f = Cast<to=1>(m) g = Mul(f, s) y = Mul(g, t)",
-        {"w": (64, 64)}, {"x": V},
+        {"w": (64, 64)},
+        {"x": V},
     ),
     "a recurrent layer": (
-        "float[5,N,64] x", "float[5,1,N,8] y", "y = LSTM<hidden_size=8>(x, w, r)",
-        {"w": (1, 32, 64), "r": (1, 32, 8)}, {"x": np.stack([V] * 5)},
+        "float[5,N,64] x",
+        "float[5,1,N,8] y",
+        "y = LSTM<hidden_size=8>(x, w, r)",
+        {"w": (1, 32, 64), "r": (1, 32, 8)},
+        {"x": np.stack([V] * 5)},
     ),
-    "strings": (
-        "float[N] x", "float[N] y", "t = Cast<to=8>(x) y = Cast<to=1>(t)", {}, {"x": V[0]},
-    ),
-}  # fmt: skip
+    "strings": ("float[N] x", "float[N] y", "t = Cast<to=8>(x) y = Cast<to=1>(t)", {}, {"x": V[0]}),
+}
 
 
 def models():
@@ -83,13 +105,23 @@ def models():
 def trees() -> bytes:
     """A regressor of one tree: x[0] <= 0 ? 1 : 2."""
     node = helper.make_node(
-        "TreeEnsembleRegressor", ["x"], ["y"], domain="ai.onnx.ml",
-        nodes_treeids=[0] * 3, nodes_nodeids=[0, 1, 2], nodes_featureids=[0] * 3,
-        nodes_values=[0.0] * 3, nodes_modes=["BRANCH_LEQ", "LEAF", "LEAF"],
-        nodes_truenodeids=[1, 0, 0], nodes_falsenodeids=[2, 0, 0],
-        target_treeids=[0, 0], target_nodeids=[1, 2], target_ids=[0, 0],
-        target_weights=[1.0, 2.0], n_targets=1,
-    )  # fmt: skip
+        "TreeEnsembleRegressor",
+        ["x"],
+        ["y"],
+        domain="ai.onnx.ml",
+        nodes_treeids=[0] * 3,
+        nodes_nodeids=[0, 1, 2],
+        nodes_featureids=[0] * 3,
+        nodes_values=[0.0] * 3,
+        nodes_modes=["BRANCH_LEQ", "LEAF", "LEAF"],
+        nodes_truenodeids=[1, 0, 0],
+        nodes_falsenodeids=[2, 0, 0],
+        target_treeids=[0, 0],
+        target_nodeids=[1, 2],
+        target_ids=[0, 0],
+        target_weights=[1.0, 2.0],
+        n_targets=1,
+    )
     x, y = (helper.make_tensor_value_info(n, 1, None) for n in "xy")
     x.type.tensor_type.shape.dim.add().dim_param = "N"
     x.type.tensor_type.shape.dim.add().dim_value = 64

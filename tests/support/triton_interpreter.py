@@ -20,18 +20,36 @@ JITFunction = pytest.importorskip("triton.runtime.jit", reason=NO_TRITON).JITFun
 BF16 = tl.bfloat16
 Handle, Machine = interpreter.TensorHandle, interpreter.InterpreterBuilder
 TYPES = {
-    "float64": tl.float64, "float32": tl.float32, "float16": tl.float16, "bfloat16": BF16,
-    "bool": tl.int8, "float8_e4m3fn": tl.float8e4nv, "float8_e5m2": tl.float8e5,
-    "int4": tl.int8, "uint4": tl.uint8, "int2": tl.int8, "uint2": tl.uint8,
-    **{f"{sign}int{bits}": getattr(tl, f"{sign}int{bits}")
-       for sign in ("", "u") for bits in (8, 16, 32, 64)},
-}  # fmt: skip
+    "float64": tl.float64,
+    "float32": tl.float32,
+    "float16": tl.float16,
+    "bfloat16": BF16,
+    "bool": tl.int8,
+    "float8_e4m3fn": tl.float8e4nv,
+    "float8_e5m2": tl.float8e5,
+    "int4": tl.int8,
+    "uint4": tl.uint8,
+    "int2": tl.int8,
+    "uint2": tl.uint8,
+    **{
+        f"{sign}int{bits}": getattr(tl, f"{sign}int{bits}")
+        for sign in ("", "u")
+        for bits in (8, 16, 32, 64)
+    },
+}
 SIGNATURES = {
-    "fp64": tl.float64, "fp32": tl.float32, "fp16": tl.float16, "bf16": BF16,
-    "fp8e4nv": tl.float8e4nv, "fp8e5": tl.float8e5,
-    **{f"{s}{bits}": getattr(tl, f"{'u' if s == 'u' else ''}int{bits}")
-       for s in "iu" for bits in (8, 16, 32, 64)},
-}  # fmt: skip
+    "fp64": tl.float64,
+    "fp32": tl.float32,
+    "fp16": tl.float16,
+    "bf16": BF16,
+    "fp8e4nv": tl.float8e4nv,
+    "fp8e5": tl.float8e5,
+    **{
+        f"{s}{bits}": getattr(tl, f"{'u' if s == 'u' else ''}int{bits}")
+        for s in "iu"
+        for bits in (8, 16, 32, 64)
+    },
+}
 REDUCERS = {"_max": np.maximum.reduce, "_min": np.minimum.reduce, "_mul": np.multiply.reduce}
 
 _functions: dict = {}
@@ -118,9 +136,7 @@ def _narrow(x) -> Handle:
 
 def _patches(ranges) -> dict:
     dot, binary, unary = Machine.create_dot, Machine.binary_op, Machine.unary_op
-    cast, load, store = (
-        Machine.cast_impl, Machine.create_masked_load, Machine.create_masked_store,
-    )  # fmt: skip
+    cast, load, store = (Machine.cast_impl, Machine.create_masked_load, Machine.create_masked_store)
 
     def again(result: Handle) -> Handle:
         return _narrow(result.data) if result.data.dtype.kind == "f" else result

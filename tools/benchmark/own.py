@@ -26,9 +26,10 @@ def check_plot(path: str | None, models: tuple[str, ...]) -> None:
         return
     if len(models) != 1:
         raise UsageError(
-            "a picture shows one model", received=f"{len(models)} models",
+            "a picture shows one model",
+            received=f"{len(models)} models",
             fix="--plot with one MODEL",
-        )  # fmt: skip
+        )
     roofline.check(path)
 
 
@@ -51,9 +52,7 @@ def measure_peaks(settings: Settings, reads: bool = True) -> list[Peak]:
     """Of one core, and of as many as there are threads (or cores, if those are fewer)."""
     most = min(settings.threads, available_cores())
     seconds = min(settings.duration, LONGEST)
-    return [
-        measure_peak(n, seconds, reads=reads) for n in dict.fromkeys([1, most])
-    ]  # fmt: skip
+    return [measure_peak(n, seconds, reads=reads) for n in dict.fromkeys([1, most])]
 
 
 def print_peaks(peaks: list[Peak], out: Console) -> None:

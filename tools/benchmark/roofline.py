@@ -33,9 +33,10 @@ def check(path: str) -> None:
     formats = _pyplot().figure.Figure().canvas.get_supported_filetypes()
     if Path(path).suffix.removeprefix(".") not in formats:
         raise UsageError(
-            "this is no format for a picture", expected="a name that ends in .png, .svg or .pdf",
+            "this is no format for a picture",
+            expected="a name that ends in .png, .svg or .pdf",
             received=path,
-        )  # fmt: skip
+        )
 
 
 def _pyplot():
@@ -46,9 +47,10 @@ def _pyplot():
         import matplotlib.ticker
     except ModuleNotFoundError as error:
         raise UnsupportedError(
-            "a picture needs matplotlib", received=f"no module {error.name}",
+            "a picture needs matplotlib",
+            received=f"no module {error.name}",
             fix="pip install 'tessel[bench]'",
-        ) from error  # fmt: skip
+        ) from error
     return matplotlib
 
 
@@ -65,12 +67,14 @@ def points(data: dict) -> list[dict]:
     for rows in groups.values():
         flops, ms = sum(r["flops"] for r in rows), sum(r["ms"] for r in rows)
         times = f"{len(rows)} × " if len(rows) > 1 else ""
-        found.append({
-            "x": flops / sum(r["bytes"] for r in rows),
-            "y": flops / ms / 1e6,
-            "share": sum(r["share"] for r in rows),
-            "label": times + short(rows[0]["nodes"], 36),
-        })  # fmt: skip
+        found.append(
+            {
+                "x": flops / sum(r["bytes"] for r in rows),
+                "y": flops / ms / 1e6,
+                "share": sum(r["share"] for r in rows),
+                "label": times + short(rows[0]["nodes"], 36),
+            }
+        )
     return sorted(found, key=lambda p: -p["share"])
 
 
@@ -140,19 +144,27 @@ def _roofs(axes, peak: Peak) -> None:
     start = peak.gflops / max(rates, default=peak.gflops / low)
     axes.plot([start, high], [peak.gflops] * 2, color=ROOFS[0], linewidth=2, zorder=2)
     axes.annotate(
-        f"{peak.gflops:.0f} GFLOP/s: f32 multiply-adds", (start, peak.gflops), (0, 5),
-        textcoords="offset points", color=ROOFS[0],
-    )  # fmt: skip
+        f"{peak.gflops:.0f} GFLOP/s: f32 multiply-adds",
+        (start, peak.gflops),
+        (0, 5),
+        textcoords="offset points",
+        color=ROOFS[0],
+    )
     for (level, rate), color in zip(peak.reads.items(), ROOFS[1:]):
         ridge = peak.gflops / rate.median
         axes.plot([low, ridge], [low * rate.median, peak.gflops], color=color, zorder=2)
         # Near the lower end, inside the picture; the same angle as the line.
         x = max(low, bottom / rate.median) * 1.15
         axes.annotate(
-            f"{level} {rate.median:.0f} GB/s", (x, x * rate.median), (0, 4),
-            textcoords="offset points", rotation=_slope(axes), rotation_mode="anchor",
-            color=color, fontsize=9,
-        )  # fmt: skip
+            f"{level} {rate.median:.0f} GB/s",
+            (x, x * rate.median),
+            (0, 4),
+            textcoords="offset points",
+            rotation=_slope(axes),
+            rotation_mode="anchor",
+            color=color,
+            fontsize=9,
+        )
 
 
 def _slope(axes) -> float:
@@ -179,12 +191,24 @@ def _numbers(figure, axes, shown: list[dict], areas: list[float]) -> None:
                 break
         taken.append(box)
         axes.annotate(
-            str(i + 1), (shown[i]["x"], shown[i]["y"]), (dx / scale, dy / scale),
-            textcoords="offset points", ha="center", va="center", fontsize=9, color=DARK,
-            fontweight="bold", zorder=5,
-            arrowprops={"arrowstyle": "-", "color": DARK, "linewidth": 0.6, "shrinkA": 0,
-                        "shrinkB": 0},
-        )  # fmt: skip
+            str(i + 1),
+            (shown[i]["x"], shown[i]["y"]),
+            (dx / scale, dy / scale),
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            fontsize=9,
+            color=DARK,
+            fontweight="bold",
+            zorder=5,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": DARK,
+                "linewidth": 0.6,
+                "shrinkA": 0,
+                "shrinkB": 0,
+            },
+        )
 
 
 @dataclass(frozen=True)

@@ -30,9 +30,12 @@ class Activity:
         if sys.stderr.isatty():
             # What goes to stdout may go to a file: it stays what it is.
             self._live = Live(
-                self._spinner, console=Console(stderr=True), transient=True, redirect_stdout=False,
+                self._spinner,
+                console=Console(stderr=True),
+                transient=True,
+                redirect_stdout=False,
                 refresh_per_second=8,
-            )  # fmt: skip
+            )
             self._live.start(refresh=True)
         return self
 

@@ -26,9 +26,11 @@ def gather(ports: Sequence[Port], given: Mapping[str, np.ndarray], where: str) -
     missing = [p.name for p in ports if _is_tensor(p.type) and p.name not in given]
     if missing:
         raise InputError(
-            f"inputs are missing: {', '.join(missing)}", where=where,
-            expected=", ".join(p.name for p in ports), received=", ".join(given),
-        )  # fmt: skip
+            f"inputs are missing: {', '.join(missing)}",
+            where=where,
+            expected=", ".join(p.name for p in ports),
+            received=", ".join(given),
+        )
     return {p.name: _gather(p.type, p.name, given) for p in ports}
 
 

@@ -112,16 +112,17 @@ def _type_of(name: str, ports: Sequence[Port]) -> Type:
     while base not in types and (item := re.fullmatch(r"(.*)\[\d+\]", base)):
         base, places = item[1], places + 1
     if base not in types:
-        raise InputError(f"no input is called {shown(name)!r}",
-                         expected=", ".join(map(str, ports)))  # fmt: skip
+        raise InputError(f"no input is called {shown(name)!r}", expected=", ".join(map(str, ports)))
     found = types[base]
     while isinstance(found, (OptionalType, SequenceType)):
         places -= isinstance(found, SequenceType)
         found = found.element
     if places or not isinstance(found, (TensorType, AnyRank)):
-        raise InputError(f"a value cannot be given to {shown(name)!r} like this",
-                         expected=f"{base}: {types[base]}",
-                         fix=f"items of lists have names: {base}[0]=…")  # fmt: skip
+        raise InputError(
+            f"a value cannot be given to {shown(name)!r} like this",
+            expected=f"{base}: {types[base]}",
+            fix=f"items of lists have names: {base}[0]=…",
+        )
     return found
 
 
@@ -146,8 +147,11 @@ def _named(name: str, value: str, type: Type) -> np.ndarray:
 def _shaped(array: np.ndarray, type: Type) -> np.ndarray:
     """A number as the only element that an input has."""
     rank = type.rank if isinstance(type, TensorType) else array.ndim
-    single = array.ndim == 0 and all(not isinstance(d, int) or d == 1 for d in type.shape[:rank]
-                                     ) if isinstance(type, TensorType) else False  # fmt: skip
+    single = (
+        array.ndim == 0 and all(not isinstance(d, int) or d == 1 for d in type.shape[:rank])
+        if isinstance(type, TensorType)
+        else False
+    )
     return array.reshape((1,) * rank) if single else array
 
 
@@ -156,8 +160,12 @@ def _array(value, dtype: DType, where: str) -> np.ndarray:
     shape, leaves = _flatten(value, where)
     wrong = next((x for x in leaves if not _fits(x, dtype)), None)
     if wrong is not None or (None in leaves):
-        raise InputError("an element does not fit the input", where=where, expected=str(dtype),
-                         received=json.dumps(wrong))  # fmt: skip
+        raise InputError(
+            "an element does not fit the input",
+            where=where,
+            expected=str(dtype),
+            received=json.dumps(wrong),
+        )
     kind = {"s": object, "f": np.float64, "b": np.bool_}.get(dtype.kind, object)
     flat = np.empty(len(leaves), kind)
     flat[:] = leaves
@@ -166,8 +174,12 @@ def _array(value, dtype: DType, where: str) -> np.ndarray:
     with np.errstate(over="ignore"):
         array = flat.astype(dtype.numpy)
     if dtype.is_float and any(np.isinf(array.astype(np.float64)) != np.isinf(flat)):
-        raise InputError("an element is too large for the input", where=where, expected=str(dtype),
-                         received=shown(json.dumps(value)))  # fmt: skip
+        raise InputError(
+            "an element is too large for the input",
+            where=where,
+            expected=str(dtype),
+            received=shown(json.dumps(value)),
+        )
     return array.reshape(shape)
 
 
@@ -197,8 +209,11 @@ def _flatten(value, where: str) -> tuple[tuple[int, ...], list]:
         shape.append(len(items[0]))
         items = [y for x in items for y in x]
     if any(isinstance(x, (list, dict)) for x in items):
-        raise InputError("lists within lists have one length, and hold numbers or texts",
-                         where=where, received=shown(json.dumps(value)))  # fmt: skip
+        raise InputError(
+            "lists within lists have one length, and hold numbers or texts",
+            where=where,
+            received=shown(json.dumps(value)),
+        )
     return tuple(shape), items
 
 
@@ -214,9 +229,10 @@ def read_folder(folder: Path, kind: str, ports: Sequence[Port]) -> dict[str, np.
         raise UsageError(f"the folder has no {kind}_0.pb", where=shown(folder), fix=FIX)
     if found[-1][0] >= len(ports):
         raise InputError(
-            f"the folder has more than the model's {len(ports)} {kind}s", where=shown(folder),
+            f"the folder has more than the model's {len(ports)} {kind}s",
+            where=shown(folder),
             received=found[-1][1].name,
-        )  # fmt: skip
+        )
     arrays: dict[str, np.ndarray] = {}
     for number, path in found:
         arrays |= _read_value(path, ports[number].name, ports[number].type)
@@ -233,9 +249,10 @@ def _read_value(path: Path, name: str, type: Type) -> dict[str, np.ndarray]:
         return dict(_arrays(message.FromString(data), name, shown(path)))
     except DecodeError:
         raise ModelError(
-            "this is not ONNX's file of a value, or it is damaged", where=shown(path),
+            "this is not ONNX's file of a value, or it is damaged",
+            where=shown(path),
             expected=message.DESCRIPTOR.name,
-        ) from None  # fmt: skip
+        ) from None
 
 
 def _arrays(value, name: str, where: str) -> Iterable[tuple[str, np.ndarray]]:

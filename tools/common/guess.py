@@ -51,9 +51,11 @@ def shape_text(name: str, shape: Sequence[int]) -> str:
 
 
 def guess(
-    ports: Sequence[Port], given: Mapping[str, Shape], read: Read,
+    ports: Sequence[Port],
+    given: Mapping[str, Shape],
+    read: Read,
     equal: Mapping[str, object] | None = None,
-) -> Guess:  # fmt: skip
+) -> Guess:
     """Sizes of the open dims of `ports`, beside those that the shapes `given` fix.
 
     `equal`: dims that follow from others (`equal_sizes` of `analysis/equations.py`). Raises
@@ -132,6 +134,7 @@ def _has_empty(graph: Graph) -> bool:
     """Whether something that nodes compute is empty. (Constants may be: an absent operand.)"""
     return any(
         isinstance(v.type, TensorType) and 0 in v.type.shape
-        for node in graph.nodes if node.op.name != "constant"
+        for node in graph.nodes
+        if node.op.name != "constant"
         for v in node.outputs
-    )  # fmt: skip
+    )

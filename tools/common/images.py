@@ -26,15 +26,28 @@ def fitted(path: str, name: str, type: Type) -> tuple[np.ndarray, str]:
     image, InputError for inputs that take none."""
     where = f"input {shown(name)}"
     if not isinstance(type, TensorType) or type.rank not in (3, 4):
-        raise InputError("this input takes no image", where=where, received=str(type),
-                         expected="[N,C,H,W], [N,H,W,C], [C,H,W] or [H,W,C]")  # fmt: skip
+        raise InputError(
+            "this input takes no image",
+            where=where,
+            received=str(type),
+            expected="[N,C,H,W], [N,H,W,C], [C,H,W] or [H,W,C]",
+        )
     if not (type.dtype.is_float or type.dtype.name == "u8"):
-        raise InputError("this input takes no image", where=where, received=str(type),
-                         expected="floats, or bytes (u8)")  # fmt: skip
+        raise InputError(
+            "this input takes no image",
+            where=where,
+            received=str(type),
+            expected="floats, or bytes (u8)",
+        )
     shape = type.shape[-3:]
     if type.rank == 4 and isinstance(type.shape[0], int) and type.shape[0] != 1:
-        raise InputError("one image is no batch", where=where, expected=str(type),
-                         received=shown(path), fix="give an array: NAME=FILE.npy")  # fmt: skip
+        raise InputError(
+            "one image is no batch",
+            where=where,
+            expected=str(type),
+            received=shown(path),
+            fix="give an array: NAME=FILE.npy",
+        )
     last = _is_channels(shape[2]) and not _is_channels(shape[0])
     channels, height, width = (shape[2], *shape[:2]) if last else shape
     if isinstance(channels, int) and channels not in MODES:
@@ -72,7 +85,8 @@ def _pixels(path: str, mode: str, height, width) -> tuple[np.ndarray, tuple[int,
             pixels = np.asarray(image, np.uint8)
     except (OSError, SyntaxError, ValueError, EOFError, Warning, library.DecompressionBombError):
         raise UsageError(
-            "this is no image that can be read", where=shown(path),
+            "this is no image that can be read",
+            where=shown(path),
             expected=", ".join(sorted({Path(f"x{s}").suffix[1:] for s in SUFFIXES})),
-        ) from None  # fmt: skip
+        ) from None
     return pixels.reshape(*pixels.shape[:2], -1), own

@@ -82,9 +82,8 @@ class Interface:
             return []
         there = [*given.arrays]
         return [
-            p for p in required
-            if not any(n == p.name or n.startswith(f"{p.name}[") for n in there)
-        ]  # fmt: skip
+            p for p in required if not any(n == p.name or n.startswith(f"{p.name}[") for n in there)
+        ]
 
     def _random(self, missing: list[Port], arrays: Mapping, seed: int, shapes: Mapping) -> dict:
         if not is_plain(self.ports):
@@ -96,8 +95,13 @@ class Interface:
         names = [p.name for p in self.ports]
         known = {n: x.shape for n, x in arrays.items() if n in names}
         found = self.guess(known | dict(shapes), arrays)
-        return random_feeds(missing, seed, {p.name: found.shapes[p.name] for p in missing},
-                            limits=limits, sizes=found.sizes)  # fmt: skip
+        return random_feeds(
+            missing,
+            seed,
+            {p.name: found.shapes[p.name] for p in missing},
+            limits=limits,
+            sizes=found.sizes,
+        )
 
     def guess(self, shapes: Mapping[str, Shape], values: Mapping | None = None) -> Guess:
         """Sizes for the dims that are open still; said on stderr."""
@@ -155,8 +159,12 @@ class Interface:
 
 
 # What shapes, places and counts often are: as [1, 1], [1, -1], [2, 2], [0, 0].
-_PATTERNS = (lambda n: [1] * n, lambda n: [1] * (n - 1) + [-1], lambda n: [2] * n,
-             lambda n: [0] * n)  # fmt: skip
+_PATTERNS = (
+    lambda n: [1] * n,
+    lambda n: [1] * (n - 1) + [-1],
+    lambda n: [2] * n,
+    lambda n: [0] * n,
+)
 
 
 def _vector(port: Port, pattern: Callable) -> np.ndarray:
@@ -179,9 +187,11 @@ def of_graph(graph: Graph) -> Interface:
     """The inputs of a graph."""
     signature = Signature.of(graph)
     return Interface(
-        signature.inputs, lambda sizes, values: specialize(graph, sizes), lambda: graph,
+        signature.inputs,
+        lambda sizes, values: specialize(graph, sizes),
+        lambda: graph,
         own=signature.values,
-    )  # fmt: skip
+    )
 
 
 def of_specialized(model) -> Interface:
@@ -192,10 +202,15 @@ def of_specialized(model) -> Interface:
 def of_unread(inputs: Sequence[Input]) -> Interface:
     """The inputs of a file that only its signature is known of."""
     ports = [
-        Port(i.name, TensorType(dtype_of(np.empty(0, i.dtype)),
-                                tuple(d if isinstance(d, int) else Sym.named(d) for d in i.shape)))
+        Port(
+            i.name,
+            TensorType(
+                dtype_of(np.empty(0, i.dtype)),
+                tuple(d if isinstance(d, int) else Sym.named(d) for d in i.shape),
+            ),
+        )
         for i in inputs
-    ]  # fmt: skip
+    ]
 
     def read(sizes, values):
         raise InputError("tessel cannot read the model")
@@ -219,5 +234,10 @@ def of_executable(exe: Executable) -> Interface:
     if model is not None:
         return Interface(exe.inputs, _reader(model), static=lambda: model.values, own=own)
     static = tuple(n for n in exe.static if n not in own)
-    return Interface(exe.inputs, lambda sizes, values: specialize(exe.graph, sizes),
-                     lambda: exe.graph, lambda: static, own)  # fmt: skip
+    return Interface(
+        exe.inputs,
+        lambda sizes, values: specialize(exe.graph, sizes),
+        lambda: exe.graph,
+        lambda: static,
+        own,
+    )

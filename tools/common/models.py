@@ -26,33 +26,44 @@ MODEL = click.Path(dir_okay=False)
 
 def shapes_option(f: Callable) -> Callable:
     return click.option(
-        "--shapes", multiple=True, metavar="SHAPES",
+        "--shapes",
+        multiple=True,
+        metavar="SHAPES",
         help="Sizes of dynamic dims, as x:1x3x224x224 or x[1,3,224,224].",
         callback=lambda context, parameter, texts: parse_shapes(texts),
-    )(f)  # fmt: skip
+    )(f)
 
 
 def target_option(f: Callable) -> Callable:
     return click.option(
-        "--target", default="cpu", show_default=True,
+        "--target",
+        default="cpu",
+        show_default=True,
         help="cpu (this machine), cpu:x86-64-v3, cpu:aarch64, numpy, cuda, cuda:sm_90, …",
-    )(f)  # fmt: skip
+    )(f)
 
 
 def level_option(f: Callable) -> Callable:
     return click.option(
-        "-O", "opt_level", type=click.IntRange(0, 3), default=2, show_default=True,
+        "-O",
+        "opt_level",
+        type=click.IntRange(0, 3),
+        default=2,
+        show_default=True,
         help="How much is rewritten: -O0 nothing, -O1 what keeps every bit, -O2 the usual, -O3 "
         "also one product in place of several that read the same operand.",
-    )(f)  # fmt: skip
+    )(f)
 
 
 def passes_option(f: Callable) -> Callable:
     return click.option(
-        "--passes", metavar="PASSES", is_eager=True, callback=_list_passes,
+        "--passes",
+        metavar="PASSES",
+        is_eager=True,
+        callback=_list_passes,
         help="Passes in place of those of -O, as default,combine_products{least=3}; `help` lists "
         "all, with their fields.",
-    )(f)  # fmt: skip
+    )(f)
 
 
 def _list_passes(context: click.Context, parameter: click.Parameter, said: str | None):
@@ -75,17 +86,20 @@ def threads_option(f: Callable) -> Callable:
 
 def unchecked_option(f: Callable) -> Callable:
     return click.option(
-        "--unchecked", is_flag=True,
+        "--unchecked",
+        is_flag=True,
         help="Take the nearest index inside for one that is out of range, instead of failing.",
-    )(f)  # fmt: skip
+    )(f)
 
 
 def trust_option(f: Callable) -> Callable:
     return click.option(
-        "--trust", multiple=True, metavar="KEY",
+        "--trust",
+        multiple=True,
+        metavar="KEY",
         callback=lambda context, parameter, keys: keys or None,
         help="Insist on a package that is signed with this public key: a .pub file or hex digits.",
-    )(f)  # fmt: skip
+    )(f)
 
 
 def inputs_options(f: Callable) -> Callable:
@@ -108,10 +122,12 @@ def given_option(help: str) -> Callable:
 
 def tune_option(f: Callable) -> Callable:
     return click.option(
-        "--tune", type=float, metavar="SECONDS",
+        "--tune",
+        type=float,
+        metavar="SECONDS",
         help="Measure for so long which schedules are fastest here, and use those; 0: use what was "
         "measured before.",
-    )(f)  # fmt: skip
+    )(f)
 
 
 def tuning_for(model: str | Path, tune: float | None, target: str):
@@ -246,9 +262,14 @@ def _read_text(path: Path) -> Graph:
 
 
 def open_executable(
-    path: str | Path, shapes: Mapping | None = None, *, native=True, trust=None, progress=None,
-    **options
-):  # fmt: skip
+    path: str | Path,
+    shapes: Mapping | None = None,
+    *,
+    native=True,
+    trust=None,
+    progress=None,
+    **options,
+):
     """An executable of a model file; `native=False` compiles a package anew."""
     if is_package(path):
         if shapes:

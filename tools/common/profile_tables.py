@@ -38,7 +38,7 @@ COLUMNS = (
     Column("kernel", KERNEL, right=False, words=(*WORDS, *PARTS.values())),
     Column("schedule", "how it is compiled", right=False, rank=3),
     Column("nodes", NODES, right=False),
-)  # fmt: skip
+)
 
 
 def legend() -> tuple[tuple[str, str], ...]:
@@ -148,23 +148,28 @@ def print_profile(data: dict, out: Console) -> None:
     out.print(
         f"{operations(flops)} in {kernels} kernels: {rate:.1f} GFLOP/s{of_peak}; "
         f"threads: {data['threads']}; 25th percentiles of {runs['stamped']} runs with timestamps "
-        f"and {runs['ordinary']} without", style="dim",
-    )  # fmt: skip
+        f"and {runs['ordinary']} without",
+        style="dim",
+    )
     if beyond:
-        out.print("note: the machine was busy while its peak was measured: shares are left out",
-                  style="yellow")  # fmt: skip
+        out.print(
+            "note: the machine was busy while its peak was measured: shares are left out",
+            style="yellow",
+        )
     waits = data["waiting_ms"] / data["sum_ms"]
     if data["threads"] > 1 and waits > WAITS:
         out.print(
             f"note: threads wait for each other {waits:.0%} of the time: another program uses the "
-            "cores, or the model is small; try --threads 1", style="yellow",
-        )  # fmt: skip
+            "cores, or the model is small; try --threads 1",
+            style="yellow",
+        )
     lost = 1 - data["busy"] - data["waiting_ms"] / data["sum_ms"]
     if lost > LOST:
         out.print(
             f"note: other programs had the core for {lost:.0%} of the time; "
-            "long kernels seem longer than they are", style="yellow",
-        )  # fmt: skip
+            "long kernels seem longer than they are",
+            style="yellow",
+        )
 
 
 def equal_rows(rows: Sequence[dict], peak: float | None) -> list[dict]:
@@ -195,15 +200,18 @@ def _part(ms: float, data: dict, name: str) -> list[Cell]:
 def _cells(row: dict) -> list[Cell]:
     compiled = row["code"] is not None
     return [
-        duration(row["ms"]), f"{row['share']:.1%}",
+        duration(row["ms"]),
+        f"{row['share']:.1%}",
         duration(row["predicted_ms"]) if compiled else "",
         f"{row['gflops']:.1f}" if compiled else "",
         f"{row['of_peak']:.0%}" if compiled and row["of_peak"] is not None else "",
         size(row["bytes"]) if compiled else "",
         f"{row['intensity']:.1f}" if compiled else "",
-        str(row["calls"]), counted(row["kernel"], row["steps"]), row["schedule"],
+        str(row["calls"]),
+        counted(row["kernel"], row["steps"]),
+        row["schedule"],
         tuple(row["nodes"]),
-    ]  # fmt: skip
+    ]
 
 
 def counted(name: str, count: int) -> str:

@@ -127,8 +127,10 @@ def print_table(
             dropped.append(columns[i].heading)
     nodes = next((i for i in shown if any(isinstance(row[i], tuple) for row in rows)), None)
     room = max(NODES, out.width - _total({i: w for i, w in widths.items() if i != nodes}) - GAP)
-    t = table(*(columns[i].heading for i in shown),
-              right=",".join(columns[i].heading for i in shown if columns[i].right))  # fmt: skip
+    t = table(
+        *(columns[i].heading for i in shown),
+        right=",".join(columns[i].heading for i in shown if columns[i].right),
+    )
     for row in rows:
         cells = [row[i] for i in shown]
         t.add_row(*(short(c, room) if isinstance(c, tuple) else c for c in cells))
@@ -150,8 +152,10 @@ def _has(text: str, word: str) -> bool:
 
 def _width(column: Column, cells: Sequence[Cell]) -> int:
     """What a column needs; names of nodes can do with little."""
-    texts = [min(NODES, cell_len(short(c, NODES))) if isinstance(c, tuple)
-             else cell_len(printable(c)) for c in cells]  # fmt: skip
+    texts = [
+        min(NODES, cell_len(short(c, NODES))) if isinstance(c, tuple) else cell_len(printable(c))
+        for c in cells
+    ]
     return max(cell_len(column.heading), *texts)
 
 

@@ -152,10 +152,12 @@ def model() -> onnx.ModelProto:
     }
     arrays["scale"] = np.array(0.125)
     graph = helper.make_graph(
-        nodes, "classify",
-        [info("x", onnx.TensorProto.FLOAT, [8, 64])], [info("y", onnx.TensorProto.FLOAT, [8, 10])],
+        nodes,
+        "classify",
+        [info("x", onnx.TensorProto.FLOAT, [8, 64])],
+        [info("y", onnx.TensorProto.FLOAT, [8, 10])],
         [numpy_helper.from_array(a.astype(np.float32), n) for n, a in arrays.items()],
-    )  # fmt: skip
+    )
     opsets = [helper.make_opsetid("", 21)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=10)
 
@@ -168,14 +170,22 @@ def page() -> str:
     built = exe.specializations[-1]
     x = np.linspace(-1, 1, 8 * 64, dtype=np.float32).reshape(8, 64)
     y = compile_model(source, **options | {"target": "numpy"})(x)
-    lines = [f"x: {x.dtype}{list(x.shape)}", f"y: {y.dtype}{list(y.shape)}",
-             f"y[0]: {np.array2string(y[0], precision=3, suppress_small=True)}"]  # fmt: skip
+    lines = [
+        f"x: {x.dtype}{list(x.shape)}",
+        f"y: {y.dtype}{list(y.shape)}",
+        f"y[0]: {np.array2string(y[0], precision=3, suppress_small=True)}",
+    ]
     return PAGE.format(
-        onnx=onnx_text(source), graph=print_graph(from_onnx(source)).rstrip(),
-        optimized=print_graph(exe.graph).rstrip(), loops=program_text(built.program),
-        target=TARGET, explanation=explanation(exe), llvm=inner_loop(built, exe),
-        package=contents(exe), run="\n".join(lines),
-    )  # fmt: skip
+        onnx=onnx_text(source),
+        graph=print_graph(from_onnx(source)).rstrip(),
+        optimized=print_graph(exe.graph).rstrip(),
+        loops=program_text(built.program),
+        target=TARGET,
+        explanation=explanation(exe),
+        llvm=inner_loop(built, exe),
+        package=contents(exe),
+        run="\n".join(lines),
+    )
 
 
 def onnx_text(model: onnx.ModelProto) -> str:

@@ -75,8 +75,10 @@ def api() -> str:
         parts.append(f"## tessel.{name}\n\n{said}\n")
         parts += _module(f"tessel.{name}", values[name])
     public = sum(not op.name.startswith("_") for op in OPS.values())
-    parts.append(f"## tessel.native.functional\n\n{public} functions, one for each op: a tensor is "
-                 "positional, an attribute named. [ops.md](ops.md) lists them.\n")  # fmt: skip
+    parts.append(
+        f"## tessel.native.functional\n\n{public} functions, one for each op: a tensor is "
+        "positional, an attribute named. [ops.md](ops.md) lists them.\n"
+    )
     return "\n".join(parts)
 
 
@@ -96,9 +98,10 @@ def _module(name: str, module: ModuleType) -> Iterator[str]:
 def _own_names(module: ModuleType) -> list[str]:
     """What a module without `__all__` defines itself."""
     return sorted(
-        n for n, v in vars(module).items()
+        n
+        for n, v in vars(module).items()
         if not n.startswith("_") and getattr(v, "__module__", None) == module.__name__
-    )  # fmt: skip
+    )
 
 
 def _function(name: str, f: Callable, heading: str) -> str:
@@ -178,9 +181,14 @@ def cli() -> str:
 def _command(path: list[str], command: click.Command, parent: click.Context | None) -> Iterator:
     name = path[-1]
     context = click.Context(
-        command, parent, name, terminal_width=WIDTH, max_content_width=WIDTH, color=False,
+        command,
+        parent,
+        name,
+        terminal_width=WIDTH,
+        max_content_width=WIDTH,
+        color=False,
         help_option_names=["-h", "--help"],
-    )  # fmt: skip
+    )
     lines = [line.rstrip() for line in command.get_help(context).splitlines()]
     yield "\n".join([f"## {' '.join(path)}\n", "```text", *lines, "```\n"])
     if isinstance(command, click.Group):
@@ -244,8 +252,8 @@ EXAMPLES = {
     "PackageError": 'tessel.load("absent.tsl")',
     "GraphError": 'parse_graph("graph g(%x: f32[4]) -> (%y) {\\n  %y = relu(%z) : f32[4]\\n}", {})',
     "ModelError": 'tessel.compile(b"not a model")',
-    "UnsupportedError": 'tessel.compile(onnx_model_with_a_custom_operator)',
-}  # fmt: skip
+    "UnsupportedError": "tessel.compile(onnx_model_with_a_custom_operator)",
+}
 
 
 def _examples() -> Iterator[tuple[type[TesselError], tuple[str, TesselError]]]:
@@ -259,14 +267,17 @@ def _examples() -> Iterator[tuple[type[TesselError], tuple[str, TesselError]]]:
     node = helper.make_node("Frobnicate", ["x"], ["y"], "layer7", domain="my.domain")
     out = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
     names = {
-        "tessel": face, "np": np, "F": functional, "parse_graph": parse_graph,
+        "tessel": face,
+        "np": np,
+        "F": functional,
+        "parse_graph": parse_graph,
         "graph": face.native.trace(functional.relu, "f32[N,4]"),
         "onnx_model_with_a_custom_operator": helper.make_model(
             helper.make_graph([node], "g", [info], [out]),
             opset_imports=[helper.make_opsetid("", 21), helper.make_opsetid("my.domain", 1)],
             ir_version=10,
         ),
-    }  # fmt: skip
+    }
     for call in EXAMPLES.values():
         try:
             eval(call, names)

@@ -20,15 +20,37 @@ from ..common.terminal import write
 
 INTERNAL = "compiler.ops.internal"  # a room whose ops are made by passes only
 PARTS = {  # what other ops, readers and gradients are made of
-    "bind_dims", "choose_places", "host_if", "host_loop", "impossible", "order_keys", "place",
-    "radix_order", "require_found", "row_ranks", "running_count", "sort_rows", "sum_to", "within",
-}  # fmt: skip
+    "bind_dims",
+    "choose_places",
+    "host_if",
+    "host_loop",
+    "impossible",
+    "order_keys",
+    "place",
+    "radix_order",
+    "require_found",
+    "row_ranks",
+    "running_count",
+    "sort_rows",
+    "sum_to",
+    "within",
+}
 WIDTH = 100
 TYPES = {
-    "int": "int", "float": "float", "bool": "bool", "str": "str", "dtype": "DTypeLike",
-    "ints": "Sequence[int]", "dims": "Sequence[Dim]", "dim": "Dim", "floats": "Sequence[float]",
-    "strs": "Sequence[str]", "array": "ArrayLike", "graph": "Graph", "any": "Any",
-}  # fmt: skip
+    "int": "int",
+    "float": "float",
+    "bool": "bool",
+    "str": "str",
+    "dtype": "DTypeLike",
+    "ints": "Sequence[int]",
+    "dims": "Sequence[Dim]",
+    "dim": "Dim",
+    "floats": "Sequence[float]",
+    "strs": "Sequence[str]",
+    "array": "ArrayLike",
+    "graph": "Graph",
+    "any": "Any",
+}
 HEAD = """\
 # Generated from the op records: make docs.
 # fmt: off

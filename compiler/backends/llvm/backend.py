@@ -71,11 +71,25 @@ def compile_program(
     objects[MAIN] = found
     usual = sum(size_hint(d) for d in program.slots)
     return NativeCode(
-        target, objects, plan.weights, plan.layout, plan.arena, plan.scratch,
-        plan.cost >= SMALL or usual > 0, plan.host_callbacks, plan.tail, plan.counters, plan,
-        plan.symbols, program.slots, program.conditions, program.equations,
-        int(usual * SMALL / max(plan.cost, 1)), asks=plan.asks, checks=program.checks,
-    )  # fmt: skip
+        target,
+        objects,
+        plan.weights,
+        plan.layout,
+        plan.arena,
+        plan.scratch,
+        plan.cost >= SMALL or usual > 0,
+        plan.host_callbacks,
+        plan.tail,
+        plan.counters,
+        plan,
+        plan.symbols,
+        program.slots,
+        program.conditions,
+        program.equations,
+        int(usual * SMALL / max(plan.cost, 1)),
+        asks=plan.asks,
+        checks=program.checks,
+    )
 
 
 def llvm_text(plan: Plan, target: Machine, updates=None, optimized: bool = True) -> str:

@@ -117,9 +117,11 @@ class _Worker:
         command = f"from {__name__} import main; main()"
         try:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", command], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                [sys.executable, "-c", command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-            )  # fmt: skip
+            )
             _send(self.process.stdin, json.dumps(asdict(target)).encode())
         except OSError:
             self.process = None

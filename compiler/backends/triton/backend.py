@@ -150,17 +150,20 @@ def _check_types(program: Program) -> None:
         for i, t in enumerate(types):
             if not isinstance(t, TensorType) and what == "input":
                 raise UnsupportedError(
-                    f"the GPU backend takes tensors only: input {i}", received=t,
+                    f"the GPU backend takes tensors only: input {i}",
+                    received=t,
                     fix="compile with target='cpu'",
-                )  # fmt: skip
+                )
     for step in walk_steps(program.steps):
         if isinstance(step, HostCallback):
             for t in (*step.input_types, *step.output_types):
                 if isinstance(t, TensorType) and t.dtype == STR:
                     raise UnsupportedError(
-                        f"the GPU backend has no strings: {step.op}", where=step.origin or None,
-                        received=t, fix="compile with target='cpu'",
-                    )  # fmt: skip
+                        f"the GPU backend has no strings: {step.op}",
+                        where=step.origin or None,
+                        received=t,
+                        fix="compile with target='cpu'",
+                    )
 
 
 class _ModuleBuilder:

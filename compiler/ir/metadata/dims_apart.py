@@ -43,5 +43,6 @@ def dims_apart(metadata: Mapping[str, str]) -> dict[str, Repeated]:
     except (ValueError, TypeError, AttributeError) as error:
         raise ModelError(
             f"the graph's dims of one name make no sense: {type(error).__name__}: {error}",
-            where=f"metadata {KEY}", received=metadata[KEY],
-        ) from error  # fmt: skip
+            where=f"metadata {KEY}",
+            received=metadata[KEY],
+        ) from error

@@ -39,8 +39,9 @@ def known_values(graph: Graph) -> dict[str, np.ndarray]:
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise ModelError(
             f"the graph's values of inputs make no sense: {type(error).__name__}: {error}",
-            where=f"metadata {KEY}", received=graph.metadata[KEY],
-        ) from error  # fmt: skip
+            where=f"metadata {KEY}",
+            received=graph.metadata[KEY],
+        ) from error
 
 
 def plain(array: np.ndarray) -> Any:

@@ -30,5 +30,6 @@ def optional_inputs(graph: Graph) -> dict[str, Type]:
     except (ValueError, TypeError, AttributeError, TesselError) as error:
         raise ModelError(
             f"the graph's optional inputs make no sense: {type(error).__name__}: {error}",
-            where=f"metadata {KEY}", received=graph.metadata[KEY],
-        ) from error  # fmt: skip
+            where=f"metadata {KEY}",
+            received=graph.metadata[KEY],
+        ) from error

@@ -66,8 +66,9 @@ def structure_of(metadata: Mapping[str, str]) -> Structure | None:
     except (ValueError, TypeError, KeyError) as error:
         raise ModelError(
             f"the graph's structure makes no sense: {type(error).__name__}: {error}",
-            where=f"metadata {KEY}", received=metadata[KEY],
-        ) from error  # fmt: skip
+            where=f"metadata {KEY}",
+            received=metadata[KEY],
+        ) from error
     return Structure(*sides)
 
 

@@ -118,7 +118,7 @@ def convolve(x, w, acc, *, strides, pads, dilations, group, channels_last):
                 s.cast(x[(batch, *seen(p, kc[:-1]), kc[-1] + base)], acc) * s.cast(w[(*kc, o)], acc)
             ),
             acc,
-        )  # fmt: skip
+        )
 
     return last if channels_last else first
 
@@ -192,21 +192,46 @@ def _conv_samples():
         return case(x, w, *b, channels_last=True, **attrs)
 
     yield case(floats((1, 2, 5, 5)), floats((3, 2, 3, 3), seed=1))
-    yield case(floats((2, 3, 6, 5)), floats((4, 3, 3, 2), seed=1), floats((4,), seed=2),
-               strides=(2, 1), pads=(1, 0, 2, 1))  # fmt: skip
-    yield case(floats((2, 4, 7)), floats((6, 2, 3), seed=1), strides=(2,), dilations=(2,),
-               pads=(2, 2), group=2)  # fmt: skip
-    yield case(floats((1, 3, 5, 5)), floats((3, 1, 3, 3), seed=1), floats((3,), seed=2),
-               pads=(1, 1, 1, 1), group=3)  # fmt: skip
+    yield case(
+        floats((2, 3, 6, 5)),
+        floats((4, 3, 3, 2), seed=1),
+        floats((4,), seed=2),
+        strides=(2, 1),
+        pads=(1, 0, 2, 1),
+    )
+    yield case(
+        floats((2, 4, 7)),
+        floats((6, 2, 3), seed=1),
+        strides=(2,),
+        dilations=(2,),
+        pads=(2, 2),
+        group=2,
+    )
+    yield case(
+        floats((1, 3, 5, 5)),
+        floats((3, 1, 3, 3), seed=1),
+        floats((3,), seed=2),
+        pads=(1, 1, 1, 1),
+        group=3,
+    )
     yield case(floats((1, 2, 3, 4, 3)), floats((2, 2, 2, 2, 2), seed=1), pads=(0, 1, 0, 1, 0, 0))
     yield case(floats((1, 4, 3, 3)), floats((5, 4, 1, 1), seed=1), strides=(2, 2))
-    yield case(floats((1, 2, 4, 4), dtype="f16"), floats((2, 2, 3, 3), seed=1, dtype="f16"),
-               pads=(1, 1, 1, 1), atol=2e-2)  # fmt: skip
+    yield case(
+        floats((1, 2, 4, 4), dtype="f16"),
+        floats((2, 2, 3, 3), seed=1, dtype="f16"),
+        pads=(1, 1, 1, 1),
+        atol=2e-2,
+    )
     yield case(floats((1, 2, 4), dtype="f64"), floats((2, 2, 3), seed=1, dtype="f64"))
     yield case(floats((0, 2, 4)), floats((3, 2, 3), seed=1))
     yield case(ints((1, 2, 4), dtype="i32"), ints((2, 2, 3), seed=1, dtype="i32"), pads=(1, 1))
-    yield last(floats((2, 3, 6, 5)), floats((4, 3, 3, 2), seed=1), floats((4,), seed=2),
-               strides=(2, 1), pads=(1, 0, 2, 1))  # fmt: skip
+    yield last(
+        floats((2, 3, 6, 5)),
+        floats((4, 3, 3, 2), seed=1),
+        floats((4,), seed=2),
+        strides=(2, 1),
+        pads=(1, 0, 2, 1),
+    )
     yield last(floats((1, 4, 5, 5)), floats((4, 1, 3, 3), seed=1), pads=(1, 1, 1, 1), group=4)
     yield last(floats((1, 4, 7)), floats((2, 2, 3), seed=1), dilations=(2,), group=2)
 
@@ -276,15 +301,32 @@ register(
     grad=NotDifferentiable("integers have no gradient"),
     loops=Pull(_conv_integer),
     samples=lambda: [
-        case(ints((1, 2, 5, 4), high=255, dtype="u8"), ints((3, 2, 3, 3), seed=1, dtype="i8"),
-             np.uint8(3), pads=(1, 1, 1, 1)),
-        case(ints((1, 4, 5), dtype="i8"), ints((4, 2, 2), seed=1, dtype="i8"),
-             np.int8(3), ints((4,), seed=2, dtype="i8"), strides=(2,), group=2),
+        case(
+            ints((1, 2, 5, 4), high=255, dtype="u8"),
+            ints((3, 2, 3, 3), seed=1, dtype="i8"),
+            np.uint8(3),
+            pads=(1, 1, 1, 1),
+        ),
+        case(
+            ints((1, 4, 5), dtype="i8"),
+            ints((4, 2, 2), seed=1, dtype="i8"),
+            np.int8(3),
+            ints((4,), seed=2, dtype="i8"),
+            strides=(2,),
+            group=2,
+        ),
         case(ints((1, 2, 4), dtype="u8"), ints((1, 2, 3), seed=1, dtype="u8")),
-        case(ints((1, 5, 4), high=99, dtype="u8"), ints((2, 2, 4), seed=1, dtype="i8"), np.uint8(3),
-             ints((4,), seed=2, dtype="i8"), channels_last=True, group=2, pads=(1, 0)),
+        case(
+            ints((1, 5, 4), high=99, dtype="u8"),
+            ints((2, 2, 4), seed=1, dtype="i8"),
+            np.uint8(3),
+            ints((4,), seed=2, dtype="i8"),
+            channels_last=True,
+            group=2,
+            pads=(1, 0),
+        ),
     ],
     group="contract",
     A={I8, U8},
     B={I8, U8},
-)  # fmt: skip
+)

@@ -62,8 +62,10 @@ def conv_transpose_ref(x, w, b=None, *, strides, pads, dilations, output_padding
     x = x.reshape(x.shape[0], group, x.shape[1] // group, *sizes)
     w = w.reshape(group, w.shape[0] // group, *w.shape[1:])
     full = [p + begin + max(end, 0) for p, begin, end in zip(shape, pads[:n], pads[n:])]
-    full = [max(f, (d - 1) * t + e * (k - 1) + 1)
-            for f, d, k, t, e in zip(full, sizes, kernel, strides, dilations)]  # fmt: skip
+    full = [
+        max(f, (d - 1) * t + e * (k - 1) + 1)
+        for f, d, k, t, e in zip(full, sizes, kernel, strides, dilations)
+    ]
     y = np.zeros((x.shape[0], group, w.shape[2], *full), x.dtype)
     for tap, place in patches(y, kernel, strides, sizes, dilations, 3):
         place += np.einsum("ngc...,gco->ngo...", x, w[(..., *tap)])
@@ -131,15 +133,31 @@ register(
     loops=Pull(_conv_transpose),
     samples=lambda: [
         case(floats((1, 2, 4, 3)), floats((2, 3, 3, 3), seed=1)),
-        case(floats((2, 3, 4, 3)), floats((3, 2, 3, 2), seed=1), floats((2,), seed=2),
-             strides=(2, 3), pads=(1, 0, 1, 1)),
-        case(floats((1, 4, 5)), floats((4, 3, 3), seed=1), strides=(2,), dilations=(2,),
-             output_padding=(1,), group=2, pads=(1, 2)),
+        case(
+            floats((2, 3, 4, 3)),
+            floats((3, 2, 3, 2), seed=1),
+            floats((2,), seed=2),
+            strides=(2, 3),
+            pads=(1, 0, 1, 1),
+        ),
+        case(
+            floats((1, 4, 5)),
+            floats((4, 3, 3), seed=1),
+            strides=(2,),
+            dilations=(2,),
+            output_padding=(1,),
+            group=2,
+            pads=(1, 2),
+        ),
         case(floats((1, 3, 4)), floats((3, 1, 2), seed=1), strides=(2,), group=3),
         case(floats((1, 2, 3), dtype="f64"), floats((2, 1, 2), seed=1, dtype="f64")),
-        case(floats((1, 2, 3, 3), dtype="f16"), floats((2, 2, 2, 2), seed=1, dtype="f16"),
-             strides=(2, 2), atol=2e-2),
+        case(
+            floats((1, 2, 3, 3), dtype="f16"),
+            floats((2, 2, 2, 2), seed=1, dtype="f16"),
+            strides=(2, 2),
+            atol=2e-2,
+        ),
     ],
     group="contract",
     T=FLOATS,
-)  # fmt: skip
+)

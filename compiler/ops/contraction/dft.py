@@ -144,8 +144,9 @@ def _fitted(b, x, axis: int, size: int):
     if have > size:
         return b.slice(x, axes=[axis], starts=[0], steps=[1], sizes=[size])
     if have < size:
-        return b.pad(x, pads=tuple(size - have if d == x.rank + axis else 0
-                                   for d in range(2 * x.rank)))  # fmt: skip
+        return b.pad(
+            x, pads=tuple(size - have if d == x.rank + axis else 0 for d in range(2 * x.rank))
+        )
     return x
 
 

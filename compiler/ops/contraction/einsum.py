@@ -89,10 +89,17 @@ def _einsum(out, *xs, equation):
         def product(*k):
             place = dict(zip(output, i)) | dict(zip(summed, k))
             factors = [
-                s.cast(x[tuple(s.const(0) if d == 1 else place[label]
-                               for label, d in zip(term, x.shape))], acc)
+                s.cast(
+                    x[
+                        tuple(
+                            s.const(0) if d == 1 else place[label]
+                            for label, d in zip(term, x.shape)
+                        )
+                    ],
+                    acc,
+                )
                 for term, x in zip(terms, xs)
-            ]  # fmt: skip
+            ]
             return fold(lambda a, b: a * b, factors)
 
         return s.reduce("sum", [sizes[label] for label in summed], product, acc)

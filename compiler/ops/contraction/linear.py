@@ -108,12 +108,18 @@ def _classifier_samples():
     rows = {"coefficients": (0.3, 0.2, -0.1, 0.4, 0.1, 0.1), "intercepts": (0.1, 0.0, -0.1)}
     for post_transform in TRANSFORMS[:-1]:
         yield case(x, **rows, labels=(4, 5, 6), post_transform=post_transform, grad=False)
-        yield case(x, coefficients=(0.3, 0.2), labels=(4, 9), post_transform=post_transform,
-                   grad=False)  # fmt: skip
+        yield case(
+            x, coefficients=(0.3, 0.2), labels=(4, 9), post_transform=post_transform, grad=False
+        )
     yield case(x, **rows, labels=("a", "b", "c"), grad=False)
     yield case(ints((3, 2), low=0, high=2), **rows, labels=(0, 1, 2), grad=False)
-    yield case(floats((3, 1), low=0.05, high=0.95), coefficients=(1.0, 0.9), labels=(0, 1),
-               post_transform="PROBIT", grad=False)  # fmt: skip
+    yield case(
+        floats((3, 1), low=0.05, high=0.95),
+        coefficients=(1.0, 0.9),
+        labels=(0, 1),
+        post_transform="PROBIT",
+        grad=False,
+    )
 
 
 register(

@@ -162,14 +162,18 @@ register(
         case(floats((3, 4)), floats((4, 5), seed=1)),
         case(floats((3, 4)), floats((5, 4), seed=1), floats((5,), seed=2), trans_b=True),
         case(
-            floats((4, 3)), floats((4, 5), seed=1), floats((3, 1), seed=2),
-            trans_a=True, alpha=0.5, beta=2.0,
+            floats((4, 3)),
+            floats((4, 5), seed=1),
+            floats((3, 1), seed=2),
+            trans_a=True,
+            alpha=0.5,
+            beta=2.0,
         ),
         case(floats((2, 2), dtype="f64"), floats((2, 3), dtype="f64"), floats((), dtype="f64")),
     ],
     group="contract",
     T=MULTIPLIED,
-)  # fmt: skip
+)
 
 # -- integers ------------------------------------------------------------------------------
 
@@ -235,15 +239,19 @@ register(
     samples=lambda: [
         case(ints((3, 4), high=200, dtype="u8"), ints((4, 5), seed=1, dtype="i8")),
         case(
-            ints((2, 3, 4), high=255, dtype="u8"), ints((4, 5), seed=1, low=-128, dtype="i8"),
-            np.uint8(7), np.int8(-3),
+            ints((2, 3, 4), high=255, dtype="u8"),
+            ints((4, 5), seed=1, low=-128, dtype="i8"),
+            np.uint8(7),
+            np.int8(-3),
         ),
         case(
-            ints((3, 4), dtype="i8"), ints((4, 2), seed=1, dtype="i8"),
-            ints((3,), dtype="i8"), ints((2,), seed=3, dtype="i8"),
+            ints((3, 4), dtype="i8"),
+            ints((4, 2), seed=1, dtype="i8"),
+            ints((3,), dtype="i8"),
+            ints((2,), seed=3, dtype="i8"),
         ),
     ],
     group="contract",
     A={I8, U8},
     B={I8, U8},
-)  # fmt: skip
+)

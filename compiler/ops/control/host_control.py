@@ -34,8 +34,9 @@ NO_GRADIENT = NotDifferentiable("its shapes are known only when it has run")
 def _shaped(types: Sequence, ranks: Sequence[int], shapes: tuple) -> tuple:
     """The result types: `types` with the dims of `shapes`, cut up by `ranks`."""
     if sum(ranks) != len(shapes):
-        raise TypeMismatch("the shapes do not fit the results", expected=f"{sum(ranks)} dims",
-                           received=len(shapes))  # fmt: skip
+        raise TypeMismatch(
+            "the shapes do not fit the results", expected=f"{sum(ranks)} dims", received=len(shapes)
+        )
     found, at = [], 0
     for type, rank in zip(types, ranks):
         found.append(type.with_shape(shapes[at : at + rank]))
@@ -92,9 +93,10 @@ def joined(rows: Sequence[np.ndarray], type: TensorType, pieces: bool) -> np.nda
     shapes = {r.shape[pieces:] for r in rows}
     if len(shapes) > 1:
         raise InputError(
-            "a loop stacks rows of different shapes", expected="one shape for all iterations",
+            "a loop stacks rows of different shapes",
+            expected="one shape for all iterations",
             received=" and ".join(str(list(s)) for s in sorted(shapes)[:2]),
-        )  # fmt: skip
+        )
     return np.concatenate(rows) if pieces else np.stack(rows)
 
 

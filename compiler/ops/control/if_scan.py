@@ -225,8 +225,9 @@ def scan_grad(c, *douts):
     states, scans, reverse = c.attrs["states"], c.attrs["scans"], c.attrs["reverse"]
     initial, arrays = c.inputs[:states], c.inputs[states : states + scans]
     captured = c.inputs[states + scans :]
-    floats = [[i for i, x in enumerate(xs) if _is_float(x.type)]
-              for xs in (initial, arrays, captured)]  # fmt: skip
+    floats = [
+        [i for i, x in enumerate(xs) if _is_float(x.type)] for xs in (initial, arrays, captured)
+    ]
     forward = b.scan(
         *c.inputs, body=_with_states(body, states), states=states, scans=scans, reverse=reverse
     )
@@ -236,12 +237,17 @@ def scan_grad(c, *douts):
     d_ys = [d for d, y in zip(douts[states:], c.outputs[states:]) if _is_float(y.type)]
     sums = [zeros_like(b, captured[i].type) for i in floats[2]]
     found = b.scan(
-        *d_final, *sums, *arrays, *before, *d_ys, *captured,
+        *d_final,
+        *sums,
+        *arrays,
+        *before,
+        *d_ys,
+        *captured,
         body=_backward_body(body, states, scans, floats),
         states=len(d_final) + len(sums),
         scans=scans + states + len(d_ys),
         reverse=not reverse,
-    )  # fmt: skip
+    )
     found = list(found if isinstance(found, tuple) else (found,))
     result = [None] * len(c.inputs)
     n, m = len(floats[0]), len(floats[2])

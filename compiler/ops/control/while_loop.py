@@ -29,8 +29,9 @@ def _infer(go, *operands, body, states, trips):
     if len(trips) > 1 or (rest and not trips):
         raise TypeMismatch(
             "a while that stacks values needs the largest number of iterations",
-            expected="trips=[T]", received=list(trips),
-        )  # fmt: skip
+            expected="trips=[T]",
+            received=list(trips),
+        )
     return (*operands[:states], *(v.type.with_shape((*trips, *v.type.shape)) for v in rest))
 
 

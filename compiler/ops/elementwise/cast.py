@@ -169,8 +169,23 @@ def _cast_samples():
     for dtype in ("f6e2m3", "f6e3m2"):
         yield Sample((quarter * 3,), {"dtype": dtype}, grad=False)
         yield Sample((array([-6.0, 0.25, 1.5, 4.0], dtype),), {"dtype": "f16"}, grad=False)
-    powers = array([0.0, 1e-45, 2.0**-127, 2.0**-126, 1.5 * 2.0**-127, 0.124, 1.0, 1.5, 6.1,
-                    2.0**127, 3e38, math.inf, math.nan])  # fmt: skip
+    powers = array(
+        [
+            0.0,
+            1e-45,
+            2.0**-127,
+            2.0**-126,
+            1.5 * 2.0**-127,
+            0.124,
+            1.0,
+            1.5,
+            6.1,
+            2.0**127,
+            3e38,
+            math.inf,
+            math.nan,
+        ]
+    )
     for mode in _ROUND:
         for saturate in (True, False):
             attrs = {"dtype": "f8e8m0", "saturate": saturate, "round_mode": mode}

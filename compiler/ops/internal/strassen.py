@@ -141,8 +141,9 @@ def strassen_product_shape(a, w):
     if not fits or not assume_equal(a.shape[-1], w.shape[1]):
         raise TypeMismatch(
             "strassen_product: the factors do not fit",
-            expected=f"[{PRODUCTS}, ..., M, K] and [{STORED}, K, N]", received=f"{a} and {w}",
-        )  # fmt: skip
+            expected=f"[{PRODUCTS}, ..., M, K] and [{STORED}, K, N]",
+            received=f"{a} and {w}",
+        )
     return (*a.shape[:-1], w.shape[-1])
 
 
@@ -191,8 +192,9 @@ def strassen_output_shape(p, *, sizes):
     if p.rank < 3 or p.shape[0] != PRODUCTS or not assume_equal_shapes(p.shape[-2:], halves):
         raise TypeMismatch(
             "strassen_output: the products do not fit the output",
-            expected=f"[{PRODUCTS}, ..., {halves[0]}, {halves[1]}]", received=p,
-        )  # fmt: skip
+            expected=f"[{PRODUCTS}, ..., {halves[0]}, {halves[1]}]",
+            received=p,
+        )
     return (*p.shape[1:-2], rows, columns)
 
 

@@ -167,8 +167,9 @@ def winograd_output_shape(m, *, tile, sizes):
     if m.rank != 6 or m.shape[:2] != (a, a) or not assume_equal_shapes(m.shape[3:5], blocks):
         raise TypeMismatch(
             "winograd_output: the products do not fit the output",
-            expected=f"[{a}, {a}, N, blocks of {tile} in {sizes}, O]", received=m,
-        )  # fmt: skip
+            expected=f"[{a}, {a}, N, blocks of {tile} in {sizes}, O]",
+            received=m,
+        )
     return (m.shape[2], *sizes, m.shape[5])
 
 

@@ -75,13 +75,14 @@ register(
     loops=Pull(_unfold),
     samples=lambda: [
         case(floats((2, 2, 4, 5)), kernel=(2, 3)),
-        case(floats((1, 2, 5, 6)), kernel=(3, 2), strides=(2, 1), pads=(1, 0, 2, 1),
-             dilations=(1, 2)),
+        case(
+            floats((1, 2, 5, 6)), kernel=(3, 2), strides=(2, 1), pads=(1, 0, 2, 1), dilations=(1, 2)
+        ),
         case(ints((2, 1, 7)), kernel=(3,), strides=(2,), pads=(1, 1)),
     ],
     group="move",
     T=NUMERIC,
-)  # fmt: skip
+)
 
 
 def fold_shape(x, *, sizes, kernel, **attrs):
@@ -140,18 +141,22 @@ register(
     attrs={"sizes": Attr("dims", doc="the spatial sizes of the image"), **PATCH_ATTRS},
     shape=fold_shape,
     ref=reference(fold_ref),
-    grad=lambda c, dy: (
-        c.b.unfold(dy, **{k: v for k, v in c.attrs.items() if k != "sizes"}),
-    ),
+    grad=lambda c, dy: (c.b.unfold(dy, **{k: v for k, v in c.attrs.items() if k != "sizes"}),),
     loops=Pull(_fold),
     samples=lambda: [
         case(floats((2, 12, 9)), sizes=(4, 5), kernel=(2, 3)),
-        case(floats((1, 12, 15)), sizes=(5, 6), kernel=(3, 2), strides=(2, 1),
-             pads=(1, 0, 2, 1), dilations=(1, 2)),
+        case(
+            floats((1, 12, 15)),
+            sizes=(5, 6),
+            kernel=(3, 2),
+            strides=(2, 1),
+            pads=(1, 0, 2, 1),
+            dilations=(1, 2),
+        ),
         case(ints((2, 3, 4), dtype="i32"), sizes=(7,), kernel=(3,), strides=(2,), pads=(1, 1)),
         case(floats((1, 4, 4), dtype="f16"), sizes=(3, 3), kernel=(2, 2), atol=4e-3),
         case(ints((1, 8, 4), dtype="u8"), sizes=(2, 3, 3), kernel=(2, 2, 2)),
     ],
     group="pool",
     T=NUMERIC,
-)  # fmt: skip
+)

@@ -71,8 +71,9 @@ def cache_update_grad(c, dy):
         places = places + start.cast(I64).reshape(-1, 1)
     if circular:
         places = b.mod(places, b.scalar(size, I64))
-    d = b.gather_points(dy, b.iota(shape=(cache.shape[0], 1), axis=0, dtype=I64), places,
-                        axes=(0, axis), lead=1)  # fmt: skip
+    d = b.gather_points(
+        dy, b.iota(shape=(cache.shape[0], 1), axis=0, dtype=I64), places, axes=(0, axis), lead=1
+    )
     inside = b.emit("and", places >= 0, places < size)
     d = mask(inside.reshape(*inside.shape[:1], *[1] * (cache.rank - 2), count), d)
     order = list(range(cache.rank - 1))

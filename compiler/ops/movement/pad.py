@@ -93,9 +93,11 @@ def _pad(out, x, value=None, *, pads, mode):
         view = padded(x, pads, 0 if value is None else value[()])
         return lambda *i: view[i]
     return lambda *i: x[
-        tuple(pad_source(j - b, d, mode) if b or e else j
-              for j, b, e, d in zip(i, pads[: len(i)], pads[len(i) :], x.shape))
-    ]  # fmt: skip
+        tuple(
+            pad_source(j - b, d, mode) if b or e else j
+            for j, b, e, d in zip(i, pads[: len(i)], pads[len(i) :], x.shape)
+        )
+    ]
 
 
 def _pad_sample(x, *pads, mode="constant", value=None):

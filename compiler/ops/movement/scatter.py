@@ -15,9 +15,7 @@ from ...ir.types import normalize_axis
 from ..common import array, case, floats, ints, mask, reference, spaced
 from .gather import INDICES, check_beside, column_limits, wrap, wrapped
 
-REDUCTIONS = {
-    "none": None, "add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum
-}  # fmt: skip
+REDUCTIONS = {"none": None, "add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum}
 
 
 def _check_reduction(reduction):
@@ -79,10 +77,15 @@ def scatter_elements_ref(x, indices, updates, *, axis, reduction):
 def scatter_elements_grad(c, dy):
     (x, indices, updates), b, axis = c.inputs, c.b, c.attrs["axis"]
     dx, dupdates = _scatter_grad(
-        b, x, c.outputs[0], updates, dy, c.attrs["reduction"],
+        b,
+        x,
+        c.outputs[0],
+        updates,
+        dy,
+        c.attrs["reduction"],
         lambda x, u, r: b.scatter_elements(x, indices, u, axis=axis, reduction=r),
         lambda x: b.gather_elements(x, indices, axis=axis),
-    )  # fmt: skip
+    )
     return [dx, None, dupdates]
 
 
@@ -115,8 +118,11 @@ register(
         case(floats((2, 4)), array([[-1, 1]], "i32"), floats((1, 2), seed=1), axis=1),
         *(
             case(
-                spaced((3, 3)), array([[1, 0, 2], [0, 0, 1]], "i64"),
-                spaced((2, 3), seed=1, step=0.3), axis=-1, reduction=r,
+                spaced((3, 3)),
+                array([[1, 0, 2], [0, 0, 1]], "i64"),
+                spaced((2, 3), seed=1, step=0.3),
+                axis=-1,
+                reduction=r,
             )
             for r in ("add", "mul", "max", "min")
         ),
@@ -126,7 +132,7 @@ register(
     group="scatter",
     T="any",
     I=INDICES,
-)  # fmt: skip
+)
 
 
 def scatter_nd_shape(x, indices, updates, *, reduction):
@@ -157,10 +163,15 @@ def scatter_nd_ref(x, indices, updates, *, reduction):
 def scatter_nd_grad(c, dy):
     (x, indices, updates), b = c.inputs, c.b
     dx, dupdates = _scatter_grad(
-        b, x, c.outputs[0], updates, dy, c.attrs["reduction"],
+        b,
+        x,
+        c.outputs[0],
+        updates,
+        dy,
+        c.attrs["reduction"],
         lambda x, u, r: b.scatter_nd(x, indices, u, reduction=r),
         lambda x: b.gather_nd(x, indices),
-    )  # fmt: skip
+    )
     return [dx, None, dupdates]
 
 
@@ -190,7 +201,9 @@ register(
         case(floats((2, 3)), array([[0, 1], [1, -2]], "i32"), floats((2,), seed=1)),
         *(
             case(
-                spaced((3, 2)), array([[0], [2], [0]], "i64"), spaced((3, 2), seed=1, step=0.3),
+                spaced((3, 2)),
+                array([[0], [2], [0]], "i64"),
+                spaced((3, 2), seed=1, step=0.3),
                 reduction=r,
             )
             for r in ("add", "mul", "max", "min")
@@ -200,4 +213,4 @@ register(
     group="scatter",
     T="any",
     I=INDICES,
-)  # fmt: skip
+)

@@ -30,8 +30,9 @@ def _norm_shape(x, *parameters, axis, epsilon):
 
 
 def _axes(x, axis):
-    return tuple(range(normalize_axis(axis, x.ndim if isinstance(x, np.ndarray) else x.rank),
-                       len(x.shape)))  # fmt: skip
+    return tuple(
+        range(normalize_axis(axis, x.ndim if isinstance(x, np.ndarray) else x.rank), len(x.shape))
+    )
 
 
 def _normalized(b, x, axes, epsilon):

@@ -124,9 +124,12 @@ def _lp_pool(b, x, *, p, channels_last, **attrs):
     w = Window(x, **attrs)
     powers = b.mul(x, x) if p == 2 else b.pow(b.abs(x), b.scalar(p, x.dtype))
     total = b.conv(
-        _as_images(powers), _ones(b, (1, 1, *w.kernel), x.dtype),
-        pads=w.reach(), strides=w.strides, dilations=w.dilations,
-    ).reshape(*x.shape[:2], *w.sizes)  # fmt: skip
+        _as_images(powers),
+        _ones(b, (1, 1, *w.kernel), x.dtype),
+        pads=w.reach(),
+        strides=w.strides,
+        dilations=w.dilations,
+    ).reshape(*x.shape[:2], *w.sizes)
     y = b.sqrt(total) if p == 2 else b.pow(total, b.scalar(1 / p, x.dtype))
     return y.transpose(first_to_last(y.rank)) if channels_last else y
 

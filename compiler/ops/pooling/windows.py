@@ -74,10 +74,15 @@ class Window:
         end = [
             dims.dim_max(e, (p - 1) * t + d * (k - 1) + 1 - size - b)
             for size, p, k, t, d, b, e in zip(
-                self.spatial, self.sizes, self.kernel, self.strides, self.dilations,
-                self.pads[:n], self.pads[n:],
+                self.spatial,
+                self.sizes,
+                self.kernel,
+                self.strides,
+                self.dilations,
+                self.pads[:n],
+                self.pads[n:],
             )
-        ]  # fmt: skip
+        ]
         return (*self.pads[:n], *end)
 
     def split(self, index) -> tuple:
@@ -155,8 +160,9 @@ def _pool_samples(make=floats, **more):
     yield case(make((2, 2, 5, 6)), kernel=(3, 2), strides=(2, 1), pads=(1, 0, 1, 1), **more)
     yield case(make((1, 2, 7)), kernel=(2,), strides=(2,), dilations=(2,), **more)
     yield case(make((1, 1, 6, 6)), kernel=(3, 3), strides=(2, 2), ceil_mode=True, **more)
-    yield case(make((1, 1, 5, 4)), kernel=(2, 3), strides=(3, 3), pads=(1, 1, 1, 1),
-               ceil_mode=True, **more)  # fmt: skip
+    yield case(
+        make((1, 1, 5, 4)), kernel=(2, 3), strides=(3, 3), pads=(1, 1, 1, 1), ceil_mode=True, **more
+    )
     yield case(make((1, 2, 3, 3, 4)), kernel=(2, 2, 2), **more)
     yield last(make((1, 3, 5, 4)), kernel=(3, 3), strides=(2, 2), pads=(1, 1, 1, 1), **more)
     yield last(make((2, 2, 6)), kernel=(3,), strides=(2,), ceil_mode=True, **more)

@@ -29,8 +29,12 @@ def _one_or(d, outputs) -> bool:
 
 def qlinear_conv_shape(x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, b=None, **attrs):
     shape = conv_shape(x, w, b, **attrs)
-    for label, t in (("x_scale", x_scale), ("x_zero", x_zero), ("y_scale", y_scale),
-                     ("y_zero", y_zero)):  # fmt: skip
+    for label, t in (
+        ("x_scale", x_scale),
+        ("x_zero", x_zero),
+        ("y_scale", y_scale),
+        ("y_zero", y_zero),
+    ):
         require_shape("qlinear_conv", label, t, (), (1,))
     outputs = w.shape[-1] if attrs["channels_last"] else w.shape[0]
     for t in (w_scale, w_zero):
@@ -67,16 +71,45 @@ def _qlinear_conv_samples():
     x, w = ints((1, 4, 5, 5), high=256, dtype="u8"), ints((6, 4, 3, 3), low=-128, high=128, seed=1)
     one = array(0.02), array(120, "u8")
     bias = ints((6,), low=-2000, high=2000, dtype="i32")
-    yield case(x, *one, w.astype(np.int8), array(0.01), array(0, "i8"), array(0.5),
-               array(128, "u8"))  # fmt: skip
-    yield case(x, *one, w.astype(np.int8), array([0.01, 0.02, 0.03, 0.01, 0.02, 0.03]),
-               np.zeros(6, np.int8), array(0.5), array(-3, "i8"), bias,
-               pads=(1, 1, 1, 1), strides=(2, 2))  # fmt: skip
-    yield case(x, *one, w[:4, :1].astype(np.int8), array([0.01]), array([2], "i8"), array(0.1),
-               array(3, "u8"), bias[:4], group=4, pads=(1, 1, 1, 1))  # fmt: skip
-    yield case(x.transpose(0, 2, 3, 1), *one, w.transpose(2, 3, 1, 0).astype(np.int8),
-               floats((6,), low=0.01, high=0.02), np.zeros(6, np.int8), array(0.5), array(9, "u8"),
-               bias, channels_last=True, pads=(1, 0, 1, 0))  # fmt: skip
+    yield case(
+        x, *one, w.astype(np.int8), array(0.01), array(0, "i8"), array(0.5), array(128, "u8")
+    )
+    yield case(
+        x,
+        *one,
+        w.astype(np.int8),
+        array([0.01, 0.02, 0.03, 0.01, 0.02, 0.03]),
+        np.zeros(6, np.int8),
+        array(0.5),
+        array(-3, "i8"),
+        bias,
+        pads=(1, 1, 1, 1),
+        strides=(2, 2),
+    )
+    yield case(
+        x,
+        *one,
+        w[:4, :1].astype(np.int8),
+        array([0.01]),
+        array([2], "i8"),
+        array(0.1),
+        array(3, "u8"),
+        bias[:4],
+        group=4,
+        pads=(1, 1, 1, 1),
+    )
+    yield case(
+        x.transpose(0, 2, 3, 1),
+        *one,
+        w.transpose(2, 3, 1, 0).astype(np.int8),
+        floats((6,), low=0.01, high=0.02),
+        np.zeros(6, np.int8),
+        array(0.5),
+        array(9, "u8"),
+        bias,
+        channels_last=True,
+        pads=(1, 0, 1, 0),
+    )
 
 
 register(
@@ -134,21 +167,31 @@ register(
     loops=Expand(_qlinear_matmul),
     samples=lambda: [
         case(
-            ints((3, 4), high=255, dtype="u8"), array(0.02), array(120, "u8"),
-            ints((4, 5), low=-128, high=127, seed=1, dtype="i8"), array(0.01), array(0, "i8"),
-            array(0.05), array(128, "u8"),
+            ints((3, 4), high=255, dtype="u8"),
+            array(0.02),
+            array(120, "u8"),
+            ints((4, 5), low=-128, high=127, seed=1, dtype="i8"),
+            array(0.01),
+            array(0, "i8"),
+            array(0.05),
+            array(128, "u8"),
         ),
         case(
-            ints((2, 3, 4), low=-128, dtype="i8"), array([0.01, 0.02, 0.03]),
-            array([1, 2, 3], "i8"), ints((4, 2), seed=1, dtype="i8"), array([0.5, 0.25]),
-            array([0, -1], "i8"), array(0.2), array(-1, "i8"),
+            ints((2, 3, 4), low=-128, dtype="i8"),
+            array([0.01, 0.02, 0.03]),
+            array([1, 2, 3], "i8"),
+            ints((4, 2), seed=1, dtype="i8"),
+            array([0.5, 0.25]),
+            array([0, -1], "i8"),
+            array(0.2),
+            array(-1, "i8"),
         ),
     ],
     group="contract",
     A=BYTES,
     B=BYTES,
     C=BYTES,
-)  # fmt: skip
+)
 
 
 def qlinear_add_shape(a, a_scale, a_zero, b, *_):
@@ -184,15 +227,25 @@ register(
     loops=Expand(_qlinear_add),
     samples=lambda: [
         case(
-            ints((3, 4), high=255, dtype="u8"), array(0.02), array(120, "u8"),
-            ints((3, 4), high=255, seed=1, dtype="u8"), array(0.03), array(100, "u8"),
-            array(0.04), array(128, "u8"),
+            ints((3, 4), high=255, dtype="u8"),
+            array(0.02),
+            array(120, "u8"),
+            ints((3, 4), high=255, seed=1, dtype="u8"),
+            array(0.03),
+            array(100, "u8"),
+            array(0.04),
+            array(128, "u8"),
         ),
         case(
-            ints((2, 3), dtype="i8"), array(0.2), None, ints((3,), seed=1, dtype="i8"),
-            array(0.3), array(1, "i8"), array(0.4),
+            ints((2, 3), dtype="i8"),
+            array(0.2),
+            None,
+            ints((3,), seed=1, dtype="i8"),
+            array(0.3),
+            array(1, "i8"),
+            array(0.4),
         ),
     ],
     group="quant",
     T=BYTES,
-)  # fmt: skip
+)

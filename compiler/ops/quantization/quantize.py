@@ -63,8 +63,9 @@ def _check_scale(x, scale, axis):
         if not assume_equal_shapes(scale.shape, x.shape):
             raise TypeMismatch(
                 "a scale is a scalar, a vector along one axis, or as large as x",
-                expected=x, received=scale,
-            )  # fmt: skip
+                expected=x,
+                received=scale,
+            )
         return
     if scale.rank == 1 and scale.shape != (1,):
         size = x.shape[normalize_axis(axis, x.rank)]
@@ -230,13 +231,14 @@ register(
     samples=lambda: [
         case(ints((3, 4), high=255, dtype="u8"), array(0.02), array(128, "u8"), grad=False),
         case(
-            ints((2, 3, 2), low=-128, high=127, dtype="i8"), array([0.01, 0.1, 1.0]),
-            array([0, 3, -3], "i8"), grad=False,
+            ints((2, 3, 2), low=-128, high=127, dtype="i8"),
+            array([0.01, 0.1, 1.0]),
+            array([0, 3, -3], "i8"),
+            grad=False,
         ),
         case(ints((2, 2), low=-(10**6), high=10**6, dtype="i32"), array(0.001), grad=False),
         case(
-            ints((3, 2), dtype="i8"), array([1.0, 2.0, 3.0], "f16"), axis=0, dtype="f16",
-            grad=False,
+            ints((3, 2), dtype="i8"), array([1.0, 2.0, 3.0], "f16"), axis=0, dtype="f16", grad=False
         ),
         case(floats((3,), dtype="f8e5m2"), array(0.5), axis=0, grad=False),
         case(array([-2, -1, 0, 1], "i2"), array(0.5), array(1, "i2"), axis=0, grad=False),
@@ -248,4 +250,4 @@ register(
     group="quant",
     T=QUANTIZED | {I32},
     S="float",
-)  # fmt: skip
+)

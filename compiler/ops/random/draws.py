@@ -158,16 +158,22 @@ def _drawn_samples(**more):
 
 for _name, _doc, _attrs, _ref, _rule, _sample in [
     (
-        "random_uniform", "Uniform numbers of [low, high).",
+        "random_uniform",
+        "Uniform numbers of [low, high).",
         {"low": Attr("float", 0.0), "high": Attr("float", 1.0)},
-        _uniform_ref, _uniform, {"low": -1.5, "high": 2.0},
+        _uniform_ref,
+        _uniform,
+        {"low": -1.5, "high": 2.0},
     ),
     (
-        "random_normal", "Normal numbers of the given mean and standard deviation.",
+        "random_normal",
+        "Normal numbers of the given mean and standard deviation.",
         {"mean": Attr("float", 0.0), "scale": Attr("float", 1.0, "the standard deviation")},
-        _normal_ref, _normal, {"mean": 0.5, "scale": 2.0},
+        _normal_ref,
+        _normal,
+        {"mean": 0.5, "scale": 2.0},
     ),
-]:  # fmt: skip
+]:
     register(
         _name,
         "seed: i64 -> @dtype",

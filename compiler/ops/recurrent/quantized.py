@@ -49,8 +49,22 @@ def _product(x, w, w_scale, w_zero):
     return x.b.matmul_integer(q, w, zero, w_zero).cast(F32) * (scale * w_scale)
 
 
-def _rule(b, x, w, r, w_scale, w_zero, r_scale, r_zero, bias=None, lens=None, h0=None, c0=None,
-          p=None, **attrs):  # fmt: skip
+def _rule(
+    b,
+    x,
+    w,
+    r,
+    w_scale,
+    w_zero,
+    r_scale,
+    r_zero,
+    bias=None,
+    lens=None,
+    h0=None,
+    c0=None,
+    p=None,
+    **attrs,
+):
     def multiply(flat, d):
         return _product(flat, part(w, d), part(w_scale, d), part(w_zero, d))
 
@@ -76,8 +90,9 @@ def _product_ref(x, w, w_scale, w_zero):
     return total.astype(np.float32) * (scale * w_scale)
 
 
-def _ref(x, w, r, w_scale, w_zero, r_scale, r_zero, b=None, lens=None, h0=None, c0=None, p=None,
-         **attrs):  # fmt: skip
+def _ref(
+    x, w, r, w_scale, w_zero, r_scale, r_zero, b=None, lens=None, h0=None, c0=None, p=None, **attrs
+):
     (steps, batch, _), (n, hidden, gates) = x.shape, r.shape
     b = np.zeros((n, 2 * gates), np.float32) if b is None else b
     p = np.zeros((n, 3 * hidden), np.float32) if p is None else p
@@ -108,10 +123,15 @@ def _samples():
         low, high = (-128, 128) if kind == "i8" else (0, 256)
         scale, zero = floats(shape, 5, 0.002, 0.004), ints(shape, 6, low // 9, high // 9)
         return (
-            floats((4, 3, 3), 1, -1, 1), ints((n, 3, 8), 2, low, high, kind),
-            ints((n, 2, 8), 3, low, high, kind), scale, zero.astype(kind_of[kind]), scale * 2,
-            zero.astype(kind_of[kind]), floats((n, 16), 4, -1, 1),
-        )  # fmt: skip
+            floats((4, 3, 3), 1, -1, 1),
+            ints((n, 3, 8), 2, low, high, kind),
+            ints((n, 2, 8), 3, low, high, kind),
+            scale,
+            zero.astype(kind_of[kind]),
+            scale * 2,
+            zero.astype(kind_of[kind]),
+            floats((n, 16), 4, -1, 1),
+        )
 
     kind_of = {"i8": np.int8, "u8": np.uint8}
     close = {"hidden_size": 2, "atol": 1e-4}

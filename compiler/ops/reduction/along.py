@@ -46,8 +46,9 @@ def _arg_shape(x, axis, keepdims, select_last_index):
     if x.rank and x.shape[axis] == 0 and all(isinstance(d, Sym) or d != 0 for d in others):
         raise TypeMismatch(
             "of no elements none is the largest or smallest",
-            expected=f"at least 1 element on axis {axis % x.rank}", received=x,
-        )  # fmt: skip
+            expected=f"at least 1 element on axis {axis % x.rank}",
+            received=x,
+        )
     return shape
 
 

@@ -174,8 +174,10 @@ def normalize_ref(x, *, stopwords, case, case_sensitive, locale, size):
     if len(kept) < size:
         raise InputError(
             "normalize_strings: fewer strings stay than its size says",
-            expected=size, received=len(kept), fix="normalized_size counts them",
-        )  # fmt: skip
+            expected=size,
+            received=len(kept),
+            fix="normalized_size counts them",
+        )
     return texts(kept[:size]).reshape((*x.shape[:-1], size))
 
 

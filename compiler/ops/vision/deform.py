@@ -64,8 +64,9 @@ def places_of(kernel, sizes, strides, pads, dilations) -> list[np.ndarray]:
     return result
 
 
-def deform_conv_ref(x, w, offset, bias=None, mask=None, *, strides, pads, dilations, group,
-                    offset_group):  # fmt: skip
+def deform_conv_ref(
+    x, w, offset, bias=None, mask=None, *, strides, pads, dilations, group, offset_group
+):
     rank, (n, channels), sizes = x.ndim - 2, x.shape[:2], offset.shape[2:]
     kernel, taps = w.shape[2:], math.prod(w.shape[2:])
     strides, pads, dilations = window_attrs(rank, kernel, strides, pads, dilations)
@@ -106,8 +107,9 @@ def _fixed(b, d, kernel, sizes, strides, pads, dilations, dtype):
     return starts + b.constant(taps.reshape(-1, *ones).astype(dtype.numpy))
 
 
-def _deform_conv(b, x, w, offset, bias=None, mask=None, *, strides, pads, dilations, group,
-                 offset_group):  # fmt: skip
+def _deform_conv(
+    b, x, w, offset, bias=None, mask=None, *, strides, pads, dilations, group, offset_group
+):
     rank, (n, channels), sizes = x.rank - 2, x.shape[:2], offset.shape[2:]
     kernel, taps, given = w.shape[2:], math.prod(w.shape[2:]), x.dtype
     strides, pads, dilations = window_attrs(rank, kernel, strides, pads, dilations)
@@ -140,15 +142,28 @@ def _samples():
         return floats(shape, seed, -1.5, 1.5, **more)
 
     yield case(floats((1, 2, 4, 5)), floats((3, 2, 2, 2), 1), offsets(1, 8, 3, 4), rtol=1e-4)
-    yield case(floats((2, 4, 5, 5)), floats((6, 2, 3, 3), 1), offsets(2, 36, 3, 3),
-               floats((6,), 2), floats((2, 18, 3, 3), 4, 0, 1), strides=(2, 2), group=2,
-               pads=(1, 1, 1, 1), offset_group=2, rtol=1e-4)  # fmt: skip
-    yield case(floats((1, 1, 6)), floats((2, 1, 2), 1), offsets(1, 2, 4), dilations=(2,),
-               rtol=1e-4)  # fmt: skip
-    yield case(floats((1, 1, 3, 3, 3)), floats((1, 1, 2, 2, 2), 1), offsets(1, 24, 2, 2, 2),
-               rtol=1e-4)  # fmt: skip
-    yield case(floats((1, 2, 4, 4), dtype="f16"), floats((2, 2, 2, 2), 1, dtype="f16"),
-               offsets(1, 8, 3, 3, dtype="f16"), atol=2e-2)  # fmt: skip
+    yield case(
+        floats((2, 4, 5, 5)),
+        floats((6, 2, 3, 3), 1),
+        offsets(2, 36, 3, 3),
+        floats((6,), 2),
+        floats((2, 18, 3, 3), 4, 0, 1),
+        strides=(2, 2),
+        group=2,
+        pads=(1, 1, 1, 1),
+        offset_group=2,
+        rtol=1e-4,
+    )
+    yield case(floats((1, 1, 6)), floats((2, 1, 2), 1), offsets(1, 2, 4), dilations=(2,), rtol=1e-4)
+    yield case(
+        floats((1, 1, 3, 3, 3)), floats((1, 1, 2, 2, 2), 1), offsets(1, 24, 2, 2, 2), rtol=1e-4
+    )
+    yield case(
+        floats((1, 2, 4, 4), dtype="f16"),
+        floats((2, 2, 2, 2), 1, dtype="f16"),
+        offsets(1, 8, 3, 3, dtype="f16"),
+        atol=2e-2,
+    )
 
 
 register(

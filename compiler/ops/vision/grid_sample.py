@@ -92,11 +92,13 @@ def grid_sample_ref(x, grid, *, mode, padding, align_corners):
     for place in places:
         low = np.floor(place)
         t = place - low
-        taps.append({
-            "nearest": [(place, None)],
-            "linear": [(low, 1 - t), (low + 1, t)],
-            "cubic": list(zip((low - 1, low, low + 1, low + 2), cubic_weights(t, -0.75))),
-        }[mode])  # fmt: skip
+        taps.append(
+            {
+                "nearest": [(place, None)],
+                "linear": [(low, 1 - t), (low + 1, t)],
+                "cubic": list(zip((low - 1, low, low + 1, low + 2), cubic_weights(t, -0.75))),
+            }[mode]
+        )
     batch = np.arange(x.shape[0]).reshape(-1, *[1] * (grid.ndim - 2))
     front = np.moveaxis(x, 1, -1)
     for combination in itertools.product(*taps):
@@ -158,9 +160,15 @@ def _grid_sample(b, x, grid, *, mode, padding, align_corners):
         taps = linear_taps if mode == "linear" else cubic_taps
         wide = x if x.dtype.is_float else x.cast(grid.dtype)
         y = interpolate(
-            b, wide, [batch], places, axes=axes, lead=1, taps=taps,
+            b,
+            wide,
+            [batch],
+            places,
+            axes=axes,
+            lead=1,
+            taps=taps,
             fold=None if padding == "zeros" else fold,
-        )  # fmt: skip
+        )
         return y.cast(x.dtype)
     at = places if padding == "zeros" else [fold(p, a) for p, a in zip(places, axes[1:])]
     y = b.gather_points(x, batch, *map(index, at), axes=axes, lead=1)
@@ -176,20 +184,29 @@ def _samples():
     x, grid = floats((2, 3, 4, 5)), floats((2, 3, 2, 2), 1, -1.6, 1.6)
     for mode, padding in itertools.product(MODES, PADDING):
         for align_corners in (False, True):
-            yield case(x, grid, mode=mode, padding=padding, align_corners=align_corners,
-                       rtol=1e-4)  # fmt: skip
+            yield case(x, grid, mode=mode, padding=padding, align_corners=align_corners, rtol=1e-4)
     volume, places = floats((1, 2, 3, 2, 4)), floats((1, 2, 3, 2, 3), 2, -1.4, 1.4)
     yield case(volume, places, mode="linear")
     yield case(volume, places, mode="nearest", padding="border", align_corners=True)
     yield case(floats((1, 2, 6)), floats((1, 5, 1), 3, -1.3, 1.3), mode="cubic", rtol=1e-4)
-    yield case(floats((1, 1, 3, 1)), floats((1, 2, 2, 2), 4, -3, 3), padding="reflection",
-               align_corners=True, grad=False)  # fmt: skip
+    yield case(
+        floats((1, 1, 3, 1)),
+        floats((1, 2, 2, 2), 4, -3, 3),
+        padding="reflection",
+        align_corners=True,
+        grad=False,
+    )
     yield case(ints((1, 1, 4, 4), dtype="u8"), grid[:1], mode="nearest")
     yield case(floats((1, 1, 4, 4), dtype="f64"), floats((1, 3, 2, 2), 5, -1, 1, "f64"))
     yield case(floats((1, 1, 4, 4), dtype="f16"), grid[:1], rtol=4e-3)
     yield case(floats((1, 0, 4, 4)), grid[:1])
-    yield case(x[:1], np.array([[[[math.nan, 0.0], [1e30, -1e30]]]], np.float32), grad=False,
-               padding="border", mode="nearest")  # fmt: skip
+    yield case(
+        x[:1],
+        np.array([[[[math.nan, 0.0], [1e30, -1e30]]]], np.float32),
+        grad=False,
+        padding="border",
+        mode="nearest",
+    )
 
 
 register(

@@ -63,9 +63,10 @@ def decode_ref(data, *, pixel_format, height, width, symbols=()):
     pixels = _decode(data, pixel_format)
     if pixels.shape[:2] != (height, width):
         raise TypeMismatch(
-            "the image has another size", expected=f"{height}×{width}",
+            "the image has another size",
+            expected=f"{height}×{width}",
             received="×".join(map(str, pixels.shape[:2])),
-        )  # fmt: skip
+        )
     return pixels
 
 

@@ -98,8 +98,14 @@ register(
     grad=gather_points_grad,
     loops=Pull(_gather_points),
     samples=lambda: [
-        case(floats((2, 3, 4, 5)), array([[[0]], [[1]]], "i32"), ints((2, 3, 2), 1, 0, 4, "i32"),
-             ints((2, 3, 2), 2, 0, 5, "i32"), axes=(0, 2, 3), lead=1),
+        case(
+            floats((2, 3, 4, 5)),
+            array([[[0]], [[1]]], "i32"),
+            ints((2, 3, 2), 1, 0, 4, "i32"),
+            ints((2, 3, 2), 2, 0, 5, "i32"),
+            axes=(0, 2, 3),
+            lead=1,
+        ),
         case(floats((4, 3)), array([3, -5, 9, 3], "i64"), axes=(0,)),
         case(floats((4, 3), dtype="f64"), array([[0, 2]], "i64"), axes=(-1,), lead=2),
         case(ints((3, 3)), array([0, 2], "i32"), array([1], "i32"), axes=(1, 0)),
@@ -107,7 +113,7 @@ register(
     group="move",
     T="any",
     I=INDICES,
-)  # fmt: skip
+)
 
 
 # -- interpolation, for the expansions of other ops ---------------------------------------------
@@ -140,9 +146,16 @@ def beside(weight, lead: int, others: int):
 
 
 def interpolate(
-    b, x, outer: Sequence, places: Sequence, *, axes, lead: int, taps: Callable,
+    b,
+    x,
+    outer: Sequence,
+    places: Sequence,
+    *,
+    axes,
+    lead: int,
+    taps: Callable,
     fold: Callable | None = None,
-):  # fmt: skip
+):
     """x interpolated at `places` (float tensors, pixels) along the last of `axes`.
 
     `outer` are whole indices for the first of `axes`. `taps(t)` gives steps and weights at a

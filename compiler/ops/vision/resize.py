@@ -196,8 +196,21 @@ def _filtered(x, i, places, filters, acc, mode, cubic_coeff, exclude_outside):
     return total
 
 
-def _resize(out, x, *, sizes, mode, coordinate_mode, nearest_mode, scales, roi, cubic_coeff,
-            exclude_outside, extrapolation_value, antialias):  # fmt: skip
+def _resize(
+    out,
+    x,
+    *,
+    sizes,
+    mode,
+    coordinate_mode,
+    nearest_mode,
+    scales,
+    roi,
+    cubic_coeff,
+    exclude_outside,
+    extrapolation_value,
+    antialias,
+):
     places = lines(x.shape, sizes, scales, coordinate_mode, roi)
     filters = _filters(places, x.shape, sizes, scales, mode, antialias)
     whole = x.dtype.is_int and mode != "nearest"
@@ -208,11 +221,13 @@ def _resize(out, x, *, sizes, mode, coordinate_mode, nearest_mode, scales, roi, 
         if places and antialias and mode != "nearest":
             return _filtered(x, i, places, filters, acc, mode, cubic_coeff, exclude_outside)
         taps = [
-            _taps(i[d], x.shape[d], places[d], acc, mode, nearest_mode, cubic_coeff,
-                  exclude_outside)
-            if d in places else [(i[d], None)]
+            _taps(
+                i[d], x.shape[d], places[d], acc, mode, nearest_mode, cubic_coeff, exclude_outside
+            )
+            if d in places
+            else [(i[d], None)]
             for d in range(len(i))
-        ]  # fmt: skip
+        ]
         total = None
         for combination in itertools.product(*taps):
             value = s.cast(x[tuple(p for p, _ in combination)], acc)
@@ -250,27 +265,46 @@ def _samples():
                 )
     for nearest_mode in ROUNDING:
         yield case(
-            floats((1, 1, 4, 6)), sizes=(1, 1, 6, 4), nearest_mode=nearest_mode,
+            floats((1, 1, 4, 6)),
+            sizes=(1, 1, 6, 4),
+            nearest_mode=nearest_mode,
             coordinate_mode="asymmetric",
-        )  # fmt: skip
+        )
     yield case(floats((1, 1, 2, 2)), sizes=(1, 1, 5, 5), mode="linear", scales=(1, 1, 2.5, 2.6))
     yield case(floats((1, 4, 4)), sizes=(1, 7, 4), mode="cubic", exclude_outside=True)
-    yield case(floats((1, 1, 4, 4)), sizes=(1, 1, 3, 3), mode="linear",
-               coordinate_mode="tf_crop_and_resize", roi=(0, 0, 0.4, 0.6, 1, 1, 1.2, 0.9),
-               extrapolation_value=10.0)  # fmt: skip
+    yield case(
+        floats((1, 1, 4, 4)),
+        sizes=(1, 1, 3, 3),
+        mode="linear",
+        coordinate_mode="tf_crop_and_resize",
+        roi=(0, 0, 0.4, 0.6, 1, 1, 1.2, 0.9),
+        extrapolation_value=10.0,
+    )
     yield case(floats((1, 4, 4)), sizes=(1, 7, 6), mode="linear", exclude_outside=True)
     yield case(ints((1, 1, 3), dtype="u8"), sizes=(1, 1, 6))
     yield case(ints((1, 1, 5), 1, 0, 255, dtype="u8"), sizes=(1, 1, 7), mode="cubic")
     yield case(ints((1, 1, 4)), sizes=(1, 1, 9), mode="linear")
-    yield case(floats((1, 1, 5, 5)), sizes=(1, 1, 3, 4), scales=(1, 1, 0.7, 0.9), mode="linear",
-               coordinate_mode="align_corners")  # fmt: skip
+    yield case(
+        floats((1, 1, 5, 5)),
+        sizes=(1, 1, 3, 4),
+        scales=(1, 1, 0.7, 0.9),
+        mode="linear",
+        coordinate_mode="align_corners",
+    )
     for mode in ("linear", "cubic"):
         for sizes in ((1, 2, 3, 2), (1, 2, 9, 3)):
             yield case(floats((1, 2, 7, 8)), sizes=sizes, mode=mode, antialias=True)
-        yield case(floats((1, 1, 9)), sizes=(1, 1, 4), scales=(1, 1, 0.5), mode=mode,
-                   antialias=True, exclude_outside=True)  # fmt: skip
-    yield case(ints((1, 1, 9), 1, 0, 255, dtype="u8"), sizes=(1, 1, 4), mode="linear",
-               antialias=True)  # fmt: skip
+        yield case(
+            floats((1, 1, 9)),
+            sizes=(1, 1, 4),
+            scales=(1, 1, 0.5),
+            mode=mode,
+            antialias=True,
+            exclude_outside=True,
+        )
+    yield case(
+        ints((1, 1, 9), 1, 0, 255, dtype="u8"), sizes=(1, 1, 4), mode="linear", antialias=True
+    )
     yield case(floats((1, 1, 3), dtype="f16"), sizes=(1, 1, 6), mode="linear")
 
 

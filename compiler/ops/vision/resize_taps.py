@@ -10,8 +10,14 @@ from ...ir.bounds import DynamicSize, larger, smaller
 from ...ir.dims import Sym
 
 MODES = ("nearest", "linear", "cubic")
-COORDINATES = ("half_pixel", "pytorch_half_pixel", "half_pixel_symmetric", "asymmetric",
-               "align_corners", "tf_crop_and_resize")  # fmt: skip
+COORDINATES = (
+    "half_pixel",
+    "pytorch_half_pixel",
+    "half_pixel_symmetric",
+    "asymmetric",
+    "align_corners",
+    "tf_crop_and_resize",
+)
 ROUNDING = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
 
 

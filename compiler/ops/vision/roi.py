@@ -224,12 +224,31 @@ def _align_samples():
             yield case(x, rois, batch, rtol=1e-4, **more)
             yield case(x, rois, batch, mode="max", scale=0.7, grad=False, rtol=1e-4, **more)
     for mode in ("avg", "max"):  # regions far larger than the image
-        yield case(x, array([[-7.1, -30.3, 40.2, 60.7], [1.1, -2.3, 2.2, 90.4]]), batch[:2],
-                   size=(2, 3), mode=mode, grad=mode == "avg", rtol=1e-4)  # fmt: skip
-    yield case(floats((1, 1, 4, 4), dtype="f64"), array([[0, 0, 3, 2]], "f64"),
-               array([0], "i32"), size=(2, 2), sampling=1, grad=False)  # fmt: skip
-    yield case(floats((1, 2, 4, 4), dtype="f16"), array(ROIS, "f16"), array([0, 0, 0], "i64"),
-               size=(2, 2), sampling=2, rtol=5e-3)  # fmt: skip
+        yield case(
+            x,
+            array([[-7.1, -30.3, 40.2, 60.7], [1.1, -2.3, 2.2, 90.4]]),
+            batch[:2],
+            size=(2, 3),
+            mode=mode,
+            grad=mode == "avg",
+            rtol=1e-4,
+        )
+    yield case(
+        floats((1, 1, 4, 4), dtype="f64"),
+        array([[0, 0, 3, 2]], "f64"),
+        array([0], "i32"),
+        size=(2, 2),
+        sampling=1,
+        grad=False,
+    )
+    yield case(
+        floats((1, 2, 4, 4), dtype="f16"),
+        array(ROIS, "f16"),
+        array([0, 0, 0], "i64"),
+        size=(2, 2),
+        sampling=2,
+        rtol=5e-3,
+    )
 
 
 register(
@@ -322,11 +341,18 @@ register(
     loops=Expand(_roi_max_pool),
     limits=lambda x, *_, **__: [Limit(1, 0, x.shape[0], IMAGE, 0)],
     samples=lambda: [
-        case(floats((2, 2, 5, 6)), array([[1, *ROIS[0]], [0, *ROIS[1]], [1, 7, 2, 9, 3]]),
-             size=(2, 3)),
-        case(floats((1, 1, 8, 8), dtype="f64"), array([[0, 0, 0, 30, 30]], "f64"), size=(4, 3),
-             scale=0.25),
+        case(
+            floats((2, 2, 5, 6)),
+            array([[1, *ROIS[0]], [0, *ROIS[1]], [1, 7, 2, 9, 3]]),
+            size=(2, 3),
+        ),
+        case(
+            floats((1, 1, 8, 8), dtype="f64"),
+            array([[0, 0, 0, 30, 30]], "f64"),
+            size=(4, 3),
+            scale=0.25,
+        ),
     ],
     group="sample",
     T="float",
-)  # fmt: skip
+)

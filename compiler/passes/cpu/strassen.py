@@ -99,8 +99,9 @@ def _are_alike(w: np.ndarray) -> bool:
     k, n = w.shape[0] // 2, ceil(w.shape[1] / 2)
     sizes = [
         np.sqrt(np.mean(np.square(quarter, dtype=np.float64)))
-        for half in (w[:k], w[k:]) for quarter in (half[:, :n], half[:, n:])
-    ]  # fmt: skip
+        for half in (w[:k], w[k:])
+        for quarter in (half[:, :n], half[:, n:])
+    ]
     return max(sizes) <= ALIKE * min(sizes) and np.isfinite(sizes).all()
 
 

@@ -132,8 +132,24 @@ def _is_expand(v) -> bool:
     return v is not None and v.node is not None and v.node.op.name == "expand"
 
 
-BINARY = ("add", "sub", "mul", "div", "pow", "maximum", "minimum", "and", "or", "xor", "equal",
-          "not_equal", "less", "less_equal", "greater", "greater_equal")  # fmt: skip
+BINARY = (
+    "add",
+    "sub",
+    "mul",
+    "div",
+    "pow",
+    "maximum",
+    "minimum",
+    "and",
+    "or",
+    "xor",
+    "equal",
+    "not_equal",
+    "less",
+    "less_equal",
+    "greater",
+    "greater_equal",
+)
 
 SHAPES = (
     rule("reshape(x) to its own shape => x", op.reshape(x), lambda b, m: m.x, where=_same_shape),

@@ -127,9 +127,10 @@ def load(source) -> Loaded:
         return Loaded(_parse(bytes(source), "model bytes"), "model bytes")
     if not isinstance(source, (str, os.PathLike)):
         raise UsageError(
-            "this is no model", expected="a path, the bytes of a file, a ModelProto or a Graph",
+            "this is no model",
+            expected="a path, the bytes of a file, a ModelProto or a Graph",
             received=type(source).__name__,
-        )  # fmt: skip
+        )
     path, where = Path(source), files.shown(source)
     with files.reading(path, ModelError, fix=_PATH_FIX) as file:
         size = files.size_of(file)

@@ -64,9 +64,14 @@ def hosted_if(c: Call, condition: Tensor, regions: Sequence[Region]):
     captured = list(dict.fromkeys(v for r in regions for v in r.scope.captured))
     graphs = [r.close(captured, values) for r, values in zip(regions, flat)]
     out = c.b.emit(
-        "host_if", condition.reshape(()), *[Tensor(c.b, v) for v in captured],
-        then_graph=graphs[0], else_graph=graphs[1], shapes=tuple(shapes), symbols=symbols.bound,
-    )  # fmt: skip
+        "host_if",
+        condition.reshape(()),
+        *[Tensor(c.b, v) for v in captured],
+        then_graph=graphs[0],
+        else_graph=graphs[1],
+        shapes=tuple(shapes),
+        symbols=symbols.bound,
+    )
     return regroup(regions[0].results, _listed(out))
 
 
@@ -101,8 +106,11 @@ def general_region(c: Call, read, states: list) -> "tuple[Region, tuple] | Tesse
         results = region.results[1 : 1 + len(states)]
         given = [types_of(r) for r in results]
         if not _alike(types, given):
-            return c.unsupported("a state changes its dtype or rank from one iteration to the next",
-                                 expected=types, received=given)  # fmt: skip
+            return c.unsupported(
+                "a state changes its dtype or rank from one iteration to the next",
+                expected=types,
+                received=given,
+            )
         own = inner_symbols(region.builder.graph)
         groups = _Symbols(c, "turn")
         following = [
@@ -133,9 +141,16 @@ def _partition(types: Sequence[TensorType], symbols: tuple) -> list:
 
 
 def hosted_loop(
-    c: Call, region: Region, states: list, go: Tensor, results: list, *, turn: tuple = (),
-    turns: int | Sym | None = None, pieces: bool = False,
-) -> list[Tensor]:  # fmt: skip
+    c: Call,
+    region: Region,
+    states: list,
+    go: Tensor,
+    results: list,
+    *,
+    turn: tuple = (),
+    turns: int | Sym | None = None,
+    pieces: bool = False,
+) -> list[Tensor]:
     """`host_loop` of a region. `results` are its condition, next states and rows; `turns` how many
     rows there will be, if that is known."""
     own = inner_symbols(region.builder.graph) | {str(d) for d in turn}
@@ -153,10 +168,20 @@ def hosted_loop(
         shapes += [symbols.dim((d,), own) for d in y.shape[pieces:]]
     captured = list(region.scope.captured)
     graph = region.close(captured, results)
-    return _listed(c.b.emit(
-        "host_loop", go, *states, *[Tensor(c.b, v) for v in captured], body=graph,
-        states=len(states), shapes=tuple(shapes), symbols=symbols.bound, turn=turn, pieces=pieces,
-    ))  # fmt: skip
+    return _listed(
+        c.b.emit(
+            "host_loop",
+            go,
+            *states,
+            *[Tensor(c.b, v) for v in captured],
+            body=graph,
+            states=len(states),
+            shapes=tuple(shapes),
+            symbols=symbols.bound,
+            turn=turn,
+            pieces=pieces,
+        )
+    )
 
 
 def chunked(c: Call, region: Region, states: list, results: list) -> tuple[Region, list]:
@@ -176,10 +201,18 @@ def chunked(c: Call, region: Region, states: list, results: list) -> tuple[Regio
     b = outer.builder
     inner = [b.value(t) for t in (*outer.own, outer.go, *outer.captured)]
     most = _chunk(rows)
-    *found, go_on = (rest := _listed(b.emit(
-        "while", b.constant(True), *[Tensor(b, v) for v in inner], body=graph,
-        states=len(states) + 1, trips=(most,),
-    )))[: len(states) + 1]  # fmt: skip
+    *found, go_on = (
+        rest := _listed(
+            b.emit(
+                "while",
+                b.constant(True),
+                *[Tensor(b, v) for v in inner],
+                body=graph,
+                states=len(states) + 1,
+                trips=(most,),
+            )
+        )
+    )[: len(states) + 1]
     count = b.emit("sub", found[-1], outer.own[-1]).reshape((1,))
     (symbol,) = fresh(c, "turns", 1)
     b.emit("bind_dims", count, symbols=(symbol,))
@@ -241,9 +274,13 @@ def hosted_scan(c: Call, region: Region, states: list, arrays: list, results: li
     go_on = inner.emit("less", following, limit)
     go = b.emit("less", b.constant(0, "i64"), b.dims([trips]).reshape(()))
     out = hosted_loop(
-        c, region, [*states, b.constant(0, "i64")], go.cast(BOOL),
-        [go_on, *results[: len(states)], following, *results[len(states) :]], turns=trips,
-    )  # fmt: skip
+        c,
+        region,
+        [*states, b.constant(0, "i64")],
+        go.cast(BOOL),
+        [go_on, *results[: len(states)], following, *results[len(states) :]],
+        turns=trips,
+    )
     del out[len(states)]
     return out
 

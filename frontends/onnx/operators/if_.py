@@ -43,12 +43,15 @@ def if_(c: Call):
             return _padded(c, condition, regions)
         message = "the branches give different types, and the condition is not known while reading"
         if follows_from_data(condition.value, c.b.outer):
-            raise BranchesDiffer(message, where=c.where, expected=_shown(then),
-                                 received=_shown(other))  # fmt: skip
+            raise BranchesDiffer(
+                message, where=c.where, expected=_shown(then), received=_shown(other)
+            )
         raise c.size_dependence(
-            message, expected=_shown(then), received=_shown(other),
+            message,
+            expected=_shown(then),
+            received=_shown(other),
             fix="pass --shapes for all inputs if the condition depends on a shape",
-        )  # fmt: skip
+        )
     results = _emit(c, condition, regions, [flatten(r.results) for r in regions])
     return regroup(regions[0].results, results)
 
@@ -69,10 +72,13 @@ def _emit(c: Call, condition: Tensor, regions: list["Region"], results: list) ->
 def _differ_in_sizes(then: list, other: list) -> bool:
     """Whether both give numbers of the same dtypes and ranks."""
     return len(then) == len(other) and all(
-        isinstance(a, TensorType) and isinstance(b, TensorType)
-        and a.dtype == b.dtype and a.rank == b.rank and a.dtype.kind != "s"
+        isinstance(a, TensorType)
+        and isinstance(b, TensorType)
+        and a.dtype == b.dtype
+        and a.rank == b.rank
+        and a.dtype.kind != "s"
         for a, b in zip(then, other)
-    )  # fmt: skip
+    )
 
 
 def _padded(c: Call, condition: Tensor, regions: list["Region"]) -> list[Tensor]:
@@ -93,8 +99,10 @@ def _padded(c: Call, condition: Tensor, regions: list["Region"]) -> list[Tensor]
         filled.append([*values, b.dims(sizes)])
     *results, sizes = _emit(c, condition, regions, filled)
     count = sum(map(len, dynamic_axes))
-    found = [c.b.emit("slice", sizes, axes=(0,), starts=(i,), steps=(1,), sizes=(1,))
-             for i in range(count)]  # fmt: skip
+    found = [
+        c.b.emit("slice", sizes, axes=(0,), starts=(i,), steps=(1,), sizes=(1,))
+        for i in range(count)
+    ]
     symbols = iter(bind(c, found, "branch"))
     cut = []
     for x, axes in zip(results, dynamic_axes):

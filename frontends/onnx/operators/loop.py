@@ -36,10 +36,11 @@ def loop(c: Call):
     states = [c[i] for i in range(2, len(c.inputs))]
     if len(body.input) != len(states) + 2 or len(body.output) < len(states) + 1:
         raise ModelError(
-            "the body of a Loop does not fit its states", where=c.where,
+            "the body of a Loop does not fit its states",
+            where=c.where,
             expected=f"{len(states) + 2} inputs, {len(states) + 1} outputs or more",
             received=f"{len(body.input)} inputs, {len(body.output)} outputs",
-        )  # fmt: skip
+        )
     turns, go = _trip_count(c), c.known(1)
     if (go is not None and not bool(go.reshape(()))) or (isinstance(turns, int) and turns <= 0):
         return _no_turn(c, body, states)
@@ -121,16 +122,20 @@ def _hosted_by_sizes(c: Call, body, states: list, turns, starts: bool):
         return region
 
     found = general_region(c, read, states)
-    return None if isinstance(found, TesselError) else _hosted(c, found[0], states, turns, starts,
-                                                               found[1])  # fmt: skip
+    return (
+        None
+        if isinstance(found, TesselError)
+        else _hosted(c, found[0], states, turns, starts, found[1])
+    )
 
 
 def _hosted(c: Call, region: Region, states: list, turns, starts: bool, turn: tuple = ()):
     """A `host_loop` of the body; `turn` are the symbols of its states' sizes."""
     exact = starts and _always_true(region.results[0]) and isinstance(turns, (int, Sym))
     go, zero, results = _counted(c, region, len(states), turns)
-    out = hosted_loop(c, region, [*states, zero], go, results, turn=turn,
-                      turns=turns if exact else None)  # fmt: skip
+    out = hosted_loop(
+        c, region, [*states, zero], go, results, turn=turn, turns=turns if exact else None
+    )
     del out[len(states)]
     return out
 
@@ -183,21 +188,40 @@ def _region(c: Call, body, types, once=False) -> tuple[Region | None, list[Tesse
 def _explain(c: Call, turns, problems: list[TesselError]):
     """Raise what would help a loop that must be written out."""
     if isinstance(turns, Sym):
-        raise c.size_dependence("a Loop over a symbolic size whose states change their type",
-                            findings=problems)  # fmt: skip
+        raise c.size_dependence(
+            "a Loop over a symbolic size whose states change their type", findings=problems
+        )
     raise c.unsupported(
-        "a Loop that can only be written out", expected=f"at most {UNROLLED} iterations",
-        received="no trip count" if turns is None else turns, findings=problems,
-    )  # fmt: skip
+        "a Loop that can only be written out",
+        expected=f"at most {UNROLLED} iterations",
+        received="no trip count" if turns is None else turns,
+        findings=problems,
+    )
 
 
 def _with_condition(c: Call, name: str) -> Call:
     """The node in a scope where the condition is true: a turn that is taken sees no other."""
-    scope = Scope(c.scope.builder, c.scope.opsets, parent=c.scope,
-                  attributes=c.scope.attributes, prefix=c.scope.prefix)  # fmt: skip
+    scope = Scope(
+        c.scope.builder,
+        c.scope.opsets,
+        parent=c.scope,
+        attributes=c.scope.attributes,
+        prefix=c.scope.prefix,
+    )
     scope.values[name] = c.b.constant(True)
-    return Call(c.b, c.op_type, c.domain, c.version, c.where, c.inputs, c.attrs, c.outputs,
-                c.reader, scope, c.proto)  # fmt: skip
+    return Call(
+        c.b,
+        c.op_type,
+        c.domain,
+        c.version,
+        c.where,
+        c.inputs,
+        c.attrs,
+        c.outputs,
+        c.reader,
+        scope,
+        c.proto,
+    )
 
 
 def _always_true(value) -> bool:
@@ -213,7 +237,7 @@ def _until_known(c: Call, body, states: list, turns: int | None):
 
 def _unroll(
     c: Call, body, turns: int, states: list, problems: list[TesselError] | None, ends=False
-):  # fmt: skip
+):
     """The body, `turns` times. Where a condition turns out to be computed: None, or an error.
 
     `ends`: the condition must end it before; None if it does not.
@@ -228,9 +252,10 @@ def _unroll(
             if problems is None:
                 return None  # nobody reads what was written out so far
             raise c.unsupported(
-                "a Loop whose condition is computed while it runs", findings=problems,
+                "a Loop whose condition is computed while it runs",
+                findings=problems,
                 expected="states of one type, or a condition that follows from shapes",
-            )  # fmt: skip
+            )
         states = results[: len(states)]
         for items, value in zip(stacked, results[len(states) :]):
             items.append(value)
@@ -256,8 +281,9 @@ def _no_turn(c: Call, body, states: list):
         return states
     region, problems = _region(c, body, [types_of(s) for s in states], once=True)
     if region is None:
-        raise c.unsupported("a Loop without iterations whose stacked outputs have no known type",
-                            findings=problems)  # fmt: skip
+        raise c.unsupported(
+            "a Loop without iterations whose stacked outputs have no known type", findings=problems
+        )
     empty = []
     for value in region.results[-count:]:
         zero = c.b.emit("cast", c.b.constant(0, "i64"), dtype=value.dtype)
@@ -273,10 +299,15 @@ def _while(c: Call, region: Region, states: list, turns, stacked: int):
     captured = list(region.scope.captured)
     graph = region.close(captured, results)
     out = b.emit(
-        "while", go, *states, zero, *[Tensor(b, v) for v in captured],
-        body=graph, states=len(states) + 1, trips=() if turns is None or isinstance(turns, Tensor)
-        else (turns,),
-    )  # fmt: skip
+        "while",
+        go,
+        *states,
+        zero,
+        *[Tensor(b, v) for v in captured],
+        body=graph,
+        states=len(states) + 1,
+        trips=() if turns is None or isinstance(turns, Tensor) else (turns,),
+    )
     out = list(out) if isinstance(out, tuple) else [out]
     count = out.pop(len(states))
     return out[: len(states)] + [_cut(c, y, count) for y in out[len(states) :]]
@@ -322,7 +353,12 @@ def emit_scan(c: Call, region: Region, states, arrays, results, count: int) -> l
     captured = list(region.scope.captured)
     graph = region.close(captured, results)
     out = c.b.emit(
-        "scan", *states, *arrays, *[Tensor(c.b, v) for v in captured],
-        body=graph, states=count, scans=len(arrays),
-    )  # fmt: skip
+        "scan",
+        *states,
+        *arrays,
+        *[Tensor(c.b, v) for v in captured],
+        body=graph,
+        states=count,
+        scans=len(arrays),
+    )
     return list(out) if isinstance(out, tuple) else [out]

@@ -42,8 +42,12 @@ def _body(c: Call, body, states, arrays, more=()) -> Region:
     """The body for states and slices of arrays; `more` are types of further arrays' slices."""
     types = [s.type for s in states] + [x.type.with_shape(x.shape[1:]) for x in arrays]
     if len(types) != len(body.input):
-        raise ModelError("the body of a Scan does not fit its operands", where=c.where,
-                         expected=f"{len(types)} inputs", received=len(body.input))  # fmt: skip
+        raise ModelError(
+            "the body of a Scan does not fit its operands",
+            where=c.where,
+            expected=f"{len(types)} inputs",
+            received=len(body.input),
+        )
     names = [i.name for i in body.input]
     region = Region(c, body, "body", [*zip(names, types), *(("", t) for t in more)])
     if not all(isinstance(r, Tensor) for r in region.results):
@@ -73,8 +77,9 @@ def _batched(c: Call):
     lengths, operands = c[0], [c.x(i) for i in range(1, len(c.inputs))]
     states, arrays = operands[: len(operands) - count], operands[len(operands) - count :]
     if any(x.rank < 1 for x in states) or any(x.rank < 2 for x in arrays):
-        raise ModelError("operands of this Scan have a batch axis, arrays also a sequence axis",
-                         where=c.where)  # fmt: skip
+        raise ModelError(
+            "operands of this Scan have a batch axis, arrays also a sequence axis", where=c.where
+        )
     length = arrays[0].shape[1]
     if lengths is not None:
         lengths = c.within(lengths, 0, length + 1, "a sequence length")
@@ -89,20 +94,37 @@ def _batched(c: Call):
     outer = FoldingBuilder(name="batch")
     scope = c.scope.child(outer, f"{c.where}/")
     own = [outer.input(f"item{i}", x.type.with_shape(x.shape[1:])) for i, x in enumerate(slices)]
-    item = Call(outer, c.op_type, c.domain, c.version, c.where, own, c.attrs, c.outputs,
-                c.reader, scope, c.proto)  # fmt: skip
+    item = Call(
+        outer,
+        c.op_type,
+        c.domain,
+        c.version,
+        c.where,
+        own,
+        c.attrs,
+        c.outputs,
+        c.reader,
+        scope,
+        c.proto,
+    )
     results = _item(item, body, len(states), count, length, None if lengths is None else own[-1])
     if has_stages(outer.graph):
-        raise c.unsupported("data decides shapes in the body of a Scan with a batch (opset 8)",
-                            fix="convert the model to opset 9 or later")  # fmt: skip
+        raise c.unsupported(
+            "data decides shapes in the body of a Scan with a batch (opset 8)",
+            fix="convert the model to opset 9 or later",
+        )
     captured = list(scope.captured)
     outer.graph.inputs[:] = [t.value for t in own] + [scope.captured[v].value for v in captured]
     for i, value in enumerate(results):
         outer.output(f"result{i}", value)
     out = c.b.emit(
-        "scan", *slices, *[Tensor(c.b, v) for v in captured],
-        body=outer.graph, states=0, scans=len(slices),
-    )  # fmt: skip
+        "scan",
+        *slices,
+        *[Tensor(c.b, v) for v in captured],
+        body=outer.graph,
+        states=0,
+        scans=len(slices),
+    )
     return list(out) if isinstance(out, tuple) else [out]
 
 

@@ -37,8 +37,9 @@ class SizeDependence(UnsupportedError):
     those of each run (`specialized.py`)."""
 
     def __init__(self, message: str, *, fix: str | None = None, **details):
-        super().__init__(message, fix=fix or "pass --shapes (compile: sizes are those of a run)",
-                         **details)  # fmt: skip
+        super().__init__(
+            message, fix=fix or "pass --shapes (compile: sizes are those of a run)", **details
+        )
 
 
 def value_dependence(
@@ -58,18 +59,23 @@ def value_dependence(
         found = [v.type for v in graph.inputs if v in sources]
         data = any(t.dtype.is_float or t.rank > 1 for t in found)
         return ValueDependence(
-            message, where=where, inputs=names, data=data, received=f"it follows from {listed}",
+            message,
+            where=where,
+            inputs=names,
+            data=data,
+            received=f"it follows from {listed}",
             fix=f"make it an initializer, or give {listed} with --inputs (compile: when it runs)",
-        )  # fmt: skip
+        )
     if graph.symbols() and (controls or not sources):
         fix = "make it an initializer, or pass --shapes so that it follows from the shapes"
         return SizeDependence(message, where=where, fix=fix)
     return UnsupportedError(
-        message, where=where,
+        message,
+        where=where,
         expected=f"it follows from shapes, or from inputs of at most {LARGEST} elements",
         received=f"it follows from {', '.join(refused)}" if refused else None,
         fix="make it an initializer",
-    )  # fmt: skip
+    )
 
 
 def fits(type: TensorType) -> bool:
@@ -86,13 +92,16 @@ def known_input(x: Tensor, array: np.ndarray) -> FoldedValue:
     """The value `array` in place of the input `x`. Raises InputError for what does not fit."""
     where, known = f"input {x.value.name}", FoldedValue(x.b, array)
     if known.type != x.type:
-        raise InputError("the value does not fit the model", where=where, expected=x.type,
-                         received=known.type)  # fmt: skip
+        raise InputError(
+            "the value does not fit the model", where=where, expected=x.type, received=known.type
+        )
     if not fits(known.type):
         raise InputError(
-            "this input decides shapes, and is too large for it", where=where,
-            expected=f"at most {LARGEST} elements; floats of rank 0 or 1", received=known.type,
-        )  # fmt: skip
+            "this input decides shapes, and is too large for it",
+            where=where,
+            expected=f"at most {LARGEST} elements; floats of rank 0 or 1",
+            received=known.type,
+        )
     return known
 
 

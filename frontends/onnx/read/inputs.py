@@ -43,9 +43,13 @@ def optional_types(model: onnx.ModelProto) -> dict[str, Type]:
 
 
 def read_inputs(
-    graph, scope: Scope, where: str, shapes: Mapping[str, tuple], values: Mapping[str, object],
+    graph,
+    scope: Scope,
+    where: str,
+    shapes: Mapping[str, tuple],
+    values: Mapping[str, object],
     forms: Mapping[str, object],
-) -> list[Group]:  # fmt: skip
+) -> list[Group]:
     """Put the inputs into `scope` and say what became of each.
 
     `shapes` and `values` are by the names of the graph's tensors (`xs[0]`); shapes of inputs that
@@ -160,14 +164,17 @@ def _form(name: str, declared: Type, shapes: Mapping[str, tuple], forms: Mapping
     if isinstance(declared, AnyRank):
         if name in shapes:
             return len(shapes[name])
-        raise StructureDependence("the rank of an input is unknown", where=f"input {name}",
-                         fix="pass its --shapes")  # fmt: skip
+        raise StructureDependence(
+            "the rank of an input is unknown", where=f"input {name}", fix="pass its --shapes"
+        )
     if is_opaque(declared):
         return "map"
     raise StructureDependence(
-        "the form of an input is unknown", where=f"input {name}", received=declared,
+        "the form of an input is unknown",
+        where=f"input {name}",
+        received=declared,
         fix="compile it: it is read when a run shows how long its lists are (terminal: --inputs)",
-    )  # fmt: skip
+    )
 
 
 def is_opaque(type: Type) -> bool:

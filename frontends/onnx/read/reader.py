@@ -255,8 +255,12 @@ class Reader:
         except TesselError as error:
             if not fits_some_sizes(self, scope, node, operands, read):
                 raise
-            raise SizeDependence(error.message, where=error.where or where, expected=error.expected,
-                             received=error.received) from error  # fmt: skip
+            raise SizeDependence(
+                error.message,
+                where=error.where or where,
+                expected=error.expected,
+                received=error.received,
+            ) from error
 
     def _call(self, node, entry, operands, context, where, scope: Scope) -> list:
         op_type, domain, version = context

@@ -10,9 +10,14 @@ class Region:
     """A graph attribute read into a closed graph."""
 
     def __init__(
-        self, c: Call, proto, name: str, inputs=(), impossible: list[TensorType] = (),
+        self,
+        c: Call,
+        proto,
+        name: str,
+        inputs=(),
+        impossible: list[TensorType] = (),
         reason: str = "",
-    ):  # fmt: skip
+    ):
         """`inputs` are (name, type). With types of what is `impossible` the nodes are not read: a
         run that comes to the region fails for this `reason`."""
         self.c, self.proto = c, proto

@@ -81,8 +81,9 @@ def elements(c, x: Tensor, count: int | None = None) -> list[Element]:
     if isinstance(size, Sym):
         raise SizeDependence(
             "the number of elements of an operand that decides a shape is not known",
-            where=c.where, received=x.type,
-        )  # fmt: skip
+            where=c.where,
+            received=x.type,
+        )
     node = x.value.node
     if node is not None:
         inputs = [None if v is None else Tensor(x.b, v) for v in node.inputs]
@@ -96,9 +97,11 @@ def elements(c, x: Tensor, count: int | None = None) -> list[Element]:
             return [e for v in inputs for e in elements(c, v)]
     if size > MOST:
         raise TypeMismatch(
-            "so many numbers describe no shape", where=c.where,
-            expected=f"at most {MOST} elements that only a run knows", received=x.type,
-        )  # fmt: skip
+            "so many numbers describe no shape",
+            where=c.where,
+            expected=f"at most {MOST} elements that only a run knows",
+            received=x.type,
+        )
     flat = x.reshape((size,))
     return [_element(flat, i) for i in range(size)]
 
@@ -143,8 +146,9 @@ def reshaped(c, x: Tensor, found: Sequence[Element], keep_zeros: bool) -> list:
     vector = join(c, sizes)
     rest = c.b.emit("equal", vector, c.scalar(-1, I64))
     one, total = c.scalar(1, I64), scalar(c, dims.prod(x.shape))
-    product = c.b.emit("reduce_prod", c.b.emit("where", rest, one, vector), axes=(0,),
-                       keepdims=False)  # fmt: skip
+    product = c.b.emit(
+        "reduce_prod", c.b.emit("where", rest, one, vector), axes=(0,), keepdims=False
+    )
     left = c.b.emit("div", total, c.b.emit("maximum", product, one))
     resolved = c.b.emit("where", rest, left, vector)
     open_ = [isinstance(e, Tensor) or e == -1 for e in sizes]
@@ -180,8 +184,9 @@ def slice_axis(c, x: Tensor, axis: int, start: Element, end: Element, step: Elem
     zero, one = c.scalar(0, I64), c.scalar(1, I64)
 
     def clamp(position, front):
-        position = b.emit("where", b.emit("less", position, zero), b.emit("add", position, size),
-                          position)  # fmt: skip
+        position = b.emit(
+            "where", b.emit("less", position, zero), b.emit("add", position, size), position
+        )
         low = b.emit("where", backwards, c.scalar(front, I64), zero)
         high = b.emit("where", backwards, b.emit("sub", size, one), size)
         return b.emit("minimum", b.emit("maximum", position, low), high)
@@ -208,9 +213,11 @@ def sized(c, x: Tensor, axis: int, size, what: str) -> Tensor:
         return x
     if surely_differ(x.shape[axis], size):
         raise TypeMismatch(
-            f"{what} have another size", where=c.where, expected=f"{size} on axis {axis}",
+            f"{what} have another size",
+            where=c.where,
+            expected=f"{size} on axis {axis}",
             received=x.type,
-        )  # fmt: skip
+        )
     return x.reshape((*x.shape[:axis], size, *x.shape[axis + 1 :]))
 
 

@@ -112,8 +112,12 @@ class _TrialScope(Scope):
     """A scope whose values are inputs of the trial's graph, with sizes in place of symbols."""
 
     def __init__(self, origin: Scope, binding: Mapping[str, int]):
-        super().__init__(FoldingBuilder(name="trial"), origin.opsets, attributes=origin.attributes,
-                         prefix=origin.prefix)  # fmt: skip
+        super().__init__(
+            FoldingBuilder(name="trial"),
+            origin.opsets,
+            attributes=origin.attributes,
+            prefix=origin.prefix,
+        )
         self.origin, self.binding = origin, binding
         self.nodes = origin.nodes
 
@@ -138,8 +142,9 @@ class _TrialScope(Scope):
         if not value.symbolic:
             return value.array
         array = np.empty(value.array.shape, object)
-        array.flat = [dims.substitute(e, self.binding) if isinstance(e, Sym) else e
-                      for e in value.array.flat]  # fmt: skip
+        array.flat = [
+            dims.substitute(e, self.binding) if isinstance(e, Sym) else e for e in value.array.flat
+        ]
         return array
 
     def _sized(self, type: Type) -> Type:

@@ -42,9 +42,11 @@ def _attribute(node: Node, name: str, value):
         return tensor(name, value)
     if isinstance(value, Graph) or not is_static(value if isinstance(value, tuple) else (value,)):
         raise UnsupportedError(
-            f"ONNX has no such attribute {name} of {node.op.name}", where=node.where,
-            expected="numbers, text, arrays", received=value,
-        )  # fmt: skip
+            f"ONNX has no such attribute {name} of {node.op.name}",
+            where=node.where,
+            expected="numbers, text, arrays",
+            received=value,
+        )
     return plain(value)
 
 

@@ -108,15 +108,25 @@ def _plain_rule(op_type: str, node: Node):
     says so in ONNX (`precision`, `output_dtype`) is newer than the operators."""
     if op_type == "QuantizeLinear":
         kind = node.attrs["precision"]
-        return None if kind is None else (
-            lambda b, x, scale, zero, **attrs: b.quantize_linear(
-                x.cast(kind), scale.cast(kind), zero, **attrs | {"precision": None})
-        )  # fmt: skip
+        return (
+            None
+            if kind is None
+            else (
+                lambda b, x, scale, zero, **attrs: b.quantize_linear(
+                    x.cast(kind), scale.cast(kind), zero, **attrs | {"precision": None}
+                )
+            )
+        )
     kind = node.attrs["dtype"]
-    return None if kind == node.inputs[1].dtype else (
-        lambda b, x, scale, zero, **attrs: b.dequantize_linear(
-            x, scale.cast("f32"), zero, **attrs | {"dtype": "f32"}).cast(kind)
-    )  # fmt: skip
+    return (
+        None
+        if kind == node.inputs[1].dtype
+        else (
+            lambda b, x, scale, zero, **attrs: b.dequantize_linear(
+                x, scale.cast("f32"), zero, **attrs | {"dtype": "f32"}
+            ).cast(kind)
+        )
+    )
 
 
 def qlinear_add(w: Writer, node: Node):
@@ -164,11 +174,13 @@ def while_(w: Writer, node: Node):
     inputs, found = list(body.input), list(body.output)
     for name, result in zip(rows, found[1 + n :]):
         at, row, after = w.unique("at"), w.unique("row"), w.unique("rows")
-        body.node.extend([
-            helper.make_node("Reshape", [turn, w.ints([1, 1])], [at]),
-            helper.make_node("Unsqueeze", [result.name, w.ints([0])], [row]),
-            helper.make_node("ScatterND", [name, at, row], [after]),
-        ])  # fmt: skip
+        body.node.extend(
+            [
+                helper.make_node("Reshape", [turn, w.ints([1, 1])], [at]),
+                helper.make_node("Unsqueeze", [result.name, w.ints([0])], [row]),
+                helper.make_node("ScatterND", [name, at, row], [after]),
+            ]
+        )
         result.CopyFrom(helper.make_value_info(after, type_proto(rows[name])))
     del body.input[:]
     for name, type in own.items():

@@ -51,10 +51,11 @@ def by_body(node: Node) -> Callable:
     for e in order:
         if e.op not in known or OPS_OF.get(e.op) == node.op.name:  # no body of itself
             raise UnsupportedError(
-                f"ONNX has no way to say {node.op.name}", where=node.where,
+                f"ONNX has no way to say {node.op.name}",
+                where=node.where,
                 expected="an entry in frontends/onnx/write/table.py, or a body of ops of ONNX",
                 received=f"{e.op} in its body",
-            )  # fmt: skip
+            )
 
     def rule(b: Builder, *operands: Tensor | None, **attrs) -> Tensor:
         made: dict[Expr, Tensor] = {}

@@ -73,9 +73,11 @@ def write_external(path: Path, model: onnx.ModelProto, arrays: Mapping[str, np.n
                 start = file.tell()
                 file.write(_bytes(name, array))
                 proto = model.graph.initializer.add(
-                    name=name, data_type=ELEMENT_TYPE_OF[dtype_of(array)], dims=array.shape,
+                    name=name,
+                    data_type=ELEMENT_TYPE_OF[dtype_of(array)],
+                    dims=array.shape,
                     data_location=TensorProto.EXTERNAL,
-                )  # fmt: skip
+                )
                 place = {"location": location, "offset": start, "length": file.tell() - start}
                 for key, value in place.items():
                     proto.external_data.add(key=key, value=str(value))

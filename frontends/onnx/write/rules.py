@@ -57,8 +57,9 @@ def celu(b: Builder, x: Tensor, *, alpha: float):
 # -- windows ------------------------------------------------------------------------------
 
 
-def conv_by_products(b: Builder, x, w, bias=None, *, strides, pads, dilations, group,
-                     channels_last=False):  # fmt: skip
+def conv_by_products(
+    b: Builder, x, w, bias=None, *, strides, pads, dilations, group, channels_last=False
+):
     """y = sum over taps k of w[:, :, k] @ x[:, :, k + stride * p]: a matrix product for each."""
     rank = x.rank
     if channels_last:
@@ -152,11 +153,14 @@ def strassen_input(b: Builder, x: Tensor):
         x = b.pad(x, pads=(*[0] * rank, *[0] * (rank - 2), 1, 0), mode="constant")
     quarter = {
         (r, c): b.slice(
-            x, axes=(rank - 2, rank - 1), starts=(r, c * (k // 2)), steps=(2, 1),
+            x,
+            axes=(rank - 2, rank - 1),
+            starts=(r, c * (k // 2)),
+            steps=(2, 1),
             sizes=(-(-m // 2), k // 2),
         )
         for r, c in itertools.product((0, 1), (0, 1))
-    }  # fmt: skip
+    }
     sums = [
         strassen.signed_sum([(sign, quarter[q]) for q, sign in f.items()]) for f in strassen.LEFT
     ]

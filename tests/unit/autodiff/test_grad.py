@@ -49,27 +49,31 @@ COMPOSED = {
         [(1, 2, 5, 4), (3, 2, 3, 2), (3,)],
     ),
     "through a composite": (
-        lambda b, x: (b.softmax(x, axis=-1) * b.log_softmax(x, axis=0)).sum(), [(3, 4)]
+        lambda b, x: (b.softmax(x, axis=-1) * b.log_softmax(x, axis=0)).sum(),
+        [(3, 4)],
     ),
     "a composite in a composite": (
         lambda b, q, k, v: (b.attention(q, k, v, scale=0.5) * q).sum(),
         [(1, 2, 3, 4), (1, 2, 3, 4), (1, 2, 3, 4)],
     ),
     "a norm": (
-        lambda b, x, s, c: (b.gelu(b.layer_norm(x, s, c, axis=-1)) * x).sum(), [(3, 4), (4,), (4,)]
+        lambda b, x, s, c: (b.gelu(b.layer_norm(x, s, c, axis=-1)) * x).sum(),
+        [(3, 4), (4,), (4,)],
     ),
     "several outputs": (lambda b, x: _parts(b, x), [(5, 2)]),
     "only one output of several is used": (
-        lambda b, x: (b.split(x, axis=0, sizes=(2, 3))[1] ** 3).sum(), [(5, 2)]
+        lambda b, x: (b.split(x, axis=0, sizes=(2, 3))[1] ** 3).sum(),
+        [(5, 2)],
     ),
     "moves": (
         lambda b, x: (x.transpose(1, 0)[:, ::-1].reshape(-1)[1:5] * b.scalar(3, "f64")).sum(),
         [(2, 3)],
     ),
     "piecewise": (
-        lambda b, x, y: b.where(x > y, b.maximum(x, y) * 2, b.relu(y - x)).sum(), [(6,), (6,)]
+        lambda b, x, y: b.where(x > y, b.maximum(x, y) * 2, b.relu(y - x)).sum(),
+        [(6,), (6,)],
     ),
-}  # fmt: skip
+}
 
 
 def _parts(b, x):

@@ -33,8 +33,7 @@ def make_trainer(optimizer, **options):
         model, native.cross_entropy, {"accuracy": native.accuracy}, x="f32[N,1,6,6]", y="i64[N]"
     )
     values = native.flat_values(model.init(np.random.default_rng(0)), model.init_state())
-    return Trainer(train, values, optimizer, evaluation=evaluation,
-                   **options)  # fmt: skip
+    return Trainer(train, values, optimizer, evaluation=evaluation, **options)
 
 
 RNG = np.random.default_rng(3)
@@ -80,8 +79,9 @@ def test_jit_and_grad_of_the_face():
     expected = x.T @ (2 * y * (1 - y * y) / y.size)
     np.testing.assert_allclose(d, expected, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(tessel.jit(tessel.grad(loss))(w, x), d, rtol=1e-5)
-    np.testing.assert_allclose(tessel.grad(tessel.grad(lambda x: F.exp(x) * x))(1.0), 3 * np.e,
-                               rtol=1e-5)  # fmt: skip
+    np.testing.assert_allclose(
+        tessel.grad(tessel.grad(lambda x: F.exp(x) * x))(1.0), 3 * np.e, rtol=1e-5
+    )
 
 
 def test_gradients_of_the_face():
@@ -128,7 +128,8 @@ def test_the_shipped_model_reads_digits(root):
     digits = datasets.load_digits()
     exe = tessel.compile(root / "examples" / "models" / "digits.onnx")
     assert [str(p) for p in (*exe.inputs, *exe.outputs)] == [
-        "image: f32[N,1,8,8]", "logits: f32[N,10]",
-    ]  # fmt: skip
+        "image: f32[N,1,8,8]",
+        "logits: f32[N,10]",
+    ]
     x = (digits.images[:256, None] / 16).astype(np.float32)
     assert (exe(x).argmax(1) == digits.target[:256]).mean() >= 0.97

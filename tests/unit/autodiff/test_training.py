@@ -117,9 +117,15 @@ def test_the_step_graph_updates_what_it_reads():
     graph = step_graph(line_graph(), SGD(0.1, momentum=0.9), ["w", "b"])
     names = [v.name for v in graph.inputs]
     assert names == [
-        "w", "b", "x", "y", "learning_rate", "optimizer.step",
-        "optimizer.w.momentum", "optimizer.b.momentum",
-    ]  # fmt: skip
+        "w",
+        "b",
+        "x",
+        "y",
+        "learning_rate",
+        "optimizer.step",
+        "optimizer.w.momentum",
+        "optimizer.b.momentum",
+    ]
     pairs = {graph.output_names[i]: names[j] for i, j in graph.updates.items()}
     assert pairs == {f"new.{n}": n for n in names if n.startswith("optimizer") or n in "wb"}
     for i, j in graph.updates.items():
@@ -129,8 +135,12 @@ def test_the_step_graph_updates_what_it_reads():
 def test_clip_norm_bounds_the_step():
     graph = step_graph(line_graph(), SGD(1.0), ["w", "b"], clip_norm=0.5)
     x, y = line_data()
-    feeds = line_values() | {"x": x, "y": y, "learning_rate": np.asarray(1.0, np.float32),
-                             "optimizer.step": np.asarray(0)}  # fmt: skip
+    feeds = line_values() | {
+        "x": x,
+        "y": y,
+        "learning_rate": np.asarray(1.0, np.float32),
+        "optimizer.step": np.asarray(0),
+    }
     results = Interpreted(graph).run(feeds)
     norm = np.sqrt((results["new.w"] ** 2).sum() + results["new.b"] ** 2)
     assert norm == pytest.approx(0.5, rel=1e-4)
@@ -241,8 +251,9 @@ def trained():
     params = model.init(np.random.default_rng(0))
     values = native.flat_values(params, model.init_state())
     trainer = Trainer(train, values, Adam(1e-2), compile=Interpreted, evaluation=evaluation)
-    history = trainer.fit(stripes(), epochs=25, batch_size=16, validation=stripes(10),
-                          progress=False)  # fmt: skip
+    history = trainer.fit(
+        stripes(), epochs=25, batch_size=16, validation=stripes(10), progress=False
+    )
     return model, params, trainer, history
 
 

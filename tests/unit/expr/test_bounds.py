@@ -239,8 +239,11 @@ def test_the_command_says_how_many_accesses_were_proved(call, tmp_path):  # noqa
 
 @pytest.mark.parametrize("dynamic_shapes", [False, True])
 def test_what_cannot_be_proved_fails_the_command(
-    call, tmp_path, monkeypatch, dynamic_shapes  # noqa: F811
-):  # fmt: skip
+    call,  # noqa: F811
+    tmp_path,
+    monkeypatch,
+    dynamic_shapes,
+):
     path = model(tmp_path)
     if dynamic_shapes:
         path.write_text(path.read_text().replace("[2,", "[N,"))

@@ -14,13 +14,22 @@ from tessel.compiler.ir.types import BF16, BOOL, F16, F32, F64, I8, I32, I64, U8
 I, J, K = s.Axis("i", 6), s.Axis("j", 4), s.Axis("k", 10)
 i, j, k = map(s.axis, (I, J, K))
 ARITHMETIC = {
-    "+": operator.add, "-": operator.sub, "*": operator.mul, "//": operator.floordiv,
-    "%": operator.mod, "min": s.minimum, "max": s.maximum,
-}  # fmt: skip
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "//": operator.floordiv,
+    "%": operator.mod,
+    "min": s.minimum,
+    "max": s.maximum,
+}
 COMPARISONS = {
-    "lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": operator.ge,
-    "eq": operator.eq, "ne": operator.ne,
-}  # fmt: skip
+    "lt": operator.lt,
+    "le": operator.le,
+    "gt": operator.gt,
+    "ge": operator.ge,
+    "eq": operator.eq,
+    "ne": operator.ne,
+}
 
 
 def value_of(e: s.Expr, where: dict) -> int | bool:
@@ -150,7 +159,7 @@ FORMS = [
     ("max within bounds", s.maximum(i, 0), i),
     ("max beyond bounds", s.maximum(j, 9), s.const(9)),
     ("min with itself", s.minimum(i + j, j + i), i + j),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("e", "expected"), [f[1:] for f in FORMS], ids=[f[0] for f in FORMS])
@@ -188,10 +197,18 @@ def test_an_axis_of_one_is_0():
 # -- comparisons -----------------------------------------------------------------------------------
 
 KNOWN = [
-    (i < 6, True), (i < 0, False), (i >= 0, True), (i > 5, False), (i <= 5, True),
-    (s.eq(i, 6), False), (s.ne(i, -1), True), (i * 2 + 1 < 12, True), (k // 5 < 2, True),
-    (s.eq(s.const(3), 3), True), (s.compare("lt", s.const(1.5, F32), 2.0), True),
-]  # fmt: skip
+    (i < 6, True),
+    (i < 0, False),
+    (i >= 0, True),
+    (i > 5, False),
+    (i <= 5, True),
+    (s.eq(i, 6), False),
+    (s.ne(i, -1), True),
+    (i * 2 + 1 < 12, True),
+    (k // 5 < 2, True),
+    (s.eq(s.const(3), 3), True),
+    (s.compare("lt", s.const(1.5, F32), 2.0), True),
+]
 
 
 @pytest.mark.parametrize(("e", "value"), KNOWN, ids=[str(n) for n in range(len(KNOWN))])

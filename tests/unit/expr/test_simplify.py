@@ -115,24 +115,51 @@ def body(kernel) -> list[str]:
 
 
 CHAINS = [
-    ("a map is one long axis", lambda b, x: b.exp(x), ["f32[128,6,128]"],
-     ["for i0<98304", "b1[i0] = exp(b0[i0])"]),
-    ("a head split: whole rows stay together",
-     lambda b, x: b.exp(x.reshape(128, 12, 64).transpose(1, 0, 2)), ["f32[128,768]"],
-     ["for i0<12, i1<128, i2<64",
-      "b1[((i2 + (i1 * 64)) + (i0 * 8192))] = exp(b0[((i2 + (i0 * 64)) + (i1 * 768))])"]),
-    ("a head split and its inverse cancel",
-     lambda b, x: b.exp(x.reshape(128, 12, 64).transpose(1, 0, 2).transpose(1, 0, 2)
-                        .reshape(128, 768)), ["f32[128,768]"],
-     ["for i0<98304", "b1[i0] = exp(b0[i0])"]),
-    ("a channel is read once per line", lambda b, x, c: x + c, ["f32[4,3,8,8]", "f32[3,1,1]"],
-     ["for i0<4, i1<3, i2<64",
-      "b2[((i2 + (i1 * 64)) + (i0 * 192))] = (b0[((i2 + (i1 * 64)) + (i0 * 192))] + b1[i1])"]),
-    ("axes of 1 are dropped", lambda b, x: b.exp(x), ["f32[1,5,1]"],
-     ["for i0<5", "b1[i0] = exp(b0[i0])"]),
-    ("neighbouring axes of a sum merge", lambda b, x: b.reduce_sum(x, axes=[1, 2], keepdims=False),
-     ["f32[4,5,6]"], ["for i0<4", "b1[i0] = sum:f32(i1<30; b0[(i1 + (i0 * 30))])"]),
-]  # fmt: skip
+    (
+        "a map is one long axis",
+        lambda b, x: b.exp(x),
+        ["f32[128,6,128]"],
+        ["for i0<98304", "b1[i0] = exp(b0[i0])"],
+    ),
+    (
+        "a head split: whole rows stay together",
+        lambda b, x: b.exp(x.reshape(128, 12, 64).transpose(1, 0, 2)),
+        ["f32[128,768]"],
+        [
+            "for i0<12, i1<128, i2<64",
+            "b1[((i2 + (i1 * 64)) + (i0 * 8192))] = exp(b0[((i2 + (i0 * 64)) + (i1 * 768))])",
+        ],
+    ),
+    (
+        "a head split and its inverse cancel",
+        lambda b, x: b.exp(
+            x.reshape(128, 12, 64).transpose(1, 0, 2).transpose(1, 0, 2).reshape(128, 768)
+        ),
+        ["f32[128,768]"],
+        ["for i0<98304", "b1[i0] = exp(b0[i0])"],
+    ),
+    (
+        "a channel is read once per line",
+        lambda b, x, c: x + c,
+        ["f32[4,3,8,8]", "f32[3,1,1]"],
+        [
+            "for i0<4, i1<3, i2<64",
+            "b2[((i2 + (i1 * 64)) + (i0 * 192))] = (b0[((i2 + (i1 * 64)) + (i0 * 192))] + b1[i1])",
+        ],
+    ),
+    (
+        "axes of 1 are dropped",
+        lambda b, x: b.exp(x),
+        ["f32[1,5,1]"],
+        ["for i0<5", "b1[i0] = exp(b0[i0])"],
+    ),
+    (
+        "neighbouring axes of a sum merge",
+        lambda b, x: b.reduce_sum(x, axes=[1, 2], keepdims=False),
+        ["f32[4,5,6]"],
+        ["for i0<4", "b1[i0] = sum:f32(i1<30; b0[(i1 + (i0 * 30))])"],
+    ),
+]
 
 
 @pytest.mark.parametrize(

@@ -20,13 +20,17 @@ def shaped(body, **options):
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (f"s = Constant<value=int64[2] {{{1 << 40}, {1 << 40}}}>() y = Expand(x, s)",
-         "expand: the result is absurdly large"),
-        (f"s = Constant<value=int64[2] {{{1 << 60}, {1 << 60}}}>() y = Pad(x, s)",
-         "pad: the result is absurdly large"),
+        (
+            f"s = Constant<value=int64[2] {{{1 << 40}, {1 << 40}}}>() y = Expand(x, s)",
+            "expand: the result is absurdly large",
+        ),
+        (
+            f"s = Constant<value=int64[2] {{{1 << 60}, {1 << 60}}}>() y = Pad(x, s)",
+            "pad: the result is absurdly large",
+        ),
         ("s = Constant<value=int64[2] {-3, 0}>() y = Pad(x, s)", "pads crop more than there is"),
     ],
-)  # fmt: skip
+)
 def test_shapes_that_make_no_sense(body, message):
     with pytest.raises(TesselError) as caught:
         tessel.compile(shaped(body, outputs="float[A] y"))
@@ -44,8 +48,9 @@ def test_no_elements_of_a_huge_shape():
 def test_sizes_that_arrive_and_make_no_sense(scale):
     proto = model(
         'y = Resize<mode="nearest">(x, , scales)',
-        inputs="float[2,4] x, float[2] scales", outputs=ANY,
-    )  # fmt: skip
+        inputs="float[2,4] x, float[2] scales",
+        outputs=ANY,
+    )
     exe = tessel.compile(proto)
     with pytest.raises(TesselError, match="does not make sense with these inputs"):
         exe(np.ones((2, 4), np.float32), np.array([1, scale], np.float32))

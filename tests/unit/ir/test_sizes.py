@@ -19,7 +19,7 @@ from tessel.compiler.ir.bounds import (
     maybe_below,
     size_hint,
     size_hints,
-)  # fmt: skip
+)
 from tessel.compiler.ir.dims import Sym, ceil_div, dim_max, dim_min, substitute
 
 N, S = Sym.named("N"), Sym.named("S")

@@ -91,8 +91,24 @@ def test_whatever_else_is_said_of_kernels_is_kept():
         assert len(call.kernel.sources) == len(call.kernel.params) == len(call.refs)
 
 
-SPECIAL = [0.0, -0.0, 0.5, 1.5, -1.5, 126.5, 127.5, 254.5, 255.5, 300.0, -127.5, -128.5, 3e38,
-           np.inf, -np.inf, np.nan]  # fmt: skip
+SPECIAL = [
+    0.0,
+    -0.0,
+    0.5,
+    1.5,
+    -1.5,
+    126.5,
+    127.5,
+    254.5,
+    255.5,
+    300.0,
+    -127.5,
+    -128.5,
+    3e38,
+    np.inf,
+    -np.inf,
+    np.nan,
+]
 TINY = np.array([*SPECIAL, *np.linspace(-300, 300, 301)], np.float32)
 
 

@@ -84,7 +84,7 @@ CASES = {
     "cache_update": lambda b, n: b.cache_update(
         b.input("c", f"f32[1,2,{n},8]"), b.input("u", "f32[1,2,1,8]"), b.input("at", "i64[1]")
     ),
-}  # fmt: skip
+}
 for _name in ("reduce_sum", "reduce_max", "reduce_mean", "reduce_log_sum_exp", "reduce_l2"):
     CASES[f"{_name} of rows"] = lambda b, n, f=_name: b.emit(f, rows(b, n), axes=(1,))
     CASES[f"{_name} of columns"] = lambda b, n, f=_name: b.emit(f, columns(b, n), axes=(0,))
@@ -147,17 +147,24 @@ def test_work_of_code_for_all_sizes_grows_with_the_elements(name):
     assert_linear([bind(program, {"N": n}) for n in SIZES])
 
 
-UNIQUE = {"": "float[N] x", "<sorted=0>": "int64[N] x", "<axis=0>": "float[N,5] x",
-          "<axis=1>": "int32[40,N] x"}  # fmt: skip
+UNIQUE = {
+    "": "float[N] x",
+    "<sorted=0>": "int64[N] x",
+    "<axis=0>": "float[N,5] x",
+    "<axis=1>": "int32[40,N] x",
+}
 
 
 @pytest.mark.parametrize("attributes", UNIQUE)
 def test_work_of_unique_grows_with_the_elements(attributes):
     """The size that data decides, of the groups, is half of what it can be."""
     graph = graph_of(
-        model(f"y, i, j, k = Unique{attributes}(x)", inputs=UNIQUE[attributes],
-              outputs="float[A] y, int64[B] i, int64[C] j, int64[D] k")
-    )  # fmt: skip
+        model(
+            f"y, i, j, k = Unique{attributes}(x)",
+            inputs=UNIQUE[attributes],
+            outputs="float[A] y, int64[B] i, int64[C] j, int64[D] k",
+        )
+    )
     program = lower(graph, dynamic_shapes=True)
     sizes = {s for v in graph.values() for d in v.shape for s in dims.symbols(d)}
     assert_linear([bind(program, {s: n if s == "N" else n // 2 for s in sizes}) for n in SIZES])
@@ -251,9 +258,7 @@ FURTHER = {
     "lp_pool": lambda b, n: b.lp_pool(picture(b, n), kernel=(3, 3)),
     "unfold": lambda b, n: b.unfold(picture(b, n), kernel=(3, 3)),
     "fold": lambda b, n: b.fold(b.input("x", f"f32[1,6,{n}]"), sizes=(n + 2,), kernel=(3,)),
-    "conv": lambda b, n: b.conv(
-        b.input("x", f"f32[1,4,{n}]"), _ones(b, 4, 4, 5), pads=(2, 2)
-    ),
+    "conv": lambda b, n: b.conv(b.input("x", f"f32[1,4,{n}]"), _ones(b, 4, 4, 5), pads=(2, 2)),
     "conv of each channel": lambda b, n: b.conv(
         picture(b, n), _ones(b, 2, 1, 3, 3), group=2, pads=(1, 1, 1, 1)
     ),
@@ -264,11 +269,11 @@ FURTHER = {
     "cumsum backwards": lambda b, n: b.cumsum(rows(b, n), axis=1, reverse=True),
     "cumprod": lambda b, n: b.cumprod(columns(b, n), axis=0, exclusive=True),
     "gather of rows": lambda b, n: b.gather(b.input("x", f"f32[{n},8]"), indices(b, n), axis=0),
-    "gather_nd": lambda b, n: b.gather_nd(
-        b.input("x", f"f32[{n},3]"), b.input("i", f"i64[{n},2]")
-    ),
+    "gather_nd": lambda b, n: b.gather_nd(b.input("x", f"f32[{n},3]"), b.input("i", f"i64[{n},2]")),
     "scatter_nd": lambda b, n: b.scatter_nd(
-        b.input("x", f"f32[{n},3]"), b.input("i", f"i64[{n},1]"), b.input("u", f"f32[{n},3]"),
+        b.input("x", f"f32[{n},3]"),
+        b.input("i", f"i64[{n},1]"),
+        b.input("u", f"f32[{n},3]"),
         reduction="max",
     ),
     "scatter of few": lambda b, n: b.scatter_elements(
@@ -278,9 +283,7 @@ FURTHER = {
         *(b.input(f"x{i}", f"f32[{n},3]") for i in range(5)), axis=0
     ),
     "split": lambda b, n: b.split(b.input("x", f"f32[3,{2 * n}]"), axis=1, sizes=(n, n)),
-    "split of columns": lambda b, n: b.split(
-        b.input("x", f"f32[{n},5]"), axis=1, sizes=(2, 3)
-    ),
+    "split of columns": lambda b, n: b.split(b.input("x", f"f32[{n},5]"), axis=1, sizes=(2, 3)),
     "tile": lambda b, n: b.tile(rows(b, n), repeats=(2, 3)),
     "trilu": lambda b, n: b.trilu(b.input("x", f"f32[4,{n}]")),
     "reverse": lambda b, n: b.reverse(rows(b, n), axes=(1,)),
@@ -298,7 +301,10 @@ FURTHER = {
         b.input("x", "f32[1,2,8,8]"), b.input("grid", f"f32[1,{n},4,2]")
     ),
     "roi_align": lambda b, n: b.roi_align(
-        b.input("x", "f32[1,2,8,8]"), b.input("r", f"f32[{n},4]"), indices(b, n), size=(2, 2),
+        b.input("x", "f32[1,2,8,8]"),
+        b.input("r", f"f32[{n},4]"),
+        indices(b, n),
+        size=(2, 2),
         sampling=2,
     ),
     "search": lambda b, n: b.search(indices(b, n), b.constant(np.arange(50))),
@@ -311,14 +317,18 @@ FURTHER = {
     "hardmax": lambda b, n: b.hardmax(rows(b, n), axis=1),
     "matmul": lambda b, n: b.matmul(b.input("x", f"f32[{n},8]"), _ones(b, 8, 8)),
     "attention to n keys": lambda b, n: b.attention(
-        b.input("q", "f32[1,2,1,8]"), b.input("k", f"f32[1,2,{n},8]"),
-        b.input("v", f"f32[1,2,{n},8]"), scale=1.0,
+        b.input("q", "f32[1,2,1,8]"),
+        b.input("k", f"f32[1,2,{n},8]"),
+        b.input("v", f"f32[1,2,{n},8]"),
+        scale=1.0,
     ),
     "suppress": lambda b, n: b.suppress(
-        b.input("boxes", f"f32[1,{n},4]"), b.input("scores", f"f32[1,2,{n}]"),
-        b.scalar(0.5, "f32"), steps=20,
+        b.input("boxes", f"f32[1,{n},4]"),
+        b.input("scores", f"f32[1,2,{n}]"),
+        b.scalar(0.5, "f32"),
+        steps=20,
     ),
-}  # fmt: skip
+}
 SIZES_NEEDED = ("resize antialiased", "resize to few")  # their windows follow from the sizes
 
 

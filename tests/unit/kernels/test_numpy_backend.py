@@ -28,12 +28,19 @@ def mapped(op, *arrays, dtype="f32"):
 
 
 UNARY = {
-    "exp": math.exp, "sigmoid": lambda x: 1 / (1 + math.exp(-x)), "erf": math.erf,
+    "exp": math.exp,
+    "sigmoid": lambda x: 1 / (1 + math.exp(-x)),
+    "erf": math.erf,
     "normal_area": lambda x: math.erf(x * 0.5**0.5) / 2,
     "rsqrt": lambda x: 1 / math.sqrt(x) if x > 0 else math.nan if x < 0 else math.inf,
-    "round": round, "floor": math.floor, "trunc": math.trunc, "tanh": math.tanh,
-    "sign": lambda x: (x > 0) - (x < 0), "abs": abs, "expm1": math.expm1,
-}  # fmt: skip
+    "round": round,
+    "floor": math.floor,
+    "trunc": math.trunc,
+    "tanh": math.tanh,
+    "sign": lambda x: (x > 0) - (x < 0),
+    "abs": abs,
+    "expm1": math.expm1,
+}
 
 
 @pytest.mark.parametrize("op", UNARY)
@@ -49,9 +56,13 @@ def test_sigmoid_does_not_overflow():
 
 @pytest.mark.parametrize(
     ("op", "expected"),
-    [("truncdiv", [-3, 3, 3, -3, 7, 0]), ("floordiv", [-4, 3, 3, -4, 7, 0]),
-     ("rem", [-1, 1, -1, 1, 0, 0]), ("mod", [1, 1, -1, -1, 0, 0])],
-)  # fmt: skip
+    [
+        ("truncdiv", [-3, 3, 3, -3, 7, 0]),
+        ("floordiv", [-4, 3, 3, -4, 7, 0]),
+        ("rem", [-1, 1, -1, 1, 0, 0]),
+        ("mod", [1, 1, -1, -1, 0, 0]),
+    ],
+)
 def test_integer_division_rounds_as_named_and_by_zero_as_by_one(op, expected):
     x, y = np.array([-7, 7, -7, 7, 7, 0]), np.array([2, 2, -2, -2, 0, 5])
     if op in ("floordiv", "mod"):
@@ -61,11 +72,23 @@ def test_integer_division_rounds_as_named_and_by_zero_as_by_one(op, expected):
 
 @pytest.mark.parametrize(
     ("value", "dtype", "expected"),
-    [(2.9, "i32", 2), (-2.9, "i32", -2), (1e30, "i32", 2**31 - 1), (-1e30, "i32", -(2**31)),
-     (math.nan, "i32", 0), (math.inf, "u8", 255), (-1.0, "u8", 0), (1e30, "i64", 2**63 - 1),
-     (1e30, "u64", 2**64 - 1), (9.0, "i4", 7), (-9.0, "i4", -8), (99.0, "u4", 15),
-     (math.nan, "bool", True), (-0.0, "bool", False)],
-)  # fmt: skip
+    [
+        (2.9, "i32", 2),
+        (-2.9, "i32", -2),
+        (1e30, "i32", 2**31 - 1),
+        (-1e30, "i32", -(2**31)),
+        (math.nan, "i32", 0),
+        (math.inf, "u8", 255),
+        (-1.0, "u8", 0),
+        (1e30, "i64", 2**63 - 1),
+        (1e30, "u64", 2**64 - 1),
+        (9.0, "i4", 7),
+        (-9.0, "i4", -8),
+        (99.0, "u4", 15),
+        (math.nan, "bool", True),
+        (-0.0, "bool", False),
+    ],
+)
 def test_numbers_become_integers_by_truncation_and_saturation(value, dtype, expected):
     received = cast_array(np.array([value]), DTYPES[dtype])
     assert received.dtype == DTYPES[dtype].numpy

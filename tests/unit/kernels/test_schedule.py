@@ -91,10 +91,18 @@ def test_an_epilogue_does_not_matter():
         (lambda i, j: s.reduce("sum", [30], lambda k: A[i, k] * A[i, k]) + C[i, j], {}),
         (lambda i, j: s.reduce("sum", [30], lambda k: s.select(j < i, A[i, k], 0.0) * B[k, j]), {}),
     ],
-    ids=["no sum", "not a sum", "not of products", "two sums", "a factor without k",
-         "stores that add up", "guarded stores", "axes of neither factor",
-         "the contiguous axis in both"],
-)  # fmt: skip
+    ids=[
+        "no sum",
+        "not a sum",
+        "not of products",
+        "two sums",
+        "a factor without k",
+        "stores that add up",
+        "guarded stores",
+        "axes of neither factor",
+        "the contiguous axis in both",
+    ],
+)
 def test_what_is_no_contraction(body, options):
     assert found((40, 50), body, **options) is None
 
@@ -120,13 +128,19 @@ CONV = {"strides": (1, 1), "pads": (1, 1, 1, 1), "dilations": (1, 1)}
     ("build", "shapes", "groups"),
     [
         (lambda b, x, w: b.matmul(x, w), ["f32[4,6,5]", "f32[5,16]"], ([], [24], [16], [5])),
-        (lambda b, x, w: b.conv(x, w, **CONV, channels_last=True),
-         ["f32[2,8,8,3]", "f32[3,3,3,16]"], ([], [2, 8, 8], [16], [3, 3, 3])),
-        (lambda b, x, w: b.conv(x, w, **CONV), ["f32[2,3,8,8]", "f32[16,3,3,3]"],
-         ([], [16], [2, 8, 8], [3, 3, 3])),
+        (
+            lambda b, x, w: b.conv(x, w, **CONV, channels_last=True),
+            ["f32[2,8,8,3]", "f32[3,3,3,16]"],
+            ([], [2, 8, 8], [16], [3, 3, 3]),
+        ),
+        (
+            lambda b, x, w: b.conv(x, w, **CONV),
+            ["f32[2,3,8,8]", "f32[16,3,3,3]"],
+            ([], [16], [2, 8, 8], [3, 3, 3]),
+        ),
     ],
     ids=["matmul", "conv, channels last", "conv, channels first"],
-)  # fmt: skip
+)
 def test_ops_are_contractions(build, shapes, groups):
     b = Builder()
     b.output("y", build(b, *[b.input(f"x{i}", t) for i, t in enumerate(shapes)]))
@@ -142,9 +156,12 @@ MACHINES = st.sampled_from([(4, 16), (8, 16), (16, 32), (4, 32), (2, 16)])
 
 
 @given(
-    m=SIZES, n=SIZES, machine=MACHINES, lines=st.integers(1, 40),
+    m=SIZES,
+    n=SIZES,
+    machine=MACHINES,
+    lines=st.integers(1, 40),
     streamed=st.sampled_from([0.0, 2.5, 5.0]),
-)  # fmt: skip
+)
 @settings(max_examples=300, deadline=None)
 def test_tiles_fit_the_registers_and_cover_the_output(m, n, machine, lines, streamed):
     lanes, registers = machine

@@ -59,9 +59,12 @@ def test_every_step_once_the_outer_ones_first():
 
 def test_a_call_is_given_with_what_is_around_it():
     assert [(named(x), path) for x, path in walk_calls(STEPS)] == [
-        ("a", (OUTER,)), ("b", (OUTER, INNER, BRANCH)), ("c", (OUTER, INNER, BRANCH)),
-        ("d", (OUTER,)), ("e", ()),
-    ]  # fmt: skip
+        ("a", (OUTER,)),
+        ("b", (OUTER, INNER, BRANCH)),
+        ("c", (OUTER, INNER, BRANCH)),
+        ("d", (OUTER,)),
+        ("e", ()),
+    ]
 
 
 def test_the_kernels_of_a_program():
@@ -108,7 +111,10 @@ def test_steps_with_other_calls():
     inner, d = outer.body
     assert d == ("d", 1)
     assert (inner.condition, inner.body[0].then, inner.body[0].orelse) == (
-        arena(4), [("b", 3)], [("c", 3)])  # fmt: skip
+        arena(4),
+        [("b", 3)],
+        [("c", 3)],
+    )
     assert OUTER.body == [A, INNER, D]
 
 

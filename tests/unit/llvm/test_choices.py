@@ -71,10 +71,14 @@ PROGRAMS = st.one_of(
     st.builds(conv, st.just(7), st.just(16), st.just(300)),
 )
 CHOICES = st.builds(
-    Choice, st.integers(1, 30), st.sampled_from([1, 1, 2, 3]), st.sampled_from([1, 1, 1, 2]),
-    st.sampled_from([False, False, True]), st.sampled_from(["direct", "pack", "turn"]),
+    Choice,
+    st.integers(1, 30),
+    st.sampled_from([1, 1, 2, 3]),
+    st.sampled_from([1, 1, 1, 2]),
+    st.sampled_from([False, False, True]),
+    st.sampled_from(["direct", "pack", "turn"]),
     st.sampled_from([1, 2, 3]),
-)  # fmt: skip
+)
 TARGETS = [t for t in (host(), NAMED["x86-64-v3"], NAMED["x86-64-v2"]) if runs_here(t) is None]
 
 
@@ -129,12 +133,18 @@ def test_candidates_are_few_and_begin_with_the_most_promising(target):
 @pytest.mark.parametrize(
     "choice",
     [
-        Choice(0, 1), Choice(30, 4), Choice(11, 1), Choice(4, 1, spread=2), Choice(4, 1, flat=True),
-        Choice(4, 1, a="sideways"), Choice(4, 1, group=0), Choice(4, 1, group=100),
+        Choice(0, 1),
+        Choice(30, 4),
+        Choice(11, 1),
+        Choice(4, 1, spread=2),
+        Choice(4, 1, flat=True),
+        Choice(4, 1, a="sideways"),
+        Choice(4, 1, group=0),
+        Choice(4, 1, group=100),
         Choice(4, 1, a="turn"),
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_a_choice_that_does_not_fit_is_ignored(choice):
     program, *_ = matmul(10, 64, 3)
     key, default = default_of(program, host())

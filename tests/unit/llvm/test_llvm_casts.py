@@ -112,8 +112,16 @@ def test_f64_becomes_f16_in_one_rounding(target):
     every = codes(F16).astype(np.float64)
     every = np.unique(every[np.isfinite(every)])
     ties = (every[1:] + every[:-1]) / 2
-    x = np.concatenate([every, ties, np.nextafter(ties, 1e9), np.nextafter(ties, -1e9), SPECIAL,
-                        [65520 - 1e-9, -65520.0, 2**-25 + 2**-70, 1e300, 1e-300]])  # fmt: skip
+    x = np.concatenate(
+        [
+            every,
+            ties,
+            np.nextafter(ties, 1e9),
+            np.nextafter(ties, -1e9),
+            SPECIAL,
+            [65520 - 1e-9, -65520.0, 2**-25 + 2**-70, 1e300, 1e-300],
+        ]
+    )
     with np.errstate(all="ignore"):
         same_bits(convert(x, F16, target), x.astype(np.float16), x)
 
@@ -168,8 +176,11 @@ def test_a_constant_of_a_narrow_type(dtype):
     x = np.zeros((5,), np.float32)
     a = buffer_of("a", x)
     kernel = store(
-        (5,), lambda i: s.select(i < 3, s.const(1.5 if dtype.is_float else 3, dtype),
-                                 s.cast(a[i], dtype)), dtype
-    )  # fmt: skip
+        (5,),
+        lambda i: s.select(
+            i < 3, s.const(1.5 if dtype.is_float else 3, dtype), s.cast(a[i], dtype)
+        ),
+        dtype,
+    )
     received, expected = both(kernel, {a: x})
     np.testing.assert_array_equal(bits(received), bits(expected))

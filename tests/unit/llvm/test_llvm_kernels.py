@@ -48,8 +48,11 @@ def test_any_length_around_the_vector_width(dtype):
         x = numbers((n,), dtype)
         a = buffer_of("a", x)
         arrays[a] = x
-        body = (lambda a: lambda i: ~a[i]) if dtype == "bool" else (
-            lambda a: lambda i: s.cast(s.cast(a[i], "f32") * 2.0 + 1.0, dtype))  # fmt: skip
+        body = (
+            (lambda a: lambda i: ~a[i])
+            if dtype == "bool"
+            else (lambda a: lambda i: s.cast(s.cast(a[i], "f32") * 2.0 + 1.0, dtype))
+        )
         kernels.append(store((n,), body(a), dtype))
     for part in (kernels[:9], kernels[9:]):
         agree(part, arrays)
@@ -127,8 +130,10 @@ def test_strided_reads_in_any_order_of_the_axes(shape, steps, data):
     a = buffer_of("a", x)
 
     def at(*i):
-        place = [i[order.index(d)] * k + (n - 1 if k < 0 else 0)
-                 for d, (k, n) in enumerate(zip(steps, shape))]  # fmt: skip
+        place = [
+            i[order.index(d)] * k + (n - 1 if k < 0 else 0)
+            for d, (k, n) in enumerate(zip(steps, shape))
+        ]
         return a[tuple(place)]
 
     received, _ = agree(store([shape[d] for d in order], at), {a: x})
@@ -344,9 +349,10 @@ def test_integer_division_never_traps(op, dtype):
     safe = (y != 0) & ~((x == info.min) & (y == -1)) if info.min < 0 else y != 0
     python = {
         "truncdiv": lambda p, q: abs(p) // abs(q) * (1 if (p < 0) == (q < 0) else -1),
-        "floordiv": operator.floordiv, "mod": operator.mod,
+        "floordiv": operator.floordiv,
+        "mod": operator.mod,
         "rem": lambda p, q: abs(p) % abs(q) * (1 if p >= 0 else -1),
-    }[op]  # fmt: skip
+    }[op]
     expected = [python(int(p), int(q)) for p, q in zip(x[safe], y[safe])]
     np.testing.assert_array_equal(received[safe], expected)
     assert dtype_of(received) == DTYPES[dtype]

@@ -20,9 +20,15 @@ def whole(shape, dtype="f32"):
 
 
 def depthwise(
-    size=(5, 20), channels=20, taps=(3, 3), stride=1, dilation=1, dtype="f32",
-    epilogue=lambda x, c: x, out=None,
-):  # fmt: skip
+    size=(5, 20),
+    channels=20,
+    taps=(3, 3),
+    stride=1,
+    dilation=1,
+    dtype="f32",
+    epilogue=lambda x, c: x,
+    out=None,
+):
     """(kernel, arrays) of y[i, j, c] = epilogue(sum over (p, q) of x[…, c] * w[p, q, c])."""
     reach = [(d - 1) * stride + (k - 1) * dilation + 1 for d, k in zip(size, taps)]
     x, w = whole((*reach, channels), dtype), whole((*taps, channels), dtype)

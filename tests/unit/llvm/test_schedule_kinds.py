@@ -124,7 +124,8 @@ def test_equal_kernels_have_equal_keys(kind):
     assert plan != same
     assert plan.key(kernel) == same.key(twin)
     assert schedule_kernel(kernel, V3, frozenset(), False).name == (
-        schedule_kernel(twin, V3, frozenset(), False).name)  # fmt: skip
+        schedule_kernel(twin, V3, frozenset(), False).name
+    )
 
 
 def test_a_key_reads_as_the_schedule():
@@ -203,12 +204,14 @@ total = lambda i, f: s.reduce("sum", [70], lambda k: f(X[i, k]))
         (rows(), "its reduction is no sum of products"),
         (store((20,), lambda i: total(i, s.exp)), "its reduction is no sum of products"),
         (store((20,), lambda i: total(i, s.exp) / total(i, s.tanh)), "it has several reductions"),
-        (store((9,), lambda i: X[i, 0], mode="add"),
-         "it adds to what is there, or stores under a condition"),
+        (
+            store((9,), lambda i: X[i, 0], mode="add"),
+            "it adds to what is there, or stores under a condition",
+        ),
         (replace(product(), serial=True), "its stores run in order"),
         (replace(product(), stores=product().stores * 2), "it has several stores"),
     ],
-)  # fmt: skip
+)
 def test_why_a_kernel_is_no_sum_of_products(kind, kernel, why):
     assert reason(kind, flat(kernel) if not kernel.sources else kernel) == why
 

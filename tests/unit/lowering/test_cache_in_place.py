@@ -39,7 +39,9 @@ WRITES = {
         b.input("x", f"f32[1,2,{n},8]"), b.input("u", "f32[1,2,1,8]"), b.input("at", "i64[1]")
     ),
     "cache_update circular": lambda b, n: b.cache_update(
-        b.input("x", f"f32[2,{n},8]"), b.input("u", "f32[2,3,8]"), b.input("at", "i64[2]"),
+        b.input("x", f"f32[2,{n},8]"),
+        b.input("u", "f32[2,3,8]"),
+        b.input("at", "i64[2]"),
         circular=True,
     ),
     "cache_update f16": lambda b, n: b.cache_update(
@@ -49,7 +51,8 @@ WRITES = {
         b.input("x", f"i8[2,{n}]"), b.input("u", "i8[2,3]"), axis=1
     ),
     "cache_update of a view": lambda b, n: b.cache_update(
-        b.input("x", f"f32[{n},8]").reshape(1, n, 8), b.input("u", "f32[1,1,8]"),
+        b.input("x", f"f32[{n},8]").reshape(1, n, 8),
+        b.input("u", "f32[1,1,8]"),
         b.input("at", "i64[1]"),
     ).reshape(n, 8),
     "scatter_elements": lambda b, n: b.scatter_elements(
@@ -59,10 +62,12 @@ WRITES = {
         b.input("x", f"bf16[{n},3]"), b.input("i", "i64[5,1]"), b.input("u", "bf16[5,3]")
     ),
     "scatter_nd that adds": lambda b, n: b.scatter_nd(
-        b.input("x", f"f32[{n},3]"), b.input("i", "i64[5,1]"), b.input("u", "f32[5,3]"),
+        b.input("x", f"f32[{n},3]"),
+        b.input("i", "i64[5,1]"),
+        b.input("u", "f32[5,3]"),
         reduction="add",
     ),
-}  # fmt: skip
+}
 
 
 def updating(name, n):
@@ -131,16 +136,23 @@ def test_what_lies_outside_is_left_out(target, at):
 # what still needs the old cache, so that the update is made elsewhere and copied
 OLD = {
     "it is read later": lambda b, x, u, at: [
-        y := b.cache_update(x, u, at), (y, b.reduce_sum(y, axes=(1,)) * x)][1],
+        y := b.cache_update(x, u, at),
+        (y, b.reduce_sum(y, axes=(1,)) * x),
+    ][1],
     "the new rows follow from it": lambda b, x, u, at: (
-        b.cache_update(x, u + b.reduce_sum(x, axes=(1,)), at), u),
+        b.cache_update(x, u + b.reduce_sum(x, axes=(1,)), at),
+        u,
+    ),
     "the place follows from it": lambda b, x, u, at: (
-        b.cache_update(x, u, at + b.reduce_max(x, axes=(1, 2), keepdims=False).cast("i64")), u),
-    "it is turned round": lambda b, x, u, at: (
-        b.cache_update(b.reverse(x, axes=(1,)), u, at), u),
+        b.cache_update(x, u, at + b.reduce_max(x, axes=(1, 2), keepdims=False).cast("i64")),
+        u,
+    ),
+    "it is turned round": lambda b, x, u, at: (b.cache_update(b.reverse(x, axes=(1,)), u, at), u),
     "another is updated by it": lambda b, x, u, at: (
-        b.cache_update(b.cache_update(x, u, at), u * 2.0, at + 1), x * 3.0),
-}  # fmt: skip
+        b.cache_update(b.cache_update(x, u, at), u * 2.0, at + 1),
+        x * 3.0,
+    ),
+}
 
 
 @pytest.mark.parametrize("name", OLD)

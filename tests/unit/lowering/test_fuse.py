@@ -31,9 +31,10 @@ def fused(build, *types):
     for got, want in zip(NumpyModule(program)(arrays), interpret(b.graph, arrays), strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
     reasons = {
-        v.node.op.name: why for v, why in plan_fusion(b.graph).reasons.items()
+        v.node.op.name: why
+        for v, why in plan_fusion(b.graph).reasons.items()
         if v.node.op.name != "constant"
-    }  # fmt: skip
+    }
     return [s.kernel.name for s in program.steps if isinstance(s, Call)], reasons
 
 
@@ -55,12 +56,26 @@ def kept(build, types, why, op=None):
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("exp", "map"), ("transpose", "move"), ("reshape", "alias"), ("reduce_sum", "reduce"),
-     ("softmax", "row"), ("layer_norm", "row"), ("gelu", "map"), ("matmul", "contract"),
-     ("conv", "contract"), ("max_pool", "window"), ("concat", "kernels"), ("place", "kernels"),
-     ("grid_sample", "move"),
-     ("constant", "constant"), ("lstm", "other"), ("attention", "other"), ("zip_map", "other")],
-)  # fmt: skip
+    [
+        ("exp", "map"),
+        ("transpose", "move"),
+        ("reshape", "alias"),
+        ("reduce_sum", "reduce"),
+        ("softmax", "row"),
+        ("layer_norm", "row"),
+        ("gelu", "map"),
+        ("matmul", "contract"),
+        ("conv", "contract"),
+        ("max_pool", "window"),
+        ("concat", "kernels"),
+        ("place", "kernels"),
+        ("grid_sample", "move"),
+        ("constant", "constant"),
+        ("lstm", "other"),
+        ("attention", "other"),
+        ("zip_map", "other"),
+    ],
+)
 def test_kinds(name, kind):
     assert Kinds()[EXAMPLES[name]()] == kind
 
@@ -140,20 +155,28 @@ def test_an_output_has_memory_and_is_read_from_there():
 
 
 def test_dear_work_is_not_done_again_for_each_element_of_a_larger_reader():
-    kept(lambda b, x, y: b.exp(x) + y, ["f32[80,1]", "f32[80,80]"],
-         "add would compute it 80 times", "exp")  # fmt: skip
+    kept(
+        lambda b, x, y: b.exp(x) + y,
+        ["f32[80,1]", "f32[80,80]"],
+        "add would compute it 80 times",
+        "exp",
+    )
     one_kernel(lambda b, x, y: (x + 1.0) + y, "f32[80,1]", "f32[80,80]")
 
 
 def test_a_gather_reads_its_table_from_memory():
-    kept(lambda b, x, i: b.gather(b.exp(x), i, axis=0), ["f32[80,80]", "i64[5]"],
-         "gather reads it at computed places")  # fmt: skip
+    kept(
+        lambda b, x, i: b.gather(b.exp(x), i, axis=0),
+        ["f32[80,80]", "i64[5]"],
+        "gather reads it at computed places",
+    )
 
 
 def test_a_composite_that_gathers_reads_its_table_from_memory():
     types = ["f32[1,2,9,9]", "f32[1,3,3,2]"]
-    kept(lambda b, x, g: b.grid_sample(b.exp(x), g), types,
-         "grid_sample reads it at computed places")  # fmt: skip
+    kept(
+        lambda b, x, g: b.grid_sample(b.exp(x), g), types, "grid_sample reads it at computed places"
+    )
     one_kernel(lambda b, x, i: b.gather(x, i + i, axis=0), "f32[80,80]", "i64[5]")
 
 
@@ -171,10 +194,16 @@ def test_a_reduction_joins_what_reads_its_rows():
 
 
 def test_but_not_another_reduction():
-    kept(lambda b, x: b.layer_norm(b.softmax(x, axis=1)), ["f32[80,70]"],
-         "layer_norm would compute the softmax again")  # fmt: skip
-    kept(lambda b, x: b.reduce_sum(b.exp(x - b.reduce_max(x, axes=[1])), axes=[1]),
-         ["f32[80,70]"], "reduce_sum would compute the reduce_max again")  # fmt: skip
+    kept(
+        lambda b, x: b.layer_norm(b.softmax(x, axis=1)),
+        ["f32[80,70]"],
+        "layer_norm would compute the softmax again",
+    )
+    kept(
+        lambda b, x: b.reduce_sum(b.exp(x - b.reduce_max(x, axes=[1])), axes=[1]),
+        ["f32[80,70]"],
+        "reduce_sum would compute the reduce_max again",
+    )
 
 
 def test_nor_what_reads_its_columns():
@@ -193,53 +222,79 @@ def test_nor_one_of_a_few_long_rows():
 
 
 def test_a_reduction_is_not_done_again_by_what_reads_it_elsewhere():
-    kept(lambda b, x: b.reduce_sum(x, axes=[1]).transpose(1, 0) + x[:1, :80],
-         ["f32[80,80]"], "transpose would scatter the rows")  # fmt: skip
-    kept(lambda b, x, i: b.tile(b.reduce_sum(x, axes=[1]), repeats=(1, 3)),
-         ["f32[80,80]", "i64[5]"], "tile would compute the reduce_sum again")  # fmt: skip
+    kept(
+        lambda b, x: b.reduce_sum(x, axes=[1]).transpose(1, 0) + x[:1, :80],
+        ["f32[80,80]"],
+        "transpose would scatter the rows",
+    )
+    kept(
+        lambda b, x, i: b.tile(b.reduce_sum(x, axes=[1]), repeats=(1, 3)),
+        ["f32[80,80]", "i64[5]"],
+        "tile would compute the reduce_sum again",
+    )
 
 
 # -- contractions ----------------------------------------------------------------------------------
 
 
 def test_an_epilogue_joins_its_product():
-    one_kernel(lambda b, x, w, c: b.relu(b.matmul(x, w) + c) * 2.0,
-               "f32[80,70]", "f32[70,60]", "f32[60]")  # fmt: skip
+    one_kernel(
+        lambda b, x, w, c: b.relu(b.matmul(x, w) + c) * 2.0, "f32[80,70]", "f32[70,60]", "f32[60]"
+    )
     one_kernel(lambda b, x, w: b.silu(b.conv(x, w, **CONV)), "f32[1,4,9,9]", "f32[8,4,3,3]")
 
 
 def test_a_transposition_joins_where_lines_stay_whole():
     types = ["f32[2,80,70]", "f32[2,70,64]"]
     one_kernel(lambda b, x, w: b.matmul(x, w).transpose(1, 0, 2), *types)
-    kept(lambda b, x, w: b.matmul(x, w).transpose(0, 2, 1), types,
-         "transpose would scatter the lines of the matmul")  # fmt: skip
+    kept(
+        lambda b, x, w: b.matmul(x, w).transpose(0, 2, 1),
+        types,
+        "transpose would scatter the lines of the matmul",
+    )
 
 
 def test_a_product_is_not_computed_again():
     types = ["f32[80,70]", "f32[70,1]", "f32[80,60]"]
     kept(lambda b, x, w, y: b.matmul(x, w) + y, types, "add would compute the matmul again")
-    kept(lambda b, x, w, y: b.softmax(b.matmul(x, y.transpose(1, 0)), axis=1),
-         ["f32[80,60]", "f32[1]", "f32[70,60]"],
-         "softmax would compute the matmul again")  # fmt: skip
+    kept(
+        lambda b, x, w, y: b.softmax(b.matmul(x, y.transpose(1, 0)), axis=1),
+        ["f32[80,60]", "f32[1]", "f32[70,60]"],
+        "softmax would compute the matmul again",
+    )
 
 
 def test_one_kernel_sums_one_product():
-    kept(lambda b, x, w: b.matmul(x, w) + b.matmul(w, x), ["f32[80,80]", "f32[80,80]"],
-         "the kernel that reads it already sums products or rows", "matmul")  # fmt: skip
+    kept(
+        lambda b, x, w: b.matmul(x, w) + b.matmul(w, x),
+        ["f32[80,80]", "f32[80,80]"],
+        "the kernel that reads it already sums products or rows",
+        "matmul",
+    )
 
 
 def test_what_a_product_reads_often_has_memory():
-    kept(lambda b, x, w: b.matmul(b.exp(x), w), ["f32[80,70]", "f32[70,60]"],
-         "matmul reads it more than once")  # fmt: skip
-    one_kernel(lambda b, x, w: b.matmul(x.transpose(1, 0), w[:, :50]),
-               "f32[70,80]", "f32[70,60]")  # fmt: skip
+    kept(
+        lambda b, x, w: b.matmul(b.exp(x), w),
+        ["f32[80,70]", "f32[70,60]"],
+        "matmul reads it more than once",
+    )
+    one_kernel(lambda b, x, w: b.matmul(x.transpose(1, 0), w[:, :50]), "f32[70,80]", "f32[70,60]")
 
 
 def test_nor_through_moves():
-    kept(lambda b, x, w: b.matmul(b.exp(x).transpose(1, 0), w), ["f32[70,80]", "f32[70,60]"],
-         "matmul reads it more than once", "exp")  # fmt: skip
-    kept(lambda b, x, w: b.matmul(b.exp(x).reshape(80, 70)[:, :50].transpose(1, 0), w),
-         ["f32[5600]", "f32[80,60]"], "matmul reads it more than once", "exp")  # fmt: skip
+    kept(
+        lambda b, x, w: b.matmul(b.exp(x).transpose(1, 0), w),
+        ["f32[70,80]", "f32[70,60]"],
+        "matmul reads it more than once",
+        "exp",
+    )
+    kept(
+        lambda b, x, w: b.matmul(b.exp(x).reshape(80, 70)[:, :50].transpose(1, 0), w),
+        ["f32[5600]", "f32[80,60]"],
+        "matmul reads it more than once",
+        "exp",
+    )
 
 
 def test_work_on_weights_is_left_to_the_packing():
@@ -252,8 +307,11 @@ def test_work_on_weights_is_left_to_the_packing():
 
 def test_a_pool_is_like_a_product():
     one_kernel(lambda b, x: b.relu(b.max_pool(x, **POOL)), "f32[1,4,20,20]")
-    kept(lambda b, x: b.max_pool(b.exp(x), **POOL), ["f32[1,4,20,20]"],
-         "max_pool reads it more than once")  # fmt: skip
+    kept(
+        lambda b, x: b.max_pool(b.exp(x), **POOL),
+        ["f32[1,4,20,20]"],
+        "max_pool reads it more than once",
+    )
 
 
 # -- what is stored in pieces ----------------------------------------------------------------------

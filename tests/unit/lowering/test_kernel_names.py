@@ -25,21 +25,30 @@ CONV = {"strides": (1, 1), "pads": (0, 0, 0, 0), "dilations": (1, 1)}
 @pytest.mark.parametrize(
     ("f", "types", "name"),
     [
-        (lambda b, x, w, r: b.relu(b.conv(x, w, **CONV) + r),
-         ["f32[1,4,10,10]", "f32[8,4,3,3]", "f32[1,8,8,8]"], "conv+add+relu"),
+        (
+            lambda b, x, w, r: b.relu(b.conv(x, w, **CONV) + r),
+            ["f32[1,4,10,10]", "f32[8,4,3,3]", "f32[1,8,8,8]"],
+            "conv+add+relu",
+        ),
         (lambda b, x, w: b.gelu(x @ w), ["f32[80,60]", "f32[60,70]"], "matmul+gelu"),
-        (lambda b, x, s, t: b.layer_norm(x, s, t, axis=-1, epsilon=1e-5),
-         ["f32[8,64]", "f32[64]", "f32[64]"], "layer_norm"),
+        (
+            lambda b, x, s, t: b.layer_norm(x, s, t, axis=-1, epsilon=1e-5),
+            ["f32[8,64]", "f32[64]", "f32[64]"],
+            "layer_norm",
+        ),
         (lambda b, x: b.exp(x.transpose(1, 0)).cast("f64"), ["f32[8,64]"], "exp"),
         (lambda b, x: x.transpose(1, 0), ["f32[8,64]"], "transpose"),
         (lambda b, x: x.cast("f64"), ["f32[8,64]"], "cast"),
         (lambda b, x: b.tanh(b.tanh(b.exp(x))), ["f32[8,64]"], "exp+tanh"),
         (lambda b, x: b.sqrt(b.abs(b.tanh(b.exp(b.neg(x))))), ["f32[8,64]"], "neg+exp+tanh+abs+…"),
-        (lambda b, x: b.reduce_sum(b.sqrt(b.abs(b.tanh(b.exp(b.neg(x))))), axes=[1]),
-         ["f32[8,64]"], "neg+exp+tanh+reduce_sum+…"),
+        (
+            lambda b, x: b.reduce_sum(b.sqrt(b.abs(b.tanh(b.exp(b.neg(x))))), axes=[1]),
+            ["f32[8,64]"],
+            "neg+exp+tanh+reduce_sum+…",
+        ),
     ],
     ids=lambda v: v if isinstance(v, str) else "",
-)  # fmt: skip
+)
 def test_a_kernel_is_called_by_the_ops_it_fuses(f, types, name):
     (kernel,) = kernels(f, *types)
     assert kernel.name == name

@@ -72,11 +72,16 @@ def test_a_reshaped_output_is_written_by_what_made_it():
 
 @pytest.mark.parametrize(
     "f",
-    [lambda b, x: x, lambda b, x: x.reshape(20), lambda b, x: b.identity(x),
-     lambda b, x: b.constant(np.ones((4, 5), np.float32)), lambda b, x: b.scalar(2.0, "f32"),
-     lambda b, x: (x, x)],
+    [
+        lambda b, x: x,
+        lambda b, x: x.reshape(20),
+        lambda b, x: b.identity(x),
+        lambda b, x: b.constant(np.ones((4, 5), np.float32)),
+        lambda b, x: b.scalar(2.0, "f32"),
+        lambda b, x: (x, x),
+    ],
     ids=["an input", "a view", "the identity", "a constant", "a number", "twice"],
-)  # fmt: skip
+)
 def test_outputs_that_nothing_computes_are_copied(f):
     program = program_of(build(f, "f32[4,5]"))
     assert set(names(program.steps)) <= {"copy", "identity"}
@@ -129,12 +134,14 @@ def test_kernels_know_where_they_come_from():
     ("f", "types"),
     [
         (lambda b, q, k, v: b.attention(q, k, v, scale=0.5), ["f32[1,2,3,4]"] * 3),
-        (lambda b, x, w, r: b.lstm(x, w, r, hidden_size=4),
-         ["f32[5,2,3]", "f32[1,16,3]", "f32[1,16,4]"]),
+        (
+            lambda b, x, w, r: b.lstm(x, w, r, hidden_size=4),
+            ["f32[5,2,3]", "f32[1,16,3]", "f32[1,16,4]"],
+        ),
         (lambda b, x: b.layer_norm(b.softmax(x, axis=1)), ["f32[4,5]"]),
     ],
     ids=["attention", "lstm", "norms"],
-)  # fmt: skip
+)
 def test_composites_mean_what_their_expansion_says(f, types):
     program_of(build(f, *types))
 
@@ -216,9 +223,7 @@ def test_slices_of_a_scan_are_places_that_move(reverse):
     assert loop.trips == 7
     moving = {(r.slot.kind, r.offset, r.steps) for c in loop.body for r in c.refs if r.steps}
     start, step = (120, -20) if reverse else (0, 20)
-    assert moving == {
-        ("input", start, ((loop.id, step),)), ("output", start, ((loop.id, step),))
-    }  # fmt: skip
+    assert moving == {("input", start, ((loop.id, step),)), ("output", start, ((loop.id, step),))}
 
 
 def test_a_scan_of_no_steps_gives_its_initial_state():
@@ -285,15 +290,22 @@ UPDATES = {
     "each needs the other's old value": (lambda b, x, y: (x + y, x - y), {0: 0, 1: 1}),
     "they swap": (lambda b, x, y: (y, x), {0: 0, 1: 1}),
     "the result is read": (lambda b, x, y: [u := x + y, (u, b.exp(u) * x)][1], {0: 0}),
-    "both outputs of one node": (lambda b, x, y: b.split(b.concat(y, x, axis=0), axis=0,
-                                                          sizes=(6, 6)), {0: 0, 1: 1}),
+    "both outputs of one node": (
+        lambda b, x, y: b.split(b.concat(y, x, axis=0), axis=0, sizes=(6, 6)),
+        {0: 0, 1: 1},
+    ),
     "other elements are read": (lambda b, x, y: (b.reverse(x, axes=[0]) + y, y), {0: 0}),
     "the row is read": (lambda b, x, y: (b.softmax(x, axis=0), y * x), {0: 0}),
     "through a view": (lambda b, x, y: ((x + y).reshape(2, 3).reshape(6), x * y), {0: 0}),
     "stored in pieces": (lambda b, x, y: (b.concat(x[3:], x[:3], axis=0), y), {0: 0}),
-    "elements are added": (lambda b, x, y: (b.scatter_elements(
-        x, b.constant(np.array([1, 1, 5])), y[:3], axis=0, reduction="add"), x * 2.0), {0: 0}),
-}  # fmt: skip
+    "elements are added": (
+        lambda b, x, y: (
+            b.scatter_elements(x, b.constant(np.array([1, 1, 5])), y[:3], axis=0, reduction="add"),
+            x * 2.0,
+        ),
+        {0: 0},
+    ),
+}
 
 
 @pytest.mark.parametrize("name", UPDATES)
@@ -373,11 +385,14 @@ serial kernel k(b0: i64[2], b1: f32[2], b2: f32[5]) {
         (lambda b, x: x - b.reduce_max(x, axes=[1]), ["f32[3,5]"], CENTRE),
         (lambda b, x, w: b.relu(b.matmul(x, w)), ["f32[3,5]", "f32[5,4]"], GEMM),
         (lambda b, x: b.exp(x + b.scalar(1.0, "f16")), ["f16[3,5]"], HALF),
-        (lambda b, x, i, u: b.scatter_elements(x, i, u, axis=0, reduction="add"),
-         ["f32[5]", "i64[2]", "f32[2]"], SCATTER),
+        (
+            lambda b, x, i, u: b.scatter_elements(x, i, u, axis=0, reduction="add"),
+            ["f32[5]", "i64[2]", "f32[2]"],
+            SCATTER,
+        ),
     ],
     ids=["centre", "gemm", "half", "scatter"],
-)  # fmt: skip
+)
 def test_kernels_as_text(f, types, text):
     call = lower(build(f, *types)).steps[-1]
     assert call.kernel.text() == text

@@ -26,12 +26,11 @@ def programs(draw):
     call = st.lists(st.sampled_from(storages), min_size=1, max_size=3).map(lambda s: touch(*s))
     some = st.lists(call, min_size=1, max_size=3)
     step = st.one_of(
-        call, call,
+        call,
+        call,
         some.map(lambda body: For(0, 2, body)),
-        st.tuples(st.sampled_from(storages), some, some).map(
-            lambda t: If(Place(t[0]), t[1], t[2])
-        ),
-    )  # fmt: skip
+        st.tuples(st.sampled_from(storages), some, some).map(lambda t: If(Place(t[0]), t[1], t[2])),
+    )
     return draw(st.lists(step, min_size=1, max_size=12))
 
 
@@ -103,8 +102,10 @@ def test_other_memory_is_not_the_arenas():
     (call,), size, _ = plan_memory([touch(x, w, y)])
     assert size == 0
     assert [(r.slot.kind, r.slot.index) for r in call.refs] == [
-        ("input", 0), ("weight", 2), ("output", 1)
-    ]  # fmt: skip
+        ("input", 0),
+        ("weight", 2),
+        ("output", 1),
+    ]
 
 
 def test_places_within_a_storage_move_with_their_loop():

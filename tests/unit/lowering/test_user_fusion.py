@@ -27,10 +27,17 @@ def register():
 
     def add(name, operands, shape, loops, **attrs):
         ops.register(
-            name, f"{operands} -> T", "An op of a test.", T="float", shape=shape, loops=loops,
-            ref=lambda *xs, **a: np.zeros(0), grad=ops.NotDifferentiable("of a test"), **attrs,
+            name,
+            f"{operands} -> T",
+            "An op of a test.",
+            T="float",
+            shape=shape,
+            loops=loops,
+            ref=lambda *xs, **a: np.zeros(0),
+            grad=ops.NotDifferentiable("of a test"),
+            **attrs,
             samples=lambda: [ops.Sample((np.ones((2, 2), np.float32),))],
-        )  # fmt: skip
+        )
 
     yield add
     for name in set(OPS) - before:
@@ -97,9 +104,13 @@ def test_a_users_distances_before_a_softmax_are_summed_once(example):
 
 @pytest.mark.parametrize(
     "around",
-    [lambda b, y: b.softmax(y, axis=1), lambda b, y: b.relu(y * 2.0), lambda b, y: b.neg(y)[:40],
-     lambda b, y: b.transpose(y, perm=(1, 0))],
-)  # fmt: skip
+    [
+        lambda b, y: b.softmax(y, axis=1),
+        lambda b, y: b.relu(y * 2.0),
+        lambda b, y: b.neg(y)[:40],
+        lambda b, y: b.transpose(y, perm=(1, 0)),
+    ],
+)
 @pytest.mark.parametrize("before", [lambda b, x: b.exp(x), lambda b, x: x])
 def test_a_users_product_is_fused_and_scheduled_like_matmul(register, around, before):
     add_product(register)
@@ -133,10 +144,12 @@ def test_a_users_reduction_joins_what_reads_its_rows(register):
         (lambda out, x: lambda i, j: s.cast(i * 9 + j, "f32"), Kind.MOVE),
         (lambda out, x: lambda i, j: s.reduce_sum([9], lambda k: x[i, k] * x[i, k]), Kind.WINDOW),
         (lambda out, x: lambda i, j: s.reduce_sum([9], lambda k: x[i, k] * x[k, j]), Kind.CONTRACT),
-        (lambda out, x: lambda i, j: s.reduce("max", [3], lambda k: x[s.minimum(i + k, 8), j]),
-         Kind.WINDOW),
+        (
+            lambda out, x: lambda i, j: s.reduce("max", [3], lambda k: x[s.minimum(i + k, 8), j]),
+            Kind.WINDOW,
+        ),
     ],
-)  # fmt: skip
+)
 def test_kinds_follow_from_expressions(register, rule, expected):
     register("made", "x: T", lambda x: x.shape, ops.Pull(rule))
     assert kind(lambda b, x: b.made(x), "f32[9,9]") == expected
@@ -188,8 +201,12 @@ def over(k, out, x, y):
 
 @pytest.mark.parametrize(("emit", "whole"), [(beside, True), (over, False)])
 def test_a_users_concatenation_is_stored_where_its_parts_are_computed(register, emit, whole):
-    register("joined", "x: T, y: T", lambda x, y: (x.shape[0], x.shape[1] + y.shape[1]),
-             ops.Kernels(emit))  # fmt: skip
+    register(
+        "joined",
+        "x: T, y: T",
+        lambda x, y: (x.shape[0], x.shape[1] + y.shape[1]),
+        ops.Kernels(emit),
+    )
     types = ["f32[80,70]", "f32[70,60]"]
     own = graph(lambda b, x, w: b.joined(b.matmul(x, w), b.exp(x)), *types)
     assert Kinds().stores_whole(own.nodes[-1]) == whole

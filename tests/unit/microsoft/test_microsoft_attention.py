@@ -38,11 +38,19 @@ ATTENTION = [
     attention(X, W, BIAS, None, None, f(1, 1, 3, 3, seed=5), name="bias-of-scores-shared"),
     attention(X, W, BIAS, None, PAST, outputs=2, name="past"),
     attention(X, W, BIAS, None, PAST, outputs=2, unidirectional=1, name="past-causal"),
-    attention(X, W, BIAS, mask([0] + [1] * 7, [1] * 7 + [0]), PAST, outputs=2, unidirectional=1,
-              name="past-causal-mask"),
+    attention(
+        X,
+        W,
+        BIAS,
+        mask([0] + [1] * 7, [1] * 7 + [0]),
+        PAST,
+        outputs=2,
+        unidirectional=1,
+        name="past-causal-mask",
+    ),
     attention(X, W, BIAS, outputs=2, name="present"),
     attention(X, *NARROW, qkv_hidden_sizes=[8, 8, 4]),
-]  # fmt: skip
+]
 
 Q, K, V = f(2, 3, 8), f(2, 5, 8, seed=1), f(2, 5, 12, seed=2)
 CACHE = f(2, 4, 5, 2, seed=3), f(2, 4, 5, 2, seed=4)
@@ -80,18 +88,38 @@ MULTI_HEAD = [
 ]
 
 INTEGERS = [
-    case("QAttention", q(2, 3, 8), q(8, 24, seed=1), f(24), scale(0.01), scale(0.02), *more,
-         num_heads=4, name=name, **options)
+    case(
+        "QAttention",
+        q(2, 3, 8),
+        q(8, 24, seed=1),
+        f(24),
+        scale(0.01),
+        scale(0.02),
+        *more,
+        num_heads=4,
+        name=name,
+        **options,
+    )
     for name, more, options in [
         ("plain", (None, zero(120), zero(130)), {}),
         ("mask", (mask(3, 2), zero(120), zero(130)), {}),
         ("past", (None, zero(120), zero(130), PAST), {"outputs": 2, "unidirectional": 1}),
     ]
 ] + [
-    case("QAttention", q(2, 3, 8), q(8, 24, seed=1, dtype=np.int8), f(24), scale(0.01),
-         np.linspace(0.01, 0.02, 24, dtype=np.float32), None, zero(120), np.zeros(24, np.int8),
-         num_heads=4, name="per-column"),
-]  # fmt: skip
+    case(
+        "QAttention",
+        q(2, 3, 8),
+        q(8, 24, seed=1, dtype=np.int8),
+        f(24),
+        scale(0.01),
+        np.linspace(0.01, 0.02, 24, dtype=np.float32),
+        None,
+        zero(120),
+        np.zeros(24, np.int8),
+        num_heads=4,
+        name="per-column",
+    )
+]
 
 ANGLES = np.cos(f(16, 4)), np.sin(f(16, 4))
 AT = np.array([[3, 4, 9], [0, 1, 15]])
@@ -108,10 +136,17 @@ ROTARY = [
     case("RotaryEmbedding", f(2, 2, 3, 8), AT, *ANGLES, name="rank-4"),
     case("RotaryEmbedding", f(2, 2, 3, 8), AT, *ANGLES, interleaved=1, name="rank-4-interleaved"),
     case("RotaryEmbedding", f(2, 3, 24), AT, *ANGLES, num_heads=2, rotary_embedding_dim=8),
-    case("RotaryEmbedding", f(2, 3, 24), AT, *ANGLES, num_heads=2, rotary_embedding_dim=8,
-         interleaved=1),
+    case(
+        "RotaryEmbedding",
+        f(2, 3, 24),
+        AT,
+        *ANGLES,
+        num_heads=2,
+        rotary_embedding_dim=8,
+        interleaved=1,
+    ),
     case("RotaryEmbedding", *half(f(2, 3, 16), AT, *ANGLES), name="f16"),
-]  # fmt: skip
+]
 
 THREE = np.random.default_rng(3).integers(0, 16, (3, 2, 3))
 SECTIONS = {"mrope_section": [2, 1, 1]}
@@ -120,9 +155,16 @@ MULTIMODAL = [
     case("MRotaryEmbedding", f(2, 3, 16), THREE, *ANGLES, **SECTIONS, num_heads=2, interleaved=1),
     case("MRotaryEmbedding", f(2, 2, 3, 8), THREE, *ANGLES, **SECTIONS, mrope_layout=1),
     case("MRotaryEmbedding", f(2, 2, 3, 8), THREE, *ANGLES, mrope_section=[4, 0, 0]),
-    case("MRotaryEmbedding", f(2, 3, 24), THREE, *ANGLES, **SECTIONS, num_heads=2,
-         rotary_embedding_dim=8),
-]  # fmt: skip
+    case(
+        "MRotaryEmbedding",
+        f(2, 3, 24),
+        THREE,
+        *ANGLES,
+        **SECTIONS,
+        num_heads=2,
+        rotary_embedding_dim=8,
+    ),
+]
 
 WIDE = np.cos(f(16, 8)), np.sin(f(16, 8))
 TOKENS = f(2, 3, 64), f(2, 3, 32, seed=1), f(2, 3, 32, seed=2)  # 4 heads and 2 of 16 numbers
@@ -138,9 +180,14 @@ def total(n):
 
 def grouped(*inputs, **options):
     return case(
-        "GroupQueryAttention", *inputs, num_heads=4, kv_num_heads=2, outputs=3,
-        _weights=(6,), **options,
-    )  # fmt: skip
+        "GroupQueryAttention",
+        *inputs,
+        num_heads=4,
+        kv_num_heads=2,
+        outputs=3,
+        _weights=(6,),
+        **options,
+    )
 
 
 GROUPED = [
@@ -162,10 +209,18 @@ GROUPED = [
     grouped(*ONE, *GONE, mask(5, 5), total(6), None, None, None, f(1, 1, 1, 6), name="bias-1"),
     grouped(*ONE, *GONE, mask(3, 2), total(4), None, None, None, f(1, 4, 1, 4), name="bias-short"),
     grouped(*ONE, *GONE, mask(5, 5), total(6), None, None, None, None, f(4), name="sinks"),
-    grouped(*LONG[:3], f(1, 2, 4, 16), f(1, 2, 4, 16, seed=1), mask(8), total(9), *WIDE,
-            do_rotary=1, name="several-tokens"),
+    grouped(
+        *LONG[:3],
+        f(1, 2, 4, 16),
+        f(1, 2, 4, 16, seed=1),
+        mask(8),
+        total(9),
+        *WIDE,
+        do_rotary=1,
+        name="several-tokens",
+    ),
     grouped(*half(*ONE, *GONE), mask(5, 5), total(6), *half(*WIDE), do_rotary=1, name="f16"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.saturates("QAttention")

@@ -41,8 +41,16 @@ def integers(*, x=(5, HIDDEN), fused=1, bits=4, block=None, zeros=False, router=
 
     w1, s1, z1 = parameters(n, HIDDEN, 2)
     w2, s2, z2 = parameters(HIDDEN, inner, 4)
-    inputs = [f(*x), f(rows, EXPERTS, seed=1), w1, s1, f(EXPERTS, n, seed=3), w2, s2,
-              f(EXPERTS, HIDDEN, seed=5)]  # fmt: skip
+    inputs = [
+        f(*x),
+        f(rows, EXPERTS, seed=1),
+        w1,
+        s1,
+        f(EXPERTS, n, seed=3),
+        w2,
+        s2,
+        f(EXPERTS, HIDDEN, seed=5),
+    ]
     if zeros or router:
         inputs += [None, None, None, z1, z2, None]
     if router:
@@ -63,19 +71,35 @@ ROWS = [
     mixture(k=2, activation_type="identity", bias=False),
     mixture(k=4, activation_type="relu", x=(2, 3, HIDDEN)),
     mixture(k=2, activation_type="swiglu", swiglu_fusion=1, fused=2),
-    mixture(k=2, activation_type="swiglu", swiglu_fusion=1, fused=2, activation_alpha=1.702,
-            activation_beta=1.0, swiglu_limit=0.5, normalize_routing_weights=1),
+    mixture(
+        k=2,
+        activation_type="swiglu",
+        swiglu_fusion=1,
+        fused=2,
+        activation_alpha=1.702,
+        activation_beta=1.0,
+        swiglu_limit=0.5,
+        normalize_routing_weights=1,
+    ),
     integers(k=2, activation_type="relu"),
     integers(k=2, activation_type="silu", bits=8, normalize_routing_weights=1),
-    integers(k=2, activation_type="swiglu", swiglu_fusion=1, fused=2, activation_alpha=1.702,
-             activation_beta=1.0, swiglu_limit=7.0, normalize_routing_weights=1),
+    integers(
+        k=2,
+        activation_type="swiglu",
+        swiglu_fusion=1,
+        fused=2,
+        activation_alpha=1.702,
+        activation_beta=1.0,
+        swiglu_limit=7.0,
+        normalize_routing_weights=1,
+    ),
     integers(k=2, activation_type="relu", zeros=True),
     integers(k=2, activation_type="relu", block=16),
     integers(k=2, activation_type="relu", block=16, zeros=True),
     integers(k=2, activation_type="relu", bits=8, block=32),
     integers(k=2, activation_type="relu", router=True),
     integers(k=2, activation_type="relu", router=True, normalize_routing_weights=1),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("row", ROWS)

@@ -31,10 +31,25 @@ PRODUCTS = [
     case("TransposeMatMul", f(2, 4, 3), f(4, 5, seed=1), transA=1, alpha=2.0),
     case("FusedGemm", f(3, 4), f(4, 5, seed=1), f(5, seed=2), activation="Relu"),
     case("FusedGemm", f(3, 4), f(4, 5, seed=1), None, activation="Tanh", alpha=0.5),
-    case("FusedGemm", f(4, 3), f(5, 4, seed=1), f(3, 1), transA=1, transB=1, beta=0.5,
-         activation="LeakyRelu", activation_alpha=0.3),
-    case("FusedGemm", f(3, 4), f(4, 5, seed=1), activation="HardSigmoid", activation_alpha=0.3,
-         activation_beta=0.4),
+    case(
+        "FusedGemm",
+        f(4, 3),
+        f(5, 4, seed=1),
+        f(3, 1),
+        transA=1,
+        transB=1,
+        beta=0.5,
+        activation="LeakyRelu",
+        activation_alpha=0.3,
+    ),
+    case(
+        "FusedGemm",
+        f(3, 4),
+        f(4, 5, seed=1),
+        activation="HardSigmoid",
+        activation_alpha=0.3,
+        activation_beta=0.4,
+    ),
     case("FusedGemm", f(3, 4), f(4, 5, seed=1), activation="Elu", activation_alpha=0.7),
     case("FusedGemm", f(3, 4), f(4, 5, seed=1), activation="Softplus"),
     case("FusedConv", IMAGE, TAPS, f(8), activation="Relu", pads=[1, 1, 1, 1]),
@@ -44,11 +59,21 @@ PRODUCTS = [
     case("FusedConv", IMAGE, TAPS, activation="HardSigmoid", activation_params=[0.3, 0.4]),
     case("FusedConv", IMAGE, TAPS, f(8), f(1, 8, 5, 4, seed=3), activation="Relu"),
     case("FusedConv", IMAGE, f(4, 1, 3, 3), f(4), f(1, 4, 5, 4), group=4, dilations=[1, 1]),
-    case("ConvTransposeWithDynamicPads", IMAGE, f(4, 3, 3, 3), np.array([1, 0, 1, 2]), f(3),
-         strides=[2, 2], _weights=(2,)),
-    case("MatMulInteger16", np.array([[300, -5], [7, 90]], np.int16),
-         np.array([[-400, 2], [30, 1]], np.int16)),
-]  # fmt: skip
+    case(
+        "ConvTransposeWithDynamicPads",
+        IMAGE,
+        f(4, 3, 3, 3),
+        np.array([1, 0, 1, 2]),
+        f(3),
+        strides=[2, 2],
+        _weights=(2,),
+    ),
+    case(
+        "MatMulInteger16",
+        np.array([[300, -5], [7, 90]], np.int16),
+        np.array([[-400, 2], [30, 1]], np.int16),
+    ),
+]
 
 ACTIVATIONS = [
     case("Gelu", f(3, 5)),
@@ -83,11 +108,27 @@ NORMS = [
     case("LayerNormalization", X, f(3, 8), None, _domain="", _opset=11, axis=1),
     case("EmbedLayerNormalization", IDS, IDS // 3, *TABLES, MASK, outputs=2, name="mask"),
     case("EmbedLayerNormalization", IDS, IDS // 3, *TABLES, outputs=3, epsilon=0.1),
-    case("EmbedLayerNormalization", IDS, None, *TABLES[:2], None, *TABLES[3:], outputs=2,
-         name="no-segments"),
-    case("EmbedLayerNormalization", IDS, IDS // 3, *TABLES, None, IDS[:1], outputs=2,
-         name="positions"),
-]  # fmt: skip
+    case(
+        "EmbedLayerNormalization",
+        IDS,
+        None,
+        *TABLES[:2],
+        None,
+        *TABLES[3:],
+        outputs=2,
+        name="no-segments",
+    ),
+    case(
+        "EmbedLayerNormalization",
+        IDS,
+        IDS // 3,
+        *TABLES,
+        None,
+        IDS[:1],
+        outputs=2,
+        name="positions",
+    ),
+]
 
 
 @pytest.mark.parametrize("row", PRODUCTS + ACTIVATIONS + NORMS)

@@ -12,9 +12,12 @@ from ...support.microsoft import case, check, f, model_of, q, scale, zero
 
 pytest.importorskip("onnxruntime", reason="the comparison needs ONNX Runtime")
 pytestmark = pytest.mark.saturates(
-    "QLinearConv", "DynamicQuantizeMatMul", "MatMulIntegerToFloat", "QGemm",
+    "QLinearConv",
+    "DynamicQuantizeMatMul",
+    "MatMulIntegerToFloat",
+    "QGemm",
     "test_lstm_of_integer_weights",
-)  # fmt: skip
+)
 
 I8 = np.int8
 ALL = np.arange(256).astype(np.uint8).reshape(16, 16)
@@ -27,30 +30,115 @@ def signed(x):
 
 
 ELEMENTWISE = [
-    case("QLinearAdd", ROWS, scale(0.02), zero(120), COLUMNS, scale(0.03), zero(100), scale(0.04),
-         zero(128), _steps=1),
-    case("QLinearAdd", ROWS.astype(I8), scale(0.5), signed(3), COLUMNS.astype(I8), scale(0.5),
-         signed(-7), scale(1.0), signed(5), name="ties"),
-    case("QLinearMul", ROWS, scale(0.02), zero(120), COLUMNS, scale(0.03), zero(100), scale(0.04),
-         zero(128)),
-    case("QLinearMul", ROWS.astype(I8), scale(0.5), signed(3), COLUMNS.astype(I8), scale(0.5),
-         signed(-7), scale(1.0), signed(5), name="ties"),
+    case(
+        "QLinearAdd",
+        ROWS,
+        scale(0.02),
+        zero(120),
+        COLUMNS,
+        scale(0.03),
+        zero(100),
+        scale(0.04),
+        zero(128),
+        _steps=1,
+    ),
+    case(
+        "QLinearAdd",
+        ROWS.astype(I8),
+        scale(0.5),
+        signed(3),
+        COLUMNS.astype(I8),
+        scale(0.5),
+        signed(-7),
+        scale(1.0),
+        signed(5),
+        name="ties",
+    ),
+    case(
+        "QLinearMul",
+        ROWS,
+        scale(0.02),
+        zero(120),
+        COLUMNS,
+        scale(0.03),
+        zero(100),
+        scale(0.04),
+        zero(128),
+    ),
+    case(
+        "QLinearMul",
+        ROWS.astype(I8),
+        scale(0.5),
+        signed(3),
+        COLUMNS.astype(I8),
+        scale(0.5),
+        signed(-7),
+        scale(1.0),
+        signed(5),
+        name="ties",
+    ),
     case("QLinearSigmoid", ALL, scale(0.05), zero(120), scale(1 / 256), zero(0)),
-    case("QLinearSigmoid", SIGNED, scale(0.05), signed(3), scale(1 / 256), signed(-128),
-         name="i8"),
+    case("QLinearSigmoid", SIGNED, scale(0.05), signed(3), scale(1 / 256), signed(-128), name="i8"),
     case("QLinearLeakyRelu", ALL, scale(0.05), zero(120), scale(0.04), zero(20), alpha=0.2),
     case("QLinearLeakyRelu", SIGNED, scale(0.05), None, scale(0.04), None, name="i8"),
     case("QLinearSoftmax", q(3, 9), scale(0.02), zero(3), scale(1 / 256), zero(0), opset=13),
-    case("QLinearSoftmax", q(2, 9, 4), scale(0.02), zero(3), scale(1 / 256), zero(0), opset=13,
-         axis=1),
-    case("QLinearSoftmax", q(2, 5, 4), scale(0.02), zero(3), scale(1 / 256), zero(0), opset=12,
-         axis=1),
-    case("QLinearSoftmax", q(3, 9, dtype=I8), scale(0.02), signed(3), scale(1 / 256),
-         signed(-128), opset=13, name="i8"),
-    case("QLinearConcat", scale(0.03), zero(12), q(2, 3), scale(0.02), zero(0), q(2, 4, seed=1),
-         scale(0.03), zero(12), q(2, 5, seed=2), scale(0.1), zero(200), axis=1),
-    case("QLinearWhere", f(16, 16) > 0, ALL, scale(0.05), zero(120), ALL.T, scale(0.02), zero(3),
-         scale(0.04), zero(9)),
+    case(
+        "QLinearSoftmax",
+        q(2, 9, 4),
+        scale(0.02),
+        zero(3),
+        scale(1 / 256),
+        zero(0),
+        opset=13,
+        axis=1,
+    ),
+    case(
+        "QLinearSoftmax",
+        q(2, 5, 4),
+        scale(0.02),
+        zero(3),
+        scale(1 / 256),
+        zero(0),
+        opset=12,
+        axis=1,
+    ),
+    case(
+        "QLinearSoftmax",
+        q(3, 9, dtype=I8),
+        scale(0.02),
+        signed(3),
+        scale(1 / 256),
+        signed(-128),
+        opset=13,
+        name="i8",
+    ),
+    case(
+        "QLinearConcat",
+        scale(0.03),
+        zero(12),
+        q(2, 3),
+        scale(0.02),
+        zero(0),
+        q(2, 4, seed=1),
+        scale(0.03),
+        zero(12),
+        q(2, 5, seed=2),
+        scale(0.1),
+        zero(200),
+        axis=1,
+    ),
+    case(
+        "QLinearWhere",
+        f(16, 16) > 0,
+        ALL,
+        scale(0.05),
+        zero(120),
+        ALL.T,
+        scale(0.02),
+        zero(3),
+        scale(0.04),
+        zero(9),
+    ),
     case("QuantizeLinear", f(4, 8) * 9, scale(0.001), zero(40000, dtype=np.uint16)),
     case("QuantizeLinear", f(4, 8) * 9, scale(0.001), zero(-3, dtype=np.int16)),
     case("QuantizeLinear", f(4, 3), scale(0.1, 0.2, 0.3), zero(1, 2, 3), axis=1),
@@ -59,7 +147,7 @@ ELEMENTWISE = [
     case("DequantizeLinear", q(4, 8, dtype=np.int16), scale(0.1), None, name="no-zero"),
     case("DequantizeLinear", q(4, 3), scale(0.1, 0.2, 0.3), zero(1, 2, 3), axis=1),
     case("DequantizeLinear", q(4, 8, dtype=np.int32), scale(0.1), None, name="i32"),
-]  # fmt: skip
+]
 
 IMAGE, LAST = q(2, 4, 7, 6), q(2, 7, 6, 4)
 PARAMETERS = scale(0.02), zero(120), scale(0.03), zero(9)
@@ -69,29 +157,56 @@ I32_BIAS = np.arange(-4000, 4000, 1000).astype(np.int32)
 
 
 def convolution(x, w, w_scale, w_zero, *bias, domain="com.microsoft", **options):
-    return case("QLinearConv", x, scale(0.02), zero(120), w, w_scale, w_zero, scale(0.1),
-                zero(7), *bias, _domain=domain, _weights=(3, 4, 5), **options)  # fmt: skip
+    return case(
+        "QLinearConv",
+        x,
+        scale(0.02),
+        zero(120),
+        w,
+        w_scale,
+        w_zero,
+        scale(0.1),
+        zero(7),
+        *bias,
+        _domain=domain,
+        _weights=(3, 4, 5),
+        **options,
+    )
 
 
 WINDOWS = [
     case("QLinearGlobalAveragePool", IMAGE, *PARAMETERS, name="first"),
     case("QLinearGlobalAveragePool", LAST, *PARAMETERS, channels_last=1),
-    case("QLinearGlobalAveragePool", IMAGE.astype(I8), scale(0.02), signed(-3), scale(0.01),
-         signed(4), name="i8"),
+    case(
+        "QLinearGlobalAveragePool",
+        IMAGE.astype(I8),
+        scale(0.02),
+        signed(-3),
+        scale(0.01),
+        signed(4),
+        name="i8",
+    ),
     case("QLinearAveragePool", IMAGE, *PARAMETERS, kernel_shape=[3, 2], strides=[2, 1]),
     case("QLinearAveragePool", IMAGE, *PARAMETERS, kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
-    case("QLinearAveragePool", IMAGE, *PARAMETERS, kernel_shape=[3, 3], pads=[1, 1, 1, 1],
-         count_include_pad=1),
+    case(
+        "QLinearAveragePool",
+        IMAGE,
+        *PARAMETERS,
+        kernel_shape=[3, 3],
+        pads=[1, 1, 1, 1],
+        count_include_pad=1,
+    ),
     case("QLinearAveragePool", LAST, *PARAMETERS, kernel_shape=[2, 2], channels_last=1),
     case("NhwcMaxPool", LAST, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]),
     case("NhwcMaxPool", LAST.astype(I8), kernel_shape=[2, 3], name="i8"),
     convolution(IMAGE, TAPS, scale(0.005), signed(0), name="first"),
     convolution(IMAGE, TAPS, PER_CHANNEL, np.zeros(8, I8), I32_BIAS, pads=[1, 1, 1, 1]),
     convolution(IMAGE, TAPS, PER_CHANNEL, np.zeros(8, I8), I32_BIAS, domain="", strides=[2, 2]),
-    convolution(LAST, TAPS, PER_CHANNEL, np.zeros(8, I8), I32_BIAS, channels_last=1,
-                pads=[1, 0, 1, 2]),
+    convolution(
+        LAST, TAPS, PER_CHANNEL, np.zeros(8, I8), I32_BIAS, channels_last=1, pads=[1, 0, 1, 2]
+    ),
     convolution(LAST, TAPS[:4, :1], scale(0.005), signed(0), channels_last=1, group=4),
-]  # fmt: skip
+]
 
 A, B, COLUMN_ZEROS = q(3, 8), q(8, 5, seed=1, dtype=I8), np.array([0, 3, -3, 1, 0], I8)
 COLUMN_SCALES = np.linspace(0.01, 0.02, 5).astype(np.float32)
@@ -103,16 +218,47 @@ PRODUCTS = [
     case("DynamicQuantizeMatMul", f(3, 8), q(8, 5), scale(0.02), zero(120), name="u8"),
     case("DynamicQuantizeMatMul", f(3, 8), B, scale(0.02), None, name="no-zero"),
     case("MatMulIntegerToFloat", A, B, scale(0.02), scale(0.01), zero(120), signed(3)),
-    case("MatMulIntegerToFloat", A, B, scale(0.02), COLUMN_SCALES, zero(120), COLUMN_ZEROS, f(5),
-         name="columns"),
+    case(
+        "MatMulIntegerToFloat",
+        A,
+        B,
+        scale(0.02),
+        COLUMN_SCALES,
+        zero(120),
+        COLUMN_ZEROS,
+        f(5),
+        name="columns",
+    ),
     case("MatMulIntegerToFloat", A.astype(I8), B, scale(0.02), scale(0.01), name="i8"),
     case("QGemm", *GEMM, B, scale(0.01), signed(0), None, scale(0.05), zero(3)),
-    case("QGemm", *GEMM, B, COLUMN_SCALES, np.zeros(5, I8), np.arange(5, dtype=np.int32) * 99,
-         scale(0.05), zero(3), alpha=0.5, name="columns"),
+    case(
+        "QGemm",
+        *GEMM,
+        B,
+        COLUMN_SCALES,
+        np.zeros(5, I8),
+        np.arange(5, dtype=np.int32) * 99,
+        scale(0.05),
+        zero(3),
+        alpha=0.5,
+        name="columns",
+    ),
     case("QGemm", *GEMM, B, scale(0.01), signed(0), None, name="to-floats"),
-    case("QGemm", A.T.copy(), scale(0.02), zero(120), B.T.copy(), scale(0.01), signed(0), None,
-         scale(0.05), zero(3), transA=1, transB=1),
-]  # fmt: skip
+    case(
+        "QGemm",
+        A.T.copy(),
+        scale(0.02),
+        zero(120),
+        B.T.copy(),
+        scale(0.01),
+        signed(0),
+        None,
+        scale(0.05),
+        zero(3),
+        transA=1,
+        transB=1,
+    ),
+]
 
 
 def nbits(
@@ -167,19 +313,42 @@ FEW_BITS = [
     nbits(64, 8, 32, 8, name="8"),
     nbits(64, 8, 32, 8, zeros="packed", name="8-zeros"),
     nbits(64, 8, 32, 4, dtype=np.float16, _rtol=2e-2, _atol=2e-2, name="4-f16"),
-    case("MatMulBnb4", f(3, 32), q(8 * 32 // 2), np.arange(1, 9).astype(np.float32),
-         K=32, N=8, block_size=32, quant_type=0, _weights=(1, 2)),
-    case("MatMulBnb4", f(3, 32), q(8 * 32 // 2), (np.arange(1, 17) / 9).astype(np.float32), K=32,
-         N=8, block_size=16, quant_type=1, _weights=(1, 2)),
+    case(
+        "MatMulBnb4",
+        f(3, 32),
+        q(8 * 32 // 2),
+        np.arange(1, 9).astype(np.float32),
+        K=32,
+        N=8,
+        block_size=32,
+        quant_type=0,
+        _weights=(1, 2),
+    ),
+    case(
+        "MatMulBnb4",
+        f(3, 32),
+        q(8 * 32 // 2),
+        (np.arange(1, 17) / 9).astype(np.float32),
+        K=32,
+        N=8,
+        block_size=16,
+        quant_type=1,
+        _weights=(1, 2),
+    ),
     gathered(q(6, 32).astype(U4), IDS, f(6, 2), block_size=16, name="u4"),
-    gathered((q(6, 32) % 16).astype(U4), IDS, f(6, 2), (q(6, 2) % 16).astype(U4), block_size=16,
-             name="u4-zeros"),
-    gathered((q(6, 32) % 16 - 8).astype(I4), np.array([1, -2]), f(6, 1), block_size=32,
-             name="i4"),
+    gathered(
+        (q(6, 32) % 16).astype(U4),
+        IDS,
+        f(6, 2),
+        (q(6, 2) % 16).astype(U4),
+        block_size=16,
+        name="u4-zeros",
+    ),
+    gathered((q(6, 32) % 16 - 8).astype(I4), np.array([1, -2]), f(6, 1), block_size=32, name="i4"),
     gathered(q(6, 16), np.array([5, 6, -7, -6]), f(6, 2), block_size=16, name="outside"),
     gathered(q(6, 16), IDS, f(6, 2), q(6, 1), block_size=16, name="bytes"),
     gathered(q(6, 32), IDS, f(6, 2), q(6, 2), block_size=16, bits=8),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("row", ELEMENTWISE + WINDOWS + PRODUCTS + FEW_BITS)
@@ -220,9 +389,18 @@ def lstm(directions, per_column, dtype):
     zeros = [np.full(shape, 0 if dtype == I8 else 128, dtype) for _ in range(2)]
     weights = q(directions, i, 4 * h, seed=1, dtype=dtype), q(directions, h, 4 * h, dtype=dtype)
     return (
-        f(5, 3, i), *weights, f(directions, 8 * h, scale=0.1), None, f(directions, 3, h, scale=0.5),
-        None, None, scales[0], zeros[0], scales[1], zeros[1],
-    )  # fmt: skip
+        f(5, 3, i),
+        *weights,
+        f(directions, 8 * h, scale=0.1),
+        None,
+        f(directions, 3, h, scale=0.5),
+        None,
+        None,
+        scales[0],
+        zeros[0],
+        scales[1],
+        zeros[1],
+    )
 
 
 @pytest.mark.parametrize("per_column", [False, True])

@@ -35,8 +35,15 @@ def recurrence(rule, *, heads=2, groups=2, past=True, wide_decay=False, tokens=5
     inputs.append(np.abs(f(2, tokens, groups, seed=5)) % 1 if "delta" in rule else None)
     while inputs[-1] is None:
         inputs.pop()
-    return case("LinearAttention", *inputs, outputs=2, update_rule=rule, q_num_heads=heads,
-                kv_num_heads=groups, **options)  # fmt: skip
+    return case(
+        "LinearAttention",
+        *inputs,
+        outputs=2,
+        update_rule=rule,
+        q_num_heads=heads,
+        kv_num_heads=groups,
+        **options,
+    )
 
 
 ATTENTION = [
@@ -50,15 +57,24 @@ ATTENTION = [
 
 NORMS = [
     case("GatedRMSNorm", f(2, 3, 8), f(4, seed=1), f(2, 3, 8, seed=2)),
-    case("GatedRMSNorm", f(2, 3, 8), f(8, seed=1), f(2, 3, 8, seed=2), activation="sigmoid",
-         epsilon=0.1),
-    case("GatedRMSNorm", *(x.astype(np.float16) for x in (f(2, 3, 8), f(4, seed=1), f(2, 3, 8))),
-         name="f16"),
+    case(
+        "GatedRMSNorm",
+        f(2, 3, 8),
+        f(8, seed=1),
+        f(2, 3, 8, seed=2),
+        activation="sigmoid",
+        epsilon=0.1,
+    ),
+    case(
+        "GatedRMSNorm",
+        *(x.astype(np.float16) for x in (f(2, 3, 8), f(4, seed=1), f(2, 3, 8))),
+        name="f16",
+    ),
     case("BranchwiseRMSNorm", f(2, 3, 8), f(8, seed=1)),
     case("BranchwiseRMSNorm", f(2, 3, 8), f(3, 8, seed=1), epsilon=0.1),
     case("BranchwiseRMSNorm", f(2, 12), f(12, seed=1), num_branches=3),
     case("BranchwiseRMSNorm", f(2, 12), num_branches=3, name="no-scale"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("row", CONVOLUTIONS + ATTENTION + NORMS)

@@ -50,7 +50,7 @@ ROWS = [
     case("ScaledSiLU", f(3, 4), alpha=0.5),
     case("ScaledSiLU", f(3, 4), np.array(2, np.float32), name="scale"),
     case("GatedAdd", f(3, 4), f(3, 4, seed=1), f(3, 1, seed=2)),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("row", ROWS)

@@ -87,8 +87,11 @@ def test_a_module_names_its_parameters_by_attribute():
     assert y.shape == (2, 2)
     flat = native.flat_values(params)
     assert sorted(flat) == [
-        "params.conv.bias", "params.conv.weight", "params.head.1.bias", "params.head.1.weight",
-    ]  # fmt: skip
+        "params.conv.bias",
+        "params.conv.weight",
+        "params.head.1.bias",
+        "params.head.1.weight",
+    ]
     assert native.nested_values(flat, params)["head"]["1"]["bias"] is params["head"]["1"]["bias"]
     graph = native.to_graph(model, params, "f32[N,4,6,6]", input_name="image", output_name="logits")
     assert graph.inputs[0].name == "image" and graph.output_names == ["logits"]

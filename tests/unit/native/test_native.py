@@ -149,9 +149,7 @@ ERRORS = {
     "a Python float": (lambda x: float(x.sum()), r"no number[\s\S]*test_native.py"),
     "a numpy function": (lambda x: np.exp(x), r"not a numpy array[\s\S]*test_native.py"),
     "a string returned": (lambda x: (x, "x"), r"not a tensor \(out.1\)[\s\S]*'x'"),
-    "mixed dtypes": (
-        lambda x: x + x.cast("i64"), r"wrong dtype[\s\S]*test_native.py[\s\S]*x.cast"
-    ),
+    "mixed dtypes": (lambda x: x + x.cast("i64"), r"wrong dtype[\s\S]*test_native.py[\s\S]*x.cast"),
     "a numpy array of another dtype": (lambda x: x * np.ones(3), r"wrong dtype[\s\S]*cast"),
     "a float into ints": (lambda x: x.cast("i64") * 0.5, r"0.5 does not fit into i64"),
     "a division of ints": (lambda x: x.cast("i64") / 2, r"divided by /[\s\S]*with //"),
@@ -159,7 +157,7 @@ ERRORS = {
     "a mixed index": (lambda x: x[0, np.array([1])], "use gather"),
     "shapes": (lambda x: x + np.ones(5, np.float32), r"do not broadcast[\s\S]*test_native.py"),
     "an unknown attribute": (lambda x: F.softmax(x, dim=1), "no attribute dim"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", ERRORS)

@@ -29,9 +29,8 @@ ROWS = [
     old("MeanVarianceNormalization", IMAGE, across_channels=1, normalize_variance=1),
     old("MeanVarianceNormalization", IMAGE, across_channels=1, normalize_variance=0),
     old("DynamicSlice", f(4, 5), np.array([1, 0]), np.array([3, -1]), _weights=(1, 2)),
-    old("DynamicSlice", f(4, 5), np.array([-3]), np.array([9]), np.array([1]),
-        _weights=(1, 2, 3)),
-]  # fmt: skip
+    old("DynamicSlice", f(4, 5), np.array([-3]), np.array([9]), np.array([1]), _weights=(1, 2, 3)),
+]
 
 
 @pytest.mark.parametrize("row", ROWS)

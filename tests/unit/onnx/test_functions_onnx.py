@@ -25,8 +25,12 @@ FUNCTIONS = """
 
 
 def test_functions_call_functions_with_their_attributes():
-    proto = model("y = local.Twice<by = 3.0>(x, c)", inputs="float[2,3] x, bool c",
-                  extra=', "local": 1', functions=FUNCTIONS)  # fmt: skip
+    proto = model(
+        "y = local.Twice<by = 3.0>(x, c)",
+        inputs="float[2,3] x, bool c",
+        extra=', "local": 1',
+        functions=FUNCTIONS,
+    )
     x = rand(2, 3)
     for c in (True, False):
         want = ReferenceEvaluator(proto).run(None, {"x": x, "c": np.array(c)})[0]
@@ -34,10 +38,14 @@ def test_functions_call_functions_with_their_attributes():
 
 
 def test_functions_of_one_name_differ_by_their_overload():
-    proto = model("y = local.F(x)", extra=', "local": 1', functions="""
+    proto = model(
+        "y = local.F(x)",
+        extra=', "local": 1',
+        functions="""
         <domain: "local", opset_import: ["": 21]> F (x) => (y) { y = Neg(x) }
         <domain: "local", opset_import: ["": 21]> G (x) => (y) { y = Abs(x) }
-    """)  # fmt: skip
+    """,
+    )
     for f, overload in zip(proto.functions, ("a", "b")):
         f.name, f.overload = "F", overload
     x = rand(2, 3)

@@ -186,16 +186,20 @@ COUNT = """
 
 
 def test_a_condition_that_follows_from_the_turn_is_written_out():
-    proto = model(COUNT.format(turns=9, last=4), inputs="float[2] x",
-                  outputs="float[2] y, float[k,2] s")  # fmt: skip
+    proto = model(
+        COUNT.format(turns=9, last=4), inputs="float[2] x", outputs="float[2] y, float[k,2] s"
+    )
     assert "while" not in ops(graph_of(proto))
     exe = check(proto, rand(2))
     assert exe(rand(2))[1].shape == (6 - 1, 2)
 
 
 def test_many_turns_are_not_written_out():
-    proto = model(COUNT.format(turns=60, last=100).replace("Less(i, last)", "Identity(c)"),
-                  inputs="float[2] x", outputs="float[2] y, float[k,2] s")  # fmt: skip
+    proto = model(
+        COUNT.format(turns=60, last=100).replace("Less(i, last)", "Identity(c)"),
+        inputs="float[2] x",
+        outputs="float[2] y, float[k,2] s",
+    )
     assert ops(graph_of(proto)).count("scan") == 1
     check(proto, rand(2))
 
@@ -227,8 +231,11 @@ def test_states_that_grow_are_written_out_or_run_by_the_host():
 @pytest.mark.parametrize("target", ["cpu", "numpy"])
 def test_stacks_without_a_bound_grow(target):
     body = NEWTON.replace("y, n =", "y, n, rows =").replace("int64 k2)", "int64 k2, float e)")
-    proto = model(CONSTANTS + body.replace("Loop(m,", "Loop(,"), inputs="float[3] x",
-                  outputs="float[3] y, int64 n, float[k] rows")  # fmt: skip
+    proto = model(
+        CONSTANTS + body.replace("Loop(m,", "Loop(,"),
+        inputs="float[3] x",
+        outputs="float[3] y, int64 n, float[k] rows",
+    )
     check(proto, np.float32([2, 9, 100]), target=target)
 
 
@@ -236,8 +243,9 @@ def test_stacks_without_a_bound_grow(target):
 def test_stacks_have_the_rows_of_the_turns(target):
     body = NEWTON.replace("y, n =", "y, n, rows =").replace("int64 k2)", "int64 k2, float e)")
     limit = "m = Constant<value_int=40>()"
-    proto = model(CONSTANTS + limit + body, inputs="float[3] x",
-                  outputs="float[3] y, int64 n, float[k] rows")  # fmt: skip
+    proto = model(
+        CONSTANTS + limit + body, inputs="float[3] x", outputs="float[3] y, int64 n, float[k] rows"
+    )
     exe = check(proto, np.float32([2, 9, 100]), target=target)
     assert exe(np.float32([1, 1, 1]))[2].shape == (1,)
     assert exe(np.float32([2, 9, 1e6]))[2].shape[0] > 10
@@ -299,9 +307,13 @@ def scan8(lengths: bool, directions=None) -> onnx.ModelProto:
     )
     attrs = {} if directions is None else {"directions": directions}
     node = helper.make_node(
-        "Scan", ["lengths" if lengths else "", "s0", "xs"], ["last", "ys"],
-        body=body, num_scan_inputs=1, **attrs,
-    )  # fmt: skip
+        "Scan",
+        ["lengths" if lengths else "", "s0", "xs"],
+        ["last", "ys"],
+        body=body,
+        num_scan_inputs=1,
+        **attrs,
+    )
     inputs = [info("s0", f, ["B", 2]), info("xs", f, ["B", "T", 2]), info("half", f, [])]
     inputs += [info("lengths", TensorProto.INT64, ["B"])] if lengths else []
     outputs = [info("last", f, ["B", 2]), info("ys", f, ["B", "T", 2])]

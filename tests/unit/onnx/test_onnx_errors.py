@@ -62,19 +62,42 @@ WRONG = [
     ("y = com.acme.Relu(x)", {}, ModelError, "imports no opset for domain 'com.acme'"),
     ("y = Gelu(x)", {"opset": 13}, UnsupportedError, "opset 13 of ONNX has no such operator"),
     ("y = Relu(x)", {"opset": 99}, UnsupportedError, "newer than the onnx package"),
-    ("y = Reshape(x, s)", {"inputs": "float[2,3] x, int64[2] s"}, UnsupportedError,
-     "the value of operand shape must be known when the graph is read"),
+    (
+        "y = Reshape(x, s)",
+        {"inputs": "float[2,3] x, int64[2] s"},
+        UnsupportedError,
+        "the value of operand shape must be known when the graph is read",
+    ),
     ("s = Shape(x) y = Transpose<perm=[0,1,1]>(x)", {}, TesselError, "perm"),
-    ("y = Squeeze(x, a)", {"inputs": "float[N,3] x, int64[1] a"}, UnsupportedError,
-     "the value of operand axes must be known"),
-    ("s = Constant<value_ints=[1, 1, 1]>() y, z = Split<axis=1>(x, s)", {}, ModelError,
-     "Split has a size for each output"),
-    ("n = NonZero(x) y = ConstantOfShape(n)", {"outputs": "float y"}, UnsupportedError,
-     "the number of elements of an operand that decides a shape is not known"),
-    ("y = local.F(x)", {"extra": ', "local": 1', "functions":
-     '<domain: "local", opset_import: ["local": 1]>\n F (x) => (y) { y = local.F(x) }'},
-     ModelError, "a function calls itself"),
-]  # fmt: skip
+    (
+        "y = Squeeze(x, a)",
+        {"inputs": "float[N,3] x, int64[1] a"},
+        UnsupportedError,
+        "the value of operand axes must be known",
+    ),
+    (
+        "s = Constant<value_ints=[1, 1, 1]>() y, z = Split<axis=1>(x, s)",
+        {},
+        ModelError,
+        "Split has a size for each output",
+    ),
+    (
+        "n = NonZero(x) y = ConstantOfShape(n)",
+        {"outputs": "float y"},
+        UnsupportedError,
+        "the number of elements of an operand that decides a shape is not known",
+    ),
+    (
+        "y = local.F(x)",
+        {
+            "extra": ', "local": 1',
+            "functions": '<domain: "local", opset_import: ["local": 1]>\n'
+            " F (x) => (y) { y = local.F(x) }",
+        },
+        ModelError,
+        "a function calls itself",
+    ),
+]
 
 
 @pytest.mark.parametrize(("body", "options", "kind", "message"), WRONG, ids=lambda v: str(v)[:30])
@@ -120,8 +143,11 @@ def test_shapes_that_do_not_fit(shapes, message):
 
 def test_inputs_that_cannot_be():
     with pytest.raises(UnsupportedError, match="the rank of an input is unknown"):
-        read(model("y = Relu(x)", inputs="float x", outputs="float y").__class__.FromString(
-            _without_shape(model("y = Relu(x)"))))  # fmt: skip
+        read(
+            model("y = Relu(x)", inputs="float x", outputs="float y").__class__.FromString(
+                _without_shape(model("y = Relu(x)"))
+            )
+        )
     with pytest.raises(UnsupportedError, match="the form of an input is unknown"):
         read(model("y = SequenceLength(x)", inputs="seq(float[2]) x", outputs="int64 y"))
     negative = model("y = Relu(x)")

@@ -76,32 +76,70 @@ def ints(**values):
 
 MODELS = {
     "detector": (
-        DETECTOR, "float[n,3,h,w] image", "float[n,k,4] boxes, float[n,k,3] scores",
-        {"w1": rand(8, 3, 3, 3), "b1": rand(8), "scale": rand(8), "shift": rand(8),
-         "mean": rand(8), "var": np.abs(rand(8)) + 1, "w2": rand(8, 8, 3, 3) / 5,
-         "w3": rand(14, 24, 1, 1) / 5, "b3": rand(14), "point5": np.float32(0.5)}
-        | ints(zero1=[0], two1=[2], four1=[4], zero=0, two=2, three=3, anchors=[2], seven1=[7],
-               minus1=[-1], parts=[2, 2, 3]),
+        DETECTOR,
+        "float[n,3,h,w] image",
+        "float[n,k,4] boxes, float[n,k,3] scores",
+        {
+            "w1": rand(8, 3, 3, 3),
+            "b1": rand(8),
+            "scale": rand(8),
+            "shift": rand(8),
+            "mean": rand(8),
+            "var": np.abs(rand(8)) + 1,
+            "w2": rand(8, 8, 3, 3) / 5,
+            "w3": rand(14, 24, 1, 1) / 5,
+            "b3": rand(14),
+            "point5": np.float32(0.5),
+        }
+        | ints(
+            zero1=[0],
+            two1=[2],
+            four1=[4],
+            zero=0,
+            two=2,
+            three=3,
+            anchors=[2],
+            seven1=[7],
+            minus1=[-1],
+            parts=[2, 2, 3],
+        ),
         [{"image": rand(1, 3, 16, 24)}, {"image": rand(2, 3, 20, 8, seed=1)}],
     ),
     "ocr": (
-        OCR, "float[n,1,8,w] line", "float[t,n,5] probabilities, int64[t,n] best",
-        {"w1": rand(4, 1, 3, 3), "b1": rand(4), "w2": rand(6, 4, 3, 3) / 3,
-         "wl": rand(2, 16, 6) / 2, "rl": rand(2, 16, 4) / 2, "bl": rand(2, 32) / 2,
-         "wo": rand(8, 5), "bo": rand(5)}
+        OCR,
+        "float[n,1,8,w] line",
+        "float[t,n,5] probabilities, int64[t,n] best",
+        {
+            "w1": rand(4, 1, 3, 3),
+            "b1": rand(4),
+            "w2": rand(6, 4, 3, 3) / 3,
+            "wl": rand(2, 16, 6) / 2,
+            "rl": rand(2, 16, 4) / 2,
+            "bl": rand(2, 32) / 2,
+            "wo": rand(8, 5),
+            "bo": rand(5),
+        }
         | ints(two1=[2], zero1=[0], minus1=[-1]),
         [{"line": rand(1, 1, 8, 20)}, {"line": rand(3, 1, 8, 11, seed=1)}],
     ),
     "speech": (
-        SPEECH, "float[n,8] context, float[n,32] chunk, float[2,n,6] state",
+        SPEECH,
+        "float[n,8] context, float[n,32] chunk, float[2,n,6] state",
         "float[n,1] mean, float[2,n,6] next",
-        {"basis": rand(10, 1, 8), "wl": rand(1, 24, 5) / 2, "rl": rand(1, 24, 6) / 2,
-         "bl": rand(1, 48) / 2, "wo": rand(6, 1)}
+        {
+            "basis": rand(10, 1, 8),
+            "wl": rand(1, 24, 5) / 2,
+            "rl": rand(1, 24, 6) / 2,
+            "bl": rand(1, 48) / 2,
+            "wo": rand(6, 1),
+        }
         | ints(one1=[1], zero1=[0]),
-        [{"context": rand(n, 8), "chunk": rand(n, 32, seed=1), "state": rand(2, n, 6, seed=2)}
-         for n in (1, 3)],
+        [
+            {"context": rand(n, 8), "chunk": rand(n, 32, seed=1), "state": rand(2, n, 6, seed=2)}
+            for n in (1, 3)
+        ],
     ),
-}  # fmt: skip
+}
 
 
 def built(name: str) -> tuple[onnx.ModelProto, list[dict]]:

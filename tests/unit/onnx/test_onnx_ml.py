@@ -16,8 +16,14 @@ from tessel.compiler.lowering.lower import lower
 from ...support.onnx_models import graph_of, onnxruntime, ops
 
 T = onnx.TensorProto
-KIND = {"float32": T.FLOAT, "float64": T.DOUBLE, "int64": T.INT64, "int32": T.INT32,
-        "int16": T.INT16, "object": T.STRING}  # fmt: skip
+KIND = {
+    "float32": T.FLOAT,
+    "float64": T.DOUBLE,
+    "int64": T.INT64,
+    "int32": T.INT32,
+    "int16": T.INT16,
+    "object": T.STRING,
+}
 X = np.round(np.random.default_rng(0).normal(size=(7, 3)), 2).astype(np.float32)
 
 
@@ -76,15 +82,18 @@ def test_binarizer(dtype):
 @pytest.mark.parametrize(
     ("x", "attrs"),
     [
-        (np.where(X > 0.5, np.nan, X).astype("f4"),
-         {"imputed_value_floats": [1.0, 2.0, 3.0], "replaced_value_float": np.nan}),
-        (np.where(X > 0.5, 0.25, X).astype("f4"),
-         {"imputed_value_floats": [7.0], "replaced_value_float": 0.25}),
-        ((X * 2).astype(np.int64),
-         {"imputed_value_int64s": [5, 6, 7], "replaced_value_int64": 0}),
+        (
+            np.where(X > 0.5, np.nan, X).astype("f4"),
+            {"imputed_value_floats": [1.0, 2.0, 3.0], "replaced_value_float": np.nan},
+        ),
+        (
+            np.where(X > 0.5, 0.25, X).astype("f4"),
+            {"imputed_value_floats": [7.0], "replaced_value_float": 0.25},
+        ),
+        ((X * 2).astype(np.int64), {"imputed_value_int64s": [5, 6, 7], "replaced_value_int64": 0}),
     ],
     ids=["nan", "number", "ints"],
-)  # fmt: skip
+)
 def test_imputer(x, attrs):
     check("Imputer", [x], [x.dtype.name], **attrs)
 
@@ -100,8 +109,9 @@ def test_imputer_of_doubles_and_short_ints():
 
 def test_feature_vectorizer():
     inputs = [X, X[:, 0].copy(), np.arange(7), X.astype("f8")]
-    (y,) = run(model("FeatureVectorizer", inputs, ["float32"], inputdimensions=[2, 1, 1, 4]),
-               *inputs)  # fmt: skip
+    (y,) = run(
+        model("FeatureVectorizer", inputs, ["float32"], inputdimensions=[2, 1, 1, 4]), *inputs
+    )
     zeros = np.zeros((7, 1), np.float32)
     expected = np.hstack([X[:, :2], X[:, :1], np.arange(7)[:, None], X, zeros])
     np.testing.assert_array_equal(y, expected.astype(np.float32))
@@ -136,16 +146,29 @@ def test_linear_regressor_of_other_numbers(dtype):
 
 
 VECTORS = np.round(np.random.default_rng(1).normal(size=(6, 3)), 2)
-KERNELS = [("LINEAR", [0.0, 0.0, 0.0]), ("POLY", [0.3, 0.5, 3.0]), ("RBF", [0.4, 0.0, 0.0]),
-           ("SIGMOID", [0.1, 0.2, 0.0])]  # fmt: skip
+KERNELS = [
+    ("LINEAR", [0.0, 0.0, 0.0]),
+    ("POLY", [0.3, 0.5, 3.0]),
+    ("RBF", [0.4, 0.0, 0.0]),
+    ("SIGMOID", [0.1, 0.2, 0.0]),
+]
 
 
 @pytest.mark.parametrize("one_class", [0, 1])
 @pytest.mark.parametrize(("kernel", "params"), KERNELS)
 def test_svm_regressor(kernel, params, one_class):
-    check("SVMRegressor", [X], ["float32"], kernel_type=kernel, kernel_params=params,
-          support_vectors=VECTORS.reshape(-1), n_supports=6, rho=[0.3], one_class=one_class,
-          coefficients=np.linspace(-1, 1, 6))  # fmt: skip
+    check(
+        "SVMRegressor",
+        [X],
+        ["float32"],
+        kernel_type=kernel,
+        kernel_params=params,
+        support_vectors=VECTORS.reshape(-1),
+        n_supports=6,
+        rho=[0.3],
+        one_class=one_class,
+        coefficients=np.linspace(-1, 1, 6),
+    )
 
 
 def svm(classes, kernel, params, **more):
@@ -153,10 +176,14 @@ def svm(classes, kernel, params, **more):
     pairs = classes * (classes - 1) // 2
     rng = np.random.default_rng(classes)
     return {
-        "kernel_type": kernel, "kernel_params": params, "vectors_per_class": counts,
-        "support_vectors": VECTORS.reshape(-1), "rho": rng.normal(size=pairs),
-        "coefficients": rng.normal(size=6 * (classes - 1)), **more,
-    }  # fmt: skip
+        "kernel_type": kernel,
+        "kernel_params": params,
+        "vectors_per_class": counts,
+        "support_vectors": VECTORS.reshape(-1),
+        "rho": rng.normal(size=pairs),
+        "coefficients": rng.normal(size=6 * (classes - 1)),
+        **more,
+    }
 
 
 @pytest.mark.parametrize("labels", [[3, 5], [1, 2, 4], ["a", "b", "c"]])
@@ -171,9 +198,15 @@ def test_svm_classifier(kernel, params, labels):
 @pytest.mark.parametrize("classes", [2, 3, 6])
 def test_svm_probabilities(classes, post):
     pairs = classes * (classes - 1) // 2
-    attrs = svm(classes, "RBF", [0.4, 0.0, 0.0], classlabels_ints=list(range(classes)),
-                prob_a=np.linspace(-2, -1, pairs), prob_b=np.linspace(-0.1, 0.2, pairs),
-                post_transform=post)  # fmt: skip
+    attrs = svm(
+        classes,
+        "RBF",
+        [0.4, 0.0, 0.0],
+        classlabels_ints=list(range(classes)),
+        prob_a=np.linspace(-2, -1, pairs),
+        prob_b=np.linspace(-0.1, 0.2, pairs),
+        post_transform=post,
+    )
     check("SVMClassifier", [X], ["int64", "float32"], **attrs)
 
 
@@ -204,9 +237,11 @@ def test_label_encoder(keys, values):
 def test_label_encoder_of_tensors(dtype):
     x = NUMBERS.astype(dtype)
     tensor = lambda name, values, kind: helper.make_tensor(name, KIND[kind], [len(values)], values)
-    attrs = {"keys_tensor": tensor("k", [9, 1, 4, 1], dtype),  # of equal keys the last counts
-             "values_tensor": tensor("v", [0, 1, 2, 3], "int16"),
-             "default_tensor": tensor("d", [-5], "int16")}  # fmt: skip
+    attrs = {
+        "keys_tensor": tensor("k", [9, 1, 4, 1], dtype),  # of equal keys the last counts
+        "values_tensor": tensor("v", [0, 1, 2, 3], "int16"),
+        "default_tensor": tensor("d", [-5], "int16"),
+    }
     (y,) = run(model("LabelEncoder", [x], ["int16"], 4, **attrs), x)
     assert y.dtype == np.int16 and y.tolist() == [[-5, 3, 2], [3, -5, 0]]
 
@@ -242,14 +277,16 @@ def test_category_mapper(x):
 
 
 @pytest.mark.parametrize(
-    "x", [NUMBERS, NUMBERS.astype("f4") + 0.25, NUMBERS.astype("i4"), WORDS],
+    "x",
+    [NUMBERS, NUMBERS.astype("f4") + 0.25, NUMBERS.astype("i4"), WORDS],
     ids=["ints", "floats", "short", "words"],
-)  # fmt: skip
+)
 def test_one_hot_encoder(x):
     attrs = {"cats_strings": ["c", "zz", "a"]} if x is WORDS else {"cats_int64s": [4, 1, 7, 3]}
     judge = onnxruntime if x.dtype in (object, np.int64) else reference
-    check("OneHotEncoder", [np.trunc(x) if x.dtype == "f4" else x], ["float32"], judge=judge,
-          **attrs)  # fmt: skip
+    check(
+        "OneHotEncoder", [np.trunc(x) if x.dtype == "f4" else x], ["float32"], judge=judge, **attrs
+    )
 
 
 def test_an_unknown_category_can_stop_the_run():
@@ -294,15 +331,32 @@ def test_a_map_becomes_text():
         ("OneHotEncoder", X, {"cats_strings": ["a"]}, "cats_int64s is missing"),
         ("CategoryMapper", NUMBERS, {"cats_int64s": [1], "cats_strings": []}, "must be as many"),
         ("SVMRegressor", X, {"coefficients": [1.0], "rho": []}, "rho is too short"),
-        ("SVMRegressor", X, {"coefficients": [1.0], "rho": [0.0], "n_supports": 1,
-                             "support_vectors": [1.0]}, "rows as long as x's"),
-        ("SVMRegressor", X, {"coefficients": [1.0], "rho": [0.0], "n_supports": 1,
-                             "support_vectors": [1.0] * 3, "kernel_type": "COSINE"},
-         "unknown kernel_type"),
-        ("SVMClassifier", X, {"classlabels_ints": [1, 2], "vectors_per_class": [1]},
-         "a number per class"),
+        (
+            "SVMRegressor",
+            X,
+            {"coefficients": [1.0], "rho": [0.0], "n_supports": 1, "support_vectors": [1.0]},
+            "rows as long as x's",
+        ),
+        (
+            "SVMRegressor",
+            X,
+            {
+                "coefficients": [1.0],
+                "rho": [0.0],
+                "n_supports": 1,
+                "support_vectors": [1.0] * 3,
+                "kernel_type": "COSINE",
+            },
+            "unknown kernel_type",
+        ),
+        (
+            "SVMClassifier",
+            X,
+            {"classlabels_ints": [1, 2], "vectors_per_class": [1]},
+            "a number per class",
+        ),
     ],
-)  # fmt: skip
+)
 def test_wrong_attributes_are_refused(op, x, attrs, message):
     attrs = {k: v for k, v in attrs.items() if v != []}
     outputs = ["int64", "float32"] if "Classifier" in op else ["float32"]

@@ -159,11 +159,16 @@ def test_deform_conv_with_groups(group, offset_group):
     x, w = floats((2, 4, 6, 5)), floats((4, 4 // group, 3, 3), 1)
     offset = floats((2, offset_group * 18, 3, 3), 2, -1, 1)
     mask = floats((2, offset_group * 9, 3, 3), 3, 0, 1)
-    attrs = {"group": group, "offset_group": offset_group, "strides": [2, 2],
-             "pads": [1, 1, 1, 1]}  # fmt: skip
+    attrs = {"group": group, "offset_group": offset_group, "strides": [2, 2], "pads": [1, 1, 1, 1]}
     for version in (19, 22):
-        check("DeformConv", [x, w, offset, floats((4,), 4), mask], by=by_reference,
-              version=version, rtol=1e-3, **attrs)  # fmt: skip
+        check(
+            "DeformConv",
+            [x, w, offset, floats((4,), 4), mask],
+            by=by_reference,
+            version=version,
+            rtol=1e-3,
+            **attrs,
+        )
 
 
 @pytest.mark.parametrize("p", [1, 2, 3])
@@ -194,8 +199,13 @@ REGIONS = array([[0.4, 0.7, 6.1, 5.2], [-2.0, 1.0, 3.0, 9.0], [3.0, 3.0, 3.5, 4.
 @pytest.mark.parametrize("mode", ["avg", "max"])
 def test_roi_align_of_all_versions(mode, sampling_ratio):
     inputs = [floats((2, 3, 8, 9)), REGIONS, array([1, 0, 1], "i64")]
-    attrs = {"mode": mode, "sampling_ratio": sampling_ratio, "output_height": 2,
-             "output_width": 3, "spatial_scale": 0.9}  # fmt: skip
+    attrs = {
+        "mode": mode,
+        "sampling_ratio": sampling_ratio,
+        "output_height": 2,
+        "output_width": 3,
+        "spatial_scale": 0.9,
+    }
     check("RoiAlign", inputs, by=by_reference, version=16, **attrs)
     kind = {"coordinate_transformation_mode": "output_half_pixel"}
     check("RoiAlign", inputs, by=by_reference, version=22, **attrs, **kind)
@@ -220,8 +230,14 @@ def test_max_roi_pool(scale):
 def test_cumprod_of_every_dtype(dtype):
     x = ints((3, 40), low=1, high=3).astype(floats((), dtype=dtype).dtype)[:, :9]
     for exclusive, reverse in itertools.product((0, 1), repeat=2):
-        check("CumProd", [x, array(1, "i64")], by=by_reference, version=26,
-              exclusive=exclusive, reverse=reverse)  # fmt: skip
+        check(
+            "CumProd",
+            [x, array(1, "i64")],
+            by=by_reference,
+            version=26,
+            exclusive=exclusive,
+            reverse=reverse,
+        )
 
 
 def test_a_long_cumsum():
@@ -249,8 +265,15 @@ def test_determinants(n):
 def test_resize_without_aliasing(mode, exclude_outside):
     x = floats((1, 2, 17, 11))
     sizes = array([1, 2, 6, 8], "i64")
-    check("Resize", [x, None, None, sizes], by=by_reference, version=19, mode=mode,
-          antialias=1, exclude_outside=exclude_outside)  # fmt: skip
+    check(
+        "Resize",
+        [x, None, None, sizes],
+        by=by_reference,
+        version=19,
+        mode=mode,
+        antialias=1,
+        exclude_outside=exclude_outside,
+    )
 
 
 @pytest.mark.parametrize("dtype", ["u8", "i8", "i16", "u16", "i32", "i64"])
@@ -318,8 +341,14 @@ def test_roots_and_logarithms_of_ints_are_truncated(dtype):
 @pytest.mark.parametrize("dtype", ["u8", "i8", "u32", "i64", "f32", "f16", "f64"])
 def test_shrink_of_every_dtype(dtype):
     x = ints((20,), low=-5, high=6, dtype="i8").astype(floats((), dtype=dtype).dtype)
-    check("Shrink", [abs(x) if dtype[0] == "u" else x], by=by_reference, version=9,
-          bias=1.5, lambd=2.0)  # fmt: skip
+    check(
+        "Shrink",
+        [abs(x) if dtype[0] == "u" else x],
+        by=by_reference,
+        version=9,
+        bias=1.5,
+        lambd=2.0,
+    )
 
 
 @pytest.mark.parametrize("dtype", ["f16", "bf16", "f64"])
@@ -357,7 +386,16 @@ def test_every_numeric_operator_of_onnx_is_read():
         and not (s.has_function or s.has_context_dependent_function)
         and not s.deprecated
     }
-    others = {"BitCast", "Compress", "ImageDecoder", "NonMaxSuppression", "RegexFullMatch",
-              "StringConcat", "StringNormalizer", "StringSplit", "TfIdfVectorizer",
-              "Unique"}  # fmt: skip
+    others = {
+        "BitCast",
+        "Compress",
+        "ImageDecoder",
+        "NonMaxSuppression",
+        "RegexFullMatch",
+        "StringConcat",
+        "StringNormalizer",
+        "StringSplit",
+        "TfIdfVectorizer",
+        "Unique",
+    }
     assert missing <= others

@@ -133,10 +133,16 @@ def test_range_over_a_symbolic_axis_is_an_iota():
 
 
 def test_reshape_keeps_dims_and_can_say_zero():
-    keep = model("t = Constant<value_ints=[0, -1]>() y = Reshape(x, t)", inputs="float[2,3,4] x",
-                 outputs="float[2,12] y")  # fmt: skip
-    zero = model("t = Constant<value_ints=[0, 5]>() y = Reshape<allowzero=1>(x, t)",
-                 inputs="float[3,k] x", outputs="float[0,5] y")  # fmt: skip
+    keep = model(
+        "t = Constant<value_ints=[0, -1]>() y = Reshape(x, t)",
+        inputs="float[2,3,4] x",
+        outputs="float[2,12] y",
+    )
+    zero = model(
+        "t = Constant<value_ints=[0, 5]>() y = Reshape<allowzero=1>(x, t)",
+        inputs="float[3,k] x",
+        outputs="float[0,5] y",
+    )
     assert str(graph_of(keep).outputs[0].type) == "f32[2,12]"
     assert_equal(run(zero, np.zeros((3, 0), np.float32)), [np.zeros((0, 5), np.float32)])
 
@@ -169,7 +175,7 @@ VERSIONS = [
     (21, "y = Shrink<lambd=0.1, bias=0.2>(x)", (2, 3), (2, 3)),
     (21, "y = LpNormalization<axis=1, p=1>(x)", (2, 3), (2, 3)),
     (21, "y = GlobalLpPool<p=3>(x)", (1, 2, 3, 3), (1, 2, 1, 1)),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("opset", "node", "shape", "out"), VERSIONS, ids=lambda v: str(v)[:40])
@@ -235,8 +241,20 @@ def test_small_constants_are_evaluated():
     assert ops(graph_of(proto)) == ["add"]
 
 
-@pytest.mark.parametrize("kind", ["BFLOAT16", "FLOAT8E4M3FN", "FLOAT8E5M2", "INT4", "UINT4",
-                                  "FLOAT16", "BOOL", "INT8", "DOUBLE"])  # fmt: skip
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "BFLOAT16",
+        "FLOAT8E4M3FN",
+        "FLOAT8E5M2",
+        "INT4",
+        "UINT4",
+        "FLOAT16",
+        "BOOL",
+        "INT8",
+        "DOUBLE",
+    ],
+)
 @pytest.mark.parametrize("raw", [True, False])
 def test_every_encoding_of_a_tensor(kind, raw):
     values = np.array([1, 0, 1], np.float32)
@@ -262,8 +280,9 @@ def test_sparse_initializers_are_densified():
 
 def test_text_form_and_large_files(tmp_path):
     text = tmp_path / "m.onnxtxt"
-    text.write_text('<ir_version: 8, opset_import: ["": 21]>\n'
-                    "g (float[2] x) => (float[2] y) { y = Relu(x) }")  # fmt: skip
+    text.write_text(
+        '<ir_version: 8, opset_import: ["": 21]>\ng (float[2] x) => (float[2] y) { y = Relu(x) }'
+    )
     assert ops(read(text)) == ["relu"]
     weights = rand(300, 200)
     proto = model("y = MatMul(x, w)", inputs="float[1,300] x", outputs="float[1,200] y")

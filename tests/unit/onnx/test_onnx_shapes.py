@@ -27,8 +27,9 @@ def test_dims_are_followed_through_arithmetic():
            s = Shape(x) b = Gather<axis=0>(s, zero) two = Constant<value_int=2>() c = Mul(b, two)
            m = Constant<value_ints=[-1]>() u = Unsqueeze(c, zero1) k = Concat<axis=0>(u, m)
            y = Reshape(x, k) z = Concat<axis=0>(y, y)""",
-        inputs="float[N,6] x", outputs="float[a,b] z",
-    )  # fmt: skip
+        inputs="float[N,6] x",
+        outputs="float[a,b] z",
+    )
     assert (types["x"], types["s"], types["k"]) == ("f32[N,6]", "i64[2]", "i64[2]")
     assert (types["y"], types["z"]) == ("f32[2*N,3]", "f32[4*N,3]")
 

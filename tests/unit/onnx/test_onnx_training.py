@@ -39,12 +39,15 @@ def optimizer(op, dtype, states, **attrs):
     ("op", "states", "attrs"),
     [
         ("Adagrad", 1, {"norm_coefficient": 0.01, "decay_factor": 0.1, "epsilon": 1e-3}),
-        ("Adam", 2, {"alpha": 0.8, "beta": 0.9, "norm_coefficient": 0.1,
-                     "norm_coefficient_post": 0.05}),
+        (
+            "Adam",
+            2,
+            {"alpha": 0.8, "beta": 0.9, "norm_coefficient": 0.1, "norm_coefficient_post": 0.05},
+        ),
         ("Momentum", 1, {"alpha": 0.9, "beta": 0.7, "norm_coefficient": 0.1, "mode": "standard"}),
         ("Momentum", 1, {"alpha": 0.9, "beta": 0.7, "norm_coefficient": 0.0, "mode": "nesterov"}),
     ],
-)  # fmt: skip
+)
 def test_steps_of_optimizers(op, states, attrs, dtype, steps):
     proto, arrays = optimizer(op, dtype, states, **attrs)
     inputs = {"R": np.array(0.3, dtype), "T": np.array(steps)} | arrays
@@ -119,16 +122,23 @@ def test_one_step_of_training_is_one_model():
         new_w, new_v = {DOMAIN}.Momentum<alpha = 0.9, beta = 1.0, norm_coefficient = 0.0,
                                          mode = "standard">(rate, step, w, dw, v)"""
     proto = model(
-        text, outputs="float loss, float[3,2] new_w, float[3,2] new_v",
+        text,
+        outputs="float loss, float[3,2] new_w, float[3,2] new_v",
         inputs="float[2,3] x, float[3,2] w, float[2,2] t, float[3,2] v, float rate, int64 step",
-    )  # fmt: skip
+    )
     step = tessel.compile(proto, threads=1)
     w, v, losses = W, np.zeros_like(W), []
     for turn in range(30):
         loss, w, v = step.run(
-            {"x": X, "w": w, "t": np.ones((2, 2), np.float32), "v": v,
-             "rate": np.float32(0.1), "step": np.int64(turn)}
-        ).values()  # fmt: skip
+            {
+                "x": X,
+                "w": w,
+                "t": np.ones((2, 2), np.float32),
+                "v": v,
+                "rate": np.float32(0.1),
+                "step": np.int64(turn),
+            }
+        ).values()
         losses.append(float(loss))
     assert losses[-1] < losses[0] / 20
 
@@ -148,8 +158,9 @@ def test_wrong_gradients_are_refused(text, message):
 
 
 def test_wrong_optimizers_are_refused():
-    proto, _ = optimizer("Momentum", "float32", 1, alpha=0.9, beta=1.0, norm_coefficient=0.0,
-                         mode="fast")  # fmt: skip
+    proto, _ = optimizer(
+        "Momentum", "float32", 1, alpha=0.9, beta=1.0, norm_coefficient=0.0, mode="fast"
+    )
     with pytest.raises(TesselError, match="unknown mode"):
         graph_of(proto)
     proto, _ = optimizer("Adagrad", "float32", 2)

@@ -13,12 +13,20 @@ from tessel.frontends.onnx.operators.ai_onnx_ml.trees import MODES, Nodes, build
 from ...support.onnx_models import graph_of, onnxruntime, ops
 
 COMPARE = {
-    "BRANCH_LEQ": operator.le, "BRANCH_LT": operator.lt, "BRANCH_GTE": operator.ge,
-    "BRANCH_GT": operator.gt, "BRANCH_EQ": operator.eq, "BRANCH_NEQ": operator.ne,
-}  # fmt: skip
-TYPES = {"f2": onnx.TensorProto.FLOAT16, "f4": onnx.TensorProto.FLOAT,
-         "f8": onnx.TensorProto.DOUBLE, "i8": onnx.TensorProto.INT64,
-         "i4": onnx.TensorProto.INT32}  # fmt: skip
+    "BRANCH_LEQ": operator.le,
+    "BRANCH_LT": operator.lt,
+    "BRANCH_GTE": operator.ge,
+    "BRANCH_GT": operator.gt,
+    "BRANCH_EQ": operator.eq,
+    "BRANCH_NEQ": operator.ne,
+}
+TYPES = {
+    "f2": onnx.TensorProto.FLOAT16,
+    "f4": onnx.TensorProto.FLOAT,
+    "f8": onnx.TensorProto.DOUBLE,
+    "i8": onnx.TensorProto.INT64,
+    "i4": onnx.TensorProto.INT32,
+}
 X = np.array([[a, b] for a in (-1.0, -0.0, 0.5, 1.0, np.nan, np.inf) for b in (0.0, 1.0, np.nan)])
 
 
@@ -45,8 +53,16 @@ def random_tree(rng, depth, modes, tree=0, targets=1):
 
 def attributes(trees, kind, **more):
     rows = [(t, i, *row) for t, (nodes, _) in enumerate(trees) for i, row in enumerate(nodes)]
-    names = ("treeids", "nodeids", "modes", "featureids", "values", "truenodeids", "falsenodeids",
-             "missing_value_tracks_true")  # fmt: skip
+    names = (
+        "treeids",
+        "nodeids",
+        "modes",
+        "featureids",
+        "values",
+        "truenodeids",
+        "falsenodeids",
+        "missing_value_tracks_true",
+    )
     found = {f"nodes_{name}": list(column) for name, column in zip(names, zip(*rows))}
     votes = [v for _, votes in trees for v in votes]
     for name, column in zip(("treeids", "nodeids", "ids", "weights"), zip(*votes)):
@@ -113,8 +129,7 @@ def test_leaves_are_added_up_per_target(aggregate, targets, trees):
     made = [random_tree(rng, 3, ["BRANCH_LEQ"], t, targets) for t in range(trees)]
     # ONNX Runtime leaves base_values out of targets that no leaf votes for.
     more = {"base_values": np.linspace(0.1, 0.4, targets)} if trees >= targets else {}
-    attrs = attributes(made, "target", n_targets=targets, aggregate_function=aggregate,
-                       **more)  # fmt: skip
+    attrs = attributes(made, "target", n_targets=targets, aggregate_function=aggregate, **more)
     x = rng.normal(size=(11, 2)).astype("f4")
     proto = model("TreeEnsembleRegressor", x, Y, **attrs)
     np.testing.assert_allclose(run(proto, x)[0], onnxruntime(proto, x)[0], rtol=1e-5, atol=1e-6)
@@ -184,13 +199,23 @@ def ensemble(x, modes, splits, ends, leaves, **more):
     if "membership_values" in more:
         more["membership_values"] = tensor("members", more["membership_values"])
     return model(
-        "TreeEnsemble", x, [("y", dtype)], 5,
+        "TreeEnsemble",
+        x,
+        [("y", dtype)],
+        5,
         nodes_modes=helper.make_tensor("m", onnx.TensorProto.UINT8, [len(modes)], modes),
-        nodes_splits=tensor("s", splits), nodes_featureids=[0] * len(modes),
-        nodes_truenodeids=yes, nodes_trueleafs=yes_leaf, nodes_falsenodeids=no,
-        nodes_falseleafs=no_leaf, leaf_weights=tensor("w", leaves), tree_roots=[0],
-        leaf_targetids=[0] * len(leaves), n_targets=1, **more,
-    )  # fmt: skip
+        nodes_splits=tensor("s", splits),
+        nodes_featureids=[0] * len(modes),
+        nodes_truenodeids=yes,
+        nodes_trueleafs=yes_leaf,
+        nodes_falsenodeids=no,
+        nodes_falseleafs=no_leaf,
+        leaf_weights=tensor("w", leaves),
+        tree_roots=[0],
+        leaf_targetids=[0] * len(leaves),
+        n_targets=1,
+        **more,
+    )
 
 
 def apart(trees):
@@ -206,8 +231,16 @@ def apart(trees):
         for i in inner:
             mode, feature, split, yes, no, missing = nodes[i]
             rows.append((MODES.index(mode), feature, split, *end(yes), *end(no), missing))
-    names = ("modes", "featureids", "splits", "truenodeids", "trueleafs", "falsenodeids",
-             "falseleafs", "missing_value_tracks_true")  # fmt: skip
+    names = (
+        "modes",
+        "featureids",
+        "splits",
+        "truenodeids",
+        "trueleafs",
+        "falsenodeids",
+        "falseleafs",
+        "missing_value_tracks_true",
+    )
     found = {f"nodes_{name}": list(column) for name, column in zip(names, zip(*rows))}
     targets, weights = map(list, zip(*leaves))
     return found | {"leaf_targetids": targets, "leaf_weights": weights, "tree_roots": roots}
@@ -245,8 +278,15 @@ def test_transforms_are_numbered_as_onnx_does():
 def test_sets(dtype):
     x = np.array([[v] for v in (1.0, 1.2, 3.0, 12.0, 7.0, np.nan, -5.0)], dtype)
     members = [1.2, 3.7, 8.0, 9.0, np.nan, 12.0, 7.0, np.nan]
-    proto = ensemble(x, [6, 6], [0.0, 0.0], [(0, 1, 1, 0), (1, 1, 2, 1)], [5.0, 6.0, 7.0],
-                     membership_values=members, nodes_missing_value_tracks_true=[0, 1])  # fmt: skip
+    proto = ensemble(
+        x,
+        [6, 6],
+        [0.0, 0.0],
+        [(0, 1, 1, 0), (1, 1, 2, 1)],
+        [5.0, 6.0, 7.0],
+        membership_values=members,
+        nodes_missing_value_tracks_true=[0, 1],
+    )
     assert run(proto, x)[0][:, 0].tolist() == [7.0, 5.0, 7.0, 6.0, 6.0, 6.0, 7.0]
 
 
@@ -261,8 +301,16 @@ def test_a_tree_that_is_a_leaf():
 
 def nodes_of(yes, no, mode=(0, 0, 7)):
     n = len(yes)
-    return Nodes(np.array(mode), np.zeros(n, int), np.zeros(n), np.array(yes), np.array(no),
-                 np.zeros(n, int), np.arange(n), {})  # fmt: skip
+    return Nodes(
+        np.array(mode),
+        np.zeros(n, int),
+        np.zeros(n),
+        np.array(yes),
+        np.array(no),
+        np.zeros(n, int),
+        np.arange(n),
+        {},
+    )
 
 
 @pytest.mark.parametrize(

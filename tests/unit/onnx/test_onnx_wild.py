@@ -39,8 +39,9 @@ def test_a_model_of_the_first_years():
     """Initializers are inputs too, and attributes are where operands are now."""
     proto = model(
         "h = Gemm <transB = 1, broadcast = 1> (x, w, b) y, m = Dropout <ratio = 0.5> (h)",
-        opset=6, inputs="float[2,3] x, float[3,3] w, float[3] b",
-    )  # fmt: skip
+        opset=6,
+        inputs="float[2,3] x, float[3,3] w, float[3] b",
+    )
     proto.ir_version = 3
     w, b = rand(3, 3, seed=1), rand(3, seed=2)
     proto.graph.initializer.extend(numpy_helper.from_array(a, n) for a, n in ((w, "w"), (b, "b")))
@@ -150,12 +151,20 @@ def test_optimised_by_onnxruntime(tmp_path):
     proto = model(
         "h = MatMul(x, w) b = Add(h, c) d = Div(b, s) e = Erf(d) f = Add(e, o) g = Mul(b, f)"
         " y = Mul(g, k)",
-        inputs="float[2,3] x", outputs="float[2,4] y", opset=17,
-    )  # fmt: skip
-    arrays = {"w": rand(3, 4), "c": rand(4), "s": np.float32(2**0.5), "o": np.float32(1),
-              "k": np.float32(0.5)}  # fmt: skip
-    proto.graph.initializer.extend(numpy_helper.from_array(np.asarray(a), n)
-                                   for n, a in arrays.items())  # fmt: skip
+        inputs="float[2,3] x",
+        outputs="float[2,4] y",
+        opset=17,
+    )
+    arrays = {
+        "w": rand(3, 4),
+        "c": rand(4),
+        "s": np.float32(2**0.5),
+        "o": np.float32(1),
+        "k": np.float32(0.5),
+    }
+    proto.graph.initializer.extend(
+        numpy_helper.from_array(np.asarray(a), n) for n, a in arrays.items()
+    )
     options = ort.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
@@ -221,8 +230,12 @@ print(sum(a.nbytes for a in constants),
 def _external(path, rows: int, columns: int) -> None:
     """A model whose weights are in a file beside it, which takes no room on the disk."""
     proto = model("y = MatMul(x, w)", inputs=f"float[1,{rows}] x", outputs=f"float[1,{columns}] y")
-    weight = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[rows, columns],
-                         data_location=TensorProto.EXTERNAL)  # fmt: skip
+    weight = TensorProto(
+        name="w",
+        data_type=TensorProto.FLOAT,
+        dims=[rows, columns],
+        data_location=TensorProto.EXTERNAL,
+    )
     for key, value in (("location", "w.bin"), ("offset", 4096), ("length", 4 * rows * columns)):
         weight.external_data.add(key=key, value=str(value))
     proto.graph.initializer.append(weight)
@@ -236,9 +249,11 @@ def test_weights_of_more_than_two_gigabytes_are_mapped(tmp_path):
     """Only what is read of them is ever in memory."""
     _external(tmp_path / "m.onnx", 3 * GIB // 4 // 4096, 4096)
     run = subprocess.run(
-        [sys.executable, "-c", PEAK, tmp_path / "m.onnx"], capture_output=True, text=True,
+        [sys.executable, "-c", PEAK, tmp_path / "m.onnx"],
+        capture_output=True,
+        text=True,
         env={**os.environ, "PYTHONWARNINGS": "ignore"},
-    )  # fmt: skip
+    )
     size, peak, last = run.stdout.split()
     assert int(size) == 3 * GIB and float(last) == 1.5
     assert int(peak) < GIB // 10
@@ -270,8 +285,10 @@ def test_explain_lists_all_that_is_missing(tmp_path, capsys):
         cli.main(["explain", str(path)])
     text = capsys.readouterr().err
     assert "8 problems" in text
-    for line in ["com.acme:Foo (opset 1) of f32[2,3], 3 times: unsupported operator",
-                 "com.acme:Bar (opset 1) of ?: unsupported operator",
-                 "3 times: unsupported operator\n      where:    If#3/Baz#0, If#3/Baz#1",
-                 "com.acme:Qux (opset 1)"]:  # fmt: skip
+    for line in [
+        "com.acme:Foo (opset 1) of f32[2,3], 3 times: unsupported operator",
+        "com.acme:Bar (opset 1) of ?: unsupported operator",
+        "3 times: unsupported operator\n      where:    If#3/Baz#0, If#3/Baz#1",
+        "com.acme:Qux (opset 1)",
+    ]:
         assert line in text

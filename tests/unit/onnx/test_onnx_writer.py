@@ -36,29 +36,52 @@ def _round_trip(graph, *arrays, rtol=1e-4, atol=1e-5) -> onnx.ModelProto:
 
 
 CASES = [
-    ("channels last", lambda b, x, w: b.conv(x, w, pads=(1, 1, 1, 1), channels_last=True),
-     "f32[1,5,5,2]", "f32[3,3,2,4]"),
-    ("pool channels last", lambda b, x: b.max_pool(x, kernel=(2, 2), channels_last=True),
-     "f32[1,4,4,2]"),
-    ("grouped conv", lambda b, x, w, c: b.conv(x, w, c, group=2, strides=(2, 2)),
-     "f32[1,4,5,5]", "f32[4,2,3,3]", "f32[4]"),
+    (
+        "channels last",
+        lambda b, x, w: b.conv(x, w, pads=(1, 1, 1, 1), channels_last=True),
+        "f32[1,5,5,2]",
+        "f32[3,3,2,4]",
+    ),
+    (
+        "pool channels last",
+        lambda b, x: b.max_pool(x, kernel=(2, 2), channels_last=True),
+        "f32[1,4,4,2]",
+    ),
+    (
+        "grouped conv",
+        lambda b, x, w, c: b.conv(x, w, c, group=2, strides=(2, 2)),
+        "f32[1,4,5,5]",
+        "f32[4,2,3,3]",
+        "f32[4]",
+    ),
     ("layer norm without scale", lambda b, x: b.layer_norm(x, axis=-1), "f32[2,6]"),
     ("rms norm", lambda b, x, w: b.rms_norm(x, w), "f32[2,6]", "f32[6]"),
-    ("attention", lambda b, q, k, v: b.attention(q, k, v, scale=0.5, is_causal=True),
-     "f32[1,2,3,4]", "f32[1,2,3,4]", "f32[1,2,3,4]"),
+    (
+        "attention",
+        lambda b, q, k, v: b.attention(q, k, v, scale=0.5, is_causal=True),
+        "f32[1,2,3,4]",
+        "f32[1,2,3,4]",
+        "f32[1,2,3,4]",
+    ),
     ("gelu tanh", lambda b, x: b.gelu(x, approximate="tanh"), "f32[7]"),
     ("silu, rsqrt", lambda b, x: b.rsqrt(b.silu(x) + 9.0), "f32[7]"),
     ("float mod", lambda b, x, y: b.mod(x, y), "f32[7]", "f32[7]"),
     ("reverse, slice", lambda b, x: b.reverse(x, axes=(1,))[:, 1:4:2], "f32[2,6]"),
-    ("slice backwards", lambda b, x: b.slice(x, axes=(0,), starts=(4,), steps=(-2,), sizes=(3,)),
-     "f32[5]"),
-    ("split, concat", lambda b, x: b.concat(*b.split(x, axis=1, sizes=(1, 3))[::-1], axis=1),
-     "f32[2,4]"),
+    (
+        "slice backwards",
+        lambda b, x: b.slice(x, axes=(0,), starts=(4,), steps=(-2,), sizes=(3,)),
+        "f32[5]",
+    ),
+    (
+        "split, concat",
+        lambda b, x: b.concat(*b.split(x, axis=1, sizes=(1, 3))[::-1], axis=1),
+        "f32[2,4]",
+    ),
     ("iota", lambda b, x: x + b.iota(shape=(2, 3), axis=1, dtype="f32"), "f32[2,3]"),
     ("reduce nothing", lambda b, x: b.reduce_l2(x, axes=(), keepdims=True), "f32[2,3]"),
     ("two outputs of one value", lambda b, x: (b.exp(x), b.exp(x), x), "f32[3]"),
     ("constants", lambda b, x: (x * 2.0, b.constant(np.float32([1, 2]))), "f32[2]"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(
@@ -70,13 +93,18 @@ def test_numbers_survive(make, types):
     _round_trip(graph, *arrays)
 
 
-@pytest.mark.parametrize("make", [
-    lambda b, x: b.reshape(x, shape=(x.shape[0] * 2, x.shape[1] // 2)),
-    lambda b, x: b.reshape(x, shape=(x.shape[0], 2, x.shape[1] // 2)),
-    lambda b, x: b.expand(b.reduce_sum(x, axes=(0, 1)), shape=(x.shape[0] + 1, x.shape[0] // 2)),
-    lambda b, x: b.iota(shape=x.shape, axis=0, dtype="i32"),
-    lambda b, x: b.dims(values=(x.shape[0] * x.shape[0] + 3, 7, x.shape[0] % 2)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda b, x: b.reshape(x, shape=(x.shape[0] * 2, x.shape[1] // 2)),
+        lambda b, x: b.reshape(x, shape=(x.shape[0], 2, x.shape[1] // 2)),
+        lambda b, x: b.expand(
+            b.reduce_sum(x, axes=(0, 1)), shape=(x.shape[0] + 1, x.shape[0] // 2)
+        ),
+        lambda b, x: b.iota(shape=x.shape, axis=0, dtype="i32"),
+        lambda b, x: b.dims(values=(x.shape[0] * x.shape[0] + 3, 7, x.shape[0] % 2)),
+    ],
+)
 def test_symbolic_dims_are_computed_from_the_inputs(make):
     graph = _built(make, "f32[N,4]")
     proto = write(graph)
@@ -128,9 +156,22 @@ def _of_samples(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["silu", "gelu", "mish", "selu", "hard_swish", "thresholded_relu", "relu", "elu", "celu",
-     "leaky_relu", "softsign", "hard_sigmoid", "clip"],
-)  # fmt: skip
+    [
+        "silu",
+        "gelu",
+        "mish",
+        "selu",
+        "hard_swish",
+        "thresholded_relu",
+        "relu",
+        "elu",
+        "celu",
+        "leaky_relu",
+        "softsign",
+        "hard_sigmoid",
+        "clip",
+    ],
+)
 def test_an_elementwise_op_is_what_its_body_computes(name, monkeypatch):
     monkeypatch.delitem(TABLE, name, raising=False)
     graphs = list(_of_samples(name))

@@ -70,8 +70,11 @@ def test_lists_go_in_and_out():
 
 
 def test_positions_may_be_inputs():
-    proto = seq_model("ys = SequenceInsert(xs, a, at)", inputs=f"{SEQ}, float[?,3] a, int64 at",
-                      outputs="seq(float[?,3]) ys")  # fmt: skip
+    proto = seq_model(
+        "ys = SequenceInsert(xs, a, at)",
+        inputs=f"{SEQ}, float[?,3] a, int64 at",
+        outputs="seq(float[?,3]) ys",
+    )
     exe = tessel.compile(proto)
     xs, a = [rand(1, 3), rand(2, 3)], rand(4, 3)
     for at in (0, 1, 2, -1, -2):
@@ -115,8 +118,11 @@ def test_a_split_at_run_time(split):
 
 
 def test_the_length_of_a_list_may_follow_from_a_size():
-    proto = seq_model("ys = SplitToSequence<axis=0, keepdims=0>(x)", inputs="float[N,3] x",
-                      outputs="seq(float[3]) ys")  # fmt: skip
+    proto = seq_model(
+        "ys = SplitToSequence<axis=0, keepdims=0>(x)",
+        inputs="float[N,3] x",
+        outputs="seq(float[3]) ys",
+    )
     exe = tessel.compile(proto)
     for n in (1, 3):
         x = rand(n, 3)
@@ -284,13 +290,16 @@ def test_maps_are_inputs():
     name = "sum_of_map"
     if name not in op.OPS:
         op.register(
-            name, "m: * -> f32", "The sum of a map's values.",
+            name,
+            "m: * -> f32",
+            "The sum of a map's values.",
             infer=lambda m: (TensorType(F32, ()),),
             ref=lambda m: np.float32(sum(m.values())),
             grad=op.NotDifferentiable("a map has no gradient"),
             loops=op.Extern(lambda m: np.float32(sum(m.values())), "maps are Python's"),
-            samples=lambda: [], group="extern",
-        )  # fmt: skip
+            samples=lambda: [],
+            group="extern",
+        )
     try:
         b = Builder()
         m = b.input("m", MapType(STR, TensorType(F32, ())))

@@ -40,76 +40,142 @@ LOCAL = {"extra": ', "local": 1'}
 
 CASES = {
     "a position from behind": (
-        "i = Constant<value_int=-2>() y = SequenceAt(xs, i)", S, "float[?,3] y", [XS], None, {},
+        "i = Constant<value_int=-2>() y = SequenceAt(xs, i)",
+        S,
+        "float[?,3] y",
+        [XS],
+        None,
+        {},
     ),
     "a new axis at the end": (
-        "y = ConcatFromSequence<axis=-1, new_axis=1>(xs)", "seq(float[3]) xs", "float[3,k] y",
-        [ROWS], None, {},
+        "y = ConcatFromSequence<axis=-1, new_axis=1>(xs)",
+        "seq(float[3]) xs",
+        "float[3,k] y",
+        [ROWS],
+        None,
+        {},
     ),
     "integers": (
         "i = Constant<value_int=1>() y = SequenceInsert(xs, a, i)",
-        "seq(int64[?]) xs, int64[2] a", "seq(int64[?]) y",
-        [[np.array([1]), np.array([2, 3])], np.array([7, 8])], None, {},
+        "seq(int64[?]) xs, int64[2] a",
+        "seq(int64[?]) y",
+        [[np.array([1]), np.array([2, 3])], np.array([7, 8])],
+        None,
+        {},
     ),
     "halves": (
-        "y = ConcatFromSequence<axis=0>(xs)", "seq(float16[?]) xs", "float16[k] y",
-        [[np.ones(2, np.float16), np.zeros(1, np.float16)]], None, {},
+        "y = ConcatFromSequence<axis=0>(xs)",
+        "seq(float16[?]) xs",
+        "float16[k] y",
+        [[np.ones(2, np.float16), np.zeros(1, np.float16)]],
+        None,
+        {},
     ),
     "a list that begins empty": (
         "e = SequenceEmpty<dtype=7>() y = SequenceInsert(e, a) n = SequenceLength(y) "
         "m = SequenceLength(e)",
-        "int64[2] a", "seq(int64[?]) y, int64 n, int64 m", [np.array([7, 8])], None, {},
+        "int64[2] a",
+        "seq(int64[?]) y, int64 n, int64 m",
+        [np.array([7, 8])],
+        None,
+        {},
     ),
     "shapes of a list's items": (
         "y = ConcatFromSequence<axis=0>(xs) s = Shape(y) r = ReduceSum<keepdims=0>(y)",
-        "seq(float[?,?]) xs", "float[?,?] y, int64[2] s, float r", [XS], None, {},
+        "seq(float[?,?]) xs",
+        "float[?,?] y, int64[2] s, float r",
+        [XS],
+        None,
+        {},
     ),
     "a map in a loop": (
         f"{GO} y = Loop(m, go, xs) <body = f (int64 i, bool c, {S.replace('xs', 's')}) => "
         "(bool c2, seq(float[?,3]) s2) { c2 = Identity(c) s2 = SequenceMap<body = g (float[?,3] v)"
         " => (float[?,3] w) { w = Add(v, v) }>(s) }>",
-        f"int64 m, {S}", OUT, [np.array(3), XS], None, {},
+        f"int64 m, {S}",
+        OUT,
+        [np.array(3), XS],
+        None,
+        {},
     ),
     "a list turned round": (
         f"{GO} n = SequenceLength(xs) e = SequenceEmpty() y = Loop(n, go, e) <body = f (int64 i, "
         "bool c, seq(float[?,3]) s) => (bool c2, seq(float[?,3]) s2) { c2 = Identity(c) "
         "v = SequenceAt(xs, i) z = Constant<value_int=0>() s2 = SequenceInsert(s, v, z) }>",
-        S, OUT, [XS], [XS[::-1]], {},
+        S,
+        OUT,
+        [XS],
+        [XS[::-1]],
+        {},
     ),
     "items by the turn of a loop": (
         f"{GO} y = Loop(m, go, x) <body = f (int64 i, bool c, float[3] s) => "
         "(bool c2, float[3] s2) { c2 = Identity(c) v = SequenceAt(xs, i) s2 = Add(s, v) }>",
-        "int64 m, float[3] x, seq(float[3]) xs", "float[3] y", [np.array(2), ROWS[0], ROWS],
-        None, {},
+        "int64 m, float[3] x, seq(float[3]) xs",
+        "float[3] y",
+        [np.array(2), ROWS[0], ROWS],
+        None,
+        {},
     ),
     "items stacked": (
         f"{GO} n = SequenceLength(xs) y = Loop(n, go) <body = f (int64 i, bool c) => "
         "(bool c2, float[3] v) { c2 = Identity(c) v = SequenceAt(xs, i) }>",
-        "seq(float[3]) xs", "float[k,3] y", [ROWS], None, {},
+        "seq(float[3]) xs",
+        "float[k,3] y",
+        [ROWS],
+        None,
+        {},
     ),
     "an optional list that is there": (
-        CHOOSE, "optional(seq(float[?,3])) o, float[2,3] x", OUT, [XS, rand(2, 3)], None, {},
+        CHOOSE,
+        "optional(seq(float[?,3])) o, float[2,3] x",
+        OUT,
+        [XS, rand(2, 3)],
+        None,
+        {},
     ),
     "an optional list that is not": (
-        CHOOSE, "optional(seq(float[?,3])) o, float[2,3] x", OUT, [None, rand(2, 3)], None, {},
+        CHOOSE,
+        "optional(seq(float[?,3])) o, float[2,3] x",
+        OUT,
+        [None, rand(2, 3)],
+        None,
+        {},
     ),
     "an optional state": (
-        GO + FIRST, "int64 m, optional(float[3]) o, float[3] x",
-        "optional(float[3]) y, float[3] z", [np.array(3), None, ROWS[0]],
-        [-4 * ROWS[0], -4 * ROWS[0]], {},
+        GO + FIRST,
+        "int64 m, optional(float[3]) o, float[3] x",
+        "optional(float[3]) y, float[3] z",
+        [np.array(3), None, ROWS[0]],
+        [-4 * ROWS[0], -4 * ROWS[0]],
+        {},
     ),
     "a function of lists": (
-        "y = local.F(xs)", S, "float[?,3] y", [XS], None,
-        LOCAL | {"functions": '<domain: "local", opset_import: ["": 21]> F (s) => (y) '
-                 "{ n = SequenceErase(s) y = ConcatFromSequence<axis=0>(n) }"},
+        "y = local.F(xs)",
+        S,
+        "float[?,3] y",
+        [XS],
+        None,
+        LOCAL
+        | {
+            "functions": '<domain: "local", opset_import: ["": 21]> F (s) => (y) '
+            "{ n = SequenceErase(s) y = ConcatFromSequence<axis=0>(n) }"
+        },
     ),
     "a function whose operand is absent": (
-        "y = local.F(x)", "float[2,3] x", "float[2,3] y", [rand(2, 3)], [-rand(2, 3)],
-        LOCAL | {"functions": '<domain: "local", opset_import: ["": 21]> F (x, b) => (y) '
-                 "{ h = OptionalHasElement(b) y = If(h) <then_branch = t () => (float[2,3] v) "
-                 "{ v = Add(x, b) }, else_branch = e () => (float[2,3] v) { v = Neg(x) }> }"},
+        "y = local.F(x)",
+        "float[2,3] x",
+        "float[2,3] y",
+        [rand(2, 3)],
+        [-rand(2, 3)],
+        LOCAL
+        | {
+            "functions": '<domain: "local", opset_import: ["": 21]> F (x, b) => (y) '
+            "{ h = OptionalHasElement(b) y = If(h) <then_branch = t () => (float[2,3] v) "
+            "{ v = Add(x, b) }, else_branch = e () => (float[2,3] v) { v = Neg(x) }> }"
+        },
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -126,8 +192,11 @@ def test_lists_and_optionals(name):
 def test_a_graph_with_further_outputs_takes_tensors():
     from tessel.frontends.onnx.importer import read
 
-    proto = model("j = ConcatFromSequence<axis=0>(xs) loss = ReduceSum<keepdims=0>(j)",
-                  inputs="seq(float[3]) xs", outputs="float loss")  # fmt: skip
+    proto = model(
+        "j = ConcatFromSequence<axis=0>(xs) loss = ReduceSum<keepdims=0>(j)",
+        inputs="seq(float[3]) xs",
+        outputs="float loss",
+    )
     graph = read(proto, forms={"xs": (1, 1)})
     assert tessel.compile(graph)(ROWS[:2]) == pytest.approx(sum(map(np.sum, ROWS[:2])), 1e-5)
     exe = tessel.compile(tessel.gradients(graph, wrt=["xs[1]"]))

@@ -71,21 +71,33 @@ MOVES = {
     "Flatten": ([], {"axis": 2}, lambda x: x.reshape(6, 4)),
     "Unsqueeze": ([known(1)], {}, lambda x: x[:, None]),
     "Squeeze": ([], {}, lambda x: x),
-    "Slice": ([known(3, 0), known(0, 2), known(2, 1), known(-2, 1)], {},
-              lambda x: x[:, 0:2, 3:0:-2]),
+    "Slice": (
+        [known(3, 0), known(0, 2), known(2, 1), known(-2, 1)],
+        {},
+        lambda x: x[:, 0:2, 3:0:-2],
+    ),
     "Expand": ([known(2, 2, 3, 4)], {}, lambda x: np.broadcast_to(x, (2, 2, 3, 4))),
     "Tile": ([known(1, 2, 1)], {}, lambda x: np.tile(x, (1, 2, 1))),
     "Gather": ([known(2, 0, -1)], {"axis": 1}, lambda x: x[:, [2, 0, -1]]),
-    "GatherND": ([numpy_helper.from_array(np.array([[1, 2], [0, 0]]))], {},
-                 lambda x: x[[1, 0], [2, 0]]),
-    "GatherElements": ([numpy_helper.from_array(np.ones((2, 3, 1), np.int64))], {"axis": 2},
-                       lambda x: x[:, :, 1:2]),
-    "Pad": ([known(0, 1, 0, 0, 0, 2)], {},
-            lambda x: np.pad(x, ((0, 0), (1, 0), (0, 2)), constant_values=nothing(x))),
+    "GatherND": (
+        [numpy_helper.from_array(np.array([[1, 2], [0, 0]]))],
+        {},
+        lambda x: x[[1, 0], [2, 0]],
+    ),
+    "GatherElements": (
+        [numpy_helper.from_array(np.ones((2, 3, 1), np.int64))],
+        {"axis": 2},
+        lambda x: x[:, :, 1:2],
+    ),
+    "Pad": (
+        [known(0, 1, 0, 0, 0, 2)],
+        {},
+        lambda x: np.pad(x, ((0, 0), (1, 0), (0, 2)), constant_values=nothing(x)),
+    ),
     "Trilu": ([], {"upper": 0}, lambda x: np.where(np.tri(3, 4, dtype=bool), x, nothing(x))),
     "ReverseSequence": ([known(2, 1, 3, 2)], {"batch_axis": 2, "time_axis": 1}, None),
     "Split": ([], {"axis": 1, "num_outputs": 3}, lambda x: np.split(x, 3, 1)[0]),
-}  # fmt: skip
+}
 
 
 def nothing(x):
@@ -206,9 +218,7 @@ def test_casts_between_all_types(source):
         np.testing.assert_array_equal(got.astype(np.float64), want.astype(np.float64))
 
 
-QUANTIZED = [
-    d for d in ALL if d.kind in "iuf" and d.bits <= 16 and allowed("DequantizeLinear", d)
-]  # fmt: skip
+QUANTIZED = [d for d in ALL if d.kind in "iuf" and d.bits <= 16 and allowed("DequantizeLinear", d)]
 GRAINS = {
     "tensor": ((), {}),
     "axis": ((3,), {"axis": 1}),

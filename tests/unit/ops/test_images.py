@@ -83,5 +83,7 @@ def test_a_run_decodes_a_file_once(monkeypatch):
 def test_strict_refuses_images():
     pytest.importorskip("PIL")
     with pytest.raises(UnsupportedError, match="host_image is run by the host"):
-        compiled(model("p = ImageDecoder(d)", inputs="uint8[N] d", outputs="uint8[H,W,C] p",
-                       opset=20), strict=True)  # fmt: skip
+        compiled(
+            model("p = ImageDecoder(d)", inputs="uint8[N] d", outputs="uint8[H,W,C] p", opset=20),
+            strict=True,
+        )

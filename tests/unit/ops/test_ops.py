@@ -161,7 +161,7 @@ def on_dims(name, *inputs, **attrs):
         ("reduce_prod", ([N, 2, M],), {"axes": [0], "keepdims": False}, 2 * N * M),
         ("reduce_sum", ([N, 2, M],), {"axes": [0]}, [N + M + 2]),
     ],
-)  # fmt: skip
+)
 def test_shape_arithmetic(name, inputs, attrs, expected):
     assert on_dims(name, *inputs, **attrs) == expected
 
@@ -213,10 +213,21 @@ def symbolic_graph(op, sample):
 
 @pytest.mark.parametrize(
     ("name", "position"),
-    [("softmax", 0), ("log_softmax", 0), ("layer_norm", 0), ("rms_norm", 0), ("batch_norm", 0),
-     ("instance_norm", 0), ("group_norm", 0), ("lrn", 0), ("hardmax", 0), ("rnn", 7), ("gru", 7),
-     ("lstm", 7)],
-)  # fmt: skip
+    [
+        ("softmax", 0),
+        ("log_softmax", 0),
+        ("layer_norm", 0),
+        ("rms_norm", 0),
+        ("batch_norm", 0),
+        ("instance_norm", 0),
+        ("group_norm", 0),
+        ("lrn", 0),
+        ("hardmax", 0),
+        ("rnn", 7),
+        ("gru", 7),
+        ("lstm", 7),
+    ],
+)
 def test_a_composite_expands_for_any_batch(name, position):
     op = OPS[name]
     sample = list(op.samples())[position]
@@ -262,7 +273,7 @@ def test_the_gradient_of_a_mean_over_a_symbolic_axis(axes):
         ("attention", ["f32[1,2,3]", "f32[1,2,4]", "f32[1,2,4]"], {"scale": 1.0}, "do not fit"),
         ("lstm", ["f32[5,2,3]", "f32[1,16,9]", "f32[1,16,4]"], {"hidden_size": 4}, "w has"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_operand_is_refused(name, types, attrs, message):
     b = Builder()
     operands = [b.input(f"x{i}", t) for i, t in enumerate(types)]

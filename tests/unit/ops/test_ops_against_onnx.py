@@ -15,8 +15,11 @@ from tessel.compiler.ops.common import array, floats, ints, spaced
 
 ort = pytest.importorskip("onnxruntime", reason="the comparison needs ONNX Runtime")
 
-OPSETS = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1),
-          helper.make_opsetid("ai.onnx.ml", 3)]  # fmt: skip
+OPSETS = [
+    helper.make_opsetid("", 21),
+    helper.make_opsetid("com.microsoft", 1),
+    helper.make_opsetid("ai.onnx.ml", 3),
+]
 
 
 def onnx_results(op_type, inputs, count, domain="", reference=False, **attrs):
@@ -169,43 +172,79 @@ ROWS = array([[[-1], [0]], [[1], [1]], [[2], [-3]]], "i64")
     ("theirs", "ours"),
     [
         *(case("Gather", "gather", [DATA, PAIRS], same={"axis": a}) for a in (0, 1, -1)),
-        case("GatherElements", "gather_elements",
-             [DATA, ints((3, 2, 5), low=-4, high=4)], same={"axis": 1}),
+        case(
+            "GatherElements",
+            "gather_elements",
+            [DATA, ints((3, 2, 5), low=-4, high=4)],
+            same={"axis": 1},
+        ),
         case("GatherND", "gather_nd", [DATA, PAIRS]),
         case("GatherND", "gather_nd", [DATA, ROWS], same={"batch_dims": 1}),
         *(
-            case("ScatterElements", "scatter_elements",
-                 [DATA, ints((2, 4, 5), low=-3, high=3), UPDATES],
-                 same={"axis": 0, "reduction": r})
+            case(
+                "ScatterElements",
+                "scatter_elements",
+                [DATA, ints((2, 4, 5), low=-3, high=3), UPDATES],
+                same={"axis": 0, "reduction": r},
+            )
             for r in ("add", "mul", "max", "min")
         ),
-        case("ScatterElements", "scatter_elements",
-             [DATA, np.tile(array([1, -3], "i64").reshape(2, 1, 1), (1, 4, 5)), UPDATES]),
+        case(
+            "ScatterElements",
+            "scatter_elements",
+            [DATA, np.tile(array([1, -3], "i64").reshape(2, 1, 1), (1, 4, 5)), UPDATES],
+        ),
         *(
-            case("ScatterND", "scatter_nd",
-                 [DATA, array([[1], [-1]], "i64"), UPDATES], same={"reduction": r})
+            case(
+                "ScatterND",
+                "scatter_nd",
+                [DATA, array([[1], [-1]], "i64"), UPDATES],
+                same={"reduction": r},
+            )
             for r in ("none", "add", "mul", "max", "min")
         ),
         case("TopK", "top_k", [spaced((3, 6)), array([4], "i64")], {"k": 4}),
-        case("TopK", "top_k", [ints((3, 6), low=-2, high=2), array([3], "i64")],
-             {"k": 3, "axis": 0, "largest": False}, {"axis": 0, "largest": 0}),
+        case(
+            "TopK",
+            "top_k",
+            [ints((3, 6), low=-2, high=2), array([3], "i64")],
+            {"k": 3, "axis": 0, "largest": False},
+            {"axis": 0, "largest": 0},
+        ),
         case("Tile", "tile", [DATA, array([2, 1, 3], "i64")], {"repeats": (2, 1, 3)}),
         case("Trilu", "trilu", [DATA, array(1, "i64")], {"k": 1}),
-        case("DepthToSpace", "depth_to_space", [floats((1, 8, 2, 3))], {"block": 2},
-             {"blocksize": 2}),
-        case("DepthToSpace", "depth_to_space", [floats((1, 8, 2, 3))], {"block": 2},
-             {"blocksize": 2}, same={"mode": "CRD"}),
-        case("SpaceToDepth", "space_to_depth", [floats((1, 2, 4, 6))], {"block": 2},
-             {"blocksize": 2}),
+        case(
+            "DepthToSpace", "depth_to_space", [floats((1, 8, 2, 3))], {"block": 2}, {"blocksize": 2}
+        ),
+        case(
+            "DepthToSpace",
+            "depth_to_space",
+            [floats((1, 8, 2, 3))],
+            {"block": 2},
+            {"blocksize": 2},
+            same={"mode": "CRD"},
+        ),
+        case(
+            "SpaceToDepth", "space_to_depth", [floats((1, 2, 4, 6))], {"block": 2}, {"blocksize": 2}
+        ),
         *(
-            case("Pad", "pad", [DATA, array([1, 0, 2, 0, 3, 1], "i64")],
-                 {"pads": (1, 0, 2, 0, 3, 1)}, same={"mode": mode})
+            case(
+                "Pad",
+                "pad",
+                [DATA, array([1, 0, 2, 0, 3, 1], "i64")],
+                {"pads": (1, 0, 2, 0, 3, 1)},
+                same={"mode": mode},
+            )
             for mode in ("constant", "edge", "reflect", "wrap")
         ),
-        case("Pad", "pad", [DATA, array([0, -1, 1, 0, -2, 0], "i64"), array(7.0)],
-             {"pads": (0, -1, 1, 0, -2, 0)}),
+        case(
+            "Pad",
+            "pad",
+            [DATA, array([0, -1, 1, 0, -2, 0], "i64"), array(7.0)],
+            {"pads": (0, -1, 1, 0, -2, 0)},
+        ),
     ],
-)  # fmt: skip
+)
 def test_moves(theirs, ours):
     (op_type, inputs, attrs, options), (name, our_attrs) = theirs, ours
     kept = inputs[:1] if name in ("top_k", "tile", "trilu") else inputs
@@ -223,9 +262,12 @@ def test_one_hot(axis):
 
 def resize(mode, coordinates, sizes, more=None):
     return pytest.param(
-        mode, coordinates, sizes, more or {},
+        mode,
+        coordinates,
+        sizes,
+        more or {},
         id=f"{mode}-{coordinates}-{'x'.join(map(str, sizes))}{more or ''}".replace(" ", ""),
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize(
@@ -250,9 +292,13 @@ def resize(mode, coordinates, sizes, more=None):
 def test_resize_to_sizes(mode, coordinates, sizes, more):
     x = floats((1, 2, 4, 6))
     theirs = onnx_results(
-        "Resize", [x, None, None, np.array(sizes, np.int64)], 1,
-        mode=mode, coordinate_transformation_mode=coordinates, **more,
-    )  # fmt: skip
+        "Resize",
+        [x, None, None, np.array(sizes, np.int64)],
+        1,
+        mode=mode,
+        coordinate_transformation_mode=coordinates,
+        **more,
+    )
     renamed = {"cubic_coeff_a": "cubic_coeff"}
     ours = {renamed.get(k, k): v for k, v in more.items()}
     attrs = {"sizes": sizes, "mode": mode, "coordinate_mode": coordinates} | ours
@@ -272,11 +318,20 @@ def test_resize_by_scales(mode, scales):
 def test_resize_of_a_region():
     x, roi = floats((1, 1, 4, 4)), array([0, 0, 0.4, 0.6, 1, 1, 1.2, 0.9])
     theirs = onnx_results(
-        "Resize", [x, roi, None, np.array([1, 1, 3, 3])], 1, mode="linear",
-        coordinate_transformation_mode="tf_crop_and_resize", extrapolation_value=10.0,
-    )  # fmt: skip
-    attrs = {"sizes": (1, 1, 3, 3), "mode": "linear", "roi": roi.tolist(),
-             "coordinate_mode": "tf_crop_and_resize", "extrapolation_value": 10.0}  # fmt: skip
+        "Resize",
+        [x, roi, None, np.array([1, 1, 3, 3])],
+        1,
+        mode="linear",
+        coordinate_transformation_mode="tf_crop_and_resize",
+        extrapolation_value=10.0,
+    )
+    attrs = {
+        "sizes": (1, 1, 3, 3),
+        "mode": "linear",
+        "roi": roi.tolist(),
+        "coordinate_mode": "tf_crop_and_resize",
+        "extrapolation_value": 10.0,
+    }
     compare(our_results("resize", [x], attrs), theirs)
 
 
@@ -295,29 +350,49 @@ COLUMNS = ints((4, 5), seed=1, low=-128, high=128, dtype="i8")
     ("theirs", "ours"),
     [
         case("QLinearConv", "qlinear_conv", [U, *X, I, *W, *Y]),
-        case("QLinearConv", "qlinear_conv", [U, *X, I, *CHANNELS, *Y, BIAS],
-             same={"pads": [1, 1, 1, 1], "strides": [2, 2]}),
-        case("QLinearConv", "qlinear_conv", [U, *X, I[:4, :1], *W, *Y, BIAS[:4]],
-             same={"group": 4, "pads": [1, 0, 1, 2]}),
-        case("QLinearMatMul", "qlinear_matmul",
-             [ROW, *X, COLUMNS, *W, array(0.05), Y[1]]),
-        case("QLinearAdd", "qlinear_add", [ROW, *X, ROW[::-1], array(0.03), array(90, "u8"), *Y],
-             domain="com.microsoft"),
+        case(
+            "QLinearConv",
+            "qlinear_conv",
+            [U, *X, I, *CHANNELS, *Y, BIAS],
+            same={"pads": [1, 1, 1, 1], "strides": [2, 2]},
+        ),
+        case(
+            "QLinearConv",
+            "qlinear_conv",
+            [U, *X, I[:4, :1], *W, *Y, BIAS[:4]],
+            same={"group": 4, "pads": [1, 0, 1, 2]},
+        ),
+        case("QLinearMatMul", "qlinear_matmul", [ROW, *X, COLUMNS, *W, array(0.05), Y[1]]),
+        case(
+            "QLinearAdd",
+            "qlinear_add",
+            [ROW, *X, ROW[::-1], array(0.03), array(90, "u8"), *Y],
+            domain="com.microsoft",
+        ),
         case("QuantizeLinear", "quantize_linear", [floats((3, 50)), *X]),
-        case("QuantizeLinear", "quantize_linear",
-             [floats((2, 6, 9), low=-9, high=9), CHANNELS[0], ints((6,), dtype="i8")],
-             {"dtype": "i8"}),
-        case("QuantizeLinear", "quantize_linear",
-             [array([0.5, 1.5, 2.5, -0.5, 300.0, -300.0]), array(1.0), array(0, "i8")],
-             {"dtype": "i8"}),
-        case("ConvInteger", "conv_integer", [U, I.view(np.uint8), X[1], array(3, "u8")],
-             same={"pads": [1, 1, 0, 0]}),
-        case("MatMulInteger", "matmul_integer",
-             [ROW, COLUMNS, X[1], array(4, "i8")]),
+        case(
+            "QuantizeLinear",
+            "quantize_linear",
+            [floats((2, 6, 9), low=-9, high=9), CHANNELS[0], ints((6,), dtype="i8")],
+            {"dtype": "i8"},
+        ),
+        case(
+            "QuantizeLinear",
+            "quantize_linear",
+            [array([0.5, 1.5, 2.5, -0.5, 300.0, -300.0]), array(1.0), array(0, "i8")],
+            {"dtype": "i8"},
+        ),
+        case(
+            "ConvInteger",
+            "conv_integer",
+            [U, I.view(np.uint8), X[1], array(3, "u8")],
+            same={"pads": [1, 1, 0, 0]},
+        ),
+        case("MatMulInteger", "matmul_integer", [ROW, COLUMNS, X[1], array(4, "i8")]),
         case("DequantizeLinear", "dequantize_linear", [ROW, *X]),
         case("DequantizeLinear", "dequantize_linear", [I, *CHANNELS], same={"axis": 0}),
     ],
-)  # fmt: skip
+)
 @pytest.mark.saturates("QLinearConv", "QLinearMatMul", "MatMulInteger")
 def test_quantized(theirs, ours):
     check(theirs, ours, steps=1)
@@ -373,8 +448,11 @@ COEFFICIENTS = [0.3, 0.2, -0.1, 0.4, 0.1, 0.1]
 )
 def test_linear_classifier(post_transform, rows, labels):
     x = array([[1.0, 2.0], [-1.0, 0.5], [0.0, 0.0], [-3.0, -3.0]])
-    same = {"coefficients": COEFFICIENTS[: 2 * rows], "intercepts": [0.1, 0.0, -0.1][:rows],
-            "post_transform": post_transform}  # fmt: skip
+    same = {
+        "coefficients": COEFFICIENTS[: 2 * rows],
+        "intercepts": [0.1, 0.0, -0.1][:rows],
+        "post_transform": post_transform,
+    }
     kind = "classlabels_strings" if isinstance(labels[0], str) else "classlabels_ints"
     theirs = onnx_results("LinearClassifier", [x], 2, "ai.onnx.ml", **{kind: labels}, **same)
     compare(our_results("linear_classifier", [x], {"labels": labels} | same), theirs)

@@ -23,19 +23,35 @@ def emit(name, *types, **attrs):
     [
         ("matmul", ["f32[N,1,M,4]", "f32[7,4,K]"], {}, "f32[N,7,M,K]"),
         ("conv", ["f32[N,3,H,W]", "f32[8,3,3,3]"], {"pads": [1] * 4}, "f32[N,8,H,W]"),
-        ("conv", ["f32[N,H,3]", "f32[3,3,8]"], {"strides": [2], "channels_last": True},
-         "f32[N,((H-3)//(2))+1,8]"),
-        ("conv_transpose", ["f32[N,4,H]", "f32[4,2,3]"], {"strides": [2], "pads": [1, 1],
-         "output_padding": [1]}, "f32[N,2,2*H]"),
+        (
+            "conv",
+            ["f32[N,H,3]", "f32[3,3,8]"],
+            {"strides": [2], "channels_last": True},
+            "f32[N,((H-3)//(2))+1,8]",
+        ),
+        (
+            "conv_transpose",
+            ["f32[N,4,H]", "f32[4,2,3]"],
+            {"strides": [2], "pads": [1, 1], "output_padding": [1]},
+            "f32[N,2,2*H]",
+        ),
         ("max_pool", ["f32[N,3,2*H,W]"], {"kernel": [2, 1], "strides": [2, 1]}, "f32[N,3,H,W]"),
-        ("average_pool", ["f32[N,3,7]"], {"kernel": [2], "strides": [2], "ceil_mode": True},
-         "f32[N,3,4]"),
+        (
+            "average_pool",
+            ["f32[N,3,7]"],
+            {"kernel": [2], "strides": [2], "ceil_mode": True},
+            "f32[N,3,4]",
+        ),
         ("einsum", ["f32[N,H,4]", "f32[4,D]"], {"equation": "nhd,de->nhe"}, "f32[N,H,D]"),
         ("reshape", ["f32[N,8,4]"], {"shape": [N, 32]}, "f32[N,32]"),
         ("transpose", ["f32[N,H,4]"], {"perm": [2, 0, 1]}, "f32[4,N,H]"),
         ("expand", ["f32[N,1]"], {"shape": [3, N, H]}, "f32[3,N,H]"),
-        ("slice", ["f32[N,4]"], {"axes": [0], "starts": [N - 1], "steps": [1], "sizes": [1]},
-         "f32[1,4]"),
+        (
+            "slice",
+            ["f32[N,4]"],
+            {"axes": [0], "starts": [N - 1], "steps": [1], "sizes": [1]},
+            "f32[1,4]",
+        ),
         ("pad", ["f32[N,4]"], {"pads": [0, 1, 0, 2]}, "f32[N,7]"),
         ("concat", ["f32[N,4]", "f32[H,4]"], {"axis": 0}, "f32[N+H,4]"),
         ("gather", ["f32[N,4]", "i64[2,H]"], {"axis": 0}, "f32[2,H,4]"),
@@ -45,10 +61,14 @@ def emit(name, *types, **attrs):
         ("one_hot", ["i64[N]", "f32[2]"], {"depth": H}, "f32[N,H]"),
         ("iota", [], {"shape": [N, 2], "axis": 0}, "i64[N,2]"),
         ("dims", [], {"values": [N, 2, N * H]}, "i64[3]"),
-        ("qlinear_matmul", ["u8[N,4]", "f32[]", "u8[]", "i8[4,5]", "f32[5]", "i8[5]", "f32[]",
-                            "i8[]"], {}, "i8[N,5]"),
+        (
+            "qlinear_matmul",
+            ["u8[N,4]", "f32[]", "u8[]", "i8[4,5]", "f32[5]", "i8[5]", "f32[]", "i8[]"],
+            {},
+            "i8[N,5]",
+        ),
     ],
-)  # fmt: skip
+)
 def test_symbolic_shapes(name, types, attrs, expected):
     (result,) = emit(name, *types, **attrs)
     assert str(result.type) == str(Builder().input("expected", expected).type)
@@ -68,8 +88,12 @@ def on_dims(name, *inputs, **attrs):
         ("concat", ([N, 3], [H]), {"axis": 0}, [N, 3, H]),
         ("gather", ([N, 3, H], -1), {"axis": 0}, H),
         ("gather", ([N, 3, H], np.array([2, 0])), {"axis": 0}, [H, N]),
-        ("slice", ([N, 3, H],), {"axes": [0], "starts": [2], "steps": [-1], "sizes": [3]},
-         [H, 3, N]),
+        (
+            "slice",
+            ([N, 3, H],),
+            {"axes": [0], "starts": [2], "steps": [-1], "sizes": [3]},
+            [H, 3, N],
+        ),
         ("reshape", ([N, 3],), {"shape": [2, 1]}, [[N], [3]]),
         ("transpose", ([[N, 3], [1, H]],), {"perm": [1, 0]}, [[N, 1], [3, H]]),
         ("split", ([N, 3, H],), {"axis": 0, "sizes": [1, 2]}, [[N], [3, H]]),
@@ -81,7 +105,7 @@ def on_dims(name, *inputs, **attrs):
         ("scatter_elements", ([N, 2], np.array([1]), [H]), {"axis": 0}, [N, H]),
         ("dims", (), {"values": [N, 2]}, [N, 2]),
     ],
-)  # fmt: skip
+)
 def test_shape_arithmetic(name, inputs, attrs, expected):
     assert on_dims(name, *inputs, **attrs) == expected
 
@@ -100,8 +124,12 @@ def test_shape_arithmetic(name, inputs, attrs, expected):
         ("conv", ["f32[1,4,5]", "f32[3,4,3]"], {"strides": [1, 1]}, "window attributes"),
         ("conv", ["f32[1,4,5]", "f32[3,4,3]"], {"dilations": [0]}, "must be positive"),
         ("conv_transpose", ["f32[1,4,5]", "f32[3,4,3]"], {}, "rows of w"),
-        ("conv_transpose", ["f32[1,4,5]", "f32[4,4,3]"], {"output_padding": [1, 1]},
-         "output_padding"),
+        (
+            "conv_transpose",
+            ["f32[1,4,5]", "f32[4,4,3]"],
+            {"output_padding": [1, 1]},
+            "output_padding",
+        ),
         ("max_pool", ["f32[1,4]"], {"kernel": []}, r"needs \[N, C"),
         ("max_pool", ["f32[1,4,5]"], {"kernel": [2, 2]}, "kernel does not fit"),
         ("einsum", ["f32[2,3]"], {"equation": "ij,jk"}, "does not fit"),
@@ -127,8 +155,12 @@ def test_shape_arithmetic(name, inputs, attrs, expected):
         ("gather_nd", ["f32[5,2]", "i64[2,3]"], {}, "more axes"),
         ("gather_nd", ["f32[5,2]", "i64[2]"], {"batch_dims": 1}, "static last axis"),
         ("scatter_elements", ["f32[5]", "i64[2]", "f32[3]"], {}, "must have one shape"),
-        ("scatter_elements", ["f32[5]", "i64[2]", "f32[2]"], {"reduction": "sum"},
-         "unknown reduction"),
+        (
+            "scatter_elements",
+            ["f32[5]", "i64[2]", "f32[2]"],
+            {"reduction": "sum"},
+            "unknown reduction",
+        ),
         ("scatter_nd", ["f32[5]", "i64[2,1]", "f32[2,2]"], {}, "updates of scatter_nd"),
         ("scatter_nd", ["f32[5]", "i64[2,2]", "f32[2]"], {}, "static last axis"),
         ("top_k", ["f32[5]"], {"k": 6}, "more than there is"),
@@ -143,16 +175,24 @@ def test_shape_arithmetic(name, inputs, attrs, expected):
         ("quantize_linear", ["f32[2,3]", "f32[2]"], {}, "scale does not fit"),
         ("quantize_linear", ["f32[2,3]", "f32[1,3]"], {}, "a scalar, a vector along one axis"),
         ("quantize_linear", ["f32[2,3]", "f32[]", "i8[]"], {"dtype": "u8"}, "wrong type"),
-        ("qlinear_conv", ["u8[1,2,5]", "f32[]", "u8[]", "i8[4,2,3]", "f32[3]", "i8[]", "f32[]",
-                          "u8[]"], {}, "per output channel"),
+        (
+            "qlinear_conv",
+            ["u8[1,2,5]", "f32[]", "u8[]", "i8[4,2,3]", "f32[3]", "i8[]", "f32[]", "u8[]"],
+            {},
+            "per output channel",
+        ),
         ("linear_classifier", ["f32[1,2]"], {"coefficients": [1, 2, 3], "labels": [0, 1]}, "rows"),
         ("linear_classifier", ["f32[1,2]"], {"coefficients": [1, 2], "labels": [0]}, "one label"),
-        ("linear_classifier", ["f32[1,2]"],
-         {"coefficients": [1, 2], "labels": [0, 1], "post_transform": "PROBIT"}, "post_transform"),
+        (
+            "linear_classifier",
+            ["f32[1,2]"],
+            {"coefficients": [1, 2], "labels": [0, 1], "post_transform": "PROBIT"},
+            "post_transform",
+        ),
         ("normalizer", ["f32[1,2]"], {"norm": "L3"}, "unknown normalizer"),
         ("zip_map", ["f32[1,2]"], {"labels": [1]}, "one label per column"),
     ],
-)  # fmt: skip
+)
 def test_refusals(name, types, attrs, message):
     with pytest.raises(TypeMismatch, match=message):
         emit(name, *types, **attrs)
@@ -172,8 +212,12 @@ def gradient_of(name, types, arrays, attrs, wrt):
 @pytest.mark.parametrize(
     ("name", "types", "attrs", "wrt"),
     [
-        ("conv", ["f64[N,4,7,6]", "f64[6,2,3,2]", "f64[6]"],
-         {"group": 2, "strides": [2, 1], "pads": [1, 0, 1, 1]}, [0, 1, 2]),
+        (
+            "conv",
+            ["f64[N,4,7,6]", "f64[6,2,3,2]", "f64[6]"],
+            {"group": 2, "strides": [2, 1], "pads": [1, 0, 1, 1]},
+            [0, 1, 2],
+        ),
         ("conv_transpose", ["f64[N,4,5]", "f64[4,2,3]"], {"strides": [2]}, [0, 1]),
         ("max_pool", ["f64[N,2,7]"], {"kernel": [3], "strides": [2], "ceil_mode": True}, [0]),
         ("average_pool", ["f64[N,2,7]"], {"kernel": [3], "strides": [2], "ceil_mode": True}, [0]),
@@ -184,7 +228,7 @@ def gradient_of(name, types, arrays, attrs, wrt):
         ("tile", ["f64[N,3]"], {"repeats": [2, 2]}, [0]),
         ("pad", ["f64[N,3]"], {"pads": [0, 2, 0, 1], "mode": "reflect"}, [0]),
     ],
-)  # fmt: skip
+)
 def test_gradients_for_a_symbolic_batch(name, types, attrs, wrt):
     def static(d):
         return {N: 2, H: 7}.get(d, d)
@@ -257,11 +301,12 @@ def test_scan_checks_its_body(types, scans, message):
 def test_the_gradient_of_a_scan_is_that_of_its_unrolling():
     """A state, an array, a captured weight and a step counter, backwards in time."""
     step = body(
-        "f64[2]", "i64[]", "f64[2]", "f64[2,2]",
-        outputs=lambda b, h, n, x, w: (
-            b.tanh(h @ w + x), n + 1, h * x * n.cast("f64"),
-        ),
-    )  # fmt: skip
+        "f64[2]",
+        "i64[]",
+        "f64[2]",
+        "f64[2,2]",
+        outputs=lambda b, h, n, x, w: (b.tanh(h @ w + x), n + 1, h * x * n.cast("f64")),
+    )
     rng = np.random.default_rng(0)
     arrays = [rng.standard_normal(s) for s in [(2,), (3, 2), (2, 2)]]
 

@@ -203,9 +203,15 @@ def test_without_re2(monkeypatch):
 
 @pytest.mark.parametrize(
     ("locale", "small", "large"),
-    [("en_US", "i", "I"), ("tr_TR.UTF-8", "ı", "I"), ("az", "i", "İ"), ("de", "straße", "STRASSE"),
-     ("lt", "i\u0307\u0301", "I\u0301"), ("lt_LT", "j\u0307\u0300", "J\u0300")],
-)  # fmt: skip
+    [
+        ("en_US", "i", "I"),
+        ("tr_TR.UTF-8", "ı", "I"),
+        ("az", "i", "İ"),
+        ("de", "straße", "STRASSE"),
+        ("lt", "i\u0307\u0301", "I\u0301"),
+        ("lt_LT", "j\u0307\u0300", "J\u0300"),
+    ],
+)
 def test_locales(locale, small, large):
     assert upper(small, locale) == large
     if small != "straße":
@@ -216,8 +222,9 @@ def test_locales(locale, small, large):
 def test_every_word_stays_without_stop_words():
     x = texts(["Monday", "friday"])
     assert run("StringNormalizer", [x], case_change_action="UPPER")[0].tolist() == [
-        "MONDAY", "FRIDAY",
-    ]  # fmt: skip
+        "MONDAY",
+        "FRIDAY",
+    ]
     with pytest.raises(tessel.TesselError, match="one row"):
         run("StringNormalizer", [WORDS])
 
@@ -303,8 +310,11 @@ def test_ngrams_of_rows_of_any_length():
 
 
 def test_the_last_of_equal_ngrams_counts(few):
-    pool = {"pool_int64s": [1, 1, 1, 2, 1, 2], "ngram_counts": [0, 2],
-            "ngram_indexes": [0, 1, 2, 3]}  # fmt: skip
+    pool = {
+        "pool_int64s": [1, 1, 1, 2, 1, 2],
+        "ngram_counts": [0, 2],
+        "ngram_indexes": [0, 1, 2, 3],
+    }
     got = tfidf(np.array([[1, 2, 1, 2]]), 1, 2, 0, "TF", None, pool)
     assert got.tolist() == [[0, 2, 0, 2]]
 
@@ -319,20 +329,31 @@ def test_weights_may_be_missing():
 
 def test_ngrams_are_compiled():
     x = np.zeros((2, 5), np.int64)
-    proto = model_of("TfIdfVectorizer", [x], opset=9, min_gram_length=1, max_gram_length=2,
-                     max_skip_count=1, mode="TF", **POOL)  # fmt: skip
+    proto = model_of(
+        "TfIdfVectorizer",
+        [x],
+        opset=9,
+        min_gram_length=1,
+        max_gram_length=2,
+        max_skip_count=1,
+        mode="TF",
+        **POOL,
+    )
     assert "ngram_counts" in ops(graph_of(proto))
     compiled(proto, strict=True)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"ngram_indexes": [0]}, "one entry for each n-gram"), ({"mode": "X"}, "unknown mode"),
-     ({"weights": [1.0]}, "one entry for each column"), ({"pool_strings": ["a"]}, "one pool")],
-)  # fmt: skip
+    [
+        ({"ngram_indexes": [0]}, "one entry for each n-gram"),
+        ({"mode": "X"}, "unknown mode"),
+        ({"weights": [1.0]}, "one entry for each column"),
+        ({"pool_strings": ["a"]}, "one pool"),
+    ],
+)
 def test_vectorizers_that_make_no_sense(change, message):
     attrs = {"min_gram_length": 1, "max_gram_length": 1, "max_skip_count": 0, "mode": "TFIDF"}
-    proto = model_of("TfIdfVectorizer", [np.zeros(3, np.int64)], opset=9,
-                     **attrs | POOL | change)  # fmt: skip
+    proto = model_of("TfIdfVectorizer", [np.zeros(3, np.int64)], opset=9, **attrs | POOL | change)
     with pytest.raises(ModelError, match=message):
         compiled(proto)

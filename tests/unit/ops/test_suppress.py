@@ -65,18 +65,18 @@ SETS = {
     "all scores are equal": (boxes(MANY, 0.3), np.full((1, 1, MANY), 0.5, np.float32), 0.4),
     "few different scores": (boxes(MANY, 0.3), np.round(scores(MANY), 1), 0.4),
     "negative scores": (boxes(MANY, 0.3), scores(MANY) - 2, 0.4),
-    "zeros of both signs": (
-        boxes(MANY, 0.3), _with(scores(MANY) * 0, zero=slice(0, None, 2)), 0.4
-    ),
+    "zeros of both signs": (boxes(MANY, 0.3), _with(scores(MANY) * 0, zero=slice(0, None, 2)), 0.4),
     "infinite scores": (
-        boxes(MANY, 0.3), _with(scores(MANY), inf=[3, 700], none=slice(50, 1400)), 0.4
+        boxes(MANY, 0.3),
+        _with(scores(MANY), inf=[3, 700], none=slice(50, 1400)),
+        0.4,
     ),
     "no candidates": (boxes(MANY, 0.3), _with(scores(MANY), none=slice(None)), 0.4),
     "NaN": (boxes(MANY, 0.3), _with(scores(MANY), nan=[900, 20, 21], inf=[5]), 0.4),
     "groups and classes": (boxes(MANY, 0.4, 2), scores(MANY, 2, 3), 0.4),
     "wide": (boxes(MANY, 0.3).astype(np.float64), scores(MANY).astype(np.float64), 0.4),
     "one box": (boxes(1, 0.3), scores(1), 0.5),
-}  # fmt: skip
+}
 
 
 def suppression(shapes, dtype: str, steps, name="suppress_lazily") -> Graph:

@@ -61,9 +61,11 @@ def test_what_is_emitted_stands_before_the_node_or_at_the_end():
     g.outputs = [edit.b.exp(g.outputs[0]).value]
     assert edit.changed
     assert shown(g) == [
-        "%y = neg(%x)  first", "%0 = abs(%y)  second", "%z = add(%0, %x)  second",
+        "%y = neg(%x)  first",
+        "%0 = abs(%y)  second",
+        "%z = add(%0, %x)  second",
         "%1 = exp(%z)  second",
-    ]  # fmt: skip
+    ]
 
 
 def test_a_graph_is_inlined():

@@ -118,9 +118,11 @@ def test_the_passes_of_the_pipelines_are_known_by_name():
 def test_a_compilation_runs_the_passes_that_are_named():
     seen = []
     tessel.compile(
-        families(), passes="dce,combine_products{least=3}", target="numpy",
+        families(),
+        passes="dce,combine_products{least=3}",
+        target="numpy",
         observer=lambda action, graph, changed: seen.append((action, changed)),
-    )  # fmt: skip
+    )
     assert [(a.name, c) for a, c in seen] == [("dce", False), ("combine_products", True)]
     assert seen[1][0].least == 3
 

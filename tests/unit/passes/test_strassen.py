@@ -133,9 +133,20 @@ def test_products_that_become_seven(graph):
         conv_graph(28, 1024, 512, strides=(2, 2)),
         conv_graph(14, 1024, 512, pads=(1, 1, 1, 1)),
     ],
-    ids=["few rows", "shallow", "odd depth", "in memory", "too large", "f64", "open rows",
-         "short odd lines", "3 x 3", "strides", "pads"],
-)  # fmt: skip
+    ids=[
+        "few rows",
+        "shallow",
+        "odd depth",
+        "in memory",
+        "too large",
+        "f64",
+        "open rows",
+        "short odd lines",
+        "3 x 3",
+        "strides",
+        "pads",
+    ],
+)
 def test_products_that_stay(graph):
     assert not is_taken(graph)
 

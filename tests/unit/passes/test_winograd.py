@@ -91,9 +91,17 @@ def test_slower_products_are_worth_more_weights(size, channels, tile):
         {"channels": 3},
         {"outputs": 8},
     ],
-    ids=["few blocks, many weights", "strides", "dilations", "5 x 5", "1 x 1", "f64",
-         "few channels", "few outputs"],
-)  # fmt: skip
+    ids=[
+        "few blocks, many weights",
+        "strides",
+        "dilations",
+        "5 x 5",
+        "1 x 1",
+        "f64",
+        "few channels",
+        "few outputs",
+    ],
+)
 def test_convolutions_that_stay_as_they_are(options):
     assert chosen(**options) is None
 

@@ -103,12 +103,16 @@ def test_an_empty_batch(sums):
         pytest.param(lambda x: np.asfortranarray(x), id="column order"),
         pytest.param(lambda x: np.repeat(x, 2, axis=1)[:, ::2], id="strided"),
         pytest.param(lambda x: x.astype(x.dtype.newbyteorder()), id="other byte order"),
-        pytest.param(lambda x: np.frombuffer(b"." + x.tobytes(), np.uint8)[1:].view(x.dtype)
-                     .reshape(x.shape), id="unaligned"),
+        pytest.param(
+            lambda x: (
+                np.frombuffer(b"." + x.tobytes(), np.uint8)[1:].view(x.dtype).reshape(x.shape)
+            ),
+            id="unaligned",
+        ),
         pytest.param(lambda x: _read_only(x), id="read only"),
         pytest.param(lambda x: x.view(np.recarray), id="a subclass"),
     ],
-)  # fmt: skip
+)
 def test_any_layout_of_the_right_dtype(sums, view):
     feeds = arrays(4)
     expected = sums.run(feeds)["s"]

@@ -112,8 +112,14 @@ def test_what_is_not_plain_is_left_to_llvm():
     with pytest.raises(linker._Unusual):
         _Linked({"a": object_file(CALLED, "aarch64-unknown-linux-gnu")}, {})
     with pytest.raises(linker._Unusual):
-        _Linked({"a": object_file("declare void @nowhere()\ndefine void @f() {\n"
-                                  "call void @nowhere()\nret void\n}")}, {})  # fmt: skip
+        _Linked(
+            {
+                "a": object_file(
+                    "declare void @nowhere()\ndefine void @f() {\ncall void @nowhere()\nret void\n}"
+                )
+            },
+            {},
+        )
 
 
 def test_where_linking_is_not_plain_llvm_does_it(monkeypatch):

@@ -24,8 +24,9 @@ def with_defaults(body, inputs, outputs, ir_version=8, **defaults) -> onnx.Model
 
 
 def scaling(**options):
-    proto = with_defaults("y = Mul(x, scale)", "float[3] x, float[1] scale", "float[3] y",
-                          scale=ONE[:1], **options)  # fmt: skip
+    proto = with_defaults(
+        "y = Mul(x, scale)", "float[3] x, float[1] scale", "float[3] y", scale=ONE[:1], **options
+    )
     return proto
 
 
@@ -43,8 +44,13 @@ def test_a_default_is_a_weight_until_a_run_feeds_it():
 
 
 def test_on_the_cpu_as_in_onnx_runtime():
-    proto = with_defaults("y = Gemm(x, w, b)", "float[2,3] x, float[3,4] w, float[4] b",
-                          "float[2,4] y", w=np.ones((3, 4), "f4"), b=np.ones(4, "f4"))  # fmt: skip
+    proto = with_defaults(
+        "y = Gemm(x, w, b)",
+        "float[2,3] x, float[3,4] w, float[4] b",
+        "float[2,4] y",
+        w=np.ones((3, 4), "f4"),
+        b=np.ones(4, "f4"),
+    )
     import onnxruntime as ort
 
     options = ort.SessionOptions()
@@ -83,8 +89,9 @@ def test_what_is_fed_may_have_other_sizes_than_the_default():
 
 
 def test_a_default_that_decides_shapes():
-    proto = with_defaults("y = Reshape(x, s)", "float[2,6] x, int64[2] s", "float[a,b] y",
-                          s=np.array([3, 4]))  # fmt: skip
+    proto = with_defaults(
+        "y = Reshape(x, s)", "float[2,6] x, int64[2] s", "float[a,b] y", s=np.array([3, 4])
+    )
     x = np.arange(12, dtype=np.float32).reshape(2, 6)
     exe = compiled(proto)
     assert exe(x).shape == (3, 4)
@@ -96,9 +103,12 @@ def test_a_default_that_decides_shapes():
 
 
 def test_beside_sequences():
-    proto = with_defaults("y = ConcatFromSequence<axis=0>(xs) z = Mul(y, scale)",
-                          "seq(float[2]) xs, float[1] scale", "float[n] z",
-                          scale=ONE[:1])  # fmt: skip
+    proto = with_defaults(
+        "y = ConcatFromSequence<axis=0>(xs) z = Mul(y, scale)",
+        "seq(float[2]) xs, float[1] scale",
+        "float[n] z",
+        scale=ONE[:1],
+    )
     exe = compiled(proto)
     xs = [ONE[:2], ONE[:2] * 3]
     assert exe.run({"xs": xs})["z"].tolist() == [1, 1, 3, 3]

@@ -84,8 +84,9 @@ def test_weights_are_mapped_and_kept_once(saved):
 def test_packed_weights_are_aligned(saved):
     package = Package(saved[0])
     assert all(offset % 64 == 0 for offset, *_ in package.manifest["packed"])
-    assert all(e["offset"] % mmap.ALLOCATIONGRANULARITY == 0
-               for e in package.container.table.values())  # fmt: skip
+    assert all(
+        e["offset"] % mmap.ALLOCATIONGRANULARITY == 0 for e in package.container.table.values()
+    )
 
 
 def test_any_safetensors_reader_opens_the_weights(saved):

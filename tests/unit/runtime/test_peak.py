@@ -30,9 +30,12 @@ PEAK = Peak(1, "<8 x float>", 12, RATE, {"L2": RATE, "memory": Rate(10.0, 9.0, 1
 
 @pytest.mark.parametrize(
     ("target", "vectors", "type"),
-    [("x86-64-v4", 24, "<16 x float>"), ("x86-64-v3", 12, "<8 x float>"),
-     ("aarch64", 24, "<4 x float>")],
-)  # fmt: skip
+    [
+        ("x86-64-v4", 24, "<16 x float>"),
+        ("x86-64-v3", 12, "<8 x float>"),
+        ("aarch64", 24, "<4 x float>"),
+    ],
+)
 def test_a_round_keeps_the_units_busy(target, vectors, type):
     target = NAMED[target]
     assert loops.accumulators(target) == vectors

@@ -90,8 +90,9 @@ def test_what_no_package_can_hold_is_refused():
 
 
 def test_lists_are_pickled_for_their_form():
-    exe = tessel.compile(model("y = ConcatFromSequence<axis=0>(x)", takes="seq(float[2]) x",
-                               gives="float[M] y"))  # fmt: skip
+    exe = tessel.compile(
+        model("y = ConcatFromSequence<axis=0>(x)", takes="seq(float[2]) x", gives="float[M] y")
+    )
     given = {"x": [X[0, :2], X[1, :2]]}
     want = exe.run(given)["y"]
     np.testing.assert_array_equal(again(exe).run(given)["y"], want)

@@ -42,9 +42,16 @@ def test_the_second_compilation_reads_a_package(path, tmp_path, compiled):
 
 @pytest.mark.parametrize(
     "options",
-    [{"opt_level": 1}, {"strict": True}, {"unchecked": True}, {"shapes": {"x": (3, 4)}},
-     {"target": "cpu:x86-64-v2"}, {"reuse": False}, {"cache": False}],
-)  # fmt: skip
+    [
+        {"opt_level": 1},
+        {"strict": True},
+        {"unchecked": True},
+        {"shapes": {"x": (3, 4)}},
+        {"target": "cpu:x86-64-v2"},
+        {"reuse": False},
+        {"cache": False},
+    ],
+)
 def test_other_options_are_another_compilation(path, tmp_path, compiled, options):
     tessel.compile(path, cache=tmp_path)
     tessel.compile(path, **{"cache": tmp_path} | options)
@@ -61,9 +68,12 @@ def test_other_bytes_are_another_compilation(path, tmp_path, compiled):
 def test_weights_in_other_files_are_part_of_the_model(tmp_path, compiled):
     def save(weight):
         onnx.save(
-            model(weight=weight), tmp_path / "m.onnx", save_as_external_data=True,
-            location="w.bin", size_threshold=0,
-        )  # fmt: skip
+            model(weight=weight),
+            tmp_path / "m.onnx",
+            save_as_external_data=True,
+            location="w.bin",
+            size_threshold=0,
+        )
 
     save(W)
     for _ in range(2):
@@ -78,9 +88,11 @@ def test_weights_in_other_files_are_part_of_the_model(tmp_path, compiled):
 
 @pytest.mark.parametrize(
     "body",
-    ["s = NonZero(x) t = Transpose(s) y = Cast<to=1>(t)",
-     "v, i = TopK<axis=0>(x, one) y = MatMul(v, w)"],
-)  # fmt: skip
+    [
+        "s = NonZero(x) t = Transpose(s) y = Cast<to=1>(t)",
+        "v, i = TopK<axis=0>(x, one) y = MatMul(v, w)",
+    ],
+)
 def test_sizes_that_are_compiled_by_themselves_are_added(tmp_path, compiled, body):
     made = model(body)
     made.graph.initializer.append(numpy_helper.from_array(np.array([1]), "one"))

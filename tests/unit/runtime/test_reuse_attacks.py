@@ -211,11 +211,14 @@ print(exe.run({{"x": x}})["y"].sum(), exe.run({{"x": x[:1]}})["y"].sum())"""
     environment = os.environ | {"TESSEL_REUSE": "1"}
     started = [
         subprocess.Popen(
-            [sys.executable, "-c", code], env=environment, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            [sys.executable, "-c", code],
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
         for _ in range(4)
-    ]  # fmt: skip
+    ]
     assert [p.communicate() for p in started] == [("20.0 10.0\n", "")] * 4
     (entry,) = names(cache)
     assert Container(cache / "packages" / entry).check() is None

@@ -31,9 +31,12 @@ def save_apart(folder: Path, weight) -> Path:
     folder.mkdir(exist_ok=True)
     (folder / "w.bin").unlink(missing_ok=True)
     onnx.save(
-        model(weight=weight), folder / "m.onnx", save_as_external_data=True, location="w.bin",
+        model(weight=weight),
+        folder / "m.onnx",
+        save_as_external_data=True,
+        location="w.bin",
         size_threshold=0,
-    )  # fmt: skip
+    )
     os.utime(folder / "w.bin", ns=(1, 1))
     return folder / "m.onnx"
 

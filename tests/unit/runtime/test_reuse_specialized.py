@@ -117,8 +117,11 @@ def test_a_damaged_specialization_is_made_again(tmp_path, compiled, harm):
     save(tmp_path / "m.onnx", "by_size")
     given = feeds("by_size", 2)
     tessel.compile(tmp_path / "m.onnx", cache=tmp_path / "cache").run(given)
-    (package,) = (p for p, _ in reuse_folder.entries(tmp_path / "cache" / "packages")
-                  if not p.name.endswith(".deferred.tsl"))  # fmt: skip
+    (package,) = (
+        p
+        for p, _ in reuse_folder.entries(tmp_path / "cache" / "packages")
+        if not p.name.endswith(".deferred.tsl")
+    )
     data = package.read_bytes()
     if harm == "cut":
         package.write_bytes(data[:-9])

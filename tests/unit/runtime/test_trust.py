@@ -138,10 +138,19 @@ def test_large_sections_are_looked_at_before_anything_runs(signed, keys, section
         tessel.load(signed, trust=keys / "ours.pub")
 
 
-@pytest.mark.parametrize("made", [
-    b"", b"null", b"{}", b"[" * 1000, b'{"key": "00", "signature": "00"}', b'{"key": 1}',
-    b'{"key": "zz", "signature": "zz"}', b"\xff",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "made",
+    [
+        b"",
+        b"null",
+        b"{}",
+        b"[" * 1000,
+        b'{"key": "00", "signature": "00"}',
+        b'{"key": 1}',
+        b'{"key": "zz", "signature": "zz"}',
+        b"\xff",
+    ],
+)
 def test_signatures_that_are_none(signed, keys, made):
     rewrite(signed, signature=made)
     with pytest.raises(PackageError, match="signature"):

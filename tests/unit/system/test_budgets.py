@@ -27,18 +27,29 @@ def functions(count, calls, last=(("Relu", ""),)):
     def body(ops):
         names = [f"v{i}" for i in range(len(ops))] + ["b"]
         names[0] = "a"
-        return [H.make_node(op, [names[i]], [names[i + 1]], domain=domain)
-                for i, (op, domain) in enumerate(ops)]  # fmt: skip
+        return [
+            H.make_node(op, [names[i]], [names[i + 1]], domain=domain)
+            for i, (op, domain) in enumerate(ops)
+        ]
 
     made = [
-        H.make_function("own", f"f{i}", ["a"], ["b" if i < count - 1 or last else "a"],
-                        body([(f"f{i + 1}", "own")] * calls if i < count - 1 else list(last)),
-                        OPSETS)
+        H.make_function(
+            "own",
+            f"f{i}",
+            ["a"],
+            ["b" if i < count - 1 or last else "a"],
+            body([(f"f{i + 1}", "own")] * calls if i < count - 1 else list(last)),
+            OPSETS,
+        )
         for i in range(count)
-    ]  # fmt: skip
+    ]
     info = H.make_tensor_value_info
-    graph = H.make_graph([H.make_node("f0", ["x"], ["y"], domain="own")], "g",
-                         [info("x", 1, [2])], [info("y", 1, None)])  # fmt: skip
+    graph = H.make_graph(
+        [H.make_node("f0", ["x"], ["y"], domain="own")],
+        "g",
+        [info("x", 1, [2])],
+        [info("y", 1, None)],
+    )
     return H.make_model(graph, functions=made, opset_imports=OPSETS, ir_version=10)
 
 
@@ -55,8 +66,13 @@ def doubling(count):
     names = ["w", *(f"v{i}" for i in range(count))]
     nodes = [H.make_node("Concat", [a, a], [b], b, axis=0) for a, b in pairwise(names)]
     nodes.append(H.make_node("ReduceSum", [names[-1]], ["y"]))
-    graph = H.make_graph(nodes, "g", [], [H.make_tensor_value_info("y", 1, None)],
-                         [numpy_helper.from_array(np.ones(4, np.float32), "w")])  # fmt: skip
+    graph = H.make_graph(
+        nodes,
+        "g",
+        [],
+        [H.make_tensor_value_info("y", 1, None)],
+        [numpy_helper.from_array(np.ones(4, np.float32), "w")],
+    )
     return H.make_model(graph, opset_imports=OPSETS[:1], ir_version=10)
 
 
@@ -64,8 +80,10 @@ def nested(count):
     """If in If in If."""
     node = H.make_node("Relu", ["x"], ["y"])
     for _ in range(count):
-        branches = [H.make_graph([n], "b", [], [H.make_tensor_value_info("y", 1, [2])])
-                    for n in (node, H.make_node("Neg", ["x"], ["y"]))]  # fmt: skip
+        branches = [
+            H.make_graph([n], "b", [], [H.make_tensor_value_info("y", 1, [2])])
+            for n in (node, H.make_node("Neg", ["x"], ["y"]))
+        ]
         node = H.make_node("If", ["c"], ["y"], then_branch=branches[0], else_branch=branches[1])
     model = text("y = Relu(x)", "float[2] x, bool c")
     model.graph.node[0].CopyFrom(node)
@@ -79,9 +97,13 @@ REFUSED = {
     "functions inside of each other": (lambda: functions(2000, 1), "nesting"),
     "a sparse tensor of 4 TiB": (lambda: sparse(1 << 40), "dense"),
     "a sequence of a million": (
-        lambda: text("s = SplitToSequence<axis=0,keepdims=1>(x) y = ConcatFromSequence<axis=0>(s)",
-                     "float[1000000] x"), "nodes"),
-}  # fmt: skip
+        lambda: text(
+            "s = SplitToSequence<axis=0,keepdims=1>(x) y = ConcatFromSequence<axis=0>(s)",
+            "float[1000000] x",
+        ),
+        "nodes",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -37,21 +37,36 @@ IN_V1 = "sys/fs/cgroup/cpu,cpuacct"
         (V2, {"sys/fs/cgroup/a/b/cpu.max": "max 100000"}, ALL),
         (V2, {"sys/fs/cgroup/a/b/cpu.max": "250000 100000"}, 2),  # the third would be throttled
         (V2, {"sys/fs/cgroup/a/b/cpu.max": "20000 100000"}, 1),  # a fifth of a core
-        (V2, {"sys/fs/cgroup/a/b/cpu.max": "max 100000",
-              "sys/fs/cgroup/a/cpu.max": "300000 100000"}, 3),
+        (
+            V2,
+            {"sys/fs/cgroup/a/b/cpu.max": "max 100000", "sys/fs/cgroup/a/cpu.max": "300000 100000"},
+            3,
+        ),
         (V2, {"sys/fs/cgroup/cpu.max": "500000 100000"}, 5),  # a container that sees its root only
-        (V1, {f"{IN_V1}/a/b/cpu.cfs_quota_us": "600000",
-              f"{IN_V1}/a/b/cpu.cfs_period_us": "100000"}, 6),
+        (
+            V1,
+            {f"{IN_V1}/a/b/cpu.cfs_quota_us": "600000", f"{IN_V1}/a/b/cpu.cfs_period_us": "100000"},
+            6,
+        ),
         (V1, {f"{IN_V1}/cpu.cfs_quota_us": "700000", f"{IN_V1}/cpu.cfs_period_us": "100000"}, 7),
-        (V1, {f"{IN_V1}/a/b/cpu.cfs_quota_us": "-1", f"{IN_V1}/a/b/cpu.cfs_period_us": "100000"},
-         ALL),
-        (V1, {"sys/fs/cgroup/cpu/a/b/cpu.cfs_quota_us": "200000",
-              "sys/fs/cgroup/cpu/a/b/cpu.cfs_period_us": "100000"}, 2),
+        (
+            V1,
+            {f"{IN_V1}/a/b/cpu.cfs_quota_us": "-1", f"{IN_V1}/a/b/cpu.cfs_period_us": "100000"},
+            ALL,
+        ),
+        (
+            V1,
+            {
+                "sys/fs/cgroup/cpu/a/b/cpu.cfs_quota_us": "200000",
+                "sys/fs/cgroup/cpu/a/b/cpu.cfs_period_us": "100000",
+            },
+            2,
+        ),
         (V2, {"sys/fs/cgroup/a/b/cpu.max": "6400000000 100000"}, ALL),
         (V2, {"sys/fs/cgroup/a/b/cpu.max": "nonsense"}, ALL),
         (V2, {}, ALL),
     ],
-)  # fmt: skip
+)
 def test_quotas_of_control_groups_limit_the_cores(tmp_path, group, limits, cores):
     root = files(tmp_path, **{"proc/self/cgroup": group}, **limits)
     assert available_cores(root) == cores

@@ -21,8 +21,18 @@ from tessel.runtime.execution import package as packages
 from tessel.runtime.training.checkpoint import load_checkpoint
 
 X = np.ones((2, 8), np.float32)
-UNFORESEEN = [RecursionError, IndexError, ValueError, RuntimeError, ZeroDivisionError, OSError,
-              AssertionError, UnicodeError, SystemError, OverflowError]  # fmt: skip
+UNFORESEEN = [
+    RecursionError,
+    IndexError,
+    ValueError,
+    RuntimeError,
+    ZeroDivisionError,
+    OSError,
+    AssertionError,
+    UnicodeError,
+    SystemError,
+    OverflowError,
+]
 
 
 def text(body, ins="float[2] x", outs="float[A] y"):
@@ -71,9 +81,9 @@ def test_what_nobody_foresaw_is_said_to_be_a_fault_of_tessel(kind):
     assert caught.value.__cause__ is error and "report it" in caught.value.fix
 
 
-@pytest.mark.parametrize("error", [
-    KeyboardInterrupt(), SystemExit(3), ModelError("damaged"), DeprecationWarning("old"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), SystemExit(3), ModelError("damaged"), DeprecationWarning("old")]
+)
 def test_what_goes_through_as_it_is(error):
     with pytest.raises(type(error)) as caught:
         entrance(raising(error))()
@@ -121,8 +131,13 @@ def test_faults_of_an_executable(call, monkeypatch, tmp_path):
         monkeypatch.setattr(exe, name, fault)
     monkeypatch.setattr(packages, "save", fault)
     monkeypatch.setattr("tessel.runtime.execution.executable.receive", fault)
-    arguments = {"run": ({"x": X},), "ready": ({"x": X},), "__call__": (X,), "bind": ("x", X),
-                 "save": (tmp_path / "m.tsl",)}[call]  # fmt: skip
+    arguments = {
+        "run": ({"x": X},),
+        "ready": ({"x": X},),
+        "__call__": (X,),
+        "bind": ("x", X),
+        "save": (tmp_path / "m.tsl",),
+    }[call]
     with pytest.raises(InternalError, match="boom"):
         getattr(exe, call)(*arguments)
 
@@ -155,12 +170,19 @@ MODELS = {
     "LRN over no channels": (text("y = LRN<size=0>(x)", "float[1,2,5,5] x"), "1 or more"),
     "LRN over -1 channels": (text("y = LRN<size=-1>(x)", "float[1,2,5,5] x"), "1 or more"),
     "a pool by the norm 0": (
-        text("y = LpPool<kernel_shape=[2,2],p=0>(x)", "float[1,2,5,5] x"), "1 or more"),
+        text("y = LpPool<kernel_shape=[2,2],p=0>(x)", "float[1,2,5,5] x"),
+        "1 or more",
+    ),
     "Celu by 0": (text("y = Celu<alpha=0.0>(x)"), "not 0"),
     "regions of no pixels": (
-        text("y = RoiAlign<output_height=0>(x, r, b)",
-             "float[1,1,4,4] x, float[1,4] r, int64[1] b", "float[A,B,C,D] y"), "at least 1"),
-}  # fmt: skip
+        text(
+            "y = RoiAlign<output_height=0>(x, r, b)",
+            "float[1,1,4,4] x, float[1,4] r, int64[1] b",
+            "float[A,B,C,D] y",
+        ),
+        "at least 1",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", MODELS)

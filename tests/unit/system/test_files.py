@@ -65,9 +65,13 @@ def _device(path):
 
 
 SPECIAL = {
-    "a FIFO": _fifo, "a socket": _socket, "a directory": os.mkdir, "a device": _device,
-    "symbolic links form a circle": _links, "no such file": lambda path: None,
-}  # fmt: skip
+    "a FIFO": _fifo,
+    "a socket": _socket,
+    "a directory": os.mkdir,
+    "a device": _device,
+    "symbolic links form a circle": _links,
+    "no such file": lambda path: None,
+}
 READERS = {
     "compile": (tessel.compile, ".onnx", ModelError),
     "compile text": (tessel.compile, ".onnxtxt", ModelError),
@@ -106,8 +110,9 @@ def test_what_is_no_name_of_a_file(name, reader, tmp_path):
 
 @pytest.mark.parametrize("kind", SPECIAL)
 def test_external_data_are_in_regular_files(kind, tmp_path):
-    onnx.save(model(), tmp_path / "m.onnx", save_as_external_data=True, location="w.bin",
-              size_threshold=0)  # fmt: skip
+    onnx.save(
+        model(), tmp_path / "m.onnx", save_as_external_data=True, location="w.bin", size_threshold=0
+    )
     (tmp_path / "w.bin").unlink()
     SPECIAL[kind](tmp_path / "w.bin")
     with pytest.raises(ModelError, match=r"cannot be read|is missing|in a circle|model's folder"):
@@ -142,11 +147,12 @@ def test_depth_counts_what_is_open_outside_of_strings_and_comments():
 
 DEEP = {
     "seq": HEAD + "(" + "seq(" * 200_000,
-    "If": HEAD + "(float[2] x, bool c) => (float[2] y) { "
+    "If": HEAD
+    + "(float[2] x, bool c) => (float[2] y) { "
     + "y = If(c)<then_branch = b () = > (float[2] y) { " * 50_000,
     "protobuf": "graph {" + " node { attribute { g {" * 50_000,
     "JSON": '{"graph": {"node": ' + "[" * 100_000,
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("form", DEEP)
@@ -170,11 +176,14 @@ def test_the_deepest_text_is_parsed_on_a_small_stack():
     assert done.stdout.startswith("the ONNX text does not parse"), done.stderr
 
 
-@pytest.mark.parametrize("text", [
-    'graph "g" (%x: ' + "seq(" * 5000,
-    "graph g (%x: f32[2]) -> (%y) { %y = relu(%x) {a=" + "[" * 5000,
-    "graph g (%x: f32[" + "(" * 5000,
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        'graph "g" (%x: ' + "seq(" * 5000,
+        "graph g (%x: f32[2]) -> (%y) { %y = relu(%x) {a=" + "[" * 5000,
+        "graph g (%x: f32[" + "(" * 5000,
+    ],
+)
 def test_a_graph_s_text_may_not_nest_too_deep(text):
     with pytest.raises(GraphError, match="nests too deep"):
         parse_graph(text)
@@ -299,8 +308,9 @@ def test_a_mapped_package_that_changes_is_noticed(change, target, tmp_path, monk
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_mapped_external_data_that_change_are_noticed(change, tmp_path):
-    onnx.save(model(), tmp_path / "m.onnx", save_as_external_data=True, location="w.bin",
-              size_threshold=0)  # fmt: skip
+    onnx.save(
+        model(), tmp_path / "m.onnx", save_as_external_data=True, location="w.bin", size_threshold=0
+    )
     graph = tessel.from_onnx(tmp_path / "m.onnx")
     exe = tessel.compile(graph, threads=1, target="numpy")
     exe(X)
@@ -331,8 +341,9 @@ def test_the_tensors_of_one_file_are_one_mapping(tmp_path):
     m.graph.initializer.append(numpy_helper.from_array(np.ones(64, np.float32), "b"))
     m.graph.node.append(helper.make_node("Add", ["y", "b"], ["z"]))
     m.graph.output[0].name = "z"
-    onnx.save(m, tmp_path / "m.onnx", save_as_external_data=True, location="w.bin",
-              size_threshold=0)  # fmt: skip
+    onnx.save(
+        m, tmp_path / "m.onnx", save_as_external_data=True, location="w.bin", size_threshold=0
+    )
     graph = tessel.from_onnx(tmp_path / "m.onnx")
     arrays = [n.attrs["value"] for n in graph.nodes if n.op.name == "constant"]
     assert len(arrays) == 2 and len(files_behind(arrays)) == 1

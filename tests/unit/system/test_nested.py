@@ -31,10 +31,16 @@ def op():
 
     def add(function):
         tessel.ops.register(
-            "nested", "x: T -> T", "A user's.", T=("f32",), ref=function, shape=lambda x: x.shape,
-            loops=Extern(function, "it is Python"), grad=NotDifferentiable("it is Python"),
+            "nested",
+            "x: T -> T",
+            "A user's.",
+            T=("f32",),
+            ref=function,
+            shape=lambda x: x.shape,
+            loops=Extern(function, "it is Python"),
+            grad=NotDifferentiable("it is Python"),
             samples=lambda: [Sample([X])],
-        )  # fmt: skip
+        )
 
     yield add
     if "nested" in OPS:

@@ -143,7 +143,9 @@ def test_a_pipe_gets_notes_alone(tmp_path):
     write(graph("f32[N,8]"), tmp_path / "m.onnx")
     done = subprocess.run(
         [sys.executable, "-m", "tessel.tools.cli", "run", tmp_path / "m.onnx"],
-        capture_output=True, text=True, env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)},
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)},
+    )
     assert done.returncode == 0 and "\x1b" not in done.stderr
     assert all(line.startswith("note: ") for line in done.stderr.splitlines())

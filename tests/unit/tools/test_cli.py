@@ -311,9 +311,17 @@ def test_verify_names_a_guilty_kernel(call, model, monkeypatch, tmp_path):
 def test_explain(call, model):
     code, out, _ = call("explain", model)
     assert code == 0
-    for text in ("x: f32[N,8]", "x * 1 => x", "Kernels", "dense", "what follows is for N=1",
-                 "predicted: ",
-                 "Kept in memory", "Host callbacks", "  none\n"):  # fmt: skip
+    for text in (
+        "x: f32[N,8]",
+        "x * 1 => x",
+        "Kernels",
+        "dense",
+        "what follows is for N=1",
+        "predicted: ",
+        "Kept in memory",
+        "Host callbacks",
+        "  none\n",
+    ):
         assert text in out
 
 

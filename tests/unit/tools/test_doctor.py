@@ -24,11 +24,26 @@ def call(capsys, monkeypatch, tmp_path):
 
 def test_what_there_is(call, tmp_path):
     out = call()
-    for text in ("python ", "numpy ", "onnx ", "llvmlite ", "cpu ", "features: ", "vectors of ",
-                 "caches: L1 ", " allowed: ", f"{tmp_path}/tessel, private", "gpu ",
-                 "packages: 0, 0 B of at most 4.00 GiB", "kernels: 0, 0 B of at most 1.00 GiB",
-                 "levels: ", "llvm ", " are read, 21 to ", "images: ",
-                 "no problems found"):  # fmt: skip
+    for text in (
+        "python ",
+        "numpy ",
+        "onnx ",
+        "llvmlite ",
+        "cpu ",
+        "features: ",
+        "vectors of ",
+        "caches: L1 ",
+        " allowed: ",
+        f"{tmp_path}/tessel, private",
+        "gpu ",
+        "packages: 0, 0 B of at most 4.00 GiB",
+        "kernels: 0, 0 B of at most 1.00 GiB",
+        "levels: ",
+        "llvm ",
+        " are read, 21 to ",
+        "images: ",
+        "no problems found",
+    ):
         assert text in out, text
 
 

@@ -22,9 +22,11 @@ from tessel.compiler.ir.text import parse_graph
 def model() -> onnx.ModelProto:
     info = helper.make_tensor_value_info
     graph = helper.make_graph(
-        [helper.make_node("Relu", ["x"], ["y"])], "relu",
-        [info("x", TensorProto.FLOAT, ["N", 3])], [info("y", TensorProto.FLOAT, ["N", 3])],
-    )  # fmt: skip
+        [helper.make_node("Relu", ["x"], ["y"])],
+        "relu",
+        [info("x", TensorProto.FLOAT, ["N", 3])],
+        [info("y", TensorProto.FLOAT, ["N", 3])],
+    )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
@@ -132,11 +134,16 @@ def branching() -> onnx.ModelProto:
     """y = x[0] if x has one row, else x: the type depends on a size."""
     info, node = helper.make_tensor_value_info, helper.make_node
     branches = [
-        helper.make_graph([node("Squeeze", ["x", "axes"], ["s"])], "then", [],
-                          [info("s", TensorProto.FLOAT, None)]),
-        helper.make_graph([node("Identity", ["x"], ["i"])], "else", [],
-                          [info("i", TensorProto.FLOAT, None)]),
-    ]  # fmt: skip
+        helper.make_graph(
+            [node("Squeeze", ["x", "axes"], ["s"])],
+            "then",
+            [],
+            [info("s", TensorProto.FLOAT, None)],
+        ),
+        helper.make_graph(
+            [node("Identity", ["x"], ["i"])], "else", [], [info("i", TensorProto.FLOAT, None)]
+        ),
+    ]
     ints = lambda name, value: helper.make_tensor(name, TensorProto.INT64, [1], [value])
     graph = helper.make_graph(
         [
@@ -146,9 +153,10 @@ def branching() -> onnx.ModelProto:
             node("If", ["flag"], ["y"], then_branch=branches[0], else_branch=branches[1]),
         ],
         "branching",
-        [info("x", TensorProto.FLOAT, ["N", 3])], [info("y", TensorProto.FLOAT, ["M", 3])],
+        [info("x", TensorProto.FLOAT, ["N", 3])],
+        [info("y", TensorProto.FLOAT, ["M", 3])],
         [ints("axes", 0), ints("one", 1)],
-    )  # fmt: skip
+    )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 

@@ -216,8 +216,11 @@ def test_random_indices_do_not_fail_a_command(command, call, tmp_path):
         helper.make_node("ReverseSequence", ["g", "n"], ["y"], batch_axis=0, time_axis=1),
     ]
     value = helper.make_tensor_value_info
-    inputs = [value("x", TensorProto.FLOAT, ["a", 3]), value("i", TensorProto.INT64, ["b", 1]),
-              value("n", TensorProto.INT64, ["b"])]  # fmt: skip
+    inputs = [
+        value("x", TensorProto.FLOAT, ["a", 3]),
+        value("i", TensorProto.INT64, ["b", 1]),
+        value("n", TensorProto.INT64, ["b"]),
+    ]
     graph = helper.make_graph(nodes, "g", inputs, [value("y", TensorProto.FLOAT, None)])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     save(model, tmp_path / "m.onnx")
@@ -226,11 +229,14 @@ def test_random_indices_do_not_fail_a_command(command, call, tmp_path):
 
 def test_the_command_line_says_where_an_index_is_out_of_range(call, tmp_path):
     graph = helper.make_graph(
-        [helper.make_node("Gather", ["x", "i"], ["y"], name="rows")], "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4, 2]),
-         helper.make_tensor_value_info("i", TensorProto.INT64, [1])],
+        [helper.make_node("Gather", ["x", "i"], ["y"], name="rows")],
+        "g",
+        [
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, [4, 2]),
+            helper.make_tensor_value_info("i", TensorProto.INT64, [1]),
+        ],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-    )  # fmt: skip
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     path, feeds, package = (tmp_path / name for name in ("m.onnx", "in.npz", "m.tsl"))
     save(model, path)

@@ -53,10 +53,15 @@ def save(tmp_path):
 # -- values on the command line ---------------------------------------------------------------
 
 PORTS = [
-    Port("f", tensor("f32", N, 2)), Port("h", tensor("f16")), Port("i", tensor("i8", N)),
-    Port("u", tensor("u64")), Port("b", tensor("bool", N)), Port("s", tensor("str", N)),
-    Port("t", tensor("bf16", 1, N)), Port("xs", SequenceType(tensor("f32", N))),
-]  # fmt: skip
+    Port("f", tensor("f32", N, 2)),
+    Port("h", tensor("f16")),
+    Port("i", tensor("i8", N)),
+    Port("u", tensor("u64")),
+    Port("b", tensor("bool", N)),
+    Port("s", tensor("str", N)),
+    Port("t", tensor("bf16", 1, N)),
+    Port("xs", SequenceType(tensor("f32", N))),
+]
 
 
 def given(*texts):
@@ -204,8 +209,9 @@ def test_a_folder_of_tests(call, save, data_set):
     code, out, _ = call("run", path, "--inputs", data_set)
     assert code == 0 and "[4., 1.]" in out
     assert call("verify", path, "--inputs", data_set, "--expect", data_set)[0] == 0
-    (data_set / "output_0.pb").write_bytes(numpy_helper.from_array(np.zeros((1, 2), "f"))
-                                           .SerializeToString())  # fmt: skip
+    (data_set / "output_0.pb").write_bytes(
+        numpy_helper.from_array(np.zeros((1, 2), "f")).SerializeToString()
+    )
     assert call("verify", path, "--inputs", data_set, "--expect", data_set)[0] == 1
 
 
@@ -313,16 +319,20 @@ def test_sizes_that_are_given_or_follow_are_not_guessed():
         sized(*types, shapes={"x0": (5,)})
 
 
-CONV = ("c = Conv<strides=[4,4]>(x, w) s = Shape(c) v = Reshape(c, f) u = Relu(v) "
-        "y = Reshape(u, s)")  # fmt: skip
+CONV = "c = Conv<strides=[4,4]>(x, w) s = Shape(c) v = Reshape(c, f) u = Relu(v) y = Reshape(u, s)"
 
 
 @pytest.mark.parametrize(
     "command", ["run", "verify", "explain", "bench --iterations 1 --backends tessel"]
 )
 def test_each_command_guesses_what_the_model_takes(call, save, command):
-    path = save("float[n,3,h,w_] x", CONV, "float[a,b,c,d] y", w=np.ones((4, 3, 7, 7), "f"),
-                f=np.array([0, 4, -1]))  # fmt: skip
+    path = save(
+        "float[n,3,h,w_] x",
+        CONV,
+        "float[a,b,c,d] y",
+        w=np.ones((4, 3, 7, 7), "f"),
+        f=np.array([0, 4, -1]),
+    )
     name, *options = command.split()
     code, _, err = call(name, path, *options)
     assert code == 0, err
@@ -333,8 +343,9 @@ def test_each_command_guesses_what_the_model_takes(call, save, command):
 
 
 def test_nothing_empty_is_guessed(call, save):
-    path = save("float[N] x", "y = Slice(x, one, end)", "float[M] y", one=np.array([1]),
-                end=np.array([99]))  # fmt: skip
+    path = save(
+        "float[N] x", "y = Slice(x, one, end)", "float[M] y", one=np.array([1]), end=np.array([99])
+    )
     assert "N=2: guessed" in call("run", path)[2]
 
 
@@ -348,13 +359,19 @@ def test_one_message_where_values_decide_shapes(call, save, command, tmp_path):
     code, _, err = call(name, path, *options)
     assert code == 2 and "values of inputs decide shapes" in err and f"tessel {name} " in err
     assert "--inputs 's=[1,-1]'" in err
-    more = {"bench": ["--iterations", 1, "--backends", "tessel"],
-            "compile": ["-o", tmp_path / "m.tsl"]}.get(name, [])  # fmt: skip
+    more = {
+        "bench": ["--iterations", 1, "--backends", "tessel"],
+        "compile": ["-o", tmp_path / "m.tsl"],
+    }.get(name, [])
     code, _, err = call(name, path, *options, *more, "--inputs", "s=[1,-1]")
     assert code == 0, err
 
 
 def test_the_example_fits_the_input(call, save):
-    path = save("float[N] x, int64 k", "u = Unsqueeze(k, z) y, i = TopK(x, u)",
-                "float[a] y", z=np.array([0]))  # fmt: skip
+    path = save(
+        "float[N] x, int64 k",
+        "u = Unsqueeze(k, z) y, i = TopK(x, u)",
+        "float[a] y",
+        z=np.array([0]),
+    )
     assert "--inputs k=1" in call("run", path)[2] or call("run", path)[0] == 0

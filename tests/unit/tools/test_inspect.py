@@ -32,8 +32,13 @@ def save(tmp_path):
     return save
 
 
-FACTS = ("IR version 9, opset ai.onnx 21, com.acme 3", "made by acme-export",
-         "in   x: f32[N,2]", "out  y: f32[N,2]", "1 initializers (f32 16 B)")  # fmt: skip
+FACTS = (
+    "IR version 9, opset ai.onnx 21, com.acme 3",
+    "made by acme-export",
+    "in   x: f32[N,2]",
+    "out  y: f32[N,2]",
+    "1 initializers (f32 16 B)",
+)
 
 
 @pytest.mark.parametrize(
@@ -57,8 +62,10 @@ def test_facts_come_first_and_findings_below(call, save, body, finding, types):
 
 
 def test_nodes_of_bodies_are_counted(call, save):
-    body = "c = Constant<value = bool {1}>() y = If(c) <then_branch = t () => (float[N,2] a) " \
-        "{ a = Relu(x) }, else_branch = e () => (float[N,2] b) { b = Neg(x) }>"  # fmt: skip
+    body = (
+        "c = Constant<value = bool {1}>() y = If(c) <then_branch = t () => (float[N,2] a) "
+        "{ a = Relu(x) }, else_branch = e () => (float[N,2] b) { b = Neg(x) }>"
+    )
     _, out, _ = call(save(body))
     assert "4 nodes in the file" in out and "Neg" in out
 
@@ -73,10 +80,17 @@ def test_files_of_weights(call, save, tmp_path):
 
 def test_types_that_tessel_has_not(call, tmp_path):
     info = helper.make_tensor_value_info
-    types = [info("c", TensorProto.COMPLEX64, [2]), info("r", TensorProto.FLOAT, None),
-             onnx.ValueInfoProto(name="u")]  # fmt: skip
-    graph = helper.make_graph([helper.make_node("Identity", ["c"], ["y"])], "g", types,
-                              [info("y", TensorProto.COMPLEX64, [2])])  # fmt: skip
+    types = [
+        info("c", TensorProto.COMPLEX64, [2]),
+        info("r", TensorProto.FLOAT, None),
+        onnx.ValueInfoProto(name="u"),
+    ]
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["c"], ["y"])],
+        "g",
+        types,
+        [info("y", TensorProto.COMPLEX64, [2])],
+    )
     onnx.save(helper.make_model(graph), tmp_path / "m.onnx")
     code, out, _ = call(tmp_path / "m.onnx")
     assert code == 0

@@ -30,9 +30,11 @@ def named(name, operator="Relu"):
     """A model in which everything that can have a name has this one."""
     info = helper.make_tensor_value_info
     graph = helper.make_graph(
-        [helper.make_node(operator, [f"x{name}"], [f"y{name}"], name)], name,
-        [info(f"x{name}", 1, [f"N{name}", 4])], [info(f"y{name}", 1, None)],
-    )  # fmt: skip
+        [helper.make_node(operator, [f"x{name}"], [f"y{name}"], name)],
+        name,
+        [info(f"x{name}", 1, [f"N{name}", 4])],
+        [info(f"y{name}", 1, None)],
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
     model.metadata_props.add(key=name, value=name)
     model.doc_string = name
@@ -59,11 +61,21 @@ def test_printable_text():
     assert printable("\ud800") == r"\ud800"
 
 
-@pytest.mark.parametrize("command", [
-    ["inspect"], ["inspect", "--types"], ["explain"], ["run", "--random", 0], ["verify"],
-    ["compile", "--emit", "graph"], ["compile", "--emit", "loops"], ["compile", "--emit", "llvm"],
-    ["compile", "--print-after", "all", "--emit", "graph"], ["run", "--profile"],
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["inspect"],
+        ["inspect", "--types"],
+        ["explain"],
+        ["run", "--random", 0],
+        ["verify"],
+        ["compile", "--emit", "graph"],
+        ["compile", "--emit", "loops"],
+        ["compile", "--emit", "llvm"],
+        ["compile", "--print-after", "all", "--emit", "graph"],
+        ["run", "--profile"],
+    ],
+)
 def test_names_never_reach_the_terminal_raw(command, call, tmp_path):
     path = tmp_path / "m\x1b[31m.onnx"
     onnx.save(named(EVIL), path)
@@ -75,10 +87,12 @@ def test_names_never_reach_the_terminal_raw(command, call, tmp_path):
 def test_nor_do_those_in_errors(call, tmp_path):
     onnx.save(named(EVIL, "Nothing"), tmp_path / "m.onnx")
     for arguments in (
-        ["explain", tmp_path / "m.onnx"], ["run", tmp_path / f"{EVIL[1:5]}\x1b.onnx"],
-        ["run", tmp_path / "m.onnx", "--shapes", "\x1b[31m"], ["\x1b[31m"],
+        ["explain", tmp_path / "m.onnx"],
+        ["run", tmp_path / f"{EVIL[1:5]}\x1b.onnx"],
+        ["run", tmp_path / "m.onnx", "--shapes", "\x1b[31m"],
+        ["\x1b[31m"],
         ["run", tmp_path / "m.onnx", "--inputs", "\x1b.npz"],
-    ):  # fmt: skip
+    ):
         code, said = call(*arguments)
         assert code == 2 and said and not RAW.search(said)
 
@@ -117,10 +131,28 @@ def test_the_console_cleans_strings_and_cells(capsys):
 # -- arguments --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("shapes", [
-    "x:" + "9" * 5000, "x:-1x4", "x[-1,4]", "x:1x", "x:axb", "x", "x[", "x:٣x4", "x:1.5x4", "[1]",
-    "x:999999999999x4", "x:1x4x1", "y:1x4", "x:1x5", "x[N,N]" * 2000, "x:0x", "\x00",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        "x:" + "9" * 5000,
+        "x:-1x4",
+        "x[-1,4]",
+        "x:1x",
+        "x:axb",
+        "x",
+        "x[",
+        "x:٣x4",
+        "x:1.5x4",
+        "[1]",
+        "x:999999999999x4",
+        "x:1x4x1",
+        "y:1x4",
+        "x:1x5",
+        "x[N,N]" * 2000,
+        "x:0x",
+        "\x00",
+    ],
+)
 def test_absurd_shapes(shapes, call, tmp_path):
     onnx.save(named(""), tmp_path / "m.onnx")
     code, said = call("run", tmp_path / "m.onnx", "--shapes", shapes)
@@ -179,8 +211,11 @@ def model(tmp_path_factory):
 
 
 def test_streams_that_are_ascii(model):
-    done = subprocess.run([*TESSEL, "inspect", model], capture_output=True,
-                          env=os.environ | {"PYTHONIOENCODING": "ascii"})  # fmt: skip
+    done = subprocess.run(
+        [*TESSEL, "inspect", model],
+        capture_output=True,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.isascii() and rb"\xd7" in done.stdout
 

@@ -83,10 +83,12 @@ def test_a_package_of_a_package_keeps_its_winners(call, model, tmp_path, monkeyp
 @pytest.mark.parametrize(
     ("seconds", "message"),
     [
-        ("-1", "expected: seconds ≥ 0"), ("nan", "expected: seconds ≥ 0"),
-        ("inf", "expected: seconds ≥ 0"), ("much", "'much' is not a valid float"),
+        ("-1", "expected: seconds ≥ 0"),
+        ("nan", "expected: seconds ≥ 0"),
+        ("inf", "expected: seconds ≥ 0"),
+        ("much", "'much' is not a valid float"),
     ],
-)  # fmt: skip
+)
 def test_seconds_that_are_none(call, model, command, seconds, message):
     code, _, err = call(command, model, "--tune", seconds)
     assert code == 2
@@ -103,9 +105,20 @@ def test_a_target_without_schedules(call, model):
 def test_bench_measures_schedules_before_it_times(call, model, tmp_path):
     report = tmp_path / "bench.json"
     code, *_ = call(
-        "bench", model, "--backends", "tessel", "--tune", "0.05", "--iterations", "2",
-        "--rounds", "1", "--no-pin", "--json", report,
-    )  # fmt: skip
+        "bench",
+        model,
+        "--backends",
+        "tessel",
+        "--tune",
+        "0.05",
+        "--iterations",
+        "2",
+        "--rounds",
+        "1",
+        "--no-pin",
+        "--json",
+        report,
+    )
     assert code == 0
     data = json.loads(report.read_text())
     assert data["settings"]["tune"] == 0.05

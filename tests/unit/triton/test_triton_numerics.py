@@ -72,9 +72,7 @@ def test_a_run_notes_what_is_out_of_range(count):
 EDGES = [0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 1.5, 2.5, -2.5, 1e-3, -1e-4, 3.0, np.inf, -np.inf, np.nan]
 SPREAD = [*EDGES, *np.linspace(-9, 9, 41), 50.0, -50.0, 1e4, 85.0, -85.0, 1e-20]
 # The largest magnitudes that are asked for, where a little more is beyond 32 bits.
-DOMAINS = {
-    "sin": 50, "cos": 50, "tan": 50, "pow": 1e3, "rem": 1e3, "mod": 1e3,
-}  # fmt: skip
+DOMAINS = {"sin": 50, "cos": 50, "tan": 50, "pow": 1e3, "rem": 1e3, "mod": 1e3}
 DIVISIONS = ("div", "truncdiv", "floordiv", "mod", "rem")
 BITS = ("bitand", "bitor", "bitxor", "select")
 ON_FLOATS = [op for op, rows in primitives.TABLE.items() if {"f", "*"} & set(rows)]
@@ -146,9 +144,19 @@ def test_every_primitive_has_a_meaning():
     assert set(NUMPY) == set(primitives.TABLE)
 
 
-BITS = [("f32", "i32"), ("i64", "f64"), ("f16", "u16"), ("bf16", "i16"), ("i8", "u8"),
-        ("bool", "u8"), ("u8", "bool"), ("i4", "u4"), ("u4", "i4"), ("i2", "u2"),
-        ("u2", "i2")]  # fmt: skip
+BITS = [
+    ("f32", "i32"),
+    ("i64", "f64"),
+    ("f16", "u16"),
+    ("bf16", "i16"),
+    ("i8", "u8"),
+    ("bool", "u8"),
+    ("u8", "bool"),
+    ("i4", "u4"),
+    ("u4", "i4"),
+    ("i2", "u2"),
+    ("u2", "i2"),
+]
 
 
 @pytest.mark.parametrize(("source", "target"), BITS)
@@ -168,9 +176,17 @@ def test_the_same_bits_as_another_type(source, target):
 
 
 CASTS = [("f32", d) for d in ("i8", "u8", "i32", "i64", "u32", "f16", "bf16", "bool", "f64")] + [
-    ("i64", "i8"), ("i64", "f32"), ("i8", "i64"), ("u8", "i32"), ("bool", "f32"), ("f16", "i8"),
-    ("i32", "bool"), ("bf16", "f32"), ("f64", "i64"), ("u64", "f32"),
-]  # fmt: skip
+    ("i64", "i8"),
+    ("i64", "f32"),
+    ("i8", "i64"),
+    ("u8", "i32"),
+    ("bool", "f32"),
+    ("f16", "i8"),
+    ("i32", "bool"),
+    ("bf16", "f32"),
+    ("f64", "i64"),
+    ("u64", "f32"),
+]
 
 
 @pytest.mark.parametrize(("source", "target"), CASTS)

@@ -43,7 +43,7 @@ def in_c():
                 ops.Sample((np.ones(4, np.float32), np.float32([5.0])), {"by": 0.5}),
             ],
             **changes,
-        )  # fmt: skip
+        )
 
     yield make
     if "twice" in OPS:

@@ -44,11 +44,16 @@ def example(root):
 def record(**changes):
     """The parts of a record that is right, with changes; None leaves a part out."""
     parts = {
-        "name": "twice", "signature": "x: T -> T", "doc": "x + x", "T": "float",
-        "shape": ops.same_shape, "ref": lambda x: x + x, "grad": lambda c, dy: (dy * 2,),
+        "name": "twice",
+        "signature": "x: T -> T",
+        "doc": "x + x",
+        "T": "float",
+        "shape": ops.same_shape,
+        "ref": lambda x: x + x,
+        "grad": lambda c, dy: (dy * 2,),
         "loops": ops.Elementwise(lambda s, x: x + x),
         "samples": lambda: [ops.Sample((np.ones((2, 3), np.float32),))],
-    }  # fmt: skip
+    }
     return {k: v for k, v in (parts | changes).items() if v is not None}
 
 
@@ -65,9 +70,11 @@ def one_node_model(op_type, dims=(2, 3), kind=TensorProto.FLOAT, inputs=1, **att
     info = helper.make_tensor_value_info
     names = [f"x{i}" for i in range(inputs)]
     graph = helper.make_graph(
-        [helper.make_node(op_type, names, ["y"], domain=DOMAIN, **attributes)], "g",
-        [info(n, kind, list(dims)) for n in names], [info("y", kind, None)],
-    )  # fmt: skip
+        [helper.make_node(op_type, names, ["y"], domain=DOMAIN, **attributes)],
+        "g",
+        [info(n, kind, list(dims)) for n in names],
+        [info("y", kind, None)],
+    )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid(DOMAIN, 1)])
 
 
@@ -104,11 +111,14 @@ def test_a_compiled_op_fuses_and_a_python_kernel_is_refused_by_strict(example):
 def pick_record(index, **changes) -> dict:
     """Rows of x at places that are data; `index(rows, size)` is what is read."""
     return {
-        "name": "pick", "signature": "x: T, rows: i64 -> T", "shape": lambda x, rows: rows.shape,
-        "ref": lambda x, rows: x[rows], "grad": ops.NotDifferentiable("rows"),
+        "name": "pick",
+        "signature": "x: T, rows: i64 -> T",
+        "shape": lambda x, rows: rows.shape,
+        "ref": lambda x, rows: x[rows],
+        "grad": ops.NotDifferentiable("rows"),
         "loops": ops.Pull(lambda out, x, rows: lambda n: x[index(rows[n], x.shape[0])]),
         "samples": lambda: [ops.Sample((np.ones(3, np.float32), np.int64([2, 0])))],
-    } | changes  # fmt: skip
+    } | changes
 
 
 def pick_graph(x: str, rows: str):
@@ -315,11 +325,15 @@ def histogram(k, out, x, *, bins):
 def test_a_histogram(register):
     x = np.array([3, 1, 1, -1, 7, 3, 3, 99], np.int32)
     register(
-        signature="x: i32 -> i64", T=None, attrs={"bins": ops.Attr("int")},
-        shape=lambda x, *, bins: (bins,), loops=ops.Kernels(histogram),
+        signature="x: i32 -> i64",
+        T=None,
+        attrs={"bins": ops.Attr("int")},
+        shape=lambda x, *, bins: (bins,),
+        loops=ops.Kernels(histogram),
         ref=lambda x, *, bins: np.bincount(x[(x >= 0) & (x < bins)], minlength=bins),
-        grad=ops.NotDifferentiable("it counts"), samples=lambda: [ops.Sample((x,), {"bins": 5})],
-    )  # fmt: skip
+        grad=ops.NotDifferentiable("it counts"),
+        samples=lambda: [ops.Sample((x,), {"bins": 5})],
+    )
     assert len(ops.check("twice")) == 5
     f = tessel.jit(lambda x: tessel.native.functional.twice(x, bins=4))
     assert f(x).tolist() == [0, 2, 0, 3]
@@ -336,11 +350,13 @@ def scaled(x, *, scale, axes):
 
 def register_scaled(register, **changes):
     return register(
-        attrs=ATTRIBUTES, ref=scaled, grad=ops.through_expansion,
+        attrs=ATTRIBUTES,
+        ref=scaled,
+        grad=ops.through_expansion,
         shape=lambda x, *, scale, axes: [n for i, n in enumerate(x.shape) if i not in axes],
         loops=ops.Expand(lambda b, x, *, scale, axes: (x * scale).sum(axes)),
         **changes,
-    )  # fmt: skip
+    )
 
 
 def test_attributes_go_by_name_with_the_record_s_defaults(register):
@@ -369,13 +385,15 @@ def test_a_function_reads_what_differs(register):
 
 def test_a_required_attribute_and_a_dtype(register):
     register(
-        attrs={"to": ops.Attr("dtype")}, signature="x: T -> @to",
-        shape=lambda x, *, to: x.shape, ref=lambda x, *, to: x.astype(to.numpy),
+        attrs={"to": ops.Attr("dtype")},
+        signature="x: T -> @to",
+        shape=lambda x, *, to: x.shape,
+        ref=lambda x, *, to: x.astype(to.numpy),
         grad=ops.NotDifferentiable("test"),
         loops=ops.Elementwise(lambda s, x, *, to: s.cast(x, to)),
         samples=lambda: [ops.Sample((np.ones((2, 3), np.float32),), {"to": "i32"})],
         onnx=f"{DOMAIN}:To",
-    )  # fmt: skip
+    )
     exe = tessel.compile(one_node_model("To", to=TensorProto.INT32))
     assert exe(np.ones((2, 3), np.float32)).dtype == np.int32
     with pytest.raises(ModelError, match="attribute to is missing"):

@@ -18,15 +18,23 @@ _X86 = "x86_64-unknown-linux-gnu"
 NAMED = {
     t.name: t
     for t in [
-        Machine("x86-64-v2", _X86, "x86-64-v2", "", 16, 16, 32 << 10, 256 << 10,
-                  converts_half=False),
+        Machine(
+            "x86-64-v2", _X86, "x86-64-v2", "", 16, 16, 32 << 10, 256 << 10, converts_half=False
+        ),
         Machine("x86-64-v3", _X86, "x86-64-v3", "", 32, 16, 32 << 10, 512 << 10),
         Machine("x86-64-v4", _X86, "x86-64-v4", "-prefer-256-bit", 64, 32, 32 << 10, 1 << 20),
         Machine("aarch64", "aarch64-unknown-linux-gnu", "generic", "+neon", 16, 32, 64 << 10),
-        Machine("riscv64", "riscv64-unknown-linux-gnu", "generic-rv64", "+m,+a,+f,+d", 16, 32,
-                  converts_half=False),
+        Machine(
+            "riscv64",
+            "riscv64-unknown-linux-gnu",
+            "generic-rv64",
+            "+m,+a,+f,+d",
+            16,
+            32,
+            converts_half=False,
+        ),
     ]
-}  # fmt: skip
+}
 
 
 @functools.cache
@@ -60,10 +68,16 @@ def host() -> Machine:
         if wide:
             flat += ",-prefer-256-bit"
     return Machine(
-        "host", triple, llvm.get_host_cpu_name(), flat, vector_bytes, registers,
-        cache_size(1, 32 << 10), cache_size(2, 512 << 10),
+        "host",
+        triple,
+        llvm.get_host_cpu_name(),
+        flat,
+        vector_bytes,
+        registers,
+        cache_size(1, 32 << 10),
+        cache_size(2, 512 << 10),
         converts_half,
-    )  # fmt: skip
+    )
 
 
 def cache_size(level: int, default: int) -> int:
@@ -116,9 +130,17 @@ _UNUSED = {"shstk"}
 
 # LLVM's names of features that Linux names otherwise, apart from dots and underscores.
 _LINUX_NAMES = {
-    "64bit": "lm", "bmi": "bmi1", "crc32": "sse42", "lzcnt": "abm", "pclmul": "pclmulqdq",
-    "prfchw": "3dnowprefetch", "rdrnd": "rdrand", "sahf": "lahflm", "sha": "shani", "sse3": "pni",
-}  # fmt: skip
+    "64bit": "lm",
+    "bmi": "bmi1",
+    "crc32": "sse42",
+    "lzcnt": "abm",
+    "pclmul": "pclmulqdq",
+    "prfchw": "3dnowprefetch",
+    "rdrnd": "rdrand",
+    "sahf": "lahflm",
+    "sha": "shani",
+    "sse3": "pni",
+}
 
 
 def _linux_tells(features: set[str]) -> bool:
@@ -140,9 +162,13 @@ def machine(target: Machine, level: int = 2):
     initialize()
     t = llvm.Target.from_triple(target.triple)
     return t.create_target_machine(
-        cpu=target.cpu, features=target.features, opt=level, reloc="pic", codemodel="default",
+        cpu=target.cpu,
+        features=target.features,
+        opt=level,
+        reloc="pic",
+        codemodel="default",
         jit=False,
-    )  # fmt: skip
+    )
 
 
 @functools.lru_cache(maxsize=8)

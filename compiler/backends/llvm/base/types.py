@@ -35,9 +35,10 @@ def register_type(dtype: DType, soft_half: bool = False) -> ir.Type:
     if dtype.is_int or dtype.is_float:
         return ir.IntType(dtype.bits)
     raise UnsupportedError(
-        "the CPU backend has no code for this dtype", received=dtype.name,
+        "the CPU backend has no code for this dtype",
+        received=dtype.name,
         expected="numbers or bools",
-    )  # fmt: skip
+    )
 
 
 def memory_type(dtype: DType, soft_half: bool = False) -> ir.Type:

@@ -42,9 +42,12 @@ class Emitter:
     """Code of one function. `pointers` are the function's pointer arguments by buffer."""
 
     def __init__(
-        self, function: ir.Function, pointers: dict[Buffer, ir.Value], target: Machine,
+        self,
+        function: ir.Function,
+        pointers: dict[Buffer, ir.Value],
+        target: Machine,
         symbols: Mapping[str, ir.Value] | None = None,
-    ):  # fmt: skip
+    ):
         self.function, self.pointers, self.target = function, pointers, target
         self.soft_half = not target.converts_half
         self.entry = function.append_basic_block("entry")

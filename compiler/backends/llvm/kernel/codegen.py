@@ -107,9 +107,12 @@ class KernelCode:
 
 
 def schedule_kernel(
-    kernel: Kernel, target: Machine, constants: frozenset[Buffer], in_place: bool,
+    kernel: Kernel,
+    target: Machine,
+    constants: frozenset[Buffer],
+    in_place: bool,
     tuning_records: Mapping[str, TuningRecord] | None = None,
-) -> KernelCode:  # fmt: skip
+) -> KernelCode:
     """Choose a schedule: the first of SCHEDULES that does not refuse. `constants` are the
     parameters whose contents are known; `tuning_records` are used where they have the kernel's key
     and fit it. Raises DynamicSize where the kernel's code cannot be made for any size."""
@@ -162,9 +165,12 @@ def _hint_specialized(given: Given) -> tuple[HintSpecialized, Mapping[str, Refus
 
 
 def _code(
-    given: Given, plan: Schedule, ns: float, refused: Mapping[str, Refusal],
+    given: Given,
+    plan: Schedule,
+    ns: float,
+    refused: Mapping[str, Refusal],
     tuning_record: TuningRecord | None = None,
-) -> KernelCode:  # fmt: skip
+) -> KernelCode:
     """The kernel with its schedule, and what its code follows from besides. The sizes to expect
     decide how reductions of an open size are written, and which rows are kept."""
     kernel, params = given.kernel, plan.params(given.kernel)

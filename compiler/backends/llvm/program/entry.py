@@ -102,10 +102,12 @@ class _Planner:
             return self._region(places[buffer], buffer), buffer.type, places[buffer].steps
 
         return all(
-            st.value.op == "load" and st.mode == "set" and st.value.args == st.index
+            st.value.op == "load"
+            and st.mode == "set"
+            and st.value.args == st.index
             and place(st.value.data) == place(st.buffer)
             for st in step.kernel.stores
-        )  # fmt: skip
+        )
 
     def _region(self, ref: Ref, buffer: Buffer) -> tuple:
         return region(ref, buffer.type.nbytes, self.updates)
@@ -123,9 +125,11 @@ class _Planner:
 
 
 def build_plan(
-    program: Program, target: Machine, updates: dict[int, int] | None = None,
+    program: Program,
+    target: Machine,
+    updates: dict[int, int] | None = None,
     tuning_records: Mapping[str, TuningRecord] | None = None,
-) -> Plan:  # fmt: skip
+) -> Plan:
     """Schedule every kernel, by `tuning_records` where they fit, and pack the weights."""
     program = alike(program)
     planner = _Planner(program, target, updates or {}, tuning_records)
@@ -134,9 +138,15 @@ def build_plan(
     codes = {c.name: c for code in first.values() for c in (code, *code.others)}
     scratch = largest(c.scratch for c in codes.values())
     return Plan(
-        program, exchange(steps, first), codes, planner.weights, ceil_div(scratch, 64) * 64,
-        planner.times.total(), target.l2, planner.host_callbacks,
-    )  # fmt: skip
+        program,
+        exchange(steps, first),
+        codes,
+        planner.weights,
+        ceil_div(scratch, 64) * 64,
+        planner.times.total(),
+        target.l2,
+        planner.host_callbacks,
+    )
 
 
 # -- the entry -----------------------------------------------------------------------------

@@ -64,9 +64,11 @@ class Plan:
         found = [
             step
             for step, path in walk_calls(self.steps)
-            if isinstance(step, Scheduled) and not any(isinstance(x, For) for x in path)
-            and is_shared(step.code) and piece_of(step.code)
-        ]  # fmt: skip
+            if isinstance(step, Scheduled)
+            and not any(isinstance(x, For) for x in path)
+            and is_shared(step.code)
+            and piece_of(step.code)
+        ]
         return {id(step): i for i, step in enumerate(found)}
 
     @property
@@ -94,9 +96,13 @@ class Plan:
     def layout(self) -> Layout:
         program = self.program
         return Layout(
-            len(program.inputs), len(program.outputs), len(self.weights),
-            len(program.slots), len(self.symbols), min(1, len(program.checks)),
-        )  # fmt: skip
+            len(program.inputs),
+            len(program.outputs),
+            len(self.weights),
+            len(program.slots),
+            len(self.symbols),
+            min(1, len(program.checks)),
+        )
 
 
 def is_shared(code: KernelCode) -> bool:

@@ -41,12 +41,31 @@ WINDOW = 14.0  # steps of a reduction while which a core has begun with the next
 # Per vector of a primitive; `SIMPLE` for those that are not here.
 SIMPLE = 0.5
 PRIMITIVE = {
-    "div": 10.0, "sqrt": 12.0, "rsqrt": 20.0, "exp": 11.0, "exp2": 10.0, "expm1": 16.0,
-    "log": 20.0, "log1p": 25.0, "log2": 22.0, "tanh": 20.0, "erf": 30.0, "sigmoid": 18.0,
+    "div": 10.0,
+    "sqrt": 12.0,
+    "rsqrt": 20.0,
+    "exp": 11.0,
+    "exp2": 10.0,
+    "expm1": 16.0,
+    "log": 20.0,
+    "log1p": 25.0,
+    "log2": 22.0,
+    "tanh": 20.0,
+    "erf": 30.0,
+    "sigmoid": 18.0,
     "normal_area": 12.0,
-    "sin": 40.0, "cos": 40.0, "tan": 60.0, "pow": 80.0, "atan2": 60.0, "floordiv": 20.0,
-    "mod": 20.0, "truncdiv": 20.0, "rem": 20.0, "round": 1.5, "cast": 1.5,
-}  # fmt: skip
+    "sin": 40.0,
+    "cos": 40.0,
+    "tan": 60.0,
+    "pow": 80.0,
+    "atan2": 60.0,
+    "floordiv": 20.0,
+    "mod": 20.0,
+    "truncdiv": 20.0,
+    "rem": 20.0,
+    "round": 1.5,
+    "cast": 1.5,
+}
 
 
 def core_of(target: Machine) -> Core:
@@ -54,9 +73,7 @@ def core_of(target: Machine) -> Core:
     return CORES[target.vector_bytes]
 
 
-def cost(
-    kernel: Kernel, plan: Schedule, target: Machine, between: int | None = None
-) -> float:  # fmt: skip
+def cost(kernel: Kernel, plan: Schedule, target: Machine, between: int | None = None) -> float:
     """Nanoseconds on one thread, with warm caches: what decides whether threads share a kernel.
 
     `between` are the bytes that a program touches before it comes to this kernel again (in a loop:
@@ -67,8 +84,9 @@ def cost(
     cycles = plan.cycles(kernel, target)
     traffic = sum(
         n * _fetch(size, core, target)
-        for n, size in _traffic(kernel, plan, target, between) if size > target.l1 // 2
-    )  # fmt: skip
+        for n, size in _traffic(kernel, plan, target, between)
+        if size > target.l1 // 2
+    )
     least, most = sorted((cycles / core.clock, traffic))
     return CALL + most + ALONE * least
 

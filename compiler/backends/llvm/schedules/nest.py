@@ -114,8 +114,14 @@ def schedule_nest(kernel: Kernel, target: Machine, in_place: bool = False) -> Ne
     hoisted = [e.free - bound for e in reduces if e.free - bound != frozenset(axes)]
     outer = frozenset().union(*hoisted) if hoisted else frozenset(axes)
     bits = max(st.value.dtype.bits for st in kernel.stores)
-    widest = max([e.dtype.bits for e in s.walk(*(st.value for st in kernel.stores))
-                  if e.op not in ("const", "axis") and e.dtype.is_float], default=bits)  # fmt: skip
+    widest = max(
+        [
+            e.dtype.bits
+            for e in s.walk(*(st.value for st in kernel.stores))
+            if e.op not in ("const", "axis") and e.dtype.is_float
+        ],
+        default=bits,
+    )
     lanes = target.lanes(max(8, min(widest, 64)))
     offsets = [e.args[0] for e in s.walk(*kernel.roots()) if e.op == "load"]
     stores = [st.index[0] for st in kernel.stores]
@@ -171,9 +177,11 @@ def _reduces_contiguously(reduces: list[Expr], vector_axis: Axis, lanes: int) ->
     """Whether the reductions would rather be vectorised along their own axis."""
     own = [a for e in reduces for a in e.data[1]]
     loads = [
-        x.args[0] for e in reduces for x in s.walk(e.args[0])
+        x.args[0]
+        for e in reduces
+        for x in s.walk(e.args[0])
         if x.op == "load" and x.free & set(own)
-    ]  # fmt: skip
+    ]
     best = min(own, key=lambda a: vector_axis_cost(loads, a, lanes), default=None)
     if best is None or best.extent < lanes // 2:
         return False
@@ -181,9 +189,14 @@ def _reduces_contiguously(reduces: list[Expr], vector_axis: Axis, lanes: int) ->
 
 
 def emit_nest(
-    e: Emitter, kernel: Kernel, plan: NestSchedule, begin: ir.Value, end: ir.Value, in_place: bool,
+    e: Emitter,
+    kernel: Kernel,
+    plan: NestSchedule,
+    begin: ir.Value,
+    end: ir.Value,
+    in_place: bool,
     scratch: ir.Value | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """The body of a kernel function: units `begin` to `end`."""
     if kernel.serial or not kernel.axes:
         emit_serial(e, kernel, plan.outer, plan.row, begin, end)
@@ -229,10 +242,14 @@ def _unit(e: Emitter, kernel: Kernel, plan: NestSchedule, start, stop, in_place)
     e.loops(
         others,
         lambda: _lanes(
-            e, plan, i64(0), e.size(vector_axis.extent), in_place or _accumulates(kernel),
+            e,
+            plan,
+            i64(0),
+            e.size(vector_axis.extent),
+            in_place or _accumulates(kernel),
             lambda: _stores(e, kernel),
         ),
-    )  # fmt: skip
+    )
 
 
 def _accumulates(kernel: Kernel) -> bool:
@@ -259,8 +276,11 @@ def _lanes(e: Emitter, plan: NestSchedule, start, stop, exact: bool, body) -> No
         ):
             body()
         return
-    short = plan.block < vector_axis.extent and vector_axis.extent % plan.block < lanes and (
-        vector_axis.extent % plan.block != 0)  # fmt: skip
+    short = (
+        plan.block < vector_axis.extent
+        and vector_axis.extent % plan.block < lanes
+        and (vector_axis.extent % plan.block != 0)
+    )
     with e.loop(start, stop, lanes, name="v") as v:
         mask, base = None, v
         if not whole and (exact or short):

@@ -19,8 +19,11 @@ def nest_cycles(kernel: Kernel, plan: "NestSchedule") -> float:
     roots, lanes = kernel.roots(), plan.lanes
     own, data = _own_lanes(kernel, plan), data_of(roots)
     # A product that is summed at once is part of the multiply-add.
-    fused = {e.args[0] for e in s.walk(*roots) if e.op == "reduce"
-             and e.data[0] == "sum" and e.args[0].op == "mul"}  # fmt: skip
+    fused = {
+        e.args[0]
+        for e in s.walk(*roots)
+        if e.op == "reduce" and e.data[0] == "sum" and e.args[0].op == "mul"
+    }
     total = UNIT * plan.units
     for e in s.walk(*roots):
         if e.op in ("const", "axis") or e in fused:

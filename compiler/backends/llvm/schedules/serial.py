@@ -21,7 +21,7 @@ from ..emit.store import emit_store
 
 def emit_serial(
     e: Emitter, kernel: Kernel, outer: Sequence[Axis], row: Sequence[Axis], begin, end
-) -> None:  # fmt: skip
+) -> None:
     """Element after element; a reduction is computed in the loop of the last axis that it depends
     on. One of what the kernel itself stores has to stay where it is wanted."""
     inner = [x for x in s.walk(*kernel.roots()) if x.op == "reduce" and not _reads(x, kernel)]

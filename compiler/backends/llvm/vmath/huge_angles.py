@@ -133,8 +133,9 @@ def _times_half_pi(b: ir.IRBuilder, rest: ir.Value) -> tuple[ir.Value, ir.Value]
     """rest 2^-126 pi/2 as an unevaluated sum of two doubles."""
     negative = b.icmp_signed("<", rest, I128(0))
     magnitude = b.select(negative, b.sub(I128(0), rest), rest)
-    zeros = b.call(_leading_zeros(b.module), [b.trunc(b.lshr(magnitude, I128(64)), I64),
-                                              ir.IntType(1)(0)])  # fmt: skip
+    zeros = b.call(
+        _leading_zeros(b.module), [b.trunc(b.lshr(magnitude, I128(64)), I64), ir.IntType(1)(0)]
+    )
     magnitude = b.shl(magnitude, b.zext(zeros, I128))
     # 53 bits for the first double, 53 more for the second.
     parts = [b.lshr(magnitude, I128(75)), b.lshr(magnitude, I128(22))]

@@ -86,8 +86,14 @@ def unique(c: Call):
     indices = places
     if c.attr("sorted", 1):
         indices = b.emit("gather", order, places, axis=0)
-    counts = b.emit("scatter_elements", _filled(c, zero, (n,)), group, _filled(c, one, (n,)),
-                    axis=0, reduction="add")  # fmt: skip
+    counts = b.emit(
+        "scatter_elements",
+        _filled(c, zero, (n,)),
+        group,
+        _filled(c, one, (n,)),
+        axis=0,
+        reduction="add",
+    )
     y = shape_of(b.emit("gather", rows, indices, axis=0))
     return [y, indices, _scattered(c, order, group), cut(counts)][: len(c.outputs)]
 

@@ -133,10 +133,20 @@ def cast(c: Call):
 
 
 _OLD_NAMES = {
-    "FLOAT": "f32", "DOUBLE": "f64", "FLOAT16": "f16", "INT64": "i64", "INT32": "i32",
-    "INT16": "i16", "INT8": "i8", "UINT64": "u64", "UINT32": "u32", "UINT16": "u16",
-    "UINT8": "u8", "BOOL": "bool", "STRING": "str",
-}  # fmt: skip
+    "FLOAT": "f32",
+    "DOUBLE": "f64",
+    "FLOAT16": "f16",
+    "INT64": "i64",
+    "INT32": "i32",
+    "INT16": "i16",
+    "INT8": "i8",
+    "UINT64": "u64",
+    "UINT32": "u32",
+    "UINT16": "u16",
+    "UINT8": "u8",
+    "BOOL": "bool",
+    "STRING": "str",
+}
 
 
 def _cast(c: Call, x: Tensor, dtype: DType):

@@ -140,9 +140,11 @@ def split(c: Call):
         sizes = [each] * (count - 1) + [x.shape[axis] - each * (count - 1)]
     if len(sizes) != count:
         raise ModelError(
-            "Split has a size for each output", where=c.where, expected=f"{count} sizes",
+            "Split has a size for each output",
+            where=c.where,
+            expected=f"{count} sizes",
             received=len(sizes),
-        )  # fmt: skip
+        )
     if len(sizes) == 1:
         return x
     return c.b.emit("split", x, axis=axis, sizes=tuple(sizes))

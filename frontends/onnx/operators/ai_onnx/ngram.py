@@ -37,8 +37,12 @@ def tfidf_vectorizer(c: Call):
     if mode not in ("TF", "IDF", "TFIDF"):
         raise ModelError("unknown mode", where=c.where, expected="TF, IDF or TFIDF", received=mode)
     if weights and len(weights) < pool.size:
-        raise ModelError("weights has one entry for each column", where=c.where,
-                         expected=pool.size, received=len(weights))  # fmt: skip
+        raise ModelError(
+            "weights has one entry for each column",
+            where=c.where,
+            expected=pool.size,
+            received=len(weights),
+        )
     few = sum(map(len, pool.grams.values())) <= FEW
     total = (_compared if few else _looked_up)(c, x, pool, skips)
     if mode == "IDF":
@@ -55,9 +59,11 @@ def _tokens(c: Call) -> tuple[Tensor, np.ndarray]:
         x = x.reshape((1,))
     if (words is None) == (pool is None) or (x.dtype == STR) == (words is None):
         raise ModelError(
-            "a TfIdfVectorizer has one pool, of its input's type", where=c.where,
-            expected="pool_strings for strings, else pool_int64s", received=x.type,
-        )  # fmt: skip
+            "a TfIdfVectorizer has one pool, of its input's type",
+            where=c.where,
+            expected="pool_strings for strings, else pool_int64s",
+            received=x.type,
+        )
     if words is not None:
         vocabulary = tuple(dict.fromkeys(words))
         place = {word: i for i, word in enumerate(vocabulary)}
@@ -83,8 +89,12 @@ def _pool(c: Call, tokens: np.ndarray) -> Pool:
             kept = sorted(last.values())
             pool.grams[n], pool.columns[n] = grams[kept], mine[kept]
     if first != len(columns):
-        raise ModelError("ngram_indexes has one entry for each n-gram", where=c.where,
-                         expected=first, received=len(columns))  # fmt: skip
+        raise ModelError(
+            "ngram_indexes has one entry for each n-gram",
+            where=c.where,
+            expected=first,
+            received=len(columns),
+        )
     return pool
 
 

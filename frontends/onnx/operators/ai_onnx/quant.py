@@ -15,9 +15,15 @@ def quantize(c: Call):
         dtype = dtype_of_element(c.attr("output_dtype"), c.where)
     scale, zero, axis = _parameters(c, x, scale, zero)
     return c.b.emit(
-        "quantize_linear", x, scale, zero, axis=axis, dtype=dtype, saturate=saturate,
+        "quantize_linear",
+        x,
+        scale,
+        zero,
+        axis=axis,
+        dtype=dtype,
+        saturate=saturate,
         precision=precision,
-    )  # fmt: skip
+    )
 
 
 def dequantize(c: Call):
@@ -28,8 +34,9 @@ def dequantize(c: Call):
     elif dtype.bits < 16:
         raise c.unsupported(
             "DequantizeLinear needs output_dtype where the scale is no type of its results",
-            expected="FLOAT, FLOAT16 or BFLOAT16", received=dtype,
-        )  # fmt: skip
+            expected="FLOAT, FLOAT16 or BFLOAT16",
+            received=dtype,
+        )
     scale, zero, axis = _parameters(c, x, scale, zero)
     return c.b.emit("dequantize_linear", x, scale, zero, axis=axis, dtype=dtype)
 

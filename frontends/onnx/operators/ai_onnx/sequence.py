@@ -27,8 +27,12 @@ def _position(c: Call, i: int, default: int, last: int) -> int:
     position = default if c[i] is None else c.ints(i, "position")[0]
     length = len(_items(c))
     if not -length <= position <= last:
-        raise ModelError("a position outside of the sequence", where=c.where,
-                         expected=f"[{-length}, {last}]", received=position)  # fmt: skip
+        raise ModelError(
+            "a position outside of the sequence",
+            where=c.where,
+            expected=f"[{-length}, {last}]",
+            received=position,
+        )
     return position
 
 
@@ -108,8 +112,12 @@ def sequence_map(c: Call):
     names = [i.name for i in body.input]
     for i, v in enumerate(c.inputs):
         if isinstance(v, Sequence) and len(v.items) != count:
-            raise ModelError("the sequences of SequenceMap differ in length", where=c.where,
-                             expected=count, received=f"{len(v.items)} (operand {i})")  # fmt: skip
+            raise ModelError(
+                "the sequences of SequenceMap differ in length",
+                where=c.where,
+                expected=count,
+                received=f"{len(v.items)} (operand {i})",
+            )
     results = []
     for turn in range(count):
         values = [v.items[turn] if isinstance(v, Sequence) else v for v in c.inputs]

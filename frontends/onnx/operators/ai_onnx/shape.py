@@ -58,8 +58,11 @@ def range_(c: Call):
     """start + i · delta for i < ceil((limit - start) / delta)."""
     start, delta = c.x(0), c.x(2)
     dtype = start.dtype
-    if any(isinstance(e, Tensor) for i, n in enumerate(("start", "limit", "delta"))
-           for e in c.elements(i, n)):  # fmt: skip
+    if any(
+        isinstance(e, Tensor)
+        for i, n in enumerate(("start", "limit", "delta"))
+        for e in c.elements(i, n)
+    ):
         return _range_of_data(c, dtype)
     if dtype.is_float:
         low, high, step = (c.floats(i, n)[0] for i, n in enumerate(("start", "limit", "delta")))

@@ -67,8 +67,14 @@ def image_decoder(c: Call):
     pixel_format = c.attr("pixel_format", "RGB")
     if not isinstance(c.x(0), FoldedValue):
         height, width = symbols = fresh(c, "image", 2)
-        return c.b.emit("host_image", c.x(0), pixel_format=pixel_format, height=height,
-                        width=width, symbols=symbols)  # fmt: skip
+        return c.b.emit(
+            "host_image",
+            c.x(0),
+            pixel_format=pixel_format,
+            height=height,
+            width=width,
+            symbols=symbols,
+        )
     height, width = _sizes(c, "image_size", "image", pixel_format=pixel_format)
     return c.b.emit("decode_image", c.x(0), pixel_format=pixel_format, height=height, width=width)
 

@@ -91,8 +91,9 @@ def gradient(c: Call):
             expected=len(names),
             received=len(c.inputs),
         )
-    scope = Scope(c.b, c.scope.opsets, parent=c.scope, attributes=c.scope.attributes,
-                  prefix=f"{c.where}/")  # fmt: skip
+    scope = Scope(
+        c.b, c.scope.opsets, parent=c.scope, attributes=c.scope.attributes, prefix=f"{c.where}/"
+    )
     for name, operand in zip(names, c.tensors):
         scope.values[name] = Builder.emit(c.b, "identity", c.b.value(operand))
     wrt = [scope.values[name] for name in names[: len(xs)]]

@@ -269,9 +269,11 @@ def cast_map(c: Call):
     size = c.attr("max_map", 1)
     if form != "SPARSE":
         raise c.unsupported(
-            "a dense CastMap, whose result is as long as the map", expected="map_form=SPARSE",
-            received=form, fix="tessel needs shapes to follow from the shapes of inputs",
-        )  # fmt: skip
+            "a dense CastMap, whose result is as long as the map",
+            expected="map_form=SPARSE",
+            received=form,
+            fix="tessel needs shapes to follow from the shapes of inputs",
+        )
     if cast not in _CASTS:
         raise c.unsupported("unknown cast_to", expected=", ".join(_CASTS), received=cast)
     return c.b.emit("cast_map", c.x(0), size=size, dtype=_CASTS[cast])

@@ -100,9 +100,11 @@ def classifier(c: Call):
         return labelled(c.b, chosen, labels), transform(c.b, scores, post)
     if len(counts) != n:
         raise ModelError(
-            "vectors_per_class needs a number per class", where=c.where, expected=n,
+            "vectors_per_class needs a number per class",
+            where=c.where,
+            expected=n,
             received=len(counts),
-        )  # fmt: skip
+        )
     pairs = [(i, j) for i in range(n) for j in range(i + 1, n)]
     k = _kernel(c, x, _vectors(c, sum(counts), x), kind)
     scores = _pairs(c, k, counts, pairs)
@@ -167,9 +169,8 @@ def _coupled(c: Call, p: Tensor, n: int, pairs) -> Tensor:
     turns = c.b.emit("iota", shape=(TURNS,), axis=0, dtype=F32)
     body = _turn(p.shape[0], n)
     result = c.b.emit(
-        "scan", c.b.value(start), c.b.value(done), turns, matrix,
-        body=body, states=2, scans=1,
-    )  # fmt: skip
+        "scan", c.b.value(start), c.b.value(done), turns, matrix, body=body, states=2, scans=1
+    )
     return result[0]
 
 

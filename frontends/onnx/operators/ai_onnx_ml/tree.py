@@ -159,8 +159,17 @@ class _Places:
 
 def _nodes(c: Call) -> tuple[Nodes, np.ndarray, _Places]:
     """The nodes, and which of them are roots."""
-    names = [f"nodes_{k}" for k in ("treeids", "nodeids", "featureids", "truenodeids",
-                                    "falsenodeids", "missing_value_tracks_true")]  # fmt: skip
+    names = [
+        f"nodes_{k}"
+        for k in (
+            "treeids",
+            "nodeids",
+            "featureids",
+            "truenodeids",
+            "falsenodeids",
+            "missing_value_tracks_true",
+        )
+    ]
     trees, ids, features, yes, no, missing = (_ints(c, name) for name in names)
     code = {name: i for i, name in enumerate(MODES)}
     modes, splits = c.attr("nodes_modes", ()), _array(c, "nodes_values")

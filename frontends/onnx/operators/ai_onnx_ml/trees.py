@@ -17,8 +17,16 @@ import numpy as np
 
 from .....compiler.errors import ModelError
 
-MODES = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ",
-         "BRANCH_MEMBER", "LEAF")  # fmt: skip
+MODES = (
+    "BRANCH_LEQ",
+    "BRANCH_LT",
+    "BRANCH_GTE",
+    "BRANCH_GT",
+    "BRANCH_EQ",
+    "BRANCH_NEQ",
+    "BRANCH_MEMBER",
+    "LEAF",
+)
 LEQ, LT, GTE, GT, EQ, NEQ, MEMBER, LEAF = range(8)
 
 
@@ -124,8 +132,14 @@ class _Tests:
     def _append(self, feature, threshold, yes, no) -> np.ndarray:
         """Further tests, for which NaN is no."""
         n, count = len(self.feature), len(np.atleast_1d(feature))
-        more = {"feature": feature, "threshold": threshold, "yes": yes, "no": no,
-                "missing": np.zeros(count, bool), "leaf": np.full(count, -1)}  # fmt: skip
+        more = {
+            "feature": feature,
+            "threshold": threshold,
+            "yes": yes,
+            "no": no,
+            "missing": np.zeros(count, bool),
+            "leaf": np.full(count, -1),
+        }
         for name, values in more.items():
             old = getattr(self, name)
             setattr(self, name, np.concatenate([old, np.atleast_1d(values).astype(old.dtype)]))

@@ -15,9 +15,15 @@ def causal_conv(c: Call):
     the next state is the end of both.
     """
     b = c.b
-    for name, value in [("ndim", 1), ("state_window", 0), ("state_update_capacity", 0),
-                        ("state_length", 0), ("input_channels", 0), ("input_channel_offset", 0),
-                        ("state_channels_last", -1)]:  # fmt: skip
+    for name, value in [
+        ("ndim", 1),
+        ("state_window", 0),
+        ("state_update_capacity", 0),
+        ("state_length", 0),
+        ("input_channels", 0),
+        ("input_channel_offset", 0),
+        ("state_channels_last", -1),
+    ]:
         c.only(name, value)
     last = c.attr("channels_last", 0)
     given = c.x(0).shape
@@ -31,8 +37,9 @@ def causal_conv(c: Call):
     else:
         both = b.emit("concat", state, x, axis=2)
     channels = w.shape[0]
-    y = b.emit("conv", both, w, c[2], group=channels, strides=(1,), pads=(0, 0),
-               dilations=(dilation,))  # fmt: skip
+    y = b.emit(
+        "conv", both, w, c[2], group=channels, strides=(1,), pads=(0, 0), dilations=(dilation,)
+    )
     activation = c.attr("activation", "none")
     if activation in ("silu", "swish"):
         y = b.emit("silu", y)

@@ -39,9 +39,12 @@ def key_of(kernel: Kernel, target: Machine, constants: frozenset[Buffer]) -> str
 
 
 def tuned(
-    kernel: Kernel, plan: "ContractSchedule", target: Machine, constants: frozenset[Buffer],
+    kernel: Kernel,
+    plan: "ContractSchedule",
+    target: Machine,
+    constants: frozenset[Buffer],
     tuning_records: Mapping[str, TuningRecord],
-) -> tuple["ContractSchedule", TuningRecord | None]:  # fmt: skip
+) -> tuple["ContractSchedule", TuningRecord | None]:
     """The tuned schedule, if there is one for this kernel and it fits; else the plan itself."""
     tuning_record = tuning_records.get(key_of(kernel, target, constants))
     if tuning_record is None or tuning_record.choice is None:

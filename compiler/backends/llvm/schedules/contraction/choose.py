@@ -50,9 +50,15 @@ def plan_contraction(
     if not packed and prod(a.extent for a in c.m) < 4:
         return Refusal("too few rows share a panel, which no weights are packed for")
     plan = Tiling(
-        c, tile, lanes, "direct", "constant" if packed else "pack", pairs=pairs,
-        l1_budget=l1_budget, stored=stored,
-    )  # fmt: skip
+        c,
+        tile,
+        lanes,
+        "direct",
+        "constant" if packed else "pack",
+        pairs=pairs,
+        l1_budget=l1_budget,
+        stored=stored,
+    )
     if lines > 1 and not pairs:
         plan = _flattened(plan, lines, streamed, registers, embedded)
     plan = settled(plan, target)
@@ -127,9 +133,13 @@ def _fits_pairs(c: Contraction, target: Machine) -> bool:
 def _flattened(plan: Tiling, lines: int, streamed: float, registers: int, embedded: bool) -> Tiling:
     """With tiles that need not end where lines do, if they can be read and are less work."""
     tile = choose_tile(
-        lines * plan.m.extent, plan.n.extent, plan.lanes, registers,
-        streamed=streamed, embedded=embedded,
-    )  # fmt: skip
+        lines * plan.m.extent,
+        plan.n.extent,
+        plan.lanes,
+        registers,
+        streamed=streamed,
+        embedded=embedded,
+    )
     flat = replace(plan, tile=replace(tile, flat=True))
 
     def cycles(p: Tiling) -> float:

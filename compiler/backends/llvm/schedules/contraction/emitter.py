@@ -181,9 +181,14 @@ class ContractEmitter:
     # -- tiles ----------------------------------------------------------------------------
 
     def _tile(
-        self, panel: Part, column: ir.Value, slot: ir.Value, prefetched: PanelPrefetch | None,
-        block: Block | None = None, partial: ir.Value | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        panel: Part,
+        column: ir.Value,
+        slot: ir.Value,
+        prefetched: PanelPrefetch | None,
+        block: Block | None = None,
+        partial: ir.Value | None = None,
+    ) -> None:
         """A tile's sums over all of k, or over a block of it, with what follows them."""
         e, plan = self.e, self.plan
         sums = [

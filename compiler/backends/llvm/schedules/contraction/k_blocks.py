@@ -105,9 +105,11 @@ def each_block(e: Emitter, c: Cut, run: Callable[[Block], None]) -> None:
         rows = prod(n for n, _ in inner) * (c.whole * c.piece + c.rest) * size
         with e.loop(i64(0), i64(extent), name="blocks") as i:
             outer(
-                inner, e.b.add(a, e.b.mul(i, e.size(stride))), e.b.add(b, e.b.mul(i, i64(rows))),
+                inner,
+                e.b.add(a, e.b.mul(i, e.size(stride))),
+                e.b.add(b, e.b.mul(i, i64(rows))),
                 e.b.and_(first, e.b.icmp_signed("==", i, i64(0))),
                 e.b.and_(last, e.b.icmp_signed("==", i, i64(extent - 1))),
-            )  # fmt: skip
+            )
 
     outer(c.outer, i64(0), i64(0), ir.Constant(I1, 1), ir.Constant(I1, 1))

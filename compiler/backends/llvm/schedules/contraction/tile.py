@@ -72,9 +72,13 @@ class TileLoop:
         self.vector_bytes = self.lanes * self.dtype.bytes
 
     def run(
-        self, loops: list[tuple], a: ir.Value, b: ir.Value, prefetched: PanelPrefetch | None = None,
+        self,
+        loops: list[tuple],
+        a: ir.Value,
+        b: ir.Value,
+        prefetched: PanelPrefetch | None = None,
         sum: Sum | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """All of k: `loops` are (extent, stride in A), outermost first; B's rows follow each
         other."""
         self.prefetched, self.sum = prefetched, sum

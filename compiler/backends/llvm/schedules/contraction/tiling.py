@@ -82,8 +82,9 @@ class Tiling:
     @property
     def short(self) -> bool:
         """Whether a tile may have rows past the end, whose sums are not stored."""
-        return self.line is None and self.m is not None and maybe_below(
-            self.m.extent, self.tile.rows)  # fmt: skip
+        return (
+            self.line is None and self.m is not None and maybe_below(self.m.extent, self.tile.rows)
+        )
 
     def first_columns(self) -> list[int]:
         """Where each panel begins."""

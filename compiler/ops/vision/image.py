@@ -70,6 +70,13 @@ def decode_ref(data, *, pixel_format, height, width, symbols=()):
     return pixels
 
 
+def host_ref(data, *, pixel_format, height, width, symbols):
+    """The pixels; sizes that are numbers must be theirs."""
+    if isinstance(height, int) and isinstance(width, int):
+        return decode_ref(data, pixel_format=pixel_format, height=height, width=width)
+    return _decode(data, pixel_format)
+
+
 def _size_shape(data, *, pixel_format):
     _check_file(data, pixel_format)
     return (2,)
@@ -144,7 +151,7 @@ register(
         "symbols": Attr("dims", (), "those of the two that it binds"),
     },
     shape=_decode_shape,
-    ref=lambda data, *, pixel_format, height, width, symbols: _decode(data, pixel_format),
+    ref=host_ref,
     grad=NOT_NUMBERS,
     loops=Extern(decode_ref, REASON),
     samples=lambda: [

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .compiler.errors import TesselError, entrance
+from .compiler.system import concurrency  # noqa: F401  from here on forks wait for imports
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -146,12 +147,18 @@ def compile(
     Raises TesselError: UsageError for options, ModelError, UnsupportedError, OutOfMemoryError, ….
     """
     from .compiler.options import Options
-    from .compiler.system import concurrency  # noqa: F401  first: from here on forks wait for imports
     from .frontends.sources import source_of
     from .runtime.compile import compile_model
 
     options = Options(
-        opt_level, strict, precision, quantize, prune, unchecked, verify_bounds, passes
+        opt_level=opt_level,
+        strict=strict,
+        precision=precision,
+        quantize=quantize,
+        prune=prune,
+        unchecked=unchecked,
+        verify_bounds=verify_bounds,
+        passes=passes,
     )
     return compile_model(
         source_of(model, limits=limits, dims=dims),
@@ -174,7 +181,6 @@ def read(model: Model, shapes: Shapes | None = None, values: Values | None = Non
     `values`: arrays of those inputs of an ONNX model that decide shapes, where it has such; the
     graph is right for these values only.
     """
-    from .compiler.system import concurrency  # noqa: F401  first: from here on forks wait for imports
     from .frontends.sources import source_of
 
     return source_of(model).read(shapes, values)
@@ -193,7 +199,6 @@ def from_onnx(
     `shapes` and `values` as in `read`, `limits` as in `compile`. Raises TesselError listing all
     that cannot be read.
     """
-    from .compiler.system import concurrency  # noqa: F401  first: from here on forks wait for imports
     from .frontends.sources import source_of
 
     return source_of(model, limits=limits).read(shapes, values)
@@ -218,7 +223,6 @@ def to_onnx(
     """
     from .compiler.driver import Driver
     from .compiler.options import Options
-    from .compiler.system import concurrency  # noqa: F401  first: from here on forks wait for imports
     from .compiler.targets.table import open_target
     from .frontends.onnx.exporter import write
     from .frontends.sources import source_of
@@ -245,7 +249,6 @@ def load(
     code and compiles the graph which the package carries, as happens where the code was made for
     another CPU (`exe.notes` says so). Raises PackageError.
     """
-    from .compiler.system import concurrency  # noqa: F401  first: from here on forks wait for imports
     from .compiler.system.cores import check_threads
     from .runtime.base.build import object_cache
     from .runtime.execution.package import load as load_package
@@ -259,8 +262,6 @@ def load(
 def _load(name: str) -> Any:
     """What is behind a name, imported at its first use."""
     from importlib import import_module
-
-    from .compiler.system import concurrency  # noqa: F401  first: from here on forks wait for imports
 
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

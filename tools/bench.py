@@ -5,8 +5,9 @@ import io
 import json
 import os
 import platform
+import tempfile
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -18,7 +19,7 @@ from rich.measure import Measurement
 from ..compiler.errors import CheckFailed, UsageError
 from ..compiler.system.files import write_file
 from ..runtime.tuning.tune import check_seconds
-from .benchmark import own
+from .benchmark import operators, own
 from .benchmark.compare import Settings, check_backends, compare
 from .benchmark.roofline import draw
 from .benchmark.worker import BACKENDS
@@ -51,9 +52,8 @@ def _numbers(context, parameter, text: str) -> tuple[int, ...]:
 @click.option(
     "--duration",
     type=click.FloatRange(0, min_open=True),
-    default=Settings.duration,
-    show_default=True,
-    help="Seconds of timed runs per backend.",
+    help=f"Seconds of timed runs per backend; default: {Settings.duration:g}, with --ops "
+    f"{operators.DURATION:g} for each operator.",
 )
 @click.option(
     "--iterations", type=click.IntRange(1), help="Timed runs per backend, instead of --duration."
@@ -116,6 +116,7 @@ def _numbers(context, parameter, text: str) -> tuple[int, ...]:
     show_default=True,
     help="Seconds after which a backend that does not answer is given up.",
 )
+@click.option("--ops", is_flag=True, help="Time each operator of the MODELs by itself instead.")
 @click.option("--peak", is_flag=True, help="Measure what the cores can do; needs no MODEL.")
 @click.option("--profile", is_flag=True, help="Time tessel's kernels: see `tessel run --profile`.")
 @click.option(
@@ -132,7 +133,7 @@ def _numbers(context, parameter, text: str) -> tuple[int, ...]:
 @click.option("--json", "json_file", type=click.Path(dir_okay=False), help="Write the report here.")
 @click.option("--csv", "csv_file", type=click.Path(dir_okay=False), help="Write the rows here.")
 def bench(
-    models, backends, inputs, seed, shapes, peak, profile, plot, json_file, csv_file, **options
+    models, backends, inputs, seed, shapes, ops, peak, profile, plot, json_file, csv_file, **options
 ):
     """Time MODELs on several backends, side by side.
 
@@ -141,10 +142,17 @@ def bench(
     tessel fails. Another engine that is not installed, or cannot run the model, is listed as such.
 
     --peak says what the cores can do at most, --profile how near tessel's kernels come to it.
+
+    --ops takes the models apart: each distinct operator is a model of its own, with the shapes and
+    values that it meets there; those that lose most to the fastest other engine come first.
     """
     if not models and not peak:
         raise click.UsageError("Missing argument 'MODEL…'; only --peak needs none.")
     backends = [name.strip() for name in backends.split(",") if name.strip()]
+    if ops and (profile or plot):
+        raise click.UsageError("--ops takes models apart; --profile and --plot show whole ones.")
+    if options["duration"] is None:
+        options["duration"] = operators.DURATION if ops else Settings.duration
     settings = Settings(**options)
     check_backends(backends, settings)
     own.check_plot(plot, models)
@@ -162,7 +170,9 @@ def bench(
     if peak:
         own.print_peaks(peaks, plain_console())
         report["peak"] = [found.report() for found in peaks]
-    for path in models:
+    for path in models if ops else ():
+        report["models"][path] = measure_operators(path, backends, feeds[path], settings)
+    for path in models if not ops else ():
         with Console(stderr=True).status(path) as status:
             rows = compare(path, backends, feeds[path], settings, status.update)
         report["models"][path] = {
@@ -188,6 +198,25 @@ def bench(
         write_csv(csv_file, report)
     if models:
         check(report)
+
+
+def measure_operators(
+    path: str, backends: Sequence[str], feeds: Mapping, settings: Settings
+) -> dict:
+    """Time each operator of a model by itself, print the table; the model's part of the report."""
+    rows = []
+    with Console(stderr=True).status(path) as status, tempfile.TemporaryDirectory() as folder:
+        status.update(f"{path}: what its operators work on")
+        found, left_out = operators.operators_of(path, feeds)
+        file = Path(folder, "operator.onnx")
+        for number, operator in enumerate(found):
+            about = f"{path}: {number + 1} of {len(found)}, {operator.text}: "
+            file.write_bytes(operator.model.SerializeToString())
+            say = lambda text, about=about: status.update(about + text)
+            measured = compare(file, backends, operator.feeds, settings, say)
+            rows.append(operators.row_of(operator, measured))
+    operators.print_operators(f"{path}, threads: {settings.threads}", rows, left_out)
+    return {"operators": rows, "left_out": dict(left_out)}
 
 
 def feeds_for(path: str, inputs: Sequence[str], seed: int, shapes: Mapping) -> dict:
@@ -294,12 +323,21 @@ def _finite(value):
     return value
 
 
+def _measured(report: Mapping) -> Iterator[tuple[str, str, Mapping[str, Mapping]]]:
+    """(model, operator or "", the reports of the backends) of all that was compared."""
+    for model, entry in report["models"].items():
+        if "backends" in entry:
+            yield model, "", entry["backends"]
+        for row in entry.get("operators", ()):
+            yield model, row["operator"], row["backends"]
+
+
 def write_csv(path: str, report: Mapping) -> None:
-    """A line per model and backend; the columns are the keys of the JSON report."""
+    """A line per model, or operator, and backend; columns are the keys of the JSON report."""
     rows = [
-        {"model": model, "backend": backend} | row
-        for model, entry in report["models"].items()
-        for backend, row in entry["backends"].items()
+        {"model": model} | ({"operator": operator} if operator else {}) | {"backend": backend} | row
+        for model, operator, rows in _measured(report)
+        for backend, row in rows.items()
     ]
     columns = list(dict.fromkeys(key for row in rows for key in row))
     text = io.StringIO(newline="")
@@ -312,12 +350,13 @@ def write_csv(path: str, report: Mapping) -> None:
 def check(report: Mapping) -> None:
     """Raise `CheckFailed` if a backend disagreed, tessel failed, or nothing could be timed."""
     findings, timed = [], 0
-    for model, entry in report["models"].items():
-        for name, row in entry["backends"].items():
+    for model, operator, rows in _measured(report):
+        for name, row in rows.items():
             timed += row["status"] == "ok"
             peer = name in BACKENDS and BACKENDS[name].peer
             if row["status"] == "disagrees" or (row["status"] == "failed" and not peer):
-                findings.append(CheckFailed(_verdict(name, row), where=model))
+                where = f"{model}: {operator}" if operator else model
+                findings.append(CheckFailed(_verdict(name, row), where=where))
     if findings:
         raise CheckFailed("Not every backend ran the models and agreed.", findings=findings)
     if not timed:

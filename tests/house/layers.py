@@ -221,7 +221,10 @@ READS: dict[str, str] = {
         "runtime/base runtime/package runtime/tuning runtime/execution runtime/profiling "
         "frontends/onnx/file frontends/onnx/read frontends/onnx __init__"
     ),
-    "tools/benchmark": "compiler/errors compiler/system runtime/profiling __init__ tools/common",
+    "tools/benchmark": (
+        "compiler/errors compiler/system compiler/ir runtime/profiling frontends/onnx/file "
+        "frontends/onnx __init__ tools/common"
+    ),
     "tools": (
         "compiler/errors compiler/options compiler/system compiler/ir compiler/analysis "
         "compiler/kernels compiler/backends/llvm/base compiler/backends/triton "

@@ -1,12 +1,16 @@
 """Schedules as data: how the loops of a contraction are tiled, and which axis to vectorise."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 
 from ..expr import expr as s
 from ..expr.expr import Axis, Expr
+from ..ir.dims import Sym
 
 LOAD_CYCLES = 0.9  # of a load, where a multiply-add cannot do it by itself
+FURTHEST = 4  # elements between lanes up to which whole vectors and shuffles are less than a gather
+SHUFFLED = 1.5  # memory operations' worth of a vector that is loaded and shuffled into place
 
 
 @dataclass(frozen=True)
@@ -109,20 +113,39 @@ def int_bounds(e: Expr) -> tuple[int, int] | None:
     return None
 
 
-def vector_axis_cost(offsets: list[Expr], axis: Axis, lanes: int) -> float:
-    """Memory operations per element if `axis` is vectorised."""
+def is_short_stride(stride: int | Sym, lanes: int) -> bool:
+    """Whether a vector with so many elements from lane to lane is loaded by whole vectors and
+    shuffles: a few elements, or backwards."""
+    if isinstance(stride, Sym) or stride in (0, 1):
+        return False
+    return abs(stride) <= FURTHEST and abs(stride) < lanes
+
+
+def vector_axis_cost(
+    loads: Sequence[Expr], axis: Axis, lanes: int, stores: Sequence[Expr] = ()
+) -> float:
+    """Memory operations per element if `axis` is vectorised, of loads and stores at these
+    offsets."""
     cost = 0.0
-    for e in offsets:
-        terms, _ = s.linear(e)
-        stride = 0
-        for term, c in terms.items():
-            if term.op == "axis" and term.data is axis:
-                stride = c
-            elif axis in term.free:
-                stride = None
-                break
-        cost += 0.02 if stride == 0 else 1.0 / lanes if stride == 1 else 1.0
+    for n, e in enumerate((*loads, *stores)):
+        stride = _lane_stride(e, axis)
+        if stride == 0:
+            cost += 0.02
+        elif stride == 1:
+            cost += 1.0 / lanes
+        elif stride is not None and n < len(loads) and is_short_stride(stride, lanes):
+            cost += min(1.0, SHUFFLED * abs(stride) / lanes)
+        else:
+            cost += 1.0
     return cost
+
+
+def _lane_stride(offset: Expr, axis: Axis) -> int | Sym | None:
+    """How far the offset moves from lane to lane; None if it is not linear in the axis."""
+    terms, _ = s.linear(offset)
+    if any(axis in t.free for t in terms if t.op != "axis"):
+        return None
+    return next((c for t, c in terms.items() if t.op == "axis" and t.data is axis), 0)
 
 
 def linear_load(e: Expr) -> tuple[dict[Axis, int], int] | None:

@@ -2,7 +2,8 @@
 
 At most one axis is vectorised at a time (the *vector* axis); an expression that depends on it is a
 vector of `lanes` elements, any other stays scalar and is splat where the two meet. A load whose
-offset grows by one per lane is a vector load; other strides and computed places are gathers.
+offset grows by one per lane is a vector load, by a short stride a few of them and shuffles; other
+strides and computed places are gathers.
 A mask, where set, guards lanes past the end.
 
 Values are remembered per loop level, so what was computed outside a loop is reused inside.
@@ -19,6 +20,7 @@ from ....expr.expr import Axis, Buffer, Expr
 from ....ir.dims import Sym
 from ....ir.types import BOOL, I64
 from ....kernels.machine import Machine
+from ....kernels.tiling import is_short_stride
 from ..base.types import (
     I32,
     PTR,
@@ -34,6 +36,7 @@ from ..base.types import I64 as WORD
 from .dynamic_sizes import Sizes
 from .opaque import opaque
 from .scalar import PRIMITIVE, emit_bitcast, emit_cast, intrinsic, lanes_of, splat
+from .shuffles import load_strided
 
 UNROLL = 16  # loops of at most so many rounds are written out
 
@@ -291,6 +294,8 @@ class Emitter:
         elif stride == 1:
             pointer = self.address(e.data, index)
             value = self._load_vector(pointer, type, size)
+        elif stride and self.mask is None and is_short_stride(stride, self.lanes):
+            value = load_strided(self, self.address(e.data, index), type, size, stride)
         else:
             value = self._gather(e.data, index, type, size)
         if e.dtype == BOOL:

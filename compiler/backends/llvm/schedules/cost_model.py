@@ -16,8 +16,10 @@ from ....analysis.core_model import CORES, Core
 from ....expr import expr as s
 from ....expr.expr import Axis, Expr
 from ....ir.bounds import size_hint
+from ....ir.types import TensorType
 from ....kernels.kernel import Kernel
 from ....kernels.machine import LINE, PAGE, Machine
+from ....kernels.tiling import is_short_stride
 from ....kernels.work import Work, data_of, extent_of, flops_of, touched_bytes
 from .base import Schedule
 
@@ -33,6 +35,7 @@ TILE = 30.0  # around a tile: filling the pipeline, the mispredicted end
 UNIT = 5.0  # around a unit of a nest
 LOAD = 0.5  # per vector that is loaded or stored at once
 SPREAD = 0.25  # per vector that is one value
+SHUFFLE = 1.0  # per vector whose lanes are picked out of two, or turned around
 GATHER = 1.2  # per element that is loaded or stored by itself
 MISS = 6.0  # the same, where each element lies in a line of its own
 CONFLICT = 12.0  # the same, where those lines share few sets of the first-level cache
@@ -175,8 +178,11 @@ def cycles_of(e: Expr, vector_axis: Axis | None, lanes: int, data: set[Expr]) ->
     return cycles * (2 if e.dtype.bits == 64 else 1)
 
 
-def place_cycles(index: Expr, vector_axis: Axis, lanes: int, type) -> float:
-    """Cycles of loading or storing a vector: at once, one value for all, or element by element."""
+def place_cycles(
+    index: Expr, vector_axis: Axis, lanes: int, type: TensorType, loads: bool = True
+) -> float:
+    """Cycles of loading or storing a vector: at once, one value for all, by whole vectors that are
+    shuffled, or element by element."""
     if vector_axis not in index.free:
         return SPREAD
     terms, _ = s.linear(index)
@@ -185,6 +191,8 @@ def place_cycles(index: Expr, vector_axis: Axis, lanes: int, type) -> float:
     stride = sum(c for t, c in terms.items() if t.data is vector_axis)
     if stride == 1:
         return LOAD
+    if loads and is_short_stride(stride, lanes):
+        return (LOAD + SHUFFLE) * abs(stride)
     distance = abs(stride) * type.dtype.bytes
     if distance < LINE or type.nbytes <= NEAR:
         return GATHER * lanes

@@ -131,7 +131,7 @@ def schedule_nest(kernel: Kernel, target: Machine, in_place: bool = False) -> Ne
         row_reduce = 0.0
         if a in outer and hoisted:
             row_reduce = 0.05
-        return (vector_axis_cost(offsets + stores, a, lanes) + row_reduce) * waste
+        return (vector_axis_cost(offsets, a, lanes, stores) + row_reduce) * waste
 
     vector_axis = min(axes, key=score)
     if not hoisted and reduces and _reduces_contiguously(reduces, vector_axis, lanes):

@@ -36,7 +36,7 @@ def nest_cycles(kernel: Kernel, plan: "NestSchedule") -> float:
         axes, each = store_axes(st), LOAD
         vector_axis = plan.vector_axis if plan.vector_axis in axes else None
         if vector_axis is not None and plan.interleave is None:
-            each += place_cycles(st.index[0], vector_axis, lanes, st.buffer.type)
+            each += place_cycles(st.index[0], vector_axis, lanes, st.buffer.type, loads=False)
         total += _repeats(axes, vector_axis, lanes) * each * (1 if st.mode == "set" else 3)
     return total
 

@@ -30,7 +30,7 @@ from .alternating import alternate, pieces_of
 from .dispatch import Chosen, choose, dispatcher
 from .effort import exchange, with_effort
 from .native_code import MAIN, Layout
-from .plan import Plan, Scheduled, constant_arrays, is_shared, overlap, region
+from .plan import Plan, Regions, Scheduled, constant_arrays, is_shared, overlap
 from .polling import Polling, is_long
 from .pool_ir import declare_barrier
 from .while_loop import emit_while
@@ -46,7 +46,8 @@ class _Planner:
     def __init__(
         self, program: Program, target: Machine, updates: dict[int, int], tuning_records=None
     ):
-        self.program, self.target, self.updates = program, target, updates
+        self.program, self.target = program, target
+        self.regions = Regions.of(program.steps, updates)
         self.tuning_records = tuning_records
         self.codes: dict[str, KernelCode] = {}
         self.weights: list[np.ndarray] = []
@@ -110,7 +111,7 @@ class _Planner:
         )
 
     def _region(self, ref: Ref, buffer: Buffer) -> tuple:
-        return region(ref, buffer.type.nbytes, self.updates)
+        return self.regions.region(ref, buffer.type.nbytes)
 
     def add(self, array: np.ndarray) -> Ref:
         self.weights.append(array)
@@ -165,7 +166,8 @@ class Main:
     """Writes the entry, step by step."""
 
     def __init__(self, plan: Plan, module: ir.Module, f: ir.Function, updates):
-        self.plan, self.module, self.f, self.updates = plan, module, f, updates
+        self.plan, self.module, self.f = plan, module, f
+        self.region = Regions.of(plan.steps, updates).region
         self.table, self.tid, self.threads, self.barrier = f.args
         self.b = ir.IRBuilder(f.append_basic_block("entry"))
         self.meet = declare_barrier(module)
@@ -246,7 +248,7 @@ class Main:
         code = step.code
         shared = is_shared(code)
         sizes = [b.type.nbytes for b in code.params]
-        regions = [region(r, n, self.updates) for r, n in zip(step.refs, sizes)]
+        regions = [self.region(r, n) for r, n in zip(step.refs, sizes)]
         outs = set(code.kernel.outputs)
         reads = [x for x, b in zip(regions, code.params) if b not in outs]
         writes = [x for x, b in zip(regions, code.params) if b in outs]
@@ -351,7 +353,7 @@ class Main:
         self._synchronise()
         flag = self.b.load(self._address(step.condition), typ=I8)
         # Nobody may overwrite the condition before every thread has read it.
-        self.pending = [(True, [region(step.condition, 1, self.updates)], [], None)]
+        self.pending = [(True, [self.region(step.condition, 1)], [], None)]
         with self.b.if_else(self.b.icmp_unsigned("!=", flag, ir.Constant(I8, 0))) as (yes, no):
             with yes:
                 kept = list(self.pending)

@@ -1,5 +1,6 @@
 """What the entry is written from: kernels with their code, in order, and their places."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -8,7 +9,17 @@ from ....expr.expr import Buffer
 from ....ir.bounds import maybe_below
 from ....ir.dims import Sym, symbols
 from ....ir.types import TensorType
-from ....kernels.kernel import Call, For, HostCallback, If, Program, Ref, walk_calls
+from ....kernels.kernel import (
+    ENDLESS,
+    Call,
+    For,
+    HostCallback,
+    If,
+    Program,
+    Ref,
+    walk_calls,
+    walk_steps,
+)
 from ....kernels.machine import ALIGNMENT
 from ....system.concurrency import lazy
 from ..kernel.codegen import KernelCode
@@ -119,15 +130,31 @@ def constant_arrays(program: Program, call: Call) -> dict[Buffer, np.ndarray]:
     }
 
 
-def region(ref: Ref, nbytes: int, updates: dict[int, int]) -> tuple:
-    """(memory, first byte, last byte); moving places count as all of their memory."""
-    memory = (ref.slot.kind, ref.slot.index)
-    if ref.slot.kind == "output" and ref.slot.index in updates:
-        memory = ("input", updates[ref.slot.index])
-    low, high = ref.offset, ref.offset + nbytes
-    if ref.steps:
-        low, high = 0, 1 << 62
-    return memory, low, high
+@dataclass(frozen=True)
+class Regions:
+    """Where the places of a program lie: `region(ref, nbytes)` is (memory, first byte, last byte).
+
+    `updates` are the outputs that take over an input's memory; `trips` how often each loop runs. A
+    place that moves with loops counts as all that it passes by, as far as the trips are known.
+    """
+
+    updates: Mapping[int, int]
+    trips: Mapping[int, int | Sym]
+
+    @classmethod
+    def of(cls, steps: Iterable, updates: Mapping[int, int]) -> "Regions":
+        return cls(updates, {x.id: x.trips for x in walk_steps(steps) if isinstance(x, For)})
+
+    def region(self, ref: Ref, nbytes: int | Sym) -> tuple:
+        memory = (ref.slot.kind, ref.slot.index)
+        if ref.slot.kind == "output" and ref.slot.index in self.updates:
+            memory = ("input", self.updates[ref.slot.index])
+        moves = [(self.trips.get(loop, ENDLESS), step) for loop, step in ref.steps]
+        if any(isinstance(x, Sym) or x >= ENDLESS for move in moves for x in move):
+            return memory, 0, ENDLESS
+        ends = [(trips - 1) * step for trips, step in moves]
+        low = ref.offset + sum(min(0, end) for end in ends)
+        return memory, low, ref.offset + nbytes + sum(max(0, end) for end in ends)
 
 
 def overlap(x: tuple, y: tuple) -> bool:

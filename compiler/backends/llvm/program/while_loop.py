@@ -10,7 +10,6 @@ it, and the one before the next turn overwrites it.
 import llvmlite.ir as ir
 
 from ..base.types import I8, I64, i64
-from .plan import region
 
 
 def emit_while(main, step) -> None:
@@ -28,7 +27,7 @@ def emit_while(main, step) -> None:
     goes = b.icmp_unsigned("!=", flag, ir.Constant(I8, 0))
     b.cbranch(b.and_(goes, b.icmp_signed("<", t, main.size(step.trips))), body, done)
     # Nobody may overwrite the condition before every thread has read it.
-    was_read = (True, [region(step.condition, 1, main.updates)], [], None)
+    was_read = (True, [main.region(step.condition, 1)], [], None)
     b.position_at_end(body)
     main.loops[step.id] = t
     main.pending = [was_read]

@@ -8,6 +8,7 @@ import click
 from rich.text import Text
 
 from .. import compile as compile_model
+from ..compiler.backends.llvm.schedules.roofline import SLOW, Roofline
 from ..compiler.ir.graph import Graph
 from ..compiler.kernels.kernel import HostCallback, walk_steps
 from ..compiler.passes.base import Report
@@ -50,9 +51,11 @@ Examples:
 """
 ROWS = 25  # of a table, without --all
 EXAMPLE = 60  # columns of the name of a node
+SHOWN = 0.01  # of a run: a slow kernel that takes less is left out, without --all
 COLUMNS = (
     Column("predicted", "time in one run on one thread, by the compiler's cost model"),
     Column("share", "of the whole run"),
+    Column("of least", "predicted time by the least that its operations and bytes allow", rank=3),
     Column("calls", "in one run: kernels in loops are called again", rank=1),
     Column("kernel", KERNEL, right=False, words=WORDS),
     Column("schedule", "how it is compiled", right=False, rank=2),
@@ -193,7 +196,7 @@ def print_kernels(exe: Executable, built: Built, out: Console, whole: bool) -> N
         with_schedules(COLUMNS),
         [
             [
-                *((duration(r.ms), f"{r.ms / total:.1%}") if total else ("", "")),
+                *(r.figures(total) if total else ("", "", "")),
                 str(r.calls) if loops else "",
                 counted(r.kernel, r.count),
                 r.schedule,
@@ -207,6 +210,7 @@ def print_kernels(exe: Executable, built: Built, out: Console, whole: bool) -> N
         out.print(
             f"\npredicted: {duration(total)} on one thread (tessel run --profile measures it)"
         )
+    print_slow(rows, total, out, whole)
     nodes = _count(built.graph)
     weights = sum(a.nbytes for a in built.program.weights)
     count = sum(row.calls for row in rows)
@@ -223,13 +227,30 @@ def _count(graph: Graph) -> int:
     return inner + sum(n.op.name != "constant" for n in graph.nodes)
 
 
+def print_slow(rows: Sequence["Row"], total: float, out: Console, whole: bool) -> None:
+    """Which kernels run far below what the machine could do, and why; the longest first."""
+    slow = [r for r in rows if r.roofline is not None and r.roofline.is_slow]
+    if not whole:
+        slow = [r for r in slow if r.ms >= SHOWN * total]
+    heading(
+        out,
+        "Slow kernels",
+        f"predicted to take over {SLOW:g} times what their operations and bytes allow",
+    )
+    print_list(out, [(r.count, _example(r.reason(), short(r.origins, EXAMPLE))) for r in slow])
+    if not slow:
+        out.print("  none" + ("" if whole else f" that takes {SHOWN:.0%} of a run or more"))
+
+
 @dataclass
 class Row:
-    """Kernels with the same code: how many, their predicted ms and calls, nodes of the first."""
+    """Kernels with the same code: how many, their predicted ms and calls, nodes and the roofline of
+    the first."""
 
     kernel: str
     schedule: str
     origins: tuple[str, ...]
+    roofline: Roofline | None = None
     count: int = 0
     ms: float = 0.0
     calls: int = 0
@@ -238,6 +259,17 @@ class Row:
         self.count += 1
         self.ms += ms
         self.calls += calls
+
+    def figures(self, total: float) -> tuple[str, str, str]:
+        """Predicted time, its share of the `total`, and how far from the least it is."""
+        factor = "" if self.roofline is None else f"{self.roofline.factor:.1f}×"
+        return duration(self.ms), f"{self.ms / total:.1%}", factor
+
+    def reason(self) -> str:
+        """pool: 6.3× the least, because …"""
+        shares = [f"{reason} ({share:.0%})" for reason, share in self.roofline.reasons]
+        because = f", because {'; '.join(shares)}" if shares else ""
+        return f"slow: {self.kernel}, {self.roofline.factor:.1f}× the least{because}"
 
 
 def kernel_rows(exe: Executable, built: Built) -> list[Row]:
@@ -254,8 +286,10 @@ def kernel_rows(exe: Executable, built: Built) -> list[Row]:
         return list(rows.values())
     for p in predicted:
         code, kernel = p.step.code, p.step.call.kernel
-        new = Row(kernel.name, describe_schedule(code), kernel.origins)
-        row = rows.setdefault((kernel.name, code.name), new)
+        row = rows.get((kernel.name, code.name))
+        if row is None:
+            row = Row(kernel.name, describe_schedule(code), kernel.origins, p.roofline)
+            rows[kernel.name, code.name] = row
         row.add(p.ns * p.rounds / 1e6, p.rounds)
     return sorted(rows.values(), key=lambda row: -row.ms)
 

@@ -318,11 +318,26 @@ def test_explain(call, model):
         "dense",
         "what follows is for N=1",
         "predicted: ",
+        "of least",
+        "Slow kernels",
         "Kept in memory",
         "Host callbacks",
         "  none\n",
     ):
         assert text in out
+
+
+def test_explain_says_which_kernels_are_slow_and_why(call, tmp_path):
+    b = Builder()
+    x = b.input("x", "f32[64,64,64]")
+    places = np.arange(64)[::-1] * 5 % 64
+    b.output("y", b.gather(x, b.constant(places), axis=2))
+    path = tmp_path / "scattered.onnx"
+    write(b.graph, path)
+    code, out, _ = call("explain", path, "--all")
+    assert code == 0
+    slow = out.split("Slow kernels")[1].split("Kept in memory")[0]
+    assert "× the least, because elements of a vector lie apart" in slow
 
 
 def test_compile_explains_too(call, static, tmp_path):

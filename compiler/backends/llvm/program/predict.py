@@ -9,16 +9,26 @@ from math import prod
 from ....kernels.kernel import For, walk_calls, walk_steps
 from ....kernels.machine import Machine
 from ..schedules.cost_model import cost
+from ..schedules.roofline import Roofline, roofline
 from .plan import Plan, Scheduled, is_shared
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """`ns` of one round of a step, which a run makes `rounds` of (of a branch: if it is taken)."""
+    """`ns` of one round of a step, which a run makes `rounds` of (of a branch: if it is taken).
+    `between` are the bytes that a run touches before it comes to the step again."""
 
     step: Scheduled
     ns: float
     rounds: int
+    target: Machine
+    between: int
+
+    @property
+    def roofline(self) -> Roofline:
+        """What its kernel takes on one thread beside what it takes at least."""
+        code = self.step.code
+        return roofline(code.kernel, code.schedule, self.target, self.between)
 
 
 def predict(plan: Plan, target: Machine, threads: int = 1) -> list[Prediction]:
@@ -35,7 +45,8 @@ def predict(plan: Plan, target: Machine, threads: int = 1) -> list[Prediction]:
         ns = cost(code.kernel, code.schedule, target, touched[id(around)])
         if is_shared(code):
             ns /= min(threads, code.units)
-        predictions.append(Prediction(step, ns, prod(loop.rounds for loop in loops)))
+        rounds = prod(loop.rounds for loop in loops)
+        predictions.append(Prediction(step, ns, rounds, target, touched[id(around)]))
     return predictions
 
 

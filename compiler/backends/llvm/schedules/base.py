@@ -138,6 +138,12 @@ class Schedule(ABC):
     def cycles(self, kernel: Kernel, target: Machine) -> float:
         """Cycles of its arithmetic on one core, for whatever it executes (`cost_model.py`)."""
 
+    def parts(self, kernel: Kernel, target: Machine) -> Iterator[tuple[str, float]]:
+        """The same cycles in parts: (what they are spent on that the schedule, not the kernel,
+        asks for; "" for what has to be done, cycles). `tessel explain` tells the reasons of kernels
+        that are slow (`roofline.py`)."""
+        yield "", self.cycles(kernel, target)
+
     @abstractmethod
     def emit(self, e: Emitter, kernel: Kernel, given: Arguments, in_place: bool) -> None:
         """Write the body of the kernel's function."""

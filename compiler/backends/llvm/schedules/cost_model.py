@@ -10,7 +10,7 @@ with such vectors, so that compiling is deterministic. The constants were fitted
 the models in docs/benchmarks.md; `tessel run --profile` prints both sides for any model.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from ....analysis.core_model import CORES, Core
 from ....expr import expr as s
@@ -85,13 +85,15 @@ def cost(kernel: Kernel, plan: Schedule, target: Machine, between: int | None = 
     """
     core = core_of(target)
     cycles = plan.cycles(kernel, target)
-    traffic = sum(
-        n * _fetch(size, core, target)
-        for n, size in _traffic(kernel, plan, target, between)
-        if size > target.l1 // 2
-    )
+    traffic = traffic_ns(_traffic(kernel, plan, target, between), target)
     least, most = sorted((cycles / core.clock, traffic))
     return CALL + most + ALONE * least
+
+
+def traffic_ns(traffic: Iterable[tuple[int, int]], target: Machine) -> float:
+    """ns of (bytes, bytes of the memory that they lie in). What is small is in the first cache."""
+    core = core_of(target)
+    return sum(n * _fetch(size, core, target) for n, size in traffic if size > target.l1 // 2)
 
 
 def kernel_work(kernel: Kernel, plan: Schedule) -> Work:

@@ -6,7 +6,7 @@ free axes are known.
       for the row's axes: stores             # vectorised along the vector axis
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from math import prod
@@ -27,7 +27,7 @@ from ..emit.lanes import first_lanes, lanes_below, minimum
 from ..emit.store import emit_store
 from .base import Arguments, Dim, Given, HintSpecialized, Schedule
 from .cached_rows import keep_rows, row_bytes
-from .nest_cost import nest_cycles
+from .nest_cost import nest_cycles, nest_parts
 from .serial import emit_serial, outer_axes
 
 INTERLEAVED = (2, 4)  # extents of axes that are interleaved
@@ -96,6 +96,9 @@ class NestSchedule(Schedule):
 
     def cycles(self, kernel: Kernel, target: Machine) -> float:
         return nest_cycles(kernel, self)
+
+    def parts(self, kernel: Kernel, target: Machine) -> Iterator[tuple[str, float]]:
+        return nest_parts(kernel, self)
 
     def emit(self, e: Emitter, kernel: Kernel, given: Arguments, in_place: bool) -> None:
         emit_nest(e, kernel, self, given.begin, given.end, in_place, given.scratch)

@@ -1,5 +1,6 @@
 """What a nest should take: cycles of each expression, as often as its loops come to it."""
 
+from collections.abc import Iterator
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -8,14 +9,27 @@ from ....expr.expr import Axis, Expr
 from ....kernels.kernel import Kernel
 from ....kernels.tiling import vector_axis_cost
 from ....kernels.work import data_of, extent_of, store_axes
-from .cost_model import LOAD, UNIT, cycles_of, place_cycles
+from .cost_model import LOAD, SIMPLE, UNIT, cycles_of, place_cycles
 
 if TYPE_CHECKING:
     from .nest import NestSchedule
 
 
+# What cycles are spent on, if not on what has to be done.
+SCALAR = "one number at a time: no axis fills vectors"
+APART = "elements of a vector lie apart, and are moved one by one"
+WAITS = "each step of a reduction waits for the one before"
+DIVIDES = "places are found by divisions"
+PIECES = "many small pieces of work"
+
+
 def nest_cycles(kernel: Kernel, plan: "NestSchedule") -> float:
     """Cycles of a nest's arithmetic, with its loads and stores."""
+    return sum(cycles for _, cycles in nest_parts(kernel, plan))
+
+
+def nest_parts(kernel: Kernel, plan: "NestSchedule") -> Iterator[tuple[str, float]]:
+    """The same in parts, as `Schedule.parts` gives them."""
     roots, lanes = kernel.roots(), plan.lanes
     own, data = _own_lanes(kernel, plan), data_of(roots)
     # A product that is summed at once is part of the multiply-add.
@@ -24,21 +38,45 @@ def nest_cycles(kernel: Kernel, plan: "NestSchedule") -> float:
         for e in s.walk(*roots)
         if e.op == "reduce" and e.data[0] == "sum" and e.args[0].op == "mul"
     }
-    total = UNIT * plan.units
+    yield PIECES, UNIT * plan.units
     for e in s.walk(*roots):
         if e.op in ("const", "axis") or e in fused:
             continue
         axes = e.free | frozenset(e.data[1]) if e.op == "reduce" else e.free
         vector_axis = own.get(e, plan.vector_axis)
         vector_axis = vector_axis if vector_axis in axes else None
-        total += _repeats(axes, vector_axis, lanes) * cycles_of(e, vector_axis, lanes, data)
+        times = _repeats(axes, vector_axis, lanes)
+        yield from _parts_of(e, times, cycles_of(e, vector_axis, lanes, data), vector_axis, data)
     for st in kernel.stores:
         axes, each = store_axes(st), LOAD
         vector_axis = plan.vector_axis if plan.vector_axis in axes else None
         if vector_axis is not None and plan.interleave is None:
             each += place_cycles(st.index[0], vector_axis, lanes, st.buffer.type, loads=False)
-        total += _repeats(axes, vector_axis, lanes) * each * (1 if st.mode == "set" else 3)
-    return total
+        times = _repeats(axes, vector_axis, lanes) * (1 if st.mode == "set" else 3)
+        if vector_axis is None:
+            yield SCALAR, times * each
+        else:
+            yield "", times * min(each, 2 * LOAD)
+            yield APART, times * max(0.0, each - 2 * LOAD)
+
+
+def _parts_of(
+    e: Expr, times: int, each: float, vector_axis: Axis | None, data: set[Expr]
+) -> Iterator[tuple[str, float]]:
+    """An expression that takes `each` cycles `times` times."""
+    if e.op == "load":
+        if vector_axis is None:
+            yield SCALAR, times * each
+        else:
+            yield "", times * min(each, LOAD)
+            yield APART, times * max(0.0, each - LOAD)
+    elif e.op == "reduce":
+        yield "", times * min(each, SIMPLE)
+        yield WAITS, times * max(0.0, each - SIMPLE)
+    elif e not in data and e.op in ("floordiv", "mod"):
+        yield DIVIDES, times * each
+    else:
+        yield (SCALAR if vector_axis is None and e in data else ""), times * each
 
 
 def _own_lanes(kernel: Kernel, plan: "NestSchedule") -> dict[Expr, Axis | None]:

@@ -40,8 +40,21 @@ def panel_bytes(plan: Tiling) -> int:
     return plan.steps * plan.width * plan.dtype.bytes
 
 
+# What cycles are spent on, if not on multiply-adds that are wanted.
+EMPTY = "tiles have rows or columns that nothing fills"
+FEEDING = "few multiply-adds for what a step loads, or waits for"
+REARRANGED = "factors are copied into the order of tiles for this one use"
+AROUND = "products are short for what surrounds a tile"
+SUMMED = "packed factors are sums of others, made anew for each group"
+
+
 def contraction_cycles(kernel: Kernel, plan: Tiling, target: Machine) -> float:
     """Cycles of a contraction's arithmetic, packing included."""
+    return sum(cycles for _, cycles in contraction_parts(kernel, plan, target))
+
+
+def contraction_parts(kernel: Kernel, plan: Tiling, target: Machine) -> Iterator[tuple[str, float]]:
+    """The same in parts, as `Schedule.parts` gives them."""
     core = core_of(target)
     rows, vectors = plan.tile.rows, plan.tile.vectors
     outer = extent_of(plan.outer)
@@ -50,19 +63,25 @@ def contraction_cycles(kernel: Kernel, plan: Tiling, target: Machine) -> float:
     slots = rows * vectors + 2 * vectors + (0 if embedded else rows)
     each = 1 / core.units if fast else INTEGER
     loads = 0.0 if target.vector_bytes == 64 else LOAD_CYCLES * (rows + vectors)
-    step = max(rows * vectors * each, slots / core.slots, loads, LATENCY) + STEP
+    products = rows * vectors * each
+    step = max(products, slots / core.slots, loads, LATENCY) + STEP
     after = rows * vectors * epilogue(kernel, plan.contraction.reduce, plan.n, plan.lanes)
-    cycles = outer * plan.tiles * plan.panels * (plan.steps * step + TILE + after)
+    tiles = outer * plan.tiles * plan.panels
+    whole = tiles * plan.steps * products
+    wanted = whole * min(1.0, extent_of(kernel.axes) / (tiles * rows * plan.width))
+    yield "", wanted + tiles * after
+    yield EMPTY, whole - wanted
+    yield FEEDING, tiles * plan.steps * (step - products)
+    yield AROUND, tiles * TILE
     if plan.a != "direct":
         each = TURNED if plan.a == "turn" else _packing(plan, plan.contraction.a)
-        cycles += outer * plan.tiles * rows * plan.depth * each
+        yield REARRANGED, outer * plan.tiles * rows * plan.depth * each
     if plan.stored:
         sums = (outer - plan.stored) * plan.groups * plan.panels * plan.steps * vectors
-        cycles += sums * 4 * LOAD
+        yield SUMMED, sums * 4 * LOAD
     if plan.b == "pack":
         each = evaluation(plan.contraction.b, plan.n, plan.lanes)
-        cycles += outer * plan.groups * plan.panels * plan.depth * vectors * each
-    return cycles
+        yield REARRANGED, outer * plan.groups * plan.panels * plan.depth * vectors * each
 
 
 def _packing(plan: Tiling, e: Expr) -> float:

@@ -23,7 +23,7 @@ from ..base import Arguments, Dim, Gain, Given, HintSpecialized, Refusal, Schedu
 from ..tuning_records import TuningRecord
 from .candidates import tuned
 from .choose import plan_contraction
-from .cost import contraction_cycles, panel_bytes, panel_traffic
+from .cost import contraction_cycles, contraction_parts, panel_bytes, panel_traffic
 from .dynamic import HIGHEST, LOW, multi_versioned, opened
 from .emitter import ContractEmitter
 from .pack import pack_constant
@@ -102,6 +102,9 @@ class ContractSchedule(Tiling, Schedule):
 
     def cycles(self, kernel: Kernel, target: Machine) -> float:
         return contraction_cycles(kernel, self, target)
+
+    def parts(self, kernel: Kernel, target: Machine) -> Iterator[tuple[str, float]]:
+        return contraction_parts(kernel, self, target)
 
     def traffic(self, target: Machine, between: int | None) -> Iterator[tuple[int, int]]:
         return panel_traffic(self, self.packed_bytes, target, between)

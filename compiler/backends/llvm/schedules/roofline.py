@@ -1,0 +1,100 @@
+"""How long a kernel takes at least, whatever its schedule, and why its own schedule takes longer.
+
+    roofline(kernel, plan, target) -> Roofline(least, predicted, reasons)
+
+The least is the greater one of its arithmetic and its traffic: every distinct expression computed
+once for each combination of its axes, in full vectors, with nothing waiting; every byte read and
+written once, from the level of memory where it lies. A kernel whose predicted time is more than
+`SLOW` times as much is slow, and the reasons say what its schedule spends the rest on. After
+Williams, Waterman & Patterson, "Roofline: an insightful visual performance model for multicore
+architectures" (2009).
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from math import prod
+
+from ....expr import expr as s
+from ....ir.bounds import size_hint
+from ....kernels.kernel import Kernel
+from ....kernels.machine import Machine
+from ....kernels.work import data_of, extent_of, store_axes, touched_bytes
+from .base import Schedule
+from .cost_model import CALL, LOAD, PRIMITIVE, SIMPLE, core_of, cost, traffic_ns
+
+SLOW = 2.0  # times the least: what is above is said
+MEMORY = "memory is read again, from farther than the first-level cache"
+SHARE = 0.1  # of the cycles: reasons with less are not named
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """`least` and `predicted` are ns on one thread; `reasons` are what the schedule spends cycles
+    on that the least has not, with their shares of its cycles, the largest first."""
+
+    least: float
+    predicted: float
+    reasons: tuple[tuple[str, float], ...]
+
+    @property
+    def factor(self) -> float:
+        """The predicted time by the least."""
+        return self.predicted / self.least
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether the compiler should say so."""
+        return self.factor > SLOW
+
+
+def roofline(
+    kernel: Kernel, plan: Schedule, target: Machine, between: int | None = None
+) -> Roofline:
+    """What a scheduled kernel takes, beside what it takes at least. `between` as in `cost`."""
+    core = core_of(target)
+    kept = set(plan.params(kernel)) if plan.packs else set(kernel.params)
+    touched = []
+    for b, (read, written) in touched_bytes(kernel).items():
+        nbytes = size_hint(b.type.nbytes)
+        touched.append((read + written, nbytes if b in kept else max(nbytes, between or 0)))
+    memory = traffic_ns(touched, target)
+    least = CALL + max(least_cycles(kernel, target) / core.clock, memory)
+    predicted = cost(kernel, plan, target, between)
+    parts: Counter[str] = Counter()
+    for reason, cycles in plan.parts(kernel, target):
+        parts[reason] += cycles
+    total = sum(parts.values())
+    moved = traffic_ns(plan.traffic(target, between), target) * core.clock
+    if moved > total:  # the panels' bytes decide, not the arithmetic
+        parts, total = Counter({MEMORY: moved}), moved
+    shares = ((reason, n / total) for reason, n in parts.most_common() if reason and total)
+    return Roofline(least, predicted, tuple((r, share) for r, share in shares if share >= SHARE))
+
+
+def least_cycles(kernel: Kernel, target: Machine) -> float:
+    """Cycles of a kernel's operations on data in full vectors, and of its loads and stores where
+    each element is moved once. A multiply-add is one operation; finding places costs nothing."""
+    values = [st.value for st in kernel.stores]
+    data, units = data_of(values), core_of(target).units
+    added = {
+        e.args[0]
+        for e in s.walk(*values)
+        if e.op == "reduce" and e.data[0] == "sum" and e.args[0].op == "mul"
+    }
+    moved: Counter = Counter()
+    total = 0.0
+    for e in s.walk(*values):
+        if e.op in ("const", "axis", "size") or e in added:
+            continue
+        if e.op == "load":
+            moved[e.data] += extent_of(e.free)
+        elif e in data:
+            axes = e.free | frozenset(e.data[1]) if e.op == "reduce" else e.free
+            cycles = 1 / units if e.op == "reduce" else PRIMITIVE.get(e.op, SIMPLE)
+            total += extent_of(axes) / target.lanes(max(8, e.dtype.bits)) * cycles
+    for buffer, count in moved.items():
+        elements = min(count, size_hint(prod(buffer.shape)))
+        total += elements / target.lanes(max(8, buffer.dtype.bits)) * LOAD
+    for st in kernel.stores:
+        total += extent_of(store_axes(st)) / target.lanes(max(8, st.buffer.dtype.bits)) * LOAD
+    return total

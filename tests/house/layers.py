@@ -226,6 +226,7 @@ READS: dict[str, str] = {
         "frontends/onnx __init__ tools/common"
     ),
     "tools": (
+        "compiler/backends/llvm/schedules "
         "compiler/errors compiler/options compiler/system compiler/ir compiler/analysis "
         "compiler/kernels compiler/backends/llvm/base compiler/backends/triton "
         "compiler/passes compiler/backends/llvm/program runtime/base runtime/native "

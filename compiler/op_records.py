@@ -20,7 +20,7 @@ from .ops.control import (  # noqa: F401
     within,
 )
 from .ops.elementwise import binary, cast, unary  # noqa: F401
-from .ops.internal import strassen, winograd  # noqa: F401
+from .ops.internal import mosaic, strassen, winograd  # noqa: F401
 from .ops.movement import (  # noqa: F401
     col2im,
     gather,

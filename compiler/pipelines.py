@@ -18,6 +18,7 @@ from .passes.cleanup import (
 )
 from .passes.cpu.half import PromoteHalf
 from .passes.cpu.padding import SplitPadding
+from .passes.cpu.phases import ConvTransposePhases
 from .passes.cpu.strassen import Strassen
 from .passes.cpu.winograd import Winograd
 from .passes.expand import ExpandComposites
@@ -106,6 +107,7 @@ def cpu_pipeline(
     return Pipeline(
         (
             Step(PromoteHalf(), "vector units compute in f32; halves are for memory and borders"),
+            Step(ConvTransposePhases(vector_bytes, winograd), "no tap is asked if it divides"),
             *fewer,
             Step(SuppressLazily(), "only the best of many boxes are looked at"),
             Step(ExpandComposites(), "what is inside of them can be folded"),

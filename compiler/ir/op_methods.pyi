@@ -215,6 +215,7 @@ class OpMethods:
         pads: Sequence[Dim] = (),
         dilations: Sequence[int] = (),
         group: int = 1,
+        channels_last: bool = False,
         output_padding: Sequence[Dim] = (),
     ) -> Tensor:
         """Transposed convolution: the gradient of `conv` in its input. x [N,C,*S], w [C,O/g,*K]."""

@@ -2,7 +2,7 @@
 stores say. Each node is looked at once while a graph is lowered, and nodes that are alike together.
 """
 
-from itertools import pairwise
+from itertools import combinations
 
 from ..errors import told
 from ..expr import expr as s
@@ -168,10 +168,9 @@ def _extents(axes: tuple[Axis, ...]) -> tuple:
 
 
 def _are_beside(boxes: list) -> bool:
-    """Whether boxes follow each other along one axis."""
-    if len(boxes) < 2:
-        return bool(boxes)
-    return any(
-        all(at_least(after[d][0], box[d][1]) for box, after in pairwise(boxes))
-        for d in range(len(boxes[0]))
-    )
+    """Whether of any two boxes one lies behind the other, along some axis."""
+
+    def behind(box, after) -> bool:
+        return any(at_least(start, end) for (_, end), (start, _) in zip(box, after))
+
+    return bool(boxes) and all(behind(a, b) or behind(b, a) for a, b in combinations(boxes, 2))

@@ -23,7 +23,8 @@ from ..ir.types import TensorType, normalize_axes, normalize_axis
 from ..ops.contraction.windows import first_to_last, last_to_first
 from .base import Pass, Report
 
-SEEDS = {"conv": 1, "conv_integer": 1, "qlinear_conv": 3}  # which operand the weights are
+# Which operand the weights are.
+SEEDS = {"conv": 1, "conv_transpose": 1, "conv_integer": 1, "qlinear_conv": 3}
 WINDOWS = ("max_pool", "average_pool", "lp_pool", "batch_norm")
 
 
@@ -43,7 +44,7 @@ class ChannelsLast(Pass):
         walk = _Walk(graph)
         walk.run()
         for n in walk.moved:
-            report.apply("conv(x, w) => conv(x, w) {channels_last}", n.where)
+            report.apply(f"{n.op.name}(x, w) => {n.op.name}(x, w) {{channels_last}}", n.where)
         return True
 
 
@@ -150,7 +151,8 @@ class _Walk:
         operands = [None if v is None else self.read_first(v) for v in node.inputs[1:]]
         operands.insert(0, self.read_last(node.inputs[0]))
         rank = operands[at].rank
-        operands[at] = self.b.transpose(operands[at], perm=(*range(2, rank), 1, 0))
+        channels = (0, 1) if node.op.name == "conv_transpose" else (1, 0)
+        operands[at] = self.b.transpose(operands[at], perm=(*range(2, rank), *channels))
         self.moved.append(node)
         self.emit(node, operands, {**node.attrs, "channels_last": True})
 

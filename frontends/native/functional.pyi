@@ -235,6 +235,7 @@ def conv_transpose(
     pads: Sequence[Dim] = (),
     dilations: Sequence[int] = (),
     group: int = 1,
+    channels_last: bool = False,
     output_padding: Sequence[Dim] = (),
 ) -> Array:
     """Transposed convolution: the gradient of `conv` in its input. x [N,C,*S], w [C,O/g,*K]."""

@@ -3,6 +3,7 @@
     y[n, o, q*stride + k*dilation - begin] += x[n, c, q] w[c, o, k]
 
 x [N, C, *S], w [C, O/g, *K]. Output size: (S - 1) * stride + extent - begin - end + output_padding.
+The CPU runs it as convolutions of stride 1 (`passes/cpu/phases.py`).
 """
 
 import numpy as np
@@ -14,12 +15,18 @@ from ...ir.op import Attr, Pull, register
 from ...ir.types import FLOATS
 from ..common import case, floats, reference, require_shape
 from .conv import CONV_ATTRS, conv_weight_gradient
-from .windows import accumulator, patches, window_attrs
+from .windows import accumulator, first_to_last, last_to_first, patches, window_attrs
 
 
-def _transpose_attrs(w, strides, pads, dilations, output_padding):
-    n = w.rank - 2 if hasattr(w, "rank") else w.ndim - 2
-    strides, pads, dilations = window_attrs(n, w.shape[2:], strides, pads, dilations)
+def weights_first(rank: int) -> tuple[int, ...]:
+    """The permutation [*K, C, O/g] → [C, O/g, *K] of weights for x of so many axes."""
+    return (rank - 2, rank - 1, *range(rank - 2))
+
+
+def transpose_attrs(kernel, strides, pads, dilations, output_padding) -> tuple:
+    """The attributes with defaults for what is empty. Raises TypeMismatch."""
+    n = len(kernel)
+    strides, pads, dilations = window_attrs(n, kernel, strides, pads, dilations)
     output_padding = tuple(output_padding) or (0,) * n
     if len(output_padding) != n:
         raise TypeMismatch("one output_padding per spatial axis", received=output_padding)
@@ -36,28 +43,39 @@ def _transpose_sizes(sizes, kernel, strides, pads, dilations, output_padding) ->
     )
 
 
-def conv_transpose_shape(x, w, b=None, *, strides, pads, dilations, output_padding, group):
+def conv_transpose_shape(
+    x, w, b=None, *, strides, pads, dilations, output_padding, group, channels_last=False
+):
     if x.rank < 3 or w.rank != x.rank:
         raise TypeMismatch(
             "conv_transpose: x needs a batch axis, channels and spatial axes, w as many axes",
             received=f"x {x}, w {w}",
         )
-    channels, rows = x.shape[1], w.shape[0]
+    (*kernel, rows, outputs) = w.shape if channels_last else (*w.shape[2:], *w.shape[:2])
+    channels = x.shape[-1 if channels_last else 1]
     fits = group >= 1 and assume_equal(channels, rows) and assume_equal(channels % group, 0)
     if not fits:
         raise TypeMismatch(
             "conv_transpose: the channels of x are the rows of w and split into groups",
             received=f"x {x}, w {w}, group={group}",
         )
-    attrs = _transpose_attrs(w, strides, pads, dilations, output_padding)
-    require_shape("conv_transpose", "b", b, (w.shape[1] * group,))
-    return (x.shape[0], w.shape[1] * group, *_transpose_sizes(x.shape[2:], w.shape[2:], *attrs))
+    attrs = transpose_attrs(kernel, strides, pads, dilations, output_padding)
+    require_shape("conv_transpose", "b", b, (outputs * group,))
+    sizes = _transpose_sizes(x.shape[1:-1] if channels_last else x.shape[2:], kernel, *attrs)
+    found = (outputs * group,)
+    return (x.shape[0], *sizes, *found) if channels_last else (x.shape[0], *found, *sizes)
 
 
-def conv_transpose_ref(x, w, b=None, *, strides, pads, dilations, output_padding, group):
+def conv_transpose_ref(
+    x, w, b=None, *, strides, pads, dilations, output_padding, group, channels_last=False
+):
     """By scattering each input element through the kernel."""
+    if channels_last:
+        x, w = x.transpose(last_to_first(x.ndim)), w.transpose(weights_first(w.ndim))
     n, kernel, sizes = x.ndim - 2, w.shape[2:], x.shape[2:]
-    strides, pads, dilations, more = _transpose_attrs(w, strides, pads, dilations, output_padding)
+    strides, pads, dilations, more = transpose_attrs(
+        kernel, strides, pads, dilations, output_padding
+    )
     shape = _transpose_sizes(sizes, kernel, strides, pads, dilations, more)
     x = x.reshape(x.shape[0], group, x.shape[1] // group, *sizes)
     w = w.reshape(group, w.shape[0] // group, *w.shape[1:])
@@ -70,14 +88,36 @@ def conv_transpose_ref(x, w, b=None, *, strides, pads, dilations, output_padding
     for tap, place in patches(y, kernel, strides, sizes, dilations, 3):
         place += np.einsum("ngc...,gco->ngo...", x, w[(..., *tap)])
     y = y.reshape(y.shape[0], group * y.shape[2], *full)
-    y = y[(..., *(slice(begin, begin + p) for begin, p in zip(pads[:n], shape)))]
-    return y if b is None else y + b.reshape(-1, *[1] * n)
+    lacks = [max(-begin, 0) for begin in pads[:n]]
+    y = np.pad(y, [(0, 0), (0, 0), *((d, 0) for d in lacks)])
+    cut = zip(pads[:n], lacks, shape)
+    y = y[(..., *(slice(begin + d, begin + d + p) for begin, d, p in cut))]
+    y = y if b is None else y + b.reshape(-1, *[1] * n)
+    return y.transpose(first_to_last(y.ndim)) if channels_last else y
 
 
-def _conv_transpose(out, x, w, b=None, *, strides, pads, dilations, output_padding, group):
+class Turned:
+    """An operand under permuted axes: element i of it is element i[perm[0]], i[perm[1]], … of x
+    as axis k of it is axis perm[k] of x."""
+
+    def __init__(self, x, perm):
+        self.x, self.perm, self.dtype = x, perm, x.dtype
+        self.shape = tuple(x.shape[p] for p in perm)
+
+    def __getitem__(self, index):
+        back = sorted(range(len(self.perm)), key=self.perm.__getitem__)
+        return self.x[tuple(index[k] for k in back)]
+
+
+def _conv_transpose(
+    out, x, w, b=None, *, strides, pads, dilations, output_padding, group, channels_last
+):
     acc, n = accumulator(x.dtype), len(x.shape) - 2
-    strides, pads, dilations, _ = _transpose_attrs(w, strides, pads, dilations, output_padding)
+    if channels_last:
+        x, w = Turned(x, last_to_first(n + 2)), Turned(w, weights_first(n + 2))
     per_group, per_output_group, kernel = x.shape[1] // group, w.shape[1], w.shape[2:]
+    attrs = transpose_attrs(kernel, strides, pads, dilations, output_padding)
+    strides, pads, dilations, _ = attrs
 
     def at(batch, o, *p):
         base, o_in_group = 0, o
@@ -100,23 +140,30 @@ def _conv_transpose(out, x, w, b=None, *, strides, pads, dilations, output_paddi
         total = s.reduce("sum", [per_group, *kernel], term, acc)
         return total if b is None else total + s.cast(b[o], acc)
 
-    return at
+    return (lambda batch, *po: at(batch, po[-1], *po[:-1])) if channels_last else at
 
 
 def conv_transpose_grad(c, dy):
     """dx is the convolution of dy, dw that of `conv` with the sides exchanged."""
     (x, w, bias), a, b = c.inputs, c.attrs, c.b
-    strides, pads, dilations, _ = _transpose_attrs(
-        w, a["strides"], a["pads"], a["dilations"], a["output_padding"]
+    last, rank = a["channels_last"], x.rank
+    if last:
+        x, dy = x.transpose(last_to_first(rank)), dy.transpose(last_to_first(rank))
+        w = w.transpose(weights_first(rank))
+    strides, pads, dilations, _ = transpose_attrs(
+        w.shape[2:], a["strides"], a["pads"], a["dilations"], a["output_padding"]
     )
     window = {"strides": strides, "pads": pads, "dilations": dilations, "group": a["group"]}
     dx = b.conv(dy, w, **window)
     if dx.shape != x.shape:
-        n = x.rank - 2
+        n = rank - 2
         sizes = x.shape[2:]
         dx = b.slice(dx, axes=range(2, n + 2), starts=[0] * n, steps=[1] * n, sizes=sizes)
     dw = conv_weight_gradient(dy, x, w.shape[2:], **window)
-    return [dx, dw, None if bias is None else dy.sum([0, *range(2, x.rank)])]
+    dbias = None if bias is None else dy.sum([0, *range(2, rank)])
+    if last:
+        dx, dw = dx.transpose(first_to_last(rank)), dw.transpose(*range(2, rank), 0, 1)
+    return [dx, dw, dbias]
 
 
 register(
@@ -124,7 +171,8 @@ register(
     "x: T, w: T, b: T? -> T",
     "Transposed convolution: the gradient of `conv` in its input. x [N,C,*S], w [C,O/g,*K].",
     attrs={
-        **{k: v for k, v in CONV_ATTRS.items() if k != "channels_last"},
+        **CONV_ATTRS,
+        "channels_last": Attr("bool", False, "x [N,*S,C], w [*K,C,O/g]"),
         "output_padding": Attr("dims", ()),
     },
     shape=conv_transpose_shape,
@@ -150,6 +198,15 @@ register(
             pads=(1, 2),
         ),
         case(floats((1, 3, 4)), floats((3, 1, 2), seed=1), strides=(2,), group=3),
+        case(
+            floats((2, 4, 3, 4)),
+            floats((3, 2, 4, 1), seed=1),
+            floats((2,), seed=2),
+            strides=(2, 1),
+            pads=(1, 0, 0, 1),
+            group=2,
+            channels_last=True,
+        ),
         case(floats((1, 2, 3), dtype="f64"), floats((2, 1, 2), seed=1, dtype="f64")),
         case(
             floats((1, 2, 3, 3), dtype="f16"),

@@ -56,7 +56,14 @@ def choose_tile(node: Node, core: Core = CORES[64]) -> int | None:
     if not _is_candidate(node):
         return None
     n, height, width, outputs = node.output.shape
-    n, channels = size_hint(n), node.inputs[0].shape[-1]
+    return least_cycles(size_hint(n), height, width, node.inputs[0].shape[-1], outputs, core)[0]
+
+
+def least_cycles(
+    n: int, height: int, width: int, channels: int, outputs: int, core: Core
+) -> tuple[int | None, float]:
+    """The tile that makes a 3 x 3 convolution of so many outputs cheapest, None if none does; and
+    about how many cycles it takes then."""
 
     def cycles(products: float, rows: int, taps: int) -> float:
         nbytes = taps * channels * outputs * 4
@@ -64,15 +71,15 @@ def choose_tile(node: Node, core: Core = CORES[64]) -> int | None:
         return max(core.product_cycles(products * channels * outputs, rows), stream)
 
     direct = cycles(n * height * width * TAPS**2, n * height * width, TAPS**2)
-    best, least = None, GAIN * direct
+    best, least, taken = None, GAIN * direct, direct
     for tile in POINTS:
         a = tile + TAPS - 1
         blocks = n * ceil(height / tile) * ceil(width / tile)
         moved = core.moved * a * a * blocks * (channels + outputs)
         total = cycles(a * a * blocks, blocks, a * a) + moved
         if total < least:
-            best, least = tile, total
-    return best
+            best, least, taken = tile, total, total
+    return best, taken
 
 
 def _is_candidate(node: Node) -> bool:

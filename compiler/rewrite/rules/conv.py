@@ -61,6 +61,10 @@ def _scaled_weights(n, w: np.ndarray, s: np.ndarray) -> np.ndarray:
     """w · s along its output channels: axis 0, last (channels last), or 1 in each group."""
     if n.op.name == "conv_transpose":
         group = n.attrs["group"]
+        if n.attrs["channels_last"]:
+            *taps, inputs, per_group = w.shape
+            parts = w.reshape(*taps, group, inputs // group, per_group)
+            return (parts * s.reshape(group, 1, per_group)).reshape(w.shape)
         inputs, per_group = w.shape[:2]
         parts = w.reshape(group, inputs // group, per_group, *w.shape[2:])
         s = s.reshape(group, 1, per_group, *(1,) * (w.ndim - 2))

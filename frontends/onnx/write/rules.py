@@ -6,7 +6,7 @@ from ....compiler.ir.builder import Builder, Tensor
 from ....compiler.ir.dims import Sym, prod
 from ....compiler.ir.graph import Node
 from ....compiler.ir.types import DTYPES, I32
-from ....compiler.ops.contraction.windows import window_attrs, window_sizes
+from ....compiler.ops.contraction.windows import spatial_pads, window_attrs, window_sizes
 from ....compiler.ops.internal import strassen, winograd
 from .writer import Writer
 
@@ -94,13 +94,13 @@ def slices_of_taps(b: Builder, x, kernel, strides, pads, dilations, sizes):
         )
 
 
-def conv_transpose_beyond(b: Builder, x, w, bias=None, *, pads, **attrs):
+def conv_transpose_beyond(b: Builder, x, w, bias=None, *, pads, channels_last, **attrs):
     """Negative pads: zeros around the result, the bias after them."""
     n = x.rank - 2
+    attrs["channels_last"] = channels_last
     y = b.conv_transpose(x, w, pads=tuple(max(p, 0) for p in pads), **attrs)
-    more = [max(-p, 0) for p in pads]
-    y = b.pad(y, pads=(0, 0, *more[:n], 0, 0, *more[n:]))
-    return y if bias is None else y + bias.reshape(-1, *[1] * n)
+    y = b.pad(y, pads=spatial_pads([max(-p, 0) for p in pads], n + 2, channels_last))
+    return y if bias is None else y + bias.reshape(-1, *[1] * (0 if channels_last else n))
 
 
 def unpool(b: Builder, y: Tensor, indices: Tensor, *, sizes, **_):
@@ -144,6 +144,17 @@ def winograd_output(b: Builder, m: Tensor, *, tile: int, sizes):
 
 
 # -- Strassen's products --------------------------------------------------------------------
+
+
+def mosaic(b: Builder, *xs: Tensor, shape, starts):
+    """The sum of the pieces, each with zeros around it."""
+    total, rank = None, len(shape)
+    for k, x in enumerate(xs):
+        begin = starts[k * rank :][:rank]
+        end = [d - p - e for d, p, e in zip(shape, begin, x.shape)]
+        piece = b.pad(x, pads=(*begin, *end), mode="constant")
+        total = piece if total is None else total + piece
+    return total
 
 
 def strassen_input(b: Builder, x: Tensor):

@@ -269,6 +269,7 @@ TABLE = {name: simple(name.capitalize()) for name in _SAME.split()} | {
     "bind_dims": search.bind_dims,
     "tree_leaves": rules.by_rule(search.tree_leaves),
     "random_bits": rules.by_rule(search.random_bits),
+    "mosaic": rules.by_rule(rules.mosaic),
     "strassen_input": rules.by_rule(rules.strassen_input),
     "strassen_product": rules.by_rule(rules.strassen_product),
     "strassen_output": rules.by_rule(rules.strassen_output),

@@ -2,6 +2,7 @@
 
 from ....compiler.ir.dims import is_static
 from ....compiler.ir.graph import Node
+from ....compiler.ops.contraction.conv_transpose import weights_first
 from . import rules
 from .common import around, need_static, operands, plain, results
 from .writer import Writer
@@ -62,7 +63,14 @@ def conv_transpose(w: Writer, node: Node):
     if any(node.attrs["output_padding"]):
         need_static(node, "output_padding")
         extra = {"output_padding": list(node.attrs["output_padding"])}
-    w.op("ConvTranspose", operands(w, node), results(w, node), **_window(node), **extra)
+    attrs = _window(node) | extra
+    if not node.attrs["channels_last"]:
+        w.op("ConvTranspose", operands(w, node), results(w, node), **attrs)
+        return
+    x, weights, *rest = operands(w, node)
+    rank = node.inputs[0].rank
+    weights = w.op("Transpose", [weights], perm=list(weights_first(rank)))
+    around(w, node, x, rank, lambda t: w.op("ConvTranspose", [t, weights, *rest], **attrs))
 
 
 def pool(op_type: str, **renamed: str):

@@ -31,6 +31,7 @@ from .rewrite.rules.conv import CONVS, GEMMS
 from .rewrite.rules.einsum import EINSUMS
 from .rewrite.rules.norm import NORMS
 from .rewrite.rules.products import FLATTENS, CombineProducts
+from .rewrite.rules.quantized import INTEGERS
 from .rewrite.rules.reshapes import RESHAPES
 
 CLEANUP = (
@@ -71,6 +72,10 @@ def default_pipeline(opt_level: int = 2, *, channels_last: bool = False) -> Pipe
     return Pipeline(
         (
             *CLEANUP,
+            Step(
+                Rewrite("integers", INTEGERS),
+                "quantized products sum bytes; before weights' floats are looked at",
+            ),
             Step(
                 Rewrite("recognize", (*NORMS, *EINSUMS, *RESHAPES)),
                 "before arithmetic is rewritten, pieces look as exporters write them",

@@ -198,6 +198,18 @@ def clone(graph: Graph) -> tuple[Graph, dict[Value, Value]]:
     return result, table
 
 
+DEQUANTIZE = "dequantize_linear"
+
+
+def widens(name: str, operand: Type, result: Type) -> bool:
+    """Whether an op makes wide numbers out of the narrow ones that stand for them. Weights stay
+    narrow: they are read as such, and products may sum them as such (`rules/quantized.py`)."""
+    if name != DEQUANTIZE or not (isinstance(operand, TensorType) and operand.is_static):
+        return False
+    assert isinstance(result, TensorType)
+    return operand.size > 1 and operand.dtype.bits < result.dtype.bits
+
+
 def constants(graph: Graph) -> Iterator[np.ndarray]:
     """The arrays that a graph and its regions hold."""
     for node in graph.nodes:

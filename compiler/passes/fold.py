@@ -1,8 +1,8 @@
 """Compute what is known while compiling: a node of constants becomes a constant.
 
 Left as it is: what is impure, what has regions, what makes much out of little (an expanded
-scalar is free when it is fused, but costs memory when it is stored), and `dequantize_linear`,
-because an integer weight is worth more than the floats it stands for.
+scalar is free when it is fused, but costs memory when it is stored), and what would make floats out
+of the narrow integers that weights are stored as.
 """
 
 import math
@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import InputError, at
 from ..ir import dims, op
-from ..ir.graph import Graph, Node, Value, constants
+from ..ir.graph import Graph, Node, Value, constants, widens
 from ..ir.interpret import evaluate
 from ..ir.types import TensorType
 from ..system.budgets import FOLDED, SPENT, Limits
@@ -21,7 +21,6 @@ from ..system.budgets import FOLDED, SPENT, Limits
 LARGEST = 16 << 20  # bytes of a result much larger than its operands
 LARGEST_COPY = 64 << 10  # the same for ops that make any number of elements out of one
 _REPEATS = ("expand", "tile", "iota", "random_bits", "random_uniform", "random_normal")
-_KEPT = ("constant", "dequantize_linear")
 
 
 class Allowance:
@@ -90,9 +89,12 @@ def fold_values(node: Node, allowance: Allowance | None = None) -> list[np.ndarr
 
 
 def _foldable(node: Node) -> bool:
-    if node.op.name in _KEPT or not node.op.pure or any(node.regions()):
+    if node.op.name == "constant" or not node.op.pure or any(node.regions()):
         return False
     if any(v is not None and v.constant is None for v in node.inputs):
+        return False
+    first = node.inputs[0] if node.inputs else None
+    if first is not None and widens(node.op.name, first.type, node.outputs[0].type):
         return False
     if not all(isinstance(v.type, TensorType) and v.type.is_static for v in node.outputs):
         return False

@@ -18,7 +18,7 @@ from ....compiler.ir import dim_arrays, dims
 from ....compiler.ir import op as registry
 from ....compiler.ir.builder import Builder, Tensor
 from ....compiler.ir.dims import Sym
-from ....compiler.ir.graph import Value
+from ....compiler.ir.graph import Value, widens
 from ....compiler.ir.types import I64, DType, TensorType, dtype_of
 from ....compiler.system.budgets import Budget, Limits
 
@@ -140,6 +140,8 @@ def evaluate(b: FoldingBuilder, name: str, inputs, attrs) -> tuple[FoldedValue, 
     except TypeMismatch:
         return None  # appending it raises the error, with its address
     if not all(isinstance(t, TensorType) and t.is_static for t in types):
+        return None
+    if inputs[0] is not None and widens(name, inputs[0].type, types[0]):
         return None
     sizes = [x.array.size for x in inputs if x is not None] + [t.size for t in types]
     symbolic = any(x is not None and x.symbolic for x in inputs)

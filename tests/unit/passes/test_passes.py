@@ -148,7 +148,7 @@ def test_constants_are_folded():
     [
         "%c = constant() {value=dense(f32[] 1.0)} %y = expand(%c) {shape=[512,512]}",
         "%y = iota() {shape=[512,512], dtype=f32}",
-        """%c = constant() {value=dense(i8[] 1)} %s = constant() {value=dense(f32[] 1.0)}
+        """%c = constant() {value=dense(i8[2] [1, 2])} %s = constant() {value=dense(f32[] 1.0)}
            %y = dequantize_linear(%c, %s)""",
         "%y = neg(%x)",
     ],

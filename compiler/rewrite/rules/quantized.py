@@ -17,7 +17,6 @@ import numpy as np
 
 from ...ir.builder import Builder, Tensor
 from ...ir.types import F32, I8, U8, normalize_axis
-from ...ops.quantization.quantize import limits
 from ..engine import Rule, rule
 from ..pattern import Either, Match, OpPattern, constants, node, op, optional, variables
 
@@ -241,13 +240,13 @@ QUANTIZED = op.quantize_linear(CUT, s, z)
 def _saturates_alike(m: Match) -> str | None:
     """Whether the quantized type ends where the activation cuts, so that saturating is enough."""
     cut, dtype = m.root.inputs[0].node, m.attr("dtype")
-    if not dtype.is_int or not (_is_one(m.s) and _is_one(m.z)):
-        return "it is not quantized to integers with one scale"
+    if not dtype.is_int or dtype.bits < 8 or not (_is_one(m.s) and _is_one(m.z)):
+        return "it is not quantized to integers of 8 bits or more with one scale"
     if m.attr("precision") is not None or m.s.dtype != F32:
         return "its quotients are not computed in f32"
     scale = float(m.s.constant.reshape(()))
     zero = 0 if m.z is None else int(m.z.constant.reshape(()))
-    least, most = limits(dtype)
+    least, most = np.iinfo(dtype.numpy).min, np.iinfo(dtype.numpy).max
     ends = [(0.0, least)] if cut.op.name == "relu" else _ends(m, least, most)
     if scale <= 0 or ends is None:
         return "its limits are not known"

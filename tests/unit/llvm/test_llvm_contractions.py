@@ -93,15 +93,6 @@ def test_an_output_thinner_than_a_vector_is_left_to_the_nest(n):
     np.testing.assert_array_equal(received, expected)
 
 
-@pytest.mark.parametrize("m", [1, 3])
-def test_few_rows_of_a_product_of_two_inputs_are_left_to_the_nest(m):
-    x, w = whole((m, 40)), whole((40, 64))
-    a, b = buffer_of("a", x), buffer_of("b", w)
-    assert not isinstance(scheduled(program_of(product(a, b), {a: x, b: w})), ContractSchedule)
-    received, _ = both(product(a, b), {a: x, b: w})
-    np.testing.assert_array_equal(received, x @ w)
-
-
 # -- operands --------------------------------------------------------------------------------------
 
 

@@ -41,9 +41,10 @@ zeros = lambda *shape, dtype=np.float32: buffer_of("x", np.zeros(shape, dtype))
 flat = lambda kernel: merge_axes(split_axes(kernel))
 
 
-def product(m=40, n=48, k=30, dtype="f32") -> Kernel:
-    a, b = zeros(m, k), zeros(k, n)
-    term = lambda i, j: lambda p: s.cast(a[i, p], dtype) * s.cast(b[p, j], dtype)
+def product(m=40, n=48, k=30, dtype="f32", turned=False) -> Kernel:
+    a, b = zeros(m, k), zeros(n, k) if turned else zeros(k, n)
+    place = (lambda p, j: b[j, p]) if turned else (lambda p, j: b[p, j])
+    term = lambda i, j: lambda p: s.cast(a[i, p], dtype) * s.cast(place(p, j), dtype)
     return flat(store((m, n), lambda i, j: s.reduce("sum", [k], term(i, j), dtype), dtype))
 
 
@@ -172,7 +173,10 @@ def reason(kind: type[Schedule], kernel: Kernel, **options) -> str:
         (depthwise(), "its factors share other axes than those of a product of matrices"),
         (product(dtype="i16"), "there are no tiles of i16"),
         (product(n=3), "3 columns fill too little of a vector"),
-        (product(m=2), "too few rows share a panel, which no weights are packed for"),
+        (
+            product(m=2, turned=True),
+            "too few rows share a panel, which has to be packed each time",
+        ),
         (product(k=1 << 17), "copies would take .* bytes of scratch memory, above 1048576"),
     ],
 )

@@ -47,14 +47,18 @@ def plan_contraction(
     if depth * 2 * lanes * dtype.bytes > target.l1 * 3 // 4 and not (l1_budget and _enough(c)):
         streamed = STREAMED * target.vector_bytes
     tile = choose_tile(m, n, lanes, registers, lines=lines, streamed=streamed, embedded=embedded)
-    if not packed and prod(a.extent for a in c.m) < 4:
-        return Refusal("too few rows share a panel, which no weights are packed for")
+    b = "constant" if packed else "pack"
+    rows = prod(a.extent for a in c.m)
+    if not packed and rows <= tile.rows and lies_in_lines(c):
+        b = "direct"
+    elif not packed and rows < 4:
+        return Refusal("too few rows share a panel, which has to be packed each time")
     plan = Tiling(
         c,
         tile,
         lanes,
         "direct",
-        "constant" if packed else "pack",
+        b,
         pairs=pairs,
         l1_budget=l1_budget,
         stored=stored,
@@ -114,7 +118,18 @@ def is_possible(plan: Tiling, target: Machine) -> bool:
         "pack": not tile.flat,
         "turn": can_be_turned(plan),
     }
+    if plan.b == "direct" and not lies_in_lines(plan.contraction):
+        return False
     return reads.get(plan.a, False) and plan.group <= plan.tiles and plan.scratch <= SCRATCH
+
+
+def lies_in_lines(c: Contraction) -> bool:
+    """Whether vectors of B can be read where they lie, with one distance from a step of k to the
+    next."""
+    found = linear_load(c.b)
+    if found is None or found[0].get(c.n[-1]) != 1:
+        return False
+    return sum(a.extent != 1 for a in c.k) <= 1
 
 
 def _registers(dtype: DType, pairs: bool, target: Machine) -> int:

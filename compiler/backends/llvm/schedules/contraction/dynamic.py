@@ -16,7 +16,7 @@ from .....ir.dims import Sym
 from .....kernels.contraction import Contraction
 from .....kernels.machine import Machine
 from .....kernels.tiling import Tile, linear_load
-from .choose import APART, can_be_turned
+from .choose import APART, can_be_turned, lies_in_lines
 from .tiling import SCRATCH, Tiling
 
 HIGHEST = 30  # rows of a tile at most
@@ -49,6 +49,8 @@ def opened(plan: Tiling, c: Contraction, target: Machine) -> Tiling:
     if several and not (linear and _has_lines(plan.tile, *c.m[-2:])):
         plan = replace(plan, tile=Tile(min(plan.tile.rows, size_hint(c.m[-1].extent)), 1), a="pack")
     plan = replace(plan, contraction=c, a=plan.a if linear else "pack")
+    if plan.b == "direct" and not lies_in_lines(c):
+        plan = replace(plan, b="pack")
     unknown = plan.short or isinstance(plan.depth, Sym)
     if plan.a == "direct" and unknown and plan.tile.rows > APART:
         plan = replace(plan, a="turn" if can_be_turned(plan) else "pack")

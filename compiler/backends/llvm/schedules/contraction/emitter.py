@@ -22,7 +22,7 @@ from ...base.types import I64, i64, register_type, vector
 from ...emit.emitter import Emitter
 from ...emit.lanes import maximum, minimum
 from ...emit.reduction import identity
-from .epilogue import Epilogue
+from .epilogue import Epilogue, columns_left
 from .k_blocks import Block, cut, each_block
 from .panels import Panels, Part
 from .rows import Rows
@@ -210,6 +210,9 @@ class ContractEmitter:
         loop = TileLoop(
             e, self.dtype, plan.lanes, plan.tile, places, sums, fetch, plan.pairs, plan.unroll
         )
+        if plan.b == "direct":
+            lanes = [e.plus(column, v * plan.lanes) for v in range(plan.tile.vectors)]
+            loop.read_in_place(plan.line_distance, [columns_left(e, plan, x) for x in lanes])
         if block is None:
             self._multiply(loop, self.rows.loops(), start, panel, slot, prefetched)
             self.after.run(column, sums)

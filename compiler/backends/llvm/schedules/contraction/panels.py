@@ -52,6 +52,8 @@ class Panels:
         if plan.b == "pack":
             self._pack(column)
             self.start = self.scratch
+        elif plan.b == "direct":
+            self.start = self._in_place(column)
         elif plan.stored:
             (axis,) = plan.outer
             p, last = self.e.where[axis], i64(plan.stored)
@@ -76,6 +78,15 @@ class Panels:
         offset = e.b.mul(index, e.size(plan.steps * plan.width))
         return e.b.gep(self.packed, [offset], source_etype=self.type)
 
+    def _in_place(self, column: ir.Value) -> ir.Value:
+        """Where B itself has the first row of the panel."""
+        e, plan, c = self.e, self.plan, self.plan.contraction
+        strides, base = linear_load(c.b)
+        terms = {s.axis(a): n for a, n in strides.items() if a not in c.k and a.extent != 1}
+        with e.at(plan.n, column):
+            offset = e.offset(terms, base)
+        return e.b.gep(e.pointers[c.b.data], [offset], source_etype=self.type)
+
     def at(self, step: ir.Value) -> Part:
         """The steps of k from `step` on."""
         place = self._step(self.start, step)
@@ -85,7 +96,7 @@ class Panels:
         return Part(left, self.is_sum, (self._step(self.first, step), place))
 
     def _step(self, panel: ir.Value, step: ir.Value) -> ir.Value:
-        offset = self.e.b.mul(step, i64(self.plan.width))
+        offset = self.e.b.mul(step, self.e.size(self.plan.line_distance))
         return self.e.b.gep(panel, [offset], source_etype=self.type)
 
     # -- fetching -----------------------------------------------------------------------------

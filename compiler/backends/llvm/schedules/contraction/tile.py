@@ -68,8 +68,14 @@ class TileLoop:
     def __post_init__(self):
         self.type = self.sums[0][0].allocated_type.element
         self.vector = vector(self.type, self.lanes)
-        self.width = self.lanes * self.tile.vectors
+        self.line: int | Sym = self.lanes * self.tile.vectors
+        self.masks: Sequence[ir.Value | None] = [None] * self.tile.vectors
         self.vector_bytes = self.lanes * self.dtype.bytes
+
+    def read_in_place(self, line: int | Sym, masks: Sequence[ir.Value | None]) -> None:
+        """B's rows are `line` elements apart, and `masks` the columns of each vector that there
+        are."""
+        self.line, self.masks = line, masks
 
     def run(
         self,
@@ -98,7 +104,7 @@ class TileLoop:
 
         def body(a: ir.Value, b: ir.Value, count: int = unroll) -> None:
             at = [
-                (self._moved(a, u * stride), self._moved(b, u * rows * self.width))
+                (self._moved(a, u * stride), self._moved(b, u * rows * self.line))
                 for u in range(count)
             ]
             if not inner:
@@ -114,15 +120,15 @@ class TileLoop:
         if rounds == 1:
             body(a, b)
         else:
-            self._walk(i64(rounds), (a, unroll * stride), (b, unroll * rows * self.width), body)
+            self._walk(i64(rounds), (a, unroll * stride), (b, unroll * rows * self.line), body)
         if rest:
             done = rounds * unroll
-            body(self._moved(a, done * stride), self._moved(b, done * rows * self.width), rest)
+            body(self._moved(a, done * stride), self._moved(b, done * rows * self.line), rest)
 
     def _open(self, extent: Sym, stride, rows, unroll: int, a, b, body) -> None:
         """An extent that is known when the kernel runs: whole rounds, then single steps."""
         e = self.e
-        count, line = e.size(extent), rows * self.width
+        count, line = e.size(extent), rows * self.line
         left = e.b.urem(count, i64(unroll))
         done = e.b.sub(count, left)
         with e.b.if_then(e.b.icmp_signed(">", done, i64(0))), e.scope():
@@ -182,7 +188,7 @@ class TileLoop:
         for a, b in pointers:
             columns = []
             for v in range(self.tile.vectors):
-                columns.append(self._column(self._moved(b, v * self.lanes)))
+                columns.append(self._column(self._moved(b, v * self.lanes), v))
             for r, line in enumerate(values):
                 place = self._moved(a, self.places[r])
                 x = splat(e.b, e.b.load(place, typ=self.type, align=self.dtype.bytes), self.lanes)
@@ -196,9 +202,12 @@ class TileLoop:
         if self.prefetched is not None:
             self._fetch_ahead()
 
-    def _column(self, place: ir.Value) -> ir.Value:
-        """A vector of a row of B."""
+    def _column(self, place: ir.Value, number: int) -> ir.Value:
+        """A vector of a row of B, one of several."""
         b, align = self.e.b, self.dtype.bytes
+        mask = self.masks[number]
+        if mask is not None:
+            return self.e.load_masked(place, self.vector, align, mask)
         column = b.load(place, typ=self.vector, align=align)
         if self.sum is not None:
             other = b.load(self._away(place, self.sum.added), typ=self.vector, align=align)

@@ -9,18 +9,21 @@ from .....ir.dims import Sym, ceil_div
 from .....ir.types import DType
 from .....kernels.contraction import Contraction
 from .....kernels.machine import LINE
-from .....kernels.tiling import Tile
+from .....kernels.tiling import Tile, linear_load
 
 SCRATCH = 1 << 20  # bytes that packing may take per thread
 FEWEST = 3  # tiles of a group from which blocks of k pay
 PARTIAL = 128 << 10  # bytes of sums that wait, which groups leave room for
+LINES = 8  # rows of B that are read beside each other, where it is read in place
+STRETCH = 1024  # columns of them
 PANEL_BLOCK = 4  # panels that are multiplied in a block of k before the next one
 
 
 @dataclass(frozen=True)
 class Tiling:
-    """`b`: "constant" (packed while compiling) or "pack". `a`: "direct" (read in place), "pack"
-    (evaluated into scratch, [row][k]) or "turn" (copied to [k][row]).
+    """`b`: "constant" (packed while compiling), "pack" or "direct" (read in place, a line of memory
+    for each step of k). `a`: "direct" (read in place), "pack" (evaluated into scratch, [row][k]) or
+    "turn" (copied to [k][row]).
 
     `pairs`: sums in i32 of factors that fit i16, packed as pairs of k, of which one instruction
     multiplies and adds both. What follows counts such a pair as one step of k and one element.
@@ -69,6 +72,14 @@ class Tiling:
     def width(self) -> int:
         """Columns of a panel."""
         return self.tile.vectors * self.lanes
+
+    @property
+    def line_distance(self):
+        """Elements from one row of a panel to the next."""
+        if self.b != "direct":
+            return self.width
+        strides, _ = linear_load(self.contraction.b)
+        return sum(strides.get(a, 0) for a in self.contraction.k if a.extent != 1)
 
     @property
     def panels(self):
@@ -170,19 +181,25 @@ class Tiling:
     @property
     def cut(self) -> bool:
         """Whether k is cut into blocks (`k_blocks.py`)."""
-        if isinstance(self.steps, Sym) or isinstance(self.group, Sym) or self.group < FEWEST:
+        if isinstance(self.steps, Sym) or isinstance(self.group, Sym):
+            return False
+        if self.b == "direct":
+            return self.steps > LINES and not (isinstance(self.panels, int) and self.panels == 1)
+        if self.group < FEWEST:
             return False
         return 0 < 6 * self.l1_budget < 5 * self.steps * self.width * self.dtype.bytes
 
     @property
     def k_block(self) -> int:
         """Steps of a block at most."""
+        if self.b == "direct":
+            return LINES
         return max(1, self.l1_budget // (self.width * self.dtype.bytes))
 
     @property
     def panel_block(self) -> int:
         """Panels that pass by for each block of k."""
-        return PANEL_BLOCK if self.b == "constant" else 1
+        return {"constant": PANEL_BLOCK, "direct": ceil_div(STRETCH, self.width)}.get(self.b, 1)
 
     @property
     def partial(self) -> int:

@@ -128,7 +128,7 @@ def vector_axis_cost(
     offsets."""
     cost = 0.0
     for n, e in enumerate((*loads, *stores)):
-        stride = _lane_stride(e, axis)
+        stride = lane_stride(e, axis)
         if stride == 0:
             cost += 0.02
         elif stride == 1:
@@ -140,7 +140,7 @@ def vector_axis_cost(
     return cost
 
 
-def _lane_stride(offset: Expr, axis: Axis) -> int | Sym | None:
+def lane_stride(offset: Expr, axis: Axis) -> int | Sym | None:
     """How far the offset moves from lane to lane; None if it is not linear in the axis."""
     terms, _ = s.linear(offset)
     if any(axis in t.free for t in terms if t.op != "axis"):

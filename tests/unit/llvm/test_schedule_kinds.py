@@ -21,6 +21,7 @@ from tessel.compiler.backends.llvm.schedules.base import (
     Schedule,
     written,
 )
+from tessel.compiler.backends.llvm.schedules.blocked_transpose import BlockedTransposeSchedule
 from tessel.compiler.backends.llvm.schedules.contraction.schedule import ContractSchedule
 from tessel.compiler.backends.llvm.schedules.nest import NestSchedule
 from tessel.compiler.backends.llvm.schedules.window import WindowSchedule
@@ -38,6 +39,7 @@ from ...support.kernels import both, buffer_of, program_of, scheduled, store
 V3 = NAMED["x86-64-v3"]
 N = Sym.named("N")
 zeros = lambda *shape, dtype=np.float32: buffer_of("x", np.zeros(shape, dtype))
+X = zeros(20, 70)
 flat = lambda kernel: merge_axes(split_axes(kernel))
 
 
@@ -62,7 +64,17 @@ def rows() -> Kernel:
     return flat(store((20, 70), lambda i, j: x[i, j] - largest(i)))
 
 
-KERNELS = {ContractSchedule: product, WindowSchedule: depthwise, NestSchedule: rows}
+def turned(m=20, n=70) -> Kernel:
+    x = zeros(m, n)
+    return flat(store((n, m), lambda i, j: x[j, i] + 1.0))
+
+
+KERNELS = {
+    ContractSchedule: product,
+    WindowSchedule: depthwise,
+    BlockedTransposeSchedule: turned,
+    NestSchedule: rows,
+}
 
 
 def given(kernel: Kernel, **options) -> Given:
@@ -196,7 +208,25 @@ def test_why_a_kernel_is_no_window(kernel, why):
     assert reason(WindowSchedule, kernel) == why
 
 
-X = zeros(20, 70)
+def gathered() -> Kernel:
+    x, places = zeros(20, 70), zeros(20, dtype=np.int64)
+    return flat(store((70, 20), lambda i, j: x[places[j], i]))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "why"),
+    [
+        (flat(store((9, 70), lambda i, j: X[i, j])), "nothing is read across the lines .* written"),
+        (gathered(), "it reads neither along the lines that are written nor across them"),
+        (turned(3, 70), "it has fewer than 4 lines, or elements of one"),
+        (rows(), "it reduces"),
+        (flat(store((9,), lambda i: X[i, 0], mode="add")), "its stores run in order, add .*"),
+    ],
+)
+def test_why_a_kernel_is_no_blocked_transpose(kernel, why):
+    assert re.fullmatch(why, reason(BlockedTransposeSchedule, kernel))
+
+
 total = lambda i, f: s.reduce("sum", [70], lambda k: f(X[i, k]))
 
 
@@ -312,12 +342,12 @@ def test_a_new_kind_is_not_asked_where_sizes_are_open(with_blocks):
     index = (s.axis(i), s.axis(j))
     kernel = flat(Kernel("test", (i, j), (Store(out, index, x[s.axis(j), s.axis(i)]),)))
     code = schedule_kernel(kernel, V3, frozenset(), False)
-    assert type(code.schedule) is NestSchedule
+    assert type(code.schedule) is BlockedTransposeSchedule
     assert code.refused["blocks"] == Refusal("it is made for known sizes, and some are open")
 
 
 def test_what_a_new_kind_refuses_goes_to_the_next(with_blocks):
     kernel, arrays = transposed(64, 49)
-    assert type(scheduled(program_of(kernel, arrays))) is NestSchedule
+    assert type(scheduled(program_of(kernel, arrays))) is BlockedTransposeSchedule
     _, refused = choose_schedule(given(flat(kernel)))
     assert refused["blocks"] == Refusal("it has not two axes of whole blocks of 16")

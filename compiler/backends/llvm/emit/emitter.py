@@ -18,7 +18,7 @@ import llvmlite.ir as ir
 from ....expr import expr as s
 from ....expr.expr import Axis, Buffer, Expr
 from ....ir.dims import Sym
-from ....ir.types import BOOL, I64
+from ....ir.types import BOOL, I64, DType
 from ....kernels.machine import Machine
 from ....kernels.tiling import is_short_stride
 from ..base.types import (
@@ -298,11 +298,17 @@ class Emitter:
             value = load_strided(self, self.address(e.data, index), type, size, stride)
         else:
             value = self._gather(e.data, index, type, size)
-        if e.dtype == BOOL:
-            zero = ir.Constant(value.type, 0 if stride == 0 else None)
-            return self.b.icmp_unsigned("!=", value, zero)
-        if e.dtype.bits < 8:
-            return self.b.trunc(value, vector(register_type(e.dtype), lanes_of(value)))
+        return self.from_memory(value, e.dtype)
+
+    def from_memory(self, value: ir.Value, dtype: DType) -> ir.Value:
+        """What elements of a dtype are in registers, as they were loaded."""
+        is_vector = isinstance(value.type, ir.VectorType)
+        if dtype == BOOL:
+            return self.b.icmp_unsigned(
+                "!=", value, ir.Constant(value.type, None if is_vector else 0)
+            )
+        if dtype.bits < 8:
+            return self.b.trunc(value, vector(register_type(dtype), lanes_of(value)))
         return value
 
     def _load_vector(self, pointer, type, size) -> ir.Value:

@@ -33,15 +33,23 @@ def pick(b: ir.IRBuilder, x: ir.Value, y: ir.Value | None, places: Sequence) -> 
     return b.shuffle_vector(x, y, ir.Constant(vector(I32, len(lanes)), lanes))
 
 
+def joined(b: ir.IRBuilder, parts: Sequence[ir.Value]) -> ir.Value:
+    """2^n vectors one after the other, as one."""
+    while len(parts) > 1:
+        both = range(2 * parts[0].type.count)
+        parts = [pick(b, x, y, both) for x, y in zip(parts[::2], parts[1::2])]
+    return parts[0]
+
+
 def transposed(b: ir.IRBuilder, rows: Sequence[ir.Value]) -> list[ir.Value]:
-    """The columns of a square tile of 2^n rows: in n rounds, pairs of vectors exchange halves, then
-    quarters, …"""
-    block, lanes = list(rows), len(rows)
-    half = lanes // 2
+    """The columns of a square tile of 2^n rows, or of several tiles that lie side by side in the
+    vectors: in n rounds, pairs of vectors exchange halves of each tile, then quarters, …"""
+    block, lanes = list(rows), rows[0].type.count
+    half = len(rows) // 2
     while half:
         low = [i if not i & half else lanes + i - half for i in range(lanes)]
         high = [i + half if not i & half else lanes + i for i in range(lanes)]
-        for i in range(lanes):
+        for i in range(len(rows)):
             if not i & half:
                 x, y = block[i], block[i + half]
                 block[i], block[i + half] = pick(b, x, y, low), pick(b, x, y, high)

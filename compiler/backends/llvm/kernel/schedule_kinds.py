@@ -1,6 +1,7 @@
 """The kinds of schedules, in the order in which a kernel is offered to them."""
 
 from ..schedules.base import Schedule
+from ..schedules.blocked_transpose import BlockedTransposeSchedule
 from ..schedules.contraction.schedule import ContractSchedule
 from ..schedules.nest import NestSchedule
 from ..schedules.window import WindowSchedule
@@ -8,5 +9,6 @@ from ..schedules.window import WindowSchedule
 SCHEDULES: tuple[type[Schedule], ...] = (
     ContractSchedule,  # register tiles over packed panels
     WindowSchedule,  # neighbouring sums share what they read
+    BlockedTransposeSchedule,  # what is read across the lines that are written
     NestSchedule,  # everything: it refuses nothing
 )

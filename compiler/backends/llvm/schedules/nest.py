@@ -116,16 +116,7 @@ def schedule_nest(kernel: Kernel, target: Machine, in_place: bool = False) -> Ne
     bound = frozenset(a for e in reduces for a in e.data[1])
     hoisted = [e.free - bound for e in reduces if e.free - bound != frozenset(axes)]
     outer = frozenset().union(*hoisted) if hoisted else frozenset(axes)
-    bits = max(st.value.dtype.bits for st in kernel.stores)
-    widest = max(
-        [
-            e.dtype.bits
-            for e in s.walk(*(st.value for st in kernel.stores))
-            if e.op not in ("const", "axis") and e.dtype.is_float
-        ],
-        default=bits,
-    )
-    lanes = target.lanes(max(8, min(widest, 64)))
+    lanes = lanes_of_stores(kernel, target)
     offsets = [e.args[0] for e in s.walk(*kernel.roots()) if e.op == "load"]
     stores = [st.index[0] for st in kernel.stores]
 
@@ -153,6 +144,20 @@ def schedule_nest(kernel: Kernel, target: Machine, in_place: bool = False) -> Ne
         wanted = -(-vector_axis.extent * pieces // 64)
         block = min(vector_axis.extent, max(BLOCK, -(-wanted // lanes) * lanes))
     return NestSchedule(parallel, row, vector_axis, lanes, block, interleave)
+
+
+def lanes_of_stores(kernel: Kernel, target: Machine) -> int:
+    """Elements of a vector of the widest that the stores compute with."""
+    bits = max(st.value.dtype.bits for st in kernel.stores)
+    widest = max(
+        [
+            e.dtype.bits
+            for e in s.walk(*(st.value for st in kernel.stores))
+            if e.op not in ("const", "axis") and e.dtype.is_float
+        ],
+        default=bits,
+    )
+    return target.lanes(max(8, min(widest, 64)))
 
 
 def _interleaved_axis(kernel: Kernel, vector_axis: Axis | None, lanes: int) -> Axis | None:

@@ -65,12 +65,14 @@ def test_large_arrays_take_as_long_as_memory():
     assert ns > 4 * 4096 * 4096 / CORES[V4.vector_bytes].memory
 
 
-def test_elements_far_apart_are_loaded_one_by_one():
-    def copied(place):
-        x = buffer_of("x", np.zeros((512, 512), np.float32))
+def test_elements_far_apart_are_loaded_one_by_one_unless_they_are_neighbours_of_others():
+    def copied(shape, place):
+        x = buffer_of("x", np.zeros(shape, np.float32))
         return of(store((512, 512), lambda i, j: x[place(i, j)]))
 
-    assert copied(lambda i, j: (j, i)) > 3 * copied(lambda i, j: (i, j))
+    plain = copied((512, 512), lambda i, j: (i, j))
+    assert copied((512, 9 * 512), lambda i, j: (i, 9 * j)) > 3 * plain
+    assert plain < copied((512, 512), lambda i, j: (j, i)) < 3 * plain
 
 
 @pytest.mark.parametrize("target", NAMED.values(), ids=NAMED)

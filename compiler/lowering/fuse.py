@@ -147,6 +147,8 @@ class _Planner:
             why = self._edge(value, node, reader, position)
             if why is not None:
                 return why
+        if kind == Kind.MOVE and self._is_stored_in_lines(node):
+            return "the product that it permutes stores it, before its lines are scattered"
         if kind != Kind.ALIAS and self._depth(value, node) > DEPTH:
             return f"more than {DEPTH} nodes would be in one expression"
         if len(self.roots[value]) > 1:
@@ -210,6 +212,24 @@ class _Planner:
                 if why is not None:
                     return why
         return None
+
+    def _is_stored_in_lines(self, node: Node) -> bool:
+        """Whether a product can store this permutation of its lines, and not the next one, which
+        scatters them: a transpose of rows and columns is left then, whatever came before."""
+        if not self._permutes(node) or not self._keeps_lines(node):
+            return False
+        below, above = node.inputs[0], node.output
+        while below.node is not None and self.kinds[below.node] == Kind.ALIAS:
+            below = below.node.inputs[0]
+        while (reader := self._only_reader(above)) and self.kinds[reader] in (Kind.MAP, Kind.ALIAS):
+            above = reader.outputs[0]
+        if below.node is None or self.kinds[below.node] != Kind.CONTRACT or reader is None:
+            return False
+        return self._permutes(reader) and not self._keeps_lines(reader)
+
+    def _only_reader(self, value: Value) -> Node | None:
+        readers = self.uses.get(value, [])
+        return readers[0][0] if len(readers) == 1 and value not in self.outputs else None
 
     # -- what expressions say ----------------------------------------------------------------
 

@@ -66,8 +66,8 @@ READS: dict[str, str] = {
         "compiler/ops/quantization"
     ),
     "compiler/passes/cpu": (
-        "compiler/ir compiler/analysis compiler/ops/contraction compiler/ops/internal "
-        "compiler/passes"
+        "compiler/ir compiler/analysis compiler/lowering compiler/ops/contraction "
+        "compiler/ops/internal compiler/passes"
     ),
     "compiler/rewrite": "compiler/errors compiler/ir compiler/passes",
     "compiler/backends/llvm/schedules": (

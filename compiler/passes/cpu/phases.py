@@ -24,6 +24,8 @@ from ...ir.bounds import size_hint
 from ...ir.builder import Builder, Tensor
 from ...ir.dims import Dim, ceil_div, is_static
 from ...ir.graph import Graph, Node, Value
+from ...ir.op import Elementwise, Expand
+from ...lowering.inlining import expansion
 from ...ops.contraction.conv_transpose import transpose_attrs
 from ...ops.contraction.phases import Phases, apart, together
 from ...ops.contraction.windows import first_to_last, last_to_first, spatial_pads
@@ -31,6 +33,7 @@ from ..base import Pass, Report
 from .winograd import least_cycles
 
 PIECES = 16  # convolutions that one may become
+AFTER = 8  # elementwise nodes that are computed with a convolution
 PIECE = 4000.0  # cycles that a further convolution costs: kernels that start, borders, tails
 
 
@@ -43,10 +46,13 @@ class ConvTransposePhases(Pass):
     winograd: bool = True
 
     def run(self, graph: Graph, report: Report) -> bool:
-        def by_phases(b: Builder, node: Node) -> Value | None:
-            if node.op.name != "conv_transpose":
+        chains = {chain[-1]: chain for chain in _chains(graph)}
+
+        def by_phases(b: Builder, last: Node) -> Value | None:
+            if last not in chains:
                 return None
-            known = _Transposed.of(node)
+            node, *after = chains[last]
+            known = _Transposed.of(node, after)
             if known is None:
                 report.decline("phases", node.where, "sizes of its window are not known")
                 return None
@@ -56,6 +62,34 @@ class ConvTransposePhases(Pass):
             return known.emit(b, plan).value
 
         return self.exchange(graph, report, by_phases)
+
+
+def _chains(graph: Graph) -> list[list[Node]]:
+    """Each transposed convolution with what alone reads it, element by element: pieces of memory
+    are computed so at once."""
+    found = [[node] for node in graph.nodes if node.op.name == "conv_transpose"]
+    uses = graph.uses() if found else {}
+    for chain in found:
+        while len(chain) <= AFTER and chain[-1].output not in graph.outputs:
+            readers = uses.get(chain[-1].output, [])
+            if len(readers) != 1 or not _is_epilogue(chain[0], chain[-1].output, readers[0][0]):
+                break
+            chain.append(readers[0][0])
+    return found
+
+
+def _is_epilogue(node: Node, value: Value, reader: Node) -> bool:
+    """Whether a reader of the value computes its elements from one each, and numbers."""
+    parts = [reader]
+    if isinstance(reader.op.loops, Expand):
+        parts = [n for n in expansion(reader).nodes if n.op.name != "constant"]
+    if not all(isinstance(n.op.loops, Elementwise) for n in parts) or "axis" in reader.attrs:
+        return False
+    if len(reader.outputs) != 1 or reader.output.shape != value.shape:
+        return False
+    others = [v.constant for v in reader.inputs if v is not None and v is not value]
+    last = node.attrs["channels_last"]
+    return all(c is not None and (c.size == 1 or (last and c.size == c.shape[-1])) for c in others)
 
 
 @dataclass(frozen=True)
@@ -76,16 +110,18 @@ class Plan:
 
 @dataclass(frozen=True)
 class _Transposed:
-    """A transposed convolution: its node, and its attributes without defaults."""
+    """A transposed convolution, what is computed of each element after it, and its attributes
+    without defaults."""
 
     node: Node
+    after: list[Node]
     kernel: tuple[int, ...]
     strides: tuple[int, ...]
     begin: tuple[int, ...]
     dilations: tuple[int, ...]
 
     @classmethod
-    def of(cls, node: Node) -> "_Transposed | None":
+    def of(cls, node: Node, after: list[Node]) -> "_Transposed | None":
         (x, w), a = node.inputs[:2], node.attrs
         kernel = w.shape[:-2] if a["channels_last"] else w.shape[2:]
         if not is_static(w.shape) or 0 in (*x.shape, *w.shape, *node.output.shape):
@@ -95,7 +131,7 @@ class _Transposed:
         begin = pads[: len(kernel)]
         if not is_static(begin):
             return None
-        return cls(node, kernel, strides, begin, dilations)
+        return cls(node, after, kernel, strides, begin, dilations)
 
     @property
     def group(self) -> int:
@@ -165,6 +201,7 @@ class _Transposed:
 
     def emit(self, b: Builder, plan: Plan) -> Tensor:
         last, rank = self.node.attrs["channels_last"], self.node.output.rank
+        b.origin = self.node.origin
         x, blocks = b.tensor(self.node.inputs[0]), self.blocks(plan)
         if not last:
             x = x.transpose(first_to_last(rank))
@@ -213,7 +250,8 @@ class _Transposed:
         shape = [x.shape[0], *itertools.chain(*zip(blocks, counts)), channels]
         bias = b.tensor(node.inputs[2]) if len(node.inputs) > 2 else None
         if not _has_taps(phases):
-            return (b.scalar(0, x.dtype) if bias is None else bias).expand(shape)
+            y = (b.scalar(0, x.dtype) if bias is None else bias).expand(shape)
+            return self._epilogue(b, y)
         pads: Sequence[Dim] = (0,) * 2 * len(phases)
         if not padded:
             low, high = [p.low for p in phases], [p.high for p in phases]
@@ -229,7 +267,19 @@ class _Transposed:
             y = y.reshape(x.shape[0], *blocks, self.group, *counts, outputs)
             each = itertools.chain(*((1 + i, n + 2 + i) for i in range(n)))
             y = y.transpose(0, *each, n + 1, 2 * n + 2)
-        return y.reshape(shape)
+        return self._epilogue(b, y.reshape(shape))
+
+    def _epilogue(self, b: Builder, y: Tensor) -> Tensor:
+        """What is computed of each element, of those of a piece."""
+        value = self.node.output
+        for node in self.after:
+            b.origin = node.origin
+            operands = [
+                y if v is value else v and b.tensor(v).reshape(v.shape[-1:]) for v in node.inputs
+            ]
+            y, value = b.emit(node.op.name, *operands, **node.attrs), node.output
+        b.origin = self.node.origin
+        return y
 
     def _per_phase(self, b: Builder, bias: Tensor, phases: int) -> Tensor:
         """The bias as often as a convolution has outputs for it: [groups, phases, O/g]."""

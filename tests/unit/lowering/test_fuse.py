@@ -254,6 +254,15 @@ def test_a_transposition_joins_where_lines_stay_whole():
     )
 
 
+def test_lines_are_stored_in_order_before_a_transpose_scatters_them():
+    def interleaved(b, x, w):
+        y = b.matmul(x, w).reshape(5, 7, 2, 16).transpose(0, 2, 1, 3)
+        return b.relu(y.reshape(70, 16)).transpose(1, 0)
+
+    why = "the product that it permutes stores it, before its lines are scattered"
+    kept(interleaved, ["f32[35,8]", "f32[8,32]"], why, op="transpose")
+
+
 def test_a_product_is_not_computed_again():
     types = ["f32[80,70]", "f32[70,1]", "f32[80,60]"]
     kept(lambda b, x, w, y: b.matmul(x, w) + y, types, "add would compute the matmul again")
@@ -321,6 +330,16 @@ def test_parts_of_a_concatenation_are_stored_where_they_belong():
     build = lambda b, x, w: b.concat(b.matmul(x, w), b.exp(x), axis=1)
     kernels, reasons = fused(build, "f32[80,70]", "f32[70,60]")
     assert kernels == ["matmul+concat", "exp+concat"]
+    assert not reasons
+
+
+def test_pieces_of_a_mosaic_are_stored_where_they_belong():
+    def quarters(b, x, w):
+        pieces = [b.matmul(x, w) * scale for scale in (1.0, 2.0, 3.0, 4.0)]
+        return b.mosaic(*pieces, shape=(6, 36), starts=(0, 0, 0, 18, 3, 0, 3, 18))
+
+    kernels, reasons = fused(quarters, "f32[3,8]", "f32[8,18]")
+    assert kernels == ["matmul+mul+mosaic"] * 4
     assert not reasons
 
 

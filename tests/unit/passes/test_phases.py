@@ -6,7 +6,7 @@ import tessel
 from tessel.compiler.ir.builder import Builder
 from tessel.compiler.ops.contraction.phases import apart, together
 from tessel.compiler.passes.base import Report, run_pipeline
-from tessel.compiler.passes.cleanup import FoldConstants
+from tessel.compiler.passes.cleanup import DeadCodeElimination, FoldConstants
 from tessel.compiler.passes.cpu.phases import ConvTransposePhases
 from tessel.compiler.passes.layout import ChannelsLast
 
@@ -32,7 +32,7 @@ def transposed(sizes=(6,), channels=4, outputs=3, kernel=(4,), *, dtype="f32", f
 
 def by_phases(graph, last=True, **options):
     layout = [ChannelsLast(), FoldConstants()] if last else []
-    passes = [*layout, ConvTransposePhases(**options)]
+    passes = [*layout, ConvTransposePhases(**options), DeadCodeElimination()]
     return run_pipeline(graph, passes, verify_between=True)
 
 
@@ -112,6 +112,30 @@ def test_groups_keep_their_channels_beside_each_other():
 def test_many_phases_are_one_convolution():
     graph = transposed((3, 3), 4, 2, (16, 16), strides=(16, 16))
     assert convolutions(by_phases(graph)) == [(1, 1, 512)]
+
+
+def test_what_follows_is_computed_with_the_pieces():
+    b = Builder()
+    x = b.input("x", "f32[1,16,30,31]")
+    w = b.constant(RNG.standard_normal((16, 32, 3, 3)) / 12, "f32")
+    y = b.conv_transpose(x, w, strides=(2, 2), pads=(1, 1, 1, 1), output_padding=(1, 1))
+    slopes = b.constant(RNG.standard_normal((32, 1, 1)), "f32")
+    b.output("y", b.silu(b.prelu(y, slopes)) * 2.0 + b.relu(x).sum())
+    after = by_phases(b.graph)
+    made = [n.op.name for n in after.nodes]
+    assert (made.count("conv"), made.count("silu"), made.count("add")) == (4, 4, 1)
+    assert_same_results(b.graph, after)
+
+
+def test_what_others_read_too_is_not():
+    b = Builder()
+    x = b.input("x", "f32[1,4,5]")
+    y = b.conv_transpose(x, b.constant(np.ones((4, 3, 3), np.float32)), strides=(2,))
+    b.output("y", y)
+    b.output("z", b.relu(y))
+    after = by_phases(b.graph)
+    assert [n.op.name for n in after.nodes].count("relu") == 1
+    assert_same_results(b.graph, after)
 
 
 def test_a_border_of_unknown_size_is_left_alone():

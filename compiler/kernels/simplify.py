@@ -14,8 +14,12 @@ from ..expr import expr as s
 from ..expr.expr import Axis, Buffer, Expr
 from ..expr.index import NUMBERS, divides
 from ..ir.bounds import above
+from ..ir.dims import Sym
 from ..ir.types import TensorType
 from .kernel import Kernel, Store
+
+SHORT = 16  # an axis that is shorter is no vector's
+NEAR = 4  # elements between what neighbours read
 
 
 def map_kernel(kernel: Kernel, axes, apart: int, visit: Callable[[Expr], Expr | None]) -> Kernel:
@@ -60,9 +64,45 @@ def _find_split(kernel: Kernel) -> tuple | None:
             if term.op != "axis" or not above(k, 0) or not divides(k, divisor):
                 continue
             inner, extent = divisor // k, term.data.extent
-            if inner not in (1, extent) and above(inner, 0) and divides(inner, extent):
+            fits = inner not in (1, extent) and above(inner, 0) and divides(inner, extent)
+            if fits and not _is_resampled(kernel, term.data, inner):
                 return term.data, inner
     return None
+
+
+def _is_resampled(kernel: Kernel, axis: Axis, inner) -> bool:
+    """Whether neighbours along an axis are stored beside each other and read near each other, so
+    that a vector of them is better than the pieces of `inner` that the axis could be cut into."""
+    if isinstance(axis.extent, Sym) or inner > SHORT or axis not in kernel.axes:
+        return False
+    for st in kernel.stores:
+        if _moving(s.flatten(st.index, st.buffer.shape), axis) is not s.axis(axis):
+            return False
+    starts = range(0, axis.extent, max(1, axis.extent // NEAR))
+    for e in s.walk(*kernel.roots()):
+        if e.op != "load" or axis not in e.free:
+            continue
+        place = _moving(s.flatten(e.args, e.data.shape), axis)
+        if place is None:
+            return False
+        for i in starts:
+            here = [_at(place, axis, min(i + k, axis.extent - 1)) for k in range(2 * inner)]
+            if any(p.op != "const" for p in here):
+                return False
+            if max(p.data for p in here) - min(p.data for p in here) > NEAR * inner:
+                return False
+    return True
+
+
+def _moving(index: Expr, axis: Axis) -> Expr | None:
+    """The part of an index that moves with an axis, if it does so with that axis alone."""
+    terms, _ = s.linear(index)
+    own = {t: c for t, c in terms.items() if axis in t.free}
+    return s.from_linear(own, 0) if all(t.free == {axis} for t in own) else None
+
+
+def _at(e: Expr, axis: Axis, value: int) -> Expr:
+    return s.substitute(e, {axis: s.const(value)})
 
 
 def _replace_axis(kernel: Kernel, old: Axis, new: tuple[Axis, ...], value: Expr) -> Kernel:

@@ -37,6 +37,7 @@ from .dynamic_sizes import Sizes
 from .opaque import opaque
 from .scalar import PRIMITIVE, emit_bitcast, emit_cast, intrinsic, lanes_of, splat
 from .shuffles import load_strided
+from .windows import Window, emit_places, row_of
 
 UNROLL = 16  # loops of at most so many rounds are written out
 
@@ -62,6 +63,7 @@ class Emitter:
         self.mask: ir.Value | None = None
         self.scopes: list[dict[Expr, ir.Value]] = [{}]
         self.kept: dict[Expr, Buffer] = {}  # reductions that are wanted again (cached_rows.py)
+        self.windows: dict[Buffer, Window | None] = {}  # rows of places (known_rows.py)
         self.sums: dict[int, tuple[ir.Value, ir.Value, int]] = {}  # by id: itself, its two terms
         self.made: tuple = (None, {})  # a block, and what was made in it to be used again
 
@@ -324,14 +326,20 @@ class Emitter:
         )
 
     def _gather(self, buffer: Buffer, index: Expr, type: ir.Type, size: int) -> ir.Value:
-        vec = vector(type, self.lanes)
-        pointers = self._lane_pointers(buffer, index, type)
-        return self._masked(
-            "gather", vec, [pointers, ir.Constant(I32, size), self._mask(), ir.Constant(vec, None)]
-        )
+        known = row_of(self, index) if self.windows else None
+        if known is not None:
+            return emit_places(self, buffer, *known, type)
+        return self.gather(self.pointers[buffer], self.vector(index), type, size, self._mask())
 
-    def _lane_pointers(self, buffer: Buffer, index: Expr, type: ir.Type) -> ir.Value:
-        gep = self.b.gep(self.pointers[buffer], [self.vector(index)], source_etype=type)
+    def gather(self, base, steps: ir.Value, type: ir.Type, size: int, mask) -> ir.Value:
+        """The elements that are so many steps from `base`."""
+        vec = vector(type, self.lanes)
+        pointers = self._lane_pointers(base, steps, type)
+        args = [pointers, ir.Constant(I32, size), mask, ir.Constant(vec, None)]
+        return self._masked("gather", vec, args)
+
+    def _lane_pointers(self, base, steps: ir.Value, type: ir.Type) -> ir.Value:
+        gep = self.b.gep(base, [steps], source_etype=type)
         gep.type = vector(PTR, self.lanes)  # llvmlite types it as a scalar
         return gep
 
@@ -374,7 +382,7 @@ class Emitter:
                     value = opaque(self.b, value)
                 self._masked("store", value.type, [value, pointer, ir.Constant(I32, size), mask])
             return
-        pointers = self._lane_pointers(buffer, index, type)
+        pointers = self._lane_pointers(self.pointers[buffer], self.vector(index), type)
         mask = self._mask() if mask is None else mask
         self._masked("scatter", value.type, [value, pointers, ir.Constant(I32, size), mask])
 

@@ -27,6 +27,7 @@ from ..emit.lanes import first_lanes, lanes_below, minimum
 from ..emit.store import emit_store
 from .base import Arguments, Dim, Given, HintSpecialized, Schedule
 from .cached_rows import keep_rows, row_bytes
+from .known_rows import keep_known
 from .nest_cost import nest_cycles, nest_parts
 from .serial import emit_serial, outer_axes
 
@@ -212,6 +213,8 @@ def emit_nest(
     split = plan.vector_axis is not None and plan.vector_axis in plan.outer
     if plan.vector_axis in plan.row:
         kernel = keep_rows(e, kernel, plan.vector_axis, scratch)
+    exact = in_place or _accumulates(kernel)
+    kernel = keep_known(e, kernel, plan.vector_axis, _lanes_taken(plan, exact), exact)
     _hoist(e, kernel, frozenset())
     outer = [a for a in plan.outer if a is not plan.vector_axis]
     if not outer and split and plan.block % plan.lanes == 0:
@@ -267,15 +270,11 @@ def _accumulates(kernel: Kernel) -> bool:
 def _lanes(e: Emitter, plan: NestSchedule, start, stop, exact: bool, body) -> None:
     """Vector steps from start to stop. The last one overlaps the one before it, which costs no
     extra code, unless every element must be visited exactly once (then it is masked)."""
-    vector_axis, lanes = plan.vector_axis, plan.lanes
+    vector_axis, lanes = plan.vector_axis, _lanes_taken(plan, exact)
     if isinstance(vector_axis.extent, Sym):
         _open_lanes(e, plan, start, stop, exact, body)
         return
-    whole = vector_axis.extent % lanes == 0 and plan.block % lanes == 0
-    while (
-        not exact and lanes > vector_axis.extent and lanes > 4 and lanes // 2 >= vector_axis.extent
-    ):
-        lanes //= 2
+    whole = vector_axis.extent % plan.lanes == 0 and plan.block % plan.lanes == 0
     if vector_axis.extent < lanes:
         with (
             e.scope(),
@@ -297,6 +296,16 @@ def _lanes(e: Emitter, plan: NestSchedule, start, stop, exact: bool, body) -> No
             base = minimum(e, v, e.b.sub(stop, i64(lanes)))
         with e.at(vector_axis, base), e.vectorised(vector_axis, lanes, mask):
             body()
+
+
+def _lanes_taken(plan: NestSchedule, exact: bool) -> int:
+    """Lanes of the vectors: fewer where the axis is shorter."""
+    lanes = plan.lanes
+    if exact or plan.vector_axis is None or isinstance(plan.vector_axis.extent, Sym):
+        return lanes
+    while lanes > 4 and lanes // 2 >= plan.vector_axis.extent:
+        lanes //= 2
+    return lanes
 
 
 def _open_lanes(e: Emitter, plan: NestSchedule, start, stop, exact: bool, body) -> None:

@@ -10,6 +10,9 @@ from ....kernels.kernel import Kernel
 from ....kernels.tiling import vector_axis_cost
 from ....kernels.work import data_of, extent_of, store_axes
 from .cost_model import LOAD, SIMPLE, UNIT, cycles_of, place_cycles
+from .known_rows import Known
+
+PLACED = 3.0  # cycles of a vector that is shuffled out of a window, with its rows of places
 
 if TYPE_CHECKING:
     from .nest import NestSchedule
@@ -39,14 +42,21 @@ def nest_parts(kernel: Kernel, plan: "NestSchedule") -> Iterator[tuple[str, floa
         if e.op == "reduce" and e.data[0] == "sum" and e.args[0].op == "mul"
     }
     yield PIECES, UNIT * plan.units
+    known = Known(kernel, plan.vector_axis)
+    has_rows = bool(known)
     for e in s.walk(*roots):
         if e.op in ("const", "axis") or e in fused:
+            continue
+        if has_rows and known.has(e):
             continue
         axes = e.free | frozenset(e.data[1]) if e.op == "reduce" else e.free
         vector_axis = own.get(e, plan.vector_axis)
         vector_axis = vector_axis if vector_axis in axes else None
         times = _repeats(axes, vector_axis, lanes)
-        yield from _parts_of(e, times, cycles_of(e, vector_axis, lanes, data), vector_axis, data)
+        cycles = cycles_of(e, vector_axis, lanes, data)
+        if has_rows and e.op == "load" and known.place(e.args[0]) is not None:
+            cycles = min(cycles, PLACED)
+        yield from _parts_of(e, times, cycles, vector_axis, data)
     for st in kernel.stores:
         axes, each = store_axes(st), LOAD
         vector_axis = plan.vector_axis if plan.vector_axis in axes else None

@@ -78,7 +78,11 @@ class Driver:
         not."""
         from .pipelines import default_pipeline, known_passes
 
-        level = default_pipeline(self.options.opt_level, channels_last=self.target.channels_last)
+        level = default_pipeline(
+            self.options.opt_level,
+            channels_last=self.target.channels_last,
+            vector_bytes=self.target.vector_bytes,
+        )
         if self.options.passes is None:
             return level
         from .passes.named import parse_passes

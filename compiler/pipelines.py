@@ -45,8 +45,11 @@ CLEANUP = (
 )
 
 
-def default_pipeline(opt_level: int = 2, *, channels_last: bool = False) -> Pipeline:
-    """The passes of `-O{opt_level}`. `channels_last` is for targets whose convolutions want it."""
+def default_pipeline(
+    opt_level: int = 2, *, channels_last: bool = False, vector_bytes: int = 0
+) -> Pipeline:
+    """The passes of `-O{opt_level}`. `channels_last` is for targets whose convolutions want it: all
+    of them, or, on CPUs with vectors of `vector_bytes`, those that it makes faster."""
     if opt_level <= 0:
         return Pipeline((CLEANUP[0],))
     exact = Step(Rewrite("simplify", (*EXACT, *RESHAPES)), "fewer nodes, same results")
@@ -62,7 +65,10 @@ def default_pipeline(opt_level: int = 2, *, channels_last: bool = False) -> Pipe
         products = (Step(CombineProducts(), "queries, keys and values by one product"),)
     if channels_last:
         layout = (
-            Step(ChannelsLast(), "neighbours in memory are the channels that a conv sums over"),
+            Step(
+                ChannelsLast(vector_bytes),
+                "neighbours in memory are the channels that a conv sums over",
+            ),
             Step(FoldConstants(), "weights change their layout while compiling"),
             Step(
                 Rewrite("cancel_transposes", (*RESHAPES, *FLATTENS)),

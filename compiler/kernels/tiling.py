@@ -62,14 +62,15 @@ def choose_tile(
     lines: int = 1,
     streamed: float = 0.0,
     embedded: bool = False,
+    widest: int = 8,
 ) -> Tile:
     """The tile with the least estimated cycles for an m x n output of `lines` lines of m; edges are
-    computed in full."""
+    computed in full. It has `widest` vectors at most."""
     best, least = Tile(1, 1), float("inf")
     shapes = [(rows, 1) for rows in range(1, min(m, 30) + 1)]
     shapes += [(m * s, s) for s in range(2, min(lines, 30 // m) + 1)]
     for rows, spread in shapes:
-        for vectors in range(1, 9):
+        for vectors in range(1, min(widest, 8) + 1):
             if not fits_registers(rows, vectors, registers):
                 break
             tiles = ceil(lines / spread) * (ceil(m / rows) if spread == 1 else 1)

@@ -9,12 +9,17 @@ One walk: every value has a channels-first version, a channels-last version, or 
 pool makes a channels-last one; ops that do not care (elementwise, concat, pad, reductions, …)
 follow what they read; all others read channels first. A missing version is made by one
 transpose. What is left, `rewrite/rules/reshapes.py` merges with the transposes of the model itself.
+
+For CPUs a convolution stays as it is where that costs less, transposes counted (`conv_cost.py`):
+among others that read and write channels first, or with few channels of each group.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from typing import ClassVar
 
+from ..ir.bounds import size_hint
 from ..ir.builder import Tensor
 from ..ir.editor import GraphEditor
 from ..ir.graph import Graph, Node, Value
@@ -22,17 +27,21 @@ from ..ir.op import Elementwise
 from ..ir.types import TensorType, normalize_axes, normalize_axis
 from ..ops.contraction.windows import first_to_last, last_to_first
 from .base import Pass, Report
+from .conv_cost import MOVED, Convolution
 
 # Which operand the weights are.
 SEEDS = {"conv": 1, "conv_transpose": 1, "conv_integer": 1, "qlinear_conv": 3}
+SURE = 0.85  # share of the time with channels last below which a convolution stays as it is
 WINDOWS = ("max_pool", "average_pool", "lp_pool", "batch_norm")
 
 
 @dataclass(frozen=True)
 class ChannelsLast(Pass):
-    """conv(x, w) => transpose(conv(transpose(x), w) {channels_last})"""
+    """conv(x, w) => transpose(conv(transpose(x), w) {channels_last}); on a CPU with vectors of so
+    many bytes where that is faster, and always where it is 0."""
 
     name: ClassVar[str] = "channels_last"
+    vector_bytes: int = 0
 
     def run(self, graph: Graph, report: Report) -> bool:
         changed = False
@@ -41,11 +50,11 @@ class ChannelsLast(Pass):
                 changed |= self.run(region, report)
         if not any(_is_seed(n) for n in graph.nodes):
             return changed
-        walk = _Walk(graph)
+        walk = _Walk(graph, self.vector_bytes)
         walk.run()
         for n in walk.moved:
             report.apply(f"{n.op.name}(x, w) => {n.op.name}(x, w) {{channels_last}}", n.where)
-        return True
+        return changed or walk.edit.changed
 
 
 def _is_seed(node: Node) -> bool:
@@ -60,8 +69,9 @@ def _is_seed(node: Node) -> bool:
 class _Walk:
     """`first` and `last` map the old graph's values to their versions in the new one."""
 
-    def __init__(self, graph: Graph):
-        self.graph = graph
+    def __init__(self, graph: Graph, vector_bytes: int):
+        self.graph, self.vector_bytes = graph, vector_bytes
+        self.wanted = _wanted_last(graph) if vector_bytes else set()
         self.edit = GraphEditor(graph)
         self.b = self.edit.b
         self.first: dict[Value, Value] = {v: v for v in graph.inputs}
@@ -114,6 +124,8 @@ class _Walk:
         if node.op.name == "transpose":
             return self.transpose(node)
         if _is_seed(node):
+            if self.vector_bytes and self.stays(node):
+                return False
             self.conv(node)
             return True
         if not any(self.is_last(v) for v in node.inputs):
@@ -124,6 +136,23 @@ class _Walk:
         if handler is None and isinstance(node.op.loops, Elementwise) and not _has_axes(node):
             handler = _Walk.elementwise
         return handler is not None and handler(self, node)
+
+    def stays(self, node: Node) -> bool:
+        """Whether a convolution costs less with channels first."""
+        sizes = Convolution.of(node) if node.op.name == "conv" else None
+        if sizes is None or sizes.channels == sizes.outputs == 1:
+            return False
+        x, out = node.inputs[0], node.output
+        first, last = (f(self.vector_bytes) for f in (sizes.channels_first, sizes.channels_last))
+        if x in self.last and x not in self.first:
+            first += MOVED * size_hint(prod(x.shape))
+        if x not in self.last:
+            last += MOVED * size_hint(prod(x.shape))
+        if out in self.wanted:
+            first += MOVED * size_hint(prod(out.shape))
+        else:
+            last += MOVED * size_hint(prod(out.shape))
+        return first < SURE * last
 
     def emit(self, node: Node, operands, attrs, last: bool = True) -> bool:
         names = [v.name + "_last" if last else v.name for v in node.outputs]
@@ -257,6 +286,25 @@ class _Walk:
             return False  # [C, *S]: no batch to put in front
         last = 1 not in axes and len(axes) < rank - 2
         return self.emit(node, self.operands(node), attrs, last=last)
+
+
+def _wanted_last(graph: Graph) -> set[Value]:
+    """Values that somebody reads with channels last: a convolution, a transpose that puts the last
+    axis elsewhere; or what is made of them by ops that follow either layout."""
+    wanted: set[Value] = set()
+    for node in reversed(graph.nodes):
+        name = node.op.name
+        if name == "transpose":
+            last = node.attrs["perm"][-1] != node.inputs[0].rank - 1
+            if last or node.output in wanted:
+                wanted.add(node.inputs[0])
+        elif _is_seed(node):
+            wanted.add(node.inputs[0])
+        elif any(v in wanted for v in node.outputs) and (
+            name in (*WINDOWS, *AGNOSTIC, "reshape") or isinstance(node.op.loops, Elementwise)
+        ):
+            wanted.update(v for v in node.inputs if v is not None)
+    return wanted
 
 
 def _moved(axis: int, rank: int) -> int:

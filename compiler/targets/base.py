@@ -20,6 +20,7 @@ class Target:
     """Base of all targets. What a class says here is what those can do that say nothing else.
 
     channels_last   convolutions are converted to it
+    vector_bytes    of a CPU's vectors: by their width, only those that it makes faster are
     measures        schedules can be measured (`compile(…, tune=SECONDS)`)
     native          code is LLVM machine code: packages carry it, a run can be followed kernel by
                     kernel
@@ -31,6 +32,7 @@ class Target:
 
     kind: ClassVar[str]
     channels_last: ClassVar[bool] = False
+    vector_bytes: int = 0
     measures: ClassVar[bool] = False
     native: ClassVar[bool] = False
     precisions: ClassVar[tuple[str, ...]] = ()

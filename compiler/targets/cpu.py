@@ -42,6 +42,10 @@ class CpuTarget(Target):
 
         return parse_target(self.name)
 
+    @property
+    def vector_bytes(self) -> int:  # type: ignore[override]  # nobody sets it
+        return self.machine.vector_bytes
+
     def pipeline(self, options: "Options") -> "Pipeline":
         from ..pipelines import cpu_pipeline
 

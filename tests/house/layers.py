@@ -50,8 +50,8 @@ READS: dict[str, str] = {
         "compiler/ops/contraction"
     ),
     "compiler/passes": (
-        "compiler/errors compiler/system compiler/ir compiler/analysis compiler/lowering "
-        "compiler/ops/contraction"
+        "compiler/errors compiler/system compiler/ir compiler/analysis compiler/kernels "
+        "compiler/lowering compiler/ops/contraction"
     ),
     "compiler/backends/llvm/emit": (
         "compiler/ir compiler/expr compiler/kernels compiler/backends/llvm/base "

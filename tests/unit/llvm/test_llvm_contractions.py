@@ -219,6 +219,64 @@ def test_a_tile_covers_several_lines_of_a_small_image(height, width):
     check(kernel, {a: x, b: w}, [b])
 
 
+def channels_first(a, b, stride=1, dilation=1):
+    """NCHW x OIHW inside of the image."""
+    n, c, h, w = a.shape
+    o, _, kh, kw = b.shape
+    oh, ow = ((d - dilation * (k - 1) - 1) // stride + 1 for d, k in ((h, kh), (w, kw)))
+
+    def body(i, f, y, x):
+        place = lambda p, k: p * stride + k * dilation
+        term = lambda d, p, q: a[i, d, place(y, p), place(x, q)] * b[f, d, p, q]
+        return s.reduce("sum", [c, kh, kw], term)
+
+    return store((n, o, oh, ow), body)
+
+
+@pytest.mark.parametrize("width", [8, 9, 15, 16, 23, 24, 25, 33, 65])
+@pytest.mark.parametrize(("channels", "outputs"), [(1, 1), (1, 32), (3, 2), (4, 5), (16, 17)])
+def test_windows_of_lines_are_read_in_place(width, channels, outputs):
+    x, w = whole((2, channels, 5, width + 2)), whole((outputs, channels, 3, 3))
+    a, b = buffer_of("a", x), buffer_of("b", w)
+    kernel = channels_first(a, b)
+    plan = scheduled(program_of(kernel, {a: x, b: w}, [b]), NAMED["x86-64-v3"])
+    assert (plan.name, plan.b, plan.ragged) == ("contract", "slide", False)
+    received, expected = both(kernel, {a: x, b: w}, [b])
+    np.testing.assert_array_equal(received, expected)
+
+
+@pytest.mark.parametrize("dilation", [2, 6])
+def test_windows_with_gaps_are_read_in_place(dilation):
+    x, w = whole((1, 3, 20, 61)), whole((4, 3, 3, 3))
+    a, b = buffer_of("a", x), buffer_of("b", w)
+    check(channels_first(a, b, dilation=dilation), {a: x, b: w}, [b], b="slide")
+
+
+@pytest.mark.parametrize(
+    ("shape", "outputs", "stride"),
+    [
+        ((1, 3, 9, 67), 8, 2),  # neighbours are not neighbours in memory
+        ((1, 3, 9, 7), 8, 1),  # less than a vector
+        ((1, 3, 9, 40), 300, 1),  # a copy is read often enough
+        ((1, 64, 34, 62), 16, 1),  # lines that share the sets of the cache
+    ],
+)
+def test_windows_are_copied_where_that_is_better(shape, outputs, stride):
+    x, w = whole(shape), whole((outputs, shape[1], 3, 3))
+    a, b = buffer_of("a", x), buffer_of("b", w)
+    kernel = channels_first(a, b, stride)
+    plan = scheduled(program_of(kernel, {a: x, b: w}, [b]), NAMED["x86-64-v3"])
+    assert (plan.name, plan.b) == ("contract", "pack")
+    received, expected = both(kernel, {a: x, b: w}, [b])
+    np.testing.assert_array_equal(received, expected)
+
+
+def test_images_beyond_the_near_caches_are_fetched_ahead():
+    x, w = whole((1, 4, 130, 600)), whole((4, 4, 3, 3))
+    a, b = buffer_of("a", x), buffer_of("b", w)
+    check(channels_first(a, b), {a: x, b: w}, [b], b="slide")
+
+
 # -- epilogues -------------------------------------------------------------------------------------
 
 

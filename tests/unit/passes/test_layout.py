@@ -223,3 +223,54 @@ def test_padding_by_a_zero_point_from_an_input_stays_in_the_convolution():
       %y = conv_integer(%x, %w, %z) {pads=[1,1,1,1]}
     }""")
     assert SplitPadding()(graph)[1] is False
+
+
+# -- layouts by cost ---------------------------------------------------------------------
+
+
+def lasts(b, y, vector_bytes=32):
+    """Of each convolution, whether its channels come last on a CPU with such vectors."""
+    b.output("y", y)
+    after = run_pipeline(b.graph, default_pipeline(channels_last=True, vector_bytes=vector_bytes))
+    assert_same_results(b.graph, after)
+    return [n.attrs["channels_last"] for n in after.nodes if n.op.name == "conv"]
+
+
+@pytest.mark.parametrize(
+    ("channels", "outputs", "kernel", "group"),
+    [(1, 8, 3, 1), (3, 8, 5, 1), (8, 2, 3, 1), (16, 30, 1, 1), (8, 8, 3, 2)],
+)
+def test_a_convolution_alone_that_few_channels_make_slow_stays_channels_first(
+    channels, outputs, kernel, group
+):
+    b = Builder()
+    x = b.input("x", f"f32[1,{channels},24,24]")
+    w = weights_of(b, (outputs, channels // group, kernel, kernel))
+    assert lasts(b, b.relu(b.conv(x, w, group=group))) == [False]
+
+
+def test_a_convolution_of_an_image_writes_what_the_next_one_reads():
+    b = Builder()
+    y = b.conv(b.input("x", "f32[1,3,24,24]"), weights_of(b, (32, 3, 3, 3)), strides=[2, 2])
+    y = b.conv(b.max_pool(b.relu(y), kernel=[2, 2]), weights_of(b, (64, 32, 3, 3)))
+    assert lasts(b, y) == [True, True]
+
+
+def test_deep_sums_are_worth_two_transposes():
+    b = Builder()
+    y = b.conv(b.input("x", "f32[1,64,12,12]"), weights_of(b, (64, 64, 3, 3)), strides=[2, 2])
+    assert lasts(b, y) == [True]
+
+
+def test_what_is_transposed_later_has_its_channels_last():
+    b = Builder()
+    y = b.conv(b.input("x", "f32[1,4,24,24]"), weights_of(b, (24, 4, 1, 1)))
+    assert lasts(b, y.reshape(1, 24, 24 * 24).transpose(0, 2, 1)) == [True]
+
+
+def test_open_sizes_are_taken_channels_last():
+    b = Builder()
+    y = b.conv(b.input("x", "f32[1,1,H,W]"), weights_of(b, (8, 1, 3, 3)))
+    b.output("y", y)
+    after = run_pipeline(b.graph, default_pipeline(channels_last=True, vector_bytes=32))
+    assert [n.attrs["channels_last"] for n in after.nodes if n.op.name == "conv"] == [True]

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from math import ceil, prod
 
 from .....expr import expr as s
@@ -18,6 +19,8 @@ from ..base import Refusal
 from .tiling import FEWEST, PARTIAL, SCRATCH, Tiling
 
 TURN = 16  # panels of B from which turning A pays
+COPIED = 16  # tiles that a panel is read by from which copying it costs next to nothing
+ONCE = 2  # tiles that do not mind where a panel is read from
 APART = 6  # rows whose distances may be known only at run time: each takes a register
 STREAMED = 5 / 64  # cycles per byte of a vector of B from beyond the first-level cache
 
@@ -46,6 +49,10 @@ def plan_contraction(
     streamed = 0.0
     if depth * 2 * lanes * dtype.bytes > target.l1 * 3 // 4 and not (l1_budget and _enough(c)):
         streamed = STREAMED * target.vector_bytes
+    if not packed:
+        found = _over_windows(c, lanes, registers, embedded, target)
+        if found is not None:
+            return settled(found, target)
     tile = choose_tile(m, n, lanes, registers, lines=lines, streamed=streamed, embedded=embedded)
     b = "constant" if packed else "pack"
     rows = prod(a.extent for a in c.m)
@@ -69,6 +76,48 @@ def plan_contraction(
     if plan.scratch > SCRATCH:
         return Refusal(f"copies would take {plan.scratch} bytes of scratch memory, above {SCRATCH}")
     return plan
+
+
+def _over_windows(
+    c: Contraction, lanes: int, registers: int, embedded: bool, target: Machine
+) -> Tiling | None:
+    """The tiling of a product whose B is windows of a longer line (an image, channels first), which
+    need no copies: neighbours share what they read. None where it has no such B, or copies pay."""
+    n = c.n[-1].extent
+    if not reads_in_place(c) or n < lanes:
+        return None
+    m = prod(a.extent for a in c.m)
+    tile = choose_tile(m, n, lanes, registers, embedded=embedded, widest=n // lanes)
+    plan = Tiling(c, tile, lanes, "direct", "slide")
+    if plan.line_tiles >= COPIED:
+        return None
+    steps = _step_places(c)
+    if steps is None or all(b - a >= plan.width for a, b in pairwise(steps)):
+        return None
+    if plan.line_tiles <= ONCE:
+        return plan
+    lines = {(k + v * lanes) * plan.dtype.bytes // LINE for k in steps for v in range(tile.vectors)}
+    ways = Counter(line % (PAGE // LINE) for line in lines)
+    near = len(lines) * LINE <= target.l1 and max(ways.values()) <= target.l1 // PAGE
+    return plan if near else None
+
+
+def _step_places(c: Contraction) -> list[int] | None:
+    """Where each step of k lies in B, from the first one, in order; None where sizes are open."""
+    strides, _ = linear_load(c.b)
+    places = [0]
+    for a in c.k:
+        stride = strides.get(a, 0)
+        if isinstance(stride, Sym) or isinstance(a.extent, Sym):
+            return None
+        places = [p + i * stride for p in places for i in range(a.extent)]
+    return sorted(places)
+
+
+def reads_in_place(c: Contraction) -> bool:
+    """Whether vectors of B lie in memory as they are multiplied."""
+    b = linear_load(c.b)
+    return b is not None and b[0].get(c.n[-1]) == 1
 
 
 def _stored(c: Contraction) -> int:
@@ -105,6 +154,8 @@ def is_possible(plan: Tiling, target: Machine) -> bool:
     if min(tile.rows, tile.vectors, tile.spread, plan.group) < 1 or (tile.flat and tile.spread > 1):
         return False
     several = tile.flat or tile.spread > 1
+    if plan.b == "slide" and (plan.ragged or not reads_in_place(plan.contraction)):
+        return False
     if not fits_registers(tile.rows, tile.vectors, registers) or (several and len(m) < 2):
         return False
     if tile.spread > 1 and tile.rows != tile.spread * m[-1].extent:
@@ -231,7 +282,8 @@ def _group(plan: Tiling, target: Machine) -> int:
             limit = SCRATCH - PARTIAL - (panel if plan.makes_panels else 0)
             block = plan.packed_tile * size
         return ceil(plan.tiles / ceil(plan.tiles / max(1, limit // block)))
-    if not plan.makes_panels and plan.panels * panel <= 8 * target.l2:
+    near = plan.panels * panel <= 8 * target.l2
+    if near and plan.b != "slide" and not plan.makes_panels:
         return 1
     limit = target.l2 * 3 // 8
     if plan.a != "direct":
@@ -257,17 +309,18 @@ def _rows_collide(plan: Tiling, target: Machine) -> bool:
     return max(sets.values()) > max(4, target.l1 // PAGE - 2)
 
 
-def merged(axes: Sequence[Axis], strides: dict) -> list[tuple]:
-    """(extent, stride in A) of the loops over k: axes that follow each other in A are one."""
-    loops: list[tuple[int, int]] = []
+def merged(axes: Sequence[Axis], *factors: dict) -> list[tuple]:
+    """(extent, stride in A, …) of the loops over k, by the strides in each of `factors`: axes that
+    follow each other in all of them are one."""
+    loops: list[tuple] = []
     for a in axes:
-        stride = strides.get(a, 0)
+        strides = tuple(f.get(a, 0) for f in factors)
         if a.extent == 1:
             continue
-        if loops and loops[-1][1] == stride * a.extent:
-            loops[-1] = (loops[-1][0] * a.extent, stride)
+        if loops and loops[-1][1:] == tuple(k * a.extent for k in strides):
+            loops[-1] = (loops[-1][0] * a.extent, *strides)
         else:
-            loops.append((a.extent, stride))
+            loops.append((a.extent, *strides))
     return loops
 
 

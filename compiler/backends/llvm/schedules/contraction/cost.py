@@ -28,6 +28,8 @@ def panel_traffic(
     if packed:
         yield packed, max(packed, between or 0)
         yield every * plan.groups - packed, packed
+    if plan.b == "slide":
+        return
     if plan.cut:
         block = plan.group * plan.tile.rows * plan.k_block * plan.dtype.bytes
         yield block * plan.groups * plan.panels * ceil(plan.steps / plan.k_block), block

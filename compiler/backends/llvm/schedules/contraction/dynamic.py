@@ -16,7 +16,7 @@ from .....ir.dims import Sym
 from .....kernels.contraction import Contraction
 from .....kernels.machine import Machine
 from .....kernels.tiling import Tile, linear_load
-from .choose import APART, can_be_turned, lies_in_lines
+from .choose import APART, can_be_turned, lies_in_lines, reads_in_place
 from .tiling import SCRATCH, Tiling
 
 HIGHEST = 30  # rows of a tile at most
@@ -51,6 +51,8 @@ def opened(plan: Tiling, c: Contraction, target: Machine) -> Tiling:
     plan = replace(plan, contraction=c, a=plan.a if linear else "pack")
     if plan.b == "direct" and not lies_in_lines(c):
         plan = replace(plan, b="pack")
+    if plan.b == "slide" and (plan.ragged or not reads_in_place(c)):
+        plan = replace(plan, b="pack")
     unknown = plan.short or isinstance(plan.depth, Sym)
     if plan.a == "direct" and unknown and plan.tile.rows > APART:
         plan = replace(plan, a="turn" if can_be_turned(plan) else "pack")
@@ -70,7 +72,7 @@ def _group(plan: Tiling, expected: int, target: Machine):
     if not isinstance(plan.tiles, Sym):
         return min(plan.group, plan.tiles)
     if plan.a == "direct":
-        return plan.tiles if plan.b == "pack" else plan.group
+        return plan.tiles if plan.b in ("pack", "slide") else plan.group
     if plan.group == 1 and plan.b == "constant":
         return 1
     if isinstance(plan.packed_tile, Sym):

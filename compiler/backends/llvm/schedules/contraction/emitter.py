@@ -213,6 +213,7 @@ class ContractEmitter:
         if plan.b == "direct":
             lanes = [e.plus(column, v * plan.lanes) for v in range(plan.tile.vectors)]
             loop.read_in_place(plan.line_distance, [columns_left(e, plan, x) for x in lanes])
+        loop.next_columns = self.panels.next_columns(slot)
         if block is None:
             self._multiply(loop, self.rows.loops(), start, panel, slot, prefetched)
             self.after.run(column, sums)

@@ -12,6 +12,7 @@ from math import ceil
 import llvmlite.ir as ir
 
 from .....expr import expr as s
+from .....ir.bounds import size_hint
 from .....kernels.machine import LINE
 from .....kernels.tiling import linear_load
 from ...base.types import I8, i64, memory_type, register_type
@@ -20,7 +21,7 @@ from ...emit.lanes import minimum
 from ...emit.reduction import identity
 from .choose import turns_columns
 from .epilogue import columns_left
-from .tile import PanelPrefetch, rounds_of
+from .tile import NextColumns, PanelPrefetch, rounds_of
 from .tiling import Tiling
 from .transpose import TransposePack
 
@@ -52,7 +53,7 @@ class Panels:
         if plan.b == "pack":
             self._pack(column)
             self.start = self.scratch
-        elif plan.b == "direct":
+        elif plan.b in ("direct", "slide"):
             self.start = self._in_place(column)
         elif plan.stored:
             (axis,) = plan.outer
@@ -120,6 +121,17 @@ class Panels:
         share = b.mul(slot, b.mul(moved, i64(rounds)))
         place = b.gep(self._step(start, step), [share], source_etype=I8)
         return PanelPrefetch(place, moved, ceil(most / LINE))
+
+    def next_columns(self, slot: ir.Value) -> NextColumns | None:
+        """A tile's share of fetching what the next panel reads of a B that is read in place and
+        that no near cache holds: the lines of each row, one tile after the other."""
+        e, plan = self.e, self.plan
+        if plan.b != "slide" or size_hint(plan.contraction.b.data.type.nbytes) <= e.target.l2 // 2:
+            return None
+        nbytes = plan.width * plan.dtype.bytes
+        lines = ceil(ceil(nbytes / LINE) / size_hint(plan.line_tiles))
+        distance = e.b.add(e.b.mul(slot, i64(lines * LINE)), i64(nbytes))
+        return NextColumns(distance, lines)
 
     # -- packing ------------------------------------------------------------------------------
 

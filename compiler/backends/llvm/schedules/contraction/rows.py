@@ -33,12 +33,15 @@ class Rows:
         return {plan.line: self.e.b.udiv(row, width), plan.m: self.e.b.urem(row, width)}
 
     def loops(self) -> list[tuple]:
-        """(extent, stride in A) of the loops over k."""
+        """(extent, stride in A) of the loops over k; with the stride in B, if that is read in
+        place."""
         plan, c = self.plan, self.plan.contraction
         if plan.pairs:
             return [(plan.steps, 1)]
-        direct = plan.a == "direct"
-        return merged(c.k, linear_load(c.a)[0] if direct else self.k_strides())
+        strides = linear_load(c.a)[0] if plan.a == "direct" else self.k_strides()
+        if plan.b == "slide":
+            return merged(c.k, strides, linear_load(c.b)[0])
+        return merged(c.k, strides)
 
     def packed(self, slot: ir.Value) -> ir.Value:
         """Where a tile of A is packed."""

@@ -42,6 +42,7 @@ class ContractSchedule(Tiling, Schedule):
     words: ClassVar[tuple[tuple[str, str], ...]] = (
         ("tile", "rows × columns that are summed in registers; A gives the rows, B the columns"),
         ("direct", "that factor is read where it lies"),
+        ("slide", "that factor is read where it lies, in windows that share what they read"),
         ("pack", "that factor is copied into tile order when it runs"),
         ("turn", "that factor is transposed into tile order when it runs"),
         ("constant", "that factor was copied into tile order when compiled"),

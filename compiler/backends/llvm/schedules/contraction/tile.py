@@ -43,6 +43,15 @@ class PanelPrefetch:
 
 
 @dataclass(frozen=True)
+class NextColumns:
+    """Where B is read in place, a tile fetches what the next panel will read: `lines` lines of each
+    row, `distance` bytes from where its own begin."""
+
+    distance: ir.Value
+    lines: int
+
+
+@dataclass(frozen=True)
 class Sum:
     """Rows of B that are taken as sums of what they are read from and of what lies `added` bytes
     from there, and are written `kept` bytes from there."""
@@ -64,6 +73,7 @@ class TileLoop:
     prefetch: bool
     pairs: bool = False
     unroll: int = 64
+    next_columns: NextColumns | None = None
 
     def __post_init__(self):
         self.type = self.sums[0][0].allocated_type.element
@@ -85,8 +95,8 @@ class TileLoop:
         prefetched: PanelPrefetch | None = None,
         sum: Sum | None = None,
     ) -> None:
-        """All of k: `loops` are (extent, stride in A), outermost first; B's rows follow each
-        other."""
+        """All of k: `loops` are (extent, stride in A), outermost first, if B's rows follow each
+        other; (extent, stride in A, stride in B) if they lie where B itself does."""
         self.prefetched, self.sum = prefetched, sum
         self._loops(loops, a, b)
 
@@ -94,41 +104,42 @@ class TileLoop:
         if not loops:
             self._steps([(a, b)])
             return
-        (extent, stride), *inner = loops
+        (extent, stride, *in_b), *inner = loops
         rows = 1
-        for count, _ in inner:
+        for count, *_ in inner:
             rows *= count
+        line = in_b[0] if in_b else rows * self.line
         unroll = 1 if inner else _unroll(extent, self.tile, self.unroll)
         if inner and not isinstance(extent * rows, Sym) and extent * rows <= 4:
             unroll = extent
 
         def body(a: ir.Value, b: ir.Value, count: int = unroll) -> None:
-            at = [
-                (self._moved(a, u * stride), self._moved(b, u * rows * self.line))
-                for u in range(count)
-            ]
+            at = [(self._moved(a, u * stride), self._moved(b, u * line)) for u in range(count)]
             if not inner:
                 self._steps(at)
+                if self.next_columns is not None:
+                    rows = at[:1] if abs(line) * self.dtype.bytes < LINE else at
+                    self._fetch_columns([y for _, y in rows])
                 return
             for x, y in at:
                 self._loops(inner, x, y)
 
         if isinstance(extent, Sym):
-            self._open(extent, stride, rows, unroll, a, b, body)
+            self._open(extent, stride, line, unroll, a, b, body)
             return
         rounds, rest = divmod(extent, unroll)
         if rounds == 1:
             body(a, b)
         else:
-            self._walk(i64(rounds), (a, unroll * stride), (b, unroll * rows * self.line), body)
+            self._walk(i64(rounds), (a, unroll * stride), (b, unroll * line), body)
         if rest:
             done = rounds * unroll
-            body(self._moved(a, done * stride), self._moved(b, done * rows * self.line), rest)
+            body(self._moved(a, done * stride), self._moved(b, done * line), rest)
 
-    def _open(self, extent: Sym, stride, rows, unroll: int, a, b, body) -> None:
+    def _open(self, extent: Sym, stride, line, unroll: int, a, b, body) -> None:
         """An extent that is known when the kernel runs: whole rounds, then single steps."""
         e = self.e
-        count, line = e.size(extent), rows * self.line
+        count = e.size(extent)
         left = e.b.urem(count, i64(unroll))
         done = e.b.sub(count, left)
         with e.b.if_then(e.b.icmp_signed(">", done, i64(0))), e.scope():
@@ -227,6 +238,14 @@ class TileLoop:
         place = b.gep(prefetched.place, [prefetched.pace], source_etype=I8)
         self.prefetched = replace(prefetched, place=place)
 
+    def _fetch_columns(self, rows: Sequence[ir.Value]) -> None:
+        """Of rows of B that lie where B does."""
+        b, ahead = self.e.b, self.next_columns
+        for place in rows:
+            start = b.gep(place, [ahead.distance], source_etype=I8)
+            for i in range(ahead.lines):
+                prefetch(b, b.gep(start, [i64(i * LINE)], source_etype=I8), 1)
+
     def _fetch(self, place: ir.Value) -> None:
         b = self.e.b
         prefetch(b, b.gep(place, [i64(PREFETCH)], source_etype=I8), 1)
@@ -246,7 +265,7 @@ def rounds_of(loops: Sequence[tuple], tile: Tile, unroll: int = 64) -> int:
     """How often a tile's loops, of known extents, run their innermost body."""
     if not loops:
         return 1
-    (extent, _), *inner = loops
+    (extent, *_), *inner = loops
     if inner:
         return extent * rounds_of(inner, tile, unroll)
     return ceil(extent / _unroll(extent, tile, unroll))

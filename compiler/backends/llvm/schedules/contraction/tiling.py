@@ -21,9 +21,10 @@ PANEL_BLOCK = 4  # panels that are multiplied in a block of k before the next on
 
 @dataclass(frozen=True)
 class Tiling:
-    """`b`: "constant" (packed while compiling), "pack" or "direct" (read in place, a line of memory
-    for each step of k). `a`: "direct" (read in place), "pack" (evaluated into scratch, [row][k]) or
-    "turn" (copied to [k][row]).
+    """`b`: "constant" (packed while compiling), "pack" (into scratch), "direct" (read in place, a
+    line of memory for each step of k) or "slide" (read in place, where steps of k share what they
+    read). `a`: "direct" (read in place), "pack" (evaluated into scratch, [row][k]) or "turn"
+    (copied to [k][row]).
 
     `pairs`: sums in i32 of factors that fit i16, packed as pairs of k, of which one instruction
     multiplies and adds both. What follows counts such a pair as one step of k and one element.

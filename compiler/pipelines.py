@@ -19,6 +19,7 @@ from .passes.cleanup import (
 from .passes.cpu.half import PromoteHalf
 from .passes.cpu.padding import SplitPadding
 from .passes.cpu.phases import ConvTransposePhases
+from .passes.cpu.scans import ScanInOrder
 from .passes.cpu.strassen import Strassen
 from .passes.cpu.winograd import Winograd
 from .passes.expand import ExpandComposites
@@ -121,6 +122,7 @@ def cpu_pipeline(
             Step(ConvTransposePhases(vector_bytes, winograd), "no tap is asked if it divides"),
             *fewer,
             Step(SuppressLazily(), "only the best of many boxes are looked at"),
+            Step(ScanInOrder(), "one core adds up as it goes along"),
             Step(ExpandComposites(), "what is inside of them can be folded"),
             Step(SplitPadding(), "convolutions that read inside their input only"),
             Step(FoldConstants(), "weights that expansions transpose, halves that became f32"),

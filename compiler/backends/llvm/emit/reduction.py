@@ -69,7 +69,8 @@ def _by_lane(m: Emitter, e: Expr) -> ir.Value:
         m.b.store(value, total)
 
     own = sum(1 for x in s.walk(e.args[0]) if x.free & set(axes))
-    m.loops(list(axes), step, unroll=max(UNROLL, LINES // max(1, own)))
+    vectors = max(1, (lanes or 1) // m.target.lanes(max(e.dtype.bits, 8)))
+    m.loops(list(axes), step, unroll=max(UNROLL, LINES // max(1, own) // vectors))
     return m.b.load(total)
 
 

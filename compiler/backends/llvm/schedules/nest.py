@@ -16,23 +16,26 @@ import llvmlite.ir as ir
 
 from ....expr import expr as s
 from ....expr.expr import Axis, Expr
-from ....ir.bounds import DynamicSize, maybe_below
+from ....ir.bounds import DynamicSize
 from ....ir.dims import Sym, ceil_div
 from ....kernels.kernel import Kernel
 from ....kernels.machine import Machine
 from ....kernels.tiling import vector_axis_cost
+from ....kernels.work import extent_of
 from ..base.types import I32, i64, vector
 from ..emit.emitter import Emitter
-from ..emit.lanes import first_lanes, lanes_below, minimum
+from ..emit.lanes import minimum
 from ..emit.store import emit_store
 from .base import Arguments, Dim, Given, HintSpecialized, Schedule
 from .cached_rows import keep_rows, row_bytes
 from .known_rows import keep_known
+from .lane_steps import lane_steps, lanes_taken, wide_vectors
 from .nest_cost import nest_cycles, nest_parts
 from .serial import emit_serial, outer_axes
 
 INTERLEAVED = (2, 4)  # extents of axes that are interleaved
 BLOCK = 1024  # elements of the vector axis that a parallel unit handles, where it is cut
+LEAST = 64  # elements of those with the longest reductions
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,8 @@ class NestSchedule(Schedule):
 
     `outer` are the parallel axes, `row` those that are walked inside a unit. `interleave` is a
     short axis along which the output is contiguous while the vector axis strides over it: vectors
-    for each of its places are interleaved and stored as one.
+    for each of its places are interleaved and stored as one. `vectors` are computed side by side
+    (`lane_steps.py`).
     """
 
     name: ClassVar[str] = "nest"
@@ -55,6 +59,7 @@ class NestSchedule(Schedule):
     lanes: int
     block: int
     interleave: Axis | None = None
+    vectors: int = 1
 
     @classmethod
     def propose(cls, given: Given) -> "NestSchedule":
@@ -78,7 +83,8 @@ class NestSchedule(Schedule):
         vector_axis = axes.get(self.vector_axis)
         block = self.block
         if vector_axis is not None and isinstance(vector_axis.extent, Sym):
-            block = max(block, BLOCK) // self.lanes * self.lanes
+            step = self.lanes * self.vectors
+            block = max(block, BLOCK) // step * step
             if vector_axis not in [axes[a] for a in self.outer]:
                 block = vector_axis.extent
         interleave = axes.get(self.interleave)
@@ -87,7 +93,7 @@ class NestSchedule(Schedule):
         outer, row = (tuple(axes[a] for a in own) for own in (self.outer, self.row))
         if interleave is None and self.interleave is not None:
             raise DynamicSize("an axis that is interleaved")
-        return NestSchedule(outer, row, vector_axis, self.lanes, block, interleave)
+        return NestSchedule(outer, row, vector_axis, self.lanes, block, interleave, self.vectors)
 
     def opened(self, specialized: HintSpecialized) -> list[tuple[Schedule, float]]:
         return [(self.over(specialized.axes), specialized.ns)]
@@ -105,7 +111,8 @@ class NestSchedule(Schedule):
         emit_nest(e, kernel, self, given.begin, given.end, in_place, given.scratch)
 
     def __str__(self) -> str:
-        return "scalar" if self.vector_axis is None else f"lanes {self.lanes}"
+        side = f" x {self.vectors}" if self.vectors > 1 else ""
+        return "scalar" if self.vector_axis is None else f"lanes {self.lanes}{side}"
 
 
 def schedule_nest(kernel: Kernel, target: Machine, in_place: bool = False) -> NestSchedule:
@@ -143,8 +150,13 @@ def schedule_nest(kernel: Kernel, target: Machine, in_place: bool = False) -> Ne
     block = vector_axis.extent if vector_axis is not None else 1
     if vector_axis is not None and vector_axis in outer and pieces < 64:
         wanted = -(-vector_axis.extent * pieces // 64)
-        block = min(vector_axis.extent, max(BLOCK, -(-wanted // lanes) * lanes))
-    return NestSchedule(parallel, row, vector_axis, lanes, block, interleave)
+        block = min(vector_axis.extent, max(_block(reduces), -(-wanted // lanes) * lanes))
+    vectors = 1
+    if vector_axis is not None and interleave is None:
+        exact = in_place or _accumulates(kernel)
+        vectors = wide_vectors(kernel, vector_axis, lanes, block, exact)
+        block = min(vector_axis.extent, -(-block // (lanes * vectors)) * lanes * vectors)
+    return NestSchedule(parallel, row, vector_axis, lanes, block, interleave, vectors)
 
 
 def lanes_of_stores(kernel: Kernel, target: Machine) -> int:
@@ -176,6 +188,12 @@ def _interleaved_axis(kernel: Kernel, vector_axis: Axis | None, lanes: int) -> A
     whole = [a for a, k in strides.items() if k == 1 and a.extent == strides.get(vector_axis)]
     short = store.buffer.dtype.bits < 8 or vector_axis.extent < 4
     return whole[0] if whole and whole[0].extent in INTERLEAVED and not short else None
+
+
+def _block(reduces: list[Expr]) -> int:
+    """Elements of a unit: the fewer, the longer the reductions for each are."""
+    steps = max((extent_of(e.data[1]) for e in reduces), default=1)
+    return max(BLOCK // steps, LEAST)
 
 
 def _has_math(kernel: Kernel) -> bool:
@@ -214,10 +232,10 @@ def emit_nest(
     if plan.vector_axis in plan.row:
         kernel = keep_rows(e, kernel, plan.vector_axis, scratch)
     exact = in_place or _accumulates(kernel)
-    kernel = keep_known(e, kernel, plan.vector_axis, _lanes_taken(plan, exact), exact)
+    kernel = keep_known(e, kernel, plan.vector_axis, lanes_taken(plan, exact), exact)
     _hoist(e, kernel, frozenset())
     outer = [a for a in plan.outer if a is not plan.vector_axis]
-    if not outer and split and plan.block % plan.lanes == 0:
+    if not outer and split and plan.block % (plan.lanes * plan.vectors) == 0:
         # One long axis: the units of this call are one contiguous range of it.
         start = e.b.mul(begin, i64(plan.block))
         stop = minimum(e, e.b.mul(end, i64(plan.block)), e.size(plan.vector_axis.extent))
@@ -243,7 +261,7 @@ def _unit(e: Emitter, kernel: Kernel, plan: NestSchedule, start, stop, in_place)
         _hoist(e, kernel, frozenset(plan.outer) - {vector_axis})
         row = [a for a in plan.row if a is not vector_axis]
         in_place = in_place or _accumulates(kernel)
-        _lanes(e, plan, start, stop, in_place, lambda: _row(e, kernel, plan, row))
+        lane_steps(e, plan, start, stop, in_place, lambda: _row(e, kernel, plan, row))
         return
     _hoist(e, kernel, frozenset(plan.outer))
     others = [a for a in plan.row if a is not vector_axis]
@@ -252,7 +270,7 @@ def _unit(e: Emitter, kernel: Kernel, plan: NestSchedule, start, stop, in_place)
         return
     e.loops(
         others,
-        lambda: _lanes(
+        lambda: lane_steps(
             e,
             plan,
             i64(0),
@@ -265,77 +283,6 @@ def _unit(e: Emitter, kernel: Kernel, plan: NestSchedule, start, stop, in_place)
 
 def _accumulates(kernel: Kernel) -> bool:
     return any(st.mode != "set" for st in kernel.stores)
-
-
-def _lanes(e: Emitter, plan: NestSchedule, start, stop, exact: bool, body) -> None:
-    """Vector steps from start to stop. The last one overlaps the one before it, which costs no
-    extra code, unless every element must be visited exactly once (then it is masked)."""
-    vector_axis, lanes = plan.vector_axis, _lanes_taken(plan, exact)
-    if isinstance(vector_axis.extent, Sym):
-        _open_lanes(e, plan, start, stop, exact, body)
-        return
-    whole = vector_axis.extent % plan.lanes == 0 and plan.block % plan.lanes == 0
-    if vector_axis.extent < lanes:
-        with (
-            e.scope(),
-            e.at(vector_axis, start),
-            e.vectorised(vector_axis, lanes, first_lanes(lanes, vector_axis.extent)),
-        ):
-            body()
-        return
-    short = (
-        plan.block < vector_axis.extent
-        and vector_axis.extent % plan.block < lanes
-        and (vector_axis.extent % plan.block != 0)
-    )
-    with e.loop(start, stop, lanes, name="v") as v:
-        mask, base = None, v
-        if not whole and (exact or short):
-            mask = lanes_below(e, v, stop, lanes)
-        elif not whole:
-            base = minimum(e, v, e.b.sub(stop, i64(lanes)))
-        with e.at(vector_axis, base), e.vectorised(vector_axis, lanes, mask):
-            body()
-
-
-def _lanes_taken(plan: NestSchedule, exact: bool) -> int:
-    """Lanes of the vectors: fewer where the axis is shorter."""
-    lanes = plan.lanes
-    if exact or plan.vector_axis is None or isinstance(plan.vector_axis.extent, Sym):
-        return lanes
-    while lanes > 4 and lanes // 2 >= plan.vector_axis.extent:
-        lanes //= 2
-    return lanes
-
-
-def _open_lanes(e: Emitter, plan: NestSchedule, start, stop, exact: bool, body) -> None:
-    """The same for an axis of any size: whole vectors, then one that is masked.
-
-    Where there are more elements than a vector has, the last vector may begin earlier instead; but
-    that they are more must be known.
-    """
-    vector_axis, lanes = plan.vector_axis, plan.lanes
-    if (
-        not exact
-        and not maybe_below(vector_axis.extent, lanes)
-        and plan.block is vector_axis.extent
-    ):
-        with e.loop(start, stop, lanes, name="v") as v:
-            base = minimum(e, v, e.b.sub(stop, i64(lanes)))
-            with e.at(vector_axis, base), e.vectorised(vector_axis, lanes):
-                body()
-        return
-    whole = e.b.sub(stop, e.b.srem(e.b.sub(stop, start), i64(lanes)))
-    with (
-        e.loop(start, whole, lanes, name="v") as v,
-        e.at(vector_axis, v),
-        e.vectorised(vector_axis, lanes),
-    ):
-        body()
-    with e.b.if_then(e.b.icmp_signed("<", whole, stop)), e.scope():
-        mask = lanes_below(e, whole, stop, lanes)
-        with e.at(vector_axis, whole), e.vectorised(vector_axis, lanes, mask):
-            body()
 
 
 def _row(e: Emitter, kernel: Kernel, plan: NestSchedule, axes: list[Axis]) -> None:

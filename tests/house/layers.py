@@ -72,7 +72,8 @@ READS: dict[str, str] = {
     "compiler/rewrite": "compiler/errors compiler/ir compiler/passes",
     "compiler/backends/llvm/schedules": (
         "compiler/system compiler/ir compiler/analysis compiler/expr compiler/kernels "
-        "compiler/backends compiler/backends/llvm/base compiler/backends/llvm/emit"
+        "compiler/backends compiler/backends/llvm/base compiler/backends/llvm/vmath "
+        "compiler/backends/llvm/emit"
     ),
     "compiler/ops/text": (
         "compiler/errors compiler/ir compiler/expr compiler/ops compiler/ops/contraction "

@@ -85,3 +85,33 @@ def test_open_sizes(n, k, sizes):
         exe = tessel.compile(b.graph, threads=threads, verify_bounds=True)
         received = exe.run(dict(zip("xw", inputs)))["y"]
         np.testing.assert_array_equal(received, inputs[0] @ inputs[1])
+
+
+# -- a factor whose columns are lines of memory ------------------------------------------------
+
+
+@pytest.mark.parametrize("m", [1, 3, 8, 17])
+@pytest.mark.parametrize(("n", "k"), [(7, 9), (8, 8), (25, 19), (64, 33), (131, 40)])
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+def test_columns_that_are_lines_of_memory(m, n, k, dtype):
+    """Few rows take them as they are; more have panels of them, transposed in registers."""
+    x, w = whole((2, m, k), dtype), whole((2, n, k), dtype)
+    a, b = buffer_of("a", x), buffer_of("b", w)
+    term = lambda h, i, j: lambda p: a[h, i, p] * b[h, j, p]
+    kernel = store((2, m, n), lambda *at: s.reduce("sum", [k], term(*at), dtype), dtype)
+    for threads in (1, 2):
+        received, _ = both(kernel, {a: x, b: w}, threads=threads)
+        np.testing.assert_array_equal(received, x @ w.transpose(0, 2, 1))
+
+
+@pytest.mark.parametrize("sizes", [{"M": 1, "N": 1, "K": 1}, {"M": 9, "N": 30, "K": 21}])
+@pytest.mark.parametrize(("m", "n", "k"), [(8, "N", 33), (8, 64, "K"), ("M", "N", "K")])
+def test_columns_that_are_lines_of_memory_of_open_sizes(m, n, k, sizes):
+    b = Builder()
+    x, w = b.input("x", f"f32[2,{m},{k}]"), b.input("w", f"f32[2,{n},{k}]")
+    b.output("y", b.matmul(x, w.transpose(0, 2, 1)))
+    m, n, k = (sizes.get(d, d) for d in (m, n, k))
+    inputs = [whole((2, m, k)), whole((2, n, k))]
+    exe = tessel.compile(b.graph, threads=2, verify_bounds=True)
+    received = exe.run(dict(zip("xw", inputs)))["y"]
+    np.testing.assert_array_equal(received, inputs[0] @ inputs[1].transpose(0, 2, 1))

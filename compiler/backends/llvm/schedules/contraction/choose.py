@@ -255,7 +255,6 @@ def turns_columns(plan: Tiling) -> bool:
     b = linear_load(plan.contraction.b)
     return (
         plan.b == "pack"
-        and plan.tile.vectors == 1
         and b is not None
         and b[0].get(plan.n) != 1
         and _k_is_contiguous(plan, plan.contraction.b)

@@ -9,11 +9,12 @@ from .....kernels.machine import Machine
 from .....kernels.tiling import LOAD_CYCLES
 from .....kernels.work import extent_of
 from ..cost_model import INTEGER, LATENCY, LOAD, TILE, core_of, epilogue, evaluation
+from .choose import turns_columns
 from .tiling import Tiling
 
 # Cycles.
 STEP = 0.3  # around a step of k in a tile
-TURNED = 0.35  # per element of A that is turned into scratch
+TURNED = 0.35  # per element of a factor that is turned into scratch
 NARROW = 4  # lanes that packing fills where k is too short for a vector
 
 
@@ -83,6 +84,8 @@ def contraction_parts(kernel: Kernel, plan: Tiling, target: Machine) -> Iterator
         yield SUMMED, sums * 4 * LOAD
     if plan.b == "pack":
         each = evaluation(plan.contraction.b, plan.n, plan.lanes)
+        if turns_columns(plan):
+            each = TURNED * plan.lanes
         yield REARRANGED, outer * plan.groups * plan.panels * plan.depth * vectors * each
 
 

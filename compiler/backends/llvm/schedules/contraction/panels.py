@@ -172,6 +172,6 @@ class Panels:
             e.pointers[c.b.data], [e.offset(rest, base)], source_etype=memory_type(c.b.dtype)
         )
         last = e.size(plan.n.extent - 1)
-        columns = [e.b.add(column, i64(r)) for r in range(plan.lanes)]
+        columns = [e.b.add(column, i64(r)) for r in range(plan.width)]
         places = [e.b.mul(minimum(e, j, last), step) for j in columns]
-        TransposePack(e, self.dtype, plan.lanes, places).run(c.k, strides, start, self.scratch)
+        TransposePack(e, self.dtype, plan.width, places).run(c.k, strides, start, self.scratch)

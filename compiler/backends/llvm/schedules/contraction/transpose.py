@@ -1,4 +1,4 @@
-"""Packing rows of A for a register tile: [row][k] in memory becomes [k][row].
+"""Packing rows of A, or columns of B, for a register tile: [row][k] in memory becomes [k][row].
 
 Then the inner loop reads one stream of memory rather than one per row. Blocks of rows x k, square
 with as many of each as a vector has lanes, are transposed in registers: log2(lanes) rounds, each of

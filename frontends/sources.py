@@ -94,7 +94,7 @@ def source_of(
                 "a graph's dims are what it says", fix="leave out dims, or rename them"
             )
         graph = model if limits is None else _limited(model, limits)
-        return cast(Source, GraphSource(graph))  # what only files can do is asked of files
+        return GraphSource(graph)
     check_model(model)
     if limits is not None:
         from ..compiler.system.budgets import Limits

@@ -6,9 +6,10 @@
 A `Source` is a model as the frontend that reads it knows it; the runtime sees graphs only.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
@@ -57,6 +58,10 @@ class Source(Protocol):
     def watched(self) -> "Source":
         """The same model, whose `files` are known once it was read."""
 
+    @property
+    def files(self) -> Mapping[str, list[int]]:
+        """The stamps of files beside a model that is `watched`."""
+
     def default(self, name: str) -> np.ndarray:
         """The value of an input that has a default."""
 
@@ -81,6 +86,31 @@ class GraphSource:
 
     def specialized_model(self, shapes: Shapes | None, error: UnsupportedError) -> None:
         return None
+
+    def watched(self) -> "GraphSource":
+        return self
+
+    @property
+    def files(self) -> Mapping[str, list[int]]:
+        return {}
+
+    def default(self, name: str) -> np.ndarray:
+        raise KeyError(name)  # no input of a graph has a default
+
+    def feeding(self, names: frozenset[str]) -> "GraphSource":
+        return self
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What `compile` was asked for, beside the model."""
+
+    options: Options
+    target: str
+    shapes: Shapes | None
+    threads: int
+    cache: Cache
+    progress: "Listener | None"
 
 
 @entrance
@@ -111,58 +141,37 @@ def compile_model(
     for what, listener in (("observer", observer), ("progress", progress)):
         if listener is not None:
             require_function(what, listener)
-    said = {
-        "options": options,
-        "target": target,
-        "shapes": shapes,
-        "threads": check_threads(threads),
-        "cache": cache,
-    }
+    said = _Said(options, target, shapes, check_threads(threads), cache, progress)
     with seldom_collected:
         if reuse and observer is None and tune is None and not options.verify_bounds:
-            exe = _compile_once(source, progress=progress, **said)
+            exe = _compile_once(source, said)
         else:
-            exe = _compile(source, observer=observer, tune=tune, progress=progress, **said)
+            exe = _compile(source, said, observer, tune)
         if exe.signature.optional and source.is_file:
             _take_overrides(exe, source, said)
     return exe
 
 
-def _compile_once(
-    source: Source,
-    *,
-    options: Options,
-    target: str,
-    shapes: Shapes | None,
-    threads: int,
-    cache: Cache,
-    progress: "Listener | None",
-) -> Executable:
+def _compile_once(source: Source, said: _Said) -> Executable:
     """`_compile`, unless an earlier one of the same left its package in the cache."""
     from .reuse.entries import find, why_not
 
-    said = {
-        "options": options,
-        "target": target,
-        "shapes": shapes,
-        "threads": threads,
-        "cache": cache,
-        "progress": progress,
-    }
-    decisive = {"options": options.key(), "target": target, "shapes": shapes}
-    folder = package_folder(cache)
+    shapes = said.shapes
+    decisive = {"options": said.options.key(), "target": said.target, "shapes": shapes}
+    folder = package_folder(said.cache)
     entry = None if source.reusable is None else find(source.reusable, decisive, folder)
     if entry is None:
-        exe = _compile(source, **said)
+        exe = _compile(source, said)
         if (reason := why_not(folder)) is not None:
             exe.notes.append(reason)
         return exe
-    exe = entry.load(threads, object_cache(cache), partial(_specialized_model, source, shapes))
-    if exe is not None:
-        exe.session.driver.progress = progress
-        return exe if exe.specialize is not None else _take_empty(exe, source, shapes)
+    make = cast(Callable[[], ShapeSpecialized], partial(_specialized_model, source, shapes))
+    found = entry.load(said.threads, object_cache(said.cache), make)
+    if found is not None:
+        found.session.driver.progress = said.progress
+        return found if found.specialize is not None else _take_empty(found, source, shapes)
     watched = source.watched()
-    exe = _compile(watched, **said)
+    exe = _compile(watched, said)
     entry.keep(exe, watched.files)
     return exe
 
@@ -180,15 +189,9 @@ def _specialized_model(source: Source, shapes: Shapes | None) -> "ShapeSpecializ
 
 def _compile(
     source: Source,
-    *,
-    options: Options,
-    target: str,
-    shapes: Shapes | None,
-    threads: int,
-    cache: Cache,
+    said: _Said,
     observer: "Observer | None" = None,
     tune: "float | Tuning | None" = None,
-    progress: "Listener | None" = None,
 ) -> Executable:
     """The executable, with every initializer as a weight."""
     from ..compiler.ir.metadata.structure import KEY
@@ -197,13 +200,16 @@ def _compile(
     from ..compiler.system.budgets import SPENT
     from ..compiler.system.progress import tell
 
+    shapes, progress = said.shapes, said.progress
     tuning = None
     if tune is not None:
         from .tuning.tune import open_tuning
 
-        tuning = open_tuning(tune, cache)
-    objects = object_cache(cache)
-    session = Session.open(target, options, cache=objects, tuning=tuning, progress=progress)
+        tuning = open_tuning(tune, said.cache)
+    objects = object_cache(said.cache)
+    session = Session.open(
+        said.target, said.options, cache=objects, tuning=tuning, progress=progress
+    )
     tell(progress, "read", 0, 1)
     try:
         graph = source.read(shapes)
@@ -211,11 +217,11 @@ def _compile(
         specialized = source.specialized_model(shapes, error)
         if specialized is None:
             raise
-        return _specialized_executable(specialized, session, threads)
+        return _specialized_executable(specialized, session, said.threads)
     tell(progress, "read", 1, 1)
     report = Report()
     graph = session.optimize(graph, report, observer)
-    exe = Executable(graph, session, threads=threads)
+    exe = Executable(graph, session, threads=said.threads)
     exe.report = report
     if nonempty(graph):
         _take_empty(exe, source, shapes)
@@ -259,12 +265,12 @@ def _read_sized(source: Source, shapes: dict, sized: dict, values: dict) -> Grap
     return source.read(shapes | sized, values)
 
 
-def _take_overrides(exe: Executable, source: Source, said: dict[str, Any]) -> None:
+def _take_overrides(exe: Executable, source: Source, said: _Said) -> None:
     """From now on `exe` takes values for those of its weights that a run may replace."""
     from .execution.overrides import Overrides
 
     def fed(names: frozenset[str]) -> Executable:
-        return _compile(source.feeding(names), **said)
+        return _compile(source.feeding(names), replace(said, progress=None))
 
     ports = [
         Port(name, type, partial(source.default, name))

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import numpy as np
 
 from ..ir.dims import substitute
-from ..ir.types import TensorType
+from ..ir.types import TensorType, Type
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 LINE = 64  # bytes of a cache line
@@ -29,7 +30,7 @@ def place_slots(slots: tuple, sizes: Mapping[str, int]) -> tuple[list[int], int]
     return starts, total
 
 
-def has_bytes(type) -> bool:
+def has_bytes(type: Type) -> TypeGuard[TensorType]:
     """Whether values of the type lie in memory: not strings, sequences and maps."""
     return isinstance(type, TensorType) and type.dtype.kind != "s"
 

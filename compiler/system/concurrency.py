@@ -54,7 +54,7 @@ class lazy(Generic[T]):
     def __get__(self, obj: None, owner: type | None = None) -> "lazy[T]": ...
     @overload
     def __get__(self, obj: object, owner: type | None = None) -> T: ...
-    def __get__(self, obj, owner=None):
+    def __get__(self, obj: object, owner: type | None = None) -> "lazy[T] | T":
         return self if obj is None else obj.__dict__.setdefault(self.name, self.compute(obj))
 
 

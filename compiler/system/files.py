@@ -16,7 +16,7 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from ..errors import TesselError
 
@@ -83,12 +83,12 @@ def reading(path: Path, kind: type[TesselError], **more: str) -> Iterator[Binary
 
 
 @contextmanager
-def file_errors(path: Path, kind: type[TesselError], said: str, **more: str) -> Iterator[None]:
+def file_errors(path: Path, kind: type[TesselError], said: str, **more: Any) -> Iterator[None]:
     """Errors of the system about `path` as errors of this `kind`; `said`: "cannot be read"."""
     try:
         yield
     except OSError as error:
-        reason = _MESSAGES.get(error.errno) or error.strerror or str(error)
+        reason = _MESSAGES.get(error.errno or 0) or error.strerror or str(error)
         raise kind(f"the file {said}: {reason}", where=shown(path), **more) from None
 
 

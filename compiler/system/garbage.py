@@ -18,9 +18,9 @@ class SeldomCollected:
     """Sets the first of Python's thresholds, which are those of all threads, when the first of
     several compilations enters, and what it was when the last one leaves."""
 
-    def __init__(self):
-        self.inside, self.before = 0, ()
-        give_lock(self, "_changing")
+    def __init__(self) -> None:
+        self.inside, self.before = 0, gc.get_threshold()
+        self._changing = give_lock(self, "_changing")
 
     def __enter__(self) -> None:
         with self._changing:
@@ -30,7 +30,7 @@ class SeldomCollected:
                     gc.set_threshold(EVERY, *self.before[1:])
             self.inside += 1
 
-    def __exit__(self, *error) -> None:
+    def __exit__(self, *error: object) -> None:
         with self._changing:
             self.inside -= 1
             if not self.inside and gc.get_threshold()[0] == EVERY:

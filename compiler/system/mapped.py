@@ -11,7 +11,7 @@ import mmap
 import os
 import weakref
 from collections.abc import Callable, Iterable
-from typing import BinaryIO, Self
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 
@@ -23,9 +23,20 @@ from .files import shown
 class MappedFile(mmap.mmap):
     """The bytes of a file, read-only. `check` raises an error of the given kind."""
 
+    kind: type[TesselError]
+    where: str
+    handle: int
+    _verify: Callable[[], object] | None
+    _verifying: Any  # a lock
+    _stamp: tuple[int, int]
+
     @classmethod
     def of(
-        cls, file: BinaryIO, kind: type[TesselError], path, verify: Callable | None = None
+        cls,
+        file: BinaryIO,
+        kind: type[TesselError],
+        path: str | os.PathLike[str],
+        verify: Callable[[], object] | None = None,
     ) -> Self:
         """A file that is open and not empty. `verify` is called once, by the first `check`: it
         raises an error if the bytes are not those that were written."""
@@ -59,7 +70,8 @@ class MappedFile(mmap.mmap):
 def files_behind(arrays: Iterable[np.ndarray]) -> list[MappedFile]:
     """The mapped files that arrays are views of, each once."""
     found: dict[int, MappedFile] = {}
-    for x in arrays:
+    for array in arrays:
+        x: Any = array
         while x is not None and not isinstance(x, MappedFile):
             x = x.obj if isinstance(x, memoryview) else getattr(x, "base", None)
         if x is not None:

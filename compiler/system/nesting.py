@@ -7,6 +7,7 @@ kilobytes can hold more of them than there is stack, and in C++ that is the end 
 import functools
 import json
 import re
+from typing import Any
 
 from ..errors import TesselError
 
@@ -40,7 +41,9 @@ def _pieces(kind: type) -> re.Pattern:
 
 def _opened(text: str | bytes) -> int:
     """How many brackets are opened, those in strings included."""
-    return sum(text.count(b if isinstance(text, str) else b.encode()) for b in "([{")
+    if isinstance(text, str):
+        return sum(map(text.count, "([{"))
+    return sum(map(text.count, (b"(", b"[", b"{")))
 
 
 def check_depth(text: str | bytes, what: str, kind: type[TesselError], where: str | None) -> None:
@@ -51,7 +54,7 @@ def check_depth(text: str | bytes, what: str, kind: type[TesselError], where: st
         )
 
 
-def read_json(data: bytes, what: str, kind: type[TesselError], where: str | None):
+def read_json(data: bytes, what: str, kind: type[TesselError], where: str | None) -> Any:
     """What JSON says. Raises `kind` for what is no JSON, or nests too deep."""
     check_depth(data, what, kind, where)
     try:

@@ -12,6 +12,7 @@ What the function raises ends the compilation, and leaves it as it is.
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from ..errors import from_caller
 from .concurrency import give_lock
@@ -45,7 +46,7 @@ class Steps:
 
     def __init__(self, listener: Listener | None, stage: str):
         self.listener, self.stage, self.last = listener, stage, -1
-        give_lock(self, "_telling")
+        self._telling = give_lock(self, "_telling")
 
     def __call__(self, done: int, total: int) -> None:
         if self.listener is None:
@@ -63,7 +64,7 @@ def counting(listener: Listener | None, total: int, observer: Callable | None) -
     steps, count = Steps(listener, "passes"), itertools.count(1)
     steps(0, total)
 
-    def observe(action, graph, changed) -> None:
+    def observe(action: Any, graph: Any, changed: bool) -> None:
         if observer is not None:
             observer(action, graph, changed)
         steps(next(count), total)

@@ -7,6 +7,7 @@ shapes, chosen by a size), or the values of those that decide shapes (`Reshape` 
 """
 
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 
@@ -39,7 +40,7 @@ class ShapeSpecialized:
     ones are needed, so it may grow. `sized` says which nodes need sizes, and why.
     """
 
-    by_structure = False
+    by_structure: Literal[False] = False
 
     def __init__(self, model, graph: Graph, values: set[str], error: TesselError):
         self.model, self.graph = model, graph
@@ -104,7 +105,7 @@ class StructureSpecialized:
     the shapes of all tensors are. Reading can show that more is needed, so both may grow.
     """
 
-    by_structure = True
+    by_structure: Literal[True] = True
 
     def __init__(self, model, graph: Graph, values: set[str], shapes):
         self.model, self.graph, self.shapes = model, graph, dict(shapes or {})

@@ -9,7 +9,7 @@ A module takes contiguous arrays in the graph's order and returns fresh ones; fo
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
@@ -72,11 +72,13 @@ class ShapeSpecialized(Protocol):
     says which nodes need sizes, and why. `by_structure` tells it from a `structured.Reader`.
     """
 
-    by_structure: bool
-
-    graph: Graph  # what the model declares
+    by_structure: Literal[False]
     values: tuple[str, ...]
     sized: tuple[str, ...]
+
+    @property
+    def graph(self) -> Graph:
+        """What the model declares."""
 
     def __call__(self, binding: Mapping[str, int], inputs: Mapping[str, np.ndarray]) -> Graph: ...
 

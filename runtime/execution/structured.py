@@ -11,7 +11,7 @@ Where lengths or presence of outputs depend on values or sizes of inputs, these 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 class Reader(Protocol):
     """Reads a model for the form of its inputs; `values` and `sized` say what else it read."""
 
-    by_structure: bool
+    by_structure: Literal[True]
     graph: Graph
     values: tuple[str, ...]
     sized: bool

@@ -10,14 +10,14 @@ Strings, sequences and maps have no bytes that machine code could hand over: the
 """
 
 import ctypes
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from ...compiler.errors import KernelError, TesselError, is_users, is_users_code
-from ...compiler.ir.types import TensorType
+from ...compiler.ir.types import TensorType, Type
 from ...compiler.kernels.machine import has_bytes
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class _Operand:
     type: TensorType | None = None
     shape: tuple | None = None
 
-    def get(self, memory: Mapping[str, Sequence]):
+    def get(self, memory: Mapping[str, Sequence]) -> Any:
         x = memory[self.kind][self.number]
         if self.type is not None:
             return view(x, self.offset, self.type)
@@ -65,7 +65,9 @@ class HostCallbacks:
         """Whether machine code calls any of them."""
         return bool(self._within)
 
-    def start(self, inputs, outputs: list, weights, views) -> "_Run":
+    def start(
+        self, inputs: Sequence, outputs: list, weights: Sequence, views: Sequence[np.ndarray]
+    ) -> "_Run":
         memory = {
             "input": inputs,
             "output": outputs,
@@ -80,14 +82,14 @@ class HostCallbacks:
         pointers = {r: (i if called else None) for i, r in enumerate(refs)}
         types = [*step.input_types, *step.output_types]
         operands = [
-            None if r is None else self._operand(r, t, pointers[r])
+            None if r is None or t is None else self._operand(r, t, pointers[r])
             for r, t in zip((*step.inputs, *step.outputs), types)
         ]
         count, place = len(step.inputs), (step.op, step.origin or None)
         passed = [(o.number, t) for o, t in zip(operands, types) if o and o.kind == "pointer"]
         return step.function, step.attrs, operands[:count], operands[count:], place, passed
 
-    def _operand(self, ref: "Ref", type, pointer: int | None) -> _Operand:
+    def _operand(self, ref: "Ref", type: Type, pointer: int | None) -> _Operand:
         kind, index = ref.slot.kind, ref.slot.index
         if not has_bytes(type):
             shape = type.shape if isinstance(type, TensorType) else None
@@ -114,7 +116,9 @@ class _Run:
         serving = _serve(self._within, self._memory, self._errors)
         next(serving)
         self._callback = _CALLBACK(serving.send)
-        return ctypes.cast(self._callback, ctypes.c_void_p).value
+        address = ctypes.cast(self._callback, ctypes.c_void_p).value
+        assert address is not None
+        return address
 
     def finish(self) -> None:
         """Run what ends the program. Raises what any kernel raised."""
@@ -124,7 +128,9 @@ class _Run:
             _run(step, self._memory)
 
 
-def _serve(within: list, memory: dict, errors: list):
+def _serve(
+    within: list, memory: dict, errors: list[BaseException]
+) -> Generator[int, Sequence[int], None]:
     """What `send` calls with the words {number, places}: runs that kernel, unless one has raised.
 
     Yields 1 once one has: machine code ends the loops around it. Exceptions must not unwind through
@@ -169,9 +175,10 @@ def _run(step: tuple, memory: dict) -> None:
 def view(memory: np.ndarray, offset: int, type: TensorType) -> np.ndarray:
     """A value within a contiguous array."""
     raw = memory.reshape(-1).view(np.uint8)[offset : offset + type.nbytes]
-    return raw.view(type.dtype.numpy).reshape(type.shape)
+    return raw.view(type.dtype.numpy).reshape(cast(tuple[int, ...], type.shape))
 
 
 def _array(address: int, type: TensorType) -> np.ndarray:
-    raw = (ctypes.c_uint8 * type.nbytes).from_address(address)
-    return np.frombuffer(raw, type.dtype.numpy).reshape(type.shape)
+    raw = (ctypes.c_uint8 * cast(int, type.nbytes)).from_address(address)
+    flat = np.frombuffer(memoryview(raw), type.dtype.numpy)
+    return flat.reshape(cast(tuple[int, ...], type.shape))

@@ -164,7 +164,7 @@ class _Object:
         start = section[4] + at
         return self.data[start : self.data.index(b"\0", start)]
 
-    def addresses(self):
+    def addresses(self) -> list[tuple[str, int]]:
         """(name, offset in the image) of what others may refer to."""
         return [(n, self.places[s[3]] + s[4]) for n, s in self.defined.items()]
 
@@ -181,7 +181,9 @@ class _Object:
             for entry in entries:
                 self._relocate(base, section, entry, stubs, where)
 
-    def _relocate(self, base: int, section: int, entry: tuple, stubs: Mapping, where: Mapping):
+    def _relocate(
+        self, base: int, section: int, entry: tuple, stubs: Mapping, where: Mapping
+    ) -> None:
         at, kind, number, addend = entry
         symbol, place = self.symbols[number], base + self.places[section] + at
         if at + (8 if kind == _R_64 else 4) > self.sections[section][5]:

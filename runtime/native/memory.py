@@ -14,7 +14,7 @@ from ...compiler.kernels.machine import ALIGNMENT, aligned_empty
 class Workspace:
     """Memory of one run at a time, which grows and stays for smaller runs."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._whole = np.empty(0, np.uint8)
 
     def place(self, sizes: Sequence[int]) -> list[np.ndarray]:

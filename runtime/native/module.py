@@ -7,8 +7,8 @@ code once; the GIL is released meanwhile. Arenas are kept for the next run, one 
 import ctypes
 import sys
 import threading
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -34,7 +34,8 @@ def data_address(x: np.ndarray) -> int:
 if sys.implementation.name == "cpython":
     # The address is the first field of numpy's C struct for an array, after the object's header:
     # a part of numpy's binary interface that is read ten times faster than its Python attributes.
-    _HEADER, _pointer_at = object.__basicsize__, ctypes.c_void_p.from_address
+    _HEADER = object.__basicsize__
+    _pointer_at: Callable[[int], Any] = ctypes.c_void_p.from_address
 
     def data_address(x: np.ndarray) -> int:
         return _pointer_at(id(x) + _HEADER).value
@@ -63,7 +64,13 @@ class NativeModule:
         # to in one step each, so that this needs no lock.
         self._frames: dict[int, list[_Frame]] = {}
 
-    def __call__(self, inputs: Sequence[np.ndarray], threads: int, outputs=None, at=None) -> list:
+    def __call__(
+        self,
+        inputs: Sequence[np.ndarray],
+        threads: int,
+        outputs: list | None = None,
+        at: "Bound | None" = None,
+    ) -> list:
         """Run on contiguous arrays of the right types; returns fresh arrays (or `outputs`).
 
         For each entry of `updates` the input's array is written and returned. `at` are the sizes
@@ -86,6 +93,7 @@ class NativeModule:
             workspace = self.memory.workspace()
             frame = _Frame(self.code, self._weights, threads, self._host_callbacks, workspace)
         if frame.at is not at:
+            assert at is not None
             frame.fit(at)
         if frame.turn is not None:
             frame.turn.value ^= 1
@@ -127,7 +135,7 @@ class NativeModule:
     def _raise_noted(self, frame: "_Frame") -> None:
         """Raises InputError for what a run has noted; its frame is as good as new."""
         noted = np.frombuffer(frame.record, np.int64).tolist()
-        sizes = {} if frame.at is None else frame.at.sizes
+        sizes: Mapping[str, int] = {} if frame.at is None else frame.at.sizes
         frame.record[:] = frame.clear
         self._frames.setdefault(frame.threads, []).append(frame)  # another run may have it now
         raise_noted(self.code.checks, noted, sizes)
@@ -164,7 +172,9 @@ class Bound:
         self.small = sum(self.slots) < code.alone
         self.scratch = substitute(code.scratch, sizes)
 
-    def __call__(self, inputs: Sequence[np.ndarray], threads: int, outputs=None) -> list:
+    def __call__(
+        self, inputs: Sequence[np.ndarray], threads: int, outputs: list | None = None
+    ) -> list:
         return self.module(inputs, threads, outputs, self)
 
 
@@ -185,14 +195,16 @@ class _Frame:
         self.code, self.threads, self.workspace = code, threads, workspace
         self.table = (ctypes.c_void_p * code.layout.size)()
         self.address = ctypes.addressof(self.table)
-        self.turn, self.at, self.blocks = None, None, []
+        self.turn: ctypes.c_int64 | None = None
+        self.at: Bound | None = None
+        self.blocks: list[np.ndarray] = []
         self.clear = bytes(WORD * words(code.checks))
         self.record = bytearray(self.clear)
         if code.checks:
             place = ctypes.addressof(ctypes.c_char.from_buffer(self.record))
             self.table[code.layout.position("record", 0)] = place
         if not code.slots and not code.symbols:
-            self._place([], code.scratch)
+            self._place([], cast(int, code.scratch))
         for i, w in enumerate(weights):
             self.table[code.layout.position("weight", i)] = w.ctypes.data
         self.views = [] if host_callbacks is None else host_callbacks.views(self.blocks[0])

@@ -22,6 +22,7 @@ import platform
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from ...compiler.backends.llvm.base.cache import ObjectCache, cache_folder
@@ -123,16 +124,17 @@ class Pool:
         """Right for a pool that has none: a new one, or the one of a child after a fork."""
         self._reset(self.state_address, self._pauses, available_cores())
 
-    def _measure_pauses_per_ns(self, spin, pauses: int = 1000) -> float:
+    def _measure_pauses_per_ns(
+        self, spin: Callable[[int, int, int], object], pauses: int = 1000
+    ) -> float:
         """A pause takes from 1 to 60 ns, as the core pleases."""
         never_changes = self.state_address + BARRIER_WORD
-        best = None
+        times = []
         for _ in range(5):
             start = time.perf_counter_ns()
             spin(never_changes, 0, pauses)
-            elapsed = time.perf_counter_ns() - start
-            best = elapsed if best is None else min(best, elapsed)
-        return pauses / max(best, 1)
+            times.append(time.perf_counter_ns() - start)
+        return pauses / max(1, min(times))
 
 
 def object_key(host: PoolHost) -> str:

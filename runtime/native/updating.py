@@ -33,5 +33,5 @@ def refuse_out_of_range(
     from ...compiler.ir.limits import check_values
 
     for i, limit in certain:
-        ends = [None if d is None else substitute(d, binding) for d in (limit.low, limit.high)]
-        check_values(arrays[i], *ends, limit.what, limit.where)
+        low, high = (None if d is None else substitute(d, binding) for d in (limit.low, limit.high))
+        check_values(arrays[i], low, high, limit.what, limit.where)

@@ -7,7 +7,7 @@ bytes, with their own name in the metadata.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -106,7 +106,7 @@ class Packed:
     """The weights that code reads: a name in the graph's table, or a place in its own section."""
 
     def __init__(self, table: Mapping[str, np.ndarray]):
-        self._known = {_identity(a): name for name, a in table.items()}
+        self._known: dict[tuple, str | int] = {_identity(a): name for name, a in table.items()}
         self._arrays: list[np.ndarray] = []
         self._size = 0
         # [offset, bytes, dtype, shape] of each packed array; strings have their texts there too
@@ -137,9 +137,9 @@ def _identity(a: np.ndarray) -> tuple:
     return a.__array_interface__["data"][0], a.shape, a.strides, a.dtype
 
 
-def packed_array(places, section: np.ndarray, number: int) -> np.ndarray:
+def packed_array(places: Sequence[list], section: np.ndarray, number: int) -> np.ndarray:
     """One packed array, as a view of its section."""
     offset, nbytes, dtype, shape, *texts = places[number]
     if dtype == STR.name:
-        return np.array(*texts, object).reshape(shape)
+        return np.array(texts[0], object).reshape(shape)
     return section[offset : offset + nbytes].view(DTYPES[dtype].numpy).reshape(shape)

@@ -12,13 +12,14 @@ they are first used (`MappedFile.check`: the first run, or compiling), so that o
 """
 
 import hashlib
+import io
 import json
 import mmap
 import os
 import struct
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from typing import NoReturn
+from typing import Any, BinaryIO, NoReturn, Self, cast
 
 import numpy as np
 
@@ -36,7 +37,7 @@ ARRAYS = ("weights", "packed")  # the sections that may be checked later
 _FIELDS = {"name": str, "offset": int, "size": int, "hash": str}
 
 
-def digest(data=b""):
+def digest(data: bytes = b"") -> "hashlib.blake2b":
     """Of a table."""
     return hashlib.blake2b(data, digest_size=16)
 
@@ -44,7 +45,7 @@ def digest(data=b""):
 class SectionHash:
     """The hash of a section, from its bytes in order."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._all, self._piece, self._left = hashlib.sha256(), hashlib.sha256(), PIECE
 
     def update(self, view: memoryview) -> None:
@@ -66,11 +67,11 @@ class SectionHash:
 class Writer:
     """Writes a container: `add` sections in a `with` block. The file appears when it ends well."""
 
-    def __init__(self, path, durable: bool = True):
+    def __init__(self, path: str | os.PathLike[str], durable: bool = True):
         self.path, self.durable = path, durable
         self._table: list[dict] = []
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         self._stack = ExitStack()
         self._file = self._stack.enter_context(
             replacing(self.path, PackageError, durable=self.durable)
@@ -101,9 +102,9 @@ class Writer:
             HEADER.pack(MAGIC, VERSION, 0, offset, len(table), total, digest(table).digest())
         )
 
-    def __exit__(self, kind, error, trace):
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
         with self._stack:
-            if kind is None:
+            if error is None:
                 self._finish()
             else:
                 raise error
@@ -112,7 +113,7 @@ class Writer:
 class Container:
     """An open file. Raises PackageError for anything that is not whole."""
 
-    def __init__(self, path):
+    def __init__(self, path: str | os.PathLike[str]):
         self.where = shown(path)
         self.verified: set[str] = set()  # names of sections
         with reading(path, PackageError) as file:
@@ -128,14 +129,14 @@ class Container:
         self.table = self._entries(table, size)
         self._verify(e for e in self.table.values() if not _waits(e))
 
-    def _read(self, file, size: int) -> mmap.mmap:
+    def _read(self, file: BinaryIO, size: int) -> mmap.mmap:
         """In memory that begins at a page, as a mapped file would."""
         data = mmap.mmap(-1, size)
-        if file.readinto(data) != size:
+        if cast(io.BufferedIOBase, file).readinto(data) != size:
             self.refuse("the package is cut off")
         return data
 
-    def _map(self, file, path) -> MappedFile:
+    def _map(self, file: BinaryIO, path: str | os.PathLike[str]) -> MappedFile:
         return MappedFile.of(file, PackageError, path, lambda: self._verify(self.table.values()))
 
     def _header(self, size: int) -> tuple[int, int]:
@@ -161,12 +162,12 @@ class Container:
         for entry in entries:
             if entry["offset"] + entry["size"] > size:
                 self.refuse(f"the package is damaged: section {entry['name']}")
-        table = {entry["name"]: entry for entry in entries}
-        if len(table) < len(entries):
+        found = {entry["name"]: entry for entry in entries}
+        if len(found) < len(entries):
             self.refuse("the package's table names a section twice")
-        return table
+        return found
 
-    def refuse(self, message: str, **more) -> NoReturn:
+    def refuse(self, message: str, **more: Any) -> NoReturn:
         more.setdefault("fix", "make the package again with tessel compile")
         raise PackageError(message, where=self.where, **more)
 
@@ -181,7 +182,7 @@ class Container:
     def _hash(self, entry: dict) -> str:
         return digest_of(entry["offset"], entry["size"], self._piece).hex()
 
-    def _piece(self, start: int, size: int):
+    def _piece(self, start: int, size: int) -> bytes | memoryview:
         """Read, not mapped: a file that is cut just now is an error, and no end of the process."""
         if isinstance(self.data, MappedFile):
             return os.pread(self.data.handle, size, start)
@@ -208,7 +209,7 @@ def _waits(entry: dict) -> bool:
     return entry["name"] in ARRAYS and entry["size"] > LARGE
 
 
-def _is_entry(entry) -> bool:
+def _is_entry(entry: object) -> bool:
     """Whether an entry of a table has its fields, with numbers that can be places."""
     return isinstance(entry, dict) and all(
         type(entry.get(k)) is kind and (kind is str or 0 <= entry[k] < 1 << 62)
@@ -226,6 +227,7 @@ def digest_of(start: int, size: int, read: Callable) -> bytes:
         return hashlib.sha256(read(at, min(PIECE, start + size - at))).digest()
 
     places = range(start, start + size, PIECE)
+    digests: Iterable[bytes]
     if len(places) < 4:
         digests = map(digest_at, places)
     else:

@@ -1,6 +1,6 @@
 """NativeCode to and from what a package's manifest can say."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +13,13 @@ from ...compiler.kernels.machine import Machine
 from .arrays import Packed, packed_array
 
 if TYPE_CHECKING:
+    from ...compiler.backends.llvm.program.native_code import NativeCode
     from ...compiler.kernels.kernel import HostCallback, Ref
 
 ENTRY = "tessel_main"
 
 
-def dump_code(code, packed: Packed, objects: dict[str, bytes]) -> dict[str, Any]:
+def dump_code(code: "NativeCode", packed: Packed, objects: dict[str, bytes]) -> dict[str, Any]:
     """The manifest's entry for `code`; its weights go to `packed`, its objects to `objects`."""
     names = {}
     for name, data in code.objects.items():
@@ -54,7 +55,7 @@ def load_code(
     weights: Mapping[str, np.ndarray],
     packed: tuple[list, np.ndarray],
     where: str,
-):
+) -> "NativeCode":
     """The NativeCode of a manifest's entry. `packed`: the places and the bytes of that section."""
     from ...compiler.backends.llvm.program.native_code import Layout, NativeCode
 
@@ -65,7 +66,8 @@ def load_code(
     conditions = tuple((parse_dim(a), parse_dim(b)) for a, b in entry["conditions"])
     equations = tuple((parse_dim(a), parse_dim(b)) for a, b in entry.get("equations", ()))
     checks = tuple(_load_check(c) for c in entry.get("checks", ()))  # older packages have none
-    layout = Layout(*entry["layout"], len(slots), len(symbols), min(1, len(checks)))
+    inputs, outputs, count = entry["layout"]
+    layout = Layout(inputs, outputs, count, len(slots), len(symbols), min(1, len(checks)))
     if layout.weights != len(arrays):
         raise PackageError("the package's weights do not fit its code", where=where)
     counters = entry.get("counters", 0)
@@ -155,7 +157,7 @@ def _dump_ref(ref: "Ref") -> list:
     return [ref.slot.kind, ref.slot.index, ref.offset, [list(s) for s in ref.steps]]
 
 
-def _load_ref(entry) -> "Ref":
+def _load_ref(entry: Sequence) -> "Ref":
     from ...compiler.kernels.kernel import Ref, Slot
 
     kind, index, offset, steps = entry

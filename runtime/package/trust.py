@@ -14,7 +14,8 @@ the section "signature" itself: {"key": the public key, "signature": …}, both 
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from ...compiler.errors import PackageError, UsageError
 from ...compiler.system.files import reading, replacing, shown, size_of
@@ -26,7 +27,7 @@ LARGEST_KEY = 1 << 16  # bytes of a file with a key
 Key = str | bytes | os.PathLike
 
 
-def _ed25519():
+def _ed25519() -> Any:
     """The library's modules. Raises UsageError where it is not installed."""
     try:
         from cryptography.hazmat.primitives import serialization
@@ -154,7 +155,7 @@ def _public(key: Key) -> str:
     return found.public_bytes_raw().hex()
 
 
-def _private(key: str | os.PathLike):
+def _private(key: str | os.PathLike) -> Any:
     ed25519, serialization = _ed25519()
     found = _loaded(key, lambda data: serialization.load_pem_private_key(data, None), "private")
     if not isinstance(found, ed25519.Ed25519PrivateKey):
@@ -162,7 +163,7 @@ def _private(key: str | os.PathLike):
     return found
 
 
-def _loaded(path: str | os.PathLike, load, kind: str):
+def _loaded(path: str | os.PathLike, load: Callable[[bytes], Any], kind: str) -> Any:
     with reading(path, UsageError) as file:
         if size_of(file) > LARGEST_KEY:
             raise UsageError(f"this is no {kind} key", where=shown(path))

@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -35,6 +36,9 @@ from .specialized import attach
 from .specialized import keep as keep_specialized
 from .specialized import load as load_specialized
 
+if TYPE_CHECKING:
+    from ...compiler.backends.llvm.base.cache import ObjectCache
+
 GROWING = 64 << 20  # bytes up to which a package is written again when it has code for more sizes
 DEFERRED = ".deferred.tsl"
 OFF = "TESSEL_REUSE"  # this variable set to 0: nothing is reused
@@ -42,7 +46,7 @@ OFF = "TESSEL_REUSE"  # this variable set to 0: nothing is reused
 Stamps = Mapping[str, list[int]]  # of files, by name
 
 
-def find(model, options: Mapping, folder: Path | None) -> "Entry | None":
+def find(model: object, options: Mapping, folder: Path | None) -> "Entry | None":
     """The entry of a model (a path or the bytes of a file) with options of `compile`; None where
     there is no folder for it, the model is neither, or options are not plain values. Raises
     UsageError for nonsense in TESSEL_REUSE."""
@@ -92,7 +96,7 @@ def specialized(package: Path) -> Path:
     return package.with_name(package.stem + DEFERRED)
 
 
-def canonical(x):
+def canonical(x: Any) -> tuple | None:
     """A value of options that is equal for equal ones and for no others, also as text; None for
     what is no plain value (options are mappings, and never None)."""
     if isinstance(x, Mapping):
@@ -110,7 +114,7 @@ def canonical(x):
     return None
 
 
-def _digest(model) -> bytes:
+def _digest(model: str | os.PathLike[str] | bytes) -> bytes:
     """The hash of a model's bytes. Raises ModelError, OSError."""
     if isinstance(model, bytes):
         return digest_of(0, len(model), lambda start, size: memoryview(model)[start : start + size])
@@ -169,7 +173,7 @@ class Entry:
         self.alone, self.with_files = folder / f"{key}.tsl", folder / f"{key}-{here}.tsl"
 
     def load(
-        self, threads: int, objects, make: Callable[[], ShapeSpecialized]
+        self, threads: int, objects: "ObjectCache", make: Callable[[], ShapeSpecialized]
     ) -> Executable | None:
         """What was kept, with weights mapped. None if there is nothing, or it is of no use now.
         `make` reads the model, where it is one that is read anew for sizes or values."""
@@ -184,7 +188,13 @@ class Entry:
                     return None
         return None
 
-    def _load(self, package: Path, threads: int, objects, make) -> Executable | None:
+    def _load(
+        self,
+        package: Path,
+        threads: int,
+        objects: "ObjectCache",
+        make: Callable[[], ShapeSpecialized],
+    ) -> Executable | None:
         if package.name.endswith(DEFERRED):
             exe, about = load_specialized(package, make, threads, objects)
             files = dict(about["files"])
@@ -192,15 +202,18 @@ class Entry:
                 return None
             attach(package, exe, about, partial(self._is_same, files))
         else:
-            exe, files = self._load_package(package, threads, objects)
-            if exe is None:
+            found, stamps = self._load_package(package, threads, objects)
+            if found is None:
                 return None
+            exe, files = found, dict(stamps)
             exe.on_built = partial(self._grow, package=package, files=files)
         with suppress(OSError):
             use(package)
         return exe
 
-    def _load_package(self, package: Path, threads: int, objects):
+    def _load_package(
+        self, package: Path, threads: int, objects: "ObjectCache"
+    ) -> tuple[Executable | None, Stamps]:
         kept = Package(package)
         about, files = kept.about, dict(kept.about["files"])
         if not self._are(files):

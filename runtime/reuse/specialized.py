@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -29,28 +30,32 @@ from ..execution.session import Session
 from ..package.container import Container, Writer
 from .folder import bytes_of, fits, remove, trim, use
 
+if TYPE_CHECKING:
+    from ...compiler.backends.llvm.base.cache import ObjectCache
+
 SECTION = "deferred"
 
 
 class Recalled:
     """A `ShapeSpecialized` of an earlier process, which `make` reads once it is needed."""
 
-    by_structure = False
+    by_structure: Literal[False] = False
 
     def __init__(
         self, make: Callable[[], ShapeSpecialized], values: tuple, sized: tuple, names: list
     ):
         self.values: tuple[str, ...] = values
         self.sized: tuple[str, ...] = sized
-        self._make, self._model, self._names = make, None, names
-        give_lock(self, "_making")
+        self._make, self._names = make, names
+        self._model: ShapeSpecialized | None = None
+        self._making = give_lock(self, "_making")
 
     @property
     def graph(self) -> Graph:
         """What the model declares."""
         return self._read().graph
 
-    def _read(self):
+    def _read(self) -> ShapeSpecialized:
         with self._making:
             if self._model is None:
                 self._model = self._make()
@@ -63,7 +68,9 @@ class Recalled:
         return graph
 
 
-def load(path: Path, make: Callable[[], ShapeSpecialized], threads: int, cache):
+def load(
+    path: Path, make: Callable[[], ShapeSpecialized], threads: int, cache: "ObjectCache"
+) -> tuple[Executable, dict[str, Any]]:
     """The executable that was kept as `path`, which has compiled nothing yet, and what was written
     beside it. Raises OSError, PackageError, or what nonsense raises."""
     section = Container(path).section(SECTION)
@@ -79,10 +86,12 @@ def load(path: Path, make: Callable[[], ShapeSpecialized], threads: int, cache):
 
 def keep(path: Path, exe: Executable, about: Mapping) -> None:
     """Write what `load` reads. Raises OSError, TesselError."""
+    model = exe.specialize
+    assert model is not None
     said = {
         "signature": written_signature(exe.signature),
-        "values": list(exe.specialize.values),
-        "sized": list(exe.specialize.sized),
+        "values": list(model.values),
+        "sized": list(model.sized),
         "target": exe.target.name,
         **exe.options.to_dict(),
         "about": about,
@@ -109,7 +118,7 @@ def attach(path: Path, exe: Executable, about: Mapping, is_same: Callable[[], bo
                 return found
         return None
 
-    def store(_) -> None:
+    def store(_: Executable) -> None:
         built, folder = exe.specializations[-1], path.parent
         if built.graph is None or not is_same() or not path.exists():
             return  # it was recalled; the model is another one now; the cache was cleared

@@ -54,6 +54,11 @@ class Machine:
     l2: int = 512 << 10
     converts_half: bool = True
 
+    @property
+    def sums_pairs(self) -> bool:
+        """Whether one instruction multiplies pairs of i16 and adds them to a sum (vpdpwssd)."""
+        return bool({"+avx512vnni", "+avxvnni"} & set(self.features.split(",")))
+
     def lanes(self, bits: int) -> int:
         """Elements of a vector register."""
         return max(1, self.vector_bytes * 8 // bits)

@@ -27,7 +27,14 @@ class Tile:
     flat: bool = False
 
 
-def step_cycles(rows: int, vectors: int, *, streamed: float = 0.0, embedded: bool = False) -> float:
+def step_cycles(
+    rows: int,
+    vectors: int,
+    *,
+    streamed: float = 0.0,
+    embedded: bool = False,
+    apart: bool = False,
+) -> float:
     """Estimated cycles of a step of k for a tile of `rows` x `vectors`.
 
     rows*vectors multiply-adds on two ports, at least the latency of one (4 cycles), and a slot of
@@ -36,20 +43,26 @@ def step_cycles(rows: int, vectors: int, *, streamed: float = 0.0, embedded: boo
     another thread on the same core, whoever it belongs to, there are no more. For the same reason
     little more than one load a cycle is. On a machine where the broadcasts are `embedded` in the
     multiply-adds of tiles of one vector, neither slots nor loads are short. Where B is `streamed`
-    from beyond the first-level cache, a vector of it takes so many cycles. A cycle of each step is
-    lost to what surrounds it.
+    from beyond the first-level cache, a vector of it takes so many cycles. Where products and
+    sums are instructions `apart`, there are twice as many. A cycle of each step is lost to what
+    surrounds it.
     """
     broadcasts = 0 if embedded and vectors == 1 else rows
-    slots = rows * vectors + (2 if embedded or streamed else 1) * vectors + broadcasts
+    slots = (
+        (2 if apart else 1) * rows * vectors
+        + (2 if embedded or streamed else 1) * vectors
+        + broadcasts
+    )
     loads = 0.0 if embedded else LOAD_CYCLES * (vectors + rows)
     return 1 + max(rows * vectors / 2, slots / 3, loads, 4.0, streamed * vectors)
 
 
-def fits_registers(rows: int, vectors: int, registers: int) -> bool:
+def fits_registers(rows: int, vectors: int, registers: int, apart: bool = False) -> bool:
     """Whether a tile's sums, a row of B and a value of A fit, and some are left over. With one row,
-    B is an operand of the multiply-adds."""
+    B is an operand of the multiply-adds. Where products are `apart` from sums, they wait
+    for their sums in registers, of which LLVM uses two."""
     sums = rows * vectors
-    loaded = vectors if rows > 1 else 0
+    loaded = (vectors if rows > 1 else 0) + 2 * apart
     return sums + loaded + 1 <= registers and sums <= max(1, registers - 4)
 
 
@@ -63,6 +76,7 @@ def choose_tile(
     streamed: float = 0.0,
     embedded: bool = False,
     widest: int = 8,
+    apart: bool = False,
 ) -> Tile:
     """The tile with the least estimated cycles for an m x n output of `lines` lines of m; edges are
     computed in full. It has `widest` vectors at most."""
@@ -71,11 +85,13 @@ def choose_tile(
     shapes += [(m * s, s) for s in range(2, min(lines, 30 // m) + 1)]
     for rows, spread in shapes:
         for vectors in range(1, min(widest, 8) + 1):
-            if not fits_registers(rows, vectors, registers):
+            if not fits_registers(rows, vectors, registers, apart):
                 break
             tiles = ceil(lines / spread) * (ceil(m / rows) if spread == 1 else 1)
             steps = ceil(n / (vectors * lanes)) * tiles
-            cycles = steps * step_cycles(rows, vectors, streamed=streamed, embedded=embedded)
+            cycles = steps * step_cycles(
+                rows, vectors, streamed=streamed, embedded=embedded, apart=apart
+            )
             bigger = rows * vectors > best.rows * best.vectors
             if cycles < least * 0.999 or (cycles <= least * 1.001 and bigger):
                 best, least = Tile(rows, vectors, spread), cycles

@@ -191,6 +191,14 @@ def test_one_row_needs_no_registers_for_the_other_factor():
     assert choose_tile(1, 1024, 8, 16) == Tile(1, 8)
 
 
+@pytest.mark.parametrize("registers", [16, 32])
+def test_products_apart_from_sums_leave_registers_for_both(registers):
+    whole, apart = (choose_tile(1000, 1000, 8, registers, apart=a) for a in (False, True))
+    sums = apart.rows * apart.vectors
+    assert sums + apart.vectors + 3 <= registers
+    assert sums <= whole.rows * whole.vectors
+
+
 def test_streamed_weights_are_read_in_narrow_panels():
     near, far = (choose_tile(56, 512, 16, 32, streamed=x) for x in (0.0, 5.0))
     assert far.vectors <= near.vectors

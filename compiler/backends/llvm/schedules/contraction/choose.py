@@ -53,7 +53,16 @@ def plan_contraction(
         found = _over_windows(c, lanes, registers, embedded, target)
         if found is not None:
             return settled(found, target)
-    tile = choose_tile(m, n, lanes, registers, lines=lines, streamed=streamed, embedded=embedded)
+    tile = choose_tile(
+        m,
+        n,
+        lanes,
+        registers,
+        lines=lines,
+        streamed=streamed,
+        embedded=embedded,
+        apart=pairs and not target.sums_pairs,
+    )
     b = "constant" if packed else "pack"
     rows = prod(a.extent for a in c.m)
     if not packed and rows <= tile.rows and lies_in_lines(c):
@@ -156,7 +165,8 @@ def is_possible(plan: Tiling, target: Machine) -> bool:
     several = tile.flat or tile.spread > 1
     if plan.b == "slide" and (plan.ragged or not reads_in_place(plan.contraction)):
         return False
-    if not fits_registers(tile.rows, tile.vectors, registers) or (several and len(m) < 2):
+    apart = plan.pairs and not target.sums_pairs
+    if not fits_registers(tile.rows, tile.vectors, registers, apart) or (several and len(m) < 2):
         return False
     if tile.spread > 1 and tile.rows != tile.spread * m[-1].extent:
         return False

@@ -21,7 +21,7 @@ from .....kernels.machine import LINE
 from .....kernels.tiling import Tile
 from ...base.types import I8, I64, PTR, i64, vector
 from ...emit.emitter import Emitter
-from ...emit.opaque import hidden
+from ...emit.opaque import hidden, opaque
 from ...emit.scalar import intrinsic, multiply_add, prefetch, splat
 
 PAIRS = {  # by lanes: the products of pairs of i16, added
@@ -258,7 +258,9 @@ class TileLoop:
             return b.add(acc, b.mul(x, y))
         halves = vector(ir.IntType(16), 2 * self.lanes)
         product = intrinsic(b.module, PAIRS[self.lanes], self.vector, [halves, halves])
-        return b.add(acc, b.call(product, [b.bitcast(x, halves), b.bitcast(y, halves)]))
+        total = b.add(acc, b.call(product, [b.bitcast(x, halves), b.bitcast(y, halves)]))
+        # Else LLVM adds the products of several steps first, for which there are no registers.
+        return opaque(b, total)
 
 
 def rounds_of(loops: Sequence[tuple], tile: Tile, unroll: int = 64) -> int:

@@ -89,6 +89,11 @@ READS: dict[str, str] = {
         "compiler/backends/llvm/base compiler/backends/llvm/emit "
         "compiler/backends/llvm/schedules"
     ),
+    "compiler/backends/llvm/schedules/sliding": (
+        "compiler/system compiler/ir compiler/expr compiler/kernels "
+        "compiler/backends/llvm/base compiler/backends/llvm/emit "
+        "compiler/backends/llvm/schedules"
+    ),
     "compiler/op_records": (
         "compiler/ir compiler/ops/contraction compiler/ops/control "
         "compiler/ops/elementwise compiler/ops/internal compiler/ops/normalization "
@@ -102,7 +107,8 @@ READS: dict[str, str] = {
     "compiler/backends/llvm/kernel": (
         "compiler/system compiler/ir compiler/expr compiler/kernels "
         "compiler/backends/llvm/base compiler/backends/llvm/emit "
-        "compiler/backends/llvm/schedules compiler/backends/llvm/schedules/contraction"
+        "compiler/backends/llvm/schedules compiler/backends/llvm/schedules/contraction "
+        "compiler/backends/llvm/schedules/sliding"
     ),
     "compiler/backends/llvm/program": (
         "compiler/system compiler/ir compiler/analysis compiler/expr compiler/kernels "

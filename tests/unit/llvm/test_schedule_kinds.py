@@ -25,6 +25,7 @@ from tessel.compiler.backends.llvm.schedules.blocked_transpose import BlockedTra
 from tessel.compiler.backends.llvm.schedules.contraction.schedule import ContractSchedule
 from tessel.compiler.backends.llvm.schedules.nest import NestSchedule
 from tessel.compiler.backends.llvm.schedules.scan import ScanSchedule
+from tessel.compiler.backends.llvm.schedules.sliding.schedule import SlidingSchedule
 from tessel.compiler.backends.llvm.schedules.window import WindowSchedule
 from tessel.compiler.expr import expr as s
 from tessel.compiler.expr.expr import Axis, Buffer, Expr
@@ -61,6 +62,12 @@ def depthwise(channels=24, taps=3) -> Kernel:
     )
 
 
+def pool(width=24, taps=3) -> Kernel:
+    x = zeros(8, 9 + taps, width + taps - 1)
+    largest = lambda c, i, j: s.reduce("max", [taps, taps], lambda p, q: x[c, i + p, j + q])
+    return flat(store((8, 9, width), largest))
+
+
 def rows() -> Kernel:
     x = zeros(20, 70)
     largest = lambda i: s.reduce("max", [70], lambda k: x[i, k])
@@ -83,6 +90,7 @@ def running_sums() -> Kernel:
 KERNELS = {
     ContractSchedule: product,
     WindowSchedule: depthwise,
+    SlidingSchedule: pool,
     BlockedTransposeSchedule: turned,
     ScanSchedule: running_sums,
     NestSchedule: rows,
@@ -219,6 +227,19 @@ def test_why_a_kernel_is_no_contraction(kernel, why):
 )
 def test_why_a_kernel_is_no_window(kernel, why):
     assert reason(WindowSchedule, kernel) == why
+
+
+@pytest.mark.parametrize(
+    ("kernel", "why"),
+    [
+        (pool(taps=17), "its window has more than 256 places"),
+        (pool(width=3), "its output has no axis that fills a vector"),
+        (product(), "neighbouring outputs share no inputs"),
+        (rows(), "its output has no axis that fills a vector"),
+    ],
+)
+def test_why_no_window_of_a_kernel_slides(kernel, why):
+    assert reason(SlidingSchedule, kernel) == why
 
 
 def gathered() -> Kernel:

@@ -156,7 +156,7 @@ def _schedule_dynamic(given: Given) -> KernelCode:
 def _hint_specialized(given: Given) -> tuple[HintSpecialized, Mapping[str, Refusal]]:
     kernel, axes, buffers = hint_specialized(given.kernel)
     known = frozenset(buffers[b] for b in given.constants)
-    code = _schedule_known(Given(kernel, given.target, known, given.in_place, is_specialized=True))
+    code = _schedule_known(Given(kernel, given.target, known, given.in_place, given.kernel))
     own = {specialized_axis: axis for axis, specialized_axis in axes.items()}
     specialized = HintSpecialized(
         given, code.schedule, code.cost, own, lambda: _hint_specialized(given)[0]

@@ -5,11 +5,13 @@ from ..schedules.blocked_transpose import BlockedTransposeSchedule
 from ..schedules.contraction.schedule import ContractSchedule
 from ..schedules.nest import NestSchedule
 from ..schedules.scan import ScanSchedule
+from ..schedules.sliding.schedule import SlidingSchedule
 from ..schedules.window import WindowSchedule
 
 SCHEDULES: tuple[type[Schedule], ...] = (
     ContractSchedule,  # register tiles over packed panels
     WindowSchedule,  # neighbouring sums share what they read
+    SlidingSchedule,  # windows along the contiguous axis
     BlockedTransposeSchedule,  # what is read across the lines that are written
     ScanSchedule,  # each element follows from the one before
     NestSchedule,  # everything: it refuses nothing

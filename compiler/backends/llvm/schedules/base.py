@@ -42,14 +42,19 @@ class Refusal:
 @dataclass(frozen=True)
 class Given:
     """A kernel to be scheduled. `constants` are the parameters whose contents are known;
-    `in_place`: the memory of an output is also read; `is_specialized`: its sizes are those to
-    expect, and the schedule will be made right for all (`Schedule.opened`)."""
+    `in_place`: the memory of an output is also read; `general`: its sizes are those to expect, and
+    the schedule will be made right for all those of this kernel (`Schedule.opened`)."""
 
     kernel: Kernel
     target: Machine
     constants: frozenset[Buffer] = frozenset()
     in_place: bool = False
-    is_specialized: bool = False
+    general: Kernel | None = None
+
+    @property
+    def is_specialized(self) -> bool:
+        """Whether it stands for a kernel with open sizes."""
+        return self.general is not None
 
     @lazy
     def product(self) -> "Expr | Refusal":

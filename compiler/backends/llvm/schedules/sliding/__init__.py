@@ -1,0 +1,1 @@
+"""Windows that slide along the axis that vectors run along."""

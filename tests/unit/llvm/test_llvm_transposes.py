@@ -29,7 +29,7 @@ def is_blocked(kernel, arrays, target=None) -> bool:
 
 # -- edges, widths ---------------------------------------------------------------------------------
 
-SHAPES = [(4, 4), (5, 70), (7, 9), (64, 16), (65, 63), (70, 5), (17, 129)]
+SHAPES = [(8, 4), (9, 70), (8, 9), (64, 16), (65, 63), (70, 5), (17, 129)]
 
 
 @pytest.mark.parametrize("width", [16, 32, 64])
@@ -46,7 +46,7 @@ def test_any_size_around_tiles_and_blocks(width):
 @pytest.mark.parametrize("dtype", ["f64", "i64", "f16", "bf16", "i16", "u8", "bool"])
 def test_any_dtype(dtype):
     kernels, arrays = [], {}
-    for shape in [(4, 5), (9, 70), (66, 33)]:
+    for shape in [(8, 5), (9, 70), (66, 33)]:
         kernel, own = turned(shape, dtype)
         assert is_blocked(kernel, own)
         kernels.append(kernel)
@@ -54,11 +54,23 @@ def test_any_dtype(dtype):
     agree(kernels, arrays)
 
 
+@pytest.mark.parametrize("dtype", ["f32", "f64", "u8", "f16"])
+def test_short_lines_are_interleaved(dtype):
+    kernels, arrays = [], {}
+    for channels in range(2, 8):
+        for n in (9, 35):
+            kernel, own = turned((channels, n), dtype)
+            assert not is_blocked(kernel, own)
+            kernels.append(kernel)
+            arrays |= own
+    agree(kernels, arrays)
+
+
 @pytest.mark.parametrize("side", SIDES)
 def test_nothing_is_touched_beside_the_arrays(monkeypatch, side):
     memory = GuardedMemory(side)
     monkeypatch.setattr(NativeModule, "memory", memory)
-    for shape, dtype in [((5, 7), "f32"), ((67, 33), "f32"), ((19, 67), "u8"), ((70, 9), "f64")]:
+    for shape, dtype in [((8, 7), "f32"), ((67, 33), "f32"), ((19, 67), "u8"), ((70, 9), "f64")]:
         kernel, arrays = turned(shape, dtype)
         (x,) = [memory.input(x) for x in arrays.values()]
         module = native(program_of(kernel, arrays))

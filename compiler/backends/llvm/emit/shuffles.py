@@ -57,6 +57,35 @@ def transposed(b: ir.IRBuilder, rows: Sequence[ir.Value]) -> list[ir.Value]:
     return block
 
 
+def interleaved(b: ir.IRBuilder, vectors: Sequence[ir.Value]) -> list[ir.Value]:
+    """x0 y0 z0 x1 y1 z1 …: 2^n vectors as one, an odd number as so many, twice it as half as many.
+
+    Of an odd number each vector is permuted once, and the rest is blends: lanes, of which there are
+    a power of two, have no factor in common with it, so that no two elements of a vector end in the
+    same lane.
+    """
+    count, lanes = len(vectors), vectors[0].type.count
+    if count == 1:
+        return list(vectors)
+    if count % 2 == 0:
+        low, high = interleaved(b, vectors[::2]), interleaved(b, vectors[1::2])
+        size = low[0].type.count
+        places = [i // 2 + size * (i % 2) for i in range(2 * size)]
+        return [pick(b, x, y, places) for x, y in zip(low, high)]
+    moved = []
+    for n, x in enumerate(vectors):
+        source = {(i * count + n) % lanes: i for i in range(lanes)}
+        moved.append(pick(b, x, None, [source[p] for p in range(lanes)]))
+    result = []
+    for first in range(0, count * lanes, lanes):
+        value = moved[0]
+        for n in range(1, count):
+            own = [(first + p) % count == n for p in range(lanes)]
+            value = pick(b, value, moved[n], [p + lanes * mine for p, mine in enumerate(own)])
+        result.append(value)
+    return result
+
+
 def load_strided(m: "Emitter", first: ir.Value, type: ir.Type, size: int, stride: int) -> ir.Value:
     """The vector whose lanes are `stride` elements apart, from the one at `first` on. Nothing
     before the foremost of them is read, nor behind the hindmost: the last load ends there."""

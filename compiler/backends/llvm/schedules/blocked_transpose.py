@@ -36,7 +36,7 @@ from ..emit.shuffles import joined, transposed
 from ..emit.store import emit_store
 from .base import Arguments, Dim, Given, HintSpecialized, Refusal, Schedule
 from .cost_model import LOAD, SHUFFLE, UNIT, cycles_of
-from .nest import lanes_of_stores
+from .nest import interleaved_axis, lanes_of_stores
 from .serial import outer_axes
 
 PIECE = 16  # bytes inside of which every CPU shuffles in one step
@@ -96,6 +96,8 @@ class BlockedTransposeSchedule(Schedule):
             return Refusal("it reads neither along the lines that are written nor across them")
         if min(size_hint(along.extent), size_hint(across.extent)) < SHORTEST:
             return Refusal(f"it has fewer than {SHORTEST} lines, or elements of one")
+        if interleaved_axis(kernel, across, lanes) is along:
+            return Refusal("its lines are short and follow each other: a nest interleaves them")
         while lanes > size_hint(along.extent):
             lanes //= 2
         sizes = [size_hint(a.extent) for a in (across, along)]

@@ -22,9 +22,10 @@ from ....kernels.kernel import Kernel
 from ....kernels.machine import Machine
 from ....kernels.tiling import vector_axis_cost
 from ....kernels.work import extent_of
-from ..base.types import I32, i64, vector
+from ..base.types import i64
 from ..emit.emitter import Emitter
 from ..emit.lanes import minimum
+from ..emit.shuffles import interleaved
 from ..emit.store import emit_store
 from .base import Arguments, Dim, Given, HintSpecialized, Schedule
 from .cached_rows import keep_rows, row_bytes
@@ -33,7 +34,7 @@ from .lane_steps import lane_steps, lanes_taken, wide_vectors
 from .nest_cost import nest_cycles, nest_parts
 from .serial import emit_serial, outer_axes
 
-INTERLEAVED = (2, 4)  # extents of axes that are interleaved
+INTERLEAVED = (2, 3, 4, 5, 6, 7)  # extents of axes that are interleaved
 BLOCK = 1024  # elements of the vector axis that a parallel unit handles, where it is cut
 LEAST = 64  # elements of those with the longest reductions
 
@@ -142,7 +143,7 @@ def schedule_nest(kernel: Kernel, target: Machine, in_place: bool = False) -> Ne
         score(vector_axis) >= 0.9 * len(offsets + stores) and not _has_math(kernel)
     ):
         vector_axis = None if vector_axis.extent < 4 else vector_axis
-    interleave = None if in_place or reduces else _interleaved_axis(kernel, vector_axis, lanes)
+    interleave = None if in_place or reduces else interleaved_axis(kernel, vector_axis, lanes)
     outer = outer - {interleave}
     row = tuple(a for a in axes if a not in outer)
     parallel = tuple(a for a in axes if a in outer)
@@ -173,7 +174,7 @@ def lanes_of_stores(kernel: Kernel, target: Machine) -> int:
     return target.lanes(max(8, min(widest, 64)))
 
 
-def _interleaved_axis(kernel: Kernel, vector_axis: Axis | None, lanes: int) -> Axis | None:
+def interleaved_axis(kernel: Kernel, vector_axis: Axis | None, lanes: int) -> Axis | None:
     """The axis to interleave (`NestSchedule.interleave`), if there is one."""
     store = kernel.stores[0]
     if (
@@ -332,14 +333,8 @@ def _interleaved(e: Emitter, kernel: Kernel, interleave: Axis) -> None:
     for j in range(interleave.extent):
         with e.scope(), e.at(interleave, i64(j)):
             vectors.append(e.vector(store.value))
-    while len(vectors) > 1:
-        half = len(vectors) // 2
-        vectors = [_zip(e, x, y) for x, y in zip(vectors[:half], vectors[half:])]
-    with e.scope(), e.at(interleave, i64(0)):
-        e.store_contiguous(store.buffer, store.index[0], vectors[0])
-
-
-def _zip(e: Emitter, x: ir.Value, y: ir.Value) -> ir.Value:
-    count = x.type.count
-    places = [i // 2 + count * (i % 2) for i in range(2 * count)]
-    return e.b.shuffle_vector(x, y, ir.Constant(vector(I32, 2 * count), places))
+    place = store.index[0]
+    for x in interleaved(e.b, vectors):
+        with e.scope(), e.at(interleave, i64(0)):
+            e.store_contiguous(store.buffer, place, x)
+        place = s.add(place, s.const(x.type.count))

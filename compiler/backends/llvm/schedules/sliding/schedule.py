@@ -47,7 +47,7 @@ class SlidingSchedule(Schedule):
     meaning: ClassVar[str] = "a window that slides along the rows, whose lines are shared"
     words: ClassVar[tuple[tuple[str, str], ...]] = (
         ("lanes", "numbers in a vector"),
-        ("rows", "outputs below each other that share what they read"),
+        ("height", "rows of outputs that share what they read"),
     )
     gain: ClassVar[Gain] = Gain.NONE
     opens: ClassVar[bool] = True
@@ -143,8 +143,8 @@ class SlidingSchedule(Schedule):
         SlidingEmitter(e, kernel, self).emit(given.begin, given.end)
 
     def __str__(self) -> str:
-        rows = f", {self.height} rows" if self.height > 1 else ""
-        return f"lanes {self.lanes}{rows}"
+        height = f", height {self.height}" if self.height > 1 else ""
+        return f"lanes {self.lanes}{height}"
 
 
 def _heights(form: Form) -> list[int]:

@@ -43,7 +43,7 @@ class SlidingSchedule(Schedule):
     """`form` says what is combined; vectors have `lanes`, tiles `height` rows of `width` vectors,
     units `block` rows."""
 
-    name: ClassVar[str] = "slide"
+    name: ClassVar[str] = "sliding"
     meaning: ClassVar[str] = "a window that slides along the rows, whose lines are shared"
     words: ClassVar[tuple[tuple[str, str], ...]] = (
         ("lanes", "numbers in a vector"),

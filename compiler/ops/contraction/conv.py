@@ -13,8 +13,9 @@ import numpy as np
 from ...errors import TypeMismatch
 from ...expr import expr as s
 from ...ir.bounds import assume_equal
+from ...ir.dims import Sym
 from ...ir.op import Attr, NotDifferentiable, Pull, register
-from ...ir.types import FLOATS, I8, I32, I64, U8
+from ...ir.types import F32, FLOATS, I8, I32, I64, U8
 from ..common import case, floats, ints, reference, require_shape
 from .windows import (
     accumulator,
@@ -271,24 +272,36 @@ def conv_integer_ref(x, w, x_zero=None, w_zero=None, **attrs):
 
 
 class Shifted:
-    """An integer operand in i32 less its zero point: a scalar, or one per index of `axis`."""
+    """An integer operand less its zero point: a scalar, or one per index of `axis`. In i32, or in
+    another dtype that holds such differences."""
 
-    def __init__(self, x, zero, axis: int):
-        self.x, self.zero, self.axis, self.shape, self.dtype = x, zero, axis, x.shape, I32
-        self.type = x.type.with_dtype(I32)
+    def __init__(self, x, zero, axis: int, dtype=I32):
+        self.x, self.zero, self.axis, self.shape, self.dtype = x, zero, axis, x.shape, dtype
+        self.type = x.type.with_dtype(dtype)
 
     def __getitem__(self, index):
-        value = s.cast(self.x[index], I32)
+        value = s.cast(self.x[index], self.dtype)
         if self.zero is None:
             return value
         one = all(d == 1 for d in self.zero.shape)
         at = tuple(s.const(0) for _ in self.zero.shape) if one else (index[self.axis],)
-        return value - s.cast(self.zero[at], I32)
+        return value - s.cast(self.zero[at], self.dtype)
+
+
+EXACT = 2**24 // (255 * 255)  # products of differences of bytes whose sum f32 holds exactly
 
 
 def _conv_integer(out, x, w, x_zero=None, w_zero=None, **attrs):
-    output_axis = -1 if attrs["channels_last"] else 0
-    return convolve(Shifted(x, x_zero, 0), Shifted(w, w_zero, output_axis), I32, **attrs)
+    """Sums of a few products, as those of depthwise convolutions are, are computed in f32, whose
+    vectors multiply and add at once: every partial sum is an integer that f32 holds."""
+    last = attrs["channels_last"]
+    products = math.prod(w.shape[:-1] if last else w.shape[1:])
+    few = attrs["group"] > 1 and not isinstance(products, Sym) and products <= EXACT
+    acc = F32 if few else I32
+    total = convolve(
+        Shifted(x, x_zero, 0, acc), Shifted(w, w_zero, -1 if last else 0, acc), acc, **attrs
+    )
+    return (lambda *i: s.cast(total(*i), I32)) if few else total
 
 
 register(

@@ -18,6 +18,7 @@ from .common.models import (
     limits,
     open_graph,
     passes_option,
+    precision_option,
     shapes_option,
     target_option,
     tune_option,
@@ -47,6 +48,7 @@ Examples:
 @values_option
 @level_option
 @passes_option
+@precision_option
 @click.option(
     "--emit",
     "stage",
@@ -77,6 +79,7 @@ def compile(
     inputs,
     opt_level,
     passes,
+    precision,
     stage,
     print_after,
     explain,
@@ -105,6 +108,7 @@ def compile(
             shapes=shapes or None if source is model else None,
             opt_level=opt_level,
             passes=passes,
+            precision=precision,
             strict=strict,
             unchecked=unchecked,
             observer=observer,

@@ -25,6 +25,7 @@ from .common.models import (
     level_option,
     open_for,
     passes_option,
+    precision_option,
     shapes_option,
     target_option,
     tune_option,
@@ -70,10 +71,16 @@ COLUMNS = (
 @target_option
 @level_option
 @passes_option
+@precision_option
 @click.option("--strict", is_flag=True, help="Refuse what would run outside compiled code.")
-@click.option("--all", "whole", is_flag=True, help="Every kernel and every value.")
+@click.option(
+    "--all",
+    "whole",
+    is_flag=True,
+    help="Every kernel and every value, and which schedules were refused.",
+)
 @tune_option
-def explain(model, shapes, inputs, target, opt_level, passes, strict, whole, tune):
+def explain(model, shapes, inputs, target, opt_level, passes, precision, strict, whole, tune):
     """Say what the compiler does with MODEL (.onnx, .graph or .tsl): what each pass changed, what
     fused into which kernel, what almost matched and why it did not, what runs outside."""
     with Activity(f"reading {model}") as activity:
@@ -84,6 +91,7 @@ def explain(model, shapes, inputs, target, opt_level, passes, strict, whole, tun
             target=target,
             opt_level=opt_level,
             passes=passes,
+            precision=precision,
             strict=strict,
             tune=tune,
             progress=activity,
@@ -118,7 +126,8 @@ def print_explanation(exe: Executable, out: Console, whole: bool = False) -> Non
         print_explanation(stage, out, whole)
     if built.program is not None:
         print_kernels(exe, built, out, whole)
-        print_refusals(built, out, whole)
+        if whole:
+            print_refusals(built, out)
         print_tuning_records(exe, built, out)
         print_reasons(built, out, whole)
         print_host_callbacks(built, out)
@@ -299,7 +308,7 @@ def describe_schedule(code) -> str:
     return f"{code.schedule.name}: {code.schedule}"
 
 
-def print_refusals(built: Built, out: Console, whole: bool) -> None:
+def print_refusals(built: Built, out: Console) -> None:
     """Why kernels did not get the schedules that are asked before theirs."""
     plan = getattr(built.code, "plan", None)
     if plan is None:
@@ -317,10 +326,9 @@ def print_refusals(built: Built, out: Console, whole: bool) -> None:
         out,
         [
             (n, _example(f"{name}: {reason}", short(example[name, reason], EXAMPLE)))
-            for (name, reason), n in cut(counts.most_common(), whole)
+            for (name, reason), n in counts.most_common()
         ],
     )
-    print_rest(out, rest(len(counts), whole))
 
 
 def print_tuning_records(exe: Executable, built: Built, out: Console) -> None:

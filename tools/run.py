@@ -20,6 +20,7 @@ from .common.models import (
     is_package,
     open_executable,
     passes_option,
+    precision_option,
     shapes_option,
     target_option,
     threads_option,
@@ -50,6 +51,7 @@ PEAK_SECONDS = 0.3  # of measuring what the cores can do, for a profile
 @trust_option
 @unchecked_option
 @passes_option
+@precision_option
 def run(
     model,
     inputs,
@@ -63,6 +65,7 @@ def run(
     trust,
     unchecked,
     passes,
+    precision,
 ):
     """Run MODEL (.onnx, .graph or .tsl); inputs are random where none are given.
 
@@ -70,12 +73,13 @@ def run(
     signed it with --trust, or leave its code alone with --no-native.
     """
     out = console()
-    if is_package(model) and unchecked:
-        raise UsageError(
-            "a package's code is what it is", fix="say --unchecked when it is compiled"
-        )
-    if is_package(model) and passes is not None:
-        raise UsageError("a package's code is what it is", fix="say --passes when it is compiled")
+    if is_package(model):
+        said = {"unchecked": unchecked, "passes": passes, "precision": precision}
+        for option, value in said.items():
+            if value:
+                raise UsageError(
+                    "a package's code is what it is", fix=f"say --{option} when it is compiled"
+                )
     with Activity(f"reading {model}") as activity:
         # Which kernels there are is known to the compiler, not to a package.
         exe = open_executable(
@@ -91,6 +95,7 @@ def run(
                     "target": target,
                     "unchecked": unchecked,
                     "passes": passes,
+                    "precision": precision,
                     "reuse": not profile,
                 }
             ),

@@ -1,9 +1,10 @@
 """The wheels of a release: `python -m tessel.tools.wheels dist`, in a checkout.
 
 tessel       everything
-tessel-run   the same code without the command line, for machines that only load and run packages.
-             It depends on numpy and ml_dtypes alone, and carries the machine code of the thread
-             pool (x86-64 Linux), which elsewhere LLVM makes at the first run.
+tessel-run   the same code for machines that only load and run packages, with a command line of its
+             own (`runtime/command.py`). It depends on numpy and ml_dtypes alone, and carries the
+             machine code of the thread pool (x86-64 Linux), which elsewhere LLVM makes at the
+             first run.
 
 Both install the folder `tessel`: one environment has one of them. Extras of pip only add packages,
 so what needs fewer of them is a distribution of its own.
@@ -108,6 +109,7 @@ def run_project(full: dict) -> str:
     tables = {
         "build-system": full["build-system"],
         "project": parts,
+        "project.scripts": {"tessel-run": "tessel.runtime.command:main"},
         "project.optional-dependencies": extras,
         "tool.setuptools": {"packages": packages},
         "tool.setuptools.package-dir": full["tool"]["setuptools"]["package-dir"],

@@ -148,6 +148,17 @@ def test_a_package_runs_with_numpy_and_ml_dtypes_alone(small, package, python, t
     np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), tessel.load(package)(INPUT))
 
 
+def test_the_command_tessel_run_needs_no_more(small, package, python, tmp_path):
+    code = "from tessel.runtime.command import main; main()"
+    arguments = package, "--inputs", tmp_path / "in.npz", "-o", tmp_path / "out.npz"
+    (port,) = tessel.load(package).inputs
+    np.savez(tmp_path / "in.npz", **{port.name: INPUT})
+    done = python(small, code, "numpy", "ml_dtypes", arguments=arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    (found,) = np.load(tmp_path / "out.npz").values()
+    np.testing.assert_array_equal(found, tessel.load(package)(INPUT))
+
+
 @pytest.mark.parametrize(
     ("call", "missing", "purpose"),
     [
@@ -185,6 +196,7 @@ def test_tessel_run_depends_on_little(small):
 def test_the_project_of_tessel_run_is_made_from_tessel_s():
     made = tomllib.loads(wheels.run_project(wheels.project(ROOT)))
     assert made["project"]["license"] == "Apache-2.0"
+    assert made["project"]["scripts"] == {"tessel-run": "tessel.runtime.command:main"}
     assert set(made["tool"]["setuptools"]["packages"]) == {
         p for p in package_folders() if not p.startswith("tessel.tools")
     }

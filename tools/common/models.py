@@ -76,6 +76,15 @@ def _list_passes(context: click.Context, parameter: click.Parameter, said: str |
     context.exit()
 
 
+def precision_option(f: Callable) -> Callable:
+    return click.option(
+        "--precision",
+        metavar="NAME",
+        help="How f32 products are computed; default: exactly. For cuda also tf32x3 (nearly) and "
+        "tf32 (10 bits, fastest).",
+    )(f)
+
+
 def threads_option(f: Callable) -> Callable:
     return click.option(
         "--threads",

@@ -257,6 +257,24 @@ def test_inputs_that_do_not_fit(call, model, tmp_path):
     assert call("run", model, "--inputs", tmp_path / "no.npz")[0] == 2
 
 
+@pytest.mark.parametrize("command", ["compile", "run", "explain"])
+def test_a_precision_that_the_target_does_not_offer(call, model, command):
+    code, _, err = call(command, model, "--precision", "tf32")
+    assert code == 2 and "precision is not supported by the target cpu" in err
+
+
+def test_a_package_has_the_precision_that_it_was_compiled_with(call, static, tmp_path):
+    package = tmp_path / "model.tsl"
+    assert call("compile", static, "-o", package)[0] == 0
+    code, _, err = call("run", package, "--precision", "tf32")
+    assert code == 2 and "say --precision when it is compiled" in err
+
+
+def test_refused_schedules_are_for_who_wants_all(call, static):
+    assert "Schedules that were refused" not in call("explain", static)[1]
+    assert "Schedules that were refused" in call("explain", static, "--all")[1]
+
+
 # -- verify --------------------------------------------------------------------------------
 
 

@@ -154,10 +154,19 @@ def space_to_depth_shape(x, *, block):
     return n, c * block * block, h // block, w // block
 
 
-def _space_to_depth(b, x, *, block):
-    n, c, h, w = x.shape
-    x = x.reshape(n, c, h // block, block, w // block, block).transpose(0, 3, 5, 1, 2, 4)
-    return x.reshape(n, c * block * block, h // block, w // block)
+def _space_to_depth(out, x, *, block):
+    """Pulled, not reshaped: where sizes are open, nobody knows that h is block * (h // block)."""
+    channels = x.shape[1]
+
+    def at(n, c, h, w):
+        place = c // channels
+        return x[n, c % channels, h * block + place // block, w * block + place % block]
+
+    return at
+
+
+def _space_to_depth_grad(c, dy):
+    return [c.b.depth_to_space(dy, block=c.attrs["block"]).reshape(c.inputs[0].shape)]
 
 
 register(
@@ -169,8 +178,8 @@ register(
     ref=lambda x, *, block: np.concatenate(
         [x[:, :, i::block, j::block] for i in range(block) for j in range(block)], 1
     ),
-    grad=through_expansion,
-    loops=Expand(_space_to_depth),
+    grad=_space_to_depth_grad,
+    loops=Pull(_space_to_depth),
     samples=lambda: [case(floats((1, 2, 4, 6)), block=2), case(ints((1, 1, 3, 3)), block=3)],
     group="move",
     T="any",

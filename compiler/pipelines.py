@@ -106,11 +106,11 @@ def default_pipeline(
 
 
 def cpu_pipeline(
-    *, winograd: bool = True, strassen: bool = True, vector_bytes: int = 64
+    *, winograd: bool = True, strassen: bool = True, vector_bytes: int = 64, wide: bool = False
 ) -> Pipeline:
     """What the CPU backend wants done to an optimised graph before it is lowered for vectors of so
     many bytes. `winograd` and `strassen` allow sums to be rearranged so that rounding errors
-    grow."""
+    grow; `wide` makes 16 bits of bytes that are padded, for CPUs that have no products of bytes."""
     fewer: tuple[Step, ...] = ()
     if winograd:
         fewer += (Step(Winograd(vector_bytes), "a quarter of the products for 3 x 3 taps"),)
@@ -124,7 +124,7 @@ def cpu_pipeline(
             Step(SuppressLazily(), "only the best of many boxes are looked at"),
             Step(ScanInOrder(), "one core adds up as it goes along"),
             Step(ExpandComposites(), "what is inside of them can be folded"),
-            Step(SplitPadding(), "convolutions that read inside their input only"),
+            Step(SplitPadding(wide), "convolutions that read inside their input only"),
             Step(FoldConstants(), "weights that expansions transpose, halves that became f32"),
             Step(DeadCodeElimination(), "the weights that these were made of"),
         )

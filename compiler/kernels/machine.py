@@ -55,6 +55,11 @@ class Machine:
     converts_half: bool = True
 
     @property
+    def multiplies_pairs(self) -> bool:
+        """Whether an instruction multiplies pairs of i16 and adds the two products (vpmaddwd)."""
+        return self.triple.startswith("x86_64")
+
+    @property
     def sums_pairs(self) -> bool:
         """Whether one instruction multiplies pairs of i16 and adds them to a sum (vpdpwssd)."""
         return bool({"+avx512vnni", "+avxvnni"} & set(self.features.split(",")))

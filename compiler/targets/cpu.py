@@ -51,7 +51,12 @@ class CpuTarget(Target):
 
         # Seven products have not been found faster than eight where vectors are wider.
         width, fewer = self.machine.vector_bytes, not options.exact
-        return cpu_pipeline(winograd=fewer, strassen=fewer and width < WIDE, vector_bytes=width)
+        return cpu_pipeline(
+            winograd=fewer,
+            strassen=fewer and width < WIDE,
+            vector_bytes=width,
+            wide=self.machine.multiplies_pairs and not self.machine.sums_pairs,
+        )
 
     def compile(
         self,

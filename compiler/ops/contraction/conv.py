@@ -15,7 +15,7 @@ from ...expr import expr as s
 from ...ir.bounds import assume_equal
 from ...ir.dims import Sym
 from ...ir.op import Attr, NotDifferentiable, Pull, register
-from ...ir.types import F32, FLOATS, I8, I32, I64, U8
+from ...ir.types import F32, FLOATS, I8, I16, I32, I64, U8
 from ..common import case, floats, ints, reference, require_shape
 from .windows import (
     accumulator,
@@ -296,7 +296,12 @@ def _conv_integer(out, x, w, x_zero=None, w_zero=None, **attrs):
     vectors multiply and add at once: every partial sum is an integer that f32 holds."""
     last = attrs["channels_last"]
     products = math.prod(w.shape[:-1] if last else w.shape[1:])
-    few = attrs["group"] > 1 and not isinstance(products, Sym) and products <= EXACT
+    few = (
+        attrs["group"] > 1
+        and x.dtype.bits == 8
+        and not isinstance(products, Sym)
+        and products <= EXACT
+    )
     acc = F32 if few else I32
     total = convolve(
         Shifted(x, x_zero, 0, acc), Shifted(w, w_zero, -1 if last else 0, acc), acc, **attrs
@@ -307,7 +312,8 @@ def _conv_integer(out, x, w, x_zero=None, w_zero=None, **attrs):
 register(
     "conv_integer",
     "x: A, w: B, x_zero: A?, w_zero: B? -> i32",
-    "`conv` of (x - x_zero) and (w - w_zero) in i32; w_zero is a scalar or one per output channel.",
+    """`conv` of (x - x_zero) and (w - w_zero) in i32, which wraps around; w_zero is a scalar or one
+    per output channel. An x of 16 bits is one whose zero point was subtracted before.""",
     attrs=CONV_ATTRS,
     shape=conv_integer_shape,
     ref=conv_integer_ref,
@@ -340,6 +346,6 @@ register(
         ),
     ],
     group="contract",
-    A={I8, U8},
+    A={I8, U8, I16},
     B={I8, U8},
 )

@@ -10,17 +10,24 @@ since whatever computes %x stores into the padded memory directly (`lowering/low
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from ...ir.builder import Builder, Tensor
 from ...ir.editor import GraphEditor
 from ...ir.graph import Graph, Node, Value
+from ...ir.types import I16
 from ..base import Pass, Report
 
 
 @dataclass(frozen=True)
 class SplitPadding(Pass):
-    """conv(x, w) {pads} => conv(pad(x), w)"""
+    """conv(x, w) {pads} => conv(pad(x), w)
+
+    `wide`: bytes that a product sums are padded as 16 bits less their zero point, which CPUs that
+    have no products of bytes would make of them for every tap."""
 
     name: ClassVar[str] = "split_padding"
+    wide: bool = False
 
     def run(self, graph: Graph, report: Report) -> bool:
         changed, edit = False, GraphEditor(graph)
@@ -29,6 +36,8 @@ class SplitPadding(Pass):
                 changed |= self.run(region, report)
             pads = _spatial_pads(node)
             if pads is not None:
+                if self.wide and _sums_products(node):
+                    _widen(edit.b, node)
                 node.inputs[0] = _padded(edit.b, node, pads).value
                 node.attrs["pads"] = (0,) * len(pads)
                 report.apply("conv(x, w) {pads} => conv(pad(x), w)", node.where)
@@ -46,9 +55,29 @@ def _spatial_pads(node: Node) -> tuple | None:
     return pads if zero is None or (zero.constant is not None and zero.constant.size == 1) else None
 
 
+def _sums_products(node: Node) -> bool:
+    """Whether it is a convolution of bytes over all channels, of which pairs are multiplied."""
+    if node.op.name != "conv_integer" or node.inputs[0].dtype.bits != 8:
+        return False
+    x, last = node.inputs[0], node.attrs["channels_last"]
+    channels = x.shape[-1] if last else x.shape[1]
+    return last and node.attrs["group"] == 1 and isinstance(channels, int) and channels % 2 == 0
+
+
+def _widen(b: Builder, conv: Node) -> None:
+    """x as 16 bits, less its zero point."""
+    x, zero = b.tensor(conv.inputs[0]).cast(I16), _zero(conv)
+    if zero is not None:
+        x = x - b.constant(zero.constant.reshape(()).astype(np.int16))
+        conv.inputs[2:] = [None, *conv.inputs[3:]] if conv.inputs[3:] else []
+    conv.inputs[0] = x.value
+
+
 def _zero(node: Node) -> Value | None:
     """The zero point of x."""
-    return node.inputs[2] if node.op.name == "conv_integer" and len(node.inputs) > 2 else None
+    if node.op.name != "conv_integer" or len(node.inputs) < 3:
+        return None
+    return node.inputs[2]
 
 
 def _padded(b: Builder, conv: Node, pads: tuple) -> Tensor:

@@ -9,8 +9,8 @@ from math import ceil, prod
 from .....expr import expr as s
 from .....expr.expr import Axis, Buffer, Expr
 from .....ir.bounds import size_hint
-from .....ir.dims import Sym
-from .....ir.types import I32, DType
+from .....ir.dims import Sym, ceil_div
+from .....ir.types import I16, I32, DType
 from .....kernels.contraction import Contraction
 from .....kernels.kernel import Kernel
 from .....kernels.machine import LINE, PAGE, Machine
@@ -47,7 +47,8 @@ def plan_contraction(
     stored = _stored(c) if packed and not pairs else 0
     l1_budget = 0 if embedded else target.l1 * 10 // 16
     streamed = 0.0
-    if depth * 2 * lanes * dtype.bytes > target.l1 * 3 // 4 and not (l1_budget and _enough(c)):
+    steps = ceil_div(depth, 2) if pairs else depth
+    if steps * 2 * lanes * dtype.bytes > target.l1 * 3 // 4 and not (l1_budget and _enough(c)):
         streamed = STREAMED * target.vector_bytes
     if not packed:
         found = _over_windows(c, lanes, registers, embedded, target)
@@ -173,15 +174,38 @@ def is_possible(plan: Tiling, target: Machine) -> bool:
     lines = m[-2].extent if several else 1
     if tile.rows > lines * (m[-1].extent if m else 1):
         return False
-    linear = linear_load(plan.contraction.a) is not None
+    c = plan.contraction
+    linear = (paired_load(c) if plan.pairs else linear_load(c.a)) is not None
     reads = {
-        "direct": linear and not plan.pairs and not (tile.flat and tile.rows > APART),
+        "direct": linear and not (tile.flat and tile.rows > APART),
         "pack": not tile.flat,
         "turn": can_be_turned(plan),
     }
     if plan.b == "direct" and not lies_in_lines(plan.contraction):
         return False
     return reads.get(plan.a, False) and plan.group <= plan.tiles and plan.scratch <= SCRATCH
+
+
+def paired_load(c: Contraction) -> tuple[dict[Axis, int], int] | None:
+    """({axis: stride}, offset) of A, counted in pairs, if it is i16 that lie in memory as pairs of
+    steps of k; that of the innermost axis of k is from one pair to the next."""
+    e = c.a.args[0] if c.a.op == "cast" else c.a
+    found = linear_load(e)
+    if found is None or e.dtype != I16 or c.a.dtype != I32:
+        return None
+    (strides, offset), inner = found, next((a for a in reversed(c.k) if a.extent != 1), None)
+    if inner is None or strides.get(inner) != 1:
+        return None
+    numbers = [inner.extent, offset, *(n for a, n in strides.items() if a is not inner)]
+    if any(isinstance(n, Sym) or n % 2 for n in numbers):
+        return None
+    return {a: 1 if a is inner else n // 2 for a, n in strides.items()}, offset // 2
+
+
+def paired(k: Sequence[Axis]) -> list[Axis]:
+    """The axes of k, of which the innermost one counts pairs."""
+    inner = next(a for a in reversed(k) if a.extent != 1)
+    return [Axis(a.name, a.extent // 2) if a is inner else a for a in k]
 
 
 def lies_in_lines(c: Contraction) -> bool:
@@ -200,10 +224,13 @@ def _registers(dtype: DType, pairs: bool, target: Machine) -> int:
 
 def _fits_pairs(c: Contraction, target: Machine) -> bool:
     """Whether the factors fit i16, and the target has the instruction (vpmaddwd, vpdpwssd)."""
-    if c.reduce.dtype != I32 or not target.triple.startswith("x86_64"):
+    if c.reduce.dtype != I32 or not target.multiplies_pairs:
         return False
     ranges = [int_bounds(x) for x in (c.a, c.b)]
-    return all(r is not None and max(-r[0], r[1]) < 1 << 15 for r in ranges)
+    if not all(r is not None and r[0] >= -(1 << 15) and r[1] < 1 << 15 for r in ranges):
+        return False
+    largest = [max(-low, high) for low, high in ranges]
+    return 2 * largest[0] * largest[1] < 1 << 31
 
 
 def _flattened(plan: Tiling, lines: int, streamed: float, registers: int, embedded: bool) -> Tiling:
@@ -228,7 +255,9 @@ def _flattened(plan: Tiling, lines: int, streamed: float, registers: int, embedd
 
 def _way_of_reading(plan: Tiling, target: Machine) -> str:
     """How the tiles of A are read (`Tiling.a`)."""
-    if plan.pairs or linear_load(plan.contraction.a) is None:
+    if plan.pairs:
+        return "pack" if paired_load(plan.contraction) is None else "direct"
+    if linear_load(plan.contraction.a) is None:
         return "pack"
     if _can_turn(plan) or (plan.tile.flat and plan.tile.rows > APART):
         return "turn"

@@ -11,7 +11,7 @@ from .....kernels.tiling import linear_load
 from ...base.types import constant, i64, memory_type, register_type
 from ...emit.emitter import UNROLL, Emitter
 from ...emit.lanes import lanes_below, minimum
-from .choose import merged, row_places
+from .choose import merged, paired, paired_load, row_places
 from .tiling import Tiling
 from .transpose import TransposePack
 
@@ -37,7 +37,11 @@ class Rows:
         place."""
         plan, c = self.plan, self.plan.contraction
         if plan.pairs:
-            return [(plan.steps, 1)]
+            if plan.a == "pack":
+                return [(plan.steps, 1)]
+            strides, _ = paired_load(c)
+            axes = paired(c.k)
+            return merged(axes, {new: strides.get(a, 0) for a, new in zip(c.k, axes)})
         strides = linear_load(c.a)[0] if plan.a == "direct" else self.k_strides()
         if plan.b == "slide":
             return merged(c.k, strides, linear_load(c.b)[0])
@@ -59,10 +63,12 @@ class Rows:
     def direct(self) -> tuple[ir.Value, dict]:
         """Where the present tile begins in A itself, and the strides of all axes there."""
         e, c = self.e, self.plan.contraction
-        strides, base = linear_load(c.a)
+        pairs = self.plan.pairs
+        strides, base = paired_load(c) if pairs else linear_load(c.a)
         terms = {s.axis(a): k for a, k in strides.items() if a not in c.k and a.extent != 1}
-        type = memory_type(c.a.dtype)
-        start = e.b.gep(e.pointers[c.a.data], [e.offset(terms, base)], source_etype=type)
+        (load,) = (x for x in s.walk(c.a) if x.op == "load")
+        type = self.type if pairs else memory_type(c.a.dtype)
+        start = e.b.gep(e.pointers[load.data], [e.offset(terms, base)], source_etype=type)
         return start, strides
 
     def pack(self, slot: ir.Value) -> None:

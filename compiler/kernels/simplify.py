@@ -79,9 +79,12 @@ def _is_resampled(kernel: Kernel, axis: Axis, inner) -> bool:
         if _moving(s.flatten(st.index, st.buffer.shape), axis) is not s.axis(axis):
             return False
     starts = range(0, axis.extent, max(1, axis.extent // NEAR))
+    summed = {a for e in s.walk(*kernel.roots()) if e.op == "reduce" for a in e.data[1]}
     for e in s.walk(*kernel.roots()):
         if e.op != "load" or axis not in e.free:
             continue
+        if e.free & summed:  # a convolution's groups: pieces are products by themselves
+            return False
         place = _moving(s.flatten(e.args, e.data.shape), axis)
         if place is None:
             return False

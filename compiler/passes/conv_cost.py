@@ -15,22 +15,26 @@ from ..analysis.core_model import CORES
 from ..ir.bounds import size_hint
 from ..ir.dims import is_static
 from ..ir.graph import Node
-from ..kernels.tiling import choose_tile, step_cycles
+from ..kernels.tiling import choose_tile, is_short_stride, step_cycles
 from ..ops.contraction.windows import window_attrs
 
 # Cycles.
 MOVED = 1.0  # per element that a transpose moves
 PICKED = 1.2  # per element of a window that is copied one by one, since windows move by several
+SHUFFLED = 0.5  # the same, where they move by so few that vectors hold them
 COPIED = 1.5  # per vector of a window that is copied
+FEW = 16  # outputs that read windows where they lie
 TILE = 30.0  # around a tile
 WITHOUT_TILES = 1.0  # per product where columns are too few for tiles
 TRANSFORMED = 1.5  # per element of a block of Winograd's, before and after products
+FAR = 3.5  # the same, where no cache holds all blocks
+CACHED = 16 << 20  # bytes of blocks that a cache holds
 
 
 @dataclass(frozen=True)
 class Convolution:
     """A convolution's sizes: images, channels and outputs of a group, lines and places of a line of
-    the result, taps, the step from a place to the next."""
+    the result, taps, the step from a place to the next, whether neighbours share what they read."""
 
     images: int
     groups: int
@@ -40,6 +44,7 @@ class Convolution:
     width: int
     taps: int
     step: int
+    slides: bool
     element_bytes: int
     is_winograd: bool
 
@@ -66,6 +71,7 @@ class Convolution:
             width=width,
             taps=prod(kernel),
             step=strides[-1],
+            slides=strides[-1] == 1 and kernel[-1] > 1,
             element_bytes=x.dtype.bytes,
             is_winograd=plain and groups == 1 and min(w.shape[:2]) >= 16,
         )
@@ -92,7 +98,8 @@ class Convolution:
             return direct
         blocks = self.places / 16
         products = core.product_cycles(36 * blocks * self.channels * self.outputs)
-        moved = TRANSFORMED * 36 * blocks * (self.channels + self.outputs)
+        elements = 36 * blocks * (self.channels + self.outputs)
+        moved = elements * (FAR if elements * self.element_bytes > CACHED else TRANSFORMED)
         return min(direct, products + moved)
 
     def channels_first(self, vector_bytes: int) -> float:
@@ -100,7 +107,11 @@ class Convolution:
         lines = self.images * self.groups * self.lines
         windows = self.depth * self.width
         lanes = self._lanes(vector_bytes)
-        copies = PICKED * windows if self.step > 1 else COPIED * windows / lanes
+        copies = COPIED * windows / lanes
+        if self.slides and self.outputs <= FEW:
+            copies = 0
+        if self.step > 1:
+            copies = windows * (SHUFFLED if is_short_stride(self.step, lanes) else PICKED)
         return lines * (self._product(self.outputs, self.width, vector_bytes) + copies)
 
     def _lanes(self, vector_bytes: int) -> int:

@@ -31,7 +31,7 @@ from .conv_cost import MOVED, Convolution
 
 # Which operand the weights are.
 SEEDS = {"conv": 1, "conv_transpose": 1, "conv_integer": 1, "qlinear_conv": 3}
-SURE = 0.85  # share of the time with channels last below which a convolution stays as it is
+SURE = 0.96  # share of the time with channels last below which a convolution stays as it is
 WINDOWS = ("max_pool", "average_pool", "lp_pool", "batch_norm")
 
 

@@ -108,6 +108,15 @@ def test_axes_whose_neighbours_read_apart_are_split():
         np.testing.assert_array_equal(received, expected)
 
 
+def test_groups_of_a_product_are_split():
+    """They are a batch of products."""
+    x, w = np.arange(40.0, dtype=np.float32), np.arange(5.0 * 80, dtype=np.float32).reshape(5, 80)
+    a, b = buffer_of("a", x), buffer_of("b", w)
+    term = lambda i: lambda k: a[i // 16 * 8 + k] * b[k, i]
+    kernel = store((80,), lambda i: s.reduce("sum", [5], term(i)))
+    assert [x.extent for x in split_axes(kernel).axes] == [5, 16]
+
+
 def test_an_axis_that_is_not_stored_in_order_is_split():
     x = np.arange(40, dtype=np.float32)
     a = buffer_of("a", x)

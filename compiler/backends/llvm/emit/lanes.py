@@ -17,6 +17,14 @@ def first_lanes(lanes: int, count: int) -> ir.Constant:
     return ir.Constant(vector(I1, lanes), [i < count for i in range(lanes)])
 
 
+def known_lanes(mask: ir.Value) -> list[bool] | None:
+    """The lanes of a mask that is a constant, else None."""
+    lanes = getattr(mask, "constant", None)
+    if not isinstance(lanes, list):
+        return None
+    return [bool(getattr(x, "constant", x)) for x in lanes]
+
+
 def minimum(e: "Emitter", x: ir.Value, y: ir.Value) -> ir.Value:
     return e.b.select(e.b.icmp_signed("<", x, y), x, y)
 

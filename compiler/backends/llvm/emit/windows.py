@@ -18,6 +18,7 @@ from ....expr.expr import Buffer, Expr
 from ....kernels.machine import Machine
 from ..base.types import I32, intrinsic, no_mask, vector
 from ..base.types import I64 as WORD
+from .lanes import known_lanes
 from .scalar import splat
 
 if TYPE_CHECKING:
@@ -64,9 +65,9 @@ def row_of(e: "Emitter", index: Expr) -> tuple[Expr, Expr] | None:
     the lanes."""
     terms, base = s.linear(index)
     moving = [t for t in terms if e.vector_axis in t.free]
-    if len(moving) != 1 or terms[moving[0]] != 1 or moving[0].op != "cast":
+    if len(moving) != 1 or terms[moving[0]] != 1:
         return None
-    (row,) = moving[0].args
+    row = moving[0].args[0] if moving[0].op == "cast" else moving[0]
     if row.op != "load" or row.data not in e.windows or e.lane_stride(row.args[0]) != 1:
         return None
     window = e.windows[row.data]
@@ -99,14 +100,20 @@ def _joined(e: "Emitter", x: ir.Value, y: ir.Value) -> ir.Value:
 
 def _one_by_one(e: "Emitter", base, row: Expr, type: ir.Type, size: int) -> ir.Value:
     places = e.address(row.data, row.args[0])
-    vec = vector(type, e.lanes)
-    if e.target.vector_bytes == 64 and size >= 4:
-        steps = e.b.sext(e.b.load(places, typ=vector(I32, e.lanes), align=4), vector(WORD, e.lanes))
-        return e.gather(base, steps, type, size, no_mask(e.lanes))
-    value = ir.Constant(vec, ir.Undefined)
+    kind, vec = ir.IntType(row.dtype.bits), vector(type, e.lanes)
+    counted = [True] * e.lanes if e.mask is None else known_lanes(e.mask)
+    if counted is None or (e.target.vector_bytes == 64 and size >= 4):
+        steps = e.b.load(places, typ=vector(kind, e.lanes), align=row.dtype.bytes)
+        if kind != WORD:
+            steps = e.b.sext(steps, vector(WORD, e.lanes))
+        return e.gather(base, steps, type, size, no_mask(e.lanes) if e.mask is None else e.mask)
+    value = ir.Constant(vec, None)
     for lane in range(e.lanes):
-        place = e.b.gep(places, [ir.Constant(I32, lane)], source_etype=I32)
-        step = e.b.sext(e.b.load(place, typ=I32, align=4), WORD)
+        if not counted[lane]:
+            continue
+        place = e.b.gep(places, [ir.Constant(I32, lane)], source_etype=kind)
+        step = e.b.load(place, typ=kind, align=row.dtype.bytes)
+        step = step if kind == WORD else e.b.sext(step, WORD)
         element = e.b.load(e.b.gep(base, [step], source_etype=type), typ=type, align=size)
         value = e.b.insert_element(value, element, ir.Constant(I32, lane))
     return value

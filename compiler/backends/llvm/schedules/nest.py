@@ -18,6 +18,7 @@ from ....expr import expr as s
 from ....expr.expr import Axis, Expr
 from ....ir.bounds import DynamicSize
 from ....ir.dims import Sym, ceil_div
+from ....kernels.contraction import contiguous_axis
 from ....kernels.kernel import Kernel
 from ....kernels.machine import Machine
 from ....kernels.tiling import vector_axis_cost
@@ -33,6 +34,7 @@ from .known_rows import keep_known
 from .lane_steps import lane_steps, lanes_taken, wide_vectors
 from .nest_cost import nest_cycles, nest_parts
 from .serial import emit_serial, outer_axes
+from .shared_rows import Shared, shared_axis
 
 INTERLEAVED = (2, 3, 4, 5, 6, 7)  # extents of axes that are interleaved
 BLOCK = 1024  # elements of the vector axis that a parallel unit handles, where it is cut
@@ -46,7 +48,8 @@ class NestSchedule(Schedule):
     `outer` are the parallel axes, `row` those that are walked inside a unit. `interleave` is a
     short axis along which the output is contiguous while the vector axis strides over it: vectors
     for each of its places are interleaved and stored as one. `vectors` are computed side by side
-    (`lane_steps.py`).
+    (`lane_steps.py`). `again` is walked inside of the vector axis' blocks, which have what does not
+    depend on it computed before (`shared_rows.py`).
     """
 
     name: ClassVar[str] = "nest"
@@ -61,6 +64,7 @@ class NestSchedule(Schedule):
     block: int
     interleave: Axis | None = None
     vectors: int = 1
+    again: Axis | None = None
 
     @classmethod
     def propose(cls, given: Given) -> "NestSchedule":
@@ -94,13 +98,21 @@ class NestSchedule(Schedule):
         outer, row = (tuple(axes[a] for a in own) for own in (self.outer, self.row))
         if interleave is None and self.interleave is not None:
             raise DynamicSize("an axis that is interleaved")
-        return NestSchedule(outer, row, vector_axis, self.lanes, block, interleave, self.vectors)
+        again = axes.get(self.again)
+        return NestSchedule(
+            outer, row, vector_axis, self.lanes, block, interleave, self.vectors, again
+        )
 
     def opened(self, specialized: HintSpecialized) -> list[tuple[Schedule, float]]:
         return [(self.over(specialized.axes), specialized.ns)]
 
     def scratch_bytes(self, kernel: Kernel) -> Dim:
+        if self.again is not None:
+            return self.shared(kernel).bytes
         return row_bytes(kernel, self.vector_axis) if self.vector_axis in self.row else 0
+
+    def shared(self, kernel: Kernel) -> Shared:
+        return Shared(kernel, self.vector_axis, self.again, self.block, self.lanes)
 
     def cycles(self, kernel: Kernel, target: Machine) -> float:
         return nest_cycles(kernel, self)
@@ -136,6 +148,10 @@ def schedule_nest(kernel: Kernel, target: Machine, in_place: bool = False) -> Ne
             row_reduce = 0.05
         return (vector_axis_cost(offsets, a, lanes, stores) + row_reduce) * waste
 
+    if not in_place and not hoisted:
+        found = _shared(kernel, lanes)
+        if found is not None:
+            return found
     vector_axis = min(axes, key=score)
     if not hoisted and reduces and _reduces_contiguously(reduces, vector_axis, lanes):
         vector_axis = None
@@ -158,6 +174,19 @@ def schedule_nest(kernel: Kernel, target: Machine, in_place: bool = False) -> Ne
         vectors = wide_vectors(kernel, vector_axis, lanes, block, exact)
         block = min(vector_axis.extent, -(-block // (lanes * vectors)) * lanes * vectors)
     return NestSchedule(parallel, row, vector_axis, lanes, block, interleave, vectors)
+
+
+def _shared(kernel: Kernel, lanes: int) -> NestSchedule | None:
+    """The schedule of a kernel that computes places and weights again and again along an axis."""
+    contiguous = contiguous_axis(kernel)
+    if contiguous is None or contiguous.extent < 4:
+        return None
+    again = shared_axis(kernel, contiguous, lanes)
+    if again is None:
+        return None
+    outer = tuple(a for a in kernel.axes if a is not again)
+    block = min(contiguous.extent, BLOCK)
+    return NestSchedule(outer, (again,), contiguous, lanes, block, again=again)
 
 
 def lanes_of_stores(kernel: Kernel, target: Machine) -> int:
@@ -233,15 +262,22 @@ def emit_nest(
     if plan.vector_axis in plan.row:
         kernel = keep_rows(e, kernel, plan.vector_axis, scratch)
     exact = in_place or _accumulates(kernel)
-    kernel = keep_known(e, kernel, plan.vector_axis, lanes_taken(plan, exact), exact)
+    if plan.again is not None:
+        shared = plan.shared(kernel)
+        stores = lambda: _stores(e, shared.kernel)
+        run = lambda start, stop: shared.emit(e, plan, start, stop, scratch, stores)
+    else:
+        kernel = keep_known(e, kernel, plan.vector_axis, lanes_taken(plan, exact), exact)
+        run = lambda start, stop: _unit(e, kernel, plan, start, stop, in_place)
     _hoist(e, kernel, frozenset())
     outer = [a for a in plan.outer if a is not plan.vector_axis]
-    if not outer and split and plan.block % (plan.lanes * plan.vectors) == 0:
+    is_one = not outer and plan.again is None
+    if is_one and split and plan.block % (plan.lanes * plan.vectors) == 0:
         # One long axis: the units of this call are one contiguous range of it.
         start = e.b.mul(begin, i64(plan.block))
         stop = minimum(e, e.b.mul(end, i64(plan.block)), e.size(plan.vector_axis.extent))
         with e.b.if_then(e.b.icmp_signed("<", start, stop)):
-            _unit(e, kernel, plan, start, stop, in_place)
+            run(start, stop)
         return
     with e.loop(begin, end, name="unit") as unit:
         rest = unit
@@ -253,7 +289,7 @@ def emit_nest(
             start = e.b.mul(piece, i64(plan.block))
             stop = minimum(e, e.b.add(start, i64(plan.block)), stop)
         with outer_axes(e, outer, rest):
-            _unit(e, kernel, plan, start, stop, in_place)
+            run(start, stop)
 
 
 def _unit(e: Emitter, kernel: Kernel, plan: NestSchedule, start, stop, in_place) -> None:

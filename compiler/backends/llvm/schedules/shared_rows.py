@@ -1,0 +1,170 @@
+"""Rows that are shared: what does not depend on one of the axes is computed before its loop.
+
+    y[c, i] = x[c, place(i)] * weight(i)    =>    for i in a block:
+                                                      at[i] = place(i), w[i] = weight(i)
+                                                  for c, and for i in the block:
+                                                      y[c, i] = x[c, at[i]] * w[i]
+
+So an image that is read at places which are data (a grid, regions of interest) has each place and
+weight computed once for all of its channels, which are then walked one after the other: what is
+read of one lies together. The rows are in the thread's scratch memory.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from math import prod
+
+import llvmlite.ir as ir
+
+from ....expr import expr as s
+from ....expr.expr import Axis, Buffer, Expr
+from ....ir.bounds import size_hint
+from ....ir.dims import Sym
+from ....ir.types import I32, I64, TensorType
+from ....kernels.kernel import Kernel
+from ....kernels.machine import ALIGNMENT
+from ....kernels.simplify import map_kernel
+from ....kernels.work import data_of
+from ..base.types import I8, i64
+from ..emit.emitter import Emitter
+from .cost_model import cycles_of
+from .lane_steps import Lanes, lane_steps
+
+LONGEST = 8192  # elements of a row
+MOST = 1 << 18  # bytes of all rows
+LEAST = 12.0  # cycles of a vector of what is shared
+COMPUTED = ("load", "floordiv", "mod")  # what an index holds that is no sum of axes
+
+
+def shared_axis(kernel: Kernel, vector_axis: Axis, lanes: int) -> Axis | None:
+    """The axis that most of the work does not depend on, where data say what is read along it."""
+    if any(st.mode != "set" or st.where is not None for st in kernel.stores):
+        return None
+    exprs = [x for x in s.walk(*kernel.roots()) if vector_axis in x.free]
+    reads = [x for x in exprs if x.op == "load" and _is_data(x.args[0], vector_axis)]
+    data = data_of(kernel.roots())
+    best, most = None, LEAST
+    for a in kernel.axes:
+        if a is vector_axis or size_hint(a.extent) < 4:
+            continue
+        if not any(a in x.free and _place(x.args[0], vector_axis, a) for x in reads):
+            continue
+        own = (x for x in exprs if a not in x.free and x.op not in ("const", "axis"))
+        cycles = sum(cycles_of(x, vector_axis, lanes, data) for x in own)
+        if cycles > most:
+            best, most = a, cycles
+    return best
+
+
+def _is_data(index: Expr, vector_axis: Axis) -> bool:
+    terms, _ = s.linear(index)
+    moving = [t for t in terms if vector_axis in t.free]
+    return any(x.op == "load" for x in s.walk(*moving))
+
+
+def _place(index: Expr, vector_axis: Axis, again: Axis) -> tuple[Expr, Expr] | None:
+    """(rest, place): what of an index moves along the vector axis, if that is no sum of axes and
+    the same all along `again`."""
+    terms, base = s.linear(index)
+    own = {t: c for t, c in terms.items() if vector_axis in t.free}
+    if all(t.op == "axis" for t in own) or any(again in t.free for t in own):
+        return None
+    rest = {t: c for t, c in terms.items() if t not in own}
+    return s.from_linear(rest, base), s.from_linear(own, 0)
+
+
+class Shared:
+    """The rows of a kernel for blocks of the vector axis, and the kernel that reads them."""
+
+    def __init__(self, kernel: Kernel, vector_axis: Axis, again: Axis, block: int, lanes: int):
+        self.axis, self.again, self.width = vector_axis, again, block + lanes
+        self.bound = {a for x in s.walk(*kernel.roots()) if x.op == "reduce" for a in x.data[1]}
+        self.rows: dict[tuple, tuple[Expr, Buffer, bool]] = {}
+        self.bytes = 0
+        self.memo: dict[Expr, Expr] = {}
+        self.kernel = map_kernel(kernel, kernel.axes, kernel.apart, self._visit)
+
+    def _visit(self, x: Expr) -> Expr | None:
+        if self.axis not in x.free:
+            return x if x.op == "load" and self.again not in x.free else None
+        if x.op == "load" and self.again not in x.free:
+            return x
+        if x.op == "load":
+            found = _place(x.args[0], self.axis, self.again)
+            is_short = not isinstance(x.data.type.size, Sym) and x.data.type.size < 1 << 31
+            if found is None:
+                return None
+            row = self._row(s.cast(found[1], I32) if is_short else found[1], True)
+            if row is None:
+                return None
+            rest = s.transform(found[0], self._visit, self.memo)
+            return s.make("load", (s.add(rest, s.cast(row, I64)),), x.data, x.dtype)
+        if x.op in ("axis", "const") or self.again in x.free or 1 < x.dtype.bits < 8:
+            return None
+        if x.dtype == I64 and not any(y.op in COMPUTED for y in s.walk(x)):
+            return x
+        return self._row(x, False)
+
+    def _others(self, x: Expr) -> list[Axis] | None:
+        """The axes of reductions that a row has besides."""
+        others = sorted(x.free & self.bound, key=lambda a: s.axis(a).serial)
+        if any(isinstance(a.extent, Sym) for a in others):
+            return None
+        return others if prod(a.extent for a in others) * self.width <= LONGEST else None
+
+    def _row(self, x: Expr, is_place: bool) -> Expr | None:
+        key, others = (x, is_place), self._others(x)
+        if others is None:
+            return None
+        if key not in self.rows:
+            count = prod(a.extent for a in others) * self.width
+            nbytes = -(-count * max(8, x.dtype.bits) // 8 // ALIGNMENT) * ALIGNMENT
+            if self.bytes + nbytes > MOST:
+                return None
+            self.bytes += nbytes
+            self.rows[key] = x, Buffer("row", TensorType(x.dtype, (count,))), is_place
+        row = self.rows[key][1]
+        return s.make("load", (self._index(others),), row, x.dtype)
+
+    def _index(self, others: list[Axis]) -> Expr:
+        place = s.const(0)
+        for a in others:
+            place = s.add(s.mul(place, s.const(a.extent)), s.axis(a))
+        return s.add(s.mul(place, s.const(self.width)), s.axis(self.axis))
+
+    # -- code -----------------------------------------------------------------------------
+
+    def _placed(self) -> Iterator[tuple[Buffer, int]]:
+        """Rows, and their first bytes in scratch memory."""
+        offset = 0
+        for x, row, _ in self.rows.values():
+            yield row, offset
+            (count,) = row.shape
+            offset += -(-count * max(8, x.dtype.bits) // 8 // ALIGNMENT) * ALIGNMENT
+
+    def emit(
+        self, e: Emitter, plan: Lanes, start: ir.Value, stop: ir.Value, scratch, stores: Callable
+    ) -> None:
+        """The rows of a block, and then all that is stored of them."""
+        self._place(e, scratch, start)
+        with e.scope():
+            lane_steps(e, plan, start, stop, False, lambda: self._emit_rows(e))
+        steps = lambda: lane_steps(e, plan, start, stop, False, stores)
+        e.loops([self.again], steps, unroll=1)
+
+    def _place(self, e: Emitter, scratch: ir.Value, start: ir.Value) -> None:
+        """Say where the rows of the block from `start` on are."""
+        for row, offset in self._placed():
+            first = e.b.sub(i64(offset), e.b.mul(start, i64(max(1, row.dtype.bytes))))
+            e.pointers[row] = e.b.gep(scratch, [first], source_etype=I8)
+        e.windows |= {row: None for _, row, is_place in self.rows.values() if is_place}
+
+    def _emit_rows(self, e: Emitter) -> None:
+        """One vector of each row."""
+        for x, row, _ in self.rows.values():
+            others = self._others(x)
+            put = partial(self._put, e, x, row, self._index(others))
+            e.loops(others, put)
+
+    def _put(self, e: Emitter, x: Expr, row: Buffer, index: Expr) -> None:
+        e.store(row, index, e.vector(x), None)

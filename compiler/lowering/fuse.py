@@ -33,6 +33,7 @@ DEPTH = (
 )
 PLACES = 12  # operations that a value may take to follow from the places of its elements
 FEW = 2  # operations that cost about as much as reading what they give
+PANELS = 32  # results for which a line is summed, above which it is worth its own memory
 SMALL = 4096  # elements below which computing a value in each of its readers is cheap enough
 
 
@@ -164,6 +165,8 @@ class _Planner:
             return f"{reader.op.name} reads memory"
         again = self._reads_again(reader, position)
         if again is not None:
+            if kind == Kind.MOVE and self._is_summed_across(node, reader, position):
+                return f"{again} would sum each of its lines from places far apart, again and again"
             if kind == Kind.ALIAS or self._reads_once(node) or _is_weight_side(node):
                 return None
             return f"{again} reads it more than once"
@@ -212,6 +215,13 @@ class _Planner:
                 if why is not None:
                     return why
         return None
+
+    def _is_summed_across(self, node: Node, reader: Node, position: int) -> bool:
+        """Whether a product sums along lines that a transpose makes, for several panels of results:
+        where the transpose reads them, each element lies in a line of memory of its own."""
+        if not self._permutes(node) or self._keeps_lines(node) or _is_weight_side(node):
+            return False
+        return size_hint(self.found.reading(reader).sums_lines(position)) > PANELS
 
     def _is_stored_in_lines(self, node: Node) -> bool:
         """Whether a product can store this permutation of its lines, and not the next one, which

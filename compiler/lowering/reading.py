@@ -192,6 +192,19 @@ class Reading:
             return False
         return all(next(_loads(factor), None) is not None for factor in (c.a, c.b))
 
+    def sums_lines(self, position: int) -> int:
+        """For how many results a product sums each line (the last axis) of an operand; 0 if its
+        lines are not what is summed."""
+        if self.kind != Kind.CONTRACT:
+            return 0
+        ((axes, e),) = self.parts
+        c = sum_of_products(e, _several(axes))
+        for factor, others in ((c.a, c.n), (c.b, c.m)):
+            loads = [x for x in _loads(factor) if x.data is self.operands[position]]
+            if loads and loads[0].args and loads[0].args[-1].free & set(c.k):
+                return prod(a.extent for a in others)
+        return 0
+
     @lazy
     def _sharing(self) -> tuple[set[Buffer], bool]:
         """The buffers of which reductions read an element for several results; and whether

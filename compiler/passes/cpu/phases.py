@@ -33,6 +33,7 @@ from ..base import Pass, Report
 from .winograd import least_cycles
 
 PIECES = 16  # convolutions that one may become
+FEW = 32  # outputs and phases that a channels-first product takes as its rows
 AFTER = 8  # elementwise nodes that are computed with a convolution
 PIECE = 4000.0  # cycles that a further convolution costs: kernels that start, borders, tails
 
@@ -56,7 +57,11 @@ class ConvTransposePhases(Pass):
             if known is None:
                 report.decline("phases", node.where, "sizes of its window are not known")
                 return None
-            plan = min(known.plans(), key=lambda p: known.cycles(p, self))
+            plans = known.plans()
+            if known.has_few_columns(plans[0]):
+                report.apply("conv_transpose(x, w) => a product with few rows", node.where)
+                return known.emit_rows(b, plans[0]).value
+            plan = min(plans, key=lambda p: known.cycles(p, self))
             made = "one convolution" if plan.pieces == 1 else f"{plan.pieces} convolutions"
             report.apply(f"conv_transpose(x, w) => {made} of stride 1", node.where)
             return known.emit(b, plan).value
@@ -197,6 +202,48 @@ class _Transposed:
             return direct
         return min(direct, least_cycles(n, *sizes, channels, made, core)[1])
 
+    # -- products with few rows ----------------------------------------------------------------
+
+    @property
+    def first(self) -> Value | None:
+        """x with its channels first, if it lies in memory so."""
+        x = self.node.inputs[0]
+        if not self.node.attrs["channels_last"]:
+            return x
+        turn = x.node
+        is_turn = turn is not None and turn.op.name == "transpose"
+        return turn.inputs[0] if is_turn and turn.attrs["perm"] == first_to_last(x.rank) else None
+
+    def has_few_columns(self, plan: Plan) -> bool:
+        """Whether each output has one tap, and there are so few that they are better rows of a
+        product, whose columns, the pixels, are read where they lie."""
+        (phases,) = plan.groups() if plan.pieces == 1 else [()]
+        plain = all(len(p.taps) == 1 and p.low == 0 for p in phases)
+        made = self.channels[1] * prod(self.strides)
+        if self.first is None or self.group > 1 or not plain or made > FEW:
+            return False
+        return self.blocks(plan) == self.spatial(self.node.inputs[0])
+
+    def emit_rows(self, b: Builder, plan: Plan) -> Tensor:
+        """conv(x, w) with channels first, [N, O · phases, *S], and its phases interleaved."""
+        (phases,), (inputs, outputs), n = plan.groups(), self.channels, len(self.strides)
+        w = self._taps(b, phases).reshape(inputs, prod(self.strides), outputs).transpose(2, 1, 0)
+        w = _constant(b, w.reshape(-1, inputs, *[1] * n))
+        bias = b.tensor(self.node.inputs[2]) if len(self.node.inputs) > 2 else None
+        y = b.conv(b.tensor(self.first), w)
+        sizes = y.shape[2:]
+        y = y.reshape(y.shape[0], outputs, *self.strides, *sizes)
+        y = y.transpose(0, 1, *itertools.chain(*((2 + n + i, 2 + i) for i in range(n))))
+        y = y.reshape(*y.shape[:2], *(d * s for d, s in zip(sizes, self.strides)))
+        wanted = self.spatial(self.node.output)
+        if y.shape[2:] != wanted:
+            y = b.slice(y, axes=range(2, n + 2), starts=[0] * n, steps=[1] * n, sizes=wanted)
+        if bias is not None:
+            y = y + bias.reshape(-1, *[1] * n)
+        if self.node.attrs["channels_last"]:
+            y = y.transpose(first_to_last(n + 2))
+        return self._epilogue(b, y)
+
     # -- nodes ---------------------------------------------------------------------------------
 
     def emit(self, b: Builder, plan: Plan) -> Tensor:
@@ -292,6 +339,11 @@ class _Transposed:
 
     def _weights(self, b: Builder, phases: tuple[Phases, ...]) -> Tensor:
         """[*taps, C/g, groups · phases · O/g] of one convolution."""
+        w, n = self._taps(b, phases), len(phases)
+        return _constant(b, w.reshape(*w.shape[:n], w.shape[n], -1))
+
+    def _taps(self, b: Builder, phases: tuple[Phases, ...]) -> Any:
+        """The weights of some phases, an array or a tensor: [*taps, C/g, groups, *phases, O/g]."""
         weights = b.tensor(self.node.inputs[1])
         w: Any = weights if weights.constant is None else weights.constant
         n, (inputs, outputs) = len(phases), self.channels
@@ -300,10 +352,12 @@ class _Transposed:
         w = w.reshape(*self.kernel, self.group, inputs, outputs)
         for axis, p in enumerate(phases):
             w = _taken(b, w, p.taps, 2 * axis)
-        taps, counts = [len(p.taps) for p in phases], [p.count for p in phases]
         order = (*range(0, 2 * n, 2), 2 * n + 1, 2 * n, *range(1, 2 * n, 2), 2 * n + 2)
-        w = w.transpose(*order).reshape(*taps, inputs, self.group * prod(counts) * outputs)
-        return b.constant(np.ascontiguousarray(w)) if isinstance(w, np.ndarray) else w
+        return w.transpose(*order)
+
+
+def _constant(b: Builder, w: Any) -> Tensor:
+    return b.constant(np.ascontiguousarray(w)) if isinstance(w, np.ndarray) else w
 
 
 def _has_taps(phases: tuple[Phases, ...]) -> bool:

@@ -138,6 +138,24 @@ def test_what_others_read_too_is_not():
     assert_same_results(b.graph, after)
 
 
+def test_few_outputs_are_rows_of_a_product():
+    graph = transposed((5, 6), 8, 2, (2, 3), strides=(2, 3))
+    after = by_phases(graph)
+    (conv,) = [n for n in after.nodes if n.op.name == "conv"]
+    assert (conv.inputs[1].shape, conv.attrs["channels_last"]) == ((12, 8, 1, 1), False)
+    assert_same_results(graph, after)
+
+
+def test_but_not_where_channels_lie_last():
+    b = Builder()
+    x = b.relu(b.conv(b.input("x", "f32[1,3,5,5]"), b.constant(np.ones((4, 3, 1, 1)), "f32")))
+    w = b.constant(RNG.standard_normal((4, 1, 2, 2)), "f32")
+    b.output("y", b.conv_transpose(x, w, strides=(2, 2)))
+    after = by_phases(b.graph)
+    assert all(n.attrs["channels_last"] for n in after.nodes if n.op.name == "conv")
+    assert_same_results(b.graph, after)
+
+
 def test_a_border_of_unknown_size_is_left_alone():
     b = Builder()
     x = b.input("x", "f32[1,2,N]")
@@ -166,6 +184,8 @@ WINDOWS = [
     {"kernel": (3,), "strides": (3,), "group": 4, "outputs": 4},
     {"kernel": (16,), "strides": (8,), "pads": (4, 4), "channels": 9, "outputs": 17},
     {"kernel": (2, 2), "strides": (2, 2), "sizes": (3, 5), "outputs": 1},
+    {"kernel": (2, 2), "strides": (3, 2), "sizes": (3, 5), "outputs": 2},
+    {"kernel": (3,), "strides": (4,), "outputs": 2, "output_padding": (1,)},
     {"kernel": (4, 3), "strides": (2, 1), "sizes": (5, 4), "pads": (1, 1, 1, 1), "outputs": 9},
     {"kernel": (3, 3), "strides": (2, 2), "sizes": (4, 3), "pads": (1, 1, 1, 0)},
     {"kernel": (4, 4), "strides": (2, 2), "sizes": (4, 3), "group": 4, "outputs": 4},

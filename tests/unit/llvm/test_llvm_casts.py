@@ -184,3 +184,20 @@ def test_a_constant_of_a_narrow_type(dtype):
     )
     received, expected = both(kernel, {a: x})
     np.testing.assert_array_equal(bits(received), bits(expected))
+
+
+@pytest.mark.parametrize("source", ["f32", "f64"])
+def test_large_numbers_among_small_ones_become_longs(source):
+    """Vectors of small numbers only, and such in which one lane is not."""
+    large = [2.0**31, -(2.0**31), 2.0**51, -(2.0**52), 1e18, -1e18, 1e19, -1e19]
+    large += [np.inf, -np.inf, np.nan]
+    x = np.random.default_rng(0).uniform(-1e6, 1e6, 8 * len(large) + 5)
+    x[::8][: len(large)] = large
+    x = np.concatenate([x, [-0.0, -0.9, 0.9, -1.5, 2**31 - 200.0, -(2**31) + 200.0], x[1:9]])
+    x = x.astype(DTYPES[source].numpy)
+    a = buffer_of("a", x)
+    received, expected = both(store(x.shape, lambda i: a[i], "i64"), {a: x})
+    np.testing.assert_array_equal(received, expected)
+    assert received[np.isnan(x)] == 0
+    assert received.max() == 2**63 - 1
+    assert received.min() == -(2**63)

@@ -23,6 +23,7 @@ from ..base.types import (
     vector,
 )
 from ..vmath import formulas
+from .float_to_int import any_lane, float_to_int, float_to_long
 from .narrow_floats import is_narrow, narrow, to_odd, widen
 
 
@@ -196,14 +197,6 @@ def _shift(op_signed: str, op_unsigned: str) -> Callable:
     return emit
 
 
-def _any(b, flags):
-    """Whether one of the lanes holds."""
-    if lanes_of(flags) is None:
-        return flags
-    name = f"llvm.vector.reduce.or.{suffix(flags.type)}"
-    return b.call(intrinsic(b.module, name, I1, [flags.type]), [flags])
-
-
 def _integer_pow(b, dtype, x, y):
     """x**y of ints by squaring: 6 rounds, and a loop for exponents from 64 on (of 0, 1 and -1, and
     of what overflows, modulo 2^bits)."""
@@ -224,7 +217,7 @@ def _integer_pow(b, dtype, x, y):
     phis = [b.phi(v.type) for v in state]
     for phi, v in zip(phis, state):
         phi.add_incoming(v, before)
-    b.cbranch(_any(b, b.icmp_signed("!=", phis[2], zero)), turn, done)
+    b.cbranch(any_lane(b, b.icmp_signed("!=", phis[2], zero)), turn, done)
     b.position_at_end(turn)
     for phi, v in zip(phis, rounds(*phis)):
         phi.add_incoming(v, b.block)
@@ -309,11 +302,9 @@ def emit_cast(b: ir.IRBuilder, x: ir.Value, source: DType, target: DType) -> ir.
     if source.is_float and target.is_float:
         return (b.fpext if target.bits > source.bits else b.fptrunc)(x, type)
     if source.is_float and (target.bits < 32 or target == I32):
-        return _float_to_int(b, x, source, target)
+        return float_to_int(b, x, source, target)
     if source.is_float:
-        sign = "fptosi" if target.kind == "i" else "fptoui"
-        name = f"llvm.{sign}.sat.{suffix(type)}.{suffix(x.type)}"
-        return b.call(intrinsic(b.module, name, type, [x.type]), [x])
+        return float_to_long(b, x, source, target)
     if target.is_float:
         return (b.sitofp if source.kind == "i" else b.uitofp)(x, type)
     if target.bits > source.bits:
@@ -330,44 +321,6 @@ def emit_bitcast(b: ir.IRBuilder, x: ir.Value, source: DType, target: DType) -> 
         return b.icmp_unsigned("!=", b.bitcast(x, vector(I8, lanes)), _like(x, DTYPES["u8"], 0))
     soft = is_narrow(target, b.module)
     return b.bitcast(x, vector(register_type(target, soft), lanes))
-
-
-# Machines whose instructions saturate where they convert floats to ints.
-SATURATES = ("aarch64", "arm64", "riscv64")
-
-
-def _float_to_int(b: ir.IRBuilder, x: ir.Value, source: DType, target: DType) -> ir.Value:
-    """Truncate and saturate, NaN to 0: as LLVM's fptosi.sat, which it writes out lane by lane on
-    machines that do not saturate by themselves."""
-    lanes = lanes_of(x)
-    low, high = (-(1 << target.bits - 1), (1 << target.bits - 1) - 1) if target.kind == "i" else (
-        0, (1 << target.bits) - 1)  # fmt: skip
-    if b.module.triple.startswith(SATURATES):
-        return _saturated(b, x, target, low, high)
-    top = 2147483520 if source == F32 and target == I32 else high  # the last float not beyond
-    number = lambda value: _like(x, source, value)
-    y = b.select(b.fcmp_ordered(">", x, number(low)), x, number(low))  # NaN becomes low
-    y = b.select(b.fcmp_ordered("<", y, number(top)), y, number(top))
-    result = b.fptosi(y, vector(register_type(I32), lanes))
-    if top < high:
-        result = b.select(b.fcmp_ordered(">", x, number(top)), _like(result, I32, high), result)
-    if low < 0:
-        result = b.select(b.fcmp_unordered("uno", x, x), _like(result, I32, 0), result)
-    return result if target == I32 else b.trunc(result, vector(register_type(target), lanes))
-
-
-def _saturated(b: ir.IRBuilder, x: ir.Value, target: DType, low: int, high: int) -> ir.Value:
-    """To i32 at once, then within the target's limits. (Limits of floats would not do: LLVM makes
-    them AArch64's fmaxnm, which hands on signalling NaN.)"""
-    type = vector(register_type(I32), lanes_of(x))
-    name = f"llvm.fptosi.sat.{suffix(type)}.{suffix(x.type)}"
-    y = b.call(intrinsic(b.module, name, type, [x.type]), [x])
-    if target == I32:
-        return y
-    for sign, limit in (("<", low), (">", high)):
-        end = _like(y, I32, limit)
-        y = b.select(b.icmp_signed(sign, y, end), end, y)
-    return b.trunc(y, vector(register_type(target), lanes_of(x)))
 
 
 __all__ = [

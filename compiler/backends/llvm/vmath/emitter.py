@@ -4,7 +4,7 @@ An `Emitter` is a builder plus one floating-point type: `float`, `double`, `<N x
 `<N x double>`. Its values, `V`, carry Python's operators, so that a function of `vmath` reads like
 its formula and holds for every lane count:
 
-    n, i = m.nearest(x, 1 / ln2)        n = rint(x / ln2) as a float, i = the same as an integer
+    n, i = m.nearest(x, 1 / ln2)        n = rint(x / ln2) as a float, i = its bits as an integer
     r = m.fma(n, -ln2, x)
     return m.poly(r, coefficients) * m.pow2(i)
 
@@ -106,6 +106,10 @@ class V:
 
     def __rshift__(self, other):
         return self._apply("ashr", other)
+
+    def halved(self) -> "V":
+        """An integer without its lowest bit, shifted down; no sign is kept."""
+        return self._apply("lshr", 1)
 
     def __and__(self, other):
         return self._apply("and_", other)
@@ -271,13 +275,14 @@ class Emitter:
         return V(self, self.b.bitcast(i.ir, self.type))
 
     def pow2(self, i: V) -> V:
-        """2^i for integers i of the normal exponent range."""
+        """2^i for integers i of the normal exponent range, of which only the low bits count."""
         return self.from_bits((i + self.bias) << self.mantissa)
 
     def nearest(self, x: V, scale: float) -> tuple[V, V]:
-        """rint(x * scale) as a float and as an integer; |x * scale| < 2^(mantissa - 1)."""
+        """rint(x * scale) as a float and as an integer; |x * scale| < 2^(mantissa - 1). Of the
+        integer the low bits are right, and the high ones those of `magic`: enough for `pow2`."""
         t = self.fma(x, scale, self.magic)
-        return t - self.magic, self.to_bits(t) - self.bits_of(self.magic)
+        return t - self.magic, self.to_bits(t)
 
     def to_float(self, i: V) -> V:
         """A small integer as a float, |i| < 2^(mantissa - 1)."""

@@ -23,7 +23,8 @@ LOG2E = {
 
 
 def _reduce_exp(m: Emitter, x: V) -> tuple[V, V, V]:
-    """n = rint(x / ln2) as (float, integer), r = x - n ln2 (Cody-Waite, exact high part)."""
+    """n = rint(x / ln2) as (float, low bits of an integer), r = x - n ln2 (Cody-Waite, exact high
+    part)."""
     high, low = LN2[m.bits]
     n, i = m.nearest(x, LOG2E[m.bits][0])
     return n, i, m.fma(n, -low, m.fma(n, -high, x))
@@ -37,7 +38,7 @@ def _exp_parts(m: Emitter, x: V) -> tuple[V, V]:
 
 def _scale(m: Emitter, p: V, i: V) -> V:
     """p 2^i in two exact halves: overflow gives inf, underflow is gradual and rounds once."""
-    half = i >> 1
+    half = i.halved()
     return p * m.pow2(half) * m.pow2(i - half)
 
 
@@ -80,16 +81,28 @@ def expm1(m: Emitter, x: V) -> V:
 
 def sigmoid(m: Emitter, x: V) -> V:
     """1 / (1 + e^-x); e^-x needs no gradual underflow, and results below e^-88 flush to zero."""
-    low, high = m.pick(-87.0, -708.0), m.pick(88.0, 709.0)
-    p, i = _exp_parts(m, m.at_most(m.at_least(-x, low), high))
+    low, high = m.pick(-88.0, -709.0), m.pick(87.0, 708.0)
+    p, i = _exp_parts(m, -m.at_most(m.at_least(x, low), high))
     y = 1.0 / m.fma(p, m.pow2(i), 1.0)
-    return m.select(x < -high, 0.0, y)
+    return m.select(x < low, 0.0, y)
 
 
 def tanh(m: Emitter, x: V) -> V:
-    """-E / (E + 2), E = e^(-2|x|) - 1, with the sign of x; exact for tiny x."""
-    e = _expm1_in_range(m, m.at_least(m.abs(x) * -2.0, -40.0), 0)
-    return m.copysign(e / (e + 2.0), x)
+    """H / (H + 1), H = (e^(2a) - 1) / 2, with the sign of x; 1 to rounding from `END` on.
+
+    H = s q + (s - 1) / 2, s = 2^n, q = (e^(2u) - 1) / 2 = u + u^2 P(u), u = a - n ln2 / 2; exact
+    for tiny x. H is not negative, so that the sign is put on by its bit.
+    """
+    high, low = LN2[m.bits]
+    a = m.at_most(m.abs(x), m.pick(10.0, 20.0))
+    n, i = m.nearest(a, 2 * LOG2E[m.bits][0])
+    u = m.fma(n, -low / 2, m.fma(n, -high / 2, a))
+    doubled = [c * 2.0 ** (k + 1) for k, c in enumerate(tables.EXP[m.bits])]
+    q = m.fma(m.poly(u, doubled), u * u, u)
+    s = m.pow2(i)
+    h = m.fma(s, q, m.fma(s, 0.5, -0.5))
+    sign = m.to_bits(x) & m.bits_of(-0.0)
+    return m.from_bits(m.to_bits(h / (h + 1.0)) | sign)
 
 
 def sinh(m: Emitter, x: V) -> V:

@@ -32,7 +32,7 @@ def _softmax_ref(x, axis):
 def _softmax(b, x, *, axis):
     h = wide(x)
     e = b.exp(h - b.reduce_max(h, axes=[axis]))
-    return (e / b.reduce_sum(e, axes=[axis])).cast(x.dtype)
+    return (e * (1.0 / b.reduce_sum(e, axes=[axis]))).cast(x.dtype)
 
 
 def _softmax_gradient(c, g):

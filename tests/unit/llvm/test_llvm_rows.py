@@ -41,7 +41,7 @@ def test_groups_of_other_sizes_are_scattered():
 # -- rows that are kept ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("columns", [3, 16, 50, 197, 5000])
+@pytest.mark.parametrize("columns", [3, 16, 50, 64, 197, 5000, 5003])
 def test_a_softmax_takes_one_exp_per_element(columns):
     x = np.random.default_rng(0).standard_normal((3, columns)).astype(np.float32)
     a = buffer_of("a", x)
@@ -57,7 +57,20 @@ def test_a_softmax_takes_one_exp_per_element(columns):
     program = program_of(kernel, {a: x})
     (code,) = build_plan(program, host()).codes.values()
     e = Emitter(ir.Function(ir.Module(), ir.FunctionType(VOID, []), "f"), {}, host())
-    rows = keep_rows(e, code.kernel, code.schedule.vector_axis)
+    rows = keep_rows(
+        e, code.kernel, code.schedule.vector_axis, outer=frozenset(code.schedule.outer)
+    )
     exps = [x for x in s.walk(*rows.roots()) if x.op == "exp"]
-    kept = host().lanes(32) // 2 <= columns < 5000  # 3: no vector, 5000: too long
-    assert len(exps) == (1 if kept else 2)
+    assert len(exps) == (1 if columns >= host().lanes(32) // 2 else 2)
+    assert rows.reads_outputs == (columns >= 5000)  # a long row lies where the result will
+
+
+def test_a_long_row_that_several_results_share_is_not_kept():
+    """y[i, j, k] = exp(x[i, k]) / (sum of them) * w[j]"""
+    x = np.random.default_rng(0).standard_normal((2, 5000)).astype(np.float32)
+    a = buffer_of("a", x)
+    w = buffer_of("w", np.arange(3, dtype=np.float32))
+    total = lambda i: s.reduce("sum", [5000], lambda k: s.exp(a[i, k]))
+    kernel = store((2, 3, 5000), lambda i, j, k: s.exp(a[i, k]) / total(i) * w[j])
+    received, expected = both(kernel, {a: x, w: np.arange(3, dtype=np.float32)})
+    np.testing.assert_allclose(received, expected, rtol=2e-6)

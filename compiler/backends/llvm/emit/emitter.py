@@ -62,7 +62,7 @@ class Emitter:
         self.lanes: int | None = None
         self.mask: ir.Value | None = None
         self.scopes: list[dict[Expr, ir.Value]] = [{}]
-        self.kept: dict[Expr, Buffer] = {}  # reductions that are wanted again (cached_rows.py)
+        self.kept: dict[Expr, tuple[Buffer, Expr]] = {}  # rows that are wanted (cached_rows.py)
         self.windows: dict[Buffer, Window | None] = {}  # rows of places (known_rows.py)
         self.sums: dict[int, tuple[ir.Value, ir.Value, int]] = {}  # by id: itself, its two terms
         self.made: tuple = (None, {})  # a block, and what was made in it to be used again

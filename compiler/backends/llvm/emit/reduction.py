@@ -94,29 +94,40 @@ def _across(m: Emitter, e: Expr, axis: Axis) -> ir.Value:
         lanes //= 2
     type = vector(register_type(e.dtype), lanes)
     start = identity(combiner, e.dtype, lanes)
-    parts = (
-        PARTS if size_hint(axis.extent) >= 2 * PARTS * lanes and _is_light(e.args[0], axis) else 1
-    )
+    long, light = size_hint(axis.extent) >= 2 * PARTS * lanes, _is_light(e.args[0], axis)
+    parts = PARTS if long and light else 1
     totals = [m.variable(type, "sum") for _ in range(parts)]
     for t in totals:
         m.b.store(start, t)
+    # Long chains of instructions come by turns in a vector that LLVM takes apart.
+    side = PARTS if long and not light and not is_gathered(e.args[0], axis) else 1
+    wide = totals[0]
+    if side > 1:
+        wide = m.variable(vector(register_type(e.dtype), lanes * side), "sum")
+        m.b.store(identity(combiner, e.dtype, lanes * side), wide)
 
-    def add(base: ir.Value, total, mask=None):
+    def add(base: ir.Value, total, mask=None, lanes=lanes):
         with m.scope(), m.at(axis, base), m.vectorised(axis, lanes, mask):
             value = _combine(m, e, m.b.load(total), e.args[0], m.vector)
             if e in m.kept:
-                m.store(m.kept[e], s.axis(axis), m.vector(e.args[0]), None)
+                m.store(*m.kept[e], m.vector(e.args[0]), None)
             if mask is not None:
                 value = m.b.select(mask, value, m.b.load(total))
             m.b.store(value, total)
 
+    def block(k: ir.Value):
+        if side > 1:
+            add(k, wide, lanes=lanes * side)
+            return
+        for n, total in enumerate(totals):
+            add(m.b.add(k, i64(n * lanes)) if n else k, total)
+
     def open_row():
-        stop, stride = m.size(axis.extent), lanes * parts
+        stop, stride = m.size(axis.extent), lanes * parts * side
         blocks = m.b.sub(stop, m.b.urem(stop, i64(stride)))
         whole = m.b.sub(stop, m.b.urem(stop, i64(lanes)))
         with m.loop(i64(0), blocks, stride, name="k") as k:
-            for n, total in enumerate(totals):
-                add(m.b.add(k, i64(n * lanes)) if n else k, total)
+            block(k)
         with m.loop(blocks, whole, lanes, name="k") as k:
             add(k, totals[0])
         with m.b.if_then(m.b.icmp_signed("<", whole, stop)):
@@ -127,12 +138,11 @@ def _across(m: Emitter, e: Expr, axis: Axis) -> ir.Value:
             open_row()
             return
         whole = axis.extent // lanes * lanes
-        stride = lanes * parts
+        stride = lanes * parts * side
         blocks = whole // stride * stride
         if blocks:
             with m.loop(i64(0), i64(blocks), stride, name="k") as k:
-                for n, total in enumerate(totals):
-                    add(m.b.add(k, i64(n * lanes)) if n else k, total)
+                block(k)
         if blocks < whole:
             with m.loop(i64(blocks), i64(whole), lanes, name="k") as k:
                 add(k, totals[0])
@@ -141,9 +151,17 @@ def _across(m: Emitter, e: Expr, axis: Axis) -> ir.Value:
 
     m.loops([a for a in axes if a is not axis], row)
     values = [m.b.load(t) for t in totals]
+    if side > 1:
+        values.append(_fold(m, combiner, e.dtype, m.b.load(wide), lanes * side, lanes))
     while len(values) > 1:
         values = [_join(m, combiner, e.dtype, x, y) for x, y in zip(values[::2], values[1::2])]
     return _fold(m, combiner, e.dtype, values[0], lanes)
+
+
+def is_gathered(body: Expr, axis: Axis) -> bool:
+    """Whether some loads along an axis are no whole vectors."""
+    loads = [x for x in s.walk(body) if x.op == "load" and axis in x.free]
+    return any(s.linear(x.args[0])[0].get(s.axis(axis)) != 1 for x in loads)
 
 
 def _is_light(body: Expr, axis: Axis) -> bool:
@@ -156,9 +174,11 @@ def _join(m: Emitter, combiner: str, dtype: DType, x: ir.Value, y: ir.Value) -> 
     return PRIMITIVE[s.COMBINERS[combiner]](m.b, dtype, x, y)
 
 
-def _fold(m: Emitter, combiner: str, dtype: DType, value: ir.Value, lanes: int) -> ir.Value:
-    """All lanes into one, halving."""
-    while lanes > 1:
+def _fold(
+    m: Emitter, combiner: str, dtype: DType, value: ir.Value, lanes: int, left: int = 1
+) -> ir.Value:
+    """All lanes into one (or so many as are `left`), halving."""
+    while lanes > left:
         half = lanes // 2
         undefined = ir.Constant(value.type, ir.Undefined)
         picks = [
@@ -166,7 +186,7 @@ def _fold(m: Emitter, combiner: str, dtype: DType, value: ir.Value, lanes: int) 
             for places in (range(half), range(half, lanes))
         ]
         value, lanes = _join(m, combiner, dtype, *picks), half
-    return m.b.extract_element(value, ir.Constant(I32, 0))
+    return value if left > 1 else m.b.extract_element(value, ir.Constant(I32, 0))
 
 
 def identity(combiner: str, dtype: DType, lanes: int | None) -> ir.Constant:

@@ -260,14 +260,19 @@ def emit_nest(
         return
     split = plan.vector_axis is not None and plan.vector_axis in plan.outer
     if plan.vector_axis in plan.row:
-        kernel = keep_rows(e, kernel, plan.vector_axis, scratch)
+        alone = not in_place and plan.row == (plan.vector_axis,)
+        outer = frozenset(plan.outer) if alone else None
+        kernel = keep_rows(e, kernel, plan.vector_axis, scratch, outer)
+        in_place = in_place or kernel.reads_outputs
     exact = in_place or _accumulates(kernel)
     if plan.again is not None:
         shared = plan.shared(kernel)
         stores = lambda: _stores(e, shared.kernel)
         run = lambda start, stop: shared.emit(e, plan, start, stop, scratch, stores)
     else:
-        kernel = keep_known(e, kernel, plan.vector_axis, lanes_taken(plan, exact), exact)
+        if not e.kept:  # which holds the reductions as they are
+            taken = lanes_taken(plan, exact)
+            kernel = keep_known(e, kernel, plan.vector_axis, taken, exact)
         run = lambda start, stop: _unit(e, kernel, plan, start, stop, in_place)
     _hoist(e, kernel, frozenset())
     outer = [a for a in plan.outer if a is not plan.vector_axis]

@@ -15,7 +15,7 @@ GPU := $(VENV)/.installed-gpu
 
 HAS_GPU = $(PYTHON) -c "import ctypes; raise SystemExit(ctypes.CDLL('libcuda.so.1').cuInit(0))" 2>/dev/null
 
-.PHONY: help demo check types test site wheels bench gpu conformance conformance-open fuzz docs format clean
+.PHONY: help demo check types test site wheels bench gpu conformance conformance-dynamic fuzz docs format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -27,7 +27,7 @@ help:
 	@echo "make gpu     the tests and the benchmark that need an NVIDIA GPU"
 	@echo "make conformance   run the cases of ONNX, rewrite the list of those that fail and its page"
 	@echo "make fuzz    run 20,000 cases between guard pages: code that leaves its arrays is found"
-	@echo "make conformance-open   the same with every dim of the inputs left open; rewrite its list"
+	@echo "make conformance-dynamic   the same with every dim of the inputs left open; rewrite its list"
 	@echo "make docs    rewrite the pages and stubs that are made from code: docs/reference, *.pyi, …"
 	@echo "make site    build the pages as a site: build/site/index.html"
 	@echo "make wheels  build the wheels of tessel and tessel-run into dist"
@@ -83,8 +83,8 @@ JOBS ?= 2
 fuzz: $(BASE)
 	@$(BIN)/python -m tests.guards --seed $(SEED) --count $(COUNT) --jobs $(JOBS) $(if $(FRESH),--fresh)
 
-conformance-open: $(BASE)
-	@$(BIN)/python -m tests.conformance --engine tessel-open --write
+conformance-dynamic: $(BASE)
+	@$(BIN)/python -m tests.conformance --engine tessel-dynamic --write
 
 docs: $(BASE)
 	@$(BIN)/python -m tessel.tools.pages.ops docs/reference/ops.md

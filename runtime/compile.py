@@ -47,13 +47,13 @@ class Source(Protocol):
     def is_file(self) -> bool: ...
 
     def read(self, shapes: Shapes | None = None, values: Mapping | None = None) -> Graph:
-        """The graph, with these sizes of open dims, right for these values of inputs."""
+        """The graph, with these sizes of dynamic dims, right for these values of inputs."""
 
     def specialized_model(
         self, shapes: Shapes | None, error: UnsupportedError
     ) -> "ShapeSpecialized | Reader | None":
-        """What reads the model once sizes, values or forms are known, where `error` says that it is
-        only these which are missing."""
+        """What reads the model once sizes, values or structures are known, where `error` says that
+        it is only these which are missing."""
 
     def watched(self) -> "Source":
         """The same model, whose `files` are known once it was read."""

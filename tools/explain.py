@@ -16,7 +16,6 @@ from ..runtime.base.build import Built
 from ..runtime.execution.executable import Executable
 from ..runtime.execution.structured import Structured
 from .common.activity import Activity
-from .common.forms import is_plain
 from .common.given import Given
 from .common.interface import of_executable
 from .common.models import (
@@ -33,6 +32,7 @@ from .common.models import (
     values_option,
 )
 from .common.profile_tables import KERNEL, NODES, WORDS, counted, with_schedules
+from .common.structures import is_plain
 from .common.tables import (
     Column,
     console,

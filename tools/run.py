@@ -11,7 +11,6 @@ from ..compiler.system.files import replacing
 from ..runtime.execution.executable import Executable
 from ..runtime.execution.structured import Structured
 from .common.activity import Activity
-from .common.forms import spread
 from .common.given import read_given
 from .common.interface import of_executable
 from .common.models import (
@@ -27,6 +26,7 @@ from .common.models import (
     trust_option,
     unchecked_option,
 )
+from .common.structures import spread
 from .common.tables import console, duration
 
 EPILOG = """\b

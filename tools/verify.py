@@ -32,7 +32,6 @@ from ..runtime.execution.session import Session
 from ..runtime.profiling.stepwise import step_native, step_numpy
 from .common.activity import Activity
 from .common.agreement import TOLERANCE, disagreement
-from .common.forms import is_plain
 from .common.given import load_npz, read_folder
 from .common.interface import of_graph
 from .common.models import (
@@ -45,6 +44,7 @@ from .common.models import (
     target_option,
     threads_option,
 )
+from .common.structures import is_plain
 from .common.tables import console, duration
 from .verify_sizes import OtherSizes
 

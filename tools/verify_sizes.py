@@ -1,4 +1,4 @@
-"""`tessel verify`, other sizes: the executable at sizes that tell open dims apart.
+"""`tessel verify`, other sizes: the executable at sizes that tell dynamic dims apart.
 
     sizes N=1 M=7        the model read anew for these sizes, by numpy, against the executable
 

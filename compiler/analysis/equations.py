@@ -1,4 +1,4 @@
-"""Equations between open sizes: what a graph takes to be equal, and the graph where it is.
+"""Equations between dynamic dims: what a graph takes to be equal, and the graph where it is.
 
     add(x: f32[N,4], y: f32[M,4]) : f32[broadcast(N,M),4]      N == M, and M is written N:
 
@@ -184,7 +184,7 @@ def _infer(node: Node) -> None:
 
 
 def _dims(graph: Graph) -> Iterator[Sym]:
-    """The open dims of types and attributes, also in regions."""
+    """The dynamic dims of types and attributes, also in regions."""
 
     def visit(value) -> Iterator[Sym]:
         match value:

@@ -6,7 +6,7 @@
     clip(x, a, b)      a … b                     reshape, gather, …  what their operand can be
     within             what it insists on        add, where, …       by the ranges of the operands
 
-Sound for every size of open dims: where sizes would decide, nothing is known.
+Sound for every size of dynamic dims: where sizes would decide, nothing is known.
 """
 
 import math

@@ -35,7 +35,7 @@ class Check:
     reason: str = ""
 
     def error(self, value: int, sizes: Mapping[str, int]) -> InputError:
-        """The error for a noted value, where open dims have these sizes."""
+        """The error for a noted value, where dynamic dims have these sizes."""
         from ..ir.limits import out_of_range
 
         if not self.what:

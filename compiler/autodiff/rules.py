@@ -20,7 +20,7 @@ def zeros_like(b: Builder, x: Any) -> Tensor:
 
 
 def summed_axes(full: Sequence, shape: Sequence) -> tuple[int, ...] | None:
-    """The axes of `full` that a broadcast of `shape` repeats; None where open sizes decide."""
+    """The axes of `full` that a broadcast of `shape` repeats; None where dynamic dims decide."""
     lead = len(full) - len(shape)
     axes = list(range(lead))
     for d, (size, own) in enumerate(zip(full[lead:], shape), lead):

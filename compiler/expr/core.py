@@ -164,7 +164,7 @@ def make(op: str, args: tuple, data, dtype: DType) -> Expr:
 
 
 def const(value, dtype=I64) -> Expr:
-    """A number, or an open size: a number that the code is given when it runs."""
+    """A number, or a dynamic dim: a number that the code is given when it runs."""
     if dtype is I64 and type(value) is int and 0 <= value < len(_small):
         return _small[value]
     dtype = dtype_of(dtype)

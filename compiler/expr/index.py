@@ -211,7 +211,7 @@ def _plus(a, b):
 
 
 def _times(a, f):
-    """a * f; nothing is known of an infinite one that an open size scales."""
+    """a * f; nothing is known of an infinite one that a dynamic dim scales."""
     if _is_infinite(a):
         return a * (f if not isinstance(f, Sym) else 1)
     return a * f

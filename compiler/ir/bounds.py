@@ -35,7 +35,7 @@ class Assumed:
 
 @dataclass(frozen=True)
 class Context:
-    """What one reading or compilation takes of open sizes.
+    """What one reading or compilation takes of dynamic dims.
 
     assumed     what code for all sizes is right for, noted as it is made; None: nothing may be
     size_hints  the sizes that symbols usually have, as far as that is said
@@ -79,8 +79,8 @@ class DynamicSize(TypeError):
 
 @contextlib.contextmanager
 def sizes_of(node: Any) -> Iterator[None]:
-    """Within it, what has to be known of an open size is said of this node; also where Python's own
-    arithmetic wants a number, and has a size that is open."""
+    """Within it, what has to be known of a dynamic dim is said of this node; also where Python's
+    own arithmetic wants a number, and has a size that is open."""
     try:
         yield
     except TypeError as error:
@@ -90,14 +90,18 @@ def sizes_of(node: Any) -> Iterator[None]:
 def dynamic_size_of(node: Any, error: TypeError) -> TypeError:
     """`error` as one of this node: as it is, where no size of the node is open, or something else
     is wrong."""
-    if getattr(error, "node", None) is not None or not needs_sizes(error) or not _open_dims(node):
+    if (
+        getattr(error, "node", None) is not None
+        or not needs_sizes(error)
+        or not _dynamic_dims(node)
+    ):
         return error
     known = isinstance(error, DynamicSize)
     return DynamicSize(str(error) if known else "its code is made for numbers", node)
 
 
 def needs_sizes(error: Exception) -> bool:
-    """Whether an error says that an open size must be known; any other TypeError is a fault.
+    """Whether an error says that a dynamic dim must be known; any other TypeError is a fault.
 
     Where Python's own arithmetic wants a number and has a size, its message names the type:
     "'Sym' object cannot be interpreted as an integer", "must be real number, not Sym".
@@ -107,7 +111,7 @@ def needs_sizes(error: Exception) -> bool:
     return isinstance(error, TypeError) and Sym.__name__ in str(error)
 
 
-def _open_dims(node: Any) -> list[str]:
+def _dynamic_dims(node: Any) -> list[str]:
     values = [v for v in (*node.inputs, *node.outputs) if v is not None]
     found = (dims.symbols(d) for v in values for d in getattr(v.type, "shape", ()))
     return sorted(set().union(*found))
@@ -115,7 +119,7 @@ def _open_dims(node: Any) -> list[str]:
 
 def _named(node: Any) -> str:
     name = node.where if node.origin is None else f"{node.origin} ({node.op.name})"
-    return f"{name} depends on {', '.join(_open_dims(node))}"
+    return f"{name} depends on {', '.join(_dynamic_dims(node))}"
 
 
 # -- bounds --------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
-"""Open sizes filled in: a kernel or a program for one combination of sizes.
+"""Dynamic dims filled in: a kernel or a program for one combination of sizes.
 
-    bind(program, {"N": 4})      a program without open sizes, for what needs numbers
+    bind(program, {"N": 4})      a program without dynamic dims, for what needs numbers
     hint_specialized(kernel)     the kernel with the sizes to expect, and which axis is which
 
 Schedules are chosen by looking at the specialized kernel; what they decide holds for the kernel of

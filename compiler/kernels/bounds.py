@@ -120,7 +120,7 @@ def _indices(kernel, kind, buffer, index: Sequence, where) -> Iterator[Access]:
 def require_inside(kernel: Kernel, buffers: Mapping[Value, Buffer]) -> None:
     """Check a kernel that is being lowered, whose buffers are those of `buffers`.
 
-    Where an open size decides, it is assumed (`sizes.assume_above`). Raises TypeMismatch for an
+    Where a dynamic dim decides, it is assumed (`sizes.assume_above`). Raises TypeMismatch for an
     access that leaves its buffer, or may do so.
     """
     doubtful = [a for a in accesses(kernel) if not _is_plain(a.index, a.size)]
@@ -154,7 +154,7 @@ def _is_plain(index: Expr, size) -> bool:
 def _assume_inside(access: Access) -> None:
     low, high = access.bounds
     if isinstance(low, float) or isinstance(high, float):
-        if _is_open(access):
+        if _is_dynamic(access):
             raise DynamicSize(f"{access} is not known to be; {UNLIMITED}")
     elif isinstance(access.size, Sym) or isinstance(low, Sym) or isinstance(high, Sym):
         assume_above(access.size, high)
@@ -169,8 +169,8 @@ def _assume_inside(access: Access) -> None:
     )
 
 
-def _is_open(access: Access) -> bool:
-    """Whether open sizes have a part in an access, so that numbers may decide it."""
+def _is_dynamic(access: Access) -> bool:
+    """Whether dynamic dims have a part in an access, so that numbers may decide it."""
     extents = (a.extent for a in access.index.free)
     return any(isinstance(d, Sym) for d in (access.size, *extents)) or any(
         e.op == "size" for e in s.walk(access.index)

@@ -259,7 +259,7 @@ def run_order(
     for step in steps:
         match step:
             case For(id=loop, trips=trips, body=body, condition=condition):
-                for turn in range(trips):  # type: ignore[arg-type]  # of code for all sizes: TypeError
+                for turn in range(trips):  # type: ignore[arg-type]  # for all sizes: TypeError
                     if condition is not None and not holds(condition, turns):
                         break
                     yield from run_order(body, holds, {**turns, loop: turn})

@@ -291,7 +291,7 @@ class _Scope:
         self._call(kernel, buffers, {record: Place(self.parent.record, check.first * WORD)})
 
     def _host_callback(self, node: Node, function) -> None:
-        _refuse_open(node)
+        _refuse_dynamic(node)
         inputs = tuple(None if v is None else self._place(v) for v in node.inputs)
         outputs = tuple(self._new(v) for v in node.outputs)
         for v, place in zip((*node.inputs, *node.outputs), (*inputs, *outputs)):
@@ -388,7 +388,7 @@ class _Scope:
         self.steps.append(For(loop, trips[0] if trips else ENDLESS, steps, go))
 
 
-def _refuse_open(node: Node) -> None:
+def _refuse_dynamic(node: Node) -> None:
     """Raise DynamicSize for a node of which sizes must be known."""
     for v in (*node.inputs, *node.outputs):
         if v is not None and isinstance(v.type, TensorType) and not v.type.is_static:

@@ -8,7 +8,7 @@ the replacement with the builder `b` and returns one Tensor (or one per result o
 values of `m` work as operands of `b`. What both need to know is checked here, once:
 the values inside of the pattern have no other readers (unless the rule is `shared`), and the
 replacement has the type of what it replaces. A rule that does not get to the end, since shapes do
-not fit or open sizes decide, is declined with that reason.
+not fit or dynamic dims decide, is declined with that reason.
 
 The driver walks the nodes in order; rules are indexed by the op at the pattern's root, and new
 nodes are matched again before the walk goes on. Nodes that lose their last reader are dropped,

@@ -81,7 +81,7 @@ def _senseless(
     if not (values or lists or sizes) or not error.findings:
         return error
     received = [f"{n} = {shown(a)}" for n, a in values.items()]
-    received += [f"{n}: {len(form)} items" for n, form in (lists or {}).items()]
+    received += [f"{n}: {len(structure)} items" for n, structure in (lists or {}).items()]
     received += [
         f"{n}[{','.join(map(str, d))}]" for n, d in (sizes or {}).items() if n not in values
     ]
@@ -97,9 +97,9 @@ def shown(array: np.ndarray) -> str:
 
 
 class StructureSpecialized:
-    """A model whose inputs or outputs are not all tensors, which is read anew for each form.
+    """A model whose inputs or outputs are not all tensors, which is read anew for each structure.
 
-        model(forms, arrays)      # the Graph; `arrays` are by the names of the graph's tensors
+        model(structures, arrays)      # the Graph; `arrays` are by the names of the graph's tensors
 
     `values` names the tensors whose values are part of what it is read for, `sized` says whether
     the shapes of all tensors are. Reading can show that more is needed, so both may grow.
@@ -112,7 +112,7 @@ class StructureSpecialized:
         self.values: tuple[str, ...] = tuple(values)
         self.sized = False
 
-    def __call__(self, forms: Mapping[str, object], arrays: Mapping[str, np.ndarray]) -> Graph:
+    def __call__(self, structures: Mapping[str, object], arrays: Mapping[str, np.ndarray]) -> Graph:
         while True:
             sizes = {n: a.shape for n, a in arrays.items() if hasattr(a, "shape")}
             values = {n: arrays[n] for n in self.values if n in arrays}
@@ -121,7 +121,7 @@ class StructureSpecialized:
                     self.model,
                     shapes=sizes if self.sized else self.shapes,
                     values=values,
-                    forms=forms,
+                    structures=structures,
                 )
             except UnsupportedError as error:
                 more = needed(error)
@@ -132,7 +132,7 @@ class StructureSpecialized:
             except InputError:
                 raise
             except TesselError as error:
-                lists = {n: form for n, form in forms.items() if isinstance(form, tuple)}
+                lists = {n: x for n, x in structures.items() if isinstance(x, tuple)}
                 raise _senseless(error, values, lists) from error
 
 

@@ -40,7 +40,7 @@ class Built:
     """
 
     binding: dict[str, int]
-    module: Any  # a `Module`; where it `is_open`, one that has `bound(sizes)`
+    module: Any  # a `Module`; where it `is_dynamic`, one that has `bound(sizes)`
     code: Any = None
     graph: Graph | None = None
     program: "Program | None" = None

@@ -74,7 +74,7 @@ class Executable:
         self._built: OrderedDict[tuple[Any, ...], Built] = (
             OrderedDict()
         )  # by the inputs' shapes, and values
-        self._open: Built | None = None  # the code for all sizes
+        self._dynamic: Built | None = None  # the code for all sizes
         self.needs_sizes: str | None = None  # why there is none
         self._static: tuple[int, ...] = ()
         self._certain: Certain | None = None
@@ -312,14 +312,14 @@ class Executable:
             return
         graph = self.graph if built is None else None  # a package's is read now, and may be damaged
         try:
-            self._open = built or self.session.build_dynamic(cast(Graph, graph), self.report)
-            self._note(self._open.notes)
+            self._dynamic = built or self.session.build_dynamic(cast(Graph, graph), self.report)
+            self._note(self._dynamic.notes)
         except (TypeError, TesselError) as error:
             if not is_refusal(error):
                 raise
-            self.without_open(what_needs_sizes(error))
+            self.without_dynamic(what_needs_sizes(error))
 
-    def without_open(self, reason: str) -> None:
+    def without_dynamic(self, reason: str) -> None:
         """There is no code for all sizes, which has been found out already."""
         self.needs_sizes = reason
         self.notes.append(EACH + reason)
@@ -327,14 +327,14 @@ class Executable:
     def _bound_to(self, binding: Mapping[str, int]) -> Built | None:
         """The code for all sizes with these ones, if it is there and right for them. Raises
         InputError for sizes that contradict the model."""
-        if self._open is None:
+        if self._dynamic is None:
             return None
-        return bound_to(self._open, self, binding) or self.zeros.known(binding)
+        return bound_to(self._dynamic, self, binding) or self.zeros.known(binding)
 
     @property
     def for_all_sizes(self) -> Built | None:
         """The code for all sizes, if there is such."""
-        return self._open
+        return self._dynamic
 
     def _key(self, binding: Mapping[str, int], inputs: Sequence[np.ndarray] | None) -> tuple:
         if inputs is not None:

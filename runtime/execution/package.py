@@ -310,7 +310,7 @@ class Package:
         if use:
             self._load_code(exe)
         if exe.for_all_sizes is None and use and manifest.get("needs_sizes") is not None:
-            exe.without_open(str(manifest["needs_sizes"]))
+            exe.without_dynamic(str(manifest["needs_sizes"]))
         elif exe.for_all_sizes is None:
             exe.open()
         if not exe.specializations and not self.signature.symbols:

@@ -2,10 +2,11 @@
 
     exe.run({"xs": [a, b], "o": None}) -> {"y": [c]}
 
-Machine code takes tensors. The lists and optionals of a run have a *form*: how long each list is,
-which optionals are there, of which rank the tensors are whose rank the model leaves open. For each
-form there is an ordinary `Executable` of the tensors that they consist of; the last ones are kept.
-Where lengths or presence of outputs depend on values or sizes of inputs, these are part of the key.
+Machine code takes tensors. The lists and optionals of a run have a *structure*: how long each list
+is, which optionals are there, of which rank the tensors are whose rank the model leaves open. For
+each structure there is an ordinary `Executable` of the tensors that they consist of; the last ones
+are kept. Where lengths or presence of outputs depend on values or sizes of inputs, these are part
+of the key.
 """
 
 from collections import OrderedDict
@@ -20,10 +21,10 @@ from ...compiler.ir.graph import Graph
 from ...compiler.ir.metadata.structure import (
     Group,
     Structure,
-    form_tree,
     grow,
     leaves,
     structure_of,
+    structure_tree,
 )
 from ...compiler.ir.parse import parse_type
 from ...compiler.ir.types import AnyRank, MapType, OptionalType, SequenceType, TensorType, Type
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 
 class Reader(Protocol):
-    """Reads a model for the form of its inputs; `values` and `sized` say what else it read."""
+    """Reads a model for the structure of its inputs; `values` and `sized` say what else it read."""
 
     by_structure: Literal[True]
     graph: Graph
@@ -45,7 +46,9 @@ class Reader(Protocol):
     sized: bool
 
     @entrance
-    def __call__(self, forms: Mapping[str, object], arrays: Mapping[str, np.ndarray]) -> Graph: ...
+    def __call__(
+        self, structures: Mapping[str, object], arrays: Mapping[str, np.ndarray]
+    ) -> Graph: ...
 
 
 class Structured(Executable):
@@ -59,21 +62,22 @@ class Structured(Executable):
         signature: Signature,
         threads: int | None = None,
     ):
-        """`read` gives the graph of a form; without it there are those of `add`, and no others."""
+        """`read` gives the graph of a structure; without it there are those of `add`, and no
+        others."""
         super().__init__(graph, session, signature=signature, threads=threads)
-        self._read, self._forms = read, OrderedDict[tuple, tuple[Executable, Structure]]()
+        self._read, self._structures = read, OrderedDict[tuple, tuple[Executable, Structure]]()
         self._only: Executable | None = None
         self._structure: Structure | None = None
         self._reading = give_lock(self, "_reading")
 
     @staticmethod
     def of(read: Reader, session: "Session", threads: int | None = None) -> "Structured":
-        """The executable of a model that is read when a run shows the form."""
+        """The executable of a model that is read when a run shows the structure."""
         return Structured(read.graph, session, read, Signature.of(read.graph), threads)
 
     @staticmethod
     def only(exe: Executable, structure: Structure) -> "Structured":
-        """The executable of tensors `exe`, for the one form that its `structure` says."""
+        """The executable of tensors `exe`, for the one structure that its `structure` says."""
         inputs, outputs = (
             [Port(g.name, parse_type(g.type)) for g in groups]
             for groups in (structure.inputs, structure.outputs)
@@ -114,60 +118,60 @@ class Structured(Executable):
         exe.ready(arrays)
 
     def resolve(self, inputs: Mapping) -> tuple[Executable, dict[str, np.ndarray], Structure]:
-        """The executable for the form of `inputs`, the tensors that it takes, and how they and its
-        results belong together. Raises InputError for inputs that do not fit."""
+        """The executable for the structure of `inputs`, the tensors that it takes, and how they and
+        its results belong together. Raises InputError for inputs that do not fit."""
         if (other := self._overridden(inputs)) is not None:
             assert isinstance(other, Structured), other
             return other.resolve(inputs)
         fixed = [n for n in self.signature.optional if isinstance(inputs, Mapping) and n in inputs]
         if fixed:
             raise fixed_default(fixed[0])
-        forms, arrays = take(self.signature.inputs, inputs)
+        structures, arrays = take(self.signature.inputs, inputs)
         if self._only is not None and self._structure is not None:
-            self._check_form(forms, self._structure)
+            self._check_structure(structures, self._structure)
             return self._only, arrays, self._structure
-        found = self._forms.get(self._form_key(forms, arrays))
+        found = self._structures.get(self._structure_key(structures, arrays))
         if found is None:
             with self._reading:
-                found = self._forms.get(self._form_key(forms, arrays))
+                found = self._structures.get(self._structure_key(structures, arrays))
                 if found is None:
-                    found = self._make(forms, arrays)
+                    found = self._make(structures, arrays)
         exe, structure = found
         return exe, arrays, structure
 
-    def _check_form(self, forms: Mapping[str, object], structure: Structure) -> None:
+    def _check_structure(self, structures: Mapping[str, object], structure: Structure) -> None:
         findings = [
             InputError(
-                "another form",
+                "another structure",
                 where=f"input {g.name}",
                 expected=_shown(g.tree),
-                received=_shown(form_tree(g.name, forms[g.name])),
+                received=_shown(structure_tree(g.name, structures[g.name])),
             )
             for g in structure.inputs
-            if form_tree(g.name, forms[g.name]) != g.tree
+            if structure_tree(g.name, structures[g.name]) != g.tree
         ]
         if findings:
             raise InputError(
-                "this was compiled for inputs of another form",
+                "this was compiled for inputs of another structure",
                 findings=findings,
-                fix="compile the model itself: it takes every form",
+                fix="compile the model itself: it takes every structure",
             )
 
-    def _form_key(self, forms: Mapping, arrays: Mapping) -> tuple:
+    def _structure_key(self, structures: Mapping, arrays: Mapping) -> tuple:
         assert self._read is not None
         values = [arrays[n].tobytes() for n in self._read.values if n in arrays]
         sizes = [a.shape for a in arrays.values()] if self._read.sized else []
-        return tuple(forms.values()), tuple(values), tuple(sizes)
+        return tuple(structures.values()), tuple(values), tuple(sizes)
 
-    def _make(self, forms: Mapping, arrays: Mapping) -> tuple[Executable, Structure]:
+    def _make(self, structures: Mapping, arrays: Mapping) -> tuple[Executable, Structure]:
         assert self._read is not None
-        graph = self._read(forms, arrays)
+        graph = self._read(structures, arrays)
         exe = Executable(self.session.optimize(graph), self.session, threads=self.threads)
         exe.open()
         made = exe, structure_of(graph.metadata) or _plain(graph)
-        self._forms[self._form_key(forms, arrays)] = made
-        while len(self._forms) > KEPT:
-            self._forms.popitem(last=False)
+        self._structures[self._structure_key(structures, arrays)] = made
+        while len(self._structures) > KEPT:
+            self._structures.popitem(last=False)
         return made
 
     # -- what an executable is asked --------------------------------------------------------
@@ -189,26 +193,27 @@ class Structured(Executable):
 
     @entrance
     def save(self, path: str | PathLike[str]) -> None:
-        """Write a package of the one form that there is. Raises UsageError if there are others."""
+        """Write a package of the one structure that there is. Raises UsageError if there are
+        others."""
         self._single("saved").save(path)
 
     @property
     def alone(self) -> Executable | None:
-        """The executable of tensors, if there is one form only."""
+        """The executable of tensors, if there is one structure only."""
         return self._only
 
     def _executables(self) -> list[Executable]:
         if self._only is not None:
             return [self._only]
-        return [exe for exe, _ in self._forms.values()]
+        return [exe for exe, _ in self._structures.values()]
 
     def _single(self, what: str) -> Executable:
         found = self._executables()
         if len(found) != 1:
             raise UsageError(
-                f"this model is compiled for each form of its inputs: only one form can be {what}",
-                received=f"{len(found)} forms",
-                fix="run it once before, with inputs of that form",
+                f"this model is compiled for each structure of its inputs: one alone can be {what}",
+                received=f"{len(found)} structures",
+                fix="run it once before, with inputs of that structure",
             )
         return found[0]
 
@@ -228,7 +233,8 @@ def _shown(tree: Any) -> str:
 def take(
     ports: Sequence[Port], feeds: Mapping[str, Any]
 ) -> tuple[dict[str, object], dict[str, np.ndarray]]:
-    """The form of each input, and the tensors that they consist of by their names in the graph.
+    """The structure of each input, and the tensors that they consist of by their names in the
+    graph.
 
     Raises one InputError for everything that does not fit.
     """
@@ -243,29 +249,29 @@ def take(
         *(InputError(f"unexpected: {n}") for n in feeds if n not in names),
         *(InputError(f"missing: {n}") for n in names if n not in feeds),
     ]
-    forms: dict[str, object] = {}
+    structures: dict[str, object] = {}
     arrays: dict[str, np.ndarray] = {}
     for port in ports:
         if port.name not in feeds:
             continue
         try:
-            form, flat = _take(port.type, feeds[port.name], port.name)
+            structure, flat = _take(port.type, feeds[port.name], port.name)
         except InputError as error:
             findings.append(error)
             continue
-        forms[port.name] = form
-        arrays |= zip(leaves(form_tree(port.name, form)), flat)
+        structures[port.name] = structure
+        arrays |= zip(leaves(structure_tree(port.name, structure)), flat)
     if findings:
         raise InputError(
             "the inputs do not fit the model",
             findings=findings,
             expected=", ".join(map(str, ports)) or "no inputs",
         )
-    return forms, arrays
+    return structures, arrays
 
 
 def _take(type: Type, x: Any, name: str) -> tuple[object, list[Any]]:
-    """The form of a value and its tensors."""
+    """The structure of a value and its tensors."""
     match type:
         case OptionalType(element):
             return (None, []) if x is None else _take(element, x, name)
@@ -278,7 +284,9 @@ def _take(type: Type, x: Any, name: str) -> tuple[object, list[Any]]:
                     received=x.__class__.__name__,
                 )
             items = [_take(element, item, f"{name}[{i}]") for i, item in enumerate(x)]
-            return tuple(form for form, _ in items), [t for _, flat in items for t in flat]
+            return tuple(structure for structure, _ in items), [
+                t for _, flat in items for t in flat
+            ]
         case AnyRank(dtype):
             own = np.asarray(x) if x is not None else None
             if own is None:

@@ -145,7 +145,7 @@ class NativeModule:
         return self._image.address(name)
 
     def bound(self, sizes: Mapping[str, int]) -> "Bound":
-        """The module for one combination of its open sizes."""
+        """The module for one combination of its dynamic dims."""
         return Bound(self, sizes)
 
 

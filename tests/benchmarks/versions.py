@@ -10,7 +10,7 @@ pairs of slices, the ratio of the two shortest ones, and the same for BEFORE aga
 process of itself, which shows what the machine leaves undecided; and the largest difference of the
 outputs.
 
-Inputs come from `inputs.npz` beside the model, or are random; open dims are `--dim` wide.
+Inputs come from `inputs.npz` beside the model, or are random; dynamic dims are `--dim` wide.
 """
 
 import argparse
@@ -130,7 +130,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--slice", type=float, default=0.1, help="seconds")
-    parser.add_argument("--dim", type=int, default=1, help="size of open dims without inputs.npz")
+    parser.add_argument("--dim", type=int, default=1, help="of dynamic dims without inputs.npz")
     options = parser.parse_args()
     print(f"{'':20}       before   after  minima   again  minima   outputs apart")
     for model in options.models:

@@ -12,7 +12,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from .cases import Case, load_cases, runtime_inputs
-from .opened import tessel_open
+from .dynamic import tessel_dynamic
 
 T = TensorProto
 PLAIN = {
@@ -208,7 +208,7 @@ def _from_ov(tensor, kind: int):
 
 
 ENGINES = {"tessel": tessel, "onnxruntime": onnxruntime, "openvino": openvino}
-VARIANTS = {"tessel-open": tessel_open}  # for cases of nodes; not on the page
+VARIANTS = {"tessel-dynamic": tessel_dynamic}  # for cases of nodes; not on the page
 
 
 def cases_of(engine: str) -> list[Case]:

@@ -22,7 +22,7 @@ def test_open_sizes_are_compared_with_fixed_ones(tmp_path):
     b = Builder()
     b.output("y", b.softmax(b.input("x", "f32[N,S]"), axis=1))
     to_onnx(b.graph, tmp_path / "m.onnx")
-    command = [sys.executable, FOLDER / "open_sizes.py", tmp_path / "m.onnx", "--rounds", "2"]
+    command = [sys.executable, FOLDER / "dynamic_dims.py", tmp_path / "m.onnx", "--rounds", "2"]
     done = subprocess.run(
         [*command, "--sizes", "1,5", "2,40"], capture_output=True, text=True, timeout=120
     )

@@ -1,4 +1,4 @@
-"""Sizes of 0 where open dims are otherwise taken to be at least 1: the model is read anew."""
+"""Sizes of 0 where dynamic dims are otherwise taken to be at least 1: the model is read anew."""
 
 import numpy as np
 import pytest

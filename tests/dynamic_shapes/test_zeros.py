@@ -10,7 +10,7 @@ from tessel.compiler.ir.dims import Sym
 from tessel.runtime.execution.zeros import vanishing
 
 from ..support.onnx_models import assert_equal, onnxruntime, rand
-from .test_open_exports import built, turns
+from .test_dynamic_exports import built, turns
 
 
 def model(text: str, **weights) -> onnx.ModelProto:

@@ -1,4 +1,4 @@
-"""Models as PyTorch's exporters write them, with open dims: `python -m tests.exports --help`.
+"""Models as PyTorch's exporters write them, with dynamic dims: `python -m tests.exports --help`.
 
     case.py       what an export is made of, for the modules with models
     language.py   models of text, sound and series, by their names

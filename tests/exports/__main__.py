@@ -2,7 +2,7 @@
 
     python -m tests.exports OUT_DIR [NAME…] --torch PYTHON
 
-Exports models with open dims by a Python that has torch, compiles each once, runs it at several
+Exports models with dynamic dims by a Python that has torch, compiles each once, runs it at several
 sizes and compares with ONNX Runtime. What is in OUT_DIR already is not exported again. Prints one
 line for each, in Markdown with --table; exits with 1 if one fails.
 """

@@ -19,7 +19,7 @@ Maker = Callable[[tuple[int, ...], torch.Generator], torch.Tensor]
 
 @dataclass(frozen=True)
 class Input:
-    """Shape with open dims as text, and what makes a tensor of some sizes."""
+    """Shape with dynamic dims as text, and what makes a tensor of some sizes."""
 
     shape: tuple[Dim, ...]
     make: Maker
@@ -33,7 +33,7 @@ class Input:
 
     @property
     def open(self) -> dict[int, str]:
-        """Names of open dims by axis, as exporters want them."""
+        """Names of dynamic dims by axis, as exporters want them."""
         named = {i: d for i, d in enumerate(self.shape) if isinstance(d, str)}
         return {i: re.sub(r"\W", "_", d.replace("+", "_and_")) for i, d in named.items()}
 

@@ -38,7 +38,7 @@ def compare(folder: Path) -> Findings:
     """Findings; what is refused or differs is among their faults."""
     path = folder / "model.onnx"
     proto = onnx.load(path, load_external_data=False)
-    found = Findings(count(proto.graph), open_dims(proto))
+    found = Findings(count(proto.graph), dynamic_dims(proto))
     start = time.process_time()
     exe = tessel.compile(path, threads=2, reuse=False, cache=False)
     found.seconds = round(time.process_time() - start, 1)
@@ -57,7 +57,7 @@ def count(graph: onnx.GraphProto) -> int:
     return len(graph.node) + sum(map(count, inner))
 
 
-def open_dims(proto: onnx.ModelProto) -> list[str]:
+def dynamic_dims(proto: onnx.ModelProto) -> list[str]:
     dims = (d for i in proto.graph.input for d in i.type.tensor_type.shape.dim)
     return list(dict.fromkeys(d.dim_param for d in dims if d.dim_param))
 

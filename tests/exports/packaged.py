@@ -35,15 +35,15 @@ class Input:
 class Packaged:
     """A model in a package: `file` as the package's folder has it.
 
-    `opens` says that dims of the file which are numbers are sizes all the same, where the package
-    opens them itself.
+    `has_dynamic_dims` says that dims of the file which are numbers are sizes all the same, where
+    the package has_dynamic_dims them itself.
     """
 
     package: str
     file: str
     inputs: Mapping[str, Input]
     sizes: Sequence[Mapping[str, int]] = field(default=({},))
-    opens: bool = False
+    has_dynamic_dims: bool = False
 
     def found(self, folder: Path) -> Path | None:
         found = sorted(folder.glob(f"{self.package}-*/**/{self.file}"))
@@ -202,7 +202,7 @@ MODELS = {
         "centerface.onnx",
         {"input.1": Input(("batch", 3, "height", "width"), picture(0, 255))},
         sizes("batch height width", [1, 64, 96], [2, 96, 32], [3, 32, 160]),
-        opens=True,
+        has_dynamic_dims=True,
     ),
     "magika": Packaged("magika", "model.onnx", {"bytes": Input(("batch", 2048), content)}, BATCHES),
     "open_nsfw": Packaged(
@@ -255,8 +255,8 @@ def prepare(model: Packaged, path: Path, out: Path) -> None:
     """What an export leaves: model.onnx, inputs at each of its sizes, and about.json."""
     out.mkdir(parents=True, exist_ok=True)
     proto = onnx.load(path)
-    if model.opens:
-        open_dims(proto, model)
+    if model.has_dynamic_dims:
+        dynamic_dims(proto, model)
     onnx.save(proto, out / "model.onnx")
     for i, given in enumerate(model.sizes):
         generator = np.random.default_rng(i)
@@ -272,7 +272,7 @@ def prepare(model: Packaged, path: Path, out: Path) -> None:
     (out / "about.json").write_text(json.dumps(about))
 
 
-def open_dims(proto: onnx.ModelProto, model: Packaged) -> None:
+def dynamic_dims(proto: onnx.ModelProto, model: Packaged) -> None:
     """Name the dims of inputs that are sizes, and leave those of outputs unsaid."""
     for info in proto.graph.input:
         if info.name in model.inputs:

@@ -52,7 +52,7 @@ MAX_LINES = 400
 CASES = "tables of cases, whose rows are long"
 LONG_FILES: dict[str, str] = {
     "compiler/backends/llvm/emit/emitter.py": "one class, whose methods share a function's state",
-    "tests/dynamic_shapes/test_open_broadcast.py": CASES,
+    "tests/dynamic_shapes/test_dynamic_broadcast.py": CASES,
     "tests/exports/vision.py": "a table of exports",
     "tests/unit/lowering/test_lower.py": CASES,
     "tests/unit/microsoft/test_microsoft_quant.py": CASES,

@@ -151,7 +151,7 @@ def test_a_language_model_whose_sizes_are_named_apart(monkeypatch):
     assert all(b.is_dynamic for b in exe.specializations)
 
 
-def test_attention_of_open_sizes():
+def test_attention_of_dynamic_dims():
     """A GPT-2's step: the numbers of sentences, tokens and cached tokens are open, and the mask's
     length has a name of its own."""
     weights = numpy_helper.from_array(f(8, 24, scale=0.4), "w")

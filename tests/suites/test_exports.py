@@ -30,7 +30,7 @@ def test_a_missing_torch_is_named(tmp_path, root):
 
 @pytest.fixture
 def doubling(tmp_path):
-    """x + x over open dims, as an export of three sizes, one of them empty."""
+    """x + x over dynamic dims, as an export of three sizes, one of them empty."""
     info = helper.make_tensor_value_info
     graph = helper.make_graph(
         [helper.make_node("Add", ["x", "x"], ["y"])],

@@ -107,7 +107,7 @@ def test_every_op_is_written_and_read_back(name, opset):
         proto = write(graph, opset=opset)
         assert proto.opset_import[0].version >= opset
         onnx.checker.check_model(proto, full_check=True)
-        # a size of 0 reads as an open dim
+        # a size of 0 reads as a dynamic dim
         shapes = {v.name: v.shape for v in graph.inputs if isinstance(v.type, TensorType)}
         again = read(proto, shapes=shapes)
         if name == "cache_update" and len(arrays) > 2 and (arrays[2] < 0).any():
@@ -235,6 +235,6 @@ def test_lists_are_put_together(case):
 def test_lists_are_taken_apart():
     nodes = "i = Constant <value_int = 1> () a = SequenceAt(xs, i) y = Add(a, x)"
     proto = model(nodes, inputs="seq(float[2]) xs, float[2] x", outputs="float[2] y")
-    written = write(read(proto, forms={"xs": (1, 1)}))
+    written = write(read(proto, structures={"xs": (1, 1)}))
     inputs = {"xs": [rand(2), rand(2, seed=1)], "x": rand(2, seed=2)}
     assert_equal(by_onnxruntime(written, inputs), by_onnxruntime(proto, inputs))

@@ -1,4 +1,4 @@
-"""Sizes for open dims that a command needs and nobody gave. Every command guesses here.
+"""Sizes for dynamic dims that a command needs and nobody gave. Every command guesses here.
 
     found = guess(ports, {}, read)
     found.shapes            {"image": (1, 3, 16, 16)}
@@ -23,7 +23,7 @@ from ...compiler.ir.types import TensorType
 from ...runtime.base.signature import Port, bind
 from .feeds import Shape, bind_sizes
 
-MOST = 6  # open dims that are tried one by one
+MOST = 6  # dynamic dims that are tried one by one
 PATIENCE = 10.0  # seconds of trying
 SIZES = (2, 8, 16, 32, 64, 128, 224, 256, 512)
 Read = Callable[[dict[str, int]], Graph]  # the graph for sizes; raises TesselError if they are none
@@ -31,8 +31,8 @@ Read = Callable[[dict[str, int]], Graph]  # the graph for sizes; raises TesselEr
 
 @dataclass(frozen=True)
 class Guess:
-    """Whole shapes of inputs by name; the sizes of open dims, and those of them that are guessed;
-    the inputs in whose shapes these are."""
+    """Whole shapes of inputs by name; the sizes of dynamic dims, and those of them that are
+    guessed; the inputs in whose shapes these are."""
 
     shapes: dict[str, tuple[int, ...]]
     sizes: dict[str, int]
@@ -56,7 +56,7 @@ def guess(
     read: Read,
     equal: Mapping[str, object] | None = None,
 ) -> Guess:
-    """Sizes of the open dims of `ports`, beside those that the shapes `given` fix.
+    """Sizes of the dynamic dims of `ports`, beside those that the shapes `given` fix.
 
     `equal`: dims that follow from others (`equal_sizes` of `analysis/equations.py`). Raises
     InputError for shapes that contradict the ports.
@@ -74,7 +74,7 @@ def guess(
 def attempts(
     ports: Sequence[Port], given: Mapping[str, Shape], equal: Mapping[str, object] | None = None
 ) -> list[dict[str, int]]:
-    """Sizes of all open dims to try, in order; one if `given` fixes them all."""
+    """Sizes of all dynamic dims to try, in order; one if `given` fixes them all."""
     tensors = [p for p in ports if isinstance(p.type, TensorType)]
     known = known_sizes(tensors, given)
     names = dict.fromkeys(n for p in tensors for d in p.type.shape for n in sorted(symbols(d)))

@@ -71,7 +71,7 @@ def _is_channels(d) -> bool:
 
 
 def _pixels(path: str, mode: str, height, width) -> tuple[np.ndarray, tuple[int, int]]:
-    """[height, width, channels] of bytes; open sizes are the image's own, which come second."""
+    """[height, width, channels] of bytes; dynamic dims are the image's own, which come second."""
     library = pillow()
     with reading(path, UsageError) as file:
         data = file.read(size_of(file))

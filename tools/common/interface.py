@@ -27,9 +27,9 @@ from ...compiler.ir.types import TensorType, dtype_of
 from ...runtime.base.signature import Port, Signature
 from ...runtime.execution.executable import Executable
 from .feeds import Input, Shape, random_feeds
-from .forms import gather, invent, is_plain
 from .given import Given
 from .guess import Guess, attempts, guess
+from .structures import gather, invent, is_plain
 from .terminal import say
 
 PATIENCE = 2.0  # seconds to look for values that an example can have
@@ -38,9 +38,9 @@ PATIENCE = 2.0  # seconds to look for values that an example can have
 @dataclass(frozen=True)
 class Interface:
     """The inputs of a model. `static()` names those whose values decide shapes;
-    `read(sizes, values)` gives the graph for sizes of open dims and values of inputs, and may find
-    that more decide; `graph()` is the one of all sizes, if there is such; `own` are values that no
-    others may replace."""
+    `read(sizes, values)` gives the graph for sizes of dynamic dims and values of inputs, and may
+    find that more decide; `graph()` is the one of all sizes, if there is such; `own` are values
+    that no others may replace."""
 
     ports: Sequence[Port]
     read: Callable[[Mapping[str, int], Mapping[str, np.ndarray]], Graph]
@@ -175,7 +175,7 @@ def _vector(port: Port, pattern: Callable) -> np.ndarray:
 
 
 def symbols_of(port: Port) -> set[str]:
-    """The open dims of an input."""
+    """The dynamic dims of an input."""
     shape = port.type.shape if isinstance(port.type, TensorType) else ()
     return set().union(*map(symbols, shape))
 

@@ -201,8 +201,8 @@ def given_for(path: str | Path, texts: Sequence[str]) -> Given:
 def open_for(
     path: str | Path, shapes: Mapping, given: Given | None = None, seed: int | None = None
 ) -> Graph:
-    """The graph with open dims; where it cannot be read so, the one for inputs that are `given` and
-    others at random.
+    """The graph with dynamic dims; where it cannot be read so, the one for inputs that are `given`
+    and others at random.
 
     Those that decide shapes are then part of it by value; defaults that are given become inputs.
     """

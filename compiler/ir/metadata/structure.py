@@ -1,8 +1,8 @@
 """How the tensors of a graph make up a model's sequences and optionals.
 
 The inputs and outputs of a graph are tensors. A model that takes or gives lists, or nothing at
-all, becomes a graph for each *form* of its inputs: how long each list is, and which optionals are
-there. The graph says in its metadata which tensors belong together:
+all, becomes a graph for each *structure* of its inputs: how long each list is, and which optionals
+are there. The graph says in its metadata which tensors belong together:
 
     metadata {"tessel.structure": …}
     {"inputs": [["xs", "seq(f32[N])", ["xs[0]", "xs[1]"]], ["o", "optional(f32[3])", null]],
@@ -95,8 +95,8 @@ def grow(tree: Tree, tensors: Mapping[str, Any]) -> Any:
     return None if tree is None else tensors[tree]
 
 
-def form_tree(name: str, form: Any) -> Tree:
-    """The tree of a form: None, the rank of a tensor, "map", or a tuple of forms."""
-    if isinstance(form, tuple):
-        return [form_tree(f"{name}[{i}]", f) for i, f in enumerate(form)]
-    return None if form is None else name
+def structure_tree(name: str, structure: Any) -> Tree:
+    """The tree of a structure: None, the rank of a tensor, "map", or a tuple of structures."""
+    if isinstance(structure, tuple):
+        return [structure_tree(f"{name}[{i}]", f) for i, f in enumerate(structure)]
+    return None if structure is None else name

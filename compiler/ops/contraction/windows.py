@@ -94,7 +94,7 @@ def window_sizes(sizes, kernel, strides, pads, dilations, ceil_mode=False) -> tu
             size = dims.dim_min(dims.ceil_div(free, stride) + 1, dims.ceil_div(d + begin, stride))
         else:
             size = free // stride + 1
-        if isinstance(size, int) and size < 0:  # as open sizes, whose formula this is, refuse it
+        if isinstance(size, int) and size < 0:  # as dynamic dims, whose formula this is, refuse it
             raise TypeMismatch(
                 "the window is larger than the axis that it moves over",
                 expected=f"at least {dilation * (k - 1) + 1 - stride} elements",

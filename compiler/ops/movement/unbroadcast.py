@@ -1,4 +1,4 @@
-"""sum_to: what undoes a broadcast, where open sizes decide which axes were broadcast.
+"""sum_to: what undoes a broadcast, where dynamic dims decide which axes were broadcast.
 
     y = x + b of f32[N,3] + f32[M,3]      db = sum_to(dy: f32[broadcast(M,N),3]) {shape=[M,3]}
 

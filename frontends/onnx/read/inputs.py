@@ -2,9 +2,9 @@
 
 A tensor is one input of the graph, with the dims that the file declares and the caller fixes. A
 sequence, an optional and a tensor of unknown rank have no type of their own in a graph: they are
-read for a *form*, which says how long it is, whether it is there, which rank it has.
+read for a *structure*, which says how long it is, whether it is there, which rank it has.
 
-    form ::= RANK | (form, …) | None | "map"        {"xs": (1, 1), "o": None}
+    structure ::= RANK | (structure, …) | None | "map"        {"xs": (1, 1), "o": None}
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from ....compiler.ir import dims
 from ....compiler.ir.dim_parse import parse_dim
 from ....compiler.ir.metadata.known_values import remember_values
 from ....compiler.ir.metadata.optional_inputs import optional_inputs
-from ....compiler.ir.metadata.structure import Group, Tree, form_tree, leaves
+from ....compiler.ir.metadata.structure import Group, Tree, leaves, structure_tree
 from ....compiler.ir.types import AnyRank, MapType, OptionalType, SequenceType, TensorType, Type
 from ..file import proto as pb
 from .dependence import known_input
@@ -26,7 +26,7 @@ from .scope import EMPTY, Scope, Sequence
 
 
 class StructureDependence(UnsupportedError):
-    """The model cannot be read without the forms of some inputs."""
+    """The model cannot be read without the structures of some inputs."""
 
 
 def true_inputs(graph) -> list[onnx.ValueInfoProto]:
@@ -48,12 +48,12 @@ def read_inputs(
     where: str,
     shapes: Mapping[str, tuple],
     values: Mapping[str, object],
-    forms: Mapping[str, object],
+    structures: Mapping[str, object],
 ) -> list[Group]:
     """Put the inputs into `scope` and say what became of each.
 
     `shapes` and `values` are by the names of the graph's tensors (`xs[0]`); shapes of inputs that
-    have a default are for who feeds them. Raises StructureDependence where a form is missing.
+    have a default are for who feeds them. Raises StructureDependence where a structure is missing.
     """
     arrays = {n: np.asarray(v) for n, v in values.items()}
     shapes = {n: a.shape for n, a in arrays.items()} | dict(shapes)
@@ -63,10 +63,10 @@ def read_inputs(
         if info.name in scope.values or info.name in types:
             raise ModelError("two inputs have one name", where=info.name)
         declared = declared_type(info.type, info.name, f"input {info.name}", taken)
-        form = _form(info.name, declared, shapes, forms)
-        tree = form_tree(info.name, form)
+        structure = _structure_given(info.name, declared, shapes, structures)
+        tree = structure_tree(info.name, structure)
         groups.append(Group(info.name, str(declared), tree))
-        types |= dict(zip(leaves(tree), _flat_types(declared, form, info.name)))
+        types |= dict(zip(leaves(tree), _flat_types(declared, structure, info.name)))
     optional = optional_inputs(scope.builder.graph)
     unknown = [n for n in shapes if n not in types and n not in optional]
     if unknown:
@@ -114,8 +114,8 @@ def is_name(text: str) -> bool:
 def declared_type(
     type: onnx.TypeProto, name: str, where: str, taken: frozenset[str] = frozenset()
 ) -> Type:
-    """What the file says of an input or output; open dims are symbols, named after it if need be,
-    which are none of `taken`.
+    """What the file says of an input or output; dynamic dims are symbols, named after it if need
+    be, which are none of `taken`.
 
     Raises UnsupportedError for kinds and dtypes that tessel does not have.
     """
@@ -156,11 +156,13 @@ def _declared_dim(name: str, axis: int, d, where: str, taken: frozenset[str]):
     return dims.Sym.named(own)
 
 
-def _form(name: str, declared: Type, shapes: Mapping[str, tuple], forms: Mapping[str, object]):
+def _structure_given(
+    name: str, declared: Type, shapes: Mapping[str, tuple], structures: Mapping[str, object]
+):
     if isinstance(declared, TensorType):
         return declared.rank
-    if name in forms:
-        return forms[name]
+    if name in structures:
+        return structures[name]
     if isinstance(declared, AnyRank):
         if name in shapes:
             return len(shapes[name])
@@ -170,7 +172,7 @@ def _form(name: str, declared: Type, shapes: Mapping[str, tuple], forms: Mapping
     if is_opaque(declared):
         return "map"
     raise StructureDependence(
-        "the form of an input is unknown",
+        "the structure of an input is unknown",
         where=f"input {name}",
         received=declared,
         fix="compile it: it is read when a run shows how long its lists are (terminal: --inputs)",
@@ -184,25 +186,25 @@ def is_opaque(type: Type) -> bool:
     return isinstance(type, MapType)
 
 
-def _flat_types(declared: Type, form, name: str) -> list[Type]:
-    """The types of the tensors that an input of this form consists of."""
-    if form == "map":
+def _flat_types(declared: Type, structure, name: str) -> list[Type]:
+    """The types of the tensors that an input of this structure consists of."""
+    if structure == "map":
         return [declared]
-    if form is None:
+    if structure is None:
         return []
     if isinstance(declared, OptionalType):
-        return _flat_types(declared.element, form, name)
-    if isinstance(form, tuple):
-        items = [_flat_types(declared.element, f, f"{name}_{i}") for i, f in enumerate(form)]
+        return _flat_types(declared.element, structure, name)
+    if isinstance(structure, tuple):
+        items = [_flat_types(declared.element, f, f"{name}_{i}") for i, f in enumerate(structure)]
         return [_own_dims(t, f"{name}_{i}") for i, types in enumerate(items) for t in types]
     if isinstance(declared, AnyRank):
-        shape = [dims.Sym.named(dims.symbol_name(f"{name}_{i}")) for i in range(form)]
+        shape = [dims.Sym.named(dims.symbol_name(f"{name}_{i}")) for i in range(structure)]
         return [TensorType(declared.dtype, shape)]
     return [declared]
 
 
 def _own_dims(type: Type, name: str) -> Type:
-    """The elements of a sequence may differ in their open dims, also where those have a name."""
+    """The elements of a sequence may differ in their dynamic dims, also where those have a name."""
     if not isinstance(type, TensorType):
         return type
     own = [dims.Sym.named(dims.symbol_name(f"{name}_{i}")) for i in range(type.rank)]
@@ -210,7 +212,8 @@ def _own_dims(type: Type, name: str) -> Type:
 
 
 def _bind(where: str, declared: tuple, shape: tuple, binding: dict) -> None:
-    """Note the sizes that `shape` gives to open dims. Raises InputError where they contradict."""
+    """Note the sizes that `shape` gives to dynamic dims. Raises InputError where they
+    contradict."""
 
     def refuse():
         raise InputError(

@@ -30,8 +30,8 @@ from .findings import Findings
 from .folded import FoldedValue, FoldingBuilder
 from .inputs import declared_type, optional_types, read_inputs
 from .scope import EMPTY, FAILED, UNDEFINED, Scope, Sequence, Skip
-from .survey import survey
 from .trial import fits_some_sizes
+from .unsupported import report_unsupported
 
 _DAMAGE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 CONTINUED = 64  # Ifs whose branches take in what follows them: each doubles that
@@ -63,7 +63,10 @@ class Reader:
         self.continued: list[onnx.NodeProto] = []  # Ifs with what follows them in their branches
 
     def read(
-        self, shapes: Mapping[str, tuple], values: Mapping[str, object], forms: Mapping[str, object]
+        self,
+        shapes: Mapping[str, tuple],
+        values: Mapping[str, object],
+        structures: Mapping[str, object],
     ) -> Graph:
         graph = self.model.graph
         if not self.model.HasField("graph") or not (graph.output or graph.node):
@@ -79,7 +82,7 @@ class Reader:
         self.graph = builder.graph
         remember_optional(builder.graph, optional_types(self.model))
         with noting() as nonempty:
-            inputs = read_inputs(graph, scope, self.where, shapes, values, forms)
+            inputs = read_inputs(graph, scope, self.where, shapes, values, structures)
             self.body(graph, scope)
             values = self.outputs(graph, scope)
         self.findings.raise_if_any(self.where)
@@ -197,7 +200,7 @@ class Reader:
             shown = operands if "operands" in locals() else []
             self.findings.add(error, context, shown, where)
         if FAILED in results:
-            survey(self, node, where, scope.opsets)
+            report_unsupported(self, node, where, scope.opsets)
         for name, value in zip(node.output, results):
             if not name:
                 continue

@@ -33,8 +33,8 @@ MOST = 600  # combinations
 
 
 def fits_some_sizes(reader, scope: Scope, node, operands: list, read) -> bool:
-    """Whether `read(reader, scope, operands)` reads the node with numbers for the open dims of its
-    operands. Sizes that data decides stay open: no run gives them."""
+    """Whether `read(reader, scope, operands)` reads the node with numbers for the dynamic dims of
+    its operands. Sizes that data decides stay open: no run gives them."""
     names = sorted(n for n in _symbols(operands) if not dims.may_be_zero(n))
     if not names:
         return False

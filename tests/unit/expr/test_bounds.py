@@ -23,7 +23,7 @@ from tessel.compiler.kernels.kernel import Call, Kernel, Program, Ref, Slot, Sto
 from tessel.compiler.lowering.lower import lower
 from tessel.compiler.targets.table import open_target
 
-from ...dynamic_shapes.test_open_ops import opened
+from ...dynamic_shapes.test_dynamic_ops import opened
 from ..ops.test_ops import graph_of
 from ..tools.test_cli import call  # noqa: F401  a fixture
 

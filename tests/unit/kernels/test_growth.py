@@ -230,7 +230,7 @@ def test_where_the_extreme_of_one_long_row_is(name, last, places):
     assert found == np.flatnonzero(extreme)[-1 if last else 0]
 
 
-# -- windows, running sums, moves, and open sizes ------------------------------------------------
+# -- windows, running sums, moves, and dynamic dims ------------------------------------------------
 
 
 def picture(b, n):

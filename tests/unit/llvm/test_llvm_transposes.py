@@ -132,7 +132,8 @@ def test_a_part_of_what_is_read_and_of_what_is_written():
     np.testing.assert_array_equal(received[1:51, 5:38], x[3:36, 7:57].T)
 
 
-# -- open sizes ------------------------------------------------------------------------------------
+# -- dynamic dims
+# ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shape", ["[2,N,M]", "[N,24,40]", "[2,N,24]", "[2,24,N]"])

@@ -148,7 +148,7 @@ def test_inputs_that_cannot_be():
                 _without_shape(model("y = Relu(x)"))
             )
         )
-    with pytest.raises(UnsupportedError, match="the form of an input is unknown"):
+    with pytest.raises(UnsupportedError, match="the structure of an input is unknown"):
         read(model("y = SequenceLength(x)", inputs="seq(float[2]) x", outputs="int64 y"))
     negative = model("y = Relu(x)")
     negative.graph.input[0].type.tensor_type.shape.dim[0].dim_value = -7

@@ -1,4 +1,4 @@
-"""Small models of the make of real exports, of open sizes: read, compiled, and written again.
+"""Small models of the make of real exports, of dynamic dims: read, compiled, and written again.
 
 Each is run by ONNX Runtime as it is, by the compiled executable, and by ONNX Runtime after it was
 optimised and written.
@@ -163,7 +163,7 @@ def test_one_executable_for_all_sizes(name):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_written_with_open_sizes(name, tmp_path):
+def test_written_with_dynamic_dims(name, tmp_path):
     proto, feeds = built(name)
     written = tessel.to_onnx(proto, tmp_path / "m.onnx")
     assert len(written.graph.node) <= len(proto.graph.node)

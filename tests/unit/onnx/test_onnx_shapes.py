@@ -82,7 +82,7 @@ def knows_less(ours, theirs: onnx.TypeProto) -> str | None:
     if len(shape) != ours.rank:
         return "another rank"
     pairs = [(a, b.dim_value) for a, b in zip(ours.shape, shape) if b.HasField("dim_value")]
-    # a declared size of 0 stands for an open dim in many files, and is read as one
+    # a declared size of 0 stands for a dynamic dim in many files, and is read as one
     if any(a != b and not (b == 0 and isinstance(a, Sym)) for a, b in pairs):
         return "another size"
     return None

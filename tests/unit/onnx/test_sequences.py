@@ -1,5 +1,5 @@
 """Sequences, optionals and tensors of unknown rank as inputs and outputs: lists and None, compiled
-for each form. Numbers are those of ONNX's own evaluator or of ONNX Runtime."""
+for each structure. Numbers are those of ONNX's own evaluator or of ONNX Runtime."""
 
 import numpy as np
 import pytest
@@ -249,7 +249,7 @@ def test_what_does_not_fit_is_said():
 def test_a_package_holds_one_form(tmp_path):
     proto = seq_model("j = ConcatFromSequence<axis=0>(xs) y = Neg(j)")
     exe = tessel.compile(proto)
-    with pytest.raises(UsageError, match="each form of its inputs"):
+    with pytest.raises(UsageError, match="each structure of its inputs"):
         exe.save(tmp_path / "m.tsl")
     xs = [rand(1, 3), rand(2, 3)]
     exe.run({"xs": xs})
@@ -257,7 +257,7 @@ def test_a_package_holds_one_form(tmp_path):
     loaded = tessel.load(tmp_path / "m.tsl")
     assert [str(p) for p in loaded.inputs] == [str(p) for p in exe.inputs]
     np.testing.assert_array_equal(loaded(xs), -np.concatenate(xs))
-    with pytest.raises(InputError, match="another form"):
+    with pytest.raises(InputError, match="another structure"):
         loaded(xs[:1])
 
 
@@ -266,7 +266,7 @@ def test_a_graph_with_lists_prints_and_parses():
     from tessel.frontends.onnx.importer import read
 
     proto = seq_model("ys = SequenceErase(xs)", outputs="seq(float[?,3]) ys")
-    graph = read(proto, forms={"xs": (2, 2)})
+    graph = read(proto, structures={"xs": (2, 2)})
     assert graph.output_names == ["ys[0]"]
     again = parse_graph(str(graph))
     exe = tessel.compile(again)

@@ -197,7 +197,7 @@ def test_a_graph_with_further_outputs_takes_tensors():
         inputs="seq(float[3]) xs",
         outputs="float loss",
     )
-    graph = read(proto, forms={"xs": (1, 1)})
+    graph = read(proto, structures={"xs": (1, 1)})
     assert tessel.compile(graph)(ROWS[:2]) == pytest.approx(sum(map(np.sum, ROWS[:2])), 1e-5)
     exe = tessel.compile(tessel.gradients(graph, wrt=["xs[1]"]))
     found = exe.run({"xs[0]": ROWS[0], "xs[1]": ROWS[1]})

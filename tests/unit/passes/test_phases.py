@@ -222,7 +222,7 @@ def test_plans_agree(sizes, winograd):
     assert_same_results(graph, after, rtol=1e-4)
 
 
-def test_open_sizes():
+def test_dynamic_dims():
     b = Builder()
     x = b.input("x", "f32[B,3,H,W]")
     w = b.constant(RNG.standard_normal((3, 4, 3, 3)).astype(np.float32))

@@ -12,7 +12,7 @@ from tessel.runtime.reuse import folder as reuse_folder
 
 from ...support.reusing import counted
 
-# What it does depends on an open size; and on the values of an input.
+# What it does depends on a dynamic dim; and on the values of an input.
 MODELS = {
     "by_size": ("float[N,M] x, int64[K,L] i", "y = GatherND(x, i)"),
     "by_value": ("float[N,4] x, int64[2] s", "z = Add(x, x) y = Reshape(z, s)"),

@@ -1,4 +1,4 @@
-"""`tessel verify` at further sizes of open dims."""
+"""`tessel verify` at further sizes of dynamic dims."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""Open sizes in generated code: dims as values, from the sizes that a function is given."""
+"""Dynamic dims in generated code: dims as values, from the sizes that a function is given."""
 
 from collections.abc import Mapping
 

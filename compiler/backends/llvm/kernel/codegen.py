@@ -83,7 +83,7 @@ class KernelCode:
 
     @lazy
     def symbols(self) -> tuple[str, ...]:
-        """The open sizes that its function takes, in order."""
+        """The dynamic dims that its function takes, in order."""
         return symbols_of(self.kernel)
 
     @property
@@ -144,7 +144,7 @@ def choose_schedule(given: Given) -> tuple[Schedule, dict[str, Refusal]]:
 
 
 def _schedule_dynamic(given: Given) -> KernelCode:
-    """The schedule of a kernel with open sizes: that of the sizes to expect, made right for all.
+    """The schedule of a kernel with dynamic dims: that of the sizes to expect, made right for all.
     Where there are several, the entry takes one when it knows the sizes."""
     specialized, refused = _hint_specialized(given)
     first, *others = (
@@ -172,7 +172,7 @@ def _code(
     tuning_record: TuningRecord | None = None,
 ) -> KernelCode:
     """The kernel with its schedule, and what its code follows from besides. The sizes to expect
-    decide how reductions of an open size are written, and which rows are kept."""
+    decide how reductions of a dynamic dim are written, and which rows are kept."""
     kernel, params = given.kernel, plan.params(given.kernel)
     expected = [f"{n}: {size_hint(Sym.named(n))}" for n in symbols_of(kernel)]
     numbers = ",".join(str(kernel.params.index(b)) for b in params)
@@ -183,7 +183,7 @@ def _code(
 
 
 def function_type(code: KernelCode) -> ir.FunctionType:
-    """Pointers to the buffers, to the packed constant and to scratch memory, open sizes, and the
+    """Pointers to the buffers, to the packed constant and to scratch memory, dynamic dims, and the
     units from and to."""
     pointers, sizes = len(code.params) + 2, len(code.symbols)
     return ir.FunctionType(VOID, [PTR] * pointers + [I64] * (sizes + 2))

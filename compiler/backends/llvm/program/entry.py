@@ -2,10 +2,11 @@
 
     void tessel_main(ptr table, i64 tid, i64 nthreads, ptr barrier)
 
-`table` holds pointers: arena, scratch, callback, then inputs, outputs, weights (`Layout`), and open
-sizes. Threads take their share of each kernel's units and meet at barriers, which stand only where
-a step reads or overwrites what another thread may still be working on. A kernel too small to share
-runs on thread 0. Python kernels at the end of the schedule are left to the caller (`Plan.tail`).
+`table` holds pointers: arena, scratch, callback, then inputs, outputs, weights (`Layout`), and
+dynamic dims. Threads take their share of each kernel's units and meet at barriers, which stand only
+where a step reads or overwrites what another thread may still be working on. A kernel too small to
+share runs on thread 0. Python kernels at the end of the schedule are left to the caller
+(`Plan.tail`).
 """
 
 from collections import Counter

@@ -99,7 +99,7 @@ class Plan:
 
     @lazy
     def symbols(self) -> tuple[str, ...]:
-        """The open sizes, in the order of the table."""
+        """The dynamic dims, in the order of the table."""
         shapes = [t.shape for t in self.program.inputs if isinstance(t, TensorType)]
         return tuple(sorted(set().union(*(symbols(d) for shape in shapes for d in shape))))
 

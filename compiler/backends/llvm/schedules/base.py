@@ -53,7 +53,7 @@ class Given:
 
     @property
     def is_specialized(self) -> bool:
-        """Whether it stands for a kernel with open sizes."""
+        """Whether it stands for a kernel with dynamic dims."""
         return self.general is not None
 
     @lazy
@@ -88,7 +88,7 @@ class Arguments:
 
 @dataclass(frozen=True)
 class HintSpecialized:
-    """A kernel with open sizes (`given`), scheduled for the sizes to expect.
+    """A kernel with dynamic dims (`given`), scheduled for the sizes to expect.
 
     `schedule` and `ns` are those of the kernel with these sizes, `axes` are the open kernel's in
     place of its own. `again()` schedules it for the sizes that are to be expected by then.
@@ -116,7 +116,7 @@ class Schedule(ABC):
     `str(schedule)` is how they describe one, in `words` that the legends explain.
     `seconds` is about how long LLVM takes for a kernel, with few passes and with the usual ones;
     `tunable`: whether `candidates.py` has others for the same kernel. `opens`: whether `opened`
-    makes it right for any size; kernels with open sizes are not offered to kinds that do not.
+    makes it right for any size; kernels with dynamic dims are not offered to kinds that do not.
     """
 
     name: ClassVar[str]
@@ -206,7 +206,7 @@ class Schedule(ABC):
         """The schedule that was measured to be faster than this one, if there is one."""
         return self, None
 
-    # -- open sizes -----------------------------------------------------------------------
+    # -- dynamic dims -----------------------------------------------------------------------
 
     def opened(self, specialized: HintSpecialized) -> Sequence[tuple["Schedule", float]]:
         """The schedule of `specialized`, which is this one, for any size; with its cost in ns.

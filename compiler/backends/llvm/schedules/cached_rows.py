@@ -29,7 +29,7 @@ WORTH = frozenset(
 
 
 def row_bytes(kernel: Kernel, vector_axis: Axis | None):
-    """Bytes of scratch that kept rows of an open size take at most, a dim."""
+    """Bytes of scratch that kept rows of a dynamic dim take at most, a dim."""
     if vector_axis is None or not isinstance(vector_axis.extent, Sym):
         return 0
     reduces = [x for x in s.walk(*kernel.roots()) if x.op == "reduce"]

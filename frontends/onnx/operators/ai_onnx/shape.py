@@ -145,7 +145,7 @@ def squeeze(c: Call):
 
 
 def _may_be_one(d) -> bool:
-    """Whether an open size may be 1; of those that data decides it is not asked."""
+    """Whether a dynamic dim may be 1; of those that data decides it is not asked."""
     known = not isinstance(d, Sym) or any(map(dims.may_be_zero, d.symbols()))
     return not known and not above(d, 1)
 

@@ -75,7 +75,7 @@ def test_a_part_of_a_matrix_is_read_in_place():
 
 @pytest.mark.parametrize(("n", "k"), [("N", 33), (64, "K"), ("N", "K"), (64, 33)])
 @pytest.mark.parametrize("sizes", [{"N": 1, "K": 1}, {"N": 17, "K": 5}, {"N": 200, "K": 77}])
-def test_open_sizes(n, k, sizes):
+def test_dynamic_dims(n, k, sizes):
     b = Builder()
     x, w = b.input("x", f"f32[3,1,{k}]"), b.input("w", f"f32[3,{k},{n}]")
     b.output("y", b.matmul(x, w))
@@ -106,7 +106,7 @@ def test_columns_that_are_lines_of_memory(m, n, k, dtype):
 
 @pytest.mark.parametrize("sizes", [{"M": 1, "N": 1, "K": 1}, {"M": 9, "N": 30, "K": 21}])
 @pytest.mark.parametrize(("m", "n", "k"), [(8, "N", 33), (8, 64, "K"), ("M", "N", "K")])
-def test_columns_that_are_lines_of_memory_of_open_sizes(m, n, k, sizes):
+def test_columns_that_are_lines_of_memory_of_dynamic_dims(m, n, k, sizes):
     b = Builder()
     x, w = b.input("x", f"f32[2,{m},{k}]"), b.input("w", f"f32[2,{n},{k}]")
     b.output("y", b.matmul(x, w.transpose(0, 2, 1)))

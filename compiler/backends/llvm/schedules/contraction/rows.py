@@ -106,7 +106,7 @@ class Rows:
             while lanes > size_hint(vector_axis.extent):
                 lanes //= 2
             if isinstance(vector_axis.extent, Sym):
-                self._pack_open(
+                self._pack_dynamic(
                     vector_axis, lanes, lambda: e.store(out, index, e.vector(value), None)
                 )
                 return
@@ -128,7 +128,7 @@ class Rows:
                 zero = constant(0, I16)
                 e.loops([row], lambda: e.store(out, last, zero, None))
 
-    def _pack_open(self, vector_axis: Axis, lanes: int, put) -> None:
+    def _pack_dynamic(self, vector_axis: Axis, lanes: int, put) -> None:
         """`put` for all of k, of which the last vector is masked."""
         e = self.e
         with e.loop(i64(0), e.size(vector_axis.extent), lanes, name="k") as k:

@@ -1,7 +1,7 @@
 """The contraction schedule as the backend sees it: which parts answer what a `Schedule` is asked.
 
-The tiling is data (`tiling.py`), chosen by `choose.py` and made right for open
-sizes by `dynamic.py`; code is written by `emitter.py`.
+The tiling is data (`tiling.py`), chosen by `choose.py` and made right for dynamic
+dims by `dynamic.py`; code is written by `emitter.py`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -129,7 +129,7 @@ class ContractSchedule(Tiling, Schedule):
     ) -> tuple["ContractSchedule", TuningRecord | None]:
         return tuned(given.kernel, self, given.target, given.constants, tuning_records)
 
-    # -- open sizes -----------------------------------------------------------------------
+    # -- dynamic dims -----------------------------------------------------------------------
 
     def opened(self, specialized: HintSpecialized) -> list[tuple[Schedule, float]]:
         """Where the number of rows is open, there are tiles of several heights that read B alike:

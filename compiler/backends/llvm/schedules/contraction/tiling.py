@@ -43,7 +43,7 @@ class Tiling:
     `unroll` is about how many multiply-adds of a tile are written out per round of the innermost
     loop over k. Fewer make shorter code, and never another order of sums.
 
-    Extents may be open sizes, and what is counted from them dims.
+    Extents may be dynamic dims, and what is counted from them dims.
     """
 
     contraction: Contraction

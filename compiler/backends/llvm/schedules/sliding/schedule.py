@@ -161,7 +161,7 @@ def _heights(form: Form) -> list[int]:
 
 
 def _same(form: Form, general: Form | Refusal) -> Form | Refusal:
-    """The form, if the kernel with open sizes has it, too."""
+    """The form, if the kernel with dynamic dims has it, too."""
     if isinstance(general, Refusal):
         return general
     slides = zip(form.slides, general.slides)

@@ -1,6 +1,6 @@
-"""What open sizes cost: a model's code for all sizes beside code for one, in turns.
+"""What dynamic dims cost: a model's code for all sizes beside code for one, in turns.
 
-    python tests/benchmarks/open_sizes.py MODEL --sizes 1,128 4,61 [--threads 1] [--rounds 30]
+    python tests/benchmarks/dynamic_dims.py MODEL --sizes 1,128 4,61 [--threads 1] [--rounds 30]
 
 `--sizes` are values of the model's symbols, in the order of its inputs. Ratios are the time of the
 code for all sizes divided by that of the code for these: the median of pairs, and of the minima.

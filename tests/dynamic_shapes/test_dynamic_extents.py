@@ -1,5 +1,5 @@
-"""Extents that follow from open sizes and may be 0 (`x[1:]`, N // 4): compiled, and right when they
-are 0."""
+"""Extents that follow from dynamic dims and may be 0 (`x[1:]`, N // 4): compiled, and right when
+they are 0."""
 
 import pytest
 import tessel

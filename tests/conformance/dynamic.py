@@ -1,6 +1,6 @@
 """The cases with every dim of their inputs left open: each is a symbol of its own.
 
-    python -m tests.conformance --engine tessel-open
+    python -m tests.conformance --engine tessel-dynamic
 
 A model is compiled once and run with the sizes of the case. Then sizes are changed: every axis that
 has a size gets one more, which repeats what is there, so that indices and lengths in the data stay
@@ -41,7 +41,7 @@ def open_model(model: onnx.ModelProto) -> onnx.ModelProto:
     return opened
 
 
-def tessel_open(model: onnx.ModelProto):
+def tessel_dynamic(model: onnx.ModelProto):
     """Compiled for all sizes, or for each; other sizes are tried in the last run."""
     from .engines import tessel
 

@@ -1,4 +1,5 @@
-"""Every op with open sizes: its record's samples, their dims made symbols, equal to the reference.
+"""Every op with dynamic dims: its record's samples, their dims made symbols, equal to the
+reference.
 
 Where an op has to know its sizes, the executable says so in a note, and compiles for each.
 """
@@ -40,7 +41,7 @@ def opened(op, sample):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(OPS))
-def test_samples_with_open_sizes(name):
+def test_samples_with_dynamic_dims(name):
     tried = 0
     for sample in OPS[name].samples():
         made = opened(OPS[name], sample)

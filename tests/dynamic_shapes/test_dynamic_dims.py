@@ -76,7 +76,7 @@ def test_random_graphs_at_many_sizes(graph):
 
 @given(graphs(), st.integers(1, 40))
 @settings(max_examples=50, deadline=None)
-def test_a_bound_program_is_one_without_open_sizes(graph, n):
+def test_a_bound_program_is_one_without_dynamic_dims(graph, n):
     program = bind(lower(graph, dynamic_shapes=True), {"N": n})
     assert all(t.is_static for t in (*program.inputs, *program.outputs))
     for call in program.kernels():

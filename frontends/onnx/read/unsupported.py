@@ -10,7 +10,7 @@ from onnx import AttributeProto
 from ....compiler.errors import TesselError
 
 
-def survey(reader, node, where: str, opsets: Mapping[str, int]) -> None:
+def report_unsupported(reader, node, where: str, opsets: Mapping[str, int]) -> None:
     """Add to the reader's findings what it lacks for the bodies of `node`."""
     for body, versions in _bodies(reader, node, opsets):
         for i, inner in enumerate(body.node):
@@ -25,7 +25,7 @@ def survey(reader, node, where: str, opsets: Mapping[str, int]) -> None:
             except TesselError as error:
                 unknown = [object() if name else None for name in inner.input]
                 reader.findings.add(error, (inner.op_type, domain, version), unknown, place)
-            survey(reader, inner, place, versions)
+            report_unsupported(reader, inner, place, versions)
 
 
 def _bodies(reader, node, opsets) -> Iterator[tuple]:

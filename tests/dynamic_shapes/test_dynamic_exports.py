@@ -1,4 +1,5 @@
-"""What exporters write for open sizes, by hand: sizes of other feature maps, computed pads, caches.
+"""What exporters write for dynamic dims, by hand: sizes of other feature maps, computed pads,
+caches.
 
 Each model is compiled once, without a note: one code serves all sizes. Every combination is run by
 ONNX Runtime too.

@@ -1,4 +1,5 @@
-"""Axes of two open sizes that broadcast: right where they are equal, where either is 1, and for 0.
+"""Axes of two dynamic dims that broadcast: right where they are equal, where either is 1, and for
+0.
 
 The right values are ONNX Runtime's.
 """
@@ -118,7 +119,7 @@ THREE = {
 
 
 @pytest.mark.parametrize("name", THREE)
-def test_three_open_sizes(name):
+def test_three_dynamic_dims(name):
     body, before = THREE[name]
     proto, exe = executable(before + body, "float[p,2] a, float[q,2] b, float[r,1] c")
     for p, q, r in ((3, 3, 3), (1, 1, 4), (1, 4, 1), (4, 1, 4), (4, 4, 1), (1, 0, 1), (5, 5, 5)):

@@ -114,6 +114,7 @@ class Schedule(ABC):
 
     `name` is what profiles and `explain` call the kind, and `meaning` what their legends say of it;
     `str(schedule)` is how they describe one, in `words` that the legends explain.
+    `spends` is what its cycles are spent on, beyond those that any schedule needs (`roofline.py`).
     `seconds` is about how long LLVM takes for a kernel, with few passes and with the usual ones;
     `tunable`: whether `candidates.py` has others for the same kernel. `opens`: whether `opened`
     makes it right for any size; kernels with dynamic dims are not offered to kinds that do not.
@@ -122,6 +123,7 @@ class Schedule(ABC):
     name: ClassVar[str]
     meaning: ClassVar[str]
     words: ClassVar[tuple[tuple[str, str], ...]] = ()
+    spends: ClassVar[str] = "operations on data, more than one per element and vector"
     gain: ClassVar[Gain] = Gain.MUCH
     seconds: ClassVar[tuple[float, float]] = (0.005, 0.008)
     tunable: ClassVar[bool] = False

@@ -59,6 +59,7 @@ class BlockedTransposeSchedule(Schedule):
     read; blocks have `side` elements of each. What is stored is computed with `lanes`."""
 
     name: ClassVar[str] = "blocked"
+    spends: ClassVar[str] = "elements change places in registers"
     meaning: ClassVar[str] = "a transpose, in square blocks that are turned in registers"
     words: ClassVar[tuple[tuple[str, str], ...]] = (("side", "elements of a block's side"),)
     opens: ClassVar[bool] = True

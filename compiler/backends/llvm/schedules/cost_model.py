@@ -85,7 +85,7 @@ def cost(kernel: Kernel, plan: Schedule, target: Machine, between: int | None = 
     """
     core = core_of(target)
     cycles = plan.cycles(kernel, target)
-    traffic = traffic_ns(_traffic(kernel, plan, target, between), target)
+    traffic = traffic_ns(all_traffic(kernel, plan, target, between), target)
     least, most = sorted((cycles / core.clock, traffic))
     return CALL + most + ALONE * least
 
@@ -115,7 +115,7 @@ def _touched(kernel: Kernel, plan: Schedule) -> dict:
     return {b: n for b, n in touched.items() if b in kept}
 
 
-def _traffic(
+def all_traffic(
     kernel: Kernel, plan: Schedule, target: Machine, between: int | None
 ) -> Iterator[tuple[int, int]]:
     """(bytes, bytes of the memory that they lie in) of everything that is read or written."""

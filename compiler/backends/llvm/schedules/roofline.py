@@ -20,17 +20,28 @@ from ....kernels.kernel import Kernel
 from ....kernels.machine import Machine
 from ....kernels.work import data_of, extent_of, store_axes, touched_bytes
 from .base import Schedule
-from .cost_model import CALL, LOAD, PRIMITIVE, SIMPLE, core_of, cost, traffic_ns
+from .cost_model import (
+    ALONE,
+    CALL,
+    LOAD,
+    PRIMITIVE,
+    SIMPLE,
+    all_traffic,
+    core_of,
+    cost,
+    traffic_ns,
+)
 
 SLOW = 2.0  # times the least: what is above is said
-MEMORY = "memory is read again, from farther than the first-level cache"
-SHARE = 0.1  # of the cycles: reasons with less are not named
+AGAIN = "memory is read again, from farther than the first-level cache"
+TURNS = "it moves as much as it computes, and the two overlap in part"
+SHARE = 0.1  # of the predicted time: reasons with less are not named
 
 
 @dataclass(frozen=True)
 class Roofline:
-    """`least` and `predicted` are ns on one thread; `reasons` are what the schedule spends cycles
-    on that the least has not, with their shares of its cycles, the largest first."""
+    """`least` and `predicted` are ns on one thread; `reasons` are what the schedule spends time on
+    that the least has not, with their shares of the predicted time, the largest first."""
 
     least: float
     predicted: float
@@ -51,24 +62,27 @@ def roofline(
     kernel: Kernel, plan: Schedule, target: Machine, between: int | None = None
 ) -> Roofline:
     """What a scheduled kernel takes, beside what it takes at least. `between` as in `cost`."""
-    core = core_of(target)
+    clock = core_of(target).clock
     kept = set(plan.params(kernel)) if plan.packs else set(kernel.params)
     touched = []
     for b, (read, written) in touched_bytes(kernel).items():
         nbytes = size_hint(b.type.nbytes)
         touched.append((read + written, nbytes if b in kept else max(nbytes, between or 0)))
-    memory = traffic_ns(touched, target)
-    least = CALL + max(least_cycles(kernel, target) / core.clock, memory)
-    predicted = cost(kernel, plan, target, between)
+    needed, fewest = least_cycles(kernel, target), traffic_ns(touched, target)
     parts: Counter[str] = Counter()
     for reason, cycles in plan.parts(kernel, target):
         parts[reason] += cycles
-    total = sum(parts.values())
-    moved = traffic_ns(plan.traffic(target, between), target) * core.clock
-    if moved > total:  # the panels' bytes decide, not the arithmetic
-        parts, total = Counter({MEMORY: moved}), moved
-    shares = ((reason, n / total) for reason, n in parts.most_common() if reason and total)
-    return Roofline(least, predicted, tuple((r, share) for r, share in shares if share >= SHARE))
+    moved = max(fewest, traffic_ns(all_traffic(kernel, plan, target, between), target))
+    predicted = cost(kernel, plan, target, between)
+    # The lesser one of arithmetic and traffic counts as far as the two do not overlap.
+    computed = sum(parts.values()) / clock
+    of_cycles, of_bytes = (1.0, ALONE) if computed >= moved else (ALONE, 1.0)
+    parts[plan.spends] += max(0.0, parts.pop("", 0.0) - needed)
+    spent = Counter({reason: n / clock * of_cycles for reason, n in parts.items()})
+    spent[AGAIN] += (moved - fewest) * of_bytes
+    spent[TURNS] += ALONE * min(needed / clock, fewest)
+    shares = tuple((r, ns / predicted) for r, ns in spent.most_common() if ns >= SHARE * predicted)
+    return Roofline(CALL + max(needed / clock, fewest), predicted, shares)
 
 
 def least_cycles(kernel: Kernel, target: Machine) -> float:
@@ -91,6 +105,7 @@ def least_cycles(kernel: Kernel, target: Machine) -> float:
         elif e in data:
             axes = e.free | frozenset(e.data[1]) if e.op == "reduce" else e.free
             cycles = 1 / units if e.op == "reduce" else PRIMITIVE.get(e.op, SIMPLE)
+            cycles *= 2 if e.dtype.bits == 64 and e.op in PRIMITIVE else 1
             total += extent_of(axes) / target.lanes(max(8, e.dtype.bits)) * cycles
     for buffer, count in moved.items():
         elements = min(count, size_hint(prod(buffer.shape)))

@@ -42,6 +42,7 @@ class ScanSchedule(Schedule):
     go side by side."""
 
     name: ClassVar[str] = "scan"
+    spends: ClassVar[str] = "each element waits for the one before"
     meaning: ClassVar[str] = "what each element hands on to the next stays in registers"
     words: ClassVar[tuple[tuple[str, str], ...]] = (("lanes", "numbers in a vector"),)
 

@@ -49,6 +49,7 @@ class WindowSchedule(Schedule):
     `tap` the reduction axis along it, `vector_axis` the channels."""
 
     name: ClassVar[str] = "window"
+    spends: ClassVar[str] = "the filter has few taps for what is loaded, and for what follows"
     meaning: ClassVar[str] = "a small filter that slides, with outputs in registers"
     words: ClassVar[tuple[tuple[str, str], ...]] = (("lanes", "numbers in a vector"),)
     gain: ClassVar[Gain] = Gain.NONE

@@ -38,6 +38,7 @@ class ContractSchedule(Tiling, Schedule):
     """A `Tiling`, and what the backend asks of it."""
 
     name: ClassVar[str] = "contract"
+    spends: ClassVar[str] = "what follows the products"
     meaning: ClassVar[str] = "a matrix product (or a convolution as one), in register tiles"
     words: ClassVar[tuple[tuple[str, str], ...]] = (
         ("tile", "rows × columns that are summed in registers; A gives the rows, B the columns"),

@@ -44,6 +44,9 @@ class SlidingSchedule(Schedule):
     units `block` rows."""
 
     name: ClassVar[str] = "sliding"
+    spends: ClassVar[str] = (
+        "windows have few places for what is loaded, shifted and masked at borders"
+    )
     meaning: ClassVar[str] = "a window that slides along the rows, whose lines are shared"
     words: ClassVar[tuple[tuple[str, str], ...]] = (
         ("lanes", "numbers in a vector"),

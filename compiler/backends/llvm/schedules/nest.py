@@ -7,7 +7,7 @@ free axes are known.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from math import prod
 from typing import ClassVar
@@ -33,6 +33,7 @@ from .cached_rows import keep_rows, row_bytes
 from .known_rows import keep_known
 from .lane_steps import lane_steps, lanes_taken, wide_vectors
 from .nest_cost import nest_cycles, nest_parts
+from .runs import run_steps, runs_pay
 from .serial import emit_serial, outer_axes
 from .shared_rows import Shared, shared_axis
 
@@ -49,7 +50,8 @@ class NestSchedule(Schedule):
     short axis along which the output is contiguous while the vector axis strides over it: vectors
     for each of its places are interleaved and stored as one. `vectors` are computed side by side
     (`lane_steps.py`). `again` is walked inside of the vector axis' blocks, which have what does not
-    depend on it computed before (`shared_rows.py`).
+    depend on it computed before (`shared_rows.py`). `runs`: places are walked run by run
+    (`runs.py`).
     """
 
     name: ClassVar[str] = "nest"
@@ -65,10 +67,19 @@ class NestSchedule(Schedule):
     interleave: Axis | None = None
     vectors: int = 1
     again: Axis | None = None
+    runs: bool = False
 
     @classmethod
     def propose(cls, given: Given) -> "NestSchedule":
-        return schedule_nest(given.kernel, given.target, given.in_place)
+        plan = schedule_nest(given.kernel, given.target, given.in_place)
+        return plan if given.is_specialized else plan.in_runs(given.kernel)
+
+    def in_runs(self, kernel: Kernel) -> "NestSchedule":
+        """The same with places that are walked run by run, where that is better."""
+        plain = self.interleave is None and self.again is None and self.vectors == 1
+        axis = self.vector_axis if plain else None
+        pays = axis is not None and runs_pay(kernel, axis, self.lanes)
+        return replace(self, runs=True) if pays else self
 
     @property
     def units(self) -> Dim:
@@ -104,7 +115,8 @@ class NestSchedule(Schedule):
         )
 
     def opened(self, specialized: HintSpecialized) -> list[tuple[Schedule, float]]:
-        return [(self.over(specialized.axes), specialized.ns)]
+        plan = self.over(specialized.axes).in_runs(specialized.given.kernel)
+        return [(plan, specialized.ns)]
 
     def scratch_bytes(self, kernel: Kernel) -> Dim:
         if self.again is not None:
@@ -270,7 +282,7 @@ def emit_nest(
         stores = lambda: _stores(e, shared.kernel)
         run = lambda start, stop: shared.emit(e, plan, start, stop, scratch, stores)
     else:
-        if not e.kept:  # which holds the reductions as they are
+        if not plan.runs and not e.kept:  # which holds the reductions as they are
             taken = lanes_taken(plan, exact)
             kernel = keep_known(e, kernel, plan.vector_axis, taken, exact)
         run = lambda start, stop: _unit(e, kernel, plan, start, stop, in_place)
@@ -303,6 +315,10 @@ def _unit(e: Emitter, kernel: Kernel, plan: NestSchedule, start, stop, in_place)
         _hoist(e, kernel, frozenset(plan.outer) - {vector_axis})
         row = [a for a in plan.row if a is not vector_axis]
         in_place = in_place or _accumulates(kernel)
+        if plan.runs:
+            body = lambda own: _row(e, own, plan, row)
+            run_steps(e, kernel, vector_axis, plan.lanes, (start, stop), in_place, body)
+            return
         lane_steps(e, plan, start, stop, in_place, lambda: _row(e, kernel, plan, row))
         return
     _hoist(e, kernel, frozenset(plan.outer))

@@ -47,7 +47,7 @@ def nest_parts(kernel: Kernel, plan: "NestSchedule") -> Iterator[tuple[str, floa
     for e in s.walk(*roots):
         if e.op in ("const", "axis") or e in fused:
             continue
-        if has_rows and known.has(e):
+        if (has_rows or plan.runs) and _is_place(e, known, plan):
             continue
         axes = e.free | frozenset(e.data[1]) if e.op == "reduce" else e.free
         vector_axis = own.get(e, plan.vector_axis)
@@ -56,6 +56,8 @@ def nest_parts(kernel: Kernel, plan: "NestSchedule") -> Iterator[tuple[str, floa
         cycles = cycles_of(e, vector_axis, lanes, data)
         if has_rows and e.op == "load" and known.place(e.args[0]) is not None:
             cycles = min(cycles, PLACED)
+        if plan.runs and e.op == "load":
+            cycles = min(cycles, 2 * LOAD)
         yield from _parts_of(e, times, cycles, vector_axis, data)
     for st in kernel.stores:
         axes, each = store_axes(st), LOAD
@@ -68,6 +70,11 @@ def nest_parts(kernel: Kernel, plan: "NestSchedule") -> Iterator[tuple[str, floa
         else:
             yield "", times * min(each, 2 * LOAD)
             yield APART, times * max(0.0, each - 2 * LOAD)
+
+
+def _is_place(e: Expr, known: Known, plan: "NestSchedule") -> bool:
+    """Whether it is found while compiling, or once for each run."""
+    return known.has(e) or (plan.runs and e.dtype in (s.I64, s.BOOL) and e.op != "load")
 
 
 def _parts_of(

@@ -165,7 +165,7 @@ def test_a_key_reads_as_the_schedule():
     kernel, plan = schedule_of(NestSchedule)
     assert plan.key(kernel) == (
         "NestSchedule(outer=(i0), row=(i1), vector_axis=i1, lanes=8, block=70, interleave=None, "
-        "vectors=1, again=None)"
+        "vectors=1, again=None, runs=False)"
     )
 
 

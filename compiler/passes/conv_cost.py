@@ -4,6 +4,8 @@ would get (`kernels/tiling.py`).
     channels last    rows are places of the image, columns are output channels
     channels first   rows are output channels, columns are places of a line
 
+Where each channel is by itself there is no product: vectors are channels, or places of a line.
+
 A product wastes what its columns leave of a vector and what its rows leave of a tile: few channels
 are wasted by the one layout, short lines by the other.
 """
@@ -26,6 +28,9 @@ COPIED = 1.5  # per vector of a window that is copied
 FEW = 16  # outputs that read windows where they lie
 TILE = 30.0  # around a tile
 WITHOUT_TILES = 1.0  # per product where columns are too few for tiles
+TAP_LAST, TAP_FIRST = 1.6, 1.1  # per vector and tap where each channel is by itself
+APART = 1.2  # more of these where a line's places are `step` apart
+LONGEST_STEP = 4  # that vectors along a line are made for
 TRANSFORMED = 1.5  # per element of a block of Winograd's, before and after products
 FAR = 3.5  # the same, where no cache holds all blocks
 CACHED = 16 << 20  # bytes of blocks that a cache holds
@@ -85,9 +90,21 @@ class Convolution:
     def depth(self) -> int:
         return self.channels * self.taps
 
+    @property
+    def is_depthwise(self) -> bool:
+        """Whether each channel is by itself."""
+        return self.channels == 1 == self.outputs
+
+    @property
+    def is_window(self) -> bool:
+        """Whether vectors may run along its lines where each channel is by itself."""
+        return self.is_depthwise and self.width >= 4 and self.step <= LONGEST_STEP
+
     def channels_last(self, vector_bytes: int) -> float:
         """Cycles with channels last."""
         lanes, core = self._lanes(vector_bytes), CORES[vector_bytes]
+        if self.is_depthwise:
+            return self.places * ceil(self.groups / lanes) * self.taps * TAP_LAST
         if self.outputs < max(4, lanes // 4):
             return WITHOUT_TILES * self.places * self.groups * self.outputs * self.depth
         rows, lines = self.width, self.images * self.lines
@@ -107,6 +124,11 @@ class Convolution:
         lines = self.images * self.groups * self.lines
         windows = self.depth * self.width
         lanes = self._lanes(vector_bytes)
+        if self.is_depthwise:
+            while lanes > max(4, self.width):
+                lanes //= 2
+            each = TAP_FIRST + (APART if self.step > 1 else 0)
+            return lines * ceil(self.width / lanes) * self.taps * each
         copies = COPIED * windows / lanes
         if self.slides and self.outputs <= FEW:
             copies = 0

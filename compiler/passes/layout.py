@@ -140,7 +140,7 @@ class _Walk:
     def stays(self, node: Node) -> bool:
         """Whether a convolution costs less with channels first."""
         sizes = Convolution.of(node) if node.op.name == "conv" else None
-        if sizes is None or sizes.channels == sizes.outputs == 1:
+        if sizes is None or (sizes.channels == sizes.outputs == 1 and not sizes.is_window):
             return False
         x, out = node.inputs[0], node.output
         first, last = (f(self.vector_bytes) for f in (sizes.channels_first, sizes.channels_last))

@@ -17,6 +17,7 @@ from ...ir.editor import GraphEditor
 from ...ir.graph import Graph, Node, Value
 from ...ir.types import I16
 from ..base import Pass, Report
+from ..conv_cost import Convolution
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,10 @@ def _spatial_pads(node: Node) -> tuple | None:
     pads = node.attrs["pads"]
     if not all(isinstance(p, int) and p >= 0 for p in pads) or not any(pads):
         return None
+    if node.op.name == "conv" and not node.attrs["channels_last"]:
+        sizes = Convolution.of(node)
+        if sizes is not None and sizes.is_window:
+            return None  # vectors along its lines know where they end
     zero = _zero(node)
     return pads if zero is None or (zero.constant is not None and zero.constant.size == 1) else None
 

@@ -249,6 +249,23 @@ def test_a_convolution_alone_that_few_channels_make_slow_stays_channels_first(
     assert lasts(b, b.relu(b.conv(x, w, group=group))) == [False]
 
 
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (5, 2), (7, 1)])
+def test_a_window_of_each_channel_alone_stays_channels_first(kernel, stride):
+    b = Builder()
+    options = {"strides": [stride] * 2, "pads": [kernel // 2] * 4, "group": 12}
+    y = b.conv(b.input("x", "f32[1,12,24,24]"), weights_of(b, (12, 1, kernel, kernel)), **options)
+    assert lasts(b, b.relu(y)) == [False]
+    assert SplitPadding()(b.graph)[1] is False
+
+
+def test_a_window_of_each_channel_follows_the_products_around_it():
+    b = Builder()
+    y = b.conv(b.input("x", "f32[1,16,12,12]"), weights_of(b, (64, 16, 1, 1)))
+    y = b.conv(y, weights_of(b, (64, 1, 3, 3)), group=64, pads=[1] * 4)
+    y = b.conv(y, weights_of(b, (16, 64, 1, 1)))
+    assert lasts(b, y) == [True, True, True]
+
+
 def test_a_convolution_of_an_image_writes_what_the_next_one_reads():
     b = Builder()
     y = b.conv(b.input("x", "f32[1,3,24,24]"), weights_of(b, (32, 3, 3, 3)), strides=[2, 2])

@@ -55,7 +55,23 @@ def _group(e: Emitter, load: Expr, stride: int, group: dict[int, int], valid) ->
             vectors.append(e.load_masked(here, vec, size, hidden))
         else:
             vectors.append(ir.Constant(vec, None))
+    if stride in (2, 4) and max(group.values()) == stride - 1:
+        picked = _halves(e, vectors)
+        return {j: picked[offset] for j, offset in group.items()}
     return {j: _pick(e, vectors, starts, stride, offset) for j, offset in group.items()}
+
+
+def _halves(e: Emitter, vectors: list[ir.Value]) -> list[ir.Value]:
+    """n vectors one after the other as n vectors, of which the i-th has every n-th element from i
+    on: even and odd elements, and so on with either half."""
+    if len(vectors) == 1:
+        return vectors
+    parts = []
+    for offset in (0, 1):
+        mask = ir.Constant(vector(I32, e.lanes), [2 * n + offset for n in range(e.lanes)])
+        pairs = zip(vectors[::2], vectors[1::2])
+        parts.append(_halves(e, [e.b.shuffle_vector(x, y, mask) for x, y in pairs]))
+    return [x for pair in zip(*parts) for x in pair]
 
 
 def _pick(e: Emitter, vectors: list, starts: list[int], stride: int, offset: int) -> ir.Value:

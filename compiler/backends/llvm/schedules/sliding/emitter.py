@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import prod
 from typing import TYPE_CHECKING
 
 import llvmlite.ir as ir
@@ -24,6 +25,7 @@ from .lines import Lines
 if TYPE_CHECKING:
     from .schedule import SlidingSchedule
 
+PLANES = 4  # of a window, up to which there is no loop over them
 Cell = tuple[int, int]  # an output of a tile: its row, its vector
 
 
@@ -100,9 +102,10 @@ class SlidingEmitter:
         e, form = self.e, self.form
         cells = [(r, v) for v in range(width) for r in range(height)]
         around = [*form.rest] if inside or form.rows is None else [*form.rest, form.rows]
-        if not around:
-            sums = dict.fromkeys(cells)
-            self._lines(sums, height, edge, form.rows)
+        if all(not x.conditions for x in around) and prod(x.tap.extent for x in around) <= PLANES:
+            sums: dict[Cell, ir.Value | None] = dict.fromkeys(cells)
+            taps = [x.tap for x in around]
+            self.e.loops(taps, lambda: self._lines(sums, height, edge, form.rows), PLANES)
             self._epilogue(sums, height, inside, edge)
             return
         slots = {cell: e.variable(self.type, "acc") for cell in cells}

@@ -35,6 +35,7 @@ WIDTH = 4  # vectors of a tile that is one row
 WRITTEN_OUT = 400  # vectors of input that a tile's code may have
 PIECES = 32  # units that there should be, for threads to share
 MASK = 2.0  # cycles per vector that is loaded under a mask
+SHARED = 0.7  # what a weight costs, in inputs
 APART = 1.0  # cycles per vector that is taken out of others
 
 
@@ -82,9 +83,8 @@ class SlidingSchedule(Schedule):
             block = max(1, min(rows.axis.extent, ceil(rows.axis.extent * pieces / PIECES)))
         plans = [cls(form, lanes, h, 1, block) for h in _heights(form)]
         best = min(plans, key=lambda plan: plan.cycles(given.kernel, given.target))
-        if best.height == 1 and columns is not None:
-            vectors = max(1, best.segments.inner // lanes)
-            best = cls(form, lanes, 1, min(WIDTH, vectors), block)
+        if best.height == 1 and columns is not None and form.weight is not None:
+            best = cls(form, lanes, 1, _width(best.segments.vectors), block)
         return best
 
     @lazy
@@ -153,7 +153,7 @@ class SlidingSchedule(Schedule):
 def _heights(form: Form) -> list[int]:
     """Heights of tiles that are worth a thought."""
     rows, line = form.rows, 1 if form.columns is None else form.columns.tap.extent
-    if rows is None:
+    if rows is None or not rows.shares:
         return [1]
     low, high = rows.inside()
     return [
@@ -161,6 +161,12 @@ def _heights(form: Form) -> list[int]:
         for h in HEIGHTS
         if h == 1 or (h <= high - low and len(rows.places(h)) * line <= WRITTEN_OUT)
     ]
+
+
+def _width(vectors: int) -> int:
+    """How many of a row's vectors share the weights that are loaded for them."""
+    turns = lambda width: ceil(vectors / width) * (width + SHARED)
+    return min(range(1, min(WIDTH, vectors) + 1), key=turns, default=1)
 
 
 def _same(form: Form, general: Form | Refusal) -> Form | Refusal:

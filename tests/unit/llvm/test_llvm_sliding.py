@@ -116,6 +116,12 @@ def test_weights_that_all_places_share(taps, stride, pads):
     check(*pool((11, 18), taps, (stride,) * 2, pads, combiner="sum", weights=True))
 
 
+@pytest.mark.parametrize("width", [8, 12, 17, 25, 33, 40])
+def test_weights_that_several_vectors_share(width):
+    """Of a single line."""
+    check(*pool((width,), (5,), (1,), 2, (1,), "sum", weights=True))
+
+
 def test_what_follows_knows_its_place():
     """The mean over the taps inside: their number depends on the place."""
     size = (9, 20)

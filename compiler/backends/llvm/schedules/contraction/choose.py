@@ -94,9 +94,11 @@ def _over_windows(
     """The tiling of a product whose B is windows of a longer line (an image, channels first), which
     need no copies: neighbours share what they read. None where it has no such B, or copies pay."""
     n = c.n[-1].extent
+    m = prod(a.extent for a in c.m)
     if not reads_in_place(c) or n < lanes:
         return None
-    m = prod(a.extent for a in c.m)
+    if m == 1 and len(c.k) <= len(c.n):
+        return None  # a window of each image alone: its lines are shared, not its columns
     tile = choose_tile(m, n, lanes, registers, embedded=embedded, widest=n // lanes)
     plan = Tiling(c, tile, lanes, "direct", "slide")
     if plan.line_tiles >= COPIED:

@@ -84,7 +84,7 @@ class SlidingSchedule(Schedule):
         plans = [cls(form, lanes, h, 1, block) for h in _heights(form)]
         best = min(plans, key=lambda plan: plan.cycles(given.kernel, given.target))
         if best.height == 1 and columns is not None and form.weight is not None:
-            best = cls(form, lanes, 1, _width(best.segments.vectors), block)
+            best = cls(form, lanes, 1, _width(best.segments.inner, lanes), block)
         return best
 
     @lazy
@@ -163,10 +163,11 @@ def _heights(form: Form) -> list[int]:
     ]
 
 
-def _width(vectors: int) -> int:
-    """How many of a row's vectors share the weights that are loaded for them."""
-    turns = lambda width: ceil(vectors / width) * (width + SHARED)
-    return min(range(1, min(WIDTH, vectors) + 1), key=turns, default=1)
+def _width(inner: int, lanes: int) -> int:
+    """How many of a row's vectors share the weights that are loaded for them. The last of a row
+    begin earlier, so that there are not more than it has."""
+    turns = lambda width: ceil(inner / (width * lanes)) * (width + SHARED)
+    return min(range(1, min(WIDTH, inner // lanes) + 1), key=turns, default=1)
 
 
 def _same(form: Form, general: Form | Refusal) -> Form | Refusal:

@@ -33,6 +33,7 @@ DEPTH = (
 )
 PLACES = 12  # operations that a value may take to follow from the places of its elements
 FEW = 2  # operations that cost about as much as reading what they give
+LINE = 16  # elements that lie beside each other: with fewer, their order matters little
 PANELS = 32  # results for which a line is summed, above which it is worth its own memory
 SMALL = 4096  # elements below which computing a value in each of its readers is cheap enough
 
@@ -221,6 +222,8 @@ class _Planner:
         where the transpose reads them, each element lies in a line of memory of its own."""
         if not self._permutes(node) or self._keeps_lines(node) or _is_weight_side(node):
             return False
+        if size_hint(node.output.shape[-1]) < LINE:
+            return False
         return size_hint(self.found.reading(reader).sums_lines(position)) > PANELS
 
     def _is_stored_in_lines(self, node: Node) -> bool:
@@ -255,7 +258,7 @@ class _Planner:
 
     def _keeps_lines(self, node: Node) -> bool:
         """Whether the elements along the last axis, and enough of them, stay neighbours."""
-        return self.found.reading(node).keeps_lines and size_hint(node.output.shape[-1]) >= 16
+        return self.found.reading(node).keeps_lines and size_hint(node.output.shape[-1]) >= LINE
 
     def _costs_little(self, node: Node) -> bool:
         return self.found.reading(node).cost <= FEW

@@ -13,7 +13,7 @@ For CPUs, after layouts are chosen and before Winograd's filtering, which often 
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, prod
 from typing import Any, ClassVar
 
@@ -24,17 +24,16 @@ from ...ir.bounds import size_hint
 from ...ir.builder import Builder, Tensor
 from ...ir.dims import Dim, ceil_div, is_static
 from ...ir.graph import Graph, Node, Value
-from ...ir.op import Elementwise, Expand
-from ...lowering.inlining import expansion
 from ...ops.contraction.conv_transpose import transpose_attrs
 from ...ops.contraction.phases import Phases, apart, together
 from ...ops.contraction.windows import first_to_last, last_to_first, spatial_pads
 from ..base import Pass, Report
+from .epilogues import chains_from
 from .winograd import least_cycles
 
 PIECES = 16  # convolutions that one may become
 FEW = 32  # outputs and phases that a channels-first product takes as its rows
-AFTER = 8  # elementwise nodes that are computed with a convolution
+ALONE = 32  # outputs of an axis that one element reaches
 PIECE = 4000.0  # cycles that a further convolution costs: kernels that start, borders, tails
 
 
@@ -47,7 +46,7 @@ class ConvTransposePhases(Pass):
     winograd: bool = True
 
     def run(self, graph: Graph, report: Report) -> bool:
-        chains = {chain[-1]: chain for chain in _chains(graph)}
+        chains = {chain[-1]: chain for chain in chains_from("conv_transpose", graph)}
 
         def by_phases(b: Builder, last: Node) -> Value | None:
             if last not in chains:
@@ -67,34 +66,6 @@ class ConvTransposePhases(Pass):
             return known.emit(b, plan).value
 
         return self.exchange(graph, report, by_phases)
-
-
-def _chains(graph: Graph) -> list[list[Node]]:
-    """Each transposed convolution with what alone reads it, element by element: pieces of memory
-    are computed so at once."""
-    found = [[node] for node in graph.nodes if node.op.name == "conv_transpose"]
-    uses = graph.uses() if found else {}
-    for chain in found:
-        while len(chain) <= AFTER and chain[-1].output not in graph.outputs:
-            readers = uses.get(chain[-1].output, [])
-            if len(readers) != 1 or not _is_epilogue(chain[0], chain[-1].output, readers[0][0]):
-                break
-            chain.append(readers[0][0])
-    return found
-
-
-def _is_epilogue(node: Node, value: Value, reader: Node) -> bool:
-    """Whether a reader of the value computes its elements from one each, and numbers."""
-    parts = [reader]
-    if isinstance(reader.op.loops, Expand):
-        parts = [n for n in expansion(reader).nodes if n.op.name != "constant"]
-    if not all(isinstance(n.op.loops, Elementwise) for n in parts) or "axis" in reader.attrs:
-        return False
-    if len(reader.outputs) != 1 or reader.output.shape != value.shape:
-        return False
-    others = [v.constant for v in reader.inputs if v is not None and v is not value]
-    last = node.attrs["channels_last"]
-    return all(c is not None and (c.size == 1 or (last and c.size == c.shape[-1])) for c in others)
 
 
 @dataclass(frozen=True)
@@ -136,7 +107,18 @@ class _Transposed:
         begin = pads[: len(kernel)]
         if not is_static(begin):
             return None
-        return cls(node, after, kernel, strides, begin, dilations)
+        known = cls(node, after, kernel, strides, begin, dilations)
+        return replace(known, strides=tuple(map(known._stride, range(len(kernel)))))
+
+    def _stride(self, axis: int) -> int:
+        """The stride of an axis, or any other where x has one element, which reaches every output
+        by one tap at most: then all outputs are phases."""
+        size, made = (self.spatial(v)[axis] for v in (self.node.inputs[0], self.node.output))
+        extent = self.dilations[axis] * (self.kernel[axis] - 1) + 1
+        if size != 1 or self.begin[axis] < 0 or not isinstance(made, int):
+            return self.strides[axis]
+        reach = max(made + self.begin[axis], extent)
+        return reach if reach <= ALONE else self.strides[axis]
 
     @property
     def group(self) -> int:

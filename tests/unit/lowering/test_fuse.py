@@ -196,6 +196,7 @@ def test_lines_that_many_results_sum_lie_beside_each_other():
     why = "matmul would sum each of its lines from places far apart, again and again"
     kept(turned, ["f32[20,24]", "f32[20,40]"], why, op="transpose")
     one_kernel(turned, "f32[20,24]", "f32[20,8]")
+    one_kernel(turned, "f32[3,24]", "f32[3,40]")
     one_kernel(lambda b, x, w: b.matmul(x, w.transpose(1, 0)), "f32[40,20]", "f32[24,20]")
 
 

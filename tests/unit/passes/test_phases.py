@@ -138,6 +138,11 @@ def test_what_others_read_too_is_not():
     assert_same_results(b.graph, after)
 
 
+def test_outputs_of_a_single_element_are_columns_of_a_product():
+    graph = transposed((1, 1), 8, 40, (4, 4), strides=(1, 1))
+    assert convolutions(by_phases(graph)) == [(1, 1, 640)]
+
+
 def test_few_outputs_are_rows_of_a_product():
     graph = transposed((5, 6), 8, 2, (2, 3), strides=(2, 3))
     after = by_phases(graph)
@@ -191,6 +196,8 @@ WINDOWS = [
     {"kernel": (4, 4), "strides": (2, 2), "sizes": (4, 3), "group": 4, "outputs": 4},
     {"kernel": (2, 3, 2), "strides": (2, 1, 2), "sizes": (2, 3, 2), "pads": (0, 1, 0) * 2},
     {"kernel": (1,), "strides": (1,), "sizes": (1,)},
+    {"kernel": (5,), "strides": (2,), "sizes": (1,), "pads": (1, 2)},
+    {"kernel": (3, 2), "dilations": (2, 1), "sizes": (1, 4), "outputs": 40},
 ]
 
 

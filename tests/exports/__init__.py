@@ -2,7 +2,7 @@
 
     case.py       what an export is made of, for the modules with models
     language.py   models of text, sound and series, by their names
-    vision.py     models of images and videos; torchvision.py, diffusion.py
+    vision.py     models of images; vision_language.py, video.py, torchvision.py, diffusion.py
     packaged.py   trained models that packages ship
     export.py     writes them; runs in a Python that has torch
     compare.py    compiles one once, and runs it at several sizes beside ONNX Runtime

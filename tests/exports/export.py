@@ -21,7 +21,16 @@ import torch
 
 from .case import Export
 
-MODULES = ("decoders", "language", "sound", "series", "vision", "torchvision", "diffusion")
+MODULES = (
+    "decoders",
+    "language",
+    "sound",
+    "series",
+    "vision",
+    "vision_language",
+    "torchvision",
+    "diffusion",
+)
 
 
 def models() -> dict[str, Callable[[], Export]]:

@@ -49,16 +49,8 @@ THIRD_PARTY = {
 
 # Files past the limit, each with the reason why it is still one file.
 MAX_LINES = 400
-CASES = "tables of cases, whose rows are long"
 LONG_FILES: dict[str, str] = {
     "compiler/backends/llvm/emit/emitter.py": "one class, whose methods share a function's state",
-    "tests/dynamic_shapes/test_dynamic_broadcast.py": CASES,
-    "tests/exports/vision.py": "a table of exports",
-    "tests/unit/lowering/test_lower.py": CASES,
-    "tests/unit/microsoft/test_microsoft_quant.py": CASES,
-    "tests/unit/onnx/test_onnx_operators.py": CASES,
-    "tests/unit/ops/test_ops_against_onnx.py": CASES,
-    "tests/unit/passes/test_rewrite.py": CASES,
 }
 
 MACHINE_PATH = re.compile(r"(?<![\w.~}\])/-])/(?:work|root|home|Users)/\w")

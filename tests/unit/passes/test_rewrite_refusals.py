@@ -7,25 +7,9 @@ from tessel.compiler.rewrite.engine import Rewrite, rule
 from tessel.compiler.rewrite.pattern import Either, op, optional, variables
 
 from ...support.graphs import same_text
-from .test_rewrite import (
-    CUT,
-    EPS,
-    HALF,
-    IMAGE,
-    LINEAR,
-    ONE,
-    QKV,
-    RULES,
-    STATS,
-    TWO,
-    XY,
-    ZERO,
-    W,
-    X,
-    graph,
-    number,
-    rewritten,
-)
+from .rewrite_cases import CUT, HALF, ONE, TWO, XY, ZERO, X, graph, number
+from .rewrite_layer_cases import EPS, IMAGE, LINEAR, QKV, STATS, W
+from .test_rewrite import RULES, rewritten
 
 EXP = "%a = exp(%x)\n"
 SPATIAL = number("s", "[1.0, 2.0]", "f32[1,1,1,2]")

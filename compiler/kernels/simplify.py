@@ -13,7 +13,7 @@ from itertools import pairwise
 from ..expr import expr as s
 from ..expr.expr import Axis, Buffer, Expr
 from ..expr.index import NUMBERS, divides
-from ..ir.bounds import above
+from ..ir.bounds import above, size_hint
 from ..ir.dims import Sym
 from ..ir.types import TensorType
 from .kernel import Kernel, Store
@@ -73,12 +73,13 @@ def _find_split(kernel: Kernel) -> tuple | None:
 def _is_resampled(kernel: Kernel, axis: Axis, inner) -> bool:
     """Whether neighbours along an axis are stored beside each other and read near each other, so
     that a vector of them is better than the pieces of `inner` that the axis could be cut into."""
-    if isinstance(axis.extent, Sym) or inner > SHORT or axis not in kernel.axes:
+    if isinstance(inner, Sym) or inner > SHORT or axis not in kernel.axes:
         return False
     for st in kernel.stores:
         if _moving(s.flatten(st.index, st.buffer.shape), axis) is not s.axis(axis):
             return False
-    starts = range(0, axis.extent, max(1, axis.extent // NEAR))
+    extent = size_hint(axis.extent)
+    starts = range(0, extent, max(1, extent // NEAR))
     summed = {a for e in s.walk(*kernel.roots()) if e.op == "reduce" for a in e.data[1]}
     for e in s.walk(*kernel.roots()):
         if e.op != "load" or axis not in e.free:
@@ -89,7 +90,7 @@ def _is_resampled(kernel: Kernel, axis: Axis, inner) -> bool:
         if place is None:
             return False
         for i in starts:
-            here = [_at(place, axis, min(i + k, axis.extent - 1)) for k in range(2 * inner)]
+            here = [_at(place, axis, min(i + k, extent - 1)) for k in range(2 * inner)]
             if any(p.op != "const" for p in here):
                 return False
             if max(p.data for p in here) - min(p.data for p in here) > NEAR * inner:
@@ -105,7 +106,14 @@ def _moving(index: Expr, axis: Axis) -> Expr | None:
 
 
 def _at(e: Expr, axis: Axis, value: int) -> Expr:
-    return s.substitute(e, {axis: s.const(value)})
+    """An index at a place of the axis, for the sizes to expect."""
+
+    def visit(x: Expr) -> Expr | None:
+        if x.op == "size":
+            return s.const(size_hint(x.data))
+        return s.const(value) if x.op == "axis" and x.data is axis else None
+
+    return s.transform(e, visit)
 
 
 def _replace_axis(kernel: Kernel, old: Axis, new: tuple[Axis, ...], value: Expr) -> Kernel:

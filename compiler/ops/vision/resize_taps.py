@@ -89,6 +89,9 @@ def lines(shape, sizes, scales, coordinate_mode, roi) -> dict[int, tuple]:
     for axis, (size, out) in enumerate(zip(shape, sizes)):
         scale = scales[axis] if scales else None
         start, end = (roi[axis], roi[n + axis]) if roi else (0.0, 1.0)
+        is_whole = (start, end) == (0.0, 1.0) or coordinate_mode != "tf_crop_and_resize"
+        if size == out and is_whole and (scale is None or fraction(scale) == 1):
+            continue
         known = not isinstance(size, Sym) and not isinstance(out, Sym)
         a, b, c = (line if known else open_line)(size, out, scale, coordinate_mode, start, end)
         if (a, b) != (c, 0) or size != out:

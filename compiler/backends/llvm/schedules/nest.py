@@ -71,7 +71,7 @@ class NestSchedule(Schedule):
 
     @classmethod
     def propose(cls, given: Given) -> "NestSchedule":
-        plan = schedule_nest(given.kernel, given.target, given.in_place)
+        plan = schedule_nest(given.kernel, given.target, given.in_place, given.is_specialized)
         return plan if given.is_specialized else plan.in_runs(given.kernel)
 
     def in_runs(self, kernel: Kernel) -> "NestSchedule":
@@ -140,8 +140,11 @@ class NestSchedule(Schedule):
         return "scalar" if self.vector_axis is None else f"lanes {self.lanes}{side}"
 
 
-def schedule_nest(kernel: Kernel, target: Machine, in_place: bool = False) -> NestSchedule:
-    """Choose the vector axis and which axes are parallel."""
+def schedule_nest(
+    kernel: Kernel, target: Machine, in_place: bool = False, is_specialized: bool = False
+) -> NestSchedule:
+    """Choose the vector axis and which axes are parallel. `is_specialized`: sizes are open, so that
+    nothing can be computed of them while compiling."""
     axes = kernel.axes
     if kernel.serial or not axes:
         return NestSchedule(axes[: kernel.apart], axes[kernel.apart :], None, 1, 1)
@@ -161,7 +164,7 @@ def schedule_nest(kernel: Kernel, target: Machine, in_place: bool = False) -> Ne
         return (vector_axis_cost(offsets, a, lanes, stores) + row_reduce) * waste
 
     if not in_place and not hoisted:
-        found = _shared(kernel, lanes)
+        found = _shared(kernel, lanes, is_specialized)
         if found is not None:
             return found
     vector_axis = min(axes, key=score)
@@ -188,12 +191,12 @@ def schedule_nest(kernel: Kernel, target: Machine, in_place: bool = False) -> Ne
     return NestSchedule(parallel, row, vector_axis, lanes, block, interleave, vectors)
 
 
-def _shared(kernel: Kernel, lanes: int) -> NestSchedule | None:
+def _shared(kernel: Kernel, lanes: int, is_open: bool) -> NestSchedule | None:
     """The schedule of a kernel that computes places and weights again and again along an axis."""
     contiguous = contiguous_axis(kernel)
     if contiguous is None or contiguous.extent < 4:
         return None
-    again = shared_axis(kernel, contiguous, lanes)
+    again = shared_axis(kernel, contiguous, lanes, is_open)
     if again is None:
         return None
     outer = tuple(a for a in kernel.axes if a is not again)

@@ -36,14 +36,15 @@ LEAST = 12.0  # cycles of a vector of what is shared
 COMPUTED = ("load", "floordiv", "mod")  # what an index holds that is no sum of axes
 
 
-def shared_axis(kernel: Kernel, vector_axis: Axis, lanes: int) -> Axis | None:
-    """The axis that most of the work does not depend on, where data say what is read along it."""
+def shared_axis(kernel: Kernel, vector_axis: Axis, lanes: int, is_open: bool) -> Axis | None:
+    """The axis that most of the work does not depend on, where data or open sizes say what is read
+    along it."""
     if any(st.mode != "set" or st.where is not None for st in kernel.stores):
         return None
     exprs = [x for x in s.walk(*kernel.roots()) if vector_axis in x.free]
-    reads = [x for x in exprs if x.op == "load" and _is_data(x.args[0], vector_axis)]
+    reads = [x for x in exprs if x.op == "load" and (is_open or _is_data(x.args[0], vector_axis))]
     data = data_of(kernel.roots())
-    best, most = None, LEAST
+    best, most = None, 0.0
     for a in kernel.axes:
         if a is vector_axis or size_hint(a.extent) < 4:
             continue
@@ -51,8 +52,9 @@ def shared_axis(kernel: Kernel, vector_axis: Axis, lanes: int) -> Axis | None:
             continue
         own = (x for x in exprs if a not in x.free and x.op not in ("const", "axis"))
         cycles = sum(cycles_of(x, vector_axis, lanes, data) for x in own)
-        if cycles > most:
-            best, most = a, cycles
+        saved = cycles - cycles / a.extent
+        if cycles > LEAST and saved > most:
+            best, most = a, saved
     return best
 
 

@@ -20,6 +20,7 @@ from .lanes import first_lanes, lanes_below
 from .scalar import PRIMITIVE, multiply_add
 
 LINES = 1024  # expressions that a reduction may be written out to
+FORMULA = 24  # expressions that a formula is as long as
 PARTS = 4  # sums that are taken side by side where a step waits for the last one
 LIGHT = 24  # expressions per step, fewer than which are done before a sum is
 
@@ -68,9 +69,10 @@ def _by_lane(m: Emitter, e: Expr) -> ir.Value:
         value = _combine(m, e, m.b.load(total), e.args[0], get)
         m.b.store(value, total)
 
-    own = sum(1 for x in s.walk(e.args[0]) if x.free & set(axes))
+    inner = [x for x in s.walk(e.args[0]) if x.free & set(axes)]
+    own = sum(FORMULA if x.op in formulas.FORMULAS else 1 for x in inner)
     vectors = max(1, (lanes or 1) // m.target.lanes(max(e.dtype.bits, 8)))
-    m.loops(list(axes), step, unroll=max(UNROLL, LINES // max(1, own) // vectors))
+    m.loops(list(axes), step, unroll=max(UNROLL, LINES // max(1, own)) // vectors)
     return m.b.load(total)
 
 

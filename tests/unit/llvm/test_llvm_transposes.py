@@ -29,7 +29,7 @@ def is_blocked(kernel, arrays, target=None) -> bool:
 
 # -- edges, widths ---------------------------------------------------------------------------------
 
-SHAPES = [(8, 4), (9, 70), (8, 9), (64, 16), (65, 63), (70, 5), (17, 129)]
+SHAPES = [(8, 4), (9, 70), (8, 9), (64, 16), (65, 63), (70, 5), (17, 129), (256, 9)]
 
 
 @pytest.mark.parametrize("width", [16, 32, 64])
@@ -46,7 +46,7 @@ def test_any_size_around_tiles_and_blocks(width):
 @pytest.mark.parametrize("dtype", ["f64", "i64", "f16", "bf16", "i16", "u8", "bool"])
 def test_any_dtype(dtype):
     kernels, arrays = [], {}
-    for shape in [(8, 5), (9, 70), (66, 33)]:
+    for shape in [(8, 5), (9, 70), (66, 33), (1024, 9)]:
         kernel, own = turned(shape, dtype)
         assert is_blocked(kernel, own)
         kernels.append(kernel)
@@ -70,12 +70,26 @@ def test_short_lines_are_interleaved(dtype):
 def test_nothing_is_touched_beside_the_arrays(monkeypatch, side):
     memory = GuardedMemory(side)
     monkeypatch.setattr(NativeModule, "memory", memory)
-    for shape, dtype in [((8, 7), "f32"), ((67, 33), "f32"), ((19, 67), "u8"), ((70, 9), "f64")]:
+    for shape, dtype in [
+        ((8, 7), "f32"),
+        ((67, 33), "f32"),
+        ((19, 67), "u8"),
+        ((256, 19), "f32"),
+        ((70, 9), "f64"),
+    ]:
         kernel, arrays = turned(shape, dtype)
         (x,) = [memory.input(x) for x in arrays.values()]
         module = native(program_of(kernel, arrays))
         np.testing.assert_array_equal(module([x], 1, None)[0], x.T)
     assert memory.check() is None
+
+
+def test_tiles_are_stored_at_once_where_their_lines_fit_the_cache():
+    """And little is computed; lines a power of two apart evict each other."""
+    plan = lambda *shape, **body: scheduled(program_of(*turned(shape, **body)))
+    assert plan(300, 200).direct
+    assert not plan(512, 200).direct
+    assert not plan(300, 200, body=lambda x, i, j: s.exp(x)).direct
 
 
 def test_threads_share_the_blocks():

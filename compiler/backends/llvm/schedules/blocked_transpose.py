@@ -8,9 +8,12 @@
 
 The turned block lies in the first-level cache. Between them, its reading and its writing use each
 cache line whole while it is there, also where a power of two is between the lines, so that few of
-them fit; a nest reads a line anew for each element. A register holds several tiles side by side
-(`emit/shuffles.py`), of which each is 16 bytes wide, so that all shuffles stay inside of lanes of
-16 bytes. The last tile of a block, and the last block, overlap those before them.
+them fit; a nest reads a line anew for each element. Where all lines of a block fit that are
+written, and little is computed, tiles are stored where they belong at once.
+
+A register holds several tiles side by side (`emit/shuffles.py`), of which each is 16 bytes wide, so
+that all shuffles stay inside of lanes of 16 bytes. The last tile of a block, and the last block,
+overlap those before them.
 """
 
 from collections.abc import Iterable, Iterator
@@ -26,7 +29,7 @@ from ....ir.bounds import DynamicSize, maybe_below, size_hint
 from ....ir.dims import Sym, ceil_div
 from ....kernels.contraction import contiguous_axis
 from ....kernels.kernel import Kernel
-from ....kernels.machine import Machine
+from ....kernels.machine import PAGE, Machine
 from ....kernels.tiling import FURTHEST, is_short_stride, lane_stride
 from ....kernels.work import data_of, extent_of
 from ..base.types import PTR, i64, memory_type, vector
@@ -34,6 +37,7 @@ from ..emit.emitter import Emitter
 from ..emit.lanes import minimum
 from ..emit.shuffles import joined, transposed
 from ..emit.store import emit_store
+from ..vmath.formulas import FORMULAS
 from .base import Arguments, Dim, Given, HintSpecialized, Refusal, Schedule
 from .cost_model import LOAD, SHUFFLE, UNIT, cycles_of
 from .nest import interleaved_axis, lanes_of_stores
@@ -41,6 +45,7 @@ from .serial import outer_axes
 
 PIECE = 16  # bytes inside of which every CPU shuffles in one step
 SIDE = 64  # elements of a block's side, of up to 4 bytes
+LIGHT = 12  # expressions that are written out for each column of a tile
 SHORTEST = 4  # elements of either axis, below which the nest interleaves
 
 
@@ -56,7 +61,8 @@ class Crossing:
 @dataclass(frozen=True)
 class BlockedTransposeSchedule(Schedule):
     """`along` is the axis of the stores' lines, `across` that of the lines which `crossing` loads
-    read; blocks have `side` elements of each. What is stored is computed with `lanes`."""
+    read; blocks have `side` elements of each. What is stored is computed with `lanes`; `direct`:
+    tile by tile, without a copy of the block."""
 
     name: ClassVar[str] = "blocked"
     spends: ClassVar[str] = "elements change places in registers"
@@ -70,6 +76,7 @@ class BlockedTransposeSchedule(Schedule):
     crossing: tuple[Crossing, ...]
     lanes: int
     side: int
+    direct: bool
 
     @classmethod
     def propose(cls, given: Given) -> "BlockedTransposeSchedule | Refusal":
@@ -105,7 +112,8 @@ class BlockedTransposeSchedule(Schedule):
         crossing = tuple(_crossing(e, given.target, *sizes) for e in turned)
         side = max(PIECE, SIDE * 4 // max(4, *(e.dtype.bytes for e in turned)))
         outer = tuple(a for a in kernel.axes if a is not along and a is not across)
-        return cls(outer, across, along, crossing, lanes, side)
+        direct = len(crossing) == 1 and _is_light(kernel) and not _conflicts(kernel, across)
+        return cls(outer, across, along, crossing, lanes, side, direct)
 
     @property
     def units(self) -> Dim:
@@ -141,7 +149,8 @@ class BlockedTransposeSchedule(Schedule):
         for c in self.crossing:
             pieces, rounds = c.rows / c.columns, c.columns.bit_length() - 1
             loaded = pieces * LOAD + (pieces - 1) * SHUFFLE / 2
-            each += (loaded + rounds * SHUFFLE / 2 + 2 * LOAD) * self.lanes / c.rows
+            copied = 0.0 if self.direct else 2 * LOAD
+            each += (loaded + rounds * SHUFFLE / 2 + copied) * self.lanes / c.rows
         return vectors * each + 4 * UNIT * size_hint(self.units)
 
     def emit(self, e: Emitter, kernel: Kernel, given: Arguments, in_place: bool) -> None:
@@ -179,13 +188,26 @@ def _crossing(load: Expr, target: Machine, columns: int, rows: int) -> Crossing:
     return Crossing(load, width, height)
 
 
+def _is_light(kernel: Kernel) -> bool:
+    """Whether what is computed can be written out for each column of a tile."""
+    computed = [e for e in s.walk(*(st.value for st in kernel.stores)) if e.dtype != s.I64]
+    return len(computed) <= LIGHT and not any(e.op in FORMULAS for e in computed)
+
+
+def _conflicts(kernel: Kernel, across: Axis) -> bool:
+    """Whether lines that are written below each other share few sets of the first-level cache, as
+    far as it is known."""
+    strides = [(lane_stride(st.index[0], across), st.buffer.dtype.bytes) for st in kernel.stores]
+    return any(not isinstance(k, int) or k * size % (PAGE // 4) == 0 for k, size in strides)
+
+
 class BlockEmitter:
     """Writes one such kernel."""
 
     def __init__(self, e: Emitter, kernel: Kernel, plan: BlockedTransposeSchedule):
         self.e, self.kernel, self.plan = e, kernel, plan
         self.blocks = []
-        for c in plan.crossing:
+        for c in () if plan.direct else plan.crossing:
             type = _bits(e, c.load)
             block = e.variable(ir.ArrayType(type, plan.side * plan.side), "block")
             block.align, block.type = 64, PTR
@@ -229,6 +251,11 @@ class BlockEmitter:
     def _block(self, u: ir.Value, v: ir.Value) -> None:
         e, plan = self.e, self.plan
         (u, u_end), (v, v_end) = self._span(plan.across, u), self._span(plan.along, v)
+        if plan.direct:
+            (c,) = plan.crossing
+            with self._tiles(v, v_end, c.rows) as j, self._tiles(u, u_end, c.columns) as i:
+                self._move(c, i, j)
+            return
         for c, block in zip(plan.crossing, self.blocks):
             with self._tiles(v, v_end, c.rows) as j, self._tiles(u, u_end, c.columns) as i:
                 place = e.b.add(e.b.mul(e.b.sub(i, u), i64(plan.side)), e.b.sub(j, v))
@@ -248,19 +275,39 @@ class BlockEmitter:
         with e.loop(first, end, size, name="tile") as t:
             yield minimum(e, t, e.b.sub(end, i64(size)))
 
-    def _turn(self, c: Crossing, i: ir.Value, j: ir.Value, block: ir.Value) -> None:
-        """The tile at (i, j) of what is read, to its place in the block."""
+    def _columns(self, c: Crossing, i: ir.Value, j: ir.Value) -> list[ir.Value]:
+        """The tile at (i, j) of what is read, as vectors of what is written."""
         e, plan, size = self.e, self.plan, c.load.dtype.bytes
-        type = _bits(e, c.load)
+        type = vector(_bits(e, c.load), c.columns)
         rows = []
         for r in range(c.rows):
             with e.scope(), e.at(plan.across, i), e.at(plan.along, e.plus(j, r)):
                 place = e.address(c.load.data, c.load.args[0])
-                rows.append(e.b.load(place, typ=vector(type, c.columns), align=size))
-        beside = [joined(e.b, rows[k :: c.columns]) for k in range(c.columns)]
-        for k, column in enumerate(transposed(e.b, beside)):
-            place = e.b.gep(block, [i64(k * plan.side)], source_etype=type)
-            e.b.store(column, place, align=size)
+                rows.append(e.b.load(place, typ=type, align=size))
+        return transposed(e.b, [joined(e.b, rows[k :: c.columns]) for k in range(c.columns)])
+
+    def _turn(self, c: Crossing, i: ir.Value, j: ir.Value, block: ir.Value) -> None:
+        """The tile at (i, j) of what is read, to its place in the block."""
+        type = _bits(self.e, c.load)
+        for k, column in enumerate(self._columns(c, i, j)):
+            place = self.e.b.gep(block, [i64(k * self.plan.side)], source_etype=type)
+            self.e.b.store(column, place, align=c.load.dtype.bytes)
+
+    def _move(self, c: Crossing, i: ir.Value, j: ir.Value) -> None:
+        """The tile at (i, j) of what is read, and what is computed of it, to where it belongs."""
+        e, plan = self.e, self.plan
+        type = vector(memory_type(c.load.dtype, e.soft_half), c.rows)
+        for k, column in enumerate(self._columns(c, i, j)):
+            with (
+                e.scope(),
+                e.at(plan.across, e.plus(i, k)),
+                e.at(plan.along, j),
+                e.vectorised(plan.along, c.rows),
+            ):
+                bits = e.b.bitcast(column, type)
+                e.remember(c.load, e.from_memory(bits, c.load.dtype))
+                for st in self.kernel.stores:
+                    emit_store(e, st)
 
     def _recall(self, load: Expr, block: ir.Value, place: ir.Value) -> None:
         """A vector of the block as the value of the load that it was read by."""

@@ -134,6 +134,8 @@ def compile(
         print_explanation(exe, out)
     if stage != "package":
         emit(exe, stage, output)
+        if output is not None:
+            notes.print(f"wrote {output}: {size(Path(output).stat().st_size)}")
         return
     exe.save(output)
     spent = time.perf_counter() - start

@@ -9,6 +9,7 @@ serial    one program, one element at a time (scatters whose places may collide)
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from ...expr import expr as s
 from ...expr.expr import Axis, Expr
@@ -27,7 +28,7 @@ class TritonSchedule:
     """`blocks` are the tile's sizes; `outer` axes are spread over programs (row: the rest is the
     row); `splits` programs share a row; `group` tiles of M are visited together."""
 
-    kind: str
+    kind: Literal["map", "reduce", "row", "contract", "serial"]
     blocks: tuple[int, ...]
     num_warps: int = 4
     num_stages: int = 2

@@ -56,6 +56,16 @@ def test_by_a_scale_from_a_size_that_is_open(coordinate_mode, scale):
         check(exe, (h, w, out), (2, h * p // q, w), **attrs)
 
 
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+@pytest.mark.parametrize("scale", [0.25, 0.75, 1.5, 2.0, 7.0])
+def test_lines_are_read_in_windows_where_a_run_finds_that_these_hold_them(mode, scale):
+    p, q = scale.as_integer_ratio()
+    attrs = {"mode": mode, "coordinate_mode": "half_pixel", "scales": (1, 1, scale)}
+    exe = resized((2, H, W * p // q), **attrs)
+    for h, w in [(1, 4), (6, 7), (5, 8), (4, 9), (3, 40), (2, 700), (1, 5000)]:
+        check(exe, (h, w, 1), (2, h, w * p // q), **attrs)
+
+
 @pytest.mark.parametrize("nearest_mode", ROUNDING)
 def test_ties_round_as_for_one_size(nearest_mode):
     attrs = {"nearest_mode": nearest_mode, "coordinate_mode": "half_pixel"}

@@ -18,7 +18,7 @@ from ....expr.expr import Buffer, Expr
 from ....kernels.machine import Machine
 from ..base.types import I32, intrinsic, no_mask, vector
 from ..base.types import I64 as WORD
-from .lanes import known_lanes
+from .lanes import known_lanes, minimum
 from .scalar import splat
 
 if TYPE_CHECKING:
@@ -47,6 +47,17 @@ class Window:
     piece: int
     starts: tuple[Buffer, ...]
     picks: Buffer
+
+
+@dataclass(frozen=True)
+class FoundWindow:
+    """The same for places that only a run knows. `starts` are a row of indices, by the first
+    element of a vector; windows may begin at `last` at the latest."""
+
+    shuffle: Shuffle
+    piece: int
+    starts: Buffer
+    last: ir.Value
 
 
 def shuffle_for(target: Machine, bits: int, lanes: int) -> Shuffle | None:
@@ -81,7 +92,9 @@ def emit_places(e: "Emitter", buffer: Buffer, rest: Expr, row: Expr, type: ir.Ty
     behind their end, so that there is a place for lanes that are masked, too."""
     base = e.address(buffer, rest)
     window = e.windows[row.data]
-    if window is None:
+    if isinstance(window, FoundWindow) and e.mask is None:
+        return _found(e, base, window, row, type)
+    if not isinstance(window, Window):
         return _one_by_one(e, base, row, type, buffer.dtype.bytes)
     (place,) = row.args
     pieces = [
@@ -155,6 +168,20 @@ def _piece(
         lanes = ir.Constant(vector(I32, window.piece * per), list(range(window.piece * per)))
         found = b.shuffle_vector(found, ir.Constant(found.type, None), lanes)
     return b.bitcast(found, kept)
+
+
+def _found(e: "Emitter", base, window: FoundWindow, row: Expr, type: ir.Type) -> ir.Value:
+    """A vector whose places are in a window that a run has found."""
+    (place,) = row.args
+    kind, b = vector(ir.IntType(row.dtype.bits), e.lanes), e.b
+    start = b.load(e.address(window.starts, place), typ=WORD, align=8)
+    start = minimum(e, start, window.last)
+    here = b.gep(base, [start], source_etype=type)
+    loaded = b.load(here, typ=vector(I32, e.lanes), align=4)
+    picks = b.load(e.address(row.data, place), typ=kind, align=row.dtype.bytes)
+    picks = picks if kind.element == I32 else b.trunc(picks, vector(I32, e.lanes))
+    picks = b.sub(picks, splat(b, b.trunc(start, I32), e.lanes))
+    return b.bitcast(emit_shuffle(e, loaded, picks, window.shuffle), vector(type, e.lanes))
 
 
 def emit_shuffle(e: "Emitter", x: ir.Value, picks: ir.Value, shuffle: Shuffle) -> ir.Value:

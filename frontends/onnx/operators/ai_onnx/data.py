@@ -170,10 +170,13 @@ def _corners(c: Call):
     boxes = c.x(0)
     if not c.attr("center_point_box", 0):
         return boxes
-    middle, size = c.b.emit("split", boxes, axis=2, sizes=(2, 2))
-    half = c.b.emit("mul", size, c.scalar(0.5, boxes.dtype))
-    low, high = c.b.emit("sub", middle, half), c.b.emit("add", middle, half)
-    return c.b.emit("concat", low, high, axis=2)
+    batch, n, _ = boxes.shape
+    middle, size = (
+        c.b.emit("slice", boxes, axes=(2,), starts=(i,), steps=(1,), sizes=(2,)) for i in (0, 2)
+    )
+    ways = c.b.constant(np.array([[[[-0.5], [0.5]]]], boxes.dtype.numpy))
+    middle, size = (x.reshape((batch, n, 1, 2)) for x in (middle, size))
+    return c.b.emit("add", middle, c.b.emit("mul", size, ways)).reshape((batch, n, 4))
 
 
 TABLE = {

@@ -60,6 +60,19 @@ def test_short_sums_and_plain_arithmetic_take_one_vector():
     assert scheduled(program_of(store((512,), lambda i: a[i] * 2.0), {a: x}), AVX2).vectors == 1
 
 
+@pytest.mark.parametrize("dtype", ["f16", "u8", "bool", "i32"])
+def test_several_vectors_fill_a_narrower_one(dtype):
+    wide, kernels, arrays = "f64" if dtype == "i32" else "f32", [], {}
+    for width in WIDTHS:
+        x = np.abs(numbers((width,), wide))
+        a = buffer_of("a", x)
+        kernels.append(store((width,), lambda i, a=a: a[i] * 2.0, dtype))
+        arrays[a] = x
+    agree(kernels, arrays)
+    (a, x) = list(arrays.items())[-1]
+    assert scheduled(program_of(kernels[-1], {a: x}), AVX2).vectors == 4
+
+
 @pytest.mark.parametrize("side", SIDES)
 def test_nothing_is_touched_beside_the_arrays(monkeypatch, side):
     memory = GuardedMemory(side)

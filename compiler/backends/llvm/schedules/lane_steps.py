@@ -50,7 +50,8 @@ def wide_vectors(
 ) -> int:
     """How many vectors of `lanes` a step should take. `extent` are the elements of the axis that
     are walked without a break, `exact` says that each must be computed once."""
-    if not _waits(kernel, vector_axis) or not _contiguous(kernel, vector_axis):
+    worth = _waits(kernel, vector_axis) or _narrows(kernel, vector_axis)
+    if not worth or not _contiguous(kernel, vector_axis):
         return 1
     return side_by_side(extent, lanes, exact)
 
@@ -75,6 +76,14 @@ def _waits(kernel: Kernel, vector_axis: Axis) -> bool:
     return any(
         x.op in FORMULAS or (x.op == "reduce" and extent_of(x.data[1]) > UNROLL) for x in chains
     )
+
+
+def _narrows(kernel: Kernel, vector_axis: Axis) -> bool:
+    """Whether what is stored is narrower than what it is made of, so that several vectors fill one
+    that is stored."""
+    loads = [x for x in s.walk(*kernel.roots()) if x.op == "load" and vector_axis in x.free]
+    widest = max((x.dtype.bits for x in loads), default=0)
+    return all(st.buffer.dtype.bits < widest for st in kernel.stores)
 
 
 def _contiguous(kernel: Kernel, vector_axis: Axis) -> bool:

@@ -18,6 +18,7 @@ from .....kernels.tiling import choose_tile, fits_registers, int_bounds, linear_
 from ..base import Refusal
 from .tiling import FEWEST, PARTIAL, SCRATCH, Tiling
 
+FEW_ROWS = 16  # rows up to which no copy of a panel pays
 TURN = 16  # panels of B from which turning A pays
 COPIED = 16  # tiles that a panel is read by from which copying it costs next to nothing
 ONCE = 2  # tiles that do not mind where a panel is read from
@@ -66,7 +67,7 @@ def plan_contraction(
     )
     b = "constant" if packed else "pack"
     rows = prod(a.extent for a in c.m)
-    if not packed and rows <= tile.rows and lies_in_lines(c):
+    if not packed and rows <= max(FEW_ROWS, tile.rows) and lies_in_lines(c):
         b = "direct"
     elif not packed and rows < 4:
         return Refusal("too few rows share a panel, which has to be packed each time")
@@ -316,6 +317,8 @@ def _group(plan: Tiling, target: Machine) -> int:
     it as the second-level one allows."""
     size = plan.dtype.bytes
     panel = plan.steps * plan.width * size
+    if plan.b == "direct" and plan.a == "direct":
+        return plan.tiles
     if plan.l1_budget:
         limit, block = target.l2 * 3 // 8, plan.tile.rows * min(plan.k_block, plan.steps) * size
         if plan.a != "direct":

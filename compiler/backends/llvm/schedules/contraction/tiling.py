@@ -16,6 +16,7 @@ FEWEST = 3  # tiles of a group from which blocks of k pay
 PARTIAL = 128 << 10  # bytes of sums that wait, which groups leave room for
 LINES = 8  # rows of B that are read beside each other, where it is read in place
 STRETCH = 1024  # columns of them
+WAITING = 1 << 14  # their sums at most
 PANEL_BLOCK = 4  # panels that are multiplied in a block of k before the next one
 
 
@@ -200,7 +201,10 @@ class Tiling:
     @property
     def panel_block(self) -> int:
         """Panels that pass by for each block of k."""
-        return {"constant": PANEL_BLOCK, "direct": ceil_div(STRETCH, self.width)}.get(self.b, 1)
+        if self.b == "direct":
+            columns = min(STRETCH, WAITING // (self.group * self.tile.rows))
+            return max(1, columns // self.width)
+        return PANEL_BLOCK if self.b == "constant" else 1
 
     @property
     def partial(self) -> int:

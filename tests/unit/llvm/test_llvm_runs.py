@@ -7,6 +7,7 @@ from tessel.compiler.backends.llvm.schedules.nest import NestSchedule
 from tessel.compiler.backends.llvm.schedules.runs import has_runs, runs_pay
 from tessel.compiler.expr import expr as s
 from tessel.compiler.ir.builder import Builder
+from tessel.compiler.ir.dims import Sym
 from tessel.compiler.kernels.simplify import flatten
 from tessel.runtime.native.module import NativeModule
 
@@ -127,3 +128,12 @@ def test_what_is_not_walked(place, walks):
     axis = kernel.axes[1]
     assert has_runs(kernel, axis) == walks
     assert not runs_pay(kernel, axis, 8)
+
+
+def test_an_axis_of_known_size_whose_places_an_open_one_decides():
+    """Whether its runs are long is judged at the size to expect."""
+    x = buffer_of("x", np.zeros(20_000, np.float32))
+    size = s.const(Sym.named("N"))
+    kernel = flatten(store((9, 2_000), lambda i, v: x[s.minimum(v, size)] + s.cast(i, "f32")))
+    assert has_runs(kernel, kernel.axes[1])
+    assert isinstance(runs_pay(kernel, kernel.axes[1], 8), bool)

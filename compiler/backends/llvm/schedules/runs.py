@@ -24,6 +24,7 @@ import numpy as np
 from ....expr import expr as s
 from ....expr.expr import Axis, Expr
 from ....expr.index import NUMBERS
+from ....ir.bounds import size_hint
 from ....ir.dims import Sym
 from ....ir.types import BOOL, I64
 from ....kernels.kernel import Kernel
@@ -86,13 +87,19 @@ def runs_pay(kernel: Kernel, axis: Axis, lanes: int) -> bool:
         if all(known.place(i) is not None for i in loads if moving_place(i, axis) is not None):
             return False
     for place in places_of(kernel, axis):
-        still = {a: s.const(a.extent // 2) for a in place.free if a is not axis}
-        values = evaluate(s.substitute(place, still), [axis], {}).reshape(-1)
+        still = {a: s.const(size_hint(a.extent) // 2) for a in place.free if a is not axis}
+        expected = s.transform(s.substitute(place, still), _at_hint)
+        values = evaluate(expected, [axis], {}).reshape(-1)
         steps = np.diff(values)
         breaks = np.count_nonzero(np.diff(steps))
         if breaks * OFTEN * lanes > axis.extent or 2 * np.count_nonzero(steps == 1) < len(steps):
             return False
     return True
+
+
+def _at_hint(x: Expr) -> Expr | None:
+    """An open size as the number to expect."""
+    return s.const(size_hint(x.data)) if x.op == "size" else None
 
 
 def _is_walked(x: Expr, axis: Axis) -> bool:

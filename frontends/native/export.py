@@ -6,12 +6,14 @@ train, evaluate = training_graphs(net, cross_entropy, {"accuracy": accuracy},
 """
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
 from ...compiler.errors import UsageError
-from ...compiler.ir.builder import as_tensor_type
+from ...compiler.ir.builder import Builder, as_tensor_type
 from ...compiler.ir.graph import Graph
+from ...compiler.ir.types import TensorType
 from . import tree
 from .module import Module
 from .tracing import Array, trace
@@ -22,7 +24,7 @@ PARAMETERS, STATE = "params", "state"
 def to_graph(
     model: Module,
     params: Mapping,
-    input_spec,
+    input_spec: Any,
     *,
     state: Mapping | None = None,
     input_name: str = "x",
@@ -35,7 +37,7 @@ def to_graph(
     """
     state = model.init_state() if state is None else state
 
-    def inference(x):
+    def inference(x: Array) -> Any:
         named = [_constants(x.b, t) for t in (params, state)]
         return model(named[0], x, state=named[1])
 
@@ -54,8 +56,8 @@ def training_graphs(
     loss: Callable[[Array, Array], Array],
     metrics: Mapping[str, Callable[[Array, Array], Array]] | None = None,
     *,
-    x,
-    y,
+    x: Any,
+    y: Any,
 ) -> tuple[Graph, Graph]:
     """(training graph, evaluation graph) of a model with inputs `x` and targets `y` (specs).
 
@@ -67,15 +69,15 @@ def training_graphs(
     params = tree.tree_map(_type_of, model.init(np.random.default_rng(0)))
     state = tree.tree_map(_type_of, model.init_state())
 
-    def run(params, state, x, y, training):
+    def run(params: Any, state: Any, x: Array, y: Array, training: bool) -> dict[str, Any]:
         prediction, new = model.apply(params, x, state=state, training=training)
         results = {"loss": loss(prediction, y)} | {k: m(prediction, y) for k, m in metrics.items()}
         return results | ({STATE: new} if training else {"prediction": prediction})
 
-    def train(params, state, x, y):
+    def train(params: Any, state: Any, x: Array, y: Array) -> dict[str, Any]:
         return run(params, state, x, y, True)
 
-    def evaluate(params, state, x, y):
+    def evaluate(params: Any, state: Any, x: Array, y: Array) -> dict[str, Any]:
         return run(params, state, x, y, False)
 
     graphs = [trace(f, params, state, x, y, name=f.__name__) for f in (train, evaluate)]
@@ -96,17 +98,17 @@ def flat_values(params: Mapping, state: Mapping | None = None) -> dict[str, np.n
     return values
 
 
-def nested_values(values: Mapping[str, np.ndarray], like: Mapping, prefix: str = PARAMETERS):
+def nested_values(values: Mapping[str, np.ndarray], like: Mapping, prefix: str = PARAMETERS) -> Any:
     """The part of a flat dict under `prefix`, nested like `like`: the way back."""
     _, structure = tree.flatten(like)
     return tree.unflatten(structure, [values[p] for p in tree.paths(like, prefix)])
 
 
-def _type_of(x: np.ndarray):
+def _type_of(x: np.ndarray) -> TensorType:
     return as_tensor_type(x)
 
 
-def _constants(b, values: Mapping):
+def _constants(b: Builder, values: Mapping) -> Any:
     """`values` as named constants of the trace."""
     leaves, structure = tree.flatten(values)
     named = [b.constant(np.asarray(v), name=p) for p, v in zip(tree.paths(values), leaves)]

@@ -8,9 +8,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ...compiler.errors import UsageError
 from . import functional as F
 from .initializers import Initializer, glorot_uniform, he_uniform, normal
-from .module import Module
+from .module import Module, Scope
+from .tracing import Array
 
 
 class Linear(Module):
@@ -26,12 +28,12 @@ class Linear(Module):
         self.in_features, self.out_features = in_features, out_features
         self.bias, self.initializer = bias, initializer
 
-    def parameters(self, rng):
+    def parameters(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         i, o = self.in_features, self.out_features
         p = {"weight": self.initializer(rng, (i, o), i, o)}
         return p | ({"bias": np.zeros(o, np.float32)} if self.bias else {})
 
-    def forward(self, s, x):
+    def forward(self, s: Scope, x: Array) -> Array:
         y = x @ s.weight
         return y + s.bias if s.has("bias") else y
 
@@ -43,10 +45,10 @@ class Conv2d(Module):
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size,
-        stride=1,
-        padding=0,
-        dilation=1,
+        kernel_size: int | Sequence[int],
+        stride: int | Sequence[int] = 1,
+        padding: int | Sequence[int] | str = 0,
+        dilation: int | Sequence[int] = 1,
         groups: int = 1,
         bias: bool = True,
         initializer: Initializer = he_uniform,
@@ -56,14 +58,14 @@ class Conv2d(Module):
         self.pads = _pads(padding, self.kernel, self.dilations)
         self.bias, self.initializer = bias, initializer
 
-    def parameters(self, rng):
+    def parameters(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         shape = (self.out_channels, self.in_channels // self.groups, *self.kernel)
         area = math.prod(self.kernel)
         fans = shape[1] * area, self.out_channels // self.groups * area
         p = {"weight": self.initializer(rng, shape, *fans)}
         return p | ({"bias": np.zeros(self.out_channels, np.float32)} if self.bias else {})
 
-    def forward(self, s, x):
+    def forward(self, s: Scope, x: Array) -> Array:
         bias = [s.bias] if s.has("bias") else []
         return F.conv(
             x,
@@ -81,12 +83,17 @@ class MaxPool2d(Module):
 
     op = staticmethod(F.max_pool)
 
-    def __init__(self, kernel_size, stride=None, padding=0):
+    def __init__(
+        self,
+        kernel_size: int | Sequence[int],
+        stride: int | Sequence[int] | None = None,
+        padding: int | Sequence[int] | str = 0,
+    ):
         self.kernel = _pair(kernel_size)
         self.strides = self.kernel if stride is None else _pair(stride)
         self.pads = _pads(padding, self.kernel, (1, 1))
 
-    def forward(self, s, x):
+    def forward(self, s: Scope, x: Array) -> Array:
         return self.op(
             x, kernel=self.kernel, strides=self.strides, pads=self.pads, dilations=(1, 1)
         )
@@ -107,15 +114,15 @@ class BatchNorm2d(Module):
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1):
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
 
-    def parameters(self, rng):
+    def parameters(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         n = self.num_features
         return {"weight": np.ones(n, np.float32), "bias": np.zeros(n, np.float32)}
 
-    def statistics(self):
+    def statistics(self) -> dict[str, np.ndarray]:
         n = self.num_features
         return {"mean": np.zeros(n, np.float32), "variance": np.ones(n, np.float32)}
 
-    def forward(self, s, x):
+    def forward(self, s: Scope, x: Array) -> Array:
         if not s.training:
             return F.batch_norm(x, s.weight, s.bias, s.mean, s.variance, epsilon=self.eps)
         mean = x.mean((0, 2, 3), keepdims=True)
@@ -136,10 +143,10 @@ class LayerNorm(Module):
         shape = (normalized_shape,) if isinstance(normalized_shape, int) else normalized_shape
         self.shape, self.eps = tuple(shape), eps
 
-    def parameters(self, rng):
+    def parameters(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         return {"weight": np.ones(self.shape, np.float32), "bias": np.zeros(self.shape, np.float32)}
 
-    def forward(self, s, x):
+    def forward(self, s: Scope, x: Array) -> Array:
         return F.layer_norm(x, s.weight, s.bias, axis=-len(self.shape), epsilon=self.eps)
 
 
@@ -152,22 +159,22 @@ class Embedding(Module):
         self.shape = num_embeddings, embedding_dim
         self.initializer = normal(1.0) if initializer is None else initializer
 
-    def parameters(self, rng):
+    def parameters(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         return {"weight": self.initializer(rng, self.shape, *self.shape)}
 
-    def forward(self, s, x):
+    def forward(self, s: Scope, x: Array) -> Array:
         return F.gather(s.weight, x, axis=0)
 
 
 class Flatten(Module):
     """Join all axes behind the first."""
 
-    def forward(self, s, x):
+    def forward(self, s: Scope, x: Array) -> Array:
         return x.reshape((x.shape[0], -1))
 
 
 class ReLU(Module):
-    def forward(self, s, x):
+    def forward(self, s: Scope, x: Array) -> Array:
         return F.relu(x)
 
 
@@ -177,12 +184,12 @@ class GELU(Module):
     def __init__(self, approximate: str = "none"):
         self.approximate = approximate
 
-    def forward(self, s, x):
+    def forward(self, s: Scope, x: Array) -> Array:
         return F.gelu(x, approximate=self.approximate)
 
 
 class Tanh(Module):
-    def forward(self, s, x):
+    def forward(self, s: Scope, x: Array) -> Array:
         return F.tanh(x)
 
 
@@ -192,22 +199,38 @@ class Sequential(Module):
     def __init__(self, *layers: Module):
         self.layers = layers
 
-    def parts(self):
+    def parts(self) -> dict[str, Module]:
         return {str(i): layer for i, layer in enumerate(self.layers)}
 
-    def forward(self, s, x):
+    def forward(self, s: Scope, x: Array) -> Array:
         for name in self.parts():
             x = s[name](x)
         return x
 
 
-def _pair(x) -> tuple[int, int]:
-    return (x, x) if isinstance(x, int) else tuple(x)
+def _pair(x: int | Sequence[int]) -> tuple[int, int]:
+    if isinstance(x, int):
+        return x, x
+    if isinstance(x, str) or len(x) != 2:
+        raise UsageError(
+            "images have two axes",
+            expected="a number, or a pair (vertical, horizontal)",
+            received=repr(x),
+        )
+    return x[0], x[1]
 
 
-def _pads(padding, kernel, dilations) -> tuple[int, ...]:
+def _pads(
+    padding: int | Sequence[int] | str, kernel: Sequence[int], dilations: Sequence[int]
+) -> tuple[int, ...]:
     """(top, left, bottom, right)"""
     if padding == "same":
         total = [d * (k - 1) for k, d in zip(kernel, dilations)]
         return (*(t // 2 for t in total), *(t - t // 2 for t in total))
+    if isinstance(padding, str):
+        raise UsageError(
+            "unknown padding",
+            expected='a number, a pair (vertical, horizontal), or "same"',
+            received=repr(padding),
+        )
     return _pair(padding) * 2

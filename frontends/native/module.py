@@ -18,6 +18,7 @@ Parameters and state (running statistics) are nested dicts of arrays, named afte
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +29,7 @@ from .tracing import Array
 class Module:
     """A layer or a network. Subclasses set parts in `__init__` and write `forward(s, x)`."""
 
-    def forward(self, s: "Scope", *xs):
+    def forward(self, s: "Scope", *xs: Any, **named: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} has no forward(s, x)")
 
     def parameters(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -53,13 +54,19 @@ class Module:
         inner = {k: m.init_state() for k, m in self.parts().items()}
         return self.statistics() | {k: s for k, s in inner.items() if s}
 
-    def apply(self, params: Mapping, *xs: Array, state: Mapping | None = None, training=False):
+    def apply(
+        self,
+        params: Mapping,
+        *xs: Array,
+        state: Mapping | None = None,
+        training: bool = False,
+    ) -> tuple[Any, dict[str, Any]]:
         """(result, new state) for traced inputs; `state` defaults to the initial one."""
         state = self.init_state() if state is None else state
         s = Scope(self, params, state, training)
         return s(*xs), s.new_state()
 
-    def __call__(self, params: Mapping, *xs: Array, state: Mapping | None = None):
+    def __call__(self, params: Mapping, *xs: Array, state: Mapping | None = None) -> Any:
         """The result in inference."""
         return self.apply(params, *xs, state=state)[0]
 
@@ -67,12 +74,16 @@ class Module:
 class Scope:
     """What `forward` sees: `s.weight` is a parameter or a statistic, `s.conv(x)` runs a part."""
 
-    def __init__(self, module: Module, params: Mapping, state: Mapping, training: bool, path=""):
+    def __init__(
+        self, module: Module, params: Mapping, state: Mapping, training: bool, path: str = ""
+    ):
         self._module, self._params, self._state = module, params, state
-        self._path, self._new, self._scopes = path, {}, {}
+        self._path = path
+        self._new: dict[str, Array] = {}
+        self._scopes: dict[str, Scope] = {}
         self.training = training
 
-    def __call__(self, *xs):
+    def __call__(self, *xs: Array) -> Any:
         for x in xs:
             if not isinstance(x, Array):
                 raise TypeMismatch(
@@ -83,12 +94,12 @@ class Scope:
                 )
         return self._module.forward(self, *xs)
 
-    def __getattr__(self, name: str):
+    def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
         return self[name]
 
-    def __getitem__(self, name: str):
+    def __getitem__(self, name: str) -> Any:
         """A part's scope, a parameter or a statistic."""
         if name in self._scopes:
             return self._scopes[name]

@@ -26,7 +26,7 @@ from ...compiler.ir.graph import Graph, Value
 from ...compiler.ir.types import DTypeLike, TensorType, Type, dtype_of
 from . import tree
 
-_PACKAGE = Path(__file__).resolve().parents[2]
+_PACKAGE = Path(__file__).parents[2]  # as frames name it: links are not followed
 _OURS = (
     *(f"{_PACKAGE / room}/" for room in ("compiler", "frontends", "runtime", "tools")),
     str(_PACKAGE / "__init__.py"),

@@ -21,7 +21,7 @@ class Structure:
     keys: tuple = ()
     children: tuple["Structure", ...] = ()
 
-    def __str__(self):
+    def __str__(self) -> str:
         inner = [str(c) for c in self.children]
         if self.kind is dict:
             return "{" + ", ".join(f"{k!r}: {c}" for k, c in zip(self.keys, inner)) + "}"
@@ -34,11 +34,11 @@ class Structure:
 LEAF = Structure("leaf")
 
 
-def flatten(tree) -> tuple[list, Structure]:
+def flatten(tree: Any) -> tuple[list, Structure]:
     """The leaves, in order, and what puts them back (`unflatten`)."""
     leaves: list = []
 
-    def walk(t) -> Structure:
+    def walk(t: Any) -> Structure:
         kind = type(t)
         if t is None:
             return Structure(None)
@@ -53,11 +53,11 @@ def flatten(tree) -> tuple[list, Structure]:
     return leaves, walk(tree)
 
 
-def unflatten(structure: Structure, leaves: Iterable):
+def unflatten(structure: Structure, leaves: Iterable) -> Any:
     """The tree of `structure` with these leaves."""
     rest = iter(leaves)
 
-    def build(s: Structure):
+    def build(s: Structure) -> Any:
         if s == LEAF:
             return next(rest)
         if s.kind is None:
@@ -68,7 +68,7 @@ def unflatten(structure: Structure, leaves: Iterable):
     return build(structure)
 
 
-def paths(tree, prefix: str = "") -> list[str]:
+def paths(tree: Any, prefix: str = "") -> list[str]:
     """A name for each leaf: its keys and positions joined by dots."""
     kind = type(tree)
     if tree is None:
@@ -82,7 +82,7 @@ def paths(tree, prefix: str = "") -> list[str]:
     return [p for k, c in items for p in paths(c, f"{prefix}.{k}" if prefix else str(k))]
 
 
-def tree_map(f: Callable, tree, *others):
+def tree_map(f: Callable, tree: Any, *others: Any) -> Any:
     """`f` on each leaf of `tree` and the leaves in the same places of `others`."""
     leaves, structure = flatten(tree)
     columns = [leaves]

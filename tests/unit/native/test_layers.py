@@ -132,3 +132,10 @@ def test_initializers_have_their_variance(name):
     w = getattr(native, name)(np.random.default_rng(0), (200, 300), 200, 300)
     expected = 2 / 200 if name.startswith("he") else 2 / 500
     assert w.dtype == np.float32 and abs(w.var() / expected - 1) < 0.05
+
+
+def test_sizes_of_windows_come_in_pairs():
+    with pytest.raises(UsageError, match="images have two axes"):
+        native.Conv2d(4, 8, (3, 3, 3))
+    with pytest.raises(UsageError, match="unknown padding"):
+        native.MaxPool2d(2, padding="valid")

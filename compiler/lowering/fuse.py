@@ -143,7 +143,7 @@ class _Planner:
             return "nothing reads it"
         if kind == Kind.ALIAS:
             inner = node.inputs[0].node
-            if inner is None or self.kinds[inner] == Kind.CONSTANT:
+            if inner is None or self.kinds[inner] in (Kind.CONSTANT, *PIECES):
                 return "it is a view of memory"
         for reader, position in readers:
             why = self._edge(value, node, reader, position)

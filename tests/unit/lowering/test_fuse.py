@@ -61,6 +61,15 @@ def test_a_reshape_of_memory_is_no_kernel():
     assert kernels == ["exp"]
 
 
+def test_a_reshape_of_what_is_stored_in_pieces_is_none_either():
+    def cut(b, x, y):
+        return b.concat(x, y, axis=1).reshape(15, 4)[1:14].transpose(1, 0)
+
+    kernels, reasons = fused(cut, "f32[5,6]", "f32[5,6]")
+    assert kernels == ["concat", "concat", "slice+transpose"]
+    assert reasons["reshape"] == "it is a view of memory"
+
+
 def test_a_value_that_two_kernels_need_has_memory():
     twice = lambda b, x: (b.matmul(b.exp(x), x), b.neg(b.exp(x)).transpose(1, 0))
     fused(twice, "f32[80,80]")

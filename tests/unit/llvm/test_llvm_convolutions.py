@@ -47,6 +47,16 @@ def test_a_tile_covers_several_lines_of_a_small_image(height, width):
     check(kernel, {a: x, b: w}, [b])
 
 
+@pytest.mark.parametrize(("width", "flat"), [(17, True), (33, True), (32, False), (47, False)])
+def test_tiles_go_on_in_the_next_line_where_lines_are_uneven(width, flat):
+    x, w = whole((2, 6, width + 2, 5)), whole((3, 3, 5, 48))
+    a, b = buffer_of("a", x), buffer_of("b", w)
+    kernel = convolution(a, b)
+    plan = scheduled(program_of(kernel, {a: x, b: w}, [b]), NAMED["x86-64-v3"])
+    assert (plan.tile.rows, plan.tile.flat) == (4, flat)
+    check(kernel, {a: x, b: w}, [b])
+
+
 def channels_first(a, b, stride=1, dilation=1):
     """NCHW x OIHW inside of the image."""
     n, c, h, w = a.shape
@@ -62,7 +72,7 @@ def channels_first(a, b, stride=1, dilation=1):
 
 
 @pytest.mark.parametrize("width", [8, 9, 15, 16, 23, 24, 25, 33, 65])
-@pytest.mark.parametrize(("channels", "outputs"), [(1, 1), (1, 32), (3, 2), (4, 5), (16, 17)])
+@pytest.mark.parametrize(("channels", "outputs"), [(1, 2), (1, 32), (3, 2), (4, 5), (16, 17)])
 def test_windows_of_lines_are_read_in_place(width, channels, outputs):
     x, w = whole((2, channels, 5, width + 2)), whole((outputs, channels, 3, 3))
     a, b = buffer_of("a", x), buffer_of("b", w)

@@ -22,6 +22,7 @@ FEW_ROWS = 16  # rows up to which no copy of a panel pays
 TURN = 16  # panels of B from which turning A pays
 COPIED = 16  # tiles that a panel is read by from which copying it costs next to nothing
 ONCE = 2  # tiles that do not mind where a panel is read from
+UNEVEN = 1.06  # by how much more rows a line's tiles have, from where they might go on in the next
 APART = 6  # rows whose distances may be known only at run time: each takes a register
 STREAMED = 5 / 64  # cycles per byte of a vector of B from beyond the first-level cache
 
@@ -39,7 +40,8 @@ def plan_contraction(
     if n < max(4, lanes // 4):
         return Refusal(f"{n} columns fill too little of a vector")
     depth = prod(x.extent for x in c.k)
-    lines = c.m[-2].extent if len(c.m) > 1 and m < 15 and linear_load(c.a) is not None else 1
+    several = c.m[-2].extent if len(c.m) > 1 and linear_load(c.a) is not None else 1
+    lines = several if m < 15 else 1
     packed = all(x.data in constants for x in s.walk(c.b) if x.op == "load")
     pairs = packed and _fits_pairs(c, target)
     fast = dtype.is_float or pairs
@@ -81,8 +83,8 @@ def plan_contraction(
         l1_budget=l1_budget,
         stored=stored,
     )
-    if lines > 1 and not pairs:
-        plan = _flattened(plan, lines, streamed, registers, embedded)
+    if several > 1 and not pairs and (lines > 1 or ceil(m / tile.rows) * tile.rows > UNEVEN * m):
+        plan = _flattened(plan, several, streamed, registers, embedded)
     plan = settled(plan, target)
     if plan.scratch > SCRATCH:
         return Refusal(f"copies would take {plan.scratch} bytes of scratch memory, above {SCRATCH}")

@@ -117,6 +117,18 @@ def test_transposes(shape):
     np.testing.assert_array_equal(received, x.T + np.float32(1))
 
 
+@pytest.mark.parametrize("shape", [(50, 60, 2), (40, 33, 3), (64, 3, 64, 3)])
+@pytest.mark.parametrize("dtype", ["f32", "u8"])
+def test_short_pieces_in_another_order(shape, dtype):
+    x = numbers(shape, dtype)
+    a = buffer_of("a", x)
+    swapped = store((shape[1], shape[0], *shape[2:]), lambda i, j, *k: a[(j, i, *k)], dtype)
+    module = native(program_of(swapped, {a: x}))
+    module.code.parallel = True
+    for threads in (1, 2, 3):
+        np.testing.assert_array_equal(module([x], threads)[0], x.swapaxes(0, 1))
+
+
 @given(
     shape=st.lists(st.integers(1, 21), min_size=2, max_size=3),
     steps=st.lists(st.sampled_from([1, 1, 2, 3, -1]), min_size=3, max_size=3),

@@ -36,7 +36,7 @@ from ..base.types import I64 as WORD
 from .dynamic_sizes import Sizes
 from .opaque import opaque
 from .scalar import PRIMITIVE, emit_bitcast, emit_cast, intrinsic, lanes_of, splat
-from .shuffles import load_strided
+from .shuffles import load_strided, store_strided
 from .windows import Window, emit_places, row_of
 
 UNROLL = 16  # loops of at most so many rounds are written out
@@ -381,6 +381,9 @@ class Emitter:
                 if self.target.vector_bytes == 64 and isinstance(value.type.element, ir.IntType):
                     value = opaque(self.b, value)
                 self._masked("store", value.type, [value, pointer, ir.Constant(I32, size), mask])
+            return
+        if mask is None and isinstance(stride, int):
+            store_strided(self.b, self.address(buffer, index), value, size, stride)
             return
         pointers = self._lane_pointers(self.pointers[buffer], self.vector(index), type)
         mask = self._mask() if mask is None else mask

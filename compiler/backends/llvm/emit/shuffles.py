@@ -104,6 +104,17 @@ def load_strided(m: "Emitter", first: ir.Value, type: ir.Type, size: int, stride
     return _gathered(b, parts, elements)
 
 
+def store_strided(
+    b: ir.IRBuilder, first: ir.Value, value: ir.Value, size: int, stride: int
+) -> None:
+    """Each lane to its place, `stride` elements from the one before it. A scatter would take a
+    vector of addresses apart for the same."""
+    type = value.type.element
+    for lane in range(value.type.count):
+        place = b.gep(first, [i64(lane * stride)], source_etype=type)
+        b.store(b.extract_element(value, ir.Constant(I32, lane)), place, align=size)
+
+
 def _gathered(b: ir.IRBuilder, parts: list[tuple[ir.Value, dict]], elements: list) -> ir.Value:
     """The lanes `elements` out of vectors that have some of them each, two by two."""
     if len(parts) == 1:

@@ -69,6 +69,7 @@ class BlockedTransposeSchedule(Schedule):
     meaning: ClassVar[str] = "a transpose, in square blocks that are turned in registers"
     words: ClassVar[tuple[tuple[str, str], ...]] = (("side", "elements of a block's side"),)
     opens: ClassVar[bool] = True
+    seconds: ClassVar[tuple[float, float]] = (0.012, 0.025)
 
     outer: tuple[Axis, ...]
     across: Axis

@@ -34,7 +34,7 @@ from .known_rows import keep_known
 from .lane_steps import lane_steps, lanes_taken, wide_vectors
 from .nest_cost import nest_cycles, nest_parts
 from .runs import run_steps, runs_pay
-from .serial import emit_serial, outer_axes
+from .serial import emit_serial, first_axes, outer_axes
 from .shared_rows import Shared, shared_axis
 
 INTERLEAVED = (2, 3, 4, 5, 6, 7)  # extents of axes that are interleaved
@@ -76,10 +76,8 @@ class NestSchedule(Schedule):
 
     def in_runs(self, kernel: Kernel) -> "NestSchedule":
         """The same with places that are walked run by run, where that is better."""
-        plain = self.interleave is None and self.again is None and self.vectors == 1
-        axis = self.vector_axis if plain else None
-        pays = axis is not None and runs_pay(kernel, axis, self.lanes)
-        return replace(self, runs=True) if pays else self
+        plain = self.interleave is self.again is None and self.vectors == 1
+        return replace(self, runs=plain and runs_pay(kernel, self.vector_axis, self.lanes))
 
     @property
     def units(self) -> Dim:
@@ -176,6 +174,8 @@ def schedule_nest(
         vector_axis = None if vector_axis.extent < 4 else vector_axis
     interleave = None if in_place or reduces else interleaved_axis(kernel, vector_axis, lanes)
     outer = outer - {interleave}
+    if vector_axis is None and not reduces:
+        outer = frozenset(first_axes(axes))
     row = tuple(a for a in axes if a not in outer)
     parallel = tuple(a for a in axes if a in outer)
     pieces = prod(a.extent for a in parallel if a is not vector_axis)

@@ -70,10 +70,10 @@ def has_runs(kernel: Kernel, axis: Axis) -> bool:
     return bool(places) and all(_is_walked(p, axis) for p in places)
 
 
-def runs_pay(kernel: Kernel, axis: Axis, lanes: int) -> bool:
+def runs_pay(kernel: Kernel, axis: Axis | None, lanes: int) -> bool:
     """Whether runs are long. Of an open size it is taken to be so unless a quotient changes every
     few elements."""
-    if not has_runs(kernel, axis):
+    if axis is None or not has_runs(kernel, axis):
         return False
     if isinstance(axis.extent, Sym):
         divided = [x for p in places_of(kernel, axis) for x in s.walk(p) if x.op in DIVIDED]

@@ -8,6 +8,7 @@ for the axes, in order:
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import reduce
+from math import prod
 
 import llvmlite.ir as ir
 
@@ -17,6 +18,8 @@ from ....ir.types import BOOL
 from ....kernels.kernel import Kernel, Store
 from ..emit.emitter import Emitter
 from ..emit.store import emit_store
+
+ENOUGH = 32  # units that threads share well
 
 
 def emit_serial(
@@ -40,6 +43,15 @@ def emit_serial(
 
     with e.loop(begin, end, name="unit") as unit, outer_axes(e, outer, unit):
         level(list(row), waiting)
+
+
+def first_axes(axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
+    """As many of the first axes as make enough units: where an element is all that there is to do,
+    finding out which one it is takes longer."""
+    for n in range(1, len(axes)):
+        if prod(a.extent for a in axes[:n]) >= ENOUGH:
+            return axes[:n]
+    return axes
 
 
 @contextmanager

@@ -31,6 +31,7 @@ from .segments import Segments
 
 LEAST = 4  # lanes of the shortest vector that is worth it
 HEIGHTS = (1, 2, 3, 4, 5, 6, 8)  # of a tile, in rows
+CLOSE = 1.1  # of the least cycles, up to which shorter code is better
 WIDTH = 4  # vectors of a tile that is one row
 WRITTEN_OUT = 400  # vectors of input that a tile's code may have
 PIECES = 32  # units that there should be, for threads to share
@@ -82,7 +83,8 @@ class SlidingSchedule(Schedule):
             pieces = size_hint(prod(a.extent for a in form.outer))
             block = max(1, min(rows.axis.extent, ceil(rows.axis.extent * pieces / PIECES)))
         plans = [cls(form, lanes, h, 1, block) for h in _heights(form)]
-        best = min(plans, key=lambda plan: plan.cycles(given.kernel, given.target))
+        cycles = [plan.cycles(given.kernel, given.target) for plan in plans]
+        best = next(p for p, n in zip(plans, cycles) if n <= CLOSE * min(cycles))
         if best.height == 1 and columns is not None and form.weight is not None:
             best = cls(form, lanes, 1, _width(best.segments.inner, lanes), block)
         return best

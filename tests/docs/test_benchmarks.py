@@ -18,7 +18,7 @@ def test_the_overhead_of_a_run_is_measured():
     assert names == ["compiled run", "compiled call", "loaded run", "loaded call"]
 
 
-def test_open_sizes_are_compared_with_fixed_ones(tmp_path):
+def test_dynamic_dims_are_compared_with_fixed_ones(tmp_path):
     b = Builder()
     b.output("y", b.softmax(b.input("x", "f32[N,S]"), axis=1))
     to_onnx(b.graph, tmp_path / "m.onnx")

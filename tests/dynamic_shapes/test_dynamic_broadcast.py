@@ -86,7 +86,7 @@ def check(proto, exe, arrays):
 
 
 @pytest.mark.parametrize("name", TWO)
-def test_two_open_sizes_of_any_values(name):
+def test_two_dynamic_dims_of_any_values(name):
     body, inputs = TWO[name]
     proto, exe = executable(body, inputs)
     assert exe.for_all_sizes is not None, exe.notes

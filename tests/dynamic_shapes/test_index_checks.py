@@ -119,7 +119,7 @@ OPEN = ("y = Gather(x, i)", "float[N,2] x, int64[K] i", {})
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_open_sizes_are_in_the_error(threads, tmp_path):
+def test_dynamic_dims_are_in_the_error(threads, tmp_path):
     exe = tessel.compile(proto_of(OPEN), threads=threads)
     assert exe.for_all_sizes is not None
     exe.save(tmp_path / "gather.tsl")

@@ -41,7 +41,7 @@ def test_every_case_is_as_good_as_the_list_says():
 
 
 @pytest.mark.slow
-def test_cases_with_open_dims_are_as_good_as_the_list_says():
+def test_cases_with_dynamic_dims_are_as_good_as_the_list_says():
     """Every 40th case with each dim of its inputs open, which takes other sizes too; all of them:
     make conformance-dynamic."""
     record = load_record("tessel-dynamic")

@@ -162,7 +162,7 @@ def test_an_op_that_reads_past_its_operand_is_refused_by_name():
     assert "0 … 3" in error.value.expected and error.value.received == "1 … 4"
 
 
-def test_open_sizes_that_an_index_needs_are_assumed_and_checked_per_run():
+def test_dynamic_dims_that_an_index_needs_are_assumed_and_checked_per_run():
     graph = graph_with(lambda out, x, *, axes: lambda i: x[s.const(2)], (N,))
     program = lower(graph, dynamic_shapes=True)
     assert (N, 2) in program.conditions

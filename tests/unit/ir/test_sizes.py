@@ -121,7 +121,7 @@ def test_assumptions_are_noted():
 # -- index arithmetic -----------------------------------------------------------------------
 
 
-def test_reshapes_between_open_shapes_dissolve():
+def test_reshapes_between_dynamic_shapes_dissolve():
     """[N, S, 12, 64] -> [N, S, 768] -> [N * S, 768], and back."""
     n, m, h, d = (s.axis(Axis("i", x)) for x in (N, S, 12, 64))
     offset = s.flatten((n, m, h, d), (N, S, 12, 64))

@@ -338,7 +338,7 @@ def test_work_of_these_grows_with_the_elements(name):
 
 
 @pytest.mark.parametrize("name", [n for n in (CASES | FURTHER) if n not in SIZES_NEEDED])
-def test_work_of_open_sizes_grows_with_the_elements(name):
+def test_work_of_dynamic_dims_grows_with_the_elements(name):
     b = Builder()
     found = (CASES | FURTHER)[name](b, Sym.named("N"))
     for i, y in enumerate(found if isinstance(found, tuple) else (found,)):

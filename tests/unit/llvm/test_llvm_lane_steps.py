@@ -84,7 +84,7 @@ def test_nothing_is_touched_beside_the_arrays(monkeypatch, side):
     assert memory.check() is None
 
 
-def test_open_widths():
+def test_dynamic_widths():
     b = Builder()
     x = b.input("x", "f32[40,N]")
     b.output("power", b.exp(x))

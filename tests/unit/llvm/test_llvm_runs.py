@@ -102,7 +102,7 @@ def test_nothing_is_read_beside_the_array(monkeypatch, side):
 
 
 @pytest.mark.parametrize("mode", ["reflect", "edge", "wrap"])
-def test_open_sizes(mode):
+def test_dynamic_dims(mode):
     b = Builder()
     x = b.input("x", "f32[2,M,N]")
     b.output("y", b.pad(x, pads=[0, 2, 5, 0, 3, 4], mode=mode))

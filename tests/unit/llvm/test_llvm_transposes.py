@@ -151,7 +151,7 @@ def test_a_part_of_what_is_read_and_of_what_is_written():
 
 
 @pytest.mark.parametrize("shape", ["[2,N,M]", "[N,24,40]", "[2,N,24]", "[2,24,N]"])
-def test_open_sizes_of_any_length(shape):
+def test_dynamic_dims_of_any_length(shape):
     b = Builder()
     x = b.input("x", f"f32{shape}")
     b.output("y", b.relu(x.transpose(0, 2, 1)) + 1.0)

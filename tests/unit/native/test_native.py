@@ -197,7 +197,7 @@ def test_sizes_that_python_needs(spec, f, message):
         trace(f, spec)
 
 
-def test_open_axes_are_indexed_where_no_size_is_needed():
+def test_dynamic_axes_are_indexed_where_no_size_is_needed():
     def f(x):
         return x[0] + x[-1] + x[:, :2][0, 0] + x[..., 1:][0, 0]
 

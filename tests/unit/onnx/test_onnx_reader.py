@@ -297,7 +297,7 @@ def test_text_form_and_large_files(tmp_path):
 # -- symbolic inputs ----------------------------------------------------------------------
 
 
-def test_open_dims_get_names():
+def test_dynamic_dims_get_names():
     proto = model("y = Identity(x)", inputs="float[batch, 0, 3] x", outputs="float[a,b,3] y")
     proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch.size"
     assert str(graph_of(proto).inputs[0].type) == "f32[batch_size,x_1,3]"

@@ -285,7 +285,7 @@ def test_what_is_transposed_later_has_its_channels_last():
     assert lasts(b, y.reshape(1, 24, 24 * 24).transpose(0, 2, 1)) == [True]
 
 
-def test_open_sizes_are_taken_channels_last():
+def test_dynamic_dims_are_taken_channels_last():
     b = Builder()
     y = b.conv(b.input("x", "f32[1,1,H,W]"), weights_of(b, (8, 1, 3, 3)))
     b.output("y", y)

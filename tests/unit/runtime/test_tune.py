@@ -210,7 +210,7 @@ def test_kernels_whose_places_depend_on_data_are_not_measured():
     assert tasks_of(gathered, host()) == []
 
 
-def test_open_sizes_are_tuned_when_they_are_known(cache):
+def test_dynamic_dims_are_tuned_when_they_are_known(cache):
     tuning = Tuning(60, **fake(shorter))
     exe = tessel.compile(dense(type="f32[N,40]"), tune=tuning)
     assert tuning.left == 60

@@ -71,7 +71,7 @@ def has_runs(kernel: Kernel, axis: Axis) -> bool:
 
 
 def runs_pay(kernel: Kernel, axis: Axis | None, lanes: int) -> bool:
-    """Whether runs are long. Of an open size it is taken to be so unless a quotient changes every
+    """Whether runs are long. Of a dynamic dim it is taken to be so unless a quotient changes every
     few elements."""
     if axis is None or not has_runs(kernel, axis):
         return False
@@ -98,7 +98,7 @@ def runs_pay(kernel: Kernel, axis: Axis | None, lanes: int) -> bool:
 
 
 def _at_hint(x: Expr) -> Expr | None:
-    """An open size as the number to expect."""
+    """A dynamic dim as the number to expect."""
     return s.const(size_hint(x.data)) if x.op == "size" else None
 
 

@@ -41,8 +41,8 @@ COMPUTED = ("load", "floordiv", "mod")  # what an index holds that is no sum of 
 
 
 def shared_axis(kernel: Kernel, vector_axis: Axis, lanes: int, is_open: bool) -> Axis | None:
-    """The axis that most of the work does not depend on, where data or open sizes say what is read
-    along it."""
+    """The axis that most of the work does not depend on, where data or dynamic dims say what is
+    read along it."""
     if any(st.mode != "set" or st.where is not None for st in kernel.stores):
         return None
     exprs = [x for x in s.walk(*kernel.roots()) if vector_axis in x.free]

@@ -24,6 +24,9 @@ FOLDED = {
     "sdiv": lambda x, y: x // y,
     "urem": lambda x, y: x % y,
     "srem": lambda x, y: x % y,
+    "and": lambda x, y: x & y,
+    "or": lambda x, y: x | y,
+    "xor": lambda x, y: x ^ y,
 }
 COMPARED = {
     "slt": int.__lt__,
@@ -71,12 +74,22 @@ class CountingEmitter(Emitter):
             return self.units if value.name == "end" else 0
         if isinstance(value, ir.PhiInstr):
             return self.number(value.incomings[0][0])
+        if isinstance(value, ir.instructions.LoadInstr):
+            return self.first_stored(value.operands[0])
         operands = [self.number(x) for x in value.operands]
         if isinstance(value, ir.instructions.SelectInstr):
             return operands[1] if operands[0] else operands[2]
         if isinstance(value, ir.instructions.ICMPInstr):
             return COMPARED[value.op](*operands)
         return FOLDED[value.opname](*operands)
+
+    def first_stored(self, place: ir.Value) -> int:
+        """What was stored first in a stack slot."""
+        for block in self.function.blocks:
+            for i in block.instructions:
+                if isinstance(i, ir.instructions.StoreInstr) and i.operands[1] is place:
+                    return self.number(i.operands[0])
+        raise AssertionError(f"nothing was stored in {place}")
 
 
 def instructions(kernel: Kernel, target: Machine) -> int:

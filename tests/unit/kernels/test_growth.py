@@ -177,7 +177,8 @@ def test_work_of_pooling_grows_with_the_window(op, axes):
         kernel = (n,) if axes == 1 else (n, 4)
         return b.emit(op, b.input("x", f"f32[1,2,{'' if axes == 1 else '600,'}600]"), kernel=kernel)
 
-    assert_linear([lowered(pooled, n) for n in (64, 128, 256)])
+    # Windows that slide in registers are shorter than all of these.
+    assert_linear([lowered(pooled, n) for n in (128, 256, 512)])
 
 
 # -- reductions inside of others ----------------------------------------------------------------

@@ -11,9 +11,9 @@ from tessel.compiler.expr import expr as s
 from tessel.compiler.ir.builder import Builder
 from tessel.runtime.native.module import NativeModule
 
-from ...guards.memory import SIDES, GuardedMemory
-from ...support.kernels import buffer_of, native, program_of, scheduled, store
-from .test_llvm_kernels import agree, numbers
+from ....guards.memory import SIDES, GuardedMemory
+from ....support.kernels import buffer_of, native, program_of, scheduled, store
+from ..test_llvm_kernels import agree, numbers
 
 
 def turned(shape, dtype="f32", body=lambda x, i, j: x):

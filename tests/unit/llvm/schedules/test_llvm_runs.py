@@ -11,9 +11,9 @@ from tessel.compiler.ir.dims import Sym
 from tessel.compiler.kernels.simplify import flatten
 from tessel.runtime.native.module import NativeModule
 
-from ...guards.memory import SIDES, GuardedMemory
-from ...support.kernels import buffer_of, native, program_of, scheduled, store
-from .test_llvm_kernels import agree, numbers
+from ....guards.memory import SIDES, GuardedMemory
+from ....support.kernels import buffer_of, native, program_of, scheduled, store
+from ..test_llvm_kernels import agree, numbers
 
 LONG = 9000  # elements: more than there are rows of places for
 BORDER = 70

@@ -11,9 +11,9 @@ from tessel.compiler.expr import expr as s
 from tessel.compiler.kernels.tiling import is_short_stride
 from tessel.runtime.native.module import NativeModule
 
-from ...guards.memory import SIDES, GuardedMemory
-from ...support.kernels import buffer_of, native, program_of, store
-from .test_llvm_kernels import agree, numbers
+from ....guards.memory import SIDES, GuardedMemory
+from ....support.kernels import buffer_of, native, program_of, store
+from ..test_llvm_kernels import agree, numbers
 
 STRIDES = [-4, -3, -2, -1, 2, 3, 4, 5]
 WIDTHS = [16, 32]  # bytes of a vector: as many lanes as other CPUs have

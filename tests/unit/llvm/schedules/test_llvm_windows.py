@@ -10,7 +10,7 @@ from tessel.compiler.backends.llvm.schedules.window import POINTS, WindowSchedul
 from tessel.compiler.expr import expr as s
 from tessel.compiler.ir.types import DTYPES
 
-from ...support.kernels import both, buffer_of, native, program_of, scheduled, store
+from ....support.kernels import both, buffer_of, native, program_of, scheduled, store
 
 RNG = np.random.default_rng(0)
 

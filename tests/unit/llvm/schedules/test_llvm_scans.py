@@ -16,8 +16,8 @@ from tessel.compiler.kernels.kernel import Kernel, Store
 from tessel.compiler.lowering.lower import lower
 from tessel.runtime.native.module import NativeModule
 
-from ...guards.memory import SIDES, GuardedMemory
-from ...support.kernels import native, scheduled
+from ....guards.memory import SIDES, GuardedMemory
+from ....support.kernels import native, scheduled
 
 SHAPES = [
     ((40,), 0), ((1, 9), 1), ((3, 50), 1), ((9, 50), 1), ((5, 10), 1), ((50, 3), 0), ((20, 4), 0),

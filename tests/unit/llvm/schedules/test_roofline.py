@@ -14,7 +14,7 @@ from tessel.compiler.backends.llvm.schedules.roofline import AGAIN, least_cycles
 from tessel.compiler.expr import expr as s
 from tessel.compiler.kernels.simplify import merge_axes, split_axes
 
-from ...support.kernels import buffer_of, store
+from ....support.kernels import buffer_of, store
 
 TARGETS = pytest.mark.parametrize("name", ["x86-64-v3", "x86-64-v4", "aarch64"])
 V3 = NAMED["x86-64-v3"]

@@ -14,7 +14,7 @@ from tessel.compiler.ir.types import DTYPES
 from tessel.compiler.kernels.simplify import merge_axes, split_axes
 from tessel.compiler.ops.contraction.windows import padded
 
-from ...support.kernels import both, buffer_of, close, native, program_of, scheduled, store
+from ....support.kernels import both, buffer_of, close, native, program_of, scheduled, store
 
 RNG = np.random.default_rng(0)
 

@@ -11,7 +11,7 @@ from tessel.compiler.ir.text import parse_graph
 from tessel.compiler.lowering.lower import lower
 from tessel.runtime.native.module import NativeModule
 
-from ...support.kernels import NO_CACHE
+from ....support.kernels import NO_CACHE
 
 TEXT = """graph g(%x: f32[ROWS,40], %w: f32[40,500], %v: f32[500,24], %u: f32[24,40]) -> (%d) {
   %a = matmul(%x, %w) : f32[ROWS,500]

@@ -13,8 +13,8 @@ from tessel.compiler.backends.llvm.base.target import NAMED, host
 from tessel.compiler.backends.llvm.schedules.contraction.schedule import ContractSchedule
 from tessel.compiler.expr import expr as s
 
-from ...support.contractions import RNG, check, product, whole
-from ...support.kernels import both, buffer_of, native, program_of, scheduled, store
+from ....support.contractions import RNG, check, product, whole
+from ....support.kernels import both, buffer_of, native, program_of, scheduled, store
 
 # -- edges of the tile -----------------------------------------------------------------------------
 

@@ -10,9 +10,9 @@ from tessel.compiler.expr import expr as s
 from tessel.compiler.ir.builder import Builder
 from tessel.runtime.native.module import NativeModule
 
-from ...guards.memory import SIDES, GuardedMemory
-from ...support.kernels import buffer_of, native, program_of, scheduled, store
-from .test_llvm_kernels import agree, numbers
+from ....guards.memory import SIDES, GuardedMemory
+from ....support.kernels import buffer_of, native, program_of, scheduled, store
+from ..test_llvm_kernels import agree, numbers
 
 AVX2 = replace(host(), vector_bytes=32)
 WIDTHS = [1, 7, 8, 9, 15, 16, 17, 31, 32, 33, 37, 63, 64, 65, 129, 1100]

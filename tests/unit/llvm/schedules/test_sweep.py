@@ -10,7 +10,7 @@ from tessel.compiler.backends.llvm.base.target import host
 from tessel.compiler.backends.llvm.program.entry import build_plan, main_module
 from tessel.compiler.ir.builder import Builder
 
-from ...support.kernels import native
+from ....support.kernels import native
 
 RNG = np.random.default_rng(0)
 SMALL = replace(host(), l2=256 << 10)

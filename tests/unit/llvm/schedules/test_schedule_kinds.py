@@ -38,7 +38,7 @@ from tessel.compiler.lowering.lower import lower
 from tessel.tools.common.profile_tables import legend
 from tessel.tools.explain import describe_schedule
 
-from ...support.kernels import both, buffer_of, program_of, scheduled, store
+from ....support.kernels import both, buffer_of, program_of, scheduled, store
 
 V3 = NAMED["x86-64-v3"]
 N = Sym.named("N")

@@ -13,7 +13,7 @@ from tessel.compiler.ir.builder import Builder
 from tessel.compiler.kernels.simplify import merge_axes, split_axes
 from tessel.compiler.lowering.lower import lower
 
-from ...support.kernels import buffer_of, store
+from ....support.kernels import buffer_of, store
 
 V4 = NAMED["x86-64-v4"]
 

@@ -18,8 +18,9 @@ from tessel.compiler.backends.llvm.schedules.contraction.tile import rounds_of
 from tessel.compiler.expr import expr as s
 from tessel.compiler.kernels.tiling import Tile
 
-from ...support.kernels import both, buffer_of, native, program_of, scheduled, store
-from .test_llvm_contractions import convolution, product, whole
+from ....support.kernels import both, buffer_of, native, program_of, scheduled, store
+from .test_llvm_contractions import product, whole
+from .test_llvm_convolutions import convolution
 
 HOST = host()
 NARROW = replace(HOST, vector_bytes=min(32, HOST.vector_bytes), registers=16)

@@ -9,7 +9,7 @@ from tessel.compiler.expr import expr as s
 from tessel.compiler.ir.types import DTYPES, F32
 from tessel.compiler.kernels.simplify import merge_axes, split_axes
 
-from ...support.kernels import NO_CACHE, both, buffer_of, close, program_of, store
+from ....support.kernels import NO_CACHE, both, buffer_of, close, program_of, store
 
 ROWS = 3
 

@@ -19,7 +19,7 @@ from tessel.compiler.errors import PackageError
 from tessel.compiler.expr import expr as s
 from tessel.compiler.ir.builder import Builder
 
-from ...support.kernels import buffer_of, native, program_of, store
+from ....support.kernels import buffer_of, native, program_of, store
 
 RNG = np.random.default_rng(0)
 

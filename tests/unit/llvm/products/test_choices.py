@@ -21,7 +21,7 @@ from tessel.compiler.expr.expr import Axis
 from tessel.runtime.native.module import NativeModule
 from tessel.runtime.tuning.tasks import tasks_of
 
-from ...support.kernels import NO_CACHE, buffer_of, program_of, store
+from ....support.kernels import NO_CACHE, buffer_of, program_of, store
 
 
 def numbers(*shape, dtype="f4"):

@@ -7,7 +7,7 @@ from tessel.compiler.backends.llvm.base.target import NAMED, host
 from tessel.compiler.expr import expr as s
 from tessel.compiler.ir.types import DTYPES, F32, I32, I64
 
-from ...support.kernels import NO_CACHE, both, buffer_of, close, program_of, scheduled, store
+from ....support.kernels import NO_CACHE, both, buffer_of, close, program_of, scheduled, store
 
 PIXELS = 60
 

@@ -5,8 +5,8 @@ import pytest
 from tessel.compiler.backends.llvm.base.target import NAMED
 from tessel.compiler.expr import expr as s
 
-from ...support.contractions import check, whole
-from ...support.kernels import both, buffer_of, program_of, scheduled, store
+from ....support.contractions import check, whole
+from ....support.kernels import both, buffer_of, program_of, scheduled, store
 
 
 def convolution(a, b, pad=0, stride=1):

@@ -202,7 +202,7 @@ class OpMethods:
         group: int = 1,
         channels_last: bool = False,
     ) -> Tensor:
-        """`conv` of (x - x_zero) and (w - w_zero) in i32; w_zero is a scalar or one per …"""
+        """`conv` of (x - x_zero) and (w - w_zero) in i32, which wraps around; w_zero is a …"""
 
     def conv_transpose(
         self,

@@ -222,7 +222,7 @@ def conv_integer(
     group: int = 1,
     channels_last: bool = False,
 ) -> Array:
-    """`conv` of (x - x_zero) and (w - w_zero) in i32; w_zero is a scalar or one per output …"""
+    """`conv` of (x - x_zero) and (w - w_zero) in i32, which wraps around; w_zero is a scalar …"""
 
 
 def conv_transpose(

@@ -31,9 +31,9 @@ from tessel.frontends.onnx.importer import read
 
 from ..support.foreign import FOREIGN, Job, link, link_whole, missing_tool
 from ..support.kernels import buffer_of, close, program_of, scheduled, store
+from ..unit.llvm import test_vector_math as vector_math
 from ..unit.llvm.products import test_llvm_contractions as contractions
 from ..unit.llvm.schedules import test_llvm_windows as windows
-from ..unit.llvm import test_vector_math as vector_math
 from ..unit.llvm.test_llvm_casts import FLOATS, codes, numbers, rounded, same_bits, some
 from ..unit.ops.test_ops import check, expected_of, graph_of, samples
 from ..unit.passes.test_winograd import conv_graph

@@ -21,7 +21,7 @@ from tessel.compiler.pipelines import cpu_pipeline
 
 from ...support.graphs import assert_same_results
 from ...support.kernels import both, buffer_of, native, program_of, scheduled, store
-from ..llvm.test_llvm_contractions import whole
+from ..llvm.products.test_llvm_contractions import whole
 
 RNG = np.random.default_rng(0)
 HOST = host()

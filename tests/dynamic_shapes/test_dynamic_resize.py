@@ -85,3 +85,13 @@ def test_a_filter_as_wide_as_sizes_say_is_made_for_each():
     exe = resized((2, OUT, W), mode="linear", antialias=True)
     (note,) = exe.notes
     assert "antialiasing" in note and "H" in note and "OUT" in note
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+@pytest.mark.parametrize("antialias", [False, True])
+@pytest.mark.parametrize("sizes", [(2, 0, 5), (2, 3, 0), (2, 0, 0)])
+def test_no_results_need_no_scale(mode, antialias, sizes):
+    b = Builder()
+    b.output("y", b.resize(b.input("x", "f32[2,4,4]"), sizes=sizes, mode=mode, antialias=antialias))
+    exe = tessel.compile(b.graph, threads=1)
+    assert exe.run({"x": np.ones((2, 4, 4), np.float32)})["y"].shape == sizes

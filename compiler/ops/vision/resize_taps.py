@@ -131,6 +131,7 @@ def stretched(mode: str, size: int, out: int, scale) -> tuple[Fraction, range]:
     if scale is None and (isinstance(size, Sym) or isinstance(out, Sym)):
         raise DynamicSize(f"an antialiasing filter is as wide as the sizes {size} and {out} say")
     scale = min(fraction(scale) if scale is not None else Fraction(out, max(size, 1)), Fraction(1))
+    scale = scale or Fraction(1)  # of an axis without results
     first = math.floor(-(1 if mode == "linear" else 2) / scale) + 1
     return scale, range(first, 2 - first)
 

@@ -187,7 +187,8 @@ def _bias_varies_by_column(m: Match) -> str | None:
 GEMM = node("gemm")
 
 
-def _gemm(builder, m: Match):
+def product_and_sum(builder, m: Match):
+    """α·(a @ b) + β·c in place of the `gemm` at the root."""
     a, b, *rest = (builder.tensor(v) for v in m.root.inputs)
     attrs = m.root.attrs
     a = a.transpose(1, 0) if attrs["trans_a"] else a
@@ -247,4 +248,6 @@ CONVS: tuple[Rule, ...] = (
     ),
 )
 
-GEMMS: tuple[Rule, ...] = (rule("gemm(a, b, c) => α·(a @ b) + β·c", GEMM, _gemm, _is_float),)
+GEMMS: tuple[Rule, ...] = (
+    rule("gemm(a, b, c) => α·(a @ b) + β·c", GEMM, product_and_sum, _is_float),
+)

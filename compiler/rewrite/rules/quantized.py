@@ -19,6 +19,7 @@ from ...ir.builder import Builder, Tensor
 from ...ir.types import F32, I8, U8, normalize_axis
 from ..engine import Rule, rule
 from ..pattern import Either, Match, OpPattern, constants, node, op, optional, variables
+from .conv import product_and_sum
 
 x, y, w, b = variables("x y w b")
 s, t = constants("s t")
@@ -101,19 +102,6 @@ def _matmul_integer(b: Builder, m: Match) -> Tensor:
 
 
 PARTS = op.gemm(DX, DW, optional(b))
-
-
-def _gemm(builder: Builder, m: Match) -> Tensor:
-    """The product by itself; the columns' scales go with the columns."""
-    a, c, attrs = m[DX].output, m[DW].output, m.root.attrs
-    a, c = builder.tensor(a), builder.tensor(c)
-    a = a.transpose(1, 0) if attrs["trans_a"] else a
-    c = c.transpose(1, 0) if attrs["trans_b"] else c
-    y = a @ c
-    y = y if attrs["alpha"] == 1 else y * builder.scalar(attrs["alpha"], y.dtype)
-    if m.b is None:
-        return y
-    return y + (m.b if attrs["beta"] == 1 else m.b * builder.scalar(attrs["beta"], m.b.dtype))
 
 
 # -- what only moves or chooses elements ------------------------------------------------------
@@ -289,7 +277,7 @@ INTEGERS: tuple[Rule, ...] = (
         _weights_by_column,
         shared=True,
     ),
-    rule("gemm(dq(x), dq(w), b) => dq(x) @ dq(w) + b", PARTS, _gemm, shared=True),
+    rule("gemm(dq(x), dq(w), b) => dq(x) @ dq(w) + b", PARTS, product_and_sum, shared=True),
     rule("transpose(dq(x)) => dq(transpose(x))", TURNED, _turn, _has_axis, shared=True),
     *(
         rule(

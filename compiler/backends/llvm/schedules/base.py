@@ -60,19 +60,28 @@ class Given:
     def product(self) -> "Expr | Refusal":
         """The sum of products that is the only reduction of what the kernel stores, or why there is
         none that several outputs can share."""
-        kernel, store = self.kernel, self.kernel.stores[0]
         if self.in_place:
             return Refusal("it reads the memory that it writes")
-        if kernel.serial or len(kernel.stores) > 1:
-            return Refusal("its stores run in order" if kernel.serial else "it has several stores")
-        if store.mode != "set" or store.where is not None:
-            return Refusal("it adds to what is there, or stores under a condition")
-        reductions = [e for e in s.walk(store.value) if e.op == "reduce"]
-        if len(reductions) != 1:
-            return Refusal("it has several reductions" if reductions else "nothing is summed")
-        if reductions[0].data[0] != "sum" or reductions[0].args[0].op != "mul":
+        r = only_reduction(self.kernel, "nothing is summed")
+        if isinstance(r, Refusal):
+            return r
+        if r.data[0] != "sum" or r.args[0].op != "mul":
             return Refusal("its reduction is no sum of products")
-        return reductions[0]
+        return r
+
+
+def only_reduction(kernel: Kernel, none: str) -> Expr | Refusal:
+    """The only reduction of what a kernel stores, or why there is not one; `none` where there is
+    no reduction at all."""
+    store = kernel.stores[0]
+    if kernel.serial or len(kernel.stores) > 1:
+        return Refusal("its stores run in order" if kernel.serial else "it has several stores")
+    if store.mode != "set" or store.where is not None:
+        return Refusal("it adds to what is there, or stores under a condition")
+    reductions = [e for e in s.walk(store.value) if e.op == "reduce"]
+    if len(reductions) != 1:
+        return Refusal("it has several reductions" if reductions else none)
+    return reductions[0]
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from .....ir.dims import Sym
 from .....ir.types import BOOL
 from .....kernels.contraction import contiguous_axis
 from .....kernels.kernel import Kernel
-from ..base import Dim, Refusal
+from ..base import Dim, Refusal, only_reduction
 
 COMBINERS = ("sum", "max", "min")
 SUMMED = ("f32", "f64", "i32")  # dtypes of sums
@@ -101,15 +101,9 @@ class Form:
 
 def sliding_form(kernel: Kernel) -> Form | Refusal:
     """The window of a kernel, or why it has none."""
-    store, vector_axis = kernel.stores[0], contiguous_axis(kernel)
-    if kernel.serial or len(kernel.stores) > 1:
-        return Refusal("its stores run in order" if kernel.serial else "it has several stores")
-    if store.mode != "set" or store.where is not None:
-        return Refusal("it adds to what is there, or stores under a condition")
-    reductions = [e for e in s.walk(store.value) if e.op == "reduce"]
-    if len(reductions) != 1:
-        return Refusal("it has several reductions" if reductions else "nothing is combined")
-    (r,) = reductions
+    r, vector_axis = only_reduction(kernel, "nothing is combined"), contiguous_axis(kernel)
+    if isinstance(r, Refusal):
+        return r
     combiner, taps = r.data
     narrow = r.dtype.bits < (32 if r.dtype.is_float else 8)
     if combiner not in COMBINERS or narrow or (combiner == "sum" and r.dtype.name not in SUMMED):

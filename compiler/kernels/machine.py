@@ -64,6 +64,10 @@ class Machine:
         """Whether one instruction multiplies pairs of i16 and adds them to a sum (vpdpwssd)."""
         return bool({"+avx512vnni", "+avxvnni"} & set(self.features.split(",")))
 
+    def sums_apart(self, pairs: bool) -> bool:
+        """Whether products of `pairs` are added to their sums by an instruction of its own."""
+        return pairs and not self.sums_pairs
+
     def lanes(self, bits: int) -> int:
         """Elements of a vector register."""
         return max(1, self.vector_bytes * 8 // bits)

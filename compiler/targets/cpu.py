@@ -55,7 +55,7 @@ class CpuTarget(Target):
             winograd=fewer,
             strassen=fewer and width < WIDE,
             vector_bytes=width,
-            wide=self.machine.multiplies_pairs and not self.machine.sums_pairs,
+            wide=self.machine.sums_apart(self.machine.multiplies_pairs),
         )
 
     def compile(

@@ -65,7 +65,7 @@ def plan_contraction(
         lines=lines,
         streamed=streamed,
         embedded=embedded,
-        apart=pairs and not target.sums_pairs,
+        apart=target.sums_apart(pairs),
     )
     b = "constant" if packed else "pack"
     rows = prod(a.extent for a in c.m)
@@ -171,7 +171,7 @@ def is_possible(plan: Tiling, target: Machine) -> bool:
     several = tile.flat or tile.spread > 1
     if plan.b == "slide" and (plan.ragged or not reads_in_place(plan.contraction)):
         return False
-    apart = plan.pairs and not target.sums_pairs
+    apart = target.sums_apart(plan.pairs)
     if not fits_registers(tile.rows, tile.vectors, registers, apart) or (several and len(m) < 2):
         return False
     if tile.spread > 1 and tile.rows != tile.spread * m[-1].extent:

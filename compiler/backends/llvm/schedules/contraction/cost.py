@@ -63,7 +63,7 @@ def contraction_parts(kernel: Kernel, plan: Tiling, target: Machine) -> Iterator
     outer = extent_of(plan.outer)
     fast = plan.dtype.is_float or plan.pairs
     embedded = vectors == 1 and target.vector_bytes == 64 and fast
-    apart = plan.pairs and not target.sums_pairs
+    apart = target.sums_apart(plan.pairs)
     slots = (2 if apart else 1) * rows * vectors + 2 * vectors + (0 if embedded else rows)
     each = 1 / core.units if fast else INTEGER
     loads = 0.0 if target.vector_bytes == 64 else LOAD_CYCLES * (rows + vectors)

@@ -32,12 +32,16 @@ from .rewrite.rules.conv import CONVS, GEMMS
 from .rewrite.rules.einsum import EINSUMS
 from .rewrite.rules.norm import NORMS
 from .rewrite.rules.products import FLATTENS, CombineProducts
-from .rewrite.rules.quantized import INTEGERS
+from .rewrite.rules.quantized import INTEGERS, TOLD_APART
 from .rewrite.rules.reshapes import RESHAPES
 
 CLEANUP = (
     Step(
         DeadCodeElimination(), "models carry nodes nobody reads; nothing below should look at them"
+    ),
+    Step(
+        Rewrite("tell_apart", TOLD_APART),
+        "a model in training as the quantized one: its weights are folded to bytes, not to floats",
     ),
     Step(RemoveIdentities(), "so that patterns see through dropout, identity and empty casts"),
     Step(FoldConstants(), "weights as the exporter computes them become plain constants"),

@@ -379,6 +379,22 @@ class OpMethods:
     def expand(self, x: Operand, /, *, shape: Sequence[Dim]) -> Tensor:
         """Numpy broadcast to `shape`: axes of size 1 are repeated, new ones appear in front."""
 
+    def fake_quantize(
+        self,
+        x: Operand,
+        scale: Operand,
+        zero_point: Operand | None = None,
+        /,
+        *,
+        axis: int = 1,
+        dtype: DTypeLike = ...,
+        block: int = 0,
+        bits: int | None = None,
+        narrow: bool = False,
+        gradient_scale: bool = False,
+    ) -> Tensor:
+        """x rounded to the numbers that an integer type stands for, as floats: …"""
+
     def find_sorted(self, x: Operand, table: Operand, /) -> Tensor:
         """Where each element of x stands in an ascending `table` without repetitions, or -1."""
 

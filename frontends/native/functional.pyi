@@ -383,6 +383,22 @@ def expand(x: Operand, /, *, shape: Sequence[Dim]) -> Array:
     """Numpy broadcast to `shape`: axes of size 1 are repeated, new ones appear in front."""
 
 
+def fake_quantize(
+    x: Operand,
+    scale: Operand,
+    zero_point: Operand | None = None,
+    /,
+    *,
+    axis: int = 1,
+    dtype: DTypeLike = ...,
+    block: int = 0,
+    bits: int | None = None,
+    narrow: bool = False,
+    gradient_scale: bool = False,
+) -> Array:
+    """x rounded to the numbers that an integer type stands for, as floats: …"""
+
+
 def find_sorted(x: Operand, table: Operand, /) -> Array:
     """Where each element of x stands in an ascending `table` without repetitions, or -1."""
 

@@ -16,6 +16,7 @@ from ...ir.op import Attr, Expand, register
 from ...ir.types import (
     DTYPES,
     F32,
+    F64,
     FLOATS,
     I8,
     I16,
@@ -195,6 +196,11 @@ register(
 )
 
 
+def product_dtype(dtype: DType) -> DType:
+    """What (x - zero) * scale is computed in."""
+    return F64 if dtype == F64 else F32
+
+
 def dequantize_shape(x, scale, zero=None, *, axis, dtype):
     _check_scale(x, scale, axis)
     _check_zero("dequantize_linear", x, scale, zero, axis)
@@ -202,12 +208,12 @@ def dequantize_shape(x, scale, zero=None, *, axis, dtype):
 
 
 def dequantize_ref(x, scale, zero=None, *, axis, dtype):
-    whole = dtype_of(x).is_int
-    scale = channel(np.asarray(scale), x.ndim, axis).astype(np.float32)
+    whole, wide = dtype_of(x).is_int, product_dtype(dtype).numpy
+    scale = channel(np.asarray(scale), x.ndim, axis).astype(wide)
     x = x.astype(np.int32 if whole else np.float32)
     if zero is not None:
         x = x - channel(np.asarray(zero), x.ndim, axis).astype(x.dtype)
-    return np.asarray(x.astype(np.float32) * scale).astype(dtype.numpy)
+    return np.asarray(x.astype(wide) * scale).astype(dtype.numpy)
 
 
 def _dequantize(b, x, scale, zero=None, *, axis, dtype):
@@ -216,7 +222,8 @@ def _dequantize(b, x, scale, zero=None, *, axis, dtype):
     x = x.cast(wide)
     if zero is not None:
         x = x - zero.cast(wide)
-    return (x.cast(F32) * scale.cast(F32)).cast(dtype)
+    product = product_dtype(dtype)
+    return (x.cast(product) * scale.cast(product)).cast(dtype)
 
 
 register(

@@ -5,6 +5,7 @@
     f(dq(x, s, z))                    => dq(f(x), s, z)                f moves or chooses elements
     q(dq(x, s, z), s, z)              => x
     q(relu(x), s, z)                  => q(x, s, z)                    z is the least number
+    fake_quantize(x, s, z)            => dq(q(x, s, z), s, z)
 
 dq(x, s, z) = (x - z)·s, q(x, s, z) = saturate(round(x / s) + z) (ONNX, DequantizeLinear and
 QuantizeLinear). What follows a product runs in its epilogue, so that bytes lie in memory between
@@ -260,6 +261,16 @@ def _ends(m: Match, least, most):
 def _uncut(b: Builder, m: Match):
     return b.quantize_linear(m.x, m.s, m.z, **m.root.attrs)
 
+
+FAKE = node("fake_quantize")
+
+
+def _told_apart(b: Builder, m: Match):
+    """What is trained is what a quantized model is compiled from."""
+    return m.root.op.loops.rule(b, *map(b.tensor, m.root.inputs), **m.root.attrs)
+
+
+TOLD_APART: tuple[Rule, ...] = (rule("fake_quantize(x) => dq(q(x))", FAKE, _told_apart),)
 
 INTEGERS: tuple[Rule, ...] = (
     rule("q(dq(x, s, z), s, z) => x", AGAIN, lambda b, m: m.x, where=_is_the_same, shared=True),

@@ -6,6 +6,8 @@
     pytest.mark.saturates("QGemm", …)  compares with ONNX Runtime's products of u8 and i8, in those
                         of its cases whose names have one of these words: see SATURATED
     pytest.mark.slow    takes more than five seconds; leave out with -m "not slow"
+    pytest.mark.sweep(n)  many sizes of one thing: all but n of its cases, spread evenly, are marked
+                        `rest`, which `make check` leaves out
 
 Each file is also in a class, which is a marker of its tests (`classes.py`, pyproject.toml): unit
 tests are quick and need nothing, `make check` runs them.
@@ -18,6 +20,7 @@ import ctypes
 import functools
 import json
 import os
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -99,12 +102,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if gpu_tests and not has_gpu():
         for item in gpu_tests:
             item.add_marker(pytest.mark.skip(reason=NO_GPU))
+    mark_rest(items)
     for item in items:
         item.add_marker(class_of(item.path))
         if {"shared_model", "shared_models"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.shared)
         if item.get_closest_marker("shared") is not None and not MODELS.is_dir():
             item.add_marker(pytest.mark.skip(reason=NO_MODELS))
+
+
+def mark_rest(items: list[pytest.Item]) -> None:
+    """Mark the cases of sweeps that the quick check leaves out: which, depends on their number
+    alone."""
+    sweeps: dict[str, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        if item.get_closest_marker("sweep") is not None:
+            sweeps[item.nodeid.partition("[")[0]].append(item)
+    for cases in sweeps.values():
+        (count,) = cases[0].get_closest_marker("sweep").args
+        kept = {round(i * (len(cases) - 1) / max(count - 1, 1)) for i in range(count)}
+        for i, item in enumerate(cases):
+            if i not in kept:
+                item.add_marker("rest")
 
 
 @functools.cache

@@ -7,6 +7,7 @@ own. Imports that only type checkers read do not count.
 """
 
 import ast
+import functools
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -38,6 +39,12 @@ def product_files() -> list[Path]:
     return [ROOT / "__init__.py", *layers]
 
 
+@functools.cache
+def parsed(source: str) -> ast.Module:
+    """The tree of a source, which is parsed once for all tests: they leave it as it is."""
+    return ast.parse(source)
+
+
 def name(file: Path) -> str:
     """A module by its path: "compiler/ir/graph"; a package is its `__init__`."""
     return file.relative_to(ROOT).with_suffix("").as_posix()
@@ -61,7 +68,7 @@ def imports(modules: Mapping[str, str]) -> Iterator[Import]:
     """Every import of each other by modules, whose sources are given."""
     for module, source in modules.items():
         package = module.split("/")[:-1]
-        for node, inside in _import_statements(ast.parse(source)):
+        for node, inside in _import_statements(parsed(source)):
             for path in _targets(node, package):
                 found = _module("/".join(path), modules)
                 if found is not None and found != module:

@@ -33,7 +33,14 @@ def test_tests_have_their_class_as_a_marker(request):
 
 def test_make_check_runs_the_unit_tests_that_need_no_models(root):
     rule = (root / "Makefile").read_text().partition("\ncheck:")[2].partition("\n\n")[0]
-    assert "-m tests.classes unit" in rule and 'not shared and not gpu and not slow"' in rule
+    assert "-m tests.classes unit" in rule
+    assert '-m "not shared and not gpu and not slow and not rest"' in rule
+
+
+@pytest.mark.sweep(2)
+@pytest.mark.parametrize("case", range(5))
+def test_the_quick_check_runs_some_cases_of_each_sweep(case, request):
+    assert (request.node.get_closest_marker("rest") is None) == (case in (0, 4))
 
 
 def test_the_files_of_a_class_are_printed(root):

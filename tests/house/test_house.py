@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from .import_graph import parsed
+
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("compiler", "runtime", "frontends", "tools")
 FACE = "the face"
@@ -79,12 +81,14 @@ def room_of(parts: tuple[str, ...]) -> str:
     return parts[0] if parts and parts[0] in ROOMS else FACE
 
 
-def imports(source: str, package: tuple[str, ...]) -> Iterator[tuple[int, tuple[str, ...] | str]]:
+def imports(
+    tree: ast.Module, package: tuple[str, ...]
+) -> Iterator[tuple[int, tuple[str, ...] | str]]:
     """(line, path below tessel) for each import of the package, (line, name) for each other one.
 
-    `package` is the path below tessel of the package that the source is in.
+    `package` is the path below tessel of the package that the module is in.
     """
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield node.lineno, _target(alias.name)
@@ -111,7 +115,7 @@ def import_faults(path: str, source: str) -> list[str]:
     package = Path(path).parent.parts
     own = room_of(package)
     faults = []
-    for line, target in imports(source, package):
+    for line, target in imports(parsed(source), package):
         if isinstance(target, tuple):
             other = room_of(target)
             if other not in MAY_IMPORT[own]:
@@ -191,7 +195,7 @@ TYPED = (
 def test_the_face_and_what_is_behind_it_are_annotated(pattern):
     missing = []
     for path in ROOT.glob(pattern):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(parsed(path.read_text())):
             if isinstance(node, ast.FunctionDef):
                 a = node.args
                 given = [
@@ -207,7 +211,7 @@ def test_only_the_driver_optimizes_and_lowers():
     found = {
         relative(path)
         for path in product_files()
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(parsed(path.read_text()))
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("run_pipeline", "lower")
     }
     others = {"compiler/ops/text/strings.py", "tools/pages/ops.py"}  # strings; a page about each op
@@ -262,7 +266,7 @@ def test_the_formatter_is_seldom_overruled():
 
 
 def test_every_module_has_a_docstring():
-    bare = [relative(f) for f in python_files() if not ast.get_docstring(ast.parse(f.read_text()))]
+    bare = [relative(f) for f in python_files() if not ast.get_docstring(parsed(f.read_text()))]
     assert not bare
 
 

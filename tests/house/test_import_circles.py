@@ -31,9 +31,9 @@ def edges(sources: dict[tuple[str, ...], tuple[bool, str]]) -> dict[tuple, set[t
     """Which modules each one imports; sources are (is it a package, text) by path."""
     found = {}
     for path, (is_package, text) in sources.items():
-        source = ast.unparse(loaded(ast.parse(text)))
+        tree = loaded(ast.parse(text))
         targets = {path[:i] for i in range(len(path))}
-        for _, target in imports(source, path if is_package else path[:-1]):
+        for _, target in imports(tree, path if is_package else path[:-1]):
             if isinstance(target, tuple):
                 targets |= {target} if target in sources else {target[:-1]}
         found[path] = (targets & set(sources)) - {path}

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from .import_graph import parsed
 from .test_house import product_files, relative
 
 PROCESS = "this process and what is installed, which stay as they are"
@@ -64,7 +65,7 @@ SHARED = ("ContextVar", "local", "WeakKeyDictionary", "WeakValueDictionary", "We
 
 def state_of(source: str) -> Iterator[str]:
     """The names of what a module's functions change, remember, or look up in their context."""
-    body = ast.parse(source).body
+    body = parsed(source).body
     classes = [node for node in body if isinstance(node, ast.ClassDef)]
     own = {*_assigned(body), *_imported(body)}
     for node in [*body, *(n for c in classes for n in c.body)]:

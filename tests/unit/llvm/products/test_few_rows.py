@@ -44,6 +44,7 @@ def check(x, w, dtype="f32", **chosen):
         np.testing.assert_array_equal(received, x @ w)
 
 
+@pytest.mark.sweep(9)
 @pytest.mark.parametrize("m", [1, 2, 4, 5, 16])
 @pytest.mark.parametrize("n", [LANES - 1, LANES, LANES + 1, 64, 131])
 @pytest.mark.parametrize("k", [2, 7, 8, 9, 40])
@@ -90,6 +91,7 @@ def test_dynamic_dims(n, k, sizes):
 # -- a factor whose columns are lines of memory ------------------------------------------------
 
 
+@pytest.mark.sweep(6)
 @pytest.mark.parametrize("m", [1, 3, 8, 17])
 @pytest.mark.parametrize(("n", "k"), [(7, 9), (8, 8), (25, 19), (64, 33), (131, 40)])
 @pytest.mark.parametrize("dtype", ["f32", "f64"])

@@ -36,6 +36,7 @@ def resampled(name: str, n: int, dtype: str):
     return kernel, {a: x.astype(DTYPES[dtype].numpy)}
 
 
+@pytest.mark.sweep(8)
 @pytest.mark.parametrize("name", PLACES)
 @pytest.mark.parametrize("dtype", ["f32", "f64", "u8", "f16", "i64"])
 def test_places_of_the_vector_axis(name, dtype):

@@ -32,6 +32,7 @@ def powers(width: int):
     return store((width,), lambda i: s.exp(a[i])), {a: x}
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("vector_bytes", [16, 32, 64])
 @pytest.mark.parametrize("make", [lambda n: columns(40, n), powers], ids=["sum", "exp"])
 def test_any_width(make, vector_bytes):
@@ -40,6 +41,7 @@ def test_any_width(make, vector_bytes):
     agree(list(kernels), merged, target=replace(host(), vector_bytes=vector_bytes))
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("dtype", ["f64", "i32", "i64", "u8"])
 def test_sums_of_any_dtype(dtype):
     kernels, arrays = zip(*(columns(40, n, dtype) for n in (5, 33, 64, 200)))
@@ -60,6 +62,7 @@ def test_short_sums_and_plain_arithmetic_take_one_vector():
     assert scheduled(program_of(store((512,), lambda i: a[i] * 2.0), {a: x}), AVX2).vectors == 1
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("dtype", ["f16", "u8", "bool", "i32"])
 def test_several_vectors_fill_a_narrower_one(dtype):
     wide, kernels, arrays = "f64" if dtype == "i32" else "f32", [], {}

@@ -49,6 +49,7 @@ def running(x, axis, exclusive, reverse):
     return np.flip(y, axis) if reverse else y
 
 
+@pytest.mark.sweep(5)
 @pytest.mark.parametrize("vector_bytes", [16, 32])
 @pytest.mark.parametrize(("shape", "axis"), SHAPES, ids=str)
 def test_any_axis_of_any_shape(shape, axis, vector_bytes):

@@ -35,6 +35,7 @@ def warped(channels: int, points: int, dtype="f32", taps: int = 0):
     return store((channels, points), body, dtype), {a: x, g: grid}
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("points", [4, 7, 8, 9, 100, 1024, 1500, 2051])
 @pytest.mark.parametrize("channels", [4, 6])
 def test_points_are_found_once_for_all_channels(channels, points):
@@ -54,6 +55,7 @@ def test_images_of_other_types(dtype):
     close(received, expected)
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("taps", [2, 3, 20])
 @pytest.mark.parametrize("points", [7, 50])
 def test_taps_have_rows_of_their_own(taps, points):

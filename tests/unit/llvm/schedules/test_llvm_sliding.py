@@ -67,18 +67,21 @@ def check(kernel, arrays, **options):
     np.testing.assert_array_equal(received, expected)
 
 
+@pytest.mark.sweep(5)
 @pytest.mark.parametrize("width", [4, 7, 8, 9, 15, 17, 35])
 @pytest.mark.parametrize("height", [1, 2, 9])
 def test_rows_of_any_length(width, height):
     check(*pool((height, width), pads=(1 if height > 2 else 0, 1)))
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("taps", [(1, 3), (3, 1), (2, 2), (5, 5), (7, 3)])
 @pytest.mark.parametrize("combiner", ["max", "min", "sum"])
 def test_windows(taps, combiner):
     check(*pool((14, 21), taps, pads=tuple((k - 1) // 2 for k in taps), combiner=combiner))
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("stride", [(1, 2), (2, 2), (3, 3), (2, 4), (5, 1)])
 @pytest.mark.parametrize(("taps", "pads"), [((2, 2), 0), ((3, 3), 1), ((5, 4), 1)])
 def test_strides(stride, taps, pads):
@@ -103,12 +106,14 @@ def test_one_and_three_axes(size, taps, weights):
     check(*pool(size, taps, ones, pads, ones, "sum", weights=weights))
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("dtype", ["f32", "f64", "f16", "i32", "u8", "i8"])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_dtypes(dtype, stride):
     check(*pool(stride=(stride, stride), dtype=dtype))
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("taps", [(3, 3), (5, 4), (2, 7)])
 @pytest.mark.parametrize(("stride", "pads"), [(1, 0), (1, 1), (2, 1), (3, 0)])
 def test_weights_that_all_places_share(taps, stride, pads):
@@ -164,6 +169,7 @@ def test_channels_that_are_contiguous(taps):
     check(kernel, {a: x})
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("name", NAMED)
 @pytest.mark.parametrize("stride", [1, 2])
 def test_every_target_has_code(name, stride):

@@ -26,6 +26,7 @@ def strided(n: int, stride: int, dtype: str):
     return store((n,), lambda i: a[i * stride + first], dtype), {a: x}
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize(
     ("dtype", "width"),
     [("f32", 64), *itertools.product(["f32", "f64", "i8", "f16", "bool"], WIDTHS)],

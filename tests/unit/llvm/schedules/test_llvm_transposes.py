@@ -43,6 +43,7 @@ def test_any_size_around_tiles_and_blocks(width):
     agree(kernels, arrays, target=target)
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("dtype", ["f64", "i64", "f16", "bf16", "i16", "u8", "bool"])
 def test_any_dtype(dtype):
     kernels, arrays = [], {}
@@ -54,6 +55,7 @@ def test_any_dtype(dtype):
     agree(kernels, arrays)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("dtype", ["f32", "f64", "u8", "f16"])
 def test_short_lines_are_interleaved(dtype):
     kernels, arrays = [], {}

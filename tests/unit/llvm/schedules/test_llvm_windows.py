@@ -51,12 +51,14 @@ def check(kernel, arrays):
     np.testing.assert_array_equal(received, expected)
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("line", [2, 7, 8, 9, 33])
 @pytest.mark.parametrize("channels", [16, 17, 40])
 def test_lines_and_channels_of_any_length(line, channels):
     check(*depthwise((3, line), channels))
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("taps", [(1, 3), (3, 3), (5, 5), (7, 7), (2, 4)])
 @pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (2, 2)])
 def test_windows(taps, stride, dilation):

@@ -13,6 +13,8 @@ READS: dict[str, str] = {
     "compiler/ir": "compiler/errors compiler/system",
     "compiler/analysis": "compiler/errors compiler/ir",
     "compiler/autodiff": "compiler/errors compiler/arguments compiler/ir",
+    "compiler/compress": "",
+    "compiler/compress/rounding": "",
     "compiler/expr": "compiler/errors compiler/system compiler/ir",
     "compiler/ir/metadata": "compiler/errors compiler/ir",
     "compiler/kernels": "compiler/errors compiler/ir compiler/analysis compiler/expr",

@@ -1,0 +1,1 @@
+"""Rounding of weights: pure functions of arrays, each with its source."""

@@ -9,7 +9,7 @@ This is the face: names and what they mean. What is behind a name is loaded when
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from .compiler.errors import TesselError, entrance
 from .compiler.system import concurrency  # noqa: F401  from here on forks wait for imports
@@ -186,6 +186,24 @@ def read(model: Model, shapes: Shapes | None = None, values: Values | None = Non
     return source_of(model).read(shapes, values)
 
 
+@overload
+def from_onnx(
+    model: Model,
+    *,
+    shapes: Shapes | None = None,
+    values: Values | None = None,
+    limits: Limits | Mapping[str, int] | None = None,
+    trainable: None = None,
+) -> Graph: ...
+@overload
+def from_onnx(
+    model: Model,
+    *,
+    shapes: Shapes | None = None,
+    values: Values | None = None,
+    limits: Limits | Mapping[str, int] | None = None,
+    trainable: str | Sequence[str],
+) -> tuple[Graph, dict[str, np.ndarray]]: ...
 @entrance
 def from_onnx(
     model: Model,
@@ -193,15 +211,22 @@ def from_onnx(
     shapes: Shapes | None = None,
     values: Values | None = None,
     limits: Limits | Mapping[str, int] | None = None,
-) -> Graph:
+    trainable: str | Sequence[str] | None = None,
+) -> Graph | tuple[Graph, dict[str, np.ndarray]]:
     """The Graph of an ONNX model: a path, the bytes of a file, or a ModelProto. No pass has run.
 
-    `shapes` and `values` as in `read`, `limits` as in `compile`. Raises TesselError listing all
-    that cannot be read.
+    `shapes` and `values` as in `read`, `limits` as in `compile`. `trainable`: patterns (*, ?) of
+    names of weights, "*" for all: these become inputs, and (graph, their values by name) is given,
+    as `Trainer` and `gradients` take them. Raises TesselError listing all that cannot be read.
     """
     from .frontends.sources import source_of
 
-    return source_of(model, limits=limits).read(shapes, values)
+    graph = source_of(model, limits=limits).read(shapes, values)
+    if trainable is None:
+        return graph
+    from .compiler.autodiff.parameters import with_parameters
+
+    return with_parameters(graph, trainable)
 
 
 @entrance

@@ -221,7 +221,7 @@ READS: dict[str, str] = {
         "frontends/native"
     ),
     "__init__": (
-        "compiler/errors compiler/options compiler/system compiler/targets "
+        "compiler/errors compiler/options compiler/system compiler/autodiff compiler/targets "
         "compiler/driver runtime/base runtime/execution runtime frontends/onnx frontends"
     ),
     "tools/common": (

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import onnx
 
     from .compiler.autodiff.gradients import graph_gradients as gradients
+    from .compiler.compress.recipe import Recipe
     from .compiler.ir.graph import Graph
     from .compiler.passes.base import Observer
     from .compiler.system.budgets import Limits
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from .frontends import native
     from .frontends import user as ops
     from .frontends.native import custom_gradient, grad, jit, value_and_grad
+    from .runtime.compress.quantize import Quantized
     from .runtime.execution.executable import Executable
     from .runtime.training import optimizers
     from .runtime.training.trainer import Trainer
@@ -46,6 +48,7 @@ __all__ = [
     "Graph",
     "Limits",
     "Progress",
+    "Recipe",
     "TesselError",
     "Trainer",
     "compile",
@@ -58,6 +61,7 @@ __all__ = [
     "native",
     "ops",
     "optimizers",
+    "quantize",
     "to_onnx",
     "value_and_grad",
 ]
@@ -68,6 +72,7 @@ _PLACES = {
     "Graph": (".compiler.ir.graph", "Graph"),
     "Limits": (".compiler.system.budgets", "Limits"),
     "Progress": (".compiler.system.progress", "Progress"),
+    "Recipe": (".compiler.compress.recipe", "Recipe"),
     "Trainer": (".runtime.training.trainer", "Trainer"),
     "custom_gradient": (".frontends.native", "custom_gradient"),
     "grad": (".frontends.native", "grad"),
@@ -255,6 +260,47 @@ def to_onnx(
     driver = Driver(open_target("numpy"), Options(opt_level))  # readers choose layouts themselves
     graph = source_of(model, limits=limits).read(shapes, values)
     return write(driver.optimize(graph), path, opset=opset)
+
+
+@entrance
+def quantize(
+    model: Model,
+    data: Any = None,
+    recipe: str | PathLike[str] | Recipe | Mapping[str, Any] = "int8",
+    *,
+    keep: str | Sequence[str] | None = None,
+    shapes: Shapes | None = None,
+    threads: int | None = None,
+    limits: Limits | Mapping[str, int] | None = None,
+    progress: Listener | None = None,
+) -> Quantized:
+    """A model (see `compile`) with narrow numbers in the place of floats: smaller, and faster.
+
+    data        what the model is calibrated with, typical inputs: arrays by input name whose first
+                axis counts samples, a tuple of them, one array, an .npz, a folder of such, an
+                iterable of dicts, tuples or arrays (one run each), or a function that gives one.
+                None for recipes that need none
+    recipe      "int8" (static: weights i8 per channel, activations u8), "int8-dynamic" (scales of
+                activations in each run), "int8-weights" (weights only), "int4", "int4-int8"; a
+                .toml file; a `tessel.Recipe`, or its fields
+    keep        patterns (*, ?) of nodes of the model that stay as they are, beside the recipe's
+    shapes      as in `compile`
+    progress    is called with a `Progress` during the calibration
+
+    The result has `.graph`, `.report` and `.recipe` (with the scales that were chosen, so that it
+    gives the same graph again without data), goes to `compile` and `to_onnx`, and is written as a
+    package by `.save("m.tsl")`. Raises TesselError.
+    """
+    from .compiler.compress.recipe import Recipe
+    from .frontends.sources import source_of
+    from .runtime.compress.quantize import quantize_model
+
+    recipe = Recipe.of(recipe)
+    if keep is not None:
+        more = (keep,) if isinstance(keep, str) else tuple(keep)
+        recipe = Recipe.of(recipe, keep=(*recipe.keep, *more))
+    source = source_of(model, limits=limits)
+    return quantize_model(source, data, recipe, shapes=shapes, threads=threads, progress=progress)
 
 
 @entrance

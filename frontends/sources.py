@@ -86,6 +86,8 @@ def source_of(
 
     Raises UsageError for what is no model.
     """
+    if isinstance(getattr(model, "graph", None), Graph):  # what `quantize` gives
+        model = model.graph
     if dims not in ("check", "warn"):
         raise UsageError("unknown way with dims", expected="'check' or 'warn'", received=dims)
     if isinstance(model, Graph):

@@ -13,7 +13,6 @@ READS: dict[str, str] = {
     "compiler/ir": "compiler/errors compiler/system",
     "compiler/analysis": "compiler/errors compiler/ir",
     "compiler/autodiff": "compiler/errors compiler/arguments compiler/ir",
-    "compiler/compress": "",
     "compiler/compress/rounding": "",
     "compiler/expr": "compiler/errors compiler/system compiler/ir",
     "compiler/ir/metadata": "compiler/errors compiler/ir",
@@ -55,6 +54,7 @@ READS: dict[str, str] = {
         "compiler/errors compiler/system compiler/ir compiler/analysis compiler/kernels "
         "compiler/lowering compiler/ops/contraction"
     ),
+    "compiler/compress": "compiler/errors compiler/ir compiler/lowering compiler/passes",
     "compiler/backends/llvm/emit": (
         "compiler/ir compiler/expr compiler/kernels compiler/backends/llvm/base "
         "compiler/backends/llvm/vmath"
@@ -175,6 +175,10 @@ READS: dict[str, str] = {
         "compiler/ir/metadata compiler/passes runtime/base runtime/tuning "
         "runtime/execution runtime/reuse"
     ),
+    "runtime/compress": (
+        "compiler/errors compiler/options compiler/system compiler/ir compiler/compress "
+        "compiler/targets compiler/driver runtime/base runtime"
+    ),
     "runtime/training": (
         "compiler/errors compiler/arguments compiler/system compiler/ir compiler/autodiff runtime"
     ),
@@ -221,8 +225,9 @@ READS: dict[str, str] = {
         "frontends/native"
     ),
     "__init__": (
-        "compiler/errors compiler/options compiler/system compiler/autodiff compiler/targets "
-        "compiler/driver runtime/base runtime/execution runtime frontends/onnx frontends"
+        "compiler/errors compiler/options compiler/system compiler/autodiff compiler/compress "
+        "compiler/targets compiler/driver runtime/base runtime/execution runtime runtime/compress "
+        "frontends/onnx frontends"
     ),
     "tools/common": (
         "compiler/errors compiler/system compiler/ir compiler/analysis compiler/passes "

@@ -1,0 +1,156 @@
+"""What can be quantized in a graph: products with constant weights, and the values they read.
+
+The fusion plan says what gets memory. A value that a product reads from memory may be bytes there;
+what stays in registers is never quantized. Between the value that is quantized and the product may
+stand nodes that only move or choose elements (`MOVES`): those work on the bytes. What a concat
+joins shares one scale.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from ..errors import UsageError
+from ..ir.graph import Graph, Node, Value
+from ..ir.types import F32, TensorType
+from ..lowering.fuse import plan_fusion
+
+# What works on bytes as on the floats that they stand for (rewrite/rules/quantized.py).
+MOVES = frozenset(
+    [
+        "reshape",
+        "slice",
+        "expand",
+        "split",
+        "depth_to_space",
+        "space_to_depth",
+        "transpose",
+        "max_pool",
+        "gather",
+    ]
+)
+QUANTIZED_OPS = frozenset(
+    [
+        "quantize_linear",
+        "dequantize_linear",
+        "matmul_integer",
+        "conv_integer",
+        "qlinear_conv",
+        "qlinear_matmul",
+        "matmul_blocks",
+    ]
+)
+
+
+@dataclass(eq=False)
+class Product:
+    """A node that sums products of a value `x` and constant weights `w`.
+
+    axis     of the weights along which the outputs lie, None where they have no such axis
+    source   the value that is quantized for it
+    keep     why it stays in f32, or None
+    """
+
+    node: Node
+    x: Value
+    w: Value
+    axis: int | None
+    source: Value
+    keep: str | None = None
+
+    @property
+    def where(self) -> str:
+        return self.node.where
+
+
+@dataclass(eq=False)
+class Candidates:
+    """Products in the order of the graph; `groups` are values that share one scale."""
+
+    graph: Graph
+    products: list[Product] = field(default_factory=list)
+    groups: list[list[Value]] = field(default_factory=list)
+
+    def sources(self) -> dict[Value, list[Product]]:
+        """The values to quantize, each with the products that read it."""
+        found: dict[Value, list[Product]] = {}
+        for p in self.products:
+            if p.keep is None:
+                for v in parts_of(p.source):
+                    found.setdefault(v, []).append(p)
+        return found
+
+
+def find_candidates(graph: Graph) -> Candidates:
+    """The products of an optimized graph. Raises UsageError for one that is quantized already."""
+    refuse_quantized(graph)
+    products = [Product(n, x, w, axis, source_of(x)) for n, x, w, axis in _products(graph)]
+    groups: dict[int, list[Value]] = {}
+    for p in products:
+        parts = parts_of(p.source)
+        if len(parts) > 1:
+            groups.setdefault(id(p.source), parts)
+    return Candidates(graph, products, list(groups.values()))
+
+
+def refuse_quantized(graph: Graph) -> None:
+    """Raise UsageError for a graph that has quantized nodes."""
+    for node in graph.nodes:
+        if node.op.name in QUANTIZED_OPS:
+            raise UsageError(
+                "the model is quantized already",
+                where=node.where,
+                received=node.op.name,
+                fix="quantize the model of floats that it was made of",
+            )
+
+
+def _products(graph: Graph) -> Iterator[tuple[Node, Value, Value, int | None]]:
+    """(node, data, weights, their axis of outputs) of f32 products with constant weights."""
+    for node in graph.nodes:
+        rule = AXES.get(node.op.name)
+        if rule is None or len(node.inputs) < 2:
+            continue
+        x, w = node.inputs[:2]
+        if x is None or w is None or x.constant is not None or w.constant is None:
+            continue
+        if not isinstance(x.type, TensorType) or x.dtype != F32 or w.dtype != F32 or w.rank < 2:
+            continue
+        yield node, x, w, rule(node, w)
+
+
+def _conv_axis(node: Node, w: Value) -> int:
+    return w.rank - 1 if node.attrs["channels_last"] else 0
+
+
+def _matmul_axis(node: Node, w: Value) -> int | None:
+    return 1 if w.rank == 2 else None
+
+
+AXES = {"conv": _conv_axis, "matmul": _matmul_axis}
+
+
+def source_of(x: Value) -> Value:
+    """Where the bytes of `x` begin: above all nodes that only move them."""
+    while x.node is not None and x.node.op.name in MOVES:
+        above = x.node.inputs[0]
+        if above is None or above.constant is not None or above.type.dtype != F32:  # type: ignore[union-attr]
+            break
+        x = above
+    return x
+
+
+def parts_of(source: Value) -> list[Value]:
+    """The values that are quantized for `source`: those that a concat joins, or itself."""
+    node = source.node
+    if node is None or node.op.name != "concat":
+        return [source]
+    parts = [source_of(v) for v in node.inputs if v is not None]
+    if any(v.constant is not None for v in parts):
+        return [source]
+    return list(dict.fromkeys(q for v in parts for q in parts_of(v)))
+
+
+def in_memory(graph: Graph) -> set[Value]:
+    """The values that the fusion plan gives memory."""
+    inlined = plan_fusion(graph).inlined
+    return {v for v in graph.values() if v not in inlined and v.constant is None}

@@ -1,0 +1,117 @@
+"""From a graph and its scales to one with quantize and dequantize nodes, or integer products.
+
+    static     x → q → dq → product(·, dq(w))     rewrite/rules/quantized.py makes integers of it
+    dynamic    (q(x) @ w − z · Σw) · s·t          scales s and zero points z of each row of x
+    weights    product(x, dq(w))
+
+Biases stay f32: they are added in the product's epilogue.
+"""
+
+from collections.abc import Mapping
+from typing import cast
+
+import numpy as np
+
+from ..ir.builder import Tensor
+from ..ir.editor import GraphEditor
+from ..ir.graph import Graph, Node, Value, clone
+from ..ir.types import F32, I32, U8, dtype_of
+from ..passes.base import Report as PassReport
+from ..passes.cleanup import DeadCodeElimination
+from .candidates import MOVES, Candidates
+from .observers import limits
+from .recipe import Recipe, Scale
+from .weights import Narrow
+
+
+def insert(
+    candidates: Candidates,
+    weights: Mapping[Node, Narrow],
+    scales: Mapping[str, Scale],
+    recipe: Recipe,
+) -> Graph:
+    """The quantized graph. `weights` are those of the products that are quantized, `scales` of
+    their sources, by name; neither is looked at for products with a reason to stay."""
+    return _Inserter(candidates, weights, scales, recipe).graph
+
+
+class _Inserter:
+    """One walk over a copy of the graph."""
+
+    def __init__(
+        self,
+        candidates: Candidates,
+        weights: Mapping[Node, Narrow],
+        scales: Mapping[str, Scale],
+        recipe: Recipe,
+    ):
+        self.graph = clone(candidates.graph)[0]
+        self.scales, self.recipe = scales, recipe
+        copies = dict(zip(candidates.graph.nodes, self.graph.nodes))
+        self.products = {copies[p.node] for p in candidates.products if p.keep is None}
+        self.weights = {copies[n]: w for n, w in weights.items()}
+        self.bytes: dict[Value, Value] = {}  # what stands for a value that is quantized
+        self.narrow: dict[tuple[Value, int | None], Value] = {}
+        self.edit = GraphEditor(self.graph)
+        for node in self.edit:
+            node.inputs = [v if v is None else self._read(node, v) for v in node.inputs]
+            if node in self.products:
+                self._product(node)
+        DeadCodeElimination().run(self.graph, PassReport())
+
+    def _read(self, reader: Node, value: Value) -> Value:
+        """What `reader` reads in the place of a value: its bytes, dequantized, if it has such."""
+        scale = self.scales.get(value.name)
+        if scale is None or (reader not in self.products and not self._reads_bytes(reader, scale)):
+            return value
+        if value not in self.bytes:
+            b, dtype = self.edit.b, dtype_of(self.recipe.activations)
+            node = value.node
+            b.origin = reader.origin if node is None else node.origin
+            s, z = b.scalar(np.float32(scale.scale), F32), b.scalar(scale.zero, dtype)
+            q = b.quantize_linear(value, s, z, axis=0, dtype=dtype)
+            self.bytes[value] = b.dequantize_linear(q, s, z, axis=0).value
+            b.origin = reader.origin
+        return self.bytes[value]
+
+    def _reads_bytes(self, reader: Node, scale: Scale) -> bool:
+        """Whether a reader that is no product takes the bytes that a product needs anyway."""
+        if reader.op.name in MOVES or reader.op.name == "concat":
+            return True
+        if self.recipe.sums != "auto":
+            return self.recipe.sums == "quantized"
+        return scale.zero == limits(self.recipe.activations)[0]
+
+    def _product(self, node: Node) -> None:
+        if self.recipe.activations == "dynamic":
+            self.edit.replace(node, self._dynamic(node))
+            return
+        w, narrow = node.inputs[1], self.weights[node]
+        assert w is not None
+        key = (w, narrow.axis)
+        if key not in self.narrow:
+            b = self.edit.b
+            scale = b.constant(narrow.scale.astype(np.float32))
+            q = b.constant(narrow.q, name=f"{w.name}_{self.recipe.dtype}")
+            self.narrow[key] = b.dequantize_linear(q, scale, axis=narrow.axis or 0).value
+        node.inputs[1] = self.narrow[key]
+
+    def _dynamic(self, node: Node) -> Tensor:
+        b, narrow = self.edit.b, self.weights[node]
+        q, scale, zero = quantize_rows(b.tensor(cast(Value, node.inputs[0])))
+        sums = narrow.q.sum(axis=-2, dtype=np.int32)
+        total = b.matmul_integer(q, b.constant(narrow.q)) - zero * b.constant(sums)
+        return total.cast(F32) * (scale * b.constant(narrow.scale.astype(np.float32)))
+
+
+def quantize_rows(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(q u8, scale f32[…, 1], zero i32[…, 1]) of each row of x, in the range that it has."""
+    b, nothing = x.b, x.b.scalar(0, F32)
+    axes = (x.rank - 1,)
+    low = b.minimum(b.reduce_min(x, axes=axes, keepdims=True), nothing)
+    high = b.maximum(b.reduce_max(x, axes=axes, keepdims=True), nothing)
+    width = b.where(b.equal(high, low), b.scalar(1, F32), high - low)
+    inverse = 255.0 / width
+    zero = b.round((nothing - low) * inverse)
+    q = b.clip(b.round(x * inverse) + zero, nothing, b.scalar(255, F32)).cast(U8)
+    return q, width * np.float32(1 / 255), zero.cast(I32)

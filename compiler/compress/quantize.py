@@ -1,0 +1,188 @@
+"""A graph quantized by a recipe: what the parts of this folder are put together to.
+
+plan = Plan.of(graph, recipe)             which products, which of them are kept, and why
+plan.observe(seen)                        scales from what a calibration saw
+graph, report = plan.apply()
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from ..errors import UsageError
+from ..ir.graph import Graph, Node, Value, constants
+from .candidates import Candidates, Product, find_candidates, parts_of
+from .insert import insert
+from .observers import Observed, choose, clipped, squared_error
+from .recipe import Recipe, Scale, nearest
+from .report import Report, Row
+from .weights import Narrow, quantize_weights
+
+
+@dataclass(eq=False)
+class Plan:
+    """The candidates of a graph under a recipe. `seen` is what a calibration saw, by value."""
+
+    candidates: Candidates
+    recipe: Recipe
+    scales: dict[str, Scale] = field(default_factory=dict)
+    seen: dict[str, Observed] = field(default_factory=dict)
+    weights: dict[Node, Narrow] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        graph: Graph,
+        recipe: Recipe,
+        aliases: Mapping[str, Sequence[str]] | None = None,
+    ) -> "Plan":
+        """`aliases` are names of nodes of the model by the origin of what became of them. Raises
+        UsageError for patterns that name nothing."""
+        candidates = find_candidates(graph)
+        aliases = aliases or {}
+        names = {p: _names(p, aliases) for p in candidates.products}
+        for p in candidates.products:
+            pattern = recipe.keeps(*names[p])
+            if pattern is not None:
+                p.keep = f"the recipe keeps {pattern!r}"
+            elif recipe.activations == "dynamic" and p.node.op.name != "matmul":
+                p.keep = "a convolution's data needs scales from a calibration (recipe int8)"
+        known = [n for found in names.values() for n in found]
+        for pattern in recipe.keep:
+            if not any(replace(recipe, keep=(pattern,)).keeps(n) for n in known):
+                raise UsageError(
+                    f"no product of the model is called {pattern!r}",
+                    expected=", ".join(dict.fromkeys(p.where for p in candidates.products)),
+                    fix=nearest(pattern, known),
+                )
+        return cls(candidates, recipe, dict(recipe.scales))
+
+    @property
+    def is_static(self) -> bool:
+        return self.recipe.activations in ("u8", "i8")
+
+    def wanted(self) -> list[Value]:
+        """The values whose ranges a calibration has to find."""
+        return list(self.candidates.sources()) if self.is_static else []
+
+    def observe(self, seen: Mapping[str, Observed]) -> None:
+        """Choose a scale for each value that is quantized, one for those that share it."""
+        self.seen = dict(seen)
+        shared = self._shared()
+        for value in self.wanted():
+            together = [seen[v.name] for v in shared.get(value, [value]) if v.name in seen]
+            merged = together[0]
+            for other in together[1:]:
+                merged = merged.merged(other)
+            recipe = self.recipe
+            self.scales[value.name] = choose(
+                merged, recipe.observer, recipe.activations, recipe.percentile
+            )
+
+    def _shared(self) -> dict[Value, list[Value]]:
+        """The values that have to have the scale of each, itself among them: sets that overlap are
+        one."""
+        found: dict[Value, list[Value]] = {}
+        for group in self.candidates.groups:
+            joined = list(dict.fromkeys(v for g in group for v in found.get(g, [g])))
+            found |= dict.fromkeys(joined, joined)
+        return found
+
+    def apply(self) -> tuple[Graph, Report]:
+        """The quantized graph, and what was done. Raises UsageError for scales that are missing."""
+        active = [p for p in self.candidates.products if p.keep is None]
+        for p in active:
+            for value in parts_of(p.source) if self.is_static else ():
+                if value.name not in self.scales:
+                    raise UsageError(
+                        f"the recipe has no scale for {value.name!r}",
+                        where=p.where,
+                        expected="scales of this model, as a calibration wrote them",
+                        fix="quantize with data, or remove the scales of another model",
+                    )
+            if p.node not in self.weights:
+                w = p.w.constant
+                assert w is not None
+                self.weights[p.node] = quantize_weights(w, p.axis, self.recipe)
+        graph = insert(
+            self.candidates,
+            {p.node: self.weights[p.node] for p in active},
+            self.scales if self.is_static else {},
+            self.recipe,
+        )
+        return graph, self._report(graph)
+
+    def chosen(self, data: str = "") -> Recipe:
+        """The recipe with the scales that were chosen."""
+        return replace(self.recipe, scales=dict(self.scales), data=data or self.recipe.data)
+
+    def _report(self, graph: Graph) -> Report:
+        report = Report(self.recipe.name, [self._row(p) for p in self.candidates.products])
+        report.bytes_before = bytes_of(self.candidates.graph)
+        report.bytes_after = bytes_of(graph)
+        return report
+
+    def _row(self, p: Product) -> Row:
+        size = 0 if p.w.constant is None else p.w.constant.size
+        row = Row(p.where, p.node.op.name, self.recipe.dtype, size, p.keep)
+        if p.keep is not None:
+            return row
+        w = p.w.constant
+        assert w is not None
+        row = replace(
+            row,
+            activations=self.recipe.activations,
+            weight_sqnr=decibels(float(np.square(w).mean()), _error(w, self.weights[p.node])),
+        )
+        name = parts_of(p.source)[0].name
+        scale, seen = self.scales.get(name), self.seen.get(name)
+        if scale is None or not self.is_static:
+            return row
+        row = replace(row, scale=scale.scale, zero=scale.zero, observer=scale.observer)
+        if seen is None:
+            return row
+        values, counts = seen.points
+        power = float((values * values * counts).sum() / max(counts.sum(), 1))
+        error = squared_error(seen, scale, self.recipe.activations)
+        cut = clipped(seen, scale, self.recipe.activations)
+        return replace(row, clipped=cut, sqnr=decibels(power, error))
+
+
+def _error(w: np.ndarray, narrow: Narrow) -> float:
+    return float(np.square(narrow.floats() - w).mean())
+
+
+def decibels(power: float, error: float) -> float | None:
+    """Signal to noise; None where there is no signal or no noise."""
+    return 10 * float(np.log10(power / error)) if power > 0 and error > 0 else None
+
+
+def bytes_of(graph: Graph) -> int:
+    """The bytes of a graph's constants, those of fewer than 8 bits packed."""
+    return sum(a.nbytes for a in constants(graph))
+
+
+def _names(p: Product, aliases: Mapping[str, Sequence[str]]) -> list[str]:
+    """What a user may call a product: its node's name, and those that became part of it."""
+    return [p.where, *aliases.get(p.where, ()), p.node.outputs[0].name]
+
+
+def aliases_of(model: Graph, graph: Graph) -> dict[str, list[str]]:
+    """Names of nodes of `model` that the passes made part of others, by the origin of what became
+    of them in `graph`: the next node on the way to the outputs that is still there."""
+    left = {n.origin for n in graph.nodes}
+    uses, found = model.uses(), {}  # type: ignore[var-annotated]
+    for node in model.nodes:
+        if node.origin is None or node.origin in left or node.op.name == "constant":
+            continue
+        at = node
+        for _ in range(8):
+            readers = [r for v in at.outputs for r, _ in uses.get(v, [])]
+            if len(readers) != 1:
+                break
+            at = readers[0]
+            if at.origin in left:
+                found.setdefault(at.origin, []).append(node.origin)
+                break
+    return found

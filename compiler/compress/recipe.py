@@ -1,0 +1,220 @@
+"""`Recipe`: how a model is quantized, as a frozen dataclass and as a TOML file.
+
+    recipe = Recipe.of("int8", observer="percentile", keep=("*head*",))
+    recipe.save("r.toml"); recipe = Recipe.load("r.toml")
+
+What a calibration chose is written back: `scales` by value, and the hash of the data. A recipe with
+scales needs no data, and gives the same bytes whenever it is applied to the same model.
+"""
+
+import difflib
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from fnmatch import fnmatchcase
+from os import PathLike
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from ..errors import UsageError
+
+DTYPES = ("i8", "i4", "f32")
+ACTIVATIONS = ("f32", "u8", "i8", "dynamic")
+GRANULARITIES = ("tensor", "channel", "block")
+OBSERVERS = ("auto", "minmax", "moving_average", "percentile", "entropy", "mse")
+SUMS = ("quantized", "float", "auto")
+
+
+class Scale(NamedTuple):
+    """What a number q of a value stands for, scale * (q - zero), and the observer that chose it."""
+
+    scale: float
+    zero: int
+    observer: str = ""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is quantized. Raises UsageError for what there is not.
+
+    name             of the preset that it began as
+    dtype            of weights: i8, i4, or f32 (left as they are)
+    granularity      one scale per tensor, per output channel, or per block of `block` weights
+    symmetric        whether weights have no zero point
+    activations      f32; u8 or i8 with scales from data; dynamic: u8 with scales of each run
+    observer         what chooses ranges: minmax, moving_average, percentile, entropy, mse, or auto,
+                     which takes for each tensor the one with the least error
+    percentile       how much of the values the observer of that name keeps inside, in percent
+    sums             what residual sums read where a product reads the same value: its bytes
+                     (quantized), or floats; auto: bytes where they follow an activation that cuts
+    rounding         of weights: nearest, or the name of an algorithm
+    equalization     what moves ranges between activations and weights: none, or its name
+    bias_correction  whether biases take back the mean error of weights
+    keep             patterns (*, ?, […]) of nodes of the model that stay as they are
+    scales           of activations by value, as a calibration chose them
+    data             hash of the data that they were chosen from
+    """
+
+    name: str = "int8"
+    dtype: str = "i8"
+    granularity: str = "channel"
+    block: int = 32
+    symmetric: bool = True
+    activations: str = "u8"
+    observer: str = "auto"
+    percentile: float = 99.99
+    sums: str = "auto"
+    rounding: str = "nearest"
+    equalization: str = "none"
+    bias_correction: bool = False
+    keep: tuple[str, ...] = ()
+    scales: Mapping[str, Scale] = field(default_factory=dict)
+    data: str = ""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.keep, str):
+            object.__setattr__(self, "keep", (self.keep,))
+        object.__setattr__(self, "keep", tuple(self.keep))
+        scales = {n: Scale(float(s[0]), int(s[1]), *s[2:3]) for n, s in self.scales.items()}
+        object.__setattr__(self, "scales", scales)
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                raise UsageError(
+                    f"a recipe's {name} is none of those that there are",
+                    expected=", ".join(known),
+                    received=repr(getattr(self, name)),
+                    fix=nearest(getattr(self, name), known),
+                )
+        if not (isinstance(self.block, int) and self.block >= 2):
+            raise UsageError(
+                "a block has at least two weights", received=repr(self.block), fix="block=32"
+            )
+        if not 50 < float(self.percentile) <= 100:
+            raise UsageError(
+                "a percentile is above 50 and at most 100",
+                received=repr(self.percentile),
+                fix="percentile=99.99",
+            )
+
+    @classmethod
+    def of(cls, recipe: "str | PathLike[str] | Recipe | Mapping[str, Any]", **changes: Any) -> Self:
+        """A recipe from the name of a preset, a TOML file, its fields, or another recipe."""
+        if isinstance(recipe, cls):
+            found = recipe
+        elif isinstance(recipe, Mapping):
+            found = cls._from_fields(recipe, "the recipe")
+        elif isinstance(recipe, str) and recipe in PRESETS:
+            found = cls._from_fields({"name": recipe, **PRESETS[recipe]}, recipe)
+        elif isinstance(recipe, (str, PathLike)) and Path(recipe).suffix == ".toml":
+            found = cls.load(recipe)
+        else:
+            raise UsageError(
+                "unknown recipe",
+                expected=f"{', '.join(PRESETS)}, a .toml file, or a tessel.Recipe",
+                received=repr(recipe),
+                fix=nearest(recipe, PRESETS),
+            )
+        return replace(found, **_known_fields(changes, "the recipe")) if changes else found
+
+    @classmethod
+    def _from_fields(cls, said: Mapping[str, Any], where: str) -> Self:
+        return cls(**_known_fields(said, where))
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether something has to be chosen that only data can tell."""
+        return self.activations in ("u8", "i8") and not self.scales
+
+    def keeps(self, *names: str) -> str | None:
+        """The pattern by which one of these names stays as it is, or None."""
+        for pattern in self.keep:
+            if any(fnmatchcase(name, pattern) for name in names):
+                return pattern
+        return None
+
+    # -- as a file --------------------------------------------------------------------------------
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Self:
+        """The recipe in a TOML file; `preset = "int8"` stands for the fields of that."""
+        try:
+            said = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UsageError("the recipe cannot be read", where=str(path), received=error) from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise UsageError("the recipe is no TOML", where=str(path), received=error) from None
+        preset = said.pop("preset", None)
+        if preset is not None and preset not in PRESETS:
+            raise UsageError(
+                "unknown preset",
+                where=str(path),
+                expected=", ".join(PRESETS),
+                received=repr(preset),
+                fix=nearest(preset, PRESETS),
+            )
+        base = {} if preset is None else {"name": preset, **PRESETS[preset]}
+        return cls._from_fields({**base, **said}, str(path))
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write a TOML file that `load` reads."""
+        Path(path).write_text(self.to_toml(), encoding="utf-8")
+
+    def to_toml(self) -> str:
+        """The fields in their order, and the scales as a table."""
+        lines = [f"{f.name} = {_toml(getattr(self, f.name))}" for f in fields(self)[:-2]]
+        if self.data:
+            lines.append(f"data = {_toml(self.data)}")
+        if self.scales:
+            lines += ["", "[scales]  # value = [scale, zero point, observer]"]
+            lines += [f"{_toml(n)} = {_toml(list(s))}" for n, s in self.scales.items()]
+        return "\n".join(lines) + "\n"
+
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "dtype": DTYPES,
+    "granularity": GRANULARITIES,
+    "activations": ACTIVATIONS,
+    "observer": OBSERVERS,
+    "sums": SUMS,
+}
+
+# What each preset says beside the defaults.
+PRESETS: dict[str, dict[str, Any]] = {
+    "int8": {},
+    "int8-dynamic": {"activations": "dynamic"},
+    "int8-weights": {"activations": "f32"},
+    "int4": {"dtype": "i4", "granularity": "block", "symmetric": False, "activations": "f32"},
+    "int4-int8": {
+        "dtype": "i4", "granularity": "block", "symmetric": False, "activations": "dynamic"
+    },
+}  # fmt: skip
+WITHOUT_DATA = tuple(n for n, said in PRESETS.items() if "activations" in said)
+
+
+def nearest(name: object, known: Any) -> str | None:
+    """Advice for a name that is misspelt, or None."""
+    found = difflib.get_close_matches(str(name), list(known), 1, 0.5)
+    return f"did you mean {found[0]!r}?" if found else None
+
+
+def _known_fields(said: Mapping[str, Any], where: str) -> dict[str, Any]:
+    names = [f.name for f in fields(Recipe)]
+    for name in said:
+        if name not in names:
+            raise UsageError(
+                f"a recipe has no field {name!r}",
+                where=where,
+                expected=", ".join(names),
+                fix=nearest(name, names),
+            )
+    return dict(said)
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML writes it: as JSON does, but for floats without a point."""
+    if isinstance(value, (tuple, list)):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    if isinstance(value, float):
+        return repr(value)
+    return json.dumps(value, ensure_ascii=False)

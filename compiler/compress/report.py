@@ -1,0 +1,101 @@
+"""What was quantized and what not: a row per product, with scales, what is cut off, and reasons."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Row:
+    """A product of the graph by its name in the model.
+
+    kept      the reason why it stays in f32, or None
+    scale, zero, observer   of its data, where that is quantized by scales from a calibration
+    clipped   the share of calibration values that the range cuts off
+    sqnr      signal to noise of its quantized data, and of its weights, in dB
+    """
+
+    name: str
+    op: str
+    weights: str
+    parameters: int
+    kept: str | None = None
+    activations: str = ""
+    scale: float | None = None
+    zero: int | None = None
+    observer: str = ""
+    clipped: float = 0.0
+    sqnr: float | None = None
+    weight_sqnr: float | None = None
+
+
+@dataclass
+class Report:
+    """Rows in the order of the graph, sizes in bytes of weights, and what was measured: metric by
+    `before` and `after`."""
+
+    recipe: str
+    rows: list[Row] = field(default_factory=list)
+    bytes_before: int = 0
+    bytes_after: int = 0
+    measured: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def quantized(self) -> list[Row]:
+        return [r for r in self.rows if r.kept is None]
+
+    @property
+    def kept(self) -> dict[str, str]:
+        """Reasons by the name of what stays in f32."""
+        return {r.name: r.kept for r in self.rows if r.kept is not None}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, as JSON has it."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+    def lines(self) -> Iterable[str]:
+        share = 100 * self.bytes_after / max(self.bytes_before, 1)
+        yield (
+            f"{self.recipe}: {len(self.quantized)} of {len(self.rows)} products quantized, "
+            f"constants {self.bytes_before:,} -> {self.bytes_after:,} bytes ({share:.0f} %)"
+        )
+        for name, value in self.measured.items():
+            yield f"{name}: {value}"
+        if self.rows:
+            yield from table(COLUMNS, [cells(r) for r in self.rows])
+        for note in self.notes:
+            yield f"note: {note}"
+
+
+COLUMNS = ("product", "op", "weights", "dB", "data", "scale", "zero", "by", "cut %", "dB", "kept")
+
+
+def cells(row: Row) -> list[str]:
+    """A row as text."""
+    if row.kept is not None:
+        return [row.name, row.op, "f32", "", "", "", "", "", "", "", row.kept]
+    decibels = lambda x: "" if x is None else f"{x:.1f}"
+    scale = "" if row.scale is None else f"{row.scale:.4g}"
+    cut = "" if row.scale is None else f"{100 * row.clipped:.3f}"
+    zero = "" if row.zero is None else str(row.zero)
+    return [
+        row.name, row.op, row.weights, decibels(row.weight_sqnr), row.activations, scale, zero,
+        row.observer, cut, decibels(row.sqnr), "",
+    ]  # fmt: skip
+
+
+def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
+    """Lines of aligned columns."""
+    lines = [list(columns), *map(list, rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return ["  ".join(c.ljust(w) for c, w in zip(line, widths)).rstrip() for line in lines]
+
+
+def shares(counts: Mapping[str, int]) -> str:
+    """`{"a": 3, "b": 1}` as text, the most frequent first."""
+    ordered = sorted(counts.items(), key=lambda item: -item[1])
+    return ", ".join(f"{n} × {count}" for n, count in ordered)

@@ -1,0 +1,1 @@
+"""Compression of models: calibration runs, measuring, results."""

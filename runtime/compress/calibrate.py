@@ -1,0 +1,75 @@
+"""Calibration: run the statistics graph over the data, once for all observers.
+
+seen, hash = calibrate(graph, values, data)      Observed by the name of the value
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from ...compiler.compress.observers import Observed
+from ...compiler.compress.statistics import OBSERVED, can_be_observed, with_statistics
+from ...compiler.errors import InputError
+from ...compiler.ir.graph import Graph, Value
+from ...compiler.options import Options
+from ...compiler.system.progress import Listener, tell
+from ..base.signature import fix_shapes
+from ..compile import GraphSource, compile_model
+from .data import Data, Feed, add_to_hash
+
+
+def calibrate(
+    graph: Graph,
+    values: Sequence[Value],
+    data: Data,
+    *,
+    threads: int | None = None,
+    progress: Listener | None = None,
+) -> tuple[dict[str, Observed], str]:
+    """What was seen of each value, and the hash of the data. Raises InputError for NaN or infinite
+    values, which input and which node has them."""
+    if data.shapes is not None:  # code for these sizes is faster
+        names = {v.name for v in values}
+        graph = fix_shapes(graph, data.shapes)
+        values = [v for v in graph.values() if v.name in names]
+    observed = [v for v in values if can_be_observed(v)]
+    wanted = [(v, s) for v in observed for s in OBSERVED]
+    counted, start = with_statistics(graph, wanted)
+    exe = compile_model(GraphSource(counted), Options(), threads=threads, reuse=False)
+    state = {name: exe.bind(name, array) for name, array in start.items()}
+    known = {p.name for p in exe.inputs} - set(state)
+    h, runs = hashlib.sha256(), 0
+    tell(progress, "calibrate", 0, data.total or 0)
+    for feed in data:
+        _refuse_odd(feed, runs)
+        add_to_hash(h, feed)
+        exe.run({n: a for n, a in feed.items() if n in known})
+        runs += 1
+        tell(progress, "calibrate", runs, max(runs, data.total or 0))
+    if not runs:
+        raise InputError("the data has no samples", fix="give at least one")
+    seen = {
+        v.name: Observed(*(state[f"{v.name}/{s.name}"].copy() for s in OBSERVED)) for v in observed
+    }
+    for v in observed:
+        if not np.isfinite(seen[v.name].range).all() or seen[v.name].ends[3]:
+            raise InputError(
+                "the data makes NaN or infinite values",
+                where="an input of the model" if v.node is None else v.node.where,
+                received=f"%{v.name}, in {int(seen[v.name].ends[3])} of {runs} runs",
+                fix="look at what the model gives for this data before it is quantized",
+            )
+    return seen, h.hexdigest()[:16]
+
+
+def _refuse_odd(feed: Feed, run: int) -> None:
+    for name, array in feed.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            odd = int((~np.isfinite(array)).sum())
+            raise InputError(
+                "the data has NaN or infinite values",
+                where=f"input {name}, run {run}",
+                received=f"{odd} of {array.size}",
+                fix="leave these samples out, or repair them",
+            )

@@ -1,0 +1,88 @@
+"""`quantize`: what is behind `tessel.quantize`.
+
+read the model → passes → candidates → calibration → scales → Q/DQ graph, report
+"""
+
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from ...compiler.compress.quantize import Plan, aliases_of
+from ...compiler.compress.recipe import WITHOUT_DATA, Recipe
+from ...compiler.compress.report import Report
+from ...compiler.driver import Driver
+from ...compiler.errors import UsageError
+from ...compiler.ir.graph import Graph
+from ...compiler.options import Options
+from ...compiler.system.progress import Listener
+from ...compiler.targets.table import open_target
+from ..base.signature import Signature
+from ..compile import GraphSource, Shapes, Source, compile_model
+from .calibrate import calibrate
+from .data import Data
+
+
+@dataclass(eq=False)
+class Quantized:
+    """A quantized model, for `compile` and `to_onnx`.
+
+    graph    with quantize and dequantize nodes; integers where it is compiled
+    report   what was done to each product, and what it cost
+    recipe   with the scales that were chosen: applied again it gives the same graph
+    """
+
+    graph: Graph
+    report: Report
+    recipe: Recipe
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Compile it for this machine, and write the package."""
+        if Path(path).suffix != ".tsl":
+            raise UsageError(
+                "a package is called .tsl",
+                received=str(path),
+                fix="for other formats: tessel.to_onnx(quantized, path)",
+            )
+        compile_model(GraphSource(self.graph), Options()).save(path)
+
+    def __repr__(self) -> str:
+        return f"Quantized({self.graph.name!r}, {self.report.recipe!r})"
+
+
+def quantize_model(
+    source: Source,
+    data: Any,
+    recipe: Recipe,
+    *,
+    shapes: Shapes | None = None,
+    threads: int | None = None,
+    progress: Listener | None = None,
+) -> Quantized:
+    """The words are those of `tessel.quantize`. Raises TesselError."""
+    model = source.read(shapes)
+    graph = prepared(model)
+    plan = Plan.of(graph, recipe, aliases_of(model, graph))
+    found = ""
+    if plan.wanted() and not (recipe.scales and data is None):
+        if data is None:
+            raise needs_data(recipe)
+        ports = Signature.of(graph).inputs
+        feeds = Data.of(data, ports)
+        seen, found = calibrate(graph, plan.wanted(), feeds, threads=threads, progress=progress)
+        plan.observe(seen)
+    quantized, report = plan.apply()
+    return Quantized(quantized, report, plan.chosen(found))
+
+
+def prepared(model: Graph) -> Graph:
+    """The graph after the passes that any target has: what is quantized."""
+    return Driver(open_target("numpy"), Options()).optimize(model)
+
+
+def needs_data(recipe: Recipe) -> UsageError:
+    return UsageError(
+        f"{recipe.name} needs data: ranges of activations are chosen from it",
+        fix="give some hundred typical inputs (tessel.quantize(model, data), or tessel quantize "
+        f"--data x.npz); without data: {', '.join(WITHOUT_DATA)}",
+    )

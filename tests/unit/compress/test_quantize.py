@@ -1,0 +1,174 @@
+"""`tessel.quantize` on small models: what becomes integers, what stays, and what is refused."""
+
+import numpy as np
+import pytest
+import tessel
+from tessel.compiler.ir.builder import Builder
+
+
+def small_net(channels: int = 8) -> tessel.Graph:
+    """A convolution, a residual block with a pool, and a classifier, f32[N,3,8,8] → f32[N,5]."""
+    rng = np.random.default_rng(0)
+    weights = lambda *shape: (rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))).astype("f4")
+    b = Builder()
+
+    def conv(name, x, outputs, taps=3):
+        b.origin = name
+        w, bias = weights(outputs, x.shape[1], taps, taps), weights(outputs, 1)[:, 0]
+        return b.conv(x, w, bias, pads=(taps // 2,) * 4)
+
+    x = b.input("x", "f32[N,3,8,8]")
+    x = b.relu(conv("first", x, channels))
+    y = b.relu(conv("second", x, channels))
+    x = b.relu(conv("third", y, channels) + x)
+    b.origin = "pool"
+    x = b.max_pool(x, kernel=(2, 2), strides=(2, 2))
+    b.origin = "head"
+    x = x.reshape(-1, channels * 16) @ weights(channels * 16, 5)
+    b.output("y", x + weights(5, 1)[:, 0])
+    return b.graph
+
+
+def mlp() -> tessel.Graph:
+    rng = np.random.default_rng(1)
+    b = Builder()
+    x = b.input("x", "f32[N,7,16]")
+    for i in range(3):
+        b.origin = f"layer{i}"
+        x = b.gelu(x @ (rng.standard_normal((16, 16)) / 4).astype("f4"))
+    b.output("y", x)
+    return b.graph
+
+
+DATA = np.random.default_rng(2).standard_normal((32, 3, 8, 8)).astype(np.float32)
+ROWS = np.random.default_rng(3).standard_normal((4, 7, 16)).astype(np.float32)
+
+
+def decibels(expected, received) -> float:
+    return 10 * np.log10(np.square(expected).sum() / np.square(expected - received).sum())
+
+
+def ops(exe) -> list[str]:
+    return [n.op.name for n in exe.graph.nodes]
+
+
+def test_int8_computes_with_integers():
+    graph = small_net()
+    q = tessel.quantize(graph, DATA)
+    exe = tessel.compile(q)
+    assert ops(exe).count("conv_integer") == 3
+    assert ops(exe).count("matmul_integer") == 1
+    assert decibels(tessel.compile(graph)(DATA), exe(DATA)) > 30
+    assert not q.report.kept
+    assert q.report.bytes_after < 0.4 * q.report.bytes_before
+
+
+def test_every_observer_sees_the_same_pass():
+    graph = small_net()
+    for observer in ("minmax", "moving_average", "percentile", "entropy", "mse"):
+        q = tessel.quantize(graph, DATA, tessel.Recipe(observer=observer))
+        assert {r.observer for r in q.report.rows} == {observer}
+        assert decibels(tessel.compile(graph)(DATA), tessel.compile(q)(DATA)) > 20, observer
+
+
+@pytest.mark.parametrize(("recipe", "least"), [("int8-dynamic", 35), ("int8-weights", 38)])
+def test_what_needs_no_data(recipe, least):
+    graph = mlp()
+    exe = tessel.compile(tessel.quantize(graph, recipe=recipe))
+    assert decibels(tessel.compile(graph)(ROWS), exe(ROWS)) > least
+    assert ("matmul_integer" in ops(exe)) == (recipe == "int8-dynamic")
+
+
+def test_convolutions_have_no_dynamic_scales():
+    report = tessel.quantize(small_net(), recipe="int8-dynamic").report
+    assert list(report.kept) == ["first", "second", "third"]
+    assert "calibration" in report.kept["first"]
+
+
+def test_keep_leaves_a_node_alone():
+    q = tessel.quantize(small_net(), DATA, keep="hea?")
+    assert q.report.kept == {"head": "the recipe keeps 'hea?'"}
+    assert "matmul_integer" not in ops(tessel.compile(q))
+
+
+def test_a_written_recipe_gives_the_same_graph_without_data(tmp_path):
+    graph = small_net()
+    first = tessel.quantize(graph, DATA)
+    first.recipe.save(tmp_path / "r.toml")
+    again = tessel.quantize(graph, recipe=tmp_path / "r.toml")
+    assert str(again.graph) == str(first.graph)
+    assert again.recipe == first.recipe
+    assert len(first.recipe.data) == 16
+
+
+def test_residual_sums_read_bytes_or_floats():
+    graph = small_net()
+    count = lambda sums: str(tessel.quantize(graph, DATA, tessel.Recipe(sums=sums)).graph).count(
+        "quantize_linear"
+    )
+    assert count("quantized") == count("float")
+    q = tessel.quantize(graph, DATA, tessel.Recipe(sums="float"))
+    assert decibels(tessel.compile(graph)(DATA), tessel.compile(q)(DATA)) > 30
+
+
+# -- what users get wrong -----------------------------------------------------------------
+
+
+def test_int8_needs_data():
+    with pytest.raises(tessel.TesselError, match="int8 needs data") as caught:
+        tessel.quantize(small_net())
+    assert "int8-dynamic, int8-weights" in caught.value.fix
+
+
+def test_data_that_does_not_fit():
+    with pytest.raises(tessel.TesselError, match="does not fit the model") as caught:
+        tessel.quantize(small_net(), DATA[:, :, :4])
+    assert caught.value.expected == "x: f32[N,3,8,8]"
+    with pytest.raises(tessel.TesselError, match="wrong type"):
+        tessel.quantize(small_net(), np.zeros((4, 3, 8, 8), np.uint8))
+    with pytest.raises(tessel.TesselError, match="no samples"):
+        tessel.quantize(small_net(), [])
+
+
+def test_one_sample_without_its_batch():
+    with pytest.raises(tessel.TesselError, match="does not fit") as caught:
+        tessel.quantize(small_net(), DATA[0])
+    assert caught.value.fix == "add the axis of the batch"
+
+
+def test_nan_in_the_data():
+    data = DATA.copy()
+    data[20, 1, 2, 3] = np.nan
+    with pytest.raises(tessel.TesselError, match="NaN or infinite") as caught:
+        tessel.quantize(small_net(), data)
+    assert caught.value.where == "input x, run 1"
+
+
+def test_nan_that_a_node_makes():
+    b = Builder()
+    x = b.input("x", "f32[N,4]")
+    b.origin = "the_log"
+    y = b.log(x)
+    b.origin = "product"
+    b.output("y", y @ np.ones((4, 2), np.float32))
+    with pytest.raises(tessel.TesselError, match="makes NaN or infinite") as caught:
+        tessel.quantize(b.graph, -np.ones((4, 4), np.float32))
+    assert caught.value.where == "the_log"
+
+
+def test_a_model_that_is_quantized_already():
+    q = tessel.quantize(small_net(), DATA)
+    with pytest.raises(tessel.TesselError, match="quantized already"):
+        tessel.quantize(q, DATA)
+
+
+def test_a_pattern_that_names_nothing():
+    with pytest.raises(tessel.TesselError, match="no product of the model is called") as caught:
+        tessel.quantize(small_net(), DATA, keep="secnd")
+    assert caught.value.fix == "did you mean 'second'?"
+
+
+def test_scales_of_another_model():
+    recipe = tessel.quantize(mlp(), ROWS).recipe
+    with pytest.raises(tessel.TesselError, match="no scale for"):
+        tessel.quantize(small_net(), recipe=recipe)

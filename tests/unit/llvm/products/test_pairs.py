@@ -5,6 +5,7 @@ import pytest
 import tessel
 from tessel.compiler.backends.llvm.base.target import NAMED
 from tessel.compiler.backends.llvm.kernel.codegen import schedule_kernel
+from tessel.compiler.backends.llvm.schedules.contraction.tiling import SCRATCH
 from tessel.compiler.ir.builder import Builder
 from tessel.compiler.kernels.simplify import merge_axes, split_axes
 from tessel.compiler.lowering.lower import lower
@@ -112,3 +113,12 @@ def test_the_least_number_of_16_bits_is_a_factor_like_others():
     expected = conv_integer_ref(x, w, **ATTRS)
     graph = graph_of(x, w, **ATTRS)
     np.testing.assert_array_equal(tessel.compile(graph).run({"x": x})["y"], expected)
+
+
+@pytest.mark.parametrize("size", [55, 56])
+def test_groups_leave_room_for_sums_that_wait(size):
+    """Deep sums with few panels: all of A would not fit beside the sums of a block of k."""
+    x, w = data(1, size, size, 512), data(1, 1, 512, 128, dtype=np.int8)
+    plan = schedule_of(graph_of(x, w, np.uint8(9), **ATTRS | {"strides": (2, 2)}))
+    assert plan.pairs and plan.cut
+    assert 1 < plan.group < plan.tiles and plan.scratch <= SCRATCH

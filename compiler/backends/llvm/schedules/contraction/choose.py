@@ -158,7 +158,18 @@ def settled(plan: Tiling, target: Machine) -> Tiling:
     """The plan's tile with the way of reading A, and the groups, that are best for it as far as
     is known without measuring."""
     plan = replace(plan, a=_way_of_reading(plan, target))
-    return replace(plan, group=_group(plan, target))
+    plan = replace(plan, group=_group(plan, target))
+    return _within_scratch(plan) if plan.cut else plan
+
+
+def _within_scratch(plan: Tiling) -> Tiling:
+    """With groups small enough for what waits between blocks of k, and for copies of A. Every tile
+    of a group takes as much."""
+    while size_hint(plan.scratch) > SCRATCH and plan.group > FEWEST:
+        each = ceil(plan.scratch / plan.group)
+        fewer = min(plan.group - 1, max(FEWEST, SCRATCH // each))
+        plan = replace(plan, group=ceil(plan.tiles / ceil(plan.tiles / fewer)))
+    return plan
 
 
 def is_possible(plan: Tiling, target: Machine) -> bool:
@@ -228,14 +239,12 @@ def _registers(dtype: DType, pairs: bool, target: Machine) -> int:
 
 
 def _fits_pairs(c: Contraction, target: Machine) -> bool:
-    """Whether the factors fit i16, and the target has the instruction (vpmaddwd, vpdpwssd)."""
+    """Whether the factors fit i16, and the target has the instruction (vpmaddwd, vpdpwssd), whose
+    sums wrap around like those of i32."""
     if c.reduce.dtype != I32 or not target.multiplies_pairs:
         return False
     ranges = [int_bounds(x) for x in (c.a, c.b)]
-    if not all(r is not None and r[0] >= -(1 << 15) and r[1] < 1 << 15 for r in ranges):
-        return False
-    largest = [max(-low, high) for low, high in ranges]
-    return 2 * largest[0] * largest[1] < 1 << 31
+    return all(r is not None and r[0] >= -(1 << 15) and r[1] < 1 << 15 for r in ranges)
 
 
 def _flattened(plan: Tiling, lines: int, streamed: float, registers: int, embedded: bool) -> Tiling:

@@ -35,6 +35,7 @@ PLACES = 12  # operations that a value may take to follow from the places of its
 FEW = 2  # operations that cost about as much as reading what they give
 LINE = 16  # elements that lie beside each other: with fewer, their order matters little
 PANELS = 32  # results for which a line is summed, above which it is worth its own memory
+SUMS = "the kernel that reads it already sums products or rows"
 SMALL = 4096  # elements below which computing a value in each of its readers is cheap enough
 
 
@@ -86,6 +87,9 @@ class _Planner:
             for value in node.outputs:
                 self.roots[value] = self._roots(value)
                 why = self._keep(value, node)
+                if why == SUMS and (narrow := self._narrower(value)) is not None:
+                    self._cut(value, narrow)
+                    why = self._keep(value, node)
                 if why is None:
                     self.fusion.inlined.add(value)
                     self.depths[value] = self._depth(value, node)
@@ -98,6 +102,31 @@ class _Planner:
                 elif self.uses.get(value):
                     self.fusion.reasons[value] = why
         return self.fusion
+
+    def _narrower(self, value: Value) -> Value | None:
+        """What is made of a value element by element, by what alone reads it, and takes fewer
+        bytes: a product's bytes in place of its sums. The first one that is narrowest."""
+        best, here = value, value
+        while (reader := self._only_reader(here)) and self.kinds[reader] == Kind.MAP:
+            here, others = reader.outputs[0], [v for v in reader.inputs if v is not here]
+            plain = here in self.fusion.inlined and here.shape == value.shape
+            if not plain or any(v in self.fusion.inlined and v.constant is None for v in others):
+                break
+            if here.dtype.bits < best.dtype.bits:
+                best = here
+        return None if best is value else best
+
+    def _cut(self, value: Value, narrow: Value) -> None:
+        """Give memory to what is made of a value, so that this may be part of the same kernel."""
+        self.fusion.inlined.remove(narrow)
+        self.fusion.reasons[narrow] = SUMS
+        self.depths.pop(narrow)
+        chain = [value]
+        while (reader := self.uses[chain[-1]][0][0]).outputs[0] is not narrow:
+            chain.append(reader.outputs[0])
+        for here in reversed(chain):
+            self.roots[here] = {narrow}
+            self.depths[here] = self._depth(here, here.node)
 
     def _reads_again(self, reader: Node, position: int) -> str | None:
         """The product or the pool that reads this operand of `reader` more than once, if one
@@ -186,7 +215,7 @@ class _Planner:
         if not isinstance(root, Value) and not self.found.stores_whole(root[0]):
             return f"{root[0].op.name} stores it in pieces"
         if Kind.CONTRACT in claimed or (kind == Kind.CONTRACT and claimed):
-            return "the kernel that reads it already sums products or rows"
+            return SUMS
         return self._path(value, value, kind)
 
     def _path(self, value: Value, here: Value, kind: str) -> str | None:

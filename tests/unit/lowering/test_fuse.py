@@ -237,6 +237,18 @@ def test_one_kernel_sums_one_product():
     )
 
 
+def test_bytes_have_memory_in_place_of_the_sums_that_they_are_made_of():
+    b = Builder()
+    x, w = b.input("x", "u8[80,80]"), b.input("w", "i8[80,80]")
+    q = lambda s: b.quantize_linear(
+        s.cast("f32") * 0.01, b.constant(np.float32(1)), dtype="u8", axis=0
+    )
+    y = b.add(*(q(b.matmul_integer(*pair)).cast("f32") for pair in ((x, w), (w, x))))
+    b.output("y", q(y))
+    kernels = lower(b.graph).kernels()
+    assert [c.kernel.outputs[0].dtype.name for c in kernels] == ["u8", "u8"]
+
+
 def test_what_a_product_reads_often_has_memory():
     kept(
         lambda b, x, w: b.matmul(b.exp(x), w),

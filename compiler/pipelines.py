@@ -33,6 +33,7 @@ from .rewrite.rules.einsum import EINSUMS
 from .rewrite.rules.norm import NORMS
 from .rewrite.rules.products import FLATTENS, CombineProducts
 from .rewrite.rules.quantized import INTEGERS, TOLD_APART
+from .rewrite.rules.requantize import REQUANTIZE
 from .rewrite.rules.reshapes import RESHAPES
 
 CLEANUP = (
@@ -97,6 +98,8 @@ def default_pipeline(
             ),
             exact,
             Step(Rewrite("lower_gemm", GEMMS), "gemm as a product and a sum, which fuse"),
+            Step(FoldConstants(), "scales of quantized factors are multiplied while compiling"),
+            Step(Rewrite("requantize", REQUANTIZE), "one multiply-add, and no quotients"),
             Step(
                 Rewrite("absorb", (*CONVS, *FAST, *EXACT, *RESHAPES)),
                 "scales and shifts of constants move into weights",
@@ -125,6 +128,8 @@ def cpu_pipeline(
             Step(PromoteHalf(), "vector units compute in f32; halves are for memory and borders"),
             Step(ConvTransposePhases(vector_bytes, winograd), "no tap is asked if it divides"),
             *fewer,
+            Step(
+            ),
             Step(SuppressLazily(), "only the best of many boxes are looked at"),
             Step(ScanInOrder(), "one core adds up as it goes along"),
             Step(ExpandComposites(), "what is inside of them can be folded"),

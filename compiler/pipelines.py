@@ -22,6 +22,7 @@ from .passes.cpu.phases import ConvTransposePhases
 from .passes.cpu.scans import ScanInOrder
 from .passes.cpu.strassen import Strassen
 from .passes.cpu.winograd import Winograd
+from .passes.cpu.winograd_integers import WinogradIntegers
 from .passes.expand import ExpandComposites
 from .passes.layout import ChannelsLast
 from .passes.suppress import SuppressLazily
@@ -129,6 +130,7 @@ def cpu_pipeline(
             Step(ConvTransposePhases(vector_bytes, winograd), "no tap is asked if it divides"),
             *fewer,
             Step(
+                WinogradIntegers(vector_bytes, wide), "the same for bytes, of which no bit is lost"
             ),
             Step(SuppressLazily(), "only the best of many boxes are looked at"),
             Step(ScanInOrder(), "one core adds up as it goes along"),

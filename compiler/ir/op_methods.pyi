@@ -652,7 +652,7 @@ class OpMethods:
         b_zero: Operand | None = None,
         /,
     ) -> Tensor:
-        """(a - a_zero) @ (b - b_zero) of 8-bit integers in i32."""
+        """(a - a_zero) @ (b - b_zero) of 8-bit integers in i32, which wraps around. Factors …"""
 
     def max_pool(
         self,

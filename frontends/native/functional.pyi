@@ -696,7 +696,7 @@ def matmul_integer(
     b_zero: Operand | None = None,
     /,
 ) -> Array:
-    """(a - a_zero) @ (b - b_zero) of 8-bit integers in i32."""
+    """(a - a_zero) @ (b - b_zero) of 8-bit integers in i32, which wraps around. Factors of 16 …"""
 
 
 def max(x: Array, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Array:

@@ -30,6 +30,7 @@ ALLOWED = {
     "compiler/ir/op.py: OPS": "the table of ops, which users add to",
     "compiler/ops/text/strings.py: expression": "compiled patterns, 256 at most",
     "compiler/ops/internal/winograd.py: matrices": "small constants, a set for each size of tile",
+    "compiler/ops/internal/winograd.py: whole_matrices": "the same of integers",
     "compiler/ir/bounds.py: _context": "of one reading or compilation: `within_context` ends it",
     "compiler/ir/types.py: _others": "the dtypes that there are",
     "frontends/onnx/file/schema.py: _schema": "one for each operator that ONNX has",

@@ -6,7 +6,7 @@ from ...errors import TypeMismatch
 from ...expr import expr as s
 from ...ir.bounds import assume_equal
 from ...ir.op import Attr, Expand, NotDifferentiable, Pull, register
-from ...ir.types import FLOATS, I8, I32, I64, U8, U32, U64, broadcast
+from ...ir.types import FLOATS, I8, I16, I32, I64, U8, U32, U64, broadcast
 from ..common import (
     case,
     floats,
@@ -228,7 +228,8 @@ def _matmul_integer(out, a, b, a_zero=None, b_zero=None):
 register(
     "matmul_integer",
     "a: A, b: B, a_zero: A?, b_zero: B? -> i32",
-    """(a - a_zero) @ (b - b_zero) of 8-bit integers in i32.
+    """(a - a_zero) @ (b - b_zero) of 8-bit integers in i32, which wraps around. Factors of 16 bits
+    are those that passes make for the CPU.
 
     A zero point is a scalar, one per row of a or per column of b, or shaped to broadcast.
     """,
@@ -252,6 +253,6 @@ register(
         ),
     ],
     group="contract",
-    A={I8, U8},
-    B={I8, U8},
+    A={I8, U8, I16},
+    B={I8, U8, I16},
 )

@@ -12,8 +12,13 @@ near 1e-6 of the output's scale, some ten times that of the plain sum (p = 1: ne
 Barabasz et al., "Error Analysis and Improving the Accuracy of Winograd Convolution for Deep Neural
 Networks" (2020).
 
-The ops are made by `cpu/winograd.py` for CPUs; their rules have to know, while compiling, where
-in its block an output lies (`expr/blocks.py`).
+Integers are exact: with the points 0, ±1, ±2 and infinity all three matrices are whole numbers once
+A or G is multiplied by L = 2 or 24, so that a block's sums are L² y. Sums of 32 bits wrap around
+and the division by L² is exact all the same, by the inverse of its odd part and a shift, as long as
+y needs no more bits than the shift leaves (`whole_limit`).
+
+The ops are made by `cpu/winograd.py` and `cpu/winograd_integers.py` for CPUs; their
+rules have to know, while compiling, where in its block an output lies (`expr/blocks.py`).
 """
 
 from fractions import Fraction
@@ -26,11 +31,16 @@ from ...expr import expr as s
 from ...expr.blocks import place_in_block
 from ...ir.bounds import assume_equal, assume_equal_shapes
 from ...ir.op import Attr, NotDifferentiable, Pull, register
-from ...ir.types import F32, F64
-from ..common import case, floats, reference
+from ...ir.types import F32, F64, I16, I32
+from ..common import case, floats, ints, reference
 
 TAPS = 3
 POINTS = {2: (Fraction(1),), 4: (Fraction(3, 4), Fraction(3, 2))}  # p of the pairs ±p
+
+
+WHOLE_POINTS = {2: (1,), 4: (1, 2)}  # of integers
+WHOLE_SCALE = {2: 2, 4: 24}  # L
+WHOLE_END = {2: 1, 4: 3}  # what A has of L at infinity, where G would need more than 16 bits
 
 
 def _polynomial(roots) -> list[Fraction]:
@@ -60,6 +70,43 @@ def matrices(t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.array(a_t, float).T, np.array(g, float), np.array(b_t, float)
 
 
+@cache
+def whole_matrices(t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """L Aᵗ G and Bᵗ of integers: Aᵗ [t, a], G [a, 3], Bᵗ [a, a] in i64."""
+    points = [0] + [q for p in WHOLE_POINTS[t] for q in (p, -p)]
+    a_t, g, b_t = [], [], []
+    for p in points:
+        others = [q for q in points if q != p]
+        scale = WHOLE_SCALE[t] // int(np.prod([p - q for q in others]))
+        a_t.append([p**i for i in range(t)])
+        g.append([scale * p**i for i in range(TAPS)])
+        b_t.append([*map(int, _polynomial(others)), 0])
+    end = WHOLE_END[t]
+    a_t.append([end * (i == t - 1) for i in range(t)])
+    g.append([WHOLE_SCALE[t] // end * (i == TAPS - 1) for i in range(TAPS)])
+    b_t.append([*map(int, _polynomial(points))])
+    return np.array(a_t).T, np.array(g), np.array(b_t)
+
+
+def whole_limit(t: int) -> int:
+    """The sums y that come out right: all below it in size."""
+    return 1 << 31 - _odd_and_shift(t)[1]
+
+
+def _odd_and_shift(t: int) -> tuple[int, int]:
+    """L² as an odd number times a power of two: that number, and the power's exponent."""
+    square = WHOLE_SCALE[t] ** 2
+    shift = (square & -square).bit_length() - 1
+    return square >> shift, shift
+
+
+def whole_weights(w: np.ndarray, t: int) -> np.ndarray:
+    """G w Gᵗ of integers [3, 3, C, O], in i64: [a·a, C, O]."""
+    _, g, _ = whole_matrices(t)
+    u = np.einsum("pi,qj,ijco->pqco", g, g, w.astype(np.int64))
+    return u.reshape(-1, *w.shape[2:])
+
+
 def weights(w: np.ndarray, t: int) -> np.ndarray:
     """G w Gᵗ of [3, 3, C, O], in f64: [a·a, C, O]."""
     _, g, _ = matrices(t)
@@ -74,7 +121,9 @@ def _combine(row, values):
         if c == 0 or x is None:
             continue
         if total is None:
-            total = x if c == 1 else x * float(c)
+            total = x if c == 1 else x * (float(c) if x.dtype.is_float else int(c))
+        elif x.dtype.is_int:
+            total = total - x * int(-c) if c < 0 else total + x * int(c)
         else:
             total = total + x if c == 1 else s.apply("fma", x, s.lift(float(c), x), total)
     return total
@@ -85,9 +134,13 @@ def _pairs(t: int):
     return [(1 + 2 * i, 2 + 2 * i) for i in range(len(POINTS[t]))]
 
 
+def _matrices_of(t: int, x):
+    return (whole_matrices if x.dtype.is_int else matrices)(t)
+
+
 def _input_row(t: int, p: int, d: list):
     """Bᵗ d at the point p: rows of ±p share their even and their odd half."""
-    _, _, b_t = matrices(t)
+    _, _, b_t = _matrices_of(t, d[0])
     for plus, minus in _pairs(t):
         if p in (plus, minus):
             even = [c if i % 2 == 0 else 0 for i, c in enumerate(b_t[plus])]
@@ -99,7 +152,7 @@ def _input_row(t: int, p: int, d: list):
 
 def _output_row(t: int, i: int, m: list):
     """Aᵗ m at output i: sums and differences of pairs are shared by outputs of equal parity."""
-    a_t, _, _ = matrices(t)
+    a_t, _, _ = _matrices_of(t, m[0])
     values, row = [m[0]], [a_t[i][0]]
     for plus, minus in _pairs(t):
         values.append(m[plus] + m[minus] if i % 2 == 0 else m[plus] - m[minus])
@@ -121,10 +174,10 @@ def winograd_input_shape(x, *, tile):
 
 
 def winograd_input_ref(x, *, tile):
-    _, _, b_t = matrices(tile)
+    _, _, b_t = (whole_matrices if x.dtype.kind == "i" else matrices)(tile)
     a = len(b_t)
     seen = np.lib.stride_tricks.sliding_window_view(x, (a, a), (1, 2))[:, ::tile, ::tile]
-    return np.einsum("pi,qj,nyxcij->pqnyxc", b_t, b_t, seen.astype(np.float64)).astype(x.dtype)
+    return np.einsum("pi,qj,nyxcij->pqnyxc", b_t, b_t, seen.astype(b_t.dtype)).astype(x.dtype)
 
 
 def _input(out, x, *, tile):
@@ -143,7 +196,8 @@ register(
     "winograd_input",
     "x: T -> T",
     """Bᵗ d B of every block of `tile` x `tile` outputs: x [N, H, W, C], padded, to
-    [a, a, N, H', W', C], H' and W' the number of blocks.""",
+    [a, a, N, H', W', C], H' and W' the number of blocks. Integers have to be of 8 bits, or
+    differences of such.""",
     attrs={"tile": Attr("int", doc="outputs per block and axis, 2 or 4")},
     shape=winograd_input_shape,
     ref=reference(winograd_input_ref),
@@ -152,9 +206,11 @@ register(
     samples=lambda: [
         case(floats((1, 4, 6, 5)), tile=2),
         case(floats((2, 10, 6, 17)), tile=4, rtol=1e-4, atol=1e-5),
+        case(ints((1, 4, 6, 5), low=-255, high=256, dtype="i16"), tile=2),
+        case(ints((2, 10, 6, 17), low=-255, high=256, dtype="i16"), tile=4),
     ],
     group="winograd",
-    T={F32, F64},
+    T={F32, F64, I16},
 )
 
 
@@ -173,9 +229,21 @@ def winograd_output_shape(m, *, tile, sizes):
     return (m.shape[2], *sizes, m.shape[5])
 
 
+def _whole_output(m: np.ndarray, tile: int) -> np.ndarray:
+    """A block's sums of integers, of which 32 bits are kept, divided by L²."""
+    a_t, _, _ = whole_matrices(tile)
+    odd, shift = _odd_and_shift(tile)
+    y = np.einsum("ip,jq,pqnyxo->nyixjo", a_t, a_t, m.astype(np.int64))
+    y = y.astype(np.uint32) * np.uint32(pow(odd, -1, 1 << 32))
+    return y.view(np.int32) >> shift
+
+
 def winograd_output_ref(m, *, tile, sizes):
-    a_t, _, _ = matrices(tile)
-    y = np.einsum("ip,jq,pqnyxo->nyixjo", a_t, a_t, m.astype(np.float64)).astype(m.dtype)
+    if m.dtype.kind == "i":
+        y = _whole_output(m, tile)
+    else:
+        a_t, _, _ = matrices(tile)
+        y = np.einsum("ip,jq,pqnyxo->nyixjo", a_t, a_t, m.astype(np.float64)).astype(m.dtype)
     n, h, t, w, _, o = y.shape
     return y.reshape(n, h * t, w * t, o)[:, : sizes[0], : sizes[1]]
 
@@ -187,15 +255,27 @@ def _output(out, m, *, tile, sizes):
         j, k = place_in_block(y, tile), place_in_block(x, tile)
         product = lambda p, q: m[p, q, n, y // tile, x // tile, o]
         columns = [_output_row(tile, j, [product(p, q) for p in range(a)]) for q in range(a)]
-        return _output_row(tile, k, columns)
+        return _divided(_output_row(tile, k, columns), tile)
 
     return at
+
+
+def _divided(total, tile: int):
+    """What a block's sums are, without the L² of integers."""
+    if total.dtype.is_float:
+        return total
+    odd, shift = _odd_and_shift(tile)
+    if odd != 1:
+        inverse = pow(odd, -1, 1 << 32)
+        total = total * (inverse - (inverse >> 31 << 32))
+    return s.apply("shr", total, s.const(shift, total.dtype))
 
 
 register(
     "winograd_output",
     "m: T -> T",
-    "Aᵗ m A of every block: [a, a, N, H', W', O] to [N, *sizes, O].",
+    """Aᵗ m A of every block: [a, a, N, H', W', O] to [N, *sizes, O]; of integers divided by L²,
+    modulo 2³².""",
     attrs={"tile": Attr("int", doc="outputs per block and axis, 2 or 4"), "sizes": Attr("ints")},
     shape=winograd_output_shape,
     ref=reference(winograd_output_ref),
@@ -204,7 +284,11 @@ register(
     samples=lambda: [
         case(floats((4, 4, 1, 2, 1, 5)), tile=2, sizes=(3, 2), rtol=1e-4, atol=1e-5),
         case(floats((6, 6, 2, 2, 1, 17)), tile=4, sizes=(8, 3), rtol=1e-4, atol=1e-5),
+        case(ints((4, 4, 1, 2, 1, 5), low=-(10**8), high=10**8, dtype="i32"), tile=2, sizes=(3, 2)),
+        case(
+            ints((6, 6, 2, 2, 1, 17), low=-(10**8), high=10**8, dtype="i32"), tile=4, sizes=(8, 3)
+        ),
     ],
     group="winograd",
-    T={F32, F64},
+    T={F32, F64, I32},
 )

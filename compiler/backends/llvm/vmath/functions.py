@@ -80,11 +80,15 @@ def expm1(m: Emitter, x: V) -> V:
 
 
 def sigmoid(m: Emitter, x: V) -> V:
-    """1 / (1 + e^-x); e^-x needs no gradual underflow, and results below e^-88 flush to zero."""
-    low, high = m.pick(-88.0, -709.0), m.pick(87.0, 708.0)
-    p, i = _exp_parts(m, -m.at_most(m.at_least(x, low), high))
-    y = 1.0 / m.fma(p, m.pow2(i), 1.0)
-    return m.select(x < low, 0.0, y)
+    """1 / (1 + e^-x), e^-x = 2^n e^-s, s = x + n ln2. e^-x needs no gradual underflow, and where
+    its 2^n is the bits of infinity, which is where the lower limit is, results are zero."""
+    x = m.at_most(m.at_least(x, m.pick(-88.5, -709.6)), m.pick(88.0, 709.0))
+    high, low = LN2[m.bits]
+    n, i = m.nearest(x, -LOG2E[m.bits][0])
+    s = m.fma(n, low, m.fma(n, high, x))
+    mirrored = [c * (-1.0) ** k for k, c in enumerate(tables.EXP[m.bits])]
+    p = m.fma(m.fma(m.poly(s, mirrored), s, -1.0), s, 1.0)
+    return 1.0 / m.fma(p, m.pow2(i), 1.0)
 
 
 def tanh(m: Emitter, x: V) -> V:

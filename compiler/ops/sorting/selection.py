@@ -8,6 +8,7 @@
 
 Each turn walks all keys once: the work is linear in them, whatever they are. Where few of many are
 wanted, the k best are in the k blocks whose best come first, of equal ones those of smaller places.
+Where one is, it is the smallest key.
 """
 
 import numpy as np
@@ -25,7 +26,7 @@ from ..common import array, case, floats, ints, scalar_of_dim
 KEYS = {I8, DTYPES["i16"], I32, I64}
 BLOCK = 32  # keys that are counted together, at least
 BLOCKS = 256  # of a row, at most, where its length is known: counts of all before each are summed
-LONG, FEWER = 4096, 16  # of longer rows that have so many times k, blocks are chosen first
+LONG, FEWER = 4096, 16  # of more elements, in rows of so many times k, blocks are chosen first
 PIECEWISE = NotDifferentiable("an order is piecewise constant", zero=True)
 
 
@@ -253,8 +254,12 @@ register(
 
 def first_places(b, x, k, descending: bool = False):
     """The places of the first k elements of each row [rows, n], in their order, and their keys."""
-    n = x.shape[1]
-    if isinstance(n, int) and isinstance(k, int) and n >= max(FEWER * k, LONG):
+    rows, n = x.shape
+    if isinstance(k, int) and k == 1:
+        keys = b.order_keys(x, descending=descending, block=1).reshape(rows, n)
+        return b.arg_min(keys, axis=1), b.reduce_min(keys, axes=(1,), keepdims=True)
+    known = all(isinstance(size, int) for size in (rows, n, k))
+    if known and n >= FEWER * k and rows * n >= LONG:
         return _of_blocks(b, x, k, descending)
     keys = b.order_keys(x, descending=descending, block=_width_of(n))
     limit = _limit(b, keys, k)

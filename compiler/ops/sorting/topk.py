@@ -208,7 +208,8 @@ def _chosen(b, x, k, largest: bool):
 
 
 def _with_nan(x):
-    return np.where(np.arange(x.size) % 2, x, np.nan).astype(x.dtype)
+    odd = np.arange(x.size).reshape(x.shape) % 2
+    return np.where(odd, x, np.nan).astype(x.dtype)
 
 
 register(
@@ -244,6 +245,11 @@ register(
         case(_with_nan(ints((1100,), 2, -99, 99, "f32")), k=1100, largest=False, grad=False),
         case(_with_nan(ints((1100,), 2, -99, 99, "f32")), k=20, largest=False, grad=False),
         case(ints((2, 1030), 3, 0, 255, "u8"), k=1030),
+        case(ints((60, 90), 4, -9, 9, "f32"), k=4, grad=False),
+        *(
+            case(_with_nan(ints((2, 90), 5, -9, 9, "f32")), k=1, largest=up, grad=False)
+            for up in (False, True)
+        ),
     ],
     group="sort",
     T=NUMERIC,

@@ -14,7 +14,7 @@ from ..ir.builder import Builder
 from ..ir.graph import Graph, Node, Value
 from .base import Pass, Report
 
-MANY = 512  # boxes
+MANY = 128  # boxes
 
 
 @dataclass(frozen=True)

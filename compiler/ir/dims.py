@@ -355,7 +355,7 @@ def prod(dims: Iterable[Dim]) -> Any:
 def total(found: Iterable[Any]) -> Any:
     """The sum, made at once: one after the other, sums of sums would be made."""
     found = list(found)
-    if not all(map(_is_dim, found)):
+    if not any(isinstance(d, Sym) for d in found) or not all(map(_is_dim, found)):
         return sum(found)
     terms: Counter[Monomial] = Counter()
     for d in found:

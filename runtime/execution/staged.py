@@ -149,8 +149,8 @@ def _argument(
 
 def _sizes(bound: Any, found: np.ndarray) -> dict[str, int]:
     """The sizes that a stage found. Raises InputError for those that are none."""
-    sizes = [int(size) for size in found]
-    if any(size < 0 for size in sizes):
+    sizes = found.tolist()
+    if min(sizes, default=0) < 0:
         raise InputError(
             "a size that the model computes from these inputs is negative",
             where=bound.where,

@@ -270,6 +270,23 @@ def test_a_softmax_is_one_kernel_of_rows(n):
     np.testing.assert_allclose(received.sum(1), 1, rtol=1e-5)
 
 
+@pytest.mark.parametrize(("combiner", "nothing"), [("sum", 0.0), ("max", -np.inf)])
+@pytest.mark.parametrize("columns", [1, 7, 8, 9, 33])
+def test_what_is_gathered_may_count_nowhere(combiner, nothing, columns):
+    """Steps that count in no lane are left out, those that count in some are not."""
+    x, at = numbers((200,)), RNG.integers(0, 200, (5, 6, columns))
+    many = np.array([0, 1, 6, 3, 9])
+    a, places, counts = buffer_of("a", x), buffer_of("places", at), buffer_of("counts", many)
+
+    def body(i, j):
+        def step(k):
+            return s.select((k < counts[i]) & (k * 4 > j), a[places[i, k % 6, j]], nothing)
+
+        return s.reduce(combiner, [24], step)
+
+    agree(store((5, columns), body), {a: x, places: at, counts: many})
+
+
 def test_nested_reductions_over_different_axes():
     x = numbers((4, 5, 18))
     a = buffer_of("a", x)

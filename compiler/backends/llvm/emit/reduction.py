@@ -13,9 +13,11 @@ from ....ir.bounds import size_hint
 from ....ir.dims import Sym
 from ....ir.types import DType
 from ....kernels.tiling import vector_axis_cost
+from ....kernels.work import extent_of
 from ..base.types import I32, constant, i64, register_type, vector
 from ..vmath import formulas
 from .emitter import UNROLL, Emitter
+from .float_to_int import any_lane
 from .lanes import first_lanes, lanes_below
 from .scalar import PRIMITIVE, multiply_add
 
@@ -65,15 +67,36 @@ def _by_lane(m: Emitter, e: Expr) -> ir.Value:
     m.b.store(identity(combiner, e.dtype, lanes), total)
     get = m.vector if lanes is not None else m.emit
 
-    def step():
+    def add():
         value = _combine(m, e, m.b.load(total), e.args[0], get)
         m.b.store(value, total)
 
+    def step():
+        if not skips:
+            add()
+            return
+        counts = m.vector(e.args[0].args[0])
+        with m.b.if_then(any_lane(m.b, counts)), m.scope():
+            add()
+
+    skips = lanes is not None and _is_often_nothing(m, e)
     inner = [x for x in s.walk(e.args[0]) if x.free & set(axes)]
     own = sum(FORMULA if x.op in formulas.FORMULAS else 1 for x in inner)
     vectors = max(1, (lanes or 1) // m.target.lanes(max(e.dtype.bits, 8)))
     m.loops(list(axes), step, unroll=max(UNROLL, LINES // max(1, own)) // vectors)
     return m.b.load(total)
+
+
+def _is_often_nothing(m: Emitter, e: Expr) -> bool:
+    """Whether a step gathers what may count in none of the lanes, as it stands under a condition: a
+    branch then costs less. Of short sums all steps may be expected to count."""
+    (body,), (combiner, axes) = e.args, e.data
+    if body.op != "select" or size_hint(extent_of(axes)) <= UNROLL:
+        return False
+    _, counted, other = body.args
+    nothing = s.const(s.identity(combiner, e.dtype), e.dtype)
+    places = [x.args[0] for x in s.walk(counted) if x.op == "load" and m.is_vector(x)]
+    return other is nothing and any(m.lane_stride(place) is None for place in places)
 
 
 def _combine(m: Emitter, e: Expr, total: ir.Value, body: Expr, get) -> ir.Value:

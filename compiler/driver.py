@@ -10,9 +10,10 @@ and the lowering are imported where they are used.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
+from .classes import dataclass
 from .errors import CheckFailed, TesselError, is_callers
 from .ir.graph import Graph, Node, constants
 from .options import Options, not_supported

@@ -9,10 +9,11 @@ The target is no option: it is what code is made for (`compiler/targets/`).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from numbers import Integral
 from typing import Any
 
+from .classes import dataclass
 from .errors import UsageError
 
 SWITCHES = ("strict", "unchecked", "verify_bounds")

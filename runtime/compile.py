@@ -7,13 +7,14 @@ A `Source` is a model as the frontend that reads it knows it; the runtime sees g
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
 from ..compiler.arguments import require, require_function, require_shapes
+from ..compiler.classes import dataclass
 from ..compiler.errors import ModelError, UnsupportedError, UsageError, entrance
 from ..compiler.ir.graph import Graph
 from ..compiler.options import Options

@@ -11,7 +11,7 @@ import json
 import os
 import platform
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from importlib import metadata
 
 import click
@@ -19,6 +19,7 @@ import click
 from ..compiler.backends.llvm.base.cache import LIMIT as OBJECTS_LIMIT
 from ..compiler.backends.llvm.base.cache import cache_folder
 from ..compiler.backends.llvm.base.target import NAMED, host, runs_here
+from ..compiler.classes import dataclass
 from ..compiler.errors import TesselError
 from ..compiler.system.cores import VARIABLE, available_cores, default_threads
 from ..compiler.system.files import not_private

@@ -2,13 +2,13 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import click
 from rich.text import Text
 
 from .. import compile as compile_model
 from ..compiler.backends.llvm.schedules.roofline import SLOW, Roofline
+from ..compiler.classes import dataclass
 from ..compiler.ir.graph import Graph
 from ..compiler.kernels.kernel import HostCallback, walk_steps
 from ..compiler.passes.base import Report

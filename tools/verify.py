@@ -13,12 +13,13 @@ names, kernel by kernel where there are kernels.
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 import click
 import numpy as np
 
+from ..compiler.classes import dataclass
 from ..compiler.errors import CheckFailed, TesselError, UsageError
 from ..compiler.ir.bounds import fits
 from ..compiler.ir.graph import Graph, Node

@@ -10,11 +10,11 @@ model refuses have to be refused by the executable, too.
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from ..compiler.analysis.input_limits import input_limits
+from ..compiler.classes import dataclass
 from ..compiler.errors import CheckFailed, TesselError
 from ..compiler.ir.graph import Graph
 from ..compiler.ir.interpret import interpret

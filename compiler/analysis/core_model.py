@@ -7,8 +7,9 @@ are kernels, by the number of products; the CPU's cost model (`schedules/cost_mo
 schedule executes. Both are of these cores, and of no machine that was measured.
 """
 
-from dataclasses import dataclass
 from math import ceil
+
+from ..classes import dataclass
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ may well be out of range.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+from ..classes import dataclass
 from ..ir.graph import Graph, Node, Value
 from ..ir.limits import Limit
 from ..ir.types import TensorType

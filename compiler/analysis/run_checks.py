@@ -9,10 +9,10 @@ does not import what makes code.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from ..classes import dataclass
 from ..errors import InputError
 from ..ir import dims
 

@@ -15,10 +15,10 @@ its values stay the same objects.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ..arguments import require
+from ..classes import dataclass
 from ..errors import TesselError, TypeMismatch, UsageError
 from ..ir.builder import Builder, Tensor
 from ..ir.editor import splice

@@ -13,9 +13,10 @@ import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, TypeAlias
 
+from ..classes import dataclass
 from ..errors import TypeMismatch
 from . import dims
 from .dims import Dim, Sym

@@ -14,11 +14,12 @@ Weights are `constant` nodes; `compiler/ir/text.py` prints large ones as `@name`
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..classes import dataclass
 from .types import DType, Shape, TensorType, Type
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ The interpreter looks at arrays (`check_operands`). What is compiled looks at th
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from ..classes import dataclass
 from ..errors import InputError
 from . import dims
 from .dims import Dim

@@ -28,11 +28,12 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NoReturn
 
 import numpy as np
 
+from ..classes import dataclass
 from ..errors import TypeMismatch
 from . import dims
 from .limits import Limits

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 
+from ..classes import dataclass
 from ..errors import TypeMismatch
 from ..system.concurrency import lazy
 from . import dims

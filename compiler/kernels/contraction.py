@@ -6,9 +6,10 @@ Fusion asks it of a node's rule (`kinds.py`), the CPU's and the GPU's schedules 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
 
+from ..classes import dataclass
 from ..expr import expr as s
 from ..expr.expr import Axis, Expr
 from .kernel import Kernel

@@ -10,11 +10,12 @@ A reduction's free axes say at which loop level it is computed; the schedule dec
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 import numpy as np
 
+from ..classes import dataclass
 from ..expr import expr as s
 from ..expr.expr import Axis, Buffer, Expr
 from ..ir.bounds import size_hint

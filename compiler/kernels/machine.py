@@ -1,11 +1,11 @@
 """What backends share: the machine that code is generated for, and memory as it wants it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TypeGuard
 
 import numpy as np
 
+from ..classes import dataclass
 from ..ir.dims import substitute
 from ..ir.types import TensorType, Type
 

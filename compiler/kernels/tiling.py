@@ -1,9 +1,9 @@
 """Schedules as data: how the loops of a contraction are tiled, and which axis to vectorise."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import ceil
 
+from ..classes import dataclass
 from ..expr import expr as s
 from ..expr.expr import Axis, Expr
 from ..ir.dims import Sym

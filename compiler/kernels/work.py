@@ -8,9 +8,9 @@ once, whatever caches there are. A product of matrices is 2*m*n*k operations.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from math import prod
 
+from ..classes import dataclass
 from ..expr import expr as s
 from ..expr.expr import Axis, Buffer, Expr
 from ..ir.types import BOOL

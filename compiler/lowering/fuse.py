@@ -16,8 +16,9 @@ Which kind a node is, and whatever else is asked of it here, follows from its ex
 (`kinds.py`, `reading.py`), not from its name.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from ..classes import dataclass
 from ..ir.bounds import size_hint
 from ..ir.dims import prod
 from ..ir.graph import Graph, Node, Value

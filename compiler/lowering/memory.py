@@ -8,8 +8,9 @@ when the program runs.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from ..classes import dataclass
 from ..ir import dims
 from ..ir.bounds import larger, largest, size_hint
 from ..ir.types import TensorType

@@ -15,9 +15,9 @@ it costs. So an op is fused for what it means, whoever wrote its record.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import StrEnum
 
+from ..classes import dataclass
 from ..errors import told
 from ..expr import expr as s
 from ..expr.blocks import Unblocked

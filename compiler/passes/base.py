@@ -16,9 +16,10 @@ graph once, before the first pass. A pipeline is a visible list with a reason be
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import ClassVar
 
+from ..classes import dataclass
 from ..errors import GraphError, at
 from ..ir.builder import Builder
 from ..ir.editor import GraphEditor

@@ -11,13 +11,13 @@ A graph that this was done to says so in its metadata, and gets no more of them 
 stages know less than the whole.
 """
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from ..analysis.input_limits import handed, limits_of
 from ..analysis.ranges import Ranges, at_least, keeps_values
+from ..classes import dataclass
 from ..ir.builder import Builder, Tensor
 from ..ir.editor import GraphEditor
 from ..ir.graph import Graph, Node, Value

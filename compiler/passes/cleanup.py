@@ -1,10 +1,10 @@
 """Passes that only remove: constants computed, dead and doubled nodes dropped, `if`s decided."""
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
+from ..classes import dataclass
 from ..ir.editor import GraphEditor
 from ..ir.graph import Graph, Node
 from ..ir.types import TensorType

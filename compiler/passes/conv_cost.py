@@ -10,10 +10,10 @@ A product wastes what its columns leave of a vector and what its rows leave of a
 are wasted by the one layout, short lines by the other.
 """
 
-from dataclasses import dataclass
 from math import ceil, prod
 
 from ..analysis.core_model import CORES
+from ..classes import dataclass
 from ..ir.bounds import size_hint
 from ..ir.dims import is_static
 from ..ir.graph import Node

@@ -5,9 +5,9 @@
                                   …
 """
 
-from dataclasses import dataclass
 from typing import ClassVar
 
+from ..classes import dataclass
 from ..ir.graph import Graph
 from ..lowering.expand import expand_composites
 from .base import Pass, Report

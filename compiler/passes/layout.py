@@ -15,10 +15,10 @@ among others that read and write channels first, or with few channels of each gr
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import prod
 from typing import ClassVar
 
+from ..classes import dataclass
 from ..ir.bounds import size_hint
 from ..ir.builder import Tensor
 from ..ir.editor import GraphEditor

@@ -13,8 +13,9 @@ What the host runs (`host_if`, `host_loop`, `host_image`) stands between stages:
 levels here, and such nodes the odd ones.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from ..classes import dataclass
 from ..errors import GraphError
 from ..ir import dims
 from ..ir.graph import Graph, Node, Value

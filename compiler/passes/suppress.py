@@ -7,9 +7,9 @@ the best that are left until enough were picked, one after the other, which is l
 waiting. For CPUs.
 """
 
-from dataclasses import dataclass
 from typing import ClassVar
 
+from ..classes import dataclass
 from ..ir.builder import Builder
 from ..ir.graph import Graph, Node, Value
 from .base import Pass, Report

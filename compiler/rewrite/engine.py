@@ -18,9 +18,10 @@ weights are written in the language of the graph.
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import ClassVar
 
+from ..classes import dataclass
 from ..errors import TypeMismatch
 from ..ir.bounds import DynamicSize
 from ..ir.builder import Builder, Tensor

@@ -9,8 +9,9 @@ Constants are the exception: past their budget they are computed by the runs, an
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 
+from ..classes import dataclass
 from ..errors import TesselError, UsageError
 
 FOLDED = "limits.folded"  # in a graph's metadata: the budget, where it is not the default

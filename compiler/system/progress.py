@@ -11,9 +11,9 @@ What the function raises ends the compilation, and leaves it as it is.
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
+from ..classes import dataclass
 from ..errors import from_caller
 from .concurrency import give_lock
 

@@ -7,9 +7,9 @@ gradient.
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from ...compiler.arguments import require_function
+from ...compiler.classes import dataclass
 from ...compiler.errors import TypeMismatch, UsageError
 from ...compiler.ir.builder import Tensor
 from ...compiler.ir.graph import Graph, Value

@@ -9,13 +9,13 @@ import inspect
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ...compiler.arguments import require, require_function, require_places
 from ...compiler.autodiff.gradients import gradients, zeros_like
+from ...compiler.classes import dataclass
 from ...compiler.errors import TypeMismatch, UsageError
 from ...compiler.ir.builder import Tensor
 from ...compiler.ir.graph import Graph

@@ -7,9 +7,9 @@ Dicts are walked in the order of their keys, so equal trees flatten alike.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from ...compiler.classes import dataclass
 from ...compiler.errors import TypeMismatch
 
 

@@ -9,10 +9,10 @@ made by Python, once per run and node.
 import ctypes
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
+from ...compiler.classes import dataclass
 from ...compiler.errors import TypeMismatch, UsageError
 from ...compiler.ir import op as registry
 from ...compiler.ir.types import TensorType, tensor_type_of

@@ -7,13 +7,14 @@ A module takes contiguous arrays in the graph's order and returns fresh ones; fo
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
 from ...compiler.arguments import require_path
+from ...compiler.classes import dataclass
 from ...compiler.ir.graph import Graph
 from ...compiler.ir.metadata.known_values import IMPOSSIBLE
 

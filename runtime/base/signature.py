@@ -9,11 +9,12 @@ A check reports everything that is wrong in one InputError.
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
 
+from ...compiler.classes import dataclass
 from ...compiler.errors import InputError, TesselError, UsageError
 from ...compiler.ir import dims
 from ...compiler.ir.graph import Graph

@@ -4,9 +4,9 @@ exe.empty = WhenEmpty(read)        # read(shapes, values): the Graph for shapes 
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ...compiler.classes import dataclass
 from ...compiler.errors import InputError, TesselError, TypeMismatch
 from ...compiler.ir import dims
 from ...compiler.ir.bounds import above

@@ -6,10 +6,10 @@ package cannot hold cannot be pickled: `save` says why. The number of threads, n
 values of bound inputs come along.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...compiler.classes import dataclass
 from ...compiler.errors import PackageError
 from ..base.build import object_cache
 from ..package.container import HEADER

@@ -9,9 +9,10 @@ is empty, has one code for prompts of every length.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ...compiler.classes import dataclass
 from ...compiler.driver import is_refusal
 from ...compiler.errors import TesselError
 from ...compiler.ir import dims

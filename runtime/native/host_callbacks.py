@@ -11,11 +11,11 @@ Strings, sequences and maps have no bytes that machine code could hand over: the
 
 import ctypes
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from ...compiler.classes import dataclass
 from ...compiler.errors import KernelError, TesselError, is_users, is_users_code
 from ...compiler.ir.types import TensorType, Type
 from ...compiler.kernels.machine import has_bytes

@@ -7,7 +7,7 @@ one's own: the median is what to expect, the highest what the core can do when i
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from ...compiler.backends.llvm.base.target import cache_size, host
 from ...compiler.backends.llvm.kernel.objects import object_code
 from ...compiler.backends.llvm.program import peak
 from ...compiler.backends.llvm.program.pool_layout import BARRIER_SYMBOL
+from ...compiler.classes import dataclass
 from ...compiler.errors import UsageError
 from ...compiler.kernels.machine import Machine, aligned_empty
 from ...compiler.system.cores import available_cores

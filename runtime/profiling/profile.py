@@ -8,13 +8,13 @@ the profile can say how well its sum agrees with what a run takes.
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
 from ...compiler.backends.llvm.program.plan import Scheduled
 from ...compiler.backends.llvm.program.predict import predict
 from ...compiler.backends.llvm.program.timestamps import timestamped_code, timestamped_steps
+from ...compiler.classes import dataclass
 from ...compiler.errors import UsageError
 from ...compiler.kernels.work import Work
 from ..base.build import Built

@@ -9,7 +9,6 @@ one thread; `profile.py` looks at a run as it really is.
 
 import ctypes
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -23,6 +22,7 @@ from ...compiler.backends.numpy import (
     run_host_callback,
     run_kernel,
 )
+from ...compiler.classes import dataclass
 from ...compiler.ir.types import TensorType
 from ...compiler.kernels.kernel import Call, HostCallback, Kernel, Program, Ref, run_order
 from ...compiler.kernels.machine import ALIGNMENT, aligned_empty

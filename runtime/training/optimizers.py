@@ -7,11 +7,12 @@ don't recompile; `lr` is a number or a function of the step (0, 1, …).
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY
 
 import numpy as np
 
 from ...compiler.arguments import require
+from ...compiler.classes import dataclass
 from ...compiler.errors import UsageError
 from ...compiler.ir.builder import Builder, Tensor, as_tensor_type
 

@@ -9,7 +9,6 @@ among several was also lucky, so it meets the default once more, and only that c
 import ctypes
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from ...compiler.backends.llvm.base.cache import ObjectCache
 from ...compiler.backends.llvm.kernel.codegen import KernelCode, kernel_module
 from ...compiler.backends.llvm.kernel.objects import object_code
 from ...compiler.backends.llvm.program.slices import SLICE, pointers_of, slice_module
+from ...compiler.classes import dataclass
 from ...compiler.expr.expr import Buffer
 from ...compiler.kernels.machine import Machine, aligned_empty
 from ..native.linker import link

@@ -1,7 +1,6 @@
 """What there is to tune in a program, and how one contraction is: `tasks_of`, `measure`."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from ...compiler.backends.llvm.program.predict import predict
 from ...compiler.backends.llvm.schedules.base import Schedule
 from ...compiler.backends.llvm.schedules.contraction.candidates import key_of, readings, tiles
 from ...compiler.backends.llvm.schedules.tuning_records import Choice, TuningRecord
+from ...compiler.classes import dataclass
 from ...compiler.expr import expr as s
 from ...compiler.expr.expr import Buffer
 from ...compiler.kernels.kernel import Kernel, Program

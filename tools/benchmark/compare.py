@@ -16,12 +16,12 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from multiprocessing import Pipe
 from pathlib import Path
 
 import numpy as np
 
+from ...compiler.classes import dataclass
 from ...compiler.errors import CheckFailed, UsageError
 from ..common.agreement import disagreement
 from . import worker as bench_worker
@@ -130,7 +130,7 @@ def compare(
     path: str | Path,
     backends: Sequence[str],
     feeds: Mapping[str, np.ndarray],
-    settings: Settings = Settings(),
+    settings: Settings | None = None,
     progress: Callable[[str], None] = lambda text: None,
 ) -> dict[str, dict]:
     """Measure `path` on each backend; a report per backend, in the order given.
@@ -138,6 +138,7 @@ def compare(
     `report["status"]` is "ok", "unavailable" (not installed, or not a file that it reads),
     "failed" or "disagrees"; every status but the first has its `reason`, and no timings.
     """
+    settings = settings or Settings()
     check_backends(backends, settings)
     path = str(path)
     reports: dict[str, dict] = {name: {} for name in backends}

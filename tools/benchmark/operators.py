@@ -12,7 +12,6 @@ inputs are weights, and what the small ones hold) are one operator that counts a
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from math import exp, log
 from pathlib import Path
 
@@ -21,6 +20,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from ... import compile as compile_model
+from ...compiler.classes import dataclass
 from ...compiler.errors import UsageError
 from ...compiler.ir.types import TensorType
 from ...frontends.onnx.file import proto as pb

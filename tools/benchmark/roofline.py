@@ -10,10 +10,10 @@ insightful visual performance model for multicore architectures" (2009).
 
 import datetime
 from collections.abc import Iterator
-from dataclasses import dataclass
 from math import atan2, cos, degrees, log10, pi, sin
 from pathlib import Path
 
+from ...compiler.classes import dataclass
 from ...compiler.errors import UnsupportedError, UsageError
 from ...runtime.profiling.peak import Peak
 from ..common.profile_tables import BEYOND

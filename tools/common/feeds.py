@@ -17,7 +17,6 @@ What a model takes as indices or lengths is in the range that it allows.
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -25,6 +24,7 @@ import ml_dtypes
 import numpy as np
 
 from ...compiler.analysis.input_limits import InputLimit
+from ...compiler.classes import dataclass
 from ...compiler.errors import InputError, ModelError, UnsupportedError, UsageError
 from ...compiler.ir import dims
 from ...compiler.system.files import shown

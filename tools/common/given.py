@@ -12,7 +12,7 @@ Values become what the input wants where that is exact: 1 is a float and an inte
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 import ml_dtypes
@@ -20,6 +20,7 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 
+from ...compiler.classes import dataclass
 from ...compiler.errors import InputError, ModelError, UsageError
 from ...compiler.ir.types import AnyRank, DType, OptionalType, SequenceType, TensorType, Type
 from ...compiler.system.files import reading, shown, size_of

@@ -13,9 +13,9 @@ says what is wrong with them.
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from types import SimpleNamespace
 
+from ...compiler.classes import dataclass
 from ...compiler.errors import TesselError
 from ...compiler.ir.dims import substitute, symbols
 from ...compiler.ir.graph import Graph

@@ -12,13 +12,14 @@ import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import click
 import numpy as np
 
 from ...compiler.analysis.equations import equal_sizes, equations
 from ...compiler.analysis.input_limits import input_limits
+from ...compiler.classes import dataclass
 from ...compiler.errors import InputError, TesselError, UsageError
 from ...compiler.ir.dims import Sym, symbols
 from ...compiler.ir.graph import Graph

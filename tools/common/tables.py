@@ -9,10 +9,10 @@ by whole names. The legend explains the columns that are shown. Data (`--json`) 
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from rich.cells import cell_len
 
+from ...compiler.classes import dataclass
 from ...compiler.errors import printable
 from .terminal import Console, Table
 

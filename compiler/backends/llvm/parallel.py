@@ -13,9 +13,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import BinaryIO
 
+from ...classes import dataclass
 from ...kernels.machine import Machine
 from .kernel.objects import Passes, object_code
 

@@ -11,9 +11,10 @@ Kernels of equal text are one kernel. A launch's pointers are places in four kin
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
+from ...classes import dataclass
 from ...errors import UnsupportedError, UsageError
 from ...ir.types import STR, TensorType
 from ...kernels.kernel import (

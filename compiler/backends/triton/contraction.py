@@ -11,8 +11,8 @@ The type that the tensor cores multiply in follows from the factors:
 """
 
 import math
-from dataclasses import dataclass
 
+from ...classes import dataclass
 from ...expr.expr import Expr
 from ...ir.types import BF16, F16, F32, I8, I32
 from ...kernels.contraction import Contraction, find_contraction

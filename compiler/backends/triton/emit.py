@@ -8,8 +8,9 @@ Equal kernels give equal text.
 
 import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from ...classes import dataclass
 from ...kernels.kernel import Kernel
 from .contraction import emit_dot
 from .primitives import TYPES, Val, type_name

@@ -13,10 +13,11 @@ import json
 import linecache
 import weakref
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 
+from ...classes import dataclass
 from ...errors import TesselError, UnsupportedError
 from ...system.files import not_private, read_file, replacing_file, user_cache
 from .emit import Source

@@ -5,8 +5,7 @@ name ("float32"), then the kind (f, i, u, b), then "*". Infix templates take Pyt
 a tensor; all others need tensors (Triton reads a bare literal as f32 or i32).
 """
 
-from dataclasses import dataclass
-
+from ...classes import dataclass
 from ...errors import UnsupportedError
 from ...ir.types import DType
 

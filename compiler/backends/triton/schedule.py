@@ -8,9 +8,9 @@ serial    one program, one element at a time (scatters whose places may collide)
 """
 
 import math
-from dataclasses import dataclass
 from typing import Literal
 
+from ...classes import dataclass
 from ...expr import expr as s
 from ...expr.expr import Axis, Expr
 from ...kernels.kernel import Kernel

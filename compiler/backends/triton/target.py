@@ -1,8 +1,8 @@
 """The GPUs that code is generated for, by name: `cuda:sm_90`, `hip:gfx942`."""
 
 import re
-from dataclasses import dataclass
 
+from ...classes import dataclass
 from ...errors import UsageError
 
 # Kibibytes of shared memory that one program may ask for (CUDA C++ Programming Guide, table of

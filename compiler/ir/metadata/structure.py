@@ -13,9 +13,9 @@ A tree is the name of a tensor, a list of trees, or None.
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from ...classes import dataclass
 from ...errors import ModelError
 from ..graph import Graph
 

@@ -8,11 +8,12 @@ read x at the same offsets from m can share one convolution with as many times t
 all of them, where taps that a phase lacks are zeros.
 """
 
-from dataclasses import dataclass
 from functools import reduce
 from math import gcd
 
 import numpy as np
+
+from ...classes import dataclass
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ gives, and what would overflow to inf in the middle does not. Casts to half insi
 become casts to f32, for the same reason.
 """
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
+from ...classes import dataclass
 from ...ir.builder import Builder
 from ...ir.graph import Graph, Node, Value
 from ...ir.types import BF16, F16, F32, DType, MapType, SequenceType, TensorType, Type, dtype_of

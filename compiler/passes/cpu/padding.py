@@ -7,11 +7,11 @@ For CPUs: without a border every read of the inner loop is a plain address. The 
 since whatever computes %x stores into the padded memory directly (`lowering/lower.py`).
 """
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
+from ...classes import dataclass
 from ...ir.builder import Builder, Tensor
 from ...ir.editor import GraphEditor
 from ...ir.graph import Graph, Node, Value

@@ -13,13 +13,14 @@ For CPUs, after layouts are chosen and before Winograd's filtering, which often 
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import ceil, prod
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ...analysis.core_model import CORES, Core
+from ...classes import dataclass
 from ...ir.bounds import size_hint
 from ...ir.builder import Builder, Tensor
 from ...ir.dims import Dim, ceil_div, is_static

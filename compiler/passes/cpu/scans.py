@@ -6,9 +6,9 @@ Blocks, of which the sums come first, are for those who take all elements at onc
 each element to the sum so far, which it has in a register, and reads x only once.
 """
 
-from dataclasses import dataclass
 from typing import ClassVar
 
+from ...classes import dataclass
 from ...ir.builder import Builder
 from ...ir.graph import Graph, Node, Value
 from ..base import Pass, Report

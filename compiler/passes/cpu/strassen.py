@@ -11,13 +11,13 @@ much in size, and with `strict`, products stay as they are. For CPUs; also for c
 tap, channels last. Where the number of rows is open there may be too few of them.
 """
 
-from dataclasses import dataclass
 from math import ceil, prod
 from typing import ClassVar
 
 import numpy as np
 
 from ...analysis.core_model import CORES
+from ...classes import dataclass
 from ...ir.builder import Builder, Tensor
 from ...ir.dims import is_static
 from ...ir.graph import Graph, Node, Value

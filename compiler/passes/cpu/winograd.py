@@ -11,13 +11,13 @@ threefold (`ops/internal/winograd.py`). For CPUs, after the layout is channels l
 convolutions as they are.
 """
 
-from dataclasses import dataclass
 from math import ceil
 from typing import ClassVar
 
 import numpy as np
 
 from ...analysis.core_model import CORES, Core
+from ...classes import dataclass
 from ...ir.bounds import size_hint
 from ...ir.builder import Builder
 from ...ir.dims import is_static

@@ -13,10 +13,9 @@ Scores that are filled,  where(hidden, low, scores)  with low ≤ -1e30, become 
 added: scores + low is low, since a score would have to be beyond 1e22 to change it.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from ...classes import dataclass
 from ...ir.builder import Tensor
 from ...ir.graph import Node, Value
 from ...ir.types import normalize_axis

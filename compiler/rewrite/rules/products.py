@@ -5,11 +5,11 @@ x @ a, x @ b, x @ c       => split(x @ [a b c])        one product for queries, 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
+from ...classes import dataclass
 from ...ir.builder import Builder, Tensor
 from ...ir.editor import GraphEditor
 from ...ir.graph import Graph, Node

@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import AttributeProto, ModelProto, TensorProto, numpy_helper
 
+from ....compiler.classes import dataclass
 from ....compiler.errors import ModelError, UnsupportedError, UsageError
 from ....compiler.ir.types import DTYPES, MAX_RANK, DType
 from ....compiler.system import files

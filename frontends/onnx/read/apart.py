@@ -7,11 +7,12 @@ checked like sizes of other names (`compiler/analysis/equations.py`), so that no
 granted: what does not fit is refused, what broadcasts is broadcast.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import onnx
 
+from ....compiler.classes import dataclass
 from ....compiler.ir.dims import symbol_name
 from ....compiler.ir.metadata.dims_apart import KEY, Repeated, written
 from ..file import proto as pb

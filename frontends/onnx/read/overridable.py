@@ -9,12 +9,13 @@ A model is read with the defaults as weights, and its graph says which they are
 none of them may be fed.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import onnx
 
+from ....compiler.classes import dataclass
 from ....compiler.errors import ModelError
 from ..file import proto as pb
 

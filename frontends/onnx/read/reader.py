@@ -7,10 +7,10 @@ shape arithmetic (`values.py`). Everything that cannot be read is collected and 
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import onnx
 
+from ....compiler.classes import dataclass
 from ....compiler.errors import ModelError, TesselError, UnsupportedError, at
 from ....compiler.ir.bounds import DynamicSize
 from ....compiler.ir.builder import Tensor

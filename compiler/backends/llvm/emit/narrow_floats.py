@@ -10,10 +10,9 @@ past the largest become infinity where the format has one, else NaN (ONNX's Cast
 else the largest. f8e8m0 is an exponent and nothing else: `POWER`.
 """
 
-from dataclasses import dataclass
-
 import llvmlite.ir as ir
 
+from ....classes import dataclass
 from ....ir.types import DType
 from ....kernels.machine import Machine
 from ..base.types import I32, Splat, vector

@@ -8,11 +8,11 @@ Where neighbouring lanes read near each other (resampling, reflected borders, ro
 is a load and a shuffle for what would be a load for each lane.
 """
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import llvmlite.ir as ir
 
+from ....classes import dataclass
 from ....expr import expr as s
 from ....expr.expr import Buffer, Expr
 from ....kernels.machine import Machine

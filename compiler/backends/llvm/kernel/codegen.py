@@ -9,13 +9,14 @@ models share one function and one cache entry.
 import functools
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 
 import llvmlite.binding as llvm
 import llvmlite.ir as ir
 import numpy as np
 
+from ....classes import dataclass
 from ....expr.expr import Buffer
 from ....ir.bounds import size_hint
 from ....ir.dims import Sym

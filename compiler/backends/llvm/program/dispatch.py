@@ -5,10 +5,10 @@ says, so that the entry has one call of it whatever the choice.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import llvmlite.ir as ir
 
+from ....classes import dataclass
 from ..base.types import I64, VOID, i64
 from ..kernel.codegen import KernelCode, function_type
 from .work_stealing import piece_of

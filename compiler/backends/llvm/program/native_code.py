@@ -3,11 +3,10 @@
 Apart from the code generator, so that loading a package does not import it.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from ....analysis.run_checks import Check
+from ....classes import dataclass
 from ....ir.dims import Sym
 from ....kernels.machine import Machine
 

@@ -1,10 +1,11 @@
 """What the entry is written from: kernels with their code, in order, and their places."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import numpy as np
 
+from ....classes import dataclass
 from ....expr.expr import Buffer
 from ....ir.bounds import maybe_below
 from ....ir.dims import Sym, symbols

@@ -3,7 +3,7 @@
 Apart from the code generator, so that running a package does not import it.
 """
 
-from dataclasses import dataclass
+from ....classes import dataclass
 
 BARRIER_SYMBOL = "tessel_barrier"
 

@@ -3,9 +3,9 @@
 predict(plan, target, threads) -> [Prediction(step, ns, rounds), …]
 """
 
-from dataclasses import dataclass
 from math import prod
 
+from ....classes import dataclass
 from ....kernels.kernel import For, walk_calls, walk_steps
 from ....kernels.machine import Machine
 from ..schedules.cost_model import cost

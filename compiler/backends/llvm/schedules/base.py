@@ -11,13 +11,14 @@ object cache is made of them (`Schedule.key`).
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from enum import Enum
 from typing import ClassVar
 
 import llvmlite.ir as ir
 import numpy as np
 
+from ....classes import dataclass
 from ....expr import expr as s
 from ....expr.expr import Axis, Buffer, Expr
 from ....expr.show import show

@@ -18,11 +18,11 @@ overlap those before them.
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import ClassVar
 
 import llvmlite.ir as ir
 
+from ....classes import dataclass
 from ....expr import expr as s
 from ....expr.expr import Axis, Expr
 from ....ir.bounds import DynamicSize, maybe_below, size_hint

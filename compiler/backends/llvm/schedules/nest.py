@@ -7,13 +7,14 @@ free axes are known.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby
 from math import prod
 from typing import ClassVar
 
 import llvmlite.ir as ir
 
+from ....classes import dataclass
 from ....expr import expr as s
 from ....expr.expr import Axis, Expr
 from ....ir.bounds import DynamicSize

@@ -11,9 +11,9 @@ architectures" (2009).
 """
 
 from collections import Counter
-from dataclasses import dataclass
 from math import prod
 
+from ....classes import dataclass
 from ....expr import expr as s
 from ....ir.bounds import size_hint
 from ....kernels.kernel import Kernel

@@ -15,12 +15,12 @@ take part. Where all is known of a short axis, rows of places are better (`known
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import reduce
 
 import llvmlite.ir as ir
 import numpy as np
 
+from ....classes import dataclass
 from ....expr import expr as s
 from ....expr.expr import Axis, Expr
 from ....expr.index import NUMBERS

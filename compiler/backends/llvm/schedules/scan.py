@@ -14,12 +14,12 @@ since each has to wait for its own sums: several vectors of them, or, where no a
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from math import ceil, prod
 from typing import ClassVar
 
 import llvmlite.ir as ir
 
+from ....classes import dataclass
 from ....expr import expr as s
 from ....expr.expr import Axis, Expr
 from ....kernels.kernel import Kernel, Store

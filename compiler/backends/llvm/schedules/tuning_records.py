@@ -5,8 +5,10 @@ A, the group. Apart from the schedules themselves (`candidates.py`), so that loa
 carries tuning records does not import the code generator.
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
+
+from ....classes import dataclass
 
 if TYPE_CHECKING:
     from .contraction.schedule import ContractSchedule

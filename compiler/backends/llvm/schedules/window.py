@@ -14,12 +14,12 @@ everything else that LLVM does, and leaves them as they are.
 """
 
 from collections import defaultdict
-from dataclasses import dataclass
 from math import ceil, prod
 from typing import ClassVar
 
 import llvmlite.ir as ir
 
+from ....classes import dataclass
 from ....expr import expr as s
 from ....expr.expr import Axis, Expr
 from ....expr.index import divides

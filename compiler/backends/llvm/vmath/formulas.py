@@ -18,10 +18,10 @@ functions keep the sign of zero. The rounding mode is round-to-nearest.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import llvmlite.ir as ir
 
+from ....classes import dataclass
 from ....errors import TypeMismatch, UnsupportedError
 from . import functions as f
 from . import trigonometry as t

@@ -6,10 +6,9 @@ number of the longer prefix, or -1. What is found is added up in the column of i
 of few n-grams is compared with every window instead.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from .....compiler.classes import dataclass
 from .....compiler.errors import ModelError
 from .....compiler.ir import dims
 from .....compiler.ir.builder import Tensor

@@ -6,10 +6,9 @@ Where every tree votes for one target only (boosting), trees are sorted by targe
 sums its own; else a leaf has a weight for every target.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from .....compiler.classes import dataclass
 from .....compiler.errors import ModelError
 from .....compiler.ir.types import F16, F32, F64, I64
 from .....compiler.ops.contraction.scores import transform, two_columns

@@ -11,10 +11,10 @@ arrays.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from .....compiler.classes import dataclass
 from .....compiler.errors import ModelError
 
 MODES = (

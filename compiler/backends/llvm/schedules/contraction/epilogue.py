@@ -1,9 +1,8 @@
 """What follows a contraction's sums: f(acc), stored row by row."""
 
-from dataclasses import dataclass
-
 import llvmlite.ir as ir
 
+from .....classes import dataclass
 from .....expr import expr as s
 from .....expr.expr import Axis
 from .....kernels.kernel import Kernel

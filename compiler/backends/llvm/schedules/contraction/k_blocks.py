@@ -15,11 +15,11 @@ products are added in the same order as without blocks, so the results are the s
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from math import ceil, prod
 
 import llvmlite.ir as ir
 
+from .....classes import dataclass
 from .....ir.dims import Sym
 from ...base.types import I1, i64
 from ...emit.emitter import Emitter

@@ -6,11 +6,11 @@ seven: B[p] is W[p] for p < 4, else W[0] + W[p - 3]. Only W is packed. The first
 takes the sums, of which its multiply-adds hide a part, and leaves them in scratch for the others.
 """
 
-from dataclasses import dataclass
 from math import ceil
 
 import llvmlite.ir as ir
 
+from .....classes import dataclass
 from .....expr import expr as s
 from .....ir.bounds import size_hint
 from .....kernels.machine import LINE

@@ -5,12 +5,13 @@ dims by `dynamic.py`; code is written by `emitter.py`.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import ceil, prod
 from typing import ClassVar
 
 import numpy as np
 
+from .....classes import dataclass
 from .....expr import expr as s
 from .....expr.expr import Buffer
 from .....ir.bounds import DEFAULT_SIZE_HINT, DynamicSize, more_size_hints, size_hint

@@ -10,11 +10,12 @@ twice the slots.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import ceil
 
 import llvmlite.ir as ir
 
+from .....classes import dataclass
 from .....ir.dims import Sym
 from .....ir.types import DType
 from .....kernels.machine import LINE

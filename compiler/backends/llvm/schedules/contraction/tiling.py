@@ -1,8 +1,8 @@
 """How a contraction is tiled, packed and shared, as data: `Tiling`."""
 
-from dataclasses import dataclass
 from math import prod
 
+from .....classes import dataclass
 from .....expr.expr import Axis
 from .....ir.bounds import maybe_below
 from .....ir.dims import Sym, ceil_div

@@ -6,10 +6,10 @@ which exchanges halves, quarters, … between pairs of vectors.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import llvmlite.ir as ir
 
+from .....classes import dataclass
 from .....expr.expr import Axis
 from .....ir.dims import Sym
 from .....ir.types import DType

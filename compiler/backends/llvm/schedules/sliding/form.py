@@ -8,9 +8,9 @@ out. A factor that knows the taps but not the places (the weights of a depthwise
 same for all outputs of a line.
 """
 
-from dataclasses import dataclass
 from math import gcd, prod
 
+from .....classes import dataclass
 from .....expr import expr as s
 from .....expr.expr import Axis, Expr
 from .....ir.bounds import size_hint

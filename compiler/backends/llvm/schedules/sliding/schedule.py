@@ -11,10 +11,11 @@
 Lines with a step between outputs (a stride) are loaded without gaps and taken apart in registers.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import ceil, prod
 from typing import ClassVar
 
+from .....classes import dataclass
 from .....expr import expr as s
 from .....ir.bounds import DynamicSize, size_hint
 from .....ir.dims import ceil_div

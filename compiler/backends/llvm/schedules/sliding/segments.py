@@ -1,7 +1,7 @@
 """How a row of outputs is cut into vectors: those at its ends, whose windows reach beyond the
 input, and those between."""
 
-from dataclasses import dataclass
+from .....classes import dataclass
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ joins shares one scale.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from ..classes import dataclass
 from ..errors import UsageError
 from ..ir.graph import Graph, Node, Value
 from ..ir.types import F32, TensorType

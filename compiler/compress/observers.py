@@ -13,11 +13,11 @@ range holds 0, so that padding and the least value of a relu are exact.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache, cached_property
 
 import numpy as np
 
+from ..classes import dataclass
 from ..ir.types import DTYPES
 from .recipe import Scale
 from .statistics import BINS, OCTAVE, centers

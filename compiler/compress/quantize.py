@@ -6,10 +6,11 @@ graph, report = plan.apply()
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 import numpy as np
 
+from ..classes import dataclass
 from ..errors import UsageError
 from ..ir.graph import Graph, Node, Value, constants
 from .candidates import Candidates, Product, find_candidates, parts_of

@@ -11,12 +11,13 @@ import difflib
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import field, fields, replace
 from fnmatch import fnmatchcase
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from ..classes import dataclass
 from ..errors import UsageError
 
 DTYPES = ("i8", "i4", "f32")

@@ -1,8 +1,10 @@
 """What was quantized and what not: a row per product, with scales, what is cut off, and reasons."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from typing import Any
+
+from ..classes import dataclass
 
 
 @dataclass(frozen=True)

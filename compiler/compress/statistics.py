@@ -15,12 +15,12 @@ a histogram looks at every n-th element, about `SAMPLE` of them in each run.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 import numpy as np
 
+from ..classes import dataclass
 from ..ir.builder import Builder, Tensor
 from ..ir.graph import Graph, Value, clone
 from ..ir.types import DTYPES, F32, I32, TensorType

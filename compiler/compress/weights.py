@@ -5,10 +5,9 @@
 Symmetric: no zero point, so that products have no further term.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from ..classes import dataclass
 from .observers import limits
 from .recipe import Recipe
 

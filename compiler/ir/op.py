@@ -17,8 +17,7 @@ The meaning as loops is one of
     Kernels(emit)       several kernels, or stores whose place depends on data (scatter)
     Expand(rule)        a composite: other ops
     Extern(kernel)      a kernel written by hand, with the reason why
-    Control(kind)       regions: if, scan, while
-    Alias()             the same bytes under another shape: nothing to run
+    Control(kind), Alias()  regions: if, scan, while; the same bytes under another shape
 """
 
 from __future__ import annotations

@@ -3,11 +3,11 @@
 read the model → passes → candidates → calibration → scales → Q/DQ graph, report
 """
 
-from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from ...compiler.classes import dataclass
 from ...compiler.compress.quantize import Plan, aliases_of
 from ...compiler.compress.recipe import WITHOUT_DATA, Recipe
 from ...compiler.compress.report import Report

@@ -11,9 +11,11 @@ Errors are those of results: with rows x of data and H = sum x xᵀ (k × k, the
     sum over data of |(w - w')·x|² = trace((w - w') H (w - w')ᵀ)
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
+
+from ...classes import dataclass
 
 FloatArray = np.ndarray
 LEAST_SCALE = np.float32(1e-30)  # of a block of zeros: any number does

@@ -51,8 +51,7 @@ class NestSchedule(Schedule):
     short axis along which the output is contiguous while the vector axis strides over it: vectors
     for each of its places are interleaved and stored as one. `vectors` are computed side by side
     (`lane_steps.py`). `again` is walked inside of the vector axis' blocks, which have what does not
-    depend on it computed before (`shared_rows.py`). `runs`: places are walked run by run
-    (`runs.py`).
+    depend on it computed before (`shared_rows.py`). `runs`: run by run (`runs.py`).
     """
 
     name: ClassVar[str] = "nest"

@@ -67,8 +67,12 @@ def test_zero_is_one_of_the_numbers():
 
 
 def test_ties_go_to_the_even_number():
-    found = rounded(np.array([[0.5, 1.5, 2.5, -0.5]], np.float32), np.float32([[1]]),
-                    np.int32([[0]]), Grid.of(8))  # fmt: skip
+    found = rounded(
+        np.array([[0.5, 1.5, 2.5, -0.5]], np.float32),
+        np.float32([[1]]),
+        np.int32([[0]]),
+        Grid.of(8),
+    )
     np.testing.assert_array_equal(found.q, [[0, 2, 2, 0]])
 
 

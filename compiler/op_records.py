@@ -33,7 +33,7 @@ from .ops.movement import (  # noqa: F401
 )
 from .ops.normalization import norm, softmax_attention  # noqa: F401
 from .ops.pooling import average, windows  # noqa: F401
-from .ops.quantization import fake_quantize, quant, quantize  # noqa: F401
+from .ops.quantization import blocks, fake_quantize, quant, quantize  # noqa: F401
 from .ops.random import draws  # noqa: F401
 from .ops.recurrent import cells, quantized  # noqa: F401
 from .ops.reduction import along, reduce, scans  # noqa: F401

@@ -644,6 +644,21 @@ class OpMethods:
     def matmul(self, a: Operand, b: Operand, /) -> Tensor:
         """Matrix product with numpy's rules: leading axes are batches and broadcast."""
 
+    def matmul_blocks(
+        self,
+        x: Operand,
+        w: Operand,
+        scale: Operand,
+        zero: Operand | None = None,
+        codes: Operand | None = None,
+        /,
+        *,
+        bits: int = 4,
+        block: int = 32,
+        activations: str = 'f32',
+    ) -> Tensor:
+        """x @ w.T, of weights in blocks along K: w = (code - zero) * scale, zero and scale …"""
+
     def matmul_integer(
         self,
         a: Operand,
@@ -1177,6 +1192,21 @@ class OpMethods:
 
     def sub(self, x: Operand, y: Operand, /) -> Tensor:
         """x - y"""
+
+    def sum_blocks(
+        self,
+        x: Operand,
+        w: Operand,
+        scale: Operand,
+        zero: Operand | None = None,
+        codes: Operand | None = None,
+        x_scale: Operand | None = None,
+        /,
+        *,
+        bits: int = 4,
+        block: int = 32,
+    ) -> Tensor:
+        """What matmul_blocks is made of: the sum over blocks of scale · (the block's …"""
 
     def suppress(
         self,

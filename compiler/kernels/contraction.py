@@ -37,9 +37,22 @@ def sum_of_products(value: Expr, axes: Sequence[Axis]) -> Contraction | None:
     """The contraction over `axes` that a value has as its only reduction, or None. Both factors
     depend on every summed axis, and each of `axes` has a factor that depends on it."""
     reduces = [e for e in s.walk(value) if e.op == "reduce"]
-    if len(reduces) != 1:
+    return _contraction(reduces[0], axes) if len(reduces) == 1 else None
+
+
+def sum_of_blocks(value: Expr, axes: Sequence[Axis]) -> Contraction | None:
+    """The contraction of a block whose sums, times factors, are summed by another reduction: that
+    of products with a scale for each block of k."""
+    reduces = [e for e in s.walk(value) if e.op == "reduce"]
+    if len(reduces) != 2:
         return None
-    (r,) = reduces
+    inner, outer = reduces
+    if outer.data[0] != "sum" or inner not in s.walk(outer):
+        return None
+    return _contraction(inner, axes)
+
+
+def _contraction(r: Expr, axes: Sequence[Axis]) -> Contraction | None:
     body = r.args[0]
     if r.data[0] != "sum" or body.op != "mul":
         return None

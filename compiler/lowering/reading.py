@@ -4,7 +4,8 @@ A rule is pulled once, at an index of fresh axes, with every operand in memory. 
 
     move        a load, at whatever place; arithmetic on elements from other places, or on indices
     map         arithmetic on the elements that stand at the same place
-    contract    a sum of products, in which an axis of the result belongs to one factor alone
+    contract    a sum of products, in which an axis of the result belongs to one factor alone, or
+                a sum of such sums of blocks, times factors
     window      another reduction of which the results share elements: a pool, ranks, distances
     reduce      a reduction of elements that no other result needs
     blocks      the rule asks where in its block an element is (`blocks.py`)
@@ -26,7 +27,7 @@ from ..ir.bounds import assuming, sizes_of
 from ..ir.dims import prod
 from ..ir.graph import Node, Value
 from ..ir.types import BOOL
-from ..kernels.contraction import sum_of_products
+from ..kernels.contraction import Contraction, sum_of_blocks, sum_of_products
 from ..system.concurrency import lazy
 from .inlining import Inliner, Operand
 
@@ -186,19 +187,24 @@ class Reading:
     def _is_contraction(self) -> bool:
         if len(self.parts) != 1:
             return False
-        ((axes, e),) = self.parts
-        c = sum_of_products(e, _several(axes))
+        c = self._contraction
         if c is None or not (c.m or c.n):
             return False
         return all(next(_loads(factor), None) is not None for factor in (c.a, c.b))
+
+    @property
+    def _contraction(self) -> Contraction | None:
+        """The sum of products, or that of a block, that the only result is made of."""
+        ((axes, e),) = self.parts
+        several = _several(axes)
+        return sum_of_products(e, several) or sum_of_blocks(e, several)
 
     def sums_lines(self, position: int) -> int:
         """For how many results a product sums each line (the last axis) of an operand; 0 if its
         lines are not what is summed."""
         if self.kind != Kind.CONTRACT:
             return 0
-        ((axes, e),) = self.parts
-        c = sum_of_products(e, _several(axes))
+        c = self._contraction
         for factor, others in ((c.a, c.n), (c.b, c.m)):
             loads = [x for x in _loads(factor) if x.data is self.operands[position]]
             if loads and loads[0].args and loads[0].args[-1].free & set(c.k):

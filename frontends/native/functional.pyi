@@ -689,6 +689,21 @@ def matmul(a: Operand, b: Operand, /) -> Array:
     """Matrix product with numpy's rules: leading axes are batches and broadcast."""
 
 
+def matmul_blocks(
+    x: Operand,
+    w: Operand,
+    scale: Operand,
+    zero: Operand | None = None,
+    codes: Operand | None = None,
+    /,
+    *,
+    bits: int = 4,
+    block: int = 32,
+    activations: str = 'f32',
+) -> Array:
+    """x @ w.T, of weights in blocks along K: w = (code - zero) * scale, zero and scale per …"""
+
+
 def matmul_integer(
     a: Operand,
     b: Operand,
@@ -1242,6 +1257,21 @@ def sub(x: Operand, y: Operand, /) -> Array:
 
 def sum(x: Array, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Array:
     """reduce_sum as numpy's sum: `axis` None means all."""
+
+
+def sum_blocks(
+    x: Operand,
+    w: Operand,
+    scale: Operand,
+    zero: Operand | None = None,
+    codes: Operand | None = None,
+    x_scale: Operand | None = None,
+    /,
+    *,
+    bits: int = 4,
+    block: int = 32,
+) -> Array:
+    """What matmul_blocks is made of: the sum over blocks of scale · (the block's products, …"""
 
 
 def suppress(

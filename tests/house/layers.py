@@ -48,7 +48,7 @@ READS: dict[str, str] = {
         "compiler/errors compiler/ir compiler/expr compiler/ops compiler/ops/contraction"
     ),
     "compiler/ops/quantization": (
-        "compiler/errors compiler/ir compiler/ops compiler/ops/contraction"
+        "compiler/errors compiler/ir compiler/expr compiler/ops compiler/ops/contraction"
     ),
     "compiler/ops/sorting": (
         "compiler/errors compiler/ir compiler/expr compiler/kernels compiler/ops "
@@ -90,6 +90,11 @@ READS: dict[str, str] = {
         "compiler/ops/movement"
     ),
     "compiler/rewrite/rules": "compiler/ir compiler/passes compiler/rewrite",
+    "compiler/backends/llvm/schedules/blocks": (
+        "compiler/ir compiler/expr compiler/kernels compiler/backends "
+        "compiler/backends/llvm/base compiler/backends/llvm/emit "
+        "compiler/backends/llvm/schedules"
+    ),
     "compiler/backends/llvm/schedules/contraction": (
         "compiler/ir compiler/expr compiler/kernels compiler/backends "
         "compiler/backends/llvm/base compiler/backends/llvm/emit "
@@ -113,8 +118,8 @@ READS: dict[str, str] = {
     "compiler/backends/llvm/kernel": (
         "compiler/system compiler/ir compiler/expr compiler/kernels "
         "compiler/backends/llvm/base compiler/backends/llvm/emit "
-        "compiler/backends/llvm/schedules compiler/backends/llvm/schedules/contraction "
-        "compiler/backends/llvm/schedules/sliding"
+        "compiler/backends/llvm/schedules compiler/backends/llvm/schedules/blocks "
+        "compiler/backends/llvm/schedules/contraction compiler/backends/llvm/schedules/sliding"
     ),
     "compiler/backends/llvm/program": (
         "compiler/system compiler/ir compiler/analysis compiler/expr compiler/kernels "

@@ -2,6 +2,7 @@
 
 from ..schedules.base import Schedule
 from ..schedules.blocked_transpose import BlockedTransposeSchedule
+from ..schedules.blocks.schedule import BlocksSchedule
 from ..schedules.contraction.schedule import ContractSchedule
 from ..schedules.nest import NestSchedule
 from ..schedules.scan import ScanSchedule
@@ -9,6 +10,7 @@ from ..schedules.sliding.schedule import SlidingSchedule
 from ..schedules.window import WindowSchedule
 
 SCHEDULES: tuple[type[Schedule], ...] = (
+    BlocksSchedule,  # weights of few bits, unpacked in registers
     ContractSchedule,  # register tiles over packed panels
     WindowSchedule,  # neighbouring sums share what they read
     SlidingSchedule,  # windows along the contiguous axis

@@ -2,7 +2,7 @@
 that tessel refuses."""
 
 from ...read.call import Call
-from . import attention, cache, experts, matmul, norm, quant, states, tensor, weights
+from . import attention, blocks, cache, experts, matmul, norm, quant, states, tensor, weights
 
 
 def refused(why: str, fix: str):
@@ -27,6 +27,7 @@ TABLE = {
     **cache.TABLE,
     **quant.TABLE,
     **weights.TABLE,
+    **blocks.TABLE,
     **tensor.TABLE,
     **experts.TABLE,
     **states.TABLE,

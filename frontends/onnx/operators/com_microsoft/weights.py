@@ -1,8 +1,6 @@
-"""com.microsoft: products with quantised weights, of 8 bits and of fewer, packed in bytes."""
+"""com.microsoft: products with quantised weights of 8 bits, tables and recurrent layers of such."""
 
-import numpy as np
-
-from .....compiler.ir.types import DTYPES, F32, I32, normalize_axis
+from .....compiler.ir.types import DTYPES, F32, normalize_axis
 from .....compiler.ops.common import dynamic_quantize
 from ...read.call import Call
 from ..ai_onnx.recurrent import lstm_attributes
@@ -83,43 +81,11 @@ def unpacked(packed, bits: int, *, high_first: bool = False):
     return b.emit("concat", *parts, axis=-1).reshape((*packed.shape[:-1], -1))
 
 
-def _first(t, axis: int, size):
+def first(t, axis: int, size):
     """The first `size` elements along an axis."""
     if t.shape[axis] == size:
         return t
     return t.b.emit("slice", t, axes=(axis,), starts=(0,), steps=(1,), sizes=(size,))
-
-
-def matmul_nbits(c: Call):
-    """a [..., K] · wᵀ + bias, where w [N, K] is scale · (q - zero) in blocks along K.
-
-    q is packed in bytes [N, K / block, block · bits / 8]; zero points are packed alike along their
-    rows, or floats. Whatever `accuracy_level` permits, the product is one of floats.
-    """
-    c.ignore("accuracy_level")
-    c.only("weight_prepacked", 0)
-    if c[4] is not None:
-        raise c.unsupported("MatMulNBits with g_idx", fix="quantise without act_order")
-    k, n, bits, block = c.attr("K"), c.attr("N"), c.attr("bits", 4), c.attr("block_size")
-    if bits not in (2, 4, 8):
-        raise c.unsupported("MatMulNBits of these bits", expected="2, 4 or 8", received=bits)
-    a, blocks = c.x(0), -(-k // block)
-    q = unpacked(c.x(1).reshape((n, blocks, block * bits // 8)), bits)
-    scale = wide(c.x(2)).reshape((n, blocks, 1))
-    w = (q.cast(F32) - _zero_points(c, n, blocks, bits)) * scale
-    w = _first(w.reshape((n, blocks * block)), 1, k)
-    y = c.b.emit("matmul", wide(a), w.transpose())
-    return (y if c[5] is None else y + wide(c.x(5))).cast(a.dtype)
-
-
-def _zero_points(c: Call, n: int, blocks: int, bits: int):
-    """Zero points [N, blocks, 1] in f32; the middle of the range where none are given."""
-    zero = c[3]
-    if zero is None:
-        return c.b.scalar(1 << bits - 1, F32)
-    if zero.dtype == U8:
-        zero = _first(unpacked(zero.reshape((n, -1)), bits), 1, blocks)
-    return zero.reshape((n, blocks, 1)).cast(F32)
 
 
 def gather_block_quantized(c: Call):
@@ -139,7 +105,7 @@ def gather_block_quantized(c: Call):
     along = normalize_axis(c.attr("quantize_axis", 1), data.rank)
     zero = c[3]
     if zero is not None and zero.dtype == U8:
-        zero = _first(unpacked(zero, bits), along, c.x(2).shape[along])
+        zero = first(unpacked(zero, bits), along, c.x(2).shape[along])
 
     size = data.shape[axis]
     inside = b.emit(
@@ -168,44 +134,7 @@ def repeated(t, axis: int, block: int, size):
     """Each element `block` times along the axis, cut to `size`."""
     before, n, after = t.shape[:axis], t.shape[axis], t.shape[axis + 1 :]
     t = t.reshape((*before, n, 1, *after)).expand((*before, n, block, *after))
-    return _first(t.reshape((*before, n * block, *after)), axis, size)
-
-
-# 4-bit floats of one sign bit, and the quantiles of a normal distribution (Dettmers et al., QLoRA).
-_FP4 = (0.0, 0.0052083333, 0.66666667, 1.0, 0.33333333, 0.5, 0.16666667, 0.25)
-_NF4 = (
-    -1.0,
-    -0.6961928009986877,
-    -0.5250730514526367,
-    -0.39491748809814453,
-    -0.28444138169288635,
-    -0.18477343022823334,
-    -0.09105003625154495,
-    0.0,
-    0.07958029955625534,
-    0.16093020141124725,
-    0.24611230194568634,
-    0.33791524171829224,
-    0.44070982933044434,
-    0.5626170039176941,
-    0.7229568362236023,
-    1.0,
-)
-_CODES = {0: (*_FP4, *(-v for v in _FP4)), 1: _NF4}
-
-
-def matmul_bnb4(c: Call):
-    """a · wᵀ (transB) or a · w, where w [N, K] are codes of 4 bits times the maximum of a block."""
-    c.ignore("training_mode")
-    k, n, block = c.attr("K"), c.attr("N"), c.attr("block_size")
-    codes = c.b.constant(np.array(_CODES[c.attr("quant_type")], np.float32))
-    q = _first(unpacked(c.x(1).reshape((-1,)), 4, high_first=True), 0, n * k)
-    values = c.b.emit("gather", codes, q.cast(I32), axis=0)
-    top = wide(c.x(2)).reshape((-1, 1)).expand((c.x(2).shape[0], block))
-    top = _first(top.reshape((-1,)), 0, n * k)
-    w = (values * top).reshape((n, k))
-    y = c.b.emit("matmul", wide(c.x(0)), w.transpose() if c.attr("transB", 1) else w)
-    return y.cast(c.x(0).dtype)
+    return first(t.reshape((*before, n * block, *after)), axis, size)
 
 
 # -- recurrent -----------------------------------------------------------------------------
@@ -227,8 +156,6 @@ TABLE = {
     "MatMulIntegerToFloat": matmul_integer_to_float,
     "QGemm": qgemm,
     "QEmbedLayerNormalization": qembed_layer_norm,
-    "MatMulNBits": matmul_nbits,
-    "MatMulBnb4": matmul_bnb4,
     "GatherBlockQuantized": gather_block_quantized,
     "DynamicQuantizeLSTM": dynamic_quantize_lstm,
 }

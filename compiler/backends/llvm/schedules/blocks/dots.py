@@ -1,0 +1,131 @@
+"""Products of bytes, four of a lane at a time, summed in 32 bits: exact, so alike on every CPU.
+
+sum[lane] += u[lane, 0] · s[0] + … + u[lane, 3] · s[3]      u: codes, s: signed bytes
+
+x86 with VNNI    vpdpbusd does it
+AVX2, AVX-512    vpmaddubsw sums pairs in 16 bits; as many of those are added as cannot
+                 overflow, then vpmaddwd widens them. Codes of 8 bits are halves of 4.
+AArch64          sdot, where the target has it, for codes below 128
+elsewhere        byte by byte in 32 bits
+"""
+
+from dataclasses import dataclass, field
+
+import llvmlite.ir as ir
+
+from .....kernels.machine import Machine
+from ...base.types import I8, I16, I32, vector
+from ...emit.scalar import intrinsic, splat
+
+LARGEST = (1 << 15) - 1
+SIGNED = 128  # the largest size of a signed byte
+BYTES = 4
+X86_PAIRS = {32: ("llvm.x86.avx2.pmadd.ub.sw", "llvm.x86.avx2.pmadd.wd"),
+             64: ("llvm.x86.avx512.pmaddubs.w.512", "llvm.x86.avx512.pmaddw.d.512")}  # fmt: skip
+
+
+def way_of_dots(target: Machine, lanes: int, bits: int) -> str:
+    """Which instructions sum products of codes of `bits` bits: "dots", "pairs" or "bytes"."""
+    if target.vector_bytes != BYTES * lanes:
+        return "bytes"
+    features = set(target.features.split(","))
+    if target.triple.startswith("x86_64"):
+        if target.sums_pairs:
+            return "dots"
+        avx512 = target.vector_bytes == 64 and (
+            "+avx512bw" in features or target.cpu.endswith("v4")
+        )
+        avx2 = target.vector_bytes == 32
+        return "pairs" if avx2 or avx512 else "bytes"
+    if target.triple.startswith(("aarch64", "arm64")):
+        return "dots" if "+dotprod" in features and bits < 8 else "bytes"
+    return "bytes"
+
+
+@dataclass
+class Dots:
+    """Sums for one vector of columns and one row. `add` any number of times, then take `total`."""
+
+    b: ir.IRBuilder
+    target: Machine
+    lanes: int
+    bits: int
+    total_: ir.Value | None = None
+    pairs: list[ir.Value | None] = field(default_factory=lambda: [None, None])
+    added: int = 0
+
+    def __post_init__(self):
+        self.way = way_of_dots(self.target, self.lanes, self.bits)
+        self.words = vector(I32, self.lanes)
+        self.halves = self.bits == 8
+        top = (1 << (4 if self.halves else self.bits)) - 1
+        self.most = max(1, LARGEST // (2 * top * SIGNED))  # additions that 16 bits hold
+
+    def add(self, codes: ir.Value, row: ir.Value) -> None:
+        """`codes`: 4 bytes a lane, as words; `row`: a word, the same in all lanes."""
+        if self.way == "dots":
+            self._add_dots(codes, row)
+        elif self.way == "pairs":
+            self._add_pairs(codes, row)
+        else:
+            self._add_bytes(codes, row)
+
+    def total(self) -> ir.Value:
+        if self.way == "pairs":
+            self._widen()
+        return self.total_
+
+    def _add_dots(self, codes: ir.Value, row: ir.Value) -> None:
+        b, count = self.b, self.lanes
+        so_far = ir.Constant(self.words, None) if self.total_ is None else self.total_
+        row = splat(b, row, count)
+        bytes_ = vector(I8, BYTES * count)
+        if self.target.triple.startswith("x86_64"):
+            name = f"llvm.x86.avx512.vpdpbusd.{32 * count}"
+            f = intrinsic(b.module, name, self.words, [self.words, bytes_, bytes_])
+        else:
+            name = f"llvm.aarch64.neon.sdot.v{count}i32.v{BYTES * count}i8"
+            f = intrinsic(b.module, name, self.words, [self.words, bytes_, bytes_])
+        self.total_ = b.call(f, [so_far, b.bitcast(codes, bytes_), b.bitcast(row, bytes_)])
+
+    def _add_pairs(self, codes: ir.Value, row: ir.Value) -> None:
+        b = self.b
+        if self.added == self.most:
+            self._widen()
+        bytes_, shorts = vector(I8, BYTES * self.lanes), vector(I16, 2 * self.lanes)
+        product = intrinsic(b.module, X86_PAIRS[self.target.vector_bytes][0], shorts,
+                            [bytes_, bytes_])  # fmt: skip
+        row = b.bitcast(splat(b, row, self.lanes), bytes_)
+        parts = [codes]
+        if self.halves:
+            mask = ir.Constant(self.words, [0x0F0F0F0F] * self.lanes)
+            four = ir.Constant(self.words, [4] * self.lanes)
+            parts = [b.and_(codes, mask), b.and_(b.lshr(codes, four), mask)]
+        for i, part in enumerate(parts):
+            found = b.call(product, [b.bitcast(part, bytes_), row])
+            so_far = self.pairs[i]
+            self.pairs[i] = found if so_far is None else b.add(so_far, found)
+        self.added += 1
+
+    def _widen(self) -> None:
+        """Pairs of 16 bits as words."""
+        b, shorts = self.b, vector(I16, 2 * self.lanes)
+        f = intrinsic(b.module, X86_PAIRS[self.target.vector_bytes][1], self.words,
+                      [shorts, shorts])  # fmt: skip
+        for i, pairs in enumerate(self.pairs):
+            if pairs is None:
+                continue
+            factor = ir.Constant(shorts, [16 if i else 1] * (2 * self.lanes))
+            found = b.call(f, [pairs, factor])
+            self.total_ = found if self.total_ is None else b.add(self.total_, found)
+        self.pairs, self.added = [None, None], 0
+
+    def _add_bytes(self, codes: ir.Value, row: ir.Value) -> None:
+        b = self.b
+        mask = ir.Constant(self.words, [255] * self.lanes)
+        for i in range(BYTES):
+            by = ir.Constant(self.words, [8 * i] * self.lanes)
+            part = b.and_(b.lshr(codes, by), mask) if i < BYTES - 1 else b.lshr(codes, by)
+            one = b.ashr(b.shl(row, ir.Constant(I32, 24 - 8 * i)), ir.Constant(I32, 24))
+            product = b.mul(part, splat(b, one, self.lanes))
+            self.total_ = product if self.total_ is None else b.add(self.total_, product)

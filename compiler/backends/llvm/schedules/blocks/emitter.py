@@ -1,0 +1,301 @@
+"""Code of products with packed weights.
+
+    for group of rows:                    a, its sums and factors by blocks: into scratch memory
+      for panel of columns:
+        for tile of rows of the group:
+          for block:                      in registers, from packed words as they are
+            acc[r][v] = sum over steps of a[r, step] · code[step, v]
+            total[r][v] += (acc[r][v] - zero[v] · sum a[r]) · scale[v] · factor[r]
+          y[r, v] = f(total[r][v])
+
+A total's sums are in the order of the blocks, whatever the vectors, tiles and threads are: where
+blocks are of integers, results are the same bits on every CPU that multiplies and adds at once.
+"""
+
+from collections.abc import Iterator
+
+import llvmlite.ir as ir
+
+from .....ir.dims import Sym
+from .....ir.types import F32
+from .....kernels.kernel import Kernel
+from ...base.types import I8, I32, PTR, i64, memory_type, register_type, vector
+from ...emit.emitter import Emitter
+from ...emit.lanes import first_lanes, maximum, minimum
+from ...emit.opaque import hidden
+from ...emit.scalar import emit_cast, multiply_add, splat
+from .dots import Dots
+from .fields import Fields, looked_up
+from .planes import WORD, Layout
+from .rows import RowEmitter, RowPlan, at_places
+
+FLOAT = register_type(F32)
+SUMS = 8  # of floats, that are added up side by side where a tile has fewer
+
+
+class BlocksEmitter:
+    """Writes one kernel. `rows` is the height of tiles, `group` how many rows are prepared."""
+
+    def __init__(self, e: Emitter, kernel: Kernel, layout: Layout, rows: int, group: int,
+                 unroll: int, packed: ir.Value, scratch: ir.Value):  # fmt: skip
+        self.e, self.kernel, self.layout, self.form = e, kernel, layout, layout.form
+        self.rows, self.group, self.unroll = rows, group, unroll
+        self.packed, self.scratch = packed, scratch
+        self.plan = RowPlan(layout)
+        self.filler = RowEmitter(e, self.plan, scratch)
+        self.lanes = layout.lanes
+        self.words, self.floats = vector(I32, self.lanes), vector(FLOAT, self.lanes)
+        self.sum_type = vector(register_type(self.plan.dtype), self.lanes)
+        self.total_type = vector(register_type(self.form.total.dtype), self.lanes)
+
+    # -- loops ----------------------------------------------------------------------------
+
+    def emit(self, begin: ir.Value, end: ir.Value) -> None:
+        """Units `begin` to `end`: the panels of one group, then those of the next."""
+        e = self.e
+        panels, count = i64(self.layout.panels), e.size(self.form.row_count)
+        last = e.b.sdiv(e.b.add(end, i64(self.layout.panels - 1)), panels)
+        with e.loop(e.b.sdiv(begin, panels), last, name="group") as group:
+            start = e.b.mul(group, panels)
+            low = maximum(e, e.b.sub(begin, start), i64(0))
+            high = minimum(e, e.b.sub(end, start), panels)
+            first = e.b.mul(group, i64(self.group))
+            here = minimum(e, i64(self.group), e.b.sub(count, first))
+            with e.loop(i64(0), here, name="row") as slot:
+                row = e.b.add(first, slot)
+                with at_places(e, self.form.m, row):
+                    self.filler.fill(slot)
+            with e.loop(low, high, name="panel") as p:
+                self._panel(p, first, here)
+
+    def _panel(self, p: ir.Value, first: ir.Value, here: ir.Value) -> None:
+        e, layout = self.e, self.layout
+        column = e.b.mul(p, i64(layout.width))
+        if layout.form.n.extent > layout.width and layout.form.n.extent % layout.width:
+            column = minimum(e, column, i64(layout.form.n.extent - layout.width))
+        place = e.b.add(e.b.mul(p, i64(layout.panel_bytes)), i64(layout.table_bytes))
+        panel = e.b.gep(self.packed, [place], source_etype=I8)
+        tall = e.b.sub(here, e.b.urem(here, i64(self.rows)))
+        with e.loop(i64(0), tall, self.rows, name="tile") as slot:
+            self._tile(self.rows, slot, panel, column, first)
+        for rows in self._heights_of_rest():
+            with e.loop(tall, here, rows, name="tile") as slot:
+                self._tile(rows, slot, panel, column, first)
+
+    def _heights_of_rest(self) -> Iterator[int]:
+        """Rows that are left behind whole tiles: one tile where they are known."""
+        if self.rows == 1:
+            return
+        count = self.form.row_count
+        if isinstance(count, Sym):
+            yield 1
+        elif count % self.group % self.rows:
+            yield count % self.group % self.rows
+        # A group is a multiple of tiles, so that only the last one has a rest.
+
+    # -- a tile ---------------------------------------------------------------------------
+
+    def _tile(self, rows: int, slot, panel, column, first) -> None:
+        e, layout, form = self.e, self.layout, self.form
+        totals = e.variable(ir.ArrayType(self.total_type, rows * layout.vectors), "totals")
+        totals.align = 64
+        totals.type = PTR
+        for i in range(rows * layout.vectors):
+            e.b.store(ir.Constant(self.total_type, None), self._total(totals, i64(i)))
+        a = self.filler.place(slot, 0, i64(0), 1)
+        with e.loop(i64(0), i64(form.number), name="block") as block:
+            here = e.b.gep(panel, [e.b.mul(block, i64(layout.block_bytes))], source_etype=I8)
+            step = e.b.mul(block, i64(self.plan.block_steps * self.plan.each))
+            begin = e.b.gep(a, [step], source_etype=I8)
+            sums = self._block(rows, hidden(e.b, here), hidden(e.b, begin))
+            self._add(rows, sums, totals, here, slot, block)
+        self._finish(rows, totals, slot, column, first)
+
+    def _total(self, totals: ir.Value, index: ir.Value) -> ir.Value:
+        return self.e.b.gep(totals, [index], source_etype=self.total_type)
+
+    def _block(self, rows: int, panel: ir.Value, a: ir.Value) -> list[list[ir.Value]]:
+        """The sums of a block, [row][vector]."""
+        e, layout = self.e, self.layout
+        chunks, limit = layout.chunks, max(1, self.unroll // (rows * layout.vectors * layout.chunk))
+        some = max(u for u in range(1, min(limit, chunks) + 1) if chunks % u == 0)
+        if some == chunks:
+            return self._chunks(rows, panel, a, chunks, None)
+        slots = [[e.variable(self.sum_type, "acc") for _ in range(layout.vectors)]
+                 for _ in range(rows)]  # fmt: skip
+        for line in slots:
+            for acc in line:
+                e.b.store(ir.Constant(self.sum_type, None), acc)
+        with e.loop(i64(0), i64(chunks), some, name="chunk") as c:
+            p = e.b.gep(panel, [e.b.mul(c, i64(layout.chunk_bytes))], source_etype=I8)
+            x = e.b.gep(a, [e.b.mul(c, i64(layout.chunk * self.plan.each))], source_etype=I8)
+            before = [[e.b.load(acc) for acc in line] for line in slots]
+            after = self._chunks(rows, hidden(e.b, p), hidden(e.b, x), some, before)
+            for line, values in zip(slots, after):
+                for acc, value in zip(line, values):
+                    e.b.store(value, acc)
+        return [[e.b.load(acc) for acc in line] for line in slots]
+
+    def _chunks(self, rows: int, panel, a, count: int, before) -> list[list[ir.Value]]:
+        """The sums of `count` chunks, and what was summed before."""
+        multiply = self._integers if self.form.is_integer else self._products
+        return multiply(rows, panel, a, count, before)
+
+    def _fields(self, panel: ir.Value, chunk: int, vector_number: int) -> Fields:
+        layout = self.layout
+        size = layout.lanes * WORD
+        at = chunk * layout.chunk_bytes + vector_number * layout.chunk_vectors * size
+        words = [
+            self.e.b.load(self._bytes(panel, at + i * size), typ=self.words, align=4)
+            for i in range(layout.chunk_vectors)
+        ]
+        return Fields(self.e, layout, words)
+
+    def _bytes(self, place: ir.Value, number: int) -> ir.Value:
+        return self.e.b.gep(place, [i64(number)], source_etype=I8) if number else place
+
+    def _integers(self, rows: int, panel, a, count: int, before) -> list[list[ir.Value]]:
+        e, layout = self.e, self.layout
+        sums = [
+            [
+                Dots(e.b, e.target, self.lanes, self.form.bits, before and before[r][v])
+                for v in range(layout.vectors)
+            ]
+            for r in range(rows)
+        ]
+        for chunk in range(count):
+            fields = [self._fields(panel, chunk, v) for v in range(layout.vectors)]
+            for group in range(layout.chunk // WORD):
+                columns = [f.bytes_of(group) for f in fields]
+                for r in range(rows):
+                    at = r * self.plan.pitch + chunk * layout.chunk + group * WORD
+                    row = e.b.load(self._bytes(a, at), typ=I32, align=1)
+                    for dots, column in zip(sums[r], columns):
+                        dots.add(column, row)
+        return [[dots.total() for dots in line] for line in sums]
+
+    def _products(self, rows: int, panel, a, count: int, before) -> list[list[ir.Value]]:
+        e, layout = self.e, self.layout
+        side = max(1, SUMS // (rows * layout.vectors))
+        nothing = ir.Constant(self.floats, None)
+        sums = [[[nothing] * side for _ in range(layout.vectors)] for _ in range(rows)]
+        for r, line in enumerate(before or ()):
+            for v, value in enumerate(line):
+                sums[r][v][0] = value
+        for chunk in range(count):
+            fields = [self._fields(panel, chunk, v) for v in range(layout.vectors)]
+            for step in range(layout.chunk):
+                columns = [self._column(f, step) for f in fields]
+                for r in range(rows):
+                    at = r * self.plan.pitch + (chunk * layout.chunk + step) * 4
+                    x = splat(e.b, e.b.load(self._bytes(a, at), typ=FLOAT, align=4), self.lanes)
+                    for v, column in enumerate(columns):
+                        own = sums[r][v]
+                        own[step % side] = multiply_add(e.b, x, column, own[step % side])
+        return [[self._added(parts) for parts in line] for line in sums]
+
+    def _column(self, fields: Fields, step: int) -> ir.Value:
+        number = fields.number(step)
+        if self.form.table is not None:
+            entries = 1 << self.form.bits
+            return looked_up(self.e, self.packed, number, entries, self.lanes)
+        return self.e.b.sitofp(number, self.floats)
+
+    def _added(self, parts: list[ir.Value]) -> ir.Value:
+        while len(parts) > 1:
+            half = len(parts) // 2
+            pairs = [self.e.b.fadd(x, y) for x, y in zip(parts[:half], parts[half:])]
+            parts = pairs + parts[2 * half :]
+        return parts[0]
+
+    # -- after a block --------------------------------------------------------------------
+
+    def _add(self, rows: int, sums, totals, panel, slot, block) -> None:
+        """total += (sum + correction) · scale · factor"""
+        e, plan, layout = self.e, self.plan, self.layout
+        a_float = self.form.total.dtype == F32
+        scales, zeros = self._scales(panel), self._zeros(panel)
+        row = e.b.gep(self.scratch, [e.b.mul(slot, i64(plan.pitch))], source_etype=I8)
+        own = e.b.gep(row, [e.b.mul(block, i64(4))], source_etype=I8)
+        for r in range(rows):
+            correction, factor = self._of_row(own, r)
+            for v in range(layout.vectors):
+                value = sums[r][v]
+                if correction is not None:
+                    value = self._corrected(value, correction, zeros[v])
+                if a_float and not plan.dtype.is_float:
+                    value = e.b.sitofp(value, self.floats)
+                place = self._total(totals, i64(r * layout.vectors + v))
+                so_far = e.b.load(place, typ=self.total_type)
+                scale = scales[v]
+                if factor is not None:
+                    scale = factor if scale is None else e.b.fmul(scale, factor)
+                if not a_float:
+                    value = e.b.add(so_far, value)
+                elif scale is None:
+                    value = e.b.fadd(so_far, value)
+                else:
+                    value = multiply_add(e.b, value, scale, so_far)
+                e.b.store(value, place)
+
+    def _of_row(self, own: ir.Value, r: int) -> tuple[ir.Value | None, ir.Value | None]:
+        """The correction and the factor of a row's block, in all lanes."""
+        e, plan = self.e, self.plan
+        correction = factor = None
+        if plan.corrects:
+            place = self._bytes(own, r * plan.pitch + plan.corrections_at)
+            element = register_type(plan.dtype)
+            correction = splat(e.b, e.b.load(place, typ=element, align=4), self.lanes)
+        if self.form.rows:
+            place = self._bytes(own, r * plan.pitch + plan.factors_at)
+            factor = splat(e.b, e.b.load(place, typ=FLOAT, align=4), self.lanes)
+        return correction, factor
+
+    def _corrected(self, value, correction, zero) -> ir.Value:
+        b = self.e.b
+        if self.plan.dtype.is_float:
+            if zero is None:
+                return b.fadd(value, correction)
+            return multiply_add(b, zero, correction, value)
+        return b.add(value, correction if zero is None else b.mul(zero, correction))
+
+    def _scales(self, panel: ir.Value) -> list[ir.Value | None]:
+        layout, dtype = self.layout, self.layout.scale_dtype
+        if dtype is None:
+            return [None] * layout.vectors
+        return [emit_cast(self.e.b, x, dtype, F32) for x in
+                self._numbers(panel, layout.scales_at, dtype)]  # fmt: skip
+
+    def _zeros(self, panel: ir.Value) -> list[ir.Value | None]:
+        layout, dtype = self.layout, self.layout.zero_dtype
+        if dtype is None:
+            return [None] * layout.vectors
+        return [emit_cast(self.e.b, x, dtype, self.plan.dtype) for x in
+                self._numbers(panel, layout.zeros_at, dtype)]  # fmt: skip
+
+    def _numbers(self, panel: ir.Value, at: int, dtype) -> list[ir.Value]:
+        e, lanes = self.e, self.lanes
+        type = vector(memory_type(dtype, e.soft_half), lanes)
+        places = [self._bytes(panel, at + v * lanes * dtype.bytes)
+                  for v in range(self.layout.vectors)]  # fmt: skip
+        return [e.from_memory(e.b.load(p, typ=type, align=1), dtype) for p in places]
+
+    # -- what follows ---------------------------------------------------------------------
+
+    def _finish(self, rows: int, totals, slot, column, first) -> None:
+        """f(total), row by row."""
+        e, layout, n = self.e, self.layout, self.form.n
+        (store,) = self.kernel.stores
+        with e.loop(i64(0), i64(rows), name="line") as r:
+            row = e.b.add(e.b.add(first, slot), r)
+            with at_places(e, self.form.m, row):
+                for v in range(layout.vectors):
+                    left = n.extent - v * self.lanes
+                    narrow = n.extent < layout.width and left < self.lanes
+                    mask = first_lanes(self.lanes, left) if narrow else None
+                    index = e.b.add(e.b.mul(r, i64(layout.vectors)), i64(v))
+                    here = e.at(n, e.plus(column, v * self.lanes))
+                    with e.scope(), here, e.vectorised(n, self.lanes, mask):
+                        value = e.b.load(self._total(totals, index), typ=self.total_type)
+                        e.remember(self.form.total, value)
+                        e.store(store.buffer, store.index[0], e.vector(store.value), None)

@@ -90,15 +90,15 @@ READS: dict[str, str] = {
         "compiler/ops/movement"
     ),
     "compiler/rewrite/rules": "compiler/ir compiler/passes compiler/rewrite",
-    "compiler/backends/llvm/schedules/blocks": (
-        "compiler/ir compiler/expr compiler/kernels compiler/backends "
-        "compiler/backends/llvm/base compiler/backends/llvm/emit "
-        "compiler/backends/llvm/schedules"
-    ),
     "compiler/backends/llvm/schedules/contraction": (
         "compiler/ir compiler/expr compiler/kernels compiler/backends "
         "compiler/backends/llvm/base compiler/backends/llvm/emit "
         "compiler/backends/llvm/schedules"
+    ),
+    "compiler/backends/llvm/schedules/blocks": (
+        "compiler/ir compiler/expr compiler/kernels compiler/backends "
+        "compiler/backends/llvm/base compiler/backends/llvm/emit "
+        "compiler/backends/llvm/schedules compiler/backends/llvm/schedules/contraction"
     ),
     "compiler/backends/llvm/schedules/sliding": (
         "compiler/system compiler/ir compiler/expr compiler/kernels "

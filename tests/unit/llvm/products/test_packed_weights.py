@@ -105,3 +105,15 @@ def test_infinite_and_not_a_number():
     x[0, 3], x[1, 5] = np.inf, np.nan
     received = run(graph_of(4, 20, 64, zero=None), x)
     assert not np.isfinite(received[:2]).any() and np.isfinite(received[2:]).all()
+
+
+@pytest.mark.parametrize("m", [5, 6, 7, 13, 40])
+@pytest.mark.parametrize(("k", "block"), [(512, 32), (768, 256), (96, 96), (1024, 1024), (40, 8)])
+def test_many_rows_share_what_is_unpacked(m, k, block):
+    check(graph_of(m, 35, k, block=block), rows(m, k))
+
+
+def test_many_rows_of_a_table_and_of_three_bits():
+    table = np.sort(np.random.default_rng(0).normal(size=16)).astype(np.float32)
+    check(graph_of(9, 20, 320, zero=None, codes=table), rows(9, 320))
+    check(graph_of(9, 20, 320, bits=3), rows(9, 320))

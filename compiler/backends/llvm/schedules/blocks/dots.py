@@ -9,10 +9,11 @@ AArch64          sdot, where the target has it, for codes below 128
 elsewhere        byte by byte in 32 bits
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import llvmlite.ir as ir
 
+from .....classes import dataclass
 from .....kernels.machine import Machine
 from ...base.types import I8, I16, I32, vector
 from ...emit.scalar import intrinsic, splat

@@ -2,7 +2,7 @@
 
     for group of rows:                    a, its sums and factors by blocks: into scratch memory
       for panel of columns:
-        for tile of rows of the group:
+        for tile of rows of the group:    of floats only few rows; many as in `unpacked.py`
           for block:                      in registers, from packed words as they are
             acc[r][v] = sum over steps of a[r, step] · code[step, v]
             total[r][v] += (acc[r][v] - zero[v] · sum a[r]) · scale[v] · factor[r]
@@ -12,13 +12,14 @@ A total's sums are in the order of the blocks, whatever the vectors, tiles and t
 blocks are of integers, results are the same bits on every CPU that multiplies and adds at once.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import llvmlite.ir as ir
 
 from .....ir.dims import Sym
 from .....ir.types import F32
 from .....kernels.kernel import Kernel
+from .....kernels.tiling import Tile
 from ...base.types import I8, I32, PTR, i64, memory_type, register_type, vector
 from ...emit.emitter import Emitter
 from ...emit.lanes import first_lanes, maximum, minimum
@@ -28,18 +29,23 @@ from .dots import Dots
 from .fields import Fields, looked_up
 from .planes import WORD, Layout
 from .rows import RowEmitter, RowPlan, at_places
+from .unpacked import Parts, Unpacker, multiply
 
 FLOAT = register_type(F32)
+FEW = 4  # rows up to which codes are unpacked in registers, for each tile
+BUNCH = 8  # panels that meet a part of the rows, one after the other
+UNROLL = 512  # products of vectors that are written out
 SUMS = 8  # of floats, that are added up side by side where a tile has fewer
 
 
 class BlocksEmitter:
-    """Writes one kernel. `rows` is the height of tiles, `group` how many rows are prepared."""
+    """Writes one kernel. `rows` is the height of tiles, `group` how many rows are prepared;
+    `unpacks`: whether panels are unpacked into scratch memory, where there are more than FEW."""
 
     def __init__(self, e: Emitter, kernel: Kernel, layout: Layout, rows: int, group: int,
-                 unroll: int, packed: ir.Value, scratch: ir.Value):  # fmt: skip
+                 unpacks: bool, packed: ir.Value, scratch: ir.Value):  # fmt: skip
         self.e, self.kernel, self.layout, self.form = e, kernel, layout, layout.form
-        self.rows, self.group, self.unroll = rows, group, unroll
+        self.rows, self.group, self.unpacks = rows, group, unpacks
         self.packed, self.scratch = packed, scratch
         self.plan = RowPlan(layout)
         self.filler = RowEmitter(e, self.plan, scratch)
@@ -65,22 +71,86 @@ class BlocksEmitter:
                 row = e.b.add(first, slot)
                 with at_places(e, self.form.m, row):
                     self.filler.fill(slot)
-            with e.loop(low, high, name="panel") as p:
-                self._panel(p, first, here)
+            self._panels(low, high, first, here)
 
-    def _panel(self, p: ir.Value, first: ir.Value, here: ir.Value) -> None:
-        e, layout = self.e, self.layout
+    def _panels(self, low, high, first, here) -> None:
+        e = self.e
+        if not self.unpacks:
+            self._in_registers(low, high, self.rows, first, here)
+        elif isinstance(self.form.row_count, Sym):
+            with e.b.if_else(e.b.icmp_signed(">", here, i64(FEW))) as (many, few):
+                with many, e.scope():
+                    self._unpacked(low, high, first, here)
+                with few, e.scope():
+                    self._in_registers(low, high, 1, first, here)
+        else:
+            self._unpacked(low, high, first, here)
+
+    def _in_registers(self, low, high, rows: int, first, here) -> None:
+        """Panels that are unpacked again for each tile, on the way into its products."""
+        with self.e.loop(low, high, name="panel") as p:
+            panel, column = self._panel(p), self._first_column(p)
+            tile = lambda n, slot: self._tile(n, slot, panel, column, first)
+            self._tiles(here, rows, tile)
+
+    def _panel(self, p: ir.Value) -> ir.Value:
+        b, layout = self.e.b, self.layout
+        place = b.add(b.mul(p, i64(layout.panel_bytes)), i64(layout.table_bytes))
+        return b.gep(self.packed, [place], source_etype=I8)
+
+    def _first_column(self, p: ir.Value) -> ir.Value:
+        e, layout, n = self.e, self.layout, self.form.n.extent
         column = e.b.mul(p, i64(layout.width))
-        if layout.form.n.extent > layout.width and layout.form.n.extent % layout.width:
-            column = minimum(e, column, i64(layout.form.n.extent - layout.width))
-        place = e.b.add(e.b.mul(p, i64(layout.panel_bytes)), i64(layout.table_bytes))
-        panel = e.b.gep(self.packed, [place], source_etype=I8)
-        tall = e.b.sub(here, e.b.urem(here, i64(self.rows)))
-        with e.loop(i64(0), tall, self.rows, name="tile") as slot:
-            self._tile(self.rows, slot, panel, column, first)
+        if n > layout.width and n % layout.width:
+            column = minimum(e, column, i64(n - layout.width))
+        return column
+
+    def _tiles(self, here: ir.Value, height: int, run: Callable[[int, ir.Value], None]) -> None:
+        """`run(rows, slot)` for each tile of the group."""
+        e = self.e
+        tall = e.b.sub(here, e.b.urem(here, i64(height)))
+        with e.loop(i64(0), tall, height, name="tile") as slot:
+            run(height, slot)
         for rows in self._heights_of_rest():
             with e.loop(tall, here, rows, name="tile") as slot:
-                self._tile(rows, slot, panel, column, first)
+                run(rows, slot)
+
+    def _unpacked(self, low, high, first, here) -> None:
+        """All rows of a group with panels that are unpacked part by part, a bunch of panels for
+        each part of the rows."""
+        e, layout, parts = self.e, self.layout, Parts(self.layout)
+        after_rows = i64(self.group * self.plan.pitch)
+        start = e.b.gep(self.scratch, [after_rows], source_etype=I8)
+        of_panel = self.group * layout.width * 4
+        place = e.b.gep(start, [i64(BUNCH * of_panel)], source_etype=I8)
+        unpack = Unpacker(e, parts, self._fields, self._scales, self._zeros, self._column,
+                          self.plan.constant_zero)  # fmt: skip
+        with e.loop(low, high, BUNCH, name="bunch") as begin:
+            end = minimum(e, e.b.add(begin, i64(BUNCH)), high)
+
+            def totals_of(p: ir.Value) -> ir.Value:
+                offset = e.b.mul(e.b.sub(p, begin), i64(of_panel))
+                return e.b.gep(start, [offset], source_etype=I8)
+
+            with e.loop(begin, end, name="panel") as p:
+                totals = totals_of(p)
+                with e.loop(i64(0), e.b.mul(here, i64(layout.vectors)), name="total") as i:
+                    e.b.store(ir.Constant(self.floats, None), self._total(totals, i), align=4)
+            with e.loop(i64(0), i64(parts.number), name="part") as part:
+                step = e.b.mul(part, i64(parts.steps))
+                with e.loop(begin, end, name="panel") as p:
+                    unpack.part(self._panel(p), part, place)
+                    totals = totals_of(p)
+
+                    def tile(rows: int, slot: ir.Value) -> None:
+                        a = self.filler.place(slot, 0, step, 4)
+                        own = self._total(totals, e.b.mul(slot, i64(layout.vectors)))
+                        shape = Tile(rows, layout.vectors)
+                        multiply(e, parts, shape, self.plan.pitch // 4, a, place, own)
+
+                    self._tiles(here, self.rows, tile)
+            with e.loop(begin, end, name="panel") as p:
+                self._finish(here, totals_of(p), i64(0), self._first_column(p), first)
 
     def _heights_of_rest(self) -> Iterator[int]:
         """Rows that are left behind whole tiles: one tile where they are known."""
@@ -109,7 +179,7 @@ class BlocksEmitter:
             begin = e.b.gep(a, [step], source_etype=I8)
             sums = self._block(rows, hidden(e.b, here), hidden(e.b, begin))
             self._add(rows, sums, totals, here, slot, block)
-        self._finish(rows, totals, slot, column, first)
+        self._finish(i64(rows), totals, slot, column, first)
 
     def _total(self, totals: ir.Value, index: ir.Value) -> ir.Value:
         return self.e.b.gep(totals, [index], source_etype=self.total_type)
@@ -117,7 +187,7 @@ class BlocksEmitter:
     def _block(self, rows: int, panel: ir.Value, a: ir.Value) -> list[list[ir.Value]]:
         """The sums of a block, [row][vector]."""
         e, layout = self.e, self.layout
-        chunks, limit = layout.chunks, max(1, self.unroll // (rows * layout.vectors * layout.chunk))
+        chunks, limit = layout.chunks, max(1, UNROLL // (rows * layout.vectors * layout.chunk))
         some = max(u for u in range(1, min(limit, chunks) + 1) if chunks % u == 0)
         if some == chunks:
             return self._chunks(rows, panel, a, chunks, None)
@@ -282,11 +352,11 @@ class BlocksEmitter:
 
     # -- what follows ---------------------------------------------------------------------
 
-    def _finish(self, rows: int, totals, slot, column, first) -> None:
+    def _finish(self, rows: ir.Value, totals, slot, column, first) -> None:
         """f(total), row by row."""
         e, layout, n = self.e, self.layout, self.form.n
         (store,) = self.kernel.stores
-        with e.loop(i64(0), i64(rows), name="line") as r:
+        with e.loop(i64(0), rows, name="line") as r:
             row = e.b.add(e.b.add(first, slot), r)
             with at_places(e, self.form.m, row):
                 for v in range(layout.vectors):
@@ -296,6 +366,7 @@ class BlocksEmitter:
                     index = e.b.add(e.b.mul(r, i64(layout.vectors)), i64(v))
                     here = e.at(n, e.plus(column, v * self.lanes))
                     with e.scope(), here, e.vectorised(n, self.lanes, mask):
-                        value = e.b.load(self._total(totals, index), typ=self.total_type)
+                        place = self._total(totals, index)
+                        value = e.b.load(place, typ=self.total_type, align=4)
                         e.remember(self.form.total, value)
                         e.store(store.buffer, store.index[0], e.vector(store.value), None)

@@ -1,10 +1,10 @@
 """Codes in registers: the fields of packed vectors as integers and as floats."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import llvmlite.ir as ir
 
+from .....classes import dataclass
 from .....ir.types import F32
 from ...base.types import I8, I32, i64, no_mask, register_type, vector
 from ...emit.emitter import Emitter

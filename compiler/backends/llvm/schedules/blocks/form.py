@@ -8,9 +8,9 @@ stored, and which op it comes from, does not matter. It may be the index of a ta
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from math import prod
 
+from .....classes import dataclass
 from .....expr import expr as s
 from .....expr.expr import Axis, Buffer, Expr
 from .....ir.dims import Sym

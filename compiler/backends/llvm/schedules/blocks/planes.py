@@ -13,11 +13,11 @@ narrowest plane.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from math import prod
 
 import numpy as np
 
+from .....classes import dataclass
 from .....expr import expr as s
 from .....expr.expr import Axis, Buffer, Expr
 from .....ir.types import BF16, F16, F32, I32, U8, DType

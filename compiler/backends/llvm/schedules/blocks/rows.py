@@ -7,10 +7,9 @@ field of the packed word is too large (`fields.py`). The correction of a block i
 point adds: - zero · sum of a, or - sum of a where zero points differ from column to column.
 """
 
-from dataclasses import dataclass
-
 import llvmlite.ir as ir
 
+from .....classes import dataclass
 from .....expr import expr as s
 from .....expr.expr import Axis, Expr
 from .....ir.types import F32, I32, I64, DType

@@ -6,12 +6,12 @@ prepared of the other factor, and `emitter.py` has the loops.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from math import ceil
 from typing import ClassVar
 
 import numpy as np
 
+from .....classes import dataclass
 from .....expr.expr import Buffer
 from .....ir.bounds import DynamicSize, size_hint
 from .....ir.dims import Sym, ceil_div
@@ -21,10 +21,11 @@ from ...emit.emitter import Emitter
 from ..base import Arguments, Dim, Gain, Given, HintSpecialized, Refusal, Schedule
 from ..cost_model import TILE, core_of, epilogue
 from .dots import way_of_dots
-from .emitter import BlocksEmitter
+from .emitter import BUNCH, FEW, BlocksEmitter
 from .form import BlockSum, find_blocks, read_at_run_time
 from .planes import WORD, Layout, pack_blocks
 from .rows import RowPlan
+from .unpacked import Parts
 
 VECTORS = 2  # of columns, beside each other in a panel
 ROWS = {  # of a tile, by registers and by whether integers are multiplied
@@ -33,8 +34,7 @@ ROWS = {  # of a tile, by registers and by whether integers are multiplied
     (32, False): 10,
     (32, True): 8,
 }
-SCRATCH = 1 << 20
-UNROLL = 512  # products of vectors that are written out
+SCRATCH = 2 << 20
 PREPARED = 1.5  # cycles per vector of a row that is prepared
 
 
@@ -58,6 +58,7 @@ class BlocksSchedule(Layout, Schedule):
     rows: int
     group: int
     way: str
+    unpacks: bool
 
     @classmethod
     def propose(cls, given: Given) -> "BlocksSchedule | Refusal":
@@ -77,8 +78,10 @@ class BlocksSchedule(Layout, Schedule):
         count = form.row_count
         rows = most if isinstance(count, Sym) else ceil(count / ceil(max(1, count) / most))
         rows = max(1, rows)
+        many = isinstance(count, Sym) or count > FEW
+        unpacks = many and not form.is_integer and not form.rows
         pitch = RowPlan(layout).pitch
-        budget = min(SCRATCH, target.l2 * 3 // 4)
+        budget = SCRATCH if unpacks else target.l2 * 3 // 4
         group = max(1, budget // pitch // rows) * rows
         if pitch * group > SCRATCH:
             return Refusal(f"a tile's rows would take more than {SCRATCH} bytes of scratch memory")
@@ -86,7 +89,7 @@ class BlocksSchedule(Layout, Schedule):
             group = min(group, max(1, count))
             groups = ceil(max(1, count) / group)  # of about the same size
             group = ceil(ceil(max(1, count) / groups) / rows) * rows
-        return cls(form, lanes, layout.vectors, rows, group, way)
+        return cls(form, lanes, layout.vectors, rows, group, way, unpacks)
 
     def opened(self, specialized: HintSpecialized) -> list[tuple[Schedule, float]]:
         found = self.propose(specialized.given)
@@ -100,7 +103,7 @@ class BlocksSchedule(Layout, Schedule):
 
     def emit(self, e: Emitter, kernel: Kernel, given: Arguments, in_place: bool) -> None:
         writer = BlocksEmitter(
-            e, kernel, self, self.rows, self.group, UNROLL, given.packed, given.scratch
+            e, kernel, self, self.rows, self.group, self.unpacks, given.packed, given.scratch
         )
         writer.emit(given.begin, given.end)
 
@@ -126,7 +129,8 @@ class BlocksSchedule(Layout, Schedule):
         return tuple(b for b in kernel.params if b in kept)
 
     def scratch_bytes(self, kernel: Kernel) -> Dim:
-        return self.group * RowPlan(self).pitch
+        more = BUNCH * self.group * self.width * 4 + Parts(self).bytes if self.unpacks else 0
+        return self.group * RowPlan(self).pitch + more
 
     # -- cost, threads --------------------------------------------------------------------
 

@@ -58,7 +58,10 @@ READS: dict[str, str] = {
         "compiler/errors compiler/system compiler/ir compiler/analysis compiler/kernels "
         "compiler/lowering compiler/ops/contraction"
     ),
-    "compiler/compress": "compiler/errors compiler/ir compiler/lowering compiler/passes",
+    "compiler/compress": (
+        "compiler/errors compiler/ir compiler/lowering compiler/ops/quantization compiler/passes "
+        "compiler/compress/rounding"
+    ),
     "compiler/backends/llvm/emit": (
         "compiler/ir compiler/expr compiler/kernels compiler/backends/llvm/base "
         "compiler/backends/llvm/vmath"

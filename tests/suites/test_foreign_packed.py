@@ -23,8 +23,9 @@ SIZES = [(1, 33, 64), (3, 8, 96), (9, 40, 128), (13, 5, 40)]
 def programs(activations):
     for bits in (2, 3, 4, 8):
         for m, n, k in SIZES:
-            graph = graph_of(m, n, k, bits=bits, block=16 if k == 40 else 32,
-                             activations=activations)  # fmt: skip
+            graph = graph_of(
+                m, n, k, bits=bits, block=16 if k == 40 else 32, activations=activations
+            )
             yield lower(expand_composites(graph)), rows(m, k)
 
 

@@ -242,8 +242,9 @@ def _samples():
         yield case(x, *weights[0], _zeros(5, 2, 4), bits=4, block=32, **options)
         yield case(floats((2, 2, 96)), *weights[1], _zeros(7, 3, 3), bits=3, block=32, **options)
         yield case(floats((1, 64)), *weights[2], bits=2, block=16, **options)
-        yield case(floats((64,)), *packed(40, 1, 64, 8), _zeros(40, 1, 8), bits=8, block=64,
-                   **options)  # fmt: skip
+        yield case(
+            floats((64,)), *packed(40, 1, 64, 8), _zeros(40, 1, 8), bits=8, block=64, **options
+        )
         yield case(
             floats((20, 40)), *packed(19, 3, 16, 4), array(8, "u8"), bits=4, block=16, **options
         )
@@ -291,25 +292,35 @@ register(
     ref=lambda x, w, scale, zero=None, codes=None, x_scale=None, *, bits, block: (
         sum_blocks_ref(x, w, scale, zero, codes, x_scale, bits=bits, block=block)
         if x.dtype == np.int8
-        else matmul_blocks_ref(
-            x, w, scale, zero, codes, bits=bits, block=block, activations="f32"
-        )
+        else matmul_blocks_ref(x, w, scale, zero, codes, bits=bits, block=block, activations="f32")
     ),
     grad=FROZEN,
     loops=Pull(_sum_blocks),
     samples=lambda: [
         case(
-            floats((3, 64)), *packed(5, 2, 32, 4), bits=4, block=32,
-            rtol=1e-4, atol=1e-4, grad=False,
+            floats((3, 64)),
+            *packed(5, 2, 32, 4),
+            bits=4,
+            block=32,
+            rtol=1e-4,
+            atol=1e-4,
+            grad=False,
         ),
         case(
-            ints((3, 2, 32), low=-127, high=128, dtype="i8"), *packed(20, 2, 32, 4),
-            _zeros(20, 2, 4), None, floats((3, 2), low=0.01, high=0.1),
-            bits=4, block=32, rtol=1e-4, atol=1e-4, grad=False,
+            ints((3, 2, 32), low=-127, high=128, dtype="i8"),
+            *packed(20, 2, 32, 4),
+            _zeros(20, 2, 4),
+            None,
+            floats((3, 2), low=0.01, high=0.1),
+            bits=4,
+            block=32,
+            rtol=1e-4,
+            atol=1e-4,
+            grad=False,
         ),
     ],
     group="contract",
     X={F32, I8},
     S=SCALES,
     Z=SCALES | {U8},
-)  # fmt: skip
+)

@@ -22,9 +22,15 @@ def graph_of(m, n, k, *, bits=4, block=32, activations="f32", zero="each", codes
     zero = None if zero is None else b.constant(np.asarray(zero, np.uint8))
     codes = None if codes is None else b.constant(codes)
     y = b.matmul_blocks(
-        x, b.constant(packed), b.constant(scale), zero, codes,
-        bits=bits, block=block, activations=activations,
-    )  # fmt: skip
+        x,
+        b.constant(packed),
+        b.constant(scale),
+        zero,
+        codes,
+        bits=bits,
+        block=block,
+        activations=activations,
+    )
     b.output("y", b.tanh(y + b.constant(scale[:, 0])) if bias else y)
     return b.graph
 

@@ -21,8 +21,10 @@ from ...emit.scalar import intrinsic, splat
 LARGEST = (1 << 15) - 1
 SIGNED = 128  # the largest size of a signed byte
 BYTES = 4
-X86_PAIRS = {32: ("llvm.x86.avx2.pmadd.ub.sw", "llvm.x86.avx2.pmadd.wd"),
-             64: ("llvm.x86.avx512.pmaddubs.w.512", "llvm.x86.avx512.pmaddw.d.512")}  # fmt: skip
+X86_PAIRS = {
+    32: ("llvm.x86.avx2.pmadd.ub.sw", "llvm.x86.avx2.pmadd.wd"),
+    64: ("llvm.x86.avx512.pmaddubs.w.512", "llvm.x86.avx512.pmaddw.d.512"),
+}
 
 
 def way_of_dots(target: Machine, lanes: int, bits: int) -> str:
@@ -94,8 +96,9 @@ class Dots:
         if self.added == self.most:
             self._widen()
         bytes_, shorts = vector(I8, BYTES * self.lanes), vector(I16, 2 * self.lanes)
-        product = intrinsic(b.module, X86_PAIRS[self.target.vector_bytes][0], shorts,
-                            [bytes_, bytes_])  # fmt: skip
+        product = intrinsic(
+            b.module, X86_PAIRS[self.target.vector_bytes][0], shorts, [bytes_, bytes_]
+        )
         row = b.bitcast(splat(b, row, self.lanes), bytes_)
         parts = [codes]
         if self.halves:
@@ -111,8 +114,9 @@ class Dots:
     def _widen(self) -> None:
         """Pairs of 16 bits as words."""
         b, shorts = self.b, vector(I16, 2 * self.lanes)
-        f = intrinsic(b.module, X86_PAIRS[self.target.vector_bytes][1], self.words,
-                      [shorts, shorts])  # fmt: skip
+        f = intrinsic(
+            b.module, X86_PAIRS[self.target.vector_bytes][1], self.words, [shorts, shorts]
+        )
         for i, pairs in enumerate(self.pairs):
             if pairs is None:
                 continue

@@ -42,8 +42,17 @@ class BlocksEmitter:
     """Writes one kernel. `rows` is the height of tiles, `group` how many rows are prepared;
     `unpacks`: whether panels are unpacked into scratch memory, where there are more than FEW."""
 
-    def __init__(self, e: Emitter, kernel: Kernel, layout: Layout, rows: int, group: int,
-                 unpacks: bool, packed: ir.Value, scratch: ir.Value):  # fmt: skip
+    def __init__(
+        self,
+        e: Emitter,
+        kernel: Kernel,
+        layout: Layout,
+        rows: int,
+        group: int,
+        unpacks: bool,
+        packed: ir.Value,
+        scratch: ir.Value,
+    ):
         self.e, self.kernel, self.layout, self.form = e, kernel, layout, layout.form
         self.rows, self.group, self.unpacks = rows, group, unpacks
         self.packed, self.scratch = packed, scratch
@@ -123,8 +132,9 @@ class BlocksEmitter:
         start = e.b.gep(self.scratch, [after_rows], source_etype=I8)
         of_panel = self.group * layout.width * 4
         place = e.b.gep(start, [i64(BUNCH * of_panel)], source_etype=I8)
-        unpack = Unpacker(e, parts, self._fields, self._scales, self._zeros, self._column,
-                          self.plan.constant_zero)  # fmt: skip
+        unpack = Unpacker(
+            e, parts, self._fields, self._scales, self._zeros, self._column, self.plan.constant_zero
+        )
         with e.loop(low, high, BUNCH, name="bunch") as begin:
             end = minimum(e, e.b.add(begin, i64(BUNCH)), high)
 
@@ -191,8 +201,9 @@ class BlocksEmitter:
         some = max(u for u in range(1, min(limit, chunks) + 1) if chunks % u == 0)
         if some == chunks:
             return self._chunks(rows, panel, a, chunks, None)
-        slots = [[e.variable(self.sum_type, "acc") for _ in range(layout.vectors)]
-                 for _ in range(rows)]  # fmt: skip
+        slots = [
+            [e.variable(self.sum_type, "acc") for _ in range(layout.vectors)] for _ in range(rows)
+        ]
         for line in slots:
             for acc in line:
                 e.b.store(ir.Constant(self.sum_type, None), acc)
@@ -333,21 +344,26 @@ class BlocksEmitter:
         layout, dtype = self.layout, self.layout.scale_dtype
         if dtype is None:
             return [None] * layout.vectors
-        return [emit_cast(self.e.b, x, dtype, F32) for x in
-                self._numbers(panel, layout.scales_at, dtype)]  # fmt: skip
+        return [
+            emit_cast(self.e.b, x, dtype, F32)
+            for x in self._numbers(panel, layout.scales_at, dtype)
+        ]
 
     def _zeros(self, panel: ir.Value) -> list[ir.Value | None]:
         layout, dtype = self.layout, self.layout.zero_dtype
         if dtype is None:
             return [None] * layout.vectors
-        return [emit_cast(self.e.b, x, dtype, self.plan.dtype) for x in
-                self._numbers(panel, layout.zeros_at, dtype)]  # fmt: skip
+        return [
+            emit_cast(self.e.b, x, dtype, self.plan.dtype)
+            for x in self._numbers(panel, layout.zeros_at, dtype)
+        ]
 
     def _numbers(self, panel: ir.Value, at: int, dtype) -> list[ir.Value]:
         e, lanes = self.e, self.lanes
         type = vector(memory_type(dtype, e.soft_half), lanes)
-        places = [self._bytes(panel, at + v * lanes * dtype.bytes)
-                  for v in range(self.layout.vectors)]  # fmt: skip
+        places = [
+            self._bytes(panel, at + v * lanes * dtype.bytes) for v in range(self.layout.vectors)
+        ]
         return [e.from_memory(e.b.load(p, typ=type, align=1), dtype) for p in places]
 
     # -- what follows ---------------------------------------------------------------------

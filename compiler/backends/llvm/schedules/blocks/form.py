@@ -104,8 +104,9 @@ class _Reader:
             of_blocks = [p for p in parts if p is not sums[0]]
         weights = [f for f in factors if self.n in f.free]
         found = [f for f in weights if self._core(f) is not None]
-        if len(found) != 1 or any(f.free & set(self.m) for f in (*weights, *of_blocks) if
-                                  self.n in f.free):  # fmt: skip
+        if len(found) != 1 or any(
+            f.free & set(self.m) for f in (*weights, *of_blocks) if self.n in f.free
+        ):
             return Refusal("neither factor is made of integers of few bits that are constants")
         core, zero, table = self._core(found[0])
         of_weights = [f for f in weights if f is not found[0]]
@@ -123,9 +124,21 @@ class _Reader:
         if self.inner.dtype == I32 and (table is not None or self._are_wide(a) or of_weights):
             return Refusal("its integers are no signed bytes times a few bits")
         return BlockSum(
-            self.total, self.inner, a, core, least, bits, table, zero, rows, tuple(columns),
-            self.m, self.n, blocks, k,
-        )  # fmt: skip
+            self.total,
+            self.inner,
+            a,
+            core,
+            least,
+            bits,
+            table,
+            zero,
+            rows,
+            tuple(columns),
+            self.m,
+            self.n,
+            blocks,
+            k,
+        )
 
     def _core(self, e: Expr) -> tuple[Expr, Expr | None, Expr | None] | None:
         """(code, zero, the load from the table) of a factor that is made of codes."""

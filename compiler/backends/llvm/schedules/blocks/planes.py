@@ -27,8 +27,15 @@ from ....numpy import evaluate
 from .form import BlockSum
 
 PLANES = {
-    8: (8,), 7: (4, 2, 1), 6: (4, 2), 5: (4, 1), 4: (4,), 3: (2, 1), 2: (2,), 1: (1,),
-}  # fmt: skip
+    8: (8,),
+    7: (4, 2, 1),
+    6: (4, 2),
+    5: (4, 1),
+    4: (4,),
+    3: (2, 1),
+    2: (2,),
+    1: (1,),
+}
 PIECE = 1 << 22  # codes that are packed at a time
 WORD = 4  # bytes of a lane, and steps of k that lie in them beside each other
 

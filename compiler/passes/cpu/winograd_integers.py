@@ -11,13 +11,13 @@ transformed weights are looked at, and so is what a channel's sums can be at mos
 multiply pairs of 16 bits and have no products of bytes, after the layout is channels last.
 """
 
-from dataclasses import dataclass
 from math import ceil
 from typing import ClassVar
 
 import numpy as np
 
 from ...analysis.core_model import CORES, Core
+from ...classes import dataclass
 from ...ir.bounds import size_hint
 from ...ir.builder import Builder
 from ...ir.dims import is_static

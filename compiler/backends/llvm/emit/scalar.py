@@ -96,12 +96,17 @@ def _int_division(signed: str, unsigned: str, floor: bool = False, remainder: bo
             return formulas.emit(b, "floor" if floor else "trunc", q) if signed != "fdiv" else q
         zero, one = _like(x, dtype, 0), _like(x, dtype, 1)
         y = b.select(b.icmp_signed("==", y, zero), one, y)
+        as_floats = _divides_as_floats(dtype, x, y)
         if dtype.kind != "i":
-            return getattr(b, unsigned)(x, y)
+            if not as_floats:
+                return getattr(b, unsigned)(x, y)
+            q = _quotient(b, dtype, x, y)
+            return b.sub(x, b.mul(q, y)) if remainder else q
         minus = b.icmp_signed("==", y, _like(x, dtype, -1))
         safe = b.select(minus, one, y)
-        q = b.select(minus, b.sub(zero, x), b.sdiv(x, safe))
-        r = b.select(minus, zero, b.srem(x, safe))
+        q = _quotient(b, dtype, x, safe) if as_floats else b.sdiv(x, safe)
+        r = b.sub(x, b.mul(q, safe)) if as_floats else b.srem(x, safe)
+        q, r = b.select(minus, b.sub(zero, x), q), b.select(minus, zero, r)
         if floor:
             wrong = b.and_(
                 b.icmp_signed("!=", r, zero),
@@ -112,6 +117,23 @@ def _int_division(signed: str, unsigned: str, floor: bool = False, remainder: bo
         return r if remainder else q
 
     return emit
+
+
+def _divides_as_floats(dtype: DType, x: ir.Value, y: ir.Value) -> bool:
+    """Whether a vector of ints is divided as one of floats: most machines divide ints one by one.
+    What is divided by a constant is multiplied instead, by LLVM."""
+    fits = dtype.bits <= 16 or (dtype.bits == 32 and dtype.kind == "i")
+    return lanes_of(x) is not None and fits and dtype.bits >= 8 and not isinstance(y, ir.Constant)
+
+
+def _quotient(b, dtype: DType, x: ir.Value, y: ir.Value) -> ir.Value:
+    """x / y without its fraction, by floats of more than half as many bits again: a quotient of
+    n-bit ints that is not whole is further than it is rounded from the next whole number."""
+    lanes = lanes_of(x)
+    float = vector(ir.FloatType() if dtype.bits <= 16 else ir.DoubleType(), lanes)
+    convert = b.sitofp if dtype.kind == "i" else b.uitofp
+    q = b.fptosi(b.fdiv(convert(x, float), convert(y, float)), vector(ir.IntType(32), lanes))
+    return q if dtype.bits == 32 else b.trunc(q, x.type)
 
 
 def _float_mod(b, dtype, x, y, floor: bool):

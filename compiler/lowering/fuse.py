@@ -201,13 +201,21 @@ class _Planner:
             if kind == Kind.ALIAS or self._reads_once(node) or _is_weight_side(node):
                 return None
             return f"{again} reads it more than once"
-        if position in self.found.places(reader):
+        if position in self.found.places(reader) and not self._is_fill(node):
             return f"{reader.op.name} reads it at computed places"
         if kind == Kind.MAP and _grows(value, reader) and not self._costs_little(node):
             if target in PIECES and self.found.stores_whole(reader):
                 return None
             return f"{reader.op.name} would compute it {_growth(value, reader)} times"
         return None
+
+    def _is_fill(self, node: Node) -> bool:
+        """Whether all elements are one number, which no place decides about."""
+        makers = [v.node for v in node.inputs if v is not None]
+        return self.kinds[node] == Kind.MOVE and all(
+            m is not None and self.kinds[m] == Kind.CONSTANT and self._keep(m.outputs[0], m) is None
+            for m in makers
+        )
 
     def _heavy(self, value: Value, kind: str) -> str | None:
         """Why a reduction cannot be part of the one kernel that reads it, or None."""

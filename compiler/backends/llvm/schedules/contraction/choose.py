@@ -18,6 +18,7 @@ from .....kernels.tiling import choose_tile, fits_registers, int_bounds, linear_
 from ..base import Refusal
 from .tiling import FEWEST, PARTIAL, SCRATCH, Tiling
 
+SHALLOW = 4  # products of a sum that are no loop
 FEW_ROWS = 16  # rows up to which no copy of a panel pays
 TURN = 16  # panels of B from which turning A pays
 COPIED = 16  # tiles that a panel is read by from which copying it costs next to nothing
@@ -40,6 +41,8 @@ def plan_contraction(
     if n < max(4, lanes // 4):
         return Refusal(f"{n} columns fill too little of a vector")
     depth = prod(x.extent for x in c.k)
+    if not isinstance(depth, Sym) and depth <= SHALLOW:
+        return Refusal(f"sums of {depth} products are short, each tile of them begins and ends")
     several = c.m[-2].extent if len(c.m) > 1 and linear_load(c.a) is not None else 1
     lines = several if m < 15 else 1
     packed = all(x.data in constants for x in s.walk(c.b) if x.op == "load")

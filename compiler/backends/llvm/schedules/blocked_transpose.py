@@ -40,7 +40,8 @@ from ..emit.store import emit_store
 from ..vmath.formulas import FORMULAS
 from .base import Arguments, Dim, Given, HintSpecialized, Refusal, Schedule
 from .cost_model import LOAD, SHUFFLE, UNIT, cycles_of
-from .nest import interleaved_axis, lanes_of_stores
+from .nest import lanes_of_stores
+from .nest_axes import interleaved_axis
 from .serial import outer_axes
 
 PIECE = 16  # bytes inside of which every CPU shuffles in one step

@@ -32,13 +32,13 @@ from ..emit.store import emit_store
 from .base import Arguments, Dim, Given, HintSpecialized, Schedule
 from .cached_rows import keep_rows, row_bytes
 from .known_rows import keep_known
-from .lane_steps import lane_steps, lanes_taken, wide_vectors
+from .lane_steps import lane_steps, lanes_taken, stride_along, wide_vectors
+from .nest_axes import copied_axes, interleaved_axis
 from .nest_cost import nest_cycles, nest_parts
 from .runs import run_steps, runs_pay
 from .serial import emit_serial, first_axes, outer_axes
 from .shared_rows import Shared, shared_axis
 
-INTERLEAVED = (2, 3, 4, 5, 6, 7)  # extents of axes that are interleaved
 BLOCK = 1024  # elements of the vector axis that a parallel unit handles, where it is cut
 LEAST = 64  # elements of those with the longest reductions
 
@@ -165,7 +165,9 @@ def schedule_nest(
         found = _shared(kernel, lanes, is_specialized)
         if found is not None:
             return found
-    vector_axis = min(axes, key=score)
+    copied = frozenset() if in_place or reduces else copied_axes(kernel)
+    scattered = {a for a in copied if stride_along(stores[0], a) != 1}
+    vector_axis = min([a for a in axes if a not in scattered] or axes, key=score)
     if not hoisted and reduces and _reduces_contiguously(reduces, vector_axis, lanes):
         vector_axis = None
     elif vector_axis.extent < 4 or (
@@ -174,6 +176,8 @@ def schedule_nest(
         vector_axis = None if vector_axis.extent < 4 else vector_axis
     interleave = None if in_place or reduces else interleaved_axis(kernel, vector_axis, lanes)
     outer = outer - {interleave}
+    if vector_axis is not None and interleave is None:
+        outer = outer - (copied - {vector_axis})
     if vector_axis is None and not reduces:
         outer = frozenset(first_axes(axes))
     row = tuple(a for a in axes if a not in outer)
@@ -216,23 +220,6 @@ def lanes_of_stores(kernel: Kernel, target: Machine) -> int:
         default=bits,
     )
     return target.lanes(max(8, min(widest, 64)))
-
-
-def interleaved_axis(kernel: Kernel, vector_axis: Axis | None, lanes: int) -> Axis | None:
-    """The axis to interleave (`NestSchedule.interleave`), if there is one."""
-    store = kernel.stores[0]
-    if (
-        vector_axis is None
-        or len(kernel.stores) > 1
-        or store.mode != "set"
-        or store.where is not None
-    ):
-        return None
-    terms, _ = s.linear(store.index[0])
-    strides = {t.data: k for t, k in terms.items() if t.op == "axis"}
-    whole = [a for a, k in strides.items() if k == 1 and a.extent == strides.get(vector_axis)]
-    short = store.buffer.dtype.bits < 8 or vector_axis.extent < 4
-    return whole[0] if whole and whole[0].extent in INTERLEAVED and not short else None
 
 
 def _block(reduces: list[Expr]) -> int:
@@ -352,6 +339,9 @@ def _row(e: Emitter, kernel: Kernel, plan: NestSchedule, axes: list[Axis]) -> No
         e.loops(axes, lambda: _interleaved(e, kernel, plan.interleave))
         return
     _hoist(e, kernel, frozenset(plan.outer))
+    for st in kernel.stores:
+        if st.where is None and not st.value.free & frozenset(axes):
+            e.emit(st.value)  # once for all that is stored of it
     e.loops(axes, lambda: _stores(e, kernel))
 
 

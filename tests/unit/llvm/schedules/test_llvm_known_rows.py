@@ -1,5 +1,7 @@
 """Machine code of loads whose places follow from the vector axis alone: windows and shuffles."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tessel.compiler.backends.llvm.backend import compile_program
@@ -9,7 +11,7 @@ from tessel.compiler.expr import expr as s
 from tessel.compiler.ir.types import DTYPES, F32
 from tessel.compiler.kernels.simplify import merge_axes, split_axes
 
-from ....support.kernels import NO_CACHE, both, buffer_of, close, program_of, store
+from ....support.kernels import NO_CACHE, both, buffer_of, close, program_of, scheduled, store
 
 ROWS = 3
 
@@ -131,3 +133,17 @@ def test_this_machine_shuffles_what_the_last_vector_overlaps():
         kernel, arrays = resampled("twice", n, "f32")
         received, expected = both(kernel, arrays)
         np.testing.assert_array_equal(received, expected)
+
+
+@pytest.mark.parametrize("copies", [1, 2, 8, 9])
+@pytest.mark.parametrize("n", [1, 7, 8, 9, 37])
+def test_rows_that_are_stored_several_times(copies, n):
+    """As where an image is enlarged: each row is computed once, for all of its places."""
+    x = np.random.default_rng(0).standard_normal((5, 19)).astype(np.float32)
+    a = buffer_of("a", x)
+    kernel = store((5, copies, n), lambda i, _, j: a[i, j // 2] * 3.0)
+    received, expected = both(kernel, {a: x})
+    close(received, expected)
+    plan = scheduled(program_of(kernel, {a: x}), replace(host(), vector_bytes=32))
+    if n == 37:
+        assert (len(plan.row) == 1) == (1 < copies <= 8)

@@ -1,0 +1,36 @@
+"""Short axes of a nest that vectors of the vector axis are stored along."""
+
+from ....expr import expr as s
+from ....expr.expr import Axis
+from ....ir.dims import Sym
+from ....kernels.kernel import Kernel
+
+INTERLEAVED = (2, 3, 4, 5, 6, 7)  # extents of axes that are interleaved
+COPIES = 8  # places of an axis whose stores are written one after the other
+
+
+def interleaved_axis(kernel: Kernel, vector_axis: Axis | None, lanes: int) -> Axis | None:
+    """The axis to interleave (`NestSchedule.interleave`), if there is one."""
+    store = kernel.stores[0]
+    if (
+        vector_axis is None
+        or len(kernel.stores) > 1
+        or store.mode != "set"
+        or store.where is not None
+    ):
+        return None
+    terms, _ = s.linear(store.index[0])
+    strides = {t.data: k for t, k in terms.items() if t.op == "axis"}
+    whole = [a for a, k in strides.items() if k == 1 and a.extent == strides.get(vector_axis)]
+    short = store.buffer.dtype.bits < 8 or vector_axis.extent < 4
+    return whole[0] if whole and whole[0].extent in INTERLEAVED and not short else None
+
+
+def copied_axes(kernel: Kernel) -> frozenset[Axis]:
+    """Short axes that what is stored does not depend on: it is computed once for all their places
+    (rows of an image that is enlarged)."""
+    store = kernel.stores[0]
+    if len(kernel.stores) > 1 or store.mode != "set" or store.where is not None:
+        return frozenset()
+    axes = [a for a in kernel.axes if a not in store.value.free]
+    return frozenset(a for a in axes if not isinstance(a.extent, Sym) and a.extent <= COPIES)

@@ -93,7 +93,7 @@ def compile(
     shapes: Shapes | None = None,
     opt_level: int = 2,
     precision: str | None = None,
-    quantize: None = None,
+    quantize: str | None = None,
     prune: None = None,
     threads: int | None = None,
     strict: bool = False,
@@ -119,6 +119,8 @@ def compile(
                 read the same operand (queries, keys, values)
     precision   how f32 products are computed: None exactly; for targets `cuda` also "tf32x3"
                 (nearly) and "tf32" (10 bits, fastest)
+    quantize    a recipe that needs no data: "int8-dynamic", "int8-weights", "int4", "int4-int8";
+                None: the model's own weights. With data: compile(tessel.quantize(model, data))
     threads     how many cores a run may use; None: what TESSEL_THREADS says, or those that this
                 process may use (affinity, and quotas of its control group)
     strict      refuse models of which a part would run outside compiled code, and keep the order
@@ -146,7 +148,7 @@ def compile(
     limits      what the model may cost to compile, as {"nodes": 1_000_000} or `tessel.Limits`; the
                 defaults are more than models of practice need
 
-    `quantize` and `prune` take None: the model's own weights and dtypes are kept.
+    `prune` takes None: the model's own weights are kept.
     An initializer that is an input too (since ONNX's IR version 4) is a weight, until a run feeds
     it: that run has a specialization of its own. `exe.inputs` lists it with its `default`.
     Raises TesselError: UsageError for options, ModelError, UnsupportedError, OutOfMemoryError, ….
@@ -249,7 +251,8 @@ def to_onnx(
 
     Operators are those of the ONNX standard from `opset` on; what it lacks is written as what it is
     made of. Weights of more than 1.5 GB go to `<path>.data`. `opt_level=0` keeps the graph as it
-    is. Raises UnsupportedError for what ONNX cannot say.
+    is, and what `quantize` gives is written with its quantize and dequantize nodes whatever the
+    level. Raises UnsupportedError for what ONNX cannot say.
     """
     from .compiler.driver import Driver
     from .compiler.options import Options
@@ -257,8 +260,10 @@ def to_onnx(
     from .frontends.onnx.exporter import write
     from .frontends.sources import source_of
 
-    driver = Driver(open_target("numpy"), Options(opt_level))  # readers choose layouts themselves
-    graph = source_of(model, limits=limits).read(shapes, values)
+    source = source_of(model, limits=limits)
+    options = Options(0 if source.is_prepared else opt_level)
+    driver = Driver(open_target("numpy"), options)  # readers choose layouts themselves
+    graph = source.read(shapes, values)
     return write(driver.optimize(graph), path, opset=opset)
 
 

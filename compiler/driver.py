@@ -84,6 +84,10 @@ class Driver:
             channels_last=self.target.channels_last,
             vector_bytes=self.target.vector_bytes,
         )
+        if self.options.quantize is not None:
+            from .compress.on_compile import with_quantization
+
+            level = with_quantization(level, self.options.quantize)
         if self.options.passes is None:
             return level
         from .passes.named import parse_passes

@@ -19,6 +19,10 @@ from .errors import UsageError
 SWITCHES = ("strict", "unchecked", "verify_bounds")
 
 
+# Recipes that choose nothing from data (compress/recipe.py).
+WITHOUT_DATA = ("int8-dynamic", "int8-weights", "int4", "int4-int8")
+
+
 @dataclass(frozen=True)
 class Options:
     """Raises UsageError for values that no compilation can meet.
@@ -26,7 +30,7 @@ class Options:
     opt_level      0 nothing is rewritten … 2 the default, 3 (`pipelines.py`)
     strict         refuse what would run outside compiled code; keep the order of sums
     precision      how f32 products are computed: None exactly; else what the target offers
-    quantize       None: the model's own weights
+    quantize       None: the model's own weights; else a recipe that needs no data
     prune          None: the model's own weights
     unchecked      take the nearest index inside for one that is out of range
     verify_bounds  prove that code stays inside its arrays
@@ -36,7 +40,7 @@ class Options:
     opt_level: int = 2
     strict: bool = False
     precision: str | None = None
-    quantize: None = None
+    quantize: str | None = None
     prune: None = None
     unchecked: bool = False
     verify_bounds: bool = False
@@ -60,9 +64,15 @@ class Options:
                 received=repr(self.passes),
                 expected="'NAME{FIELD=VALUE},NAME,…', as in 'default,combine_products{least=3}'",
             )
-        for name in ("quantize", "prune"):
-            if getattr(self, name) is not None:
-                raise not_supported(name, getattr(self, name))
+        if self.quantize is not None and self.quantize not in WITHOUT_DATA:
+            raise UsageError(
+                "quantize names no recipe that needs no data",
+                expected=", ".join(WITHOUT_DATA),
+                received=repr(self.quantize),
+                fix="with data, or a recipe of your own: compile(tessel.quantize(model, data, …))",
+            )
+        if self.prune is not None:
+            raise not_supported("prune", self.prune)
 
     @property
     def exact(self) -> bool:
@@ -77,7 +87,7 @@ class Options:
         """What packages say: JSON. Options that say nothing are left out; `verify_bounds` is about
         a compilation, not about its code."""
         said = {"level": self.opt_level, "strict": self.strict, "checked": not self.unchecked}
-        for name in ("precision", "passes"):
+        for name in ("precision", "passes", "quantize"):
             if getattr(self, name) is not None:
                 said[name] = getattr(self, name)
         return said
@@ -91,6 +101,7 @@ class Options:
             said["level"],
             said["strict"],
             said.get("precision"),
+            said.get("quantize"),
             unchecked=not checked,
             passes=said.get("passes"),
         )

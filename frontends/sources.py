@@ -31,6 +31,7 @@ class OnnxSource:
     """A model that the ONNX reader reads: `model` is what `onnx.proto.load` takes."""
 
     is_file = True
+    is_prepared = False
 
     def __init__(self, model: Any):
         self.model = model
@@ -86,7 +87,8 @@ def source_of(
 
     Raises UsageError for what is no model.
     """
-    if isinstance(getattr(model, "graph", None), Graph):  # what `quantize` gives
+    is_prepared = isinstance(getattr(model, "graph", None), Graph)  # what `quantize` gives
+    if is_prepared:
         model = model.graph
     if dims not in ("check", "warn"):
         raise UsageError("unknown way with dims", expected="'check' or 'warn'", received=dims)
@@ -96,7 +98,7 @@ def source_of(
                 "a graph's dims are what it says", fix="leave out dims, or rename them"
             )
         graph = model if limits is None else _limited(model, limits)
-        return GraphSource(graph)
+        return GraphSource(graph, is_prepared)
     check_model(model)
     if limits is not None:
         from ..compiler.system.budgets import Limits

@@ -39,13 +39,16 @@ class Source(Protocol):
 
     `reusable` is the path or the bytes by which an earlier compilation of the same model is found;
     None where there is no such thing. `is_file` says whether it can be read anew: for sizes of 0,
-    or with other inputs.
+    or with other inputs. `is_prepared` says that passes have been over it, and that files are
+    written of it as it is.
     """
 
     @property
     def reusable(self) -> Any: ...
     @property
     def is_file(self) -> bool: ...
+    @property
+    def is_prepared(self) -> bool: ...
 
     def read(self, shapes: Shapes | None = None, values: Mapping | None = None) -> Graph:
         """The graph, with these sizes of dynamic dims, right for these values of inputs."""
@@ -76,8 +79,8 @@ class GraphSource:
     reusable = None
     is_file = False
 
-    def __init__(self, graph: Graph):
-        self.graph = graph
+    def __init__(self, graph: Graph, is_prepared: bool = False):
+        self.graph, self.is_prepared = graph, is_prepared
 
     def read(self, shapes: Shapes | None = None, values: Mapping | None = None) -> Graph:
         require_shapes(shapes)
@@ -220,6 +223,10 @@ def _compile(
             raise
         return _specialized_executable(specialized, session, said.threads)
     tell(progress, "read", 1, 1)
+    if said.options.quantize is not None:
+        from ..compiler.compress.candidates import refuse_quantized
+
+        refuse_quantized(graph)
     report = Report()
     graph = session.optimize(graph, report, observer)
     exe = Executable(graph, session, threads=said.threads)

@@ -19,6 +19,7 @@ from .common.terminal import say
 COMMANDS = {
     "compile": "Compile a model to a package, or print a stage of it.",
     "run": "Run a model or package on given or random inputs.",
+    "quantize": "Make a model smaller and faster: narrow numbers in place of floats.",
     "bench": "Time models on several backends, side by side.",
     "verify": "Compare every stage of compilation with numpy.",
     "explain": "Say what the compiler did with a model, and what it declined.",

@@ -19,6 +19,7 @@ from .common.models import (
     open_graph,
     passes_option,
     precision_option,
+    quantize_option,
     shapes_option,
     target_option,
     tune_option,
@@ -49,6 +50,7 @@ Examples:
 @level_option
 @passes_option
 @precision_option
+@quantize_option
 @click.option(
     "--emit",
     "stage",
@@ -80,6 +82,7 @@ def compile(
     opt_level,
     passes,
     precision,
+    quantize,
     stage,
     print_after,
     explain,
@@ -109,6 +112,7 @@ def compile(
             opt_level=opt_level,
             passes=passes,
             precision=precision,
+            quantize=quantize,
             strict=strict,
             unchecked=unchecked,
             observer=observer,

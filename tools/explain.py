@@ -25,6 +25,7 @@ from .common.models import (
     open_for,
     passes_option,
     precision_option,
+    quantize_option,
     shapes_option,
     target_option,
     tune_option,
@@ -72,6 +73,7 @@ COLUMNS = (
 @level_option
 @passes_option
 @precision_option
+@quantize_option
 @click.option("--strict", is_flag=True, help="Refuse what would run outside compiled code.")
 @click.option(
     "--all",
@@ -80,22 +82,13 @@ COLUMNS = (
     help="Every kernel and every value, and which schedules were refused.",
 )
 @tune_option
-def explain(model, shapes, inputs, target, opt_level, passes, precision, strict, whole, tune):
+def explain(model, shapes, inputs, target, whole, tune, **options):
     """Say what the compiler does with MODEL (.onnx, .graph or .tsl): what each pass changed, what
     fused into which kernel, what almost matched and why it did not, what runs outside."""
     with Activity(f"reading {model}") as activity:
         graph = open_for(model, shapes, given_for(model, inputs))
         tune = tuning_for(model, tune, target)
-        exe = compile_model(
-            graph,
-            target=target,
-            opt_level=opt_level,
-            passes=passes,
-            precision=precision,
-            strict=strict,
-            tune=tune,
-            progress=activity,
-        )
+        exe = compile_model(graph, target=target, tune=tune, progress=activity, **options)
         representative(exe)  # compiled now, so that it is said how far that is
     print_explanation(exe, console(), whole)
 

@@ -20,6 +20,7 @@ from .common.models import (
     open_executable,
     passes_option,
     precision_option,
+    quantize_option,
     shapes_option,
     target_option,
     threads_option,
@@ -52,6 +53,7 @@ PEAK_SECONDS = 0.3  # of measuring what the cores can do, for a profile
 @unchecked_option
 @passes_option
 @precision_option
+@quantize_option
 def run(
     model,
     inputs,
@@ -66,6 +68,7 @@ def run(
     unchecked,
     passes,
     precision,
+    quantize,
 ):
     """Run MODEL (.onnx, .graph or .tsl); inputs are random where none are given.
 
@@ -75,6 +78,7 @@ def run(
     out = console()
     if is_package(model):
         said = {"unchecked": unchecked, "passes": passes, "precision": precision}
+        said["quantize"] = quantize
         for option, value in said.items():
             if value:
                 raise UsageError(
@@ -96,6 +100,7 @@ def run(
                     "unchecked": unchecked,
                     "passes": passes,
                     "precision": precision,
+                    "quantize": quantize,
                     "reuse": not profile,
                 }
             ),

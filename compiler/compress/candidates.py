@@ -29,6 +29,7 @@ MOVES = frozenset(
         "gather",
     ]
 )
+CALLED = "weights => narrow numbers"  # in reports of passes
 QUANTIZED_OPS = frozenset(
     [
         "quantize_linear",
@@ -82,15 +83,19 @@ class Candidates:
 
 
 def find_candidates(graph: Graph) -> Candidates:
-    """The products of an optimized graph. Raises UsageError for one that is quantized already."""
-    refuse_quantized(graph)
-    products = [Product(n, x, w, axis, source_of(x)) for n, x, w, axis in _products(graph)]
+    """The products of an optimized graph."""
+    products = find_products(graph)
     groups: dict[int, list[Value]] = {}
     for p in products:
         parts = parts_of(p.source)
         if len(parts) > 1:
             groups.setdefault(id(p.source), parts)
     return Candidates(graph, products, list(groups.values()))
+
+
+def find_products(graph: Graph) -> list[Product]:
+    """Those with constant weights of f32."""
+    return [Product(n, x, w, axis, source_of(x)) for n, x, w, axis in _products(graph)]
 
 
 def refuse_quantized(graph: Graph) -> None:

@@ -20,6 +20,7 @@ from ..passes.base import Report as PassReport
 from ..passes.cleanup import DeadCodeElimination
 from .candidates import MOVES, Candidates
 from .observers import limits
+from .placement import is_large
 from .recipe import Recipe, Scale
 from .weights import Narrow
 
@@ -62,7 +63,9 @@ class _Inserter:
     def _read(self, reader: Node, value: Value) -> Value:
         """What `reader` reads in the place of a value: its bytes, dequantized, if it has such."""
         scale = self.scales.get(value.name)
-        if scale is None or (reader not in self.products and not self._reads_bytes(reader, scale)):
+        if scale is None or (
+            reader not in self.products and not self._reads_bytes(reader, value, scale)
+        ):
             return value
         if value not in self.bytes:
             b, dtype = self.edit.b, dtype_of(self.recipe.activations)
@@ -74,13 +77,13 @@ class _Inserter:
             b.origin = reader.origin
         return self.bytes[value]
 
-    def _reads_bytes(self, reader: Node, scale: Scale) -> bool:
+    def _reads_bytes(self, reader: Node, value: Value, scale: Scale) -> bool:
         """Whether a reader that is no product takes the bytes that a product needs anyway."""
         if reader.op.name in MOVES or reader.op.name == "concat":
             return True
         if self.recipe.sums != "auto":
             return self.recipe.sums == "quantized"
-        return scale.zero == limits(self.recipe.activations)[0]
+        return is_large(value) and scale.zero == limits(self.recipe.activations)[0]
 
     def _product(self, node: Node) -> None:
         if self.recipe.activations == "dynamic":

@@ -13,7 +13,7 @@ range holds 0, so that padding and the least value of a relu are exact.
 """
 
 from collections.abc import Callable
-from functools import cache, cached_property
+from functools import cached_property
 
 import numpy as np
 
@@ -50,7 +50,7 @@ class Observed:
         """(values in order, how often each): the filled bins, each at `FINE` points inside of it,
         never outside of [min, max]."""
         filled = np.flatnonzero(self.histogram)
-        middle = _centers()[filled]
+        middle = centers(filled)
         half = 2.0 ** np.floor(np.log2(np.abs(middle))) / OCTAVE / 2
         offsets = (np.arange(FINE) - (FINE - 1) / 2) / FINE * 2
         values = (middle[:, None] + half[:, None] * offsets).ravel()
@@ -76,11 +76,6 @@ class Observed:
             np.float32,
         )
         return Observed(range, ends, self.histogram + other.histogram)
-
-
-@cache
-def _centers() -> np.ndarray:
-    return centers()
 
 
 # -- scales and errors ----------------------------------------------------------------------------

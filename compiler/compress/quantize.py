@@ -16,6 +16,7 @@ from ..ir.graph import Graph, Node, Value, constants
 from .candidates import Candidates, Product, find_candidates, parts_of
 from .insert import insert
 from .observers import Observed, choose, clipped, squared_error
+from .placement import keep_small
 from .recipe import Recipe, Scale, nearest
 from .report import Report, Row
 from .weights import Narrow, quantize_weights
@@ -49,6 +50,8 @@ class Plan:
                 p.keep = f"the recipe keeps {pattern!r}"
             elif recipe.activations == "dynamic" and p.node.op.name != "matmul":
                 p.keep = "a convolution's data needs scales from a calibration (recipe int8)"
+        if recipe.small and recipe.activations in ("u8", "i8"):
+            keep_small(candidates, recipe.small)
         known = [n for found in names.values() for n in found]
         for pattern in recipe.keep:
             if not any(replace(recipe, keep=(pattern,)).keeps(n) for n in known):

@@ -48,7 +48,8 @@ class Recipe:
                      which takes for each tensor the one with the least error
     percentile       how much of the values the observer of that name keeps inside, in percent
     sums             what residual sums read where a product reads the same value: its bytes
-                     (quantized), or floats; auto: bytes where they follow an activation that cuts
+                     (quantized), or floats; auto: bytes where it is large and not negative
+    small            share of the multiplications that may stay f32, in the smallest products
     rounding         of weights: nearest, or the name of an algorithm
     equalization     what moves ranges between activations and weights: none, or its name
     bias_correction  whether biases take back the mean error of weights
@@ -66,6 +67,7 @@ class Recipe:
     observer: str = "auto"
     percentile: float = 99.99
     sums: str = "auto"
+    small: float = 0.02
     rounding: str = "nearest"
     equalization: str = "none"
     bias_correction: bool = False
@@ -90,6 +92,10 @@ class Recipe:
         if not (isinstance(self.block, int) and self.block >= 2):
             raise UsageError(
                 "a block has at least two weights", received=repr(self.block), fix="block=32"
+            )
+        if not 0 <= float(self.small) <= 1:
+            raise UsageError(
+                "a share is between 0 and 1", received=repr(self.small), fix="small=0.02"
             )
         if not 50 < float(self.percentile) <= 100:
             raise UsageError(
@@ -186,11 +192,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "int8-dynamic": {"activations": "dynamic"},
     "int8-weights": {"activations": "f32"},
     "int4": {"dtype": "i4", "granularity": "block", "symmetric": False, "activations": "f32"},
-    "int4-int8": {
-        "dtype": "i4", "granularity": "block", "symmetric": False, "activations": "dynamic"
-    },
-}  # fmt: skip
-WITHOUT_DATA = tuple(n for n, said in PRESETS.items() if "activations" in said)
+}
+PRESETS["int4-int8"] = PRESETS["int4"] | {"activations": "dynamic"}
 
 
 def nearest(name: object, known: Any) -> str | None:

@@ -79,15 +79,14 @@ COLUMNS = ("product", "op", "weights", "dB", "data", "scale", "zero", "by", "cut
 def cells(row: Row) -> list[str]:
     """A row as text."""
     if row.kept is not None:
-        return [row.name, row.op, "f32", "", "", "", "", "", "", "", row.kept]
+        return [row.name, row.op, "f32", *[""] * 7, row.kept]
     decibels = lambda x: "" if x is None else f"{x:.1f}"
     scale = "" if row.scale is None else f"{row.scale:.4g}"
     cut = "" if row.scale is None else f"{100 * row.clipped:.3f}"
     zero = "" if row.zero is None else str(row.zero)
-    return [
-        row.name, row.op, row.weights, decibels(row.weight_sqnr), row.activations, scale, zero,
-        row.observer, cut, decibels(row.sqnr), "",
-    ]  # fmt: skip
+    weights = [row.name, row.op, row.weights, decibels(row.weight_sqnr)]
+    data = [row.activations, scale, zero, row.observer, cut, decibels(row.sqnr)]
+    return [*weights, *data, ""]
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:

@@ -168,9 +168,8 @@ def can_be_observed(value: Value) -> bool:
     )
 
 
-def centers() -> np.ndarray:
-    """The middle of each bin, f64[2 * BINS]."""
-    exponents = np.repeat(np.arange(LEAST, LEAST + OCTAVES), OCTAVE)
-    fractions = np.tile((np.arange(OCTAVE) + 0.5) / OCTAVE, OCTAVES)
-    sizes = 2.0**exponents * (1 + fractions)
-    return np.concatenate([sizes, -sizes])
+def centers(bins: np.ndarray) -> np.ndarray:
+    """The middle of each of these bins, f64."""
+    octave, place = np.divmod(bins % BINS, OCTAVE)
+    sizes = 2.0 ** (octave + LEAST) * (1 + (place + 0.5) / OCTAVE)
+    return np.where(bins < BINS, sizes, -sizes)

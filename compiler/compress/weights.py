@@ -2,49 +2,64 @@
 
     quantize_weights(w, axis, recipe) -> Narrow(q, scale, axis)     w ≈ q · scale
 
-Symmetric: no zero point, so that products have no further term.
+What rounds is in `rounding/`, and sees weights as rows, one for each output (`grid.as_rows`).
 """
+
+from collections.abc import Callable
 
 import numpy as np
 
 from ..classes import dataclass
-from .observers import limits
+from ..ir.types import DTYPES
 from .recipe import Recipe
+from .rounding.grid import Grid, Rounded, as_rows, from_rows
+from .rounding.nearest import half_quadratic, least_squares, nearest
+
+# By the recipe's name, what rounds rows to a grid. Those that need data are called where it is.
+ROUNDINGS: dict[str, Callable[[np.ndarray, Grid], Rounded]] = {
+    "nearest": nearest,
+    "mse": least_squares,
+    "hqq": half_quadratic,
+}
 
 
 @dataclass(frozen=True, eq=False)
 class Narrow:
-    """Weights q with a scale per index of `axis`, or one for all (`axis` None)."""
+    """Weights q with a scale per index of `axis`, or one for all (`axis` None).
+
+    rounded   the same as rows, with their blocks and zero points
+    """
 
     q: np.ndarray
     scale: np.ndarray
     axis: int | None
+    rounded: Rounded
 
     def floats(self) -> np.ndarray:
         """The weights that these stand for."""
-        return (self.q.astype(np.float32) * along(self.scale, self.q.ndim, self.axis)).astype(
-            np.float32
-        )
+        values = self.rounded.values
+        if self.axis is None:
+            return values.reshape(self.q.shape)
+        return from_rows(values, self.q.shape, self.axis)
 
 
-def along(scale: np.ndarray, rank: int, axis: int | None) -> np.ndarray:
-    """A scale per index of `axis` as it broadcasts."""
-    return scale if axis is None else scale.reshape(-1, *(1,) * (rank - 1 - axis))
-
-
-def weight_scale(w: np.ndarray, axis: int | None, dtype: str) -> np.ndarray:
-    """f32[channels] or f32[]: the largest weight of each is the type's largest number."""
-    others = tuple(a for a in range(w.ndim) if a != axis)
-    top = np.abs(w).max(axis=others if axis is not None else None)
-    scale = np.asarray(top, np.float32) / np.float32(limits(dtype)[1])
-    return np.where(scale > 0, scale, np.float32(1))
+def grid_of(recipe: Recipe, *, blocks: bool = True) -> Grid:
+    """The numbers that a recipe's weights may become."""
+    block = recipe.block if blocks and recipe.granularity == "block" else 0
+    return Grid.of(DTYPES[recipe.dtype].bits, symmetric=recipe.symmetric, block=block)
 
 
 def quantize_weights(w: np.ndarray, axis: int | None, recipe: Recipe) -> Narrow:
-    """Rounded to the nearest, a half to the even one."""
+    """Weights by the recipe's rounding."""
     if recipe.granularity == "tensor":
         axis = None
-    scale = weight_scale(w, axis, recipe.dtype)
-    most = limits(recipe.dtype)[1]
-    q = np.clip(np.rint(w / along(scale, w.ndim, axis)), -most, most)
-    return Narrow(q.astype(np.int8), scale, axis)
+    rows = w.reshape(1, -1) if axis is None else as_rows(w, axis)
+    return narrow(ROUNDINGS[recipe.rounding](rows, grid_of(recipe)), w.shape, axis)
+
+
+def narrow(rounded: Rounded, shape: tuple[int, ...], axis: int | None) -> Narrow:
+    """Rows as weights of a shape again."""
+    q = rounded.q.reshape(shape) if axis is None else from_rows(rounded.q, shape, axis)
+    scale = rounded.scale[:, 0] if axis is not None else rounded.scale[0, 0]
+    dtype = np.int8 if rounded.grid.low < 0 else np.uint8
+    return Narrow(np.ascontiguousarray(q.astype(dtype)), scale, axis, rounded)

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from ...compiler.classes import dataclass
+from ...compiler.compress.candidates import refuse_quantized
 from ...compiler.compress.quantize import Plan, aliases_of
-from ...compiler.compress.recipe import WITHOUT_DATA, Recipe
+from ...compiler.compress.recipe import Recipe
 from ...compiler.compress.report import Report
 from ...compiler.driver import Driver
 from ...compiler.errors import UsageError
 from ...compiler.ir.graph import Graph
-from ...compiler.options import Options
+from ...compiler.options import WITHOUT_DATA, Options
 from ...compiler.system.progress import Listener
 from ...compiler.targets.table import open_target
 from ..base.signature import Signature
@@ -61,6 +62,7 @@ def quantize_model(
 ) -> Quantized:
     """The words are those of `tessel.quantize`. Raises TesselError."""
     model = source.read(shapes)
+    refuse_quantized(model)
     graph = prepared(model)
     plan = Plan.of(graph, recipe, aliases_of(model, graph))
     found = ""

@@ -141,7 +141,7 @@ READS: dict[str, str] = {
     ),
     "compiler/driver": (
         "compiler/errors compiler/options compiler/system compiler/ir compiler/analysis "
-        "compiler/kernels compiler/demands compiler/lowering compiler/passes "
+        "compiler/kernels compiler/compress compiler/demands compiler/lowering compiler/passes "
         "compiler/pipelines compiler/targets"
     ),
     "runtime/base": (
@@ -184,7 +184,7 @@ READS: dict[str, str] = {
     ),
     "runtime": (
         "compiler/errors compiler/arguments compiler/options compiler/system compiler/ir "
-        "compiler/ir/metadata compiler/passes runtime/base runtime/tuning "
+        "compiler/ir/metadata compiler/compress compiler/passes runtime/base runtime/tuning "
         "runtime/execution runtime/reuse"
     ),
     "runtime/compress": (
@@ -253,7 +253,8 @@ READS: dict[str, str] = {
     ),
     "tools": (
         "compiler/backends/llvm/schedules "
-        "compiler/errors compiler/options compiler/system compiler/ir compiler/analysis "
+        "compiler/errors compiler/compress compiler/options compiler/system compiler/ir "
+        "compiler/analysis "
         "compiler/kernels compiler/backends/llvm/base compiler/backends/triton "
         "compiler/passes compiler/backends/llvm/program runtime/base runtime/native "
         "runtime/package runtime/tuning runtime/gpu runtime/execution runtime/profiling "

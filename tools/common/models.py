@@ -85,6 +85,15 @@ def precision_option(f: Callable) -> Callable:
     )(f)
 
 
+def quantize_option(f: Callable) -> Callable:
+    return click.option(
+        "--quantize",
+        metavar="RECIPE",
+        help="Narrow numbers in place of weights: int8-dynamic, int8-weights, int4, int4-int8. "
+        "With data: tessel quantize.",
+    )(f)
+
+
 def threads_option(f: Callable) -> Callable:
     return click.option(
         "--threads",

@@ -36,7 +36,7 @@ def product():
         ({"strict": "yes"}, "strict is a switch"),
         ({"unchecked": 2}, "unchecked is a switch"),
         ({"verify_bounds": None}, "verify_bounds is a switch"),
-        ({"quantize": "int8"}, "quantize is not supported"),
+        ({"quantize": "int8"}, "quantize names no recipe"),
         ({"prune": 0.5}, "prune is not supported"),
     ],
 )

@@ -96,7 +96,7 @@ def test_an_unknown_target(model, target):
         tessel.compile(model, target=target)
 
 
-@pytest.mark.parametrize("option", ["precision", "quantize", "prune"])
+@pytest.mark.parametrize("option", ["precision", "prune"])
 def test_options_that_are_not_there_are_refused(model, option):
     with pytest.raises(UsageError, match=f"{option} is not supported"):
         tessel.compile(model, **{option: "f16"})

@@ -1,0 +1,96 @@
+"""`tessel quantize`: a model with narrow numbers, as ONNX or as a package."""
+
+import json
+from pathlib import Path
+
+import click
+
+from .. import quantize as quantize_model
+from .. import to_onnx
+from ..compiler.compress.recipe import PRESETS, Recipe
+from ..compiler.errors import UsageError
+from ..compiler.system.files import write_file
+from .common.activity import Activity
+from .common.models import MODEL, is_package, limits, open_graph, shapes_option, threads_option
+from .common.tables import console, size
+
+EPILOG = """\b
+Examples:
+  tessel quantize model.onnx --data x.npz --recipe int8 -o q.onnx
+  tessel quantize model.onnx --data x.npz --labels y.npy --metric accuracy --max-drop 0.3 -o q.onnx
+  tessel quantize model.onnx --recipe int8-dynamic -o q.tsl
+  tessel quantize model.onnx --data x.npz --keep '*head*' --write-recipe r.toml -o q.onnx
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("model", type=MODEL)
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False), required=True, help="A .onnx or a .tsl file."
+)
+@click.option(
+    "--recipe",
+    default="int8",
+    show_default=True,
+    help=f"{', '.join(PRESETS)}, or a .toml file.",
+)
+@click.option(
+    "--data",
+    type=click.Path(exists=True),
+    help="Typical inputs: an .npz by input name, an .npy, or a folder of such; the first axis "
+    "counts samples.",
+)
+@click.option(
+    "--keep", multiple=True, metavar="PATTERN", help="Nodes that stay as they are; repeatable."
+)
+@click.option("--observer", help="What chooses ranges, in place of the recipe's.")
+@shapes_option
+@click.option("--opset", type=int, default=21, show_default=True, help="Of a .onnx file.")
+@click.option("--report", type=click.Path(dir_okay=False), help="Write the report: .json, .html.")
+@click.option("--write-recipe", type=click.Path(dir_okay=False), help="Write the recipe as .toml.")
+@threads_option
+def quantize(
+    model, output, recipe, data, keep, observer, shapes, opset, report, write_recipe, threads
+):
+    """Quantize MODEL (.onnx, .graph or .tsl) by a recipe, with typical inputs where it needs such,
+    and write it as ONNX or as a package."""
+    if Path(output).suffix not in (".onnx", ".tsl"):
+        raise UsageError("the output is a .onnx or a .tsl file", received=output)
+    chosen = Recipe.of(recipe)
+    if observer is not None:
+        chosen = Recipe.of(chosen, observer=observer)
+    with Activity(f"reading {model}") as activity:
+        plain = Path(model).suffix != ".onnx" or is_package(model)
+        source = open_graph(model, shapes) if plain or not Path(model).is_file() else model
+        q = quantize_model(
+            source,
+            data,
+            chosen,
+            keep=keep or None,
+            shapes=shapes or None if source is model else None,
+            threads=threads,
+            limits=limits() if source is model else None,
+            progress=activity,
+        )
+        if Path(output).suffix == ".tsl":
+            activity.show("compiling")
+            q.save(output)
+        else:
+            to_onnx(q, output, opset=opset)
+    out, notes = console(), console(stderr=True)
+    for line in q.report.lines():
+        out.print(line)
+    if report is not None:
+        write_file(Path(report), _as_text(q.report, report).encode(), UsageError)
+    if write_recipe is not None:
+        q.recipe.save(write_recipe)
+    notes.print(f"wrote {output}: {size(Path(output).stat().st_size)}")
+
+
+def _as_text(report, path: str) -> str:
+    match Path(path).suffix:
+        case ".json":
+            return json.dumps(report.to_dict(), indent=1, ensure_ascii=False)
+        case ".html":
+            return report.html()
+    raise UsageError("a report is a .json or a .html file", received=path)

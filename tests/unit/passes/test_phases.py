@@ -38,8 +38,9 @@ def by_phases(graph, last=True, **options):
 
 def convolutions(graph) -> list[tuple]:
     """Taps and outputs of each convolution."""
-    return sorted((*n.inputs[1].shape[:-2], n.output.shape[-1]) for n in graph.nodes
-                  if n.op.name == "conv")  # fmt: skip
+    return sorted(
+        (*n.inputs[1].shape[:-2], n.output.shape[-1]) for n in graph.nodes if n.op.name == "conv"
+    )
 
 
 # -- phases of an axis -----------------------------------------------------------------------------

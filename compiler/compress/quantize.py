@@ -5,8 +5,9 @@ plan.observe(seen)                        scales from what a calibration saw
 graph, report = plan.apply()
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field, replace
+from functools import reduce
 
 import numpy as np
 
@@ -72,17 +73,25 @@ class Plan:
 
     def observe(self, seen: Mapping[str, Observed]) -> None:
         """Choose a scale for each value that is quantized, one for those that share it."""
-        self.seen = dict(seen)
-        shared = self._shared()
+        self.seen, recipe = dict(seen), self.recipe
+        for group in self.groups():
+            found = self.merged(group, seen)
+            scale = choose(found, recipe.observer, recipe.activations, recipe.percentile)
+            self.scales |= dict.fromkeys([v.name for v in group], scale)
+
+    def groups(self) -> Iterator[list[Value]]:
+        """The values whose ranges a calibration has to find, those together that share a scale."""
+        shared, done = self._shared(), set()
+        wanted = set(self.wanted())
         for value in self.wanted():
-            together = [seen[v.name] for v in shared.get(value, [value]) if v.name in seen]
-            merged = together[0]
-            for other in together[1:]:
-                merged = merged.merged(other)
-            recipe = self.recipe
-            self.scales[value.name] = choose(
-                merged, recipe.observer, recipe.activations, recipe.percentile
-            )
+            if value not in done:
+                group = [v for v in shared.get(value, [value]) if v in wanted]
+                done |= set(group)
+                yield group
+
+    def merged(self, group: Sequence[Value], seen: Mapping[str, Observed]) -> Observed:
+        """What was seen of all values of a group."""
+        return reduce(Observed.merged, [seen[v.name] for v in group])
 
     def _shared(self) -> dict[Value, list[Value]]:
         """The values that have to have the scale of each, itself among them: sets that overlap are

@@ -22,6 +22,7 @@ from ..base.signature import Signature
 from ..compile import GraphSource, Shapes, Source, compile_model
 from .calibrate import calibrate
 from .data import Data
+from .ranges import least_output_error
 
 
 @dataclass(eq=False)
@@ -65,7 +66,7 @@ def quantize_model(
     refuse_quantized(model)
     graph = prepared(model)
     plan = Plan.of(graph, recipe, aliases_of(model, graph))
-    found = ""
+    found, note = "", None
     if plan.wanted() and not (recipe.scales and data is None):
         if data is None:
             raise needs_data(recipe)
@@ -73,7 +74,10 @@ def quantize_model(
         feeds = Data.of(data, ports)
         seen, found = calibrate(graph, plan.wanted(), feeds, threads=threads, progress=progress)
         plan.observe(seen)
+        if recipe.observer == "auto":
+            note = least_output_error(plan, seen, feeds, threads=threads, progress=progress)
     quantized, report = plan.apply()
+    report.notes += [note] if note else []
     return Quantized(quantized, report, plan.chosen(found))
 
 

@@ -35,6 +35,7 @@ from ..base.types import (
 from ..base.types import I64 as WORD
 from .dynamic_sizes import Sizes
 from .opaque import opaque
+from .rounding import emit_rounded, rounded
 from .scalar import PRIMITIVE, emit_bitcast, emit_cast, intrinsic, lanes_of, splat
 from .shuffles import load_strided, store_strided
 from .windows import Window, emit_places, row_of
@@ -151,7 +152,9 @@ class Emitter:
                 seen.add(x)
                 stack.append((x, True))
                 if x.op not in ("load", "reduce") and x.dtype != I64:
-                    stack += [(a, False) for a in reversed(x.args)]
+                    short = rounded(x)
+                    args = x.args if short is None else (short.x,)
+                    stack += [(a, False) for a in reversed(args)]
 
     def forget(self, buffer: Buffer) -> None:
         """What was computed from a buffer is not so any more: something was stored there."""
@@ -189,6 +192,8 @@ class Emitter:
                 from .reduction import emit_reduction
 
                 return emit_reduction(self, e)
+            case "cast" if (short := rounded(e)) is not None:
+                return emit_rounded(self.b, e, short, self.emit(short.x))
             case "cast":
                 return emit_cast(self.b, self.emit(e.args[0]), e.args[0].dtype, e.dtype)
             case "bitcast":

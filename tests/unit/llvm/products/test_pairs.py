@@ -122,3 +122,18 @@ def test_groups_leave_room_for_sums_that_wait(size):
     plan = schedule_of(graph_of(x, w, np.uint8(9), **ATTRS | {"strides": (2, 2)}))
     assert plan.pairs and plan.cut
     assert 1 < plan.group < plan.tiles and plan.scratch <= SCRATCH
+
+
+@pytest.mark.parametrize("outputs", [8, 20, 24, 40, 64, 72, 129])
+@pytest.mark.parametrize("dtype", ["u8", "i8", "i16", "f32"])
+def test_what_is_stored_is_as_narrow_as_it_should_be(outputs, dtype):
+    """Vectors of sums are narrowed together: panels of one to eight of them, and their ends."""
+    x, w = data(1, 5, 7, 34), data(1, 1, 34, outputs, dtype=np.int8)
+    b = Builder()
+    total = b.conv_integer(b.input("x", b.constant(x).type), b.constant(w), channels_last=True)
+    y = total.cast("f32") * b.constant(np.float32(0.01))
+    if dtype != "f32":
+        y = b.quantize_linear(y, b.constant(np.float32(1)), dtype=dtype, axis=0)
+    b.output("y", y)
+    expected = tessel.compile(b.graph, target="numpy")(x)
+    np.testing.assert_array_equal(tessel.compile(b.graph)(x), expected)

@@ -6,7 +6,7 @@ from .....classes import dataclass
 from .....expr import expr as s
 from .....expr.expr import Axis
 from .....kernels.kernel import Kernel
-from ...base.types import PTR, i64
+from ...base.types import PTR, i64, vector
 from ...emit.emitter import Emitter
 from ...emit.lanes import lanes_below
 from .rows import Rows
@@ -87,14 +87,40 @@ class Epilogue:
             e.where[plan.m] = e.b.urem(row, width)
         elif plan.m is not None:
             e.where[plan.m] = self._moved(plan.m, row)
-        for v, acc in enumerate(values):
-            base = e.plus(column, v * plan.lanes)
+        first = 0
+        for acc in self._joined(values):
+            base, lanes = e.plus(column, first), acc.type.count
             mask = columns_left(e, plan, base)
-            with e.scope(), e.at(plan.n, base), e.vectorised(plan.n, plan.lanes, mask):
+            with e.scope(), e.at(plan.n, base), e.vectorised(plan.n, lanes, mask):
                 e.remember(plan.contraction.reduce, acc)
                 e.store(store.buffer, store.index[0], e.vector(store.value), None)
+            first += lanes
         e.where.clear()
         e.where.update(saved)
+
+    def _joined(self, values: list[ir.Value]) -> list[ir.Value]:
+        """Neighbours as one, where what is stored is narrower than sums: as many as give a vector
+        of bytes, so that they are narrowed together."""
+        plan, dtype = self.plan, self.kernel.stores[0].buffer.dtype
+        if plan.ragged or dtype.bits < 8:
+            return values
+        joined, rest = [], list(values)
+        while rest:
+            count = plan.dtype.bytes // dtype.bytes
+            while count > max(1, len(rest)):
+                count //= 2
+            joined.append(concat(self.e.b, rest[: max(1, count)]))
+            del rest[: max(1, count)]
+        return joined
+
+
+def concat(b: ir.IRBuilder, values: list[ir.Value]) -> ir.Value:
+    """Vectors one after the other, a power of two of them."""
+    while len(values) > 1:
+        lanes = 2 * values[0].type.count
+        order = ir.Constant(vector(ir.IntType(32), lanes), list(range(lanes)))
+        values = [b.shuffle_vector(x, y, order) for x, y in zip(values[::2], values[1::2])]
+    return values[0]
 
 
 def columns_left(e: Emitter, plan: Tiling, base: ir.Value) -> ir.Value | None:

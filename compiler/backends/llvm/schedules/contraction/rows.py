@@ -102,7 +102,7 @@ class Rows:
                 one = lambda: e.store(out, index, e.emit(value), None)
                 e.loops([] if vector_axis is None else [vector_axis], one)
                 return
-            lanes = plan.lanes
+            lanes = 2 * plan.lanes if plan.pairs else plan.lanes
             while lanes > size_hint(vector_axis.extent):
                 lanes //= 2
             if isinstance(vector_axis.extent, Sym):

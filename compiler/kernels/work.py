@@ -15,6 +15,7 @@ from ..expr import expr as s
 from ..expr.expr import Axis, Buffer, Expr
 from ..ir.types import BOOL
 from .kernel import Kernel, Store
+from .online import values_once
 
 # Primitives that move or choose values, or look at them, but calculate nothing.
 FREE = frozenset(
@@ -51,7 +52,7 @@ def work_of(kernel: Kernel) -> Work:
 
 def flops_of(kernel: Kernel) -> int:
     """Operations on data; those that find the places of loads and stores don't count."""
-    roots = [st.value for st in kernel.stores]
+    roots = values_once(kernel)
     total = 0
     for e in data_of(roots) & _values(roots):
         if e.op not in FREE and e.dtype != BOOL:

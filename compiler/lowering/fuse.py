@@ -10,12 +10,14 @@ didn't it fuse?".
     contract     inlined only as the core of its epilogue
     window       pooling: like contract
     blocks       Winograd's transforms: like contract, and only where indices stay as they are
+    chains       what lies between two products, where one kernel can do both (`chains.py`)
     kernels, control, host callbacks: always have memory, on both sides
 
 Which kind a node is, and whatever else is asked of it here, follows from its expression
 (`kinds.py`, `reading.py`), not from its name.
 """
 
+from collections.abc import Sequence
 from dataclasses import field
 
 from ..classes import dataclass
@@ -24,6 +26,7 @@ from ..ir.dims import prod
 from ..ir.graph import Graph, Node, Value
 from ..ir.op import Expand, Pull
 from ..ir.types import TensorType
+from .chains import Chain, find_chains, is_one_kernel
 from .inlining import expansion
 from .kinds import Kinds
 from .reading import AGAIN, Kind
@@ -52,21 +55,33 @@ HEAVY = (Kind.REDUCE, Kind.ROW, *AGAIN)
 PIECES = (Kind.KERNELS, Kind.OTHER)  # kinds that read each operand in a kernel of its own
 
 
-def plan_fusion(graph: Graph, kinds: Kinds | None = None) -> Fusion:
+def plan_fusion(graph: Graph, kinds: Kinds | None = None, chains: bool = False) -> Fusion:
     """Decide for every value of a graph. Where sizes are open, those to expect decide. `kinds` is
-    what has been found of its nodes already."""
-    return _Planner(graph, Kinds() if kinds is None else kinds).plan()
+    what has been found of its nodes already; `chains`: whether products of products may be one
+    kernel."""
+    kinds = Kinds() if kinds is None else kinds
+    found = find_chains(graph, kinds) if chains else []
+    while True:
+        planner = _Planner(graph, kinds, found)
+        plan = planner.plan()
+        fitting = [c for c in found if planner.is_one_kernel(c)]
+        if len(fitting) == len(found):
+            return plan
+        found = fitting
 
 
 class _Planner:
     """Walks from the outputs to the inputs: the readers of a value are decided before it.
 
     `roots[v]` are the kernels that read v; `claims[root]` the kinds of heavy values inside one;
-    `again[v]` is the op that reads an inlined move more than once.
+    `again[v]` is the op that reads an inlined move more than once; `for_chains` are values that
+    only products of chains read, which may be broadcast there: heads of queries share keys.
     """
 
-    def __init__(self, graph: Graph, found: Kinds):
+    def __init__(self, graph: Graph, found: Kinds, chains: Sequence[Chain] = ()):
         self.graph, self.uses, self.outputs = graph, graph.uses(), set(graph.outputs)
+        self.chained = {v for chain in chains for v in chain.values}
+        self.for_chains = {v for chain in chains for v in chain.reads}
         self.found = found
         self.kinds = {node: found[node] for node in graph.nodes}
         for node in graph.nodes:
@@ -87,6 +102,12 @@ class _Planner:
         for node in reversed(self.graph.nodes):
             for value in node.outputs:
                 self.roots[value] = self._roots(value)
+                if value in self.chained:
+                    self.fusion.inlined.add(value)
+                    self.depths[value] = self._depth(value, node)
+                    for root in self.roots[value]:
+                        self.claims.setdefault(root, set()).add(Kind.CONTRACT)
+                    continue
                 why = self._keep(value, node)
                 if why == SUMS and (narrow := self._narrower(value)) is not None:
                     self._cut(value, narrow)
@@ -97,6 +118,8 @@ class _Planner:
                     again = [self._reads_again(*use) for use in self.uses.get(value, [])]
                     if any(again):
                         self.again[value] = next(filter(None, again))
+                        if value in self.for_chains:  # so is what it is made of
+                            self.for_chains.update(v for v in node.inputs if v is not None)
                     if self.kinds[node] in HEAVY:
                         for root in self.roots[value]:
                             self.claims.setdefault(root, set()).add(self.kinds[node])
@@ -128,6 +151,13 @@ class _Planner:
         for here in reversed(chain):
             self.roots[here] = {narrow}
             self.depths[here] = self._depth(here, here.node)
+
+    def is_one_kernel(self, chain: Chain) -> bool:
+        """Whether the kernel that a chain became part of needs no scores in memory."""
+        root: object = chain.last.output
+        if root in self.fusion.inlined:
+            (root,) = self.roots[root] if len(self.roots[root]) == 1 else (None,)
+        return isinstance(root, Value) and is_one_kernel(chain, root, self.fusion.inlined)
 
     def _reads_again(self, reader: Node, position: int) -> str | None:
         """The product or the pool that reads this operand of `reader` more than once, if one
@@ -199,6 +229,8 @@ class _Planner:
             if kind == Kind.MOVE and self._is_summed_across(node, reader, position):
                 return f"{again} would sum each of its lines from places far apart, again and again"
             if kind == Kind.ALIAS or self._reads_once(node) or _is_weight_side(node):
+                return None
+            if value in self.for_chains and kind == Kind.MOVE and self.found.reading(node).is_free:
                 return None
             return f"{again} reads it more than once"
         if position in self.found.places(reader) and not self._is_fill(node):

@@ -33,8 +33,9 @@ from .reading import Border, Kind
 from .writer import KernelWriter, emit_border
 
 
-def lower(graph: Graph, *, dynamic_shapes: bool = False) -> Program:
-    """The program of a graph.
+def lower(graph: Graph, *, dynamic_shapes: bool = False, chains: bool = False) -> Program:
+    """The program of a graph. `chains`: products of products may be one kernel (`chains.py`), for
+    backends that have a schedule for those.
 
     With `dynamic_shapes`, symbolic dims become sizes that the program is given when it runs: raises
     DynamicSize where an op cannot be said without them. Else raises UnsupportedError for them.
@@ -50,17 +51,17 @@ def lower(graph: Graph, *, dynamic_shapes: bool = False) -> Program:
                 fix="give the sizes of the symbolic dims (--shapes)",
             )  # fmt: skip
     with assuming() as noted:
-        program = _lower(graph)
+        program = _lower(graph, chains)
     program.conditions, program.equations = tuple(noted.above), tuple(noted.equal)
     return program
 
 
-def _lower(graph: Graph) -> Program:
+def _lower(graph: Graph, chains: bool) -> Program:
     kinds = Kinds()
     graph = expand_composites(graph, kinds)
     for d in {d for v in graph.values() if isinstance(v.type, TensorType) for d in v.shape}:
         assume_above(d, 0)
-    lowering = _Lowering(kinds)
+    lowering = _Lowering(kinds, chains)
     inputs = [Place(Storage.of(v.type, "input", i)) for i, v in enumerate(graph.inputs)]
     outputs = [Place(Storage.of(v.type, "output", i)) for i, v in enumerate(graph.outputs)]
     steps = lowering.graph(graph, inputs, outputs, graph.updates)
@@ -82,8 +83,8 @@ def _lower(graph: Graph) -> Program:
 class _Lowering:
     """Weights and kernels of one program; `graph` is called again for each region."""
 
-    def __init__(self, kinds: Kinds):
-        self.kinds = kinds
+    def __init__(self, kinds: Kinds, chains: bool):
+        self.kinds, self.chains = kinds, chains
         self.weights: list = []
         self.fusions: list[Fusion] = []
         self.checks: list[Check] = []
@@ -123,7 +124,7 @@ class _Scope:
         self.places: dict[Value, Place] = dict(zip(graph.inputs, inputs))
         self.steps: list = []
         self.order = {node: i for i, node in enumerate(graph.nodes)}
-        self.fusion = plan_fusion(graph, parent.kinds)
+        self.fusion = plan_fusion(graph, parent.kinds, parent.chains)
         parent.fusions.append(self.fusion)
         late = self._assign_outputs(graph, outputs, updates)
         for wanted in (False, True):

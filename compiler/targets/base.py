@@ -48,6 +48,11 @@ class Target:
         """The passes that this target wants before lowering, if any."""
         return None
 
+    def takes_chains(self, options: "Options") -> bool:
+        """Whether it has schedules for products of products in one kernel (`lowering/chains.py`),
+        and may take their sums in another order than the model."""
+        return False
+
     def compile(
         self,
         program: "Program",

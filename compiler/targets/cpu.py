@@ -58,6 +58,9 @@ class CpuTarget(Target):
             wide=self.machine.sums_apart(self.machine.multiplies_pairs),
         )
 
+    def takes_chains(self, options: "Options") -> bool:
+        return not options.exact
+
     def compile(
         self,
         program: "Program",

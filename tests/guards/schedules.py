@@ -159,10 +159,20 @@ def strassen(net: Net, rng: random.Random):
 
 def attention(net: Net, rng: random.Random):
     b, s, t, d = rng.choice([1, 2, 3]), net.size(70), net.size(70), net.size(65)
-    q, v = net.input((b, s, d)), net.input((b, t, d))
+    if rng.random() < 0.3:
+        t = rng.choice([255, 257, 511, 513])  # several blocks of keys
+    q, v = net.input((b, s, d)), net.input((b, t, net.size(65)))
     scores = net.node("MatMul", q, net.node("Transpose", net.input((b, t, d)), perm=[0, 2, 1]))
-    scale = net.weight((), array=np.float32(0.3))
-    p = net.node("Softmax", net.node("Mul", scores, scale), axis=-1)
+    scores = net.node("Mul", scores, net.weight((), array=np.float32(0.3)))
+    match rng.choice(["none", "row", "each", "hidden"]):
+        case "row":
+            scores = net.node("Add", scores, net.input((b, 1, t)))
+        case "each":
+            scores = net.node("Add", scores, net.input((s, t)))
+        case "hidden":
+            seen, low = net.numbers.random((s, t)) < 0.6, net.weight((), array=np.float32(-1e9))
+            scores = net.node("Where", net.input((s, t), array=seen), scores, low)
+    p = net.node("Softmax", scores, axis=-1)
     return net.model(net.node("MatMul", p, v))
 
 

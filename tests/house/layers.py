@@ -103,6 +103,11 @@ READS: dict[str, str] = {
         "compiler/backends/llvm/base compiler/backends/llvm/emit "
         "compiler/backends/llvm/schedules compiler/backends/llvm/schedules/contraction"
     ),
+    "compiler/backends/llvm/schedules/online": (
+        "compiler/ir compiler/expr compiler/kernels "
+        "compiler/backends/llvm/base compiler/backends/llvm/emit "
+        "compiler/backends/llvm/schedules compiler/backends/llvm/schedules/contraction"
+    ),
     "compiler/backends/llvm/schedules/sliding": (
         "compiler/system compiler/ir compiler/expr compiler/kernels "
         "compiler/backends/llvm/base compiler/backends/llvm/emit "
@@ -122,7 +127,8 @@ READS: dict[str, str] = {
         "compiler/system compiler/ir compiler/expr compiler/kernels "
         "compiler/backends/llvm/base compiler/backends/llvm/emit "
         "compiler/backends/llvm/schedules compiler/backends/llvm/schedules/blocks "
-        "compiler/backends/llvm/schedules/contraction compiler/backends/llvm/schedules/sliding"
+        "compiler/backends/llvm/schedules/contraction compiler/backends/llvm/schedules/online "
+        "compiler/backends/llvm/schedules/sliding"
     ),
     "compiler/backends/llvm/program": (
         "compiler/system compiler/ir compiler/analysis compiler/expr compiler/kernels "

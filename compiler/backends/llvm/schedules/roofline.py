@@ -18,6 +18,7 @@ from ....expr import expr as s
 from ....ir.bounds import size_hint
 from ....kernels.kernel import Kernel
 from ....kernels.machine import Machine
+from ....kernels.online import values_once
 from ....kernels.work import data_of, extent_of, store_axes, touched_bytes
 from .base import Schedule
 from .cost_model import (
@@ -88,7 +89,7 @@ def roofline(
 def least_cycles(kernel: Kernel, target: Machine) -> float:
     """Cycles of a kernel's operations on data in full vectors, and of its loads and stores where
     each element is moved once. A multiply-add is one operation; finding places costs nothing."""
-    values = [st.value for st in kernel.stores]
+    values = values_once(kernel)
     data, units = data_of(values), core_of(target).units
     added = {
         e.args[0]

@@ -125,7 +125,7 @@ class TileLoop:
             for x, y in at:
                 self._loops(inner, x, y)
 
-        if isinstance(extent, Sym):
+        if isinstance(extent, Sym | ir.Value):
             self._open(extent, stride, line, unroll, a, b, body)
             return
         rounds, rest = divmod(extent, unroll)
@@ -137,10 +137,10 @@ class TileLoop:
             done = rounds * unroll
             body(self._moved(a, done * stride), self._moved(b, done * line), rest)
 
-    def _open(self, extent: Sym, stride, line, unroll: int, a, b, body) -> None:
+    def _open(self, extent: Sym | ir.Value, stride, line, unroll: int, a, b, body) -> None:
         """An extent that is known when the kernel runs: whole rounds, then single steps."""
         e = self.e
-        count = e.size(extent)
+        count = extent if isinstance(extent, ir.Value) else e.size(extent)
         left = e.b.urem(count, i64(unroll))
         done = e.b.sub(count, left)
         with e.b.if_then(e.b.icmp_signed(">", done, i64(0))), e.scope():
@@ -277,7 +277,7 @@ def rounds_of(loops: Sequence[tuple], tile: Tile, unroll: int = 64) -> int:
 def _unroll(extent, tile: Tile, most: int) -> int:
     """Steps of k per round: as many as keep the loop's body at `most` multiply-adds, and none left
     if possible."""
-    if isinstance(extent, Sym):
+    if isinstance(extent, Sym | ir.Value):
         return max(1, min(8, most // (tile.rows * tile.vectors)))
     limit = max(1, min(8, extent, most // (tile.rows * tile.vectors)))
     whole = max(u for u in range(1, limit + 1) if extent % u == 0)

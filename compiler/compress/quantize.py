@@ -13,14 +13,18 @@ import numpy as np
 
 from ..classes import dataclass
 from ..errors import UsageError
-from ..ir.graph import Graph, Node, Value, constants
+from ..ir.graph import Graph, Node, Value, clone, constants
+from ..ir.types import DTYPES
+from ..passes.base import Report as PassReport
+from ..passes.cleanup import DeadCodeElimination
+from .blocks import LEAST, weights_to_blocks
 from .candidates import Candidates, Product, find_candidates, parts_of
 from .insert import insert
 from .observers import Observed, choose, clipped, squared_error
 from .placement import keep_small
 from .recipe import Recipe, Scale, nearest
 from .report import Report, Row
-from .weights import Narrow, quantize_weights
+from .weights import ROUNDINGS, Narrow, quantize_weights
 
 
 @dataclass(eq=False)
@@ -49,8 +53,8 @@ class Plan:
             pattern = recipe.keeps(*names[p])
             if pattern is not None:
                 p.keep = f"the recipe keeps {pattern!r}"
-            elif recipe.activations == "dynamic" and p.node.op.name != "matmul":
-                p.keep = "a convolution's data needs scales from a calibration (recipe int8)"
+            else:
+                p.keep = _unfit(p, recipe)
         if recipe.small and recipe.activations in ("u8", "i8"):
             keep_small(candidates, recipe.small)
         known = [n for found in names.values() for n in found]
@@ -114,16 +118,39 @@ class Plan:
                         expected="scales of this model, as a calibration wrote them",
                         fix="quantize with data, or remove the scales of another model",
                     )
-            if p.node not in self.weights:
+            if p.node not in self.weights and not self.is_blocked:
                 w = p.w.constant
                 assert w is not None
                 self.weights[p.node] = quantize_weights(w, p.axis, self.recipe)
+        if self.is_blocked:
+            return self._apply_blocks(active)
         graph = insert(
             self.candidates,
             {p.node: self.weights[p.node] for p in active},
             self.scales if self.is_static else {},
             self.recipe,
         )
+        return graph, self._report(graph)
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether weights become codes that products read as such (`blocks.py`)."""
+        return self.recipe.activations == "f32" or self.recipe.granularity == "block"
+
+    def _apply_blocks(self, active: Sequence[Product]) -> tuple[Graph, Report]:
+        graph, table = clone(self.candidates.graph)
+        recipe = self.recipe
+        kept = {table[p.node.outputs[0]].node for p in self.candidates.products if p.keep}
+        weights_to_blocks(
+            graph,
+            DTYPES[recipe.dtype].bits,
+            recipe.block if recipe.granularity == "block" else 0,
+            recipe.symmetric,
+            "int8" if recipe.activations == "dynamic" else "f32",
+            keep=lambda node: node in kept,
+            rounding=ROUNDINGS[recipe.rounding],
+        )
+        DeadCodeElimination().run(graph, PassReport())
         return graph, self._report(graph)
 
     def chosen(self, data: str = "") -> Recipe:
@@ -146,8 +173,10 @@ class Plan:
         row = replace(
             row,
             activations=self.recipe.activations,
-            weight_sqnr=decibels(float(np.square(w).mean()), _error(w, self.weights[p.node])),
         )
+        if p.node in self.weights:
+            error = _error(w, self.weights[p.node])
+            row = replace(row, weight_sqnr=decibels(float(np.square(w).mean()), error))
         name = parts_of(p.source)[0].name
         scale, seen = self.scales.get(name), self.seen.get(name)
         if scale is None or not self.is_static:
@@ -160,6 +189,21 @@ class Plan:
         error = squared_error(seen, scale, self.recipe.activations)
         cut = clipped(seen, scale, self.recipe.activations)
         return replace(row, clipped=cut, sqnr=decibels(power, error))
+
+
+def _unfit(p: Product, recipe: Recipe) -> str | None:
+    """Why a recipe that needs no data leaves a product alone."""
+    if recipe.activations in ("u8", "i8"):
+        return None
+    if p.node.op.name == "conv":
+        if recipe.activations == "dynamic":
+            return "a convolution's data needs scales from a calibration (recipe int8)"
+        return "a convolution would widen its weights in each run (recipe int8 makes bytes of both)"
+    weights = p.w.constant
+    blocked = recipe.activations == "f32" or recipe.granularity == "block"
+    if blocked and (weights is None or weights.ndim != 2 or weights.size < LEAST):
+        return f"it has fewer than {LEAST} weights, or not those of a matrix"
+    return None
 
 
 def _error(w: np.ndarray, narrow: Narrow) -> float:

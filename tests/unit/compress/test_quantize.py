@@ -32,16 +32,16 @@ def small_net(channels: int = 8) -> tessel.Graph:
 def mlp() -> tessel.Graph:
     rng = np.random.default_rng(1)
     b = Builder()
-    x = b.input("x", "f32[N,7,16]")
+    x = b.input("x", "f32[N,7,64]")
     for i in range(3):
         b.origin = f"layer{i}"
-        x = b.gelu(x @ (rng.standard_normal((16, 16)) / 4).astype("f4"))
+        x = b.gelu(x @ (rng.standard_normal((64, 64)) / 8).astype("f4"))
     b.output("y", x)
     return b.graph
 
 
 DATA = np.random.default_rng(2).standard_normal((32, 3, 8, 8)).astype(np.float32)
-ROWS = np.random.default_rng(3).standard_normal((4, 7, 16)).astype(np.float32)
+ROWS = np.random.default_rng(3).standard_normal((4, 7, 64)).astype(np.float32)
 
 
 def decibels(expected, received) -> float:
@@ -71,12 +71,34 @@ def test_every_observer_sees_the_same_pass():
         assert decibels(tessel.compile(graph)(DATA), tessel.compile(q)(DATA)) > 20, observer
 
 
-@pytest.mark.parametrize(("recipe", "least"), [("int8-dynamic", 35), ("int8-weights", 38)])
-def test_what_needs_no_data(recipe, least):
+@pytest.mark.parametrize(
+    ("recipe", "least", "op"),
+    [
+        ("int8-dynamic", 33, "matmul_integer"),
+        ("int8-weights", 36, "matmul_blocks"),
+        ("int4", 15, "matmul_blocks"),
+        ("int4-int8", 15, "matmul_blocks"),
+    ],
+)
+def test_what_needs_no_data(recipe, least, op):
     graph = mlp()
-    exe = tessel.compile(tessel.quantize(graph, recipe=recipe))
+    q = tessel.quantize(graph, recipe=recipe)
+    exe = tessel.compile(q)
+    assert ops(exe).count(op) == 3
     assert decibels(tessel.compile(graph)(ROWS), exe(ROWS)) > least
-    assert ("matmul_integer" in ops(exe)) == (recipe == "int8-dynamic")
+    assert q.report.bytes_after < 0.4 * q.report.bytes_before
+    at_once = tessel.compile(graph, quantize=recipe)
+    assert decibels(exe(ROWS), at_once(ROWS)) > 60
+
+
+def test_a_compilation_says_what_it_quantized_and_what_not():
+    exe = tessel.compile(small_net(), quantize="int8-dynamic")
+    assert exe.report.count("weights => narrow numbers: int8-dynamic") == 1
+    assert "calibration" in exe.report.why_not("first")[0].reason
+    with pytest.raises(tessel.TesselError, match="names no recipe that needs no data"):
+        tessel.compile(small_net(), quantize="int8")
+    with pytest.raises(tessel.TesselError, match="quantized already"):
+        tessel.compile(tessel.quantize(small_net(), DATA), quantize="int8-weights")
 
 
 def test_convolutions_have_no_dynamic_scales():

@@ -77,7 +77,7 @@ def quantize_rows_ref(x: np.ndarray, block: int) -> tuple[np.ndarray, np.ndarray
     return q.astype(np.int8), (top * np.float32(1 / LEVELS))[..., 0]
 
 
-def _quantize_rows(b, x, block: int):
+def quantized_rows(b, x, block: int):
     """The same in ops."""
     k = x.shape[-1]
     blocks = -(-k // block)
@@ -213,7 +213,7 @@ def _sum_blocks(out, x, w, scale, zero=None, codes=None, x_scale=None, *, bits, 
 def _matmul_blocks(b, x, w, scale, zero=None, codes=None, *, bits, block, activations):
     x_scale = None
     if activations == "int8":
-        x, x_scale = _quantize_rows(b, x, block)
+        x, x_scale = quantized_rows(b, x, block)
     return b.sum_blocks(x, w, scale, zero, codes, x_scale, bits=bits, block=block)
 
 

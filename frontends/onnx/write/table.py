@@ -5,7 +5,7 @@ import numpy as np
 from ....compiler.ir.graph import Node
 from ....compiler.ir.types import F64, I64
 from ..file.proto import ELEMENT_TYPE_OF
-from . import composite, hosted, move, rules, sample, search, text, window
+from . import blocks, composite, hosted, move, rules, sample, search, text, window
 from .common import operands, results, simple
 from .writer import Writer
 
@@ -215,6 +215,8 @@ TABLE = {name: simple(name.capitalize()) for name in _SAME.split()} | {
     "qlinear_matmul": simple("QLinearMatMul"),
     "qlinear_add": composite.qlinear_add,
     "matmul_integer": simple("MatMulInteger"),
+    "matmul_blocks": blocks.matmul_blocks,
+    "sum_blocks": rules.by_rule(blocks.sum_blocks),
     "conv_integer": window.conv("ConvInteger"),
     "resize": composite.resize,
     "linear_classifier": composite.linear_classifier,

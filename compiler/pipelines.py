@@ -29,6 +29,7 @@ from .passes.suppress import SuppressLazily
 from .rewrite.engine import Rewrite
 from .rewrite.rules.algebra import EXACT, FAST
 from .rewrite.rules.attention import ATTENTION
+from .rewrite.rules.blocks import BLOCKS
 from .rewrite.rules.conv import CONVS, GEMMS
 from .rewrite.rules.einsum import EINSUMS
 from .rewrite.rules.norm import NORMS
@@ -100,6 +101,7 @@ def default_pipeline(
             exact,
             Step(Rewrite("lower_gemm", GEMMS), "gemm as a product and a sum, which fuse"),
             Step(FoldConstants(), "scales of quantized factors are multiplied while compiling"),
+            Step(Rewrite("blocks", BLOCKS), "weights of few bits stay packed in their products"),
             Step(Rewrite("requantize", REQUANTIZE), "one multiply-add, and no quotients"),
             Step(
                 Rewrite("absorb", (*CONVS, *FAST, *EXACT, *RESHAPES)),

@@ -92,7 +92,9 @@ READS: dict[str, str] = {
         "compiler/errors compiler/ir compiler/expr compiler/ops compiler/ops/contraction "
         "compiler/ops/movement"
     ),
-    "compiler/rewrite/rules": "compiler/ir compiler/passes compiler/rewrite",
+    "compiler/rewrite/rules": (
+        "compiler/ir compiler/ops/quantization compiler/passes compiler/rewrite"
+    ),
     "compiler/backends/llvm/schedules/contraction": (
         "compiler/ir compiler/expr compiler/kernels compiler/backends "
         "compiler/backends/llvm/base compiler/backends/llvm/emit "
@@ -207,7 +209,7 @@ READS: dict[str, str] = {
     "frontends/onnx/write": (
         "compiler/errors compiler/system compiler/ir compiler/expr compiler/ir/metadata "
         "compiler/ops/contraction compiler/ops/internal compiler/ops/random "
-        "compiler/ops/sorting frontends/onnx/file"
+        "compiler/ops/quantization compiler/ops/sorting frontends/onnx/file"
     ),
     "frontends/onnx/operators/ai_onnx": (
         "compiler/errors compiler/ir compiler/autodiff compiler/ops/text "

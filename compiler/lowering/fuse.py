@@ -32,9 +32,7 @@ from .kinds import Kinds
 from .reading import AGAIN, Kind
 
 ROW_LIMIT = 1 << 16  # elements of a row that a kernel may walk several times
-DEPTH = (
-    24  # nodes that one expression may hold above each other: expressions are walked recursively
-)
+DEPTH = 24  # nodes that an expression, which is walked recursively, may hold above each other
 PLACES = 12  # operations that a value may take to follow from the places of its elements
 FEW = 2  # operations that cost about as much as reading what they give
 LINE = 16  # elements that lie beside each other: with fewer, their order matters little
@@ -160,19 +158,15 @@ class _Planner:
         return isinstance(root, Value) and is_one_kernel(chain, root, self.fusion.inlined)
 
     def _reads_again(self, reader: Node, position: int) -> str | None:
-        """The product or the pool that reads this operand of `reader` more than once, if one
-        does."""
+        """The product or the pool that reads this operand of `reader` more than once, if any."""
         if self.found.again(reader, position):
             return reader.op.name
         return next((self.again[v] for v in reader.outputs if v in self.again), None)
 
     def _depth(self, value: Value, node: Node) -> int:
         """Nodes from the root down to this one; a composite counts with what is inside of it."""
-        above = [
-            self.depths.get(out, 0)
-            for reader, _ in self.uses.get(value, [])
-            for out in reader.outputs
-        ]
+        readers = (reader for reader, _ in self.uses.get(value, []))
+        above = [self.depths.get(out, 0) for reader in readers for out in reader.outputs]
         own = len(expansion(node).nodes) if isinstance(node.op.loops, Expand) else 1
         return max(above, default=0) + own
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .compiler.system.progress import Listener, Progress
     from .frontends import native
     from .frontends import user as ops
+    from .frontends.compression import quantize_for_training
     from .frontends.native import custom_gradient, grad, jit, value_and_grad
     from .runtime.compress.quantize import Quantized
     from .runtime.execution.executable import Executable
@@ -62,6 +63,7 @@ __all__ = [
     "ops",
     "optimizers",
     "quantize",
+    "quantize_for_training",
     "to_onnx",
     "value_and_grad",
 ]
@@ -80,6 +82,7 @@ _PLACES = {
     "jit": (".frontends.native", "jit"),
     "native": (".frontends.native", None),
     "ops": (".frontends.user", None),
+    "quantize_for_training": (".frontends.compression", "quantize_for_training"),
     "optimizers": (".runtime.training.optimizers", None),
     "value_and_grad": (".frontends.native", "value_and_grad"),
 }

@@ -33,10 +33,10 @@ def insert(
 ) -> Graph:
     """The quantized graph. `weights` are those of the products that are quantized, `scales` of
     their sources, by name; neither is looked at for products with a reason to stay."""
-    return _Inserter(candidates, weights, scales, recipe).graph
+    return Inserter(candidates, weights, scales, recipe).graph
 
 
-class _Inserter:
+class Inserter:
     """One walk over a copy of the graph."""
 
     def __init__(
@@ -68,14 +68,18 @@ class _Inserter:
         ):
             return value
         if value not in self.bytes:
-            b, dtype = self.edit.b, dtype_of(self.recipe.activations)
-            node = value.node
+            b, node = self.edit.b, value.node
             b.origin = reader.origin if node is None else node.origin
-            s, z = b.scalar(np.float32(scale.scale), F32), b.scalar(scale.zero, dtype)
-            q = b.quantize_linear(value, s, z, axis=0, dtype=dtype)
-            self.bytes[value] = b.dequantize_linear(q, s, z, axis=0).value
+            self.bytes[value] = self._rounded(value, scale).value
             b.origin = reader.origin
         return self.bytes[value]
+
+    def _rounded(self, value: Value, scale: Scale) -> Tensor:
+        """The numbers that the bytes of a value stand for."""
+        b, dtype = self.edit.b, dtype_of(self.recipe.activations)
+        s, z = b.scalar(np.float32(scale.scale), F32), b.scalar(scale.zero, dtype)
+        q = b.quantize_linear(value, s, z, axis=0, dtype=dtype)
+        return b.dequantize_linear(q, s, z, axis=0)
 
     def _reads_bytes(self, reader: Node, value: Value, scale: Scale) -> bool:
         """Whether a reader that is no product takes the bytes that a product needs anyway."""

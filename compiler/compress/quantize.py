@@ -36,6 +36,7 @@ class Plan:
     scales: dict[str, Scale] = field(default_factory=dict)
     seen: dict[str, Observed] = field(default_factory=dict)
     weights: dict[Node, Narrow] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     @classmethod
     def of(
@@ -69,7 +70,7 @@ class Plan:
 
     @property
     def is_static(self) -> bool:
-        return self.recipe.activations in ("u8", "i8")
+        return self.recipe.activations not in ("f32", "dynamic")
 
     def wanted(self) -> list[Value]:
         """The values whose ranges a calibration has to find."""

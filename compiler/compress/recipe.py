@@ -21,7 +21,7 @@ from ..classes import dataclass
 from ..errors import UsageError
 
 DTYPES = ("i8", "i4", "f32")
-ACTIVATIONS = ("f32", "u8", "i8", "dynamic")
+ACTIVATIONS = ("f32", "u8", "i8", "u4", "i4", "dynamic")
 GRANULARITIES = ("tensor", "channel", "block")
 OBSERVERS = ("auto", "minmax", "moving_average", "percentile", "entropy", "mse")
 SUMS = ("quantized", "float", "auto")
@@ -43,7 +43,7 @@ class Recipe:
     dtype            of weights: i8, i4, or f32 (left as they are)
     granularity      one scale per tensor, per output channel, or per block of `block` weights
     symmetric        whether weights have no zero point
-    activations      f32; u8 or i8 with scales from data; dynamic: u8 with scales of each run
+    activations      f32; u8, i8, u4, i4 with scales from data; dynamic: u8, scales of each run
     observer         what chooses ranges: minmax, moving_average, percentile, entropy, mse, or auto,
                      which takes for each tensor the one with the least error
     percentile       how much of the values the observer of that name keeps inside, in percent
@@ -131,7 +131,7 @@ class Recipe:
     @property
     def needs_data(self) -> bool:
         """Whether something has to be chosen that only data can tell."""
-        return self.activations in ("u8", "i8") and not self.scales
+        return self.activations not in ("f32", "dynamic") and not self.scales
 
     def keeps(self, *names: str) -> str | None:
         """The pattern by which one of these names stays as it is, or None."""

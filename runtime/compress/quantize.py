@@ -62,23 +62,37 @@ def quantize_model(
     progress: Listener | None = None,
 ) -> Quantized:
     """The words are those of `tessel.quantize`. Raises TesselError."""
+    plan, found = observed(source, data, recipe, shapes=shapes, threads=threads, progress=progress)
+    quantized, report = plan.apply()
+    report.notes += plan.notes
+    return Quantized(quantized, report, plan.chosen(found))
+
+
+def observed(
+    source: Source,
+    data: Any,
+    recipe: Recipe,
+    *,
+    shapes: Shapes | None = None,
+    threads: int | None = None,
+    progress: Listener | None = None,
+) -> tuple[Plan, str]:
+    """The plan of a model with the scales that its data asks for, and the hash of the data."""
     model = source.read(shapes)
     refuse_quantized(model)
     graph = prepared(model)
     plan = Plan.of(graph, recipe, aliases_of(model, graph))
-    found, note = "", None
-    if plan.wanted() and not (recipe.scales and data is None):
-        if data is None:
-            raise needs_data(recipe)
-        ports = Signature.of(graph).inputs
-        feeds = Data.of(data, ports)
-        seen, found = calibrate(graph, plan.wanted(), feeds, threads=threads, progress=progress)
-        plan.observe(seen)
-        if recipe.observer == "auto":
-            note = least_output_error(plan, seen, feeds, threads=threads, progress=progress)
-    quantized, report = plan.apply()
-    report.notes += [note] if note else []
-    return Quantized(quantized, report, plan.chosen(found))
+    if not plan.wanted() or (recipe.scales and data is None):
+        return plan, ""
+    if data is None:
+        raise needs_data(recipe)
+    feeds = Data.of(data, Signature.of(graph).inputs)
+    seen, found = calibrate(graph, plan.wanted(), feeds, threads=threads, progress=progress)
+    plan.observe(seen)
+    if recipe.observer == "auto":
+        note = least_output_error(plan, seen, feeds, threads=threads, progress=progress)
+        plan.notes += [note] if note else []
+    return plan, found
 
 
 def prepared(model: Graph) -> Graph:

@@ -59,8 +59,8 @@ READS: dict[str, str] = {
         "compiler/lowering compiler/ops/contraction"
     ),
     "compiler/compress": (
-        "compiler/errors compiler/ir compiler/lowering compiler/ops/quantization compiler/passes "
-        "compiler/compress/rounding"
+        "compiler/errors compiler/ir compiler/autodiff compiler/lowering "
+        "compiler/ops/quantization compiler/passes compiler/compress/rounding"
     ),
     "compiler/backends/llvm/emit": (
         "compiler/ir compiler/expr compiler/kernels compiler/backends/llvm/base "
@@ -195,12 +195,12 @@ READS: dict[str, str] = {
         "compiler/ir/metadata compiler/compress compiler/passes runtime/base runtime/tuning "
         "runtime/execution runtime/reuse"
     ),
-    "runtime/compress": (
-        "compiler/errors compiler/options compiler/system compiler/ir compiler/compress "
-        "compiler/targets compiler/driver runtime/base runtime"
-    ),
     "runtime/training": (
         "compiler/errors compiler/arguments compiler/system compiler/ir compiler/autodiff runtime"
+    ),
+    "runtime/compress": (
+        "compiler/errors compiler/arguments compiler/options compiler/system compiler/ir "
+        "compiler/compress compiler/targets compiler/driver runtime/base runtime runtime/training"
     ),
     "frontends/onnx/file": "compiler/errors compiler/system compiler/ir",
     "frontends/onnx/read": (
@@ -233,8 +233,8 @@ READS: dict[str, str] = {
         "frontends/onnx/write frontends/onnx/operators"
     ),
     "frontends": (
-        "compiler/errors compiler/arguments compiler/system compiler/ir runtime "
-        "frontends/onnx/file frontends/onnx/read frontends/onnx"
+        "compiler/errors compiler/arguments compiler/system compiler/ir compiler/compress runtime "
+        "runtime/training runtime/compress frontends/onnx/file frontends/onnx/read frontends/onnx"
     ),
     "frontends/native": (
         "compiler/errors compiler/arguments compiler/system compiler/ir compiler/autodiff runtime"

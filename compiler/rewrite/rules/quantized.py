@@ -37,13 +37,23 @@ def _is_one(v: Tensor | None) -> bool:
     return v is None or prod(v.shape) == 1
 
 
+def _fits_bytes(v: Tensor) -> bool:
+    """Whether it is made of integers of 8 bits or less."""
+    return v.dtype.is_int and v.dtype.bits <= 8
+
+
+def _as_bytes(v: Tensor | None) -> Tensor | None:
+    """Integers of fewer bits as bytes, which hold the same numbers."""
+    return None if v is None else v.cast(U8 if v.dtype.kind == "u" else I8)
+
+
 def _one(v: Tensor | None) -> Tensor | None:
     return None if v is None else v.reshape(())
 
 
 def _not_bytes(m: Match) -> str | None:
     """Why the factors are no bytes that products sum in i32, if they aren't."""
-    if m.x.dtype not in BYTES or m.w.dtype not in BYTES:
+    if not (_fits_bytes(m.x) and _fits_bytes(m.w)):
         return f"products of {m.x.dtype} and {m.w.dtype} are no bytes"
     if m[DX].attrs["dtype"] != F32 or m[DW].attrs["dtype"] != F32:
         return "it is not computed in f32"
@@ -70,7 +80,7 @@ def _weights_by_output(m: Match) -> str | None:
 
 def _conv_integer(b: Builder, m: Match) -> Tensor:
     zeros = _one(m.z), _one(m.u) if _is_one(m.t) else m.u
-    total = b.conv_integer(m.x, m.w, *zeros, **m.root.attrs)
+    total = b.conv_integer(*map(_as_bytes, (m.x, m.w, *zeros)), **m.root.attrs)
     last = m.attr("channels_last")
     along = lambda v: v if last or v.rank == 0 else v.reshape(-1, *[1] * (total.rank - 2))
     factor = m.s.reshape(()) * (_one(m.t) if _is_one(m.t) else m.t)
@@ -98,7 +108,8 @@ def _weights_by_column(m: Match) -> str | None:
 
 def _matmul_integer(b: Builder, m: Match) -> Tensor:
     by_column = not _is_one(m.t)
-    total = b.matmul_integer(m.x, m.w, _one(m.z), m.u if by_column else _one(m.u))
+    zeros = _one(m.z), m.u if by_column else _one(m.u)
+    total = b.matmul_integer(*map(_as_bytes, (m.x, m.w, *zeros)))
     return total.cast(F32) * (m.s.reshape(()) * (m.t if by_column else _one(m.t)))
 
 

@@ -1,0 +1,123 @@
+"""Training of quantized models: what is trained, exported and run computes the same."""
+
+import numpy as np
+import pytest
+import tessel
+from tessel.compiler.autodiff.parameters import with_constants
+from tessel.compiler.errors import UsageError
+from tessel.compiler.ir.builder import Builder
+
+from .test_quantize import DATA, mlp, small_net
+
+LABELS = np.random.default_rng(4).integers(0, 5, len(DATA))
+TRAINING = {"x": DATA, "labels": LABELS}
+
+
+def fake(model):
+    """What is trained, with the weights that it has by now."""
+    return tessel.compile(with_constants(model.graph, model.values()))
+
+
+def trained(recipe="int8", steps=2, **options):
+    options.setdefault("optimizer", tessel.optimizers.Adam(1e-2))
+    model = tessel.quantize_for_training(small_net(), DATA, recipe, **options)
+    for _ in range(steps):
+        model.trainer.step(TRAINING)
+    return model
+
+
+RECIPES = [
+    {},
+    {"activations": "i8"},
+    {"dtype": "i4", "activations": "u4"},
+    {"granularity": "tensor"},
+]
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=str)
+def test_trained_exported_and_run_it_is_the_same_to_the_bit(recipe):
+    model = trained(recipe)
+    expected = fake(model)(DATA)
+    quantized = model.quantized()
+    assert tessel.compile(quantized)(DATA).tobytes() == expected.tobytes()
+    exported = tessel.to_onnx(quantized, opset=21)
+    assert tessel.compile(exported)(DATA).tobytes() == expected.tobytes()
+
+
+def test_before_training_it_is_what_quantize_gives():
+    model = tessel.quantize_for_training(small_net(), DATA)
+    quantized = tessel.compile(tessel.quantize(small_net(), DATA))
+    assert fake(model)(DATA).tobytes() == quantized(DATA).tobytes()
+
+
+def test_training_lowers_the_loss_of_the_quantized_model():
+    def loss(model):
+        y = tessel.compile(model)(DATA).astype(np.float64)
+        log_p = y - np.log(np.exp(y).sum(1, keepdims=True))
+        return -log_p[np.arange(len(LABELS)), LABELS].mean()
+
+    model = trained({"dtype": "i4", "activations": "u4"}, steps=30)
+    assert loss(model.quantized()) < 0.7 * loss(tessel.quantize(small_net(), DATA))
+
+
+def test_the_model_of_floats_can_be_the_teacher():
+    recipe, adam = {"dtype": "i4", "activations": "u4"}, tessel.optimizers.Adam(1e-3)
+    model = trained(recipe, 0, loss="none", distill=1.0, optimizer=adam)
+    losses = [model.trainer.step({"x": DATA})["loss"] for _ in range(25)]
+    assert 0 <= losses[-1] < 0.8 * losses[0]
+
+
+def test_the_loss_in_training_is_that_of_what_runs():
+    model = trained(steps=0, loss="mse", optimizer=tessel.optimizers.SGD(0.0))
+    targets = np.zeros((len(DATA), 5), np.float32)
+    loss = model.trainer.step({"x": DATA, "targets": targets})["loss"]
+    y = tessel.compile(model.quantized())(DATA)
+    assert loss == pytest.approx(float(np.square(y).mean()), rel=1e-6)
+
+
+def test_scales_stay_where_they_are_not_learned():
+    model = trained(learn_scales=False)
+    assert not [n for n in model.values() if n.endswith(".scale")]
+    before = tessel.quantize(small_net(), DATA).recipe.scales
+    scale = lambda graph: sorted(
+        float(n.inputs[1].constant) for n in graph.nodes if n.op.name == "quantize_linear"
+    )
+    expected = sorted(float(np.float32(s.scale)) for s in before.values())
+    assert scale(model.quantized().graph) == expected
+
+
+def test_labels_below_zero_are_not_counted():
+    model = trained(steps=0)
+    some = np.where(np.arange(len(LABELS)) % 2, LABELS, -1)
+    rest = model.trainer.step({"x": DATA, "labels": some})["loss"]
+    one = trained(steps=0).trainer.step({"x": DATA[1::2], "labels": LABELS[1::2]})["loss"]
+    assert rest == pytest.approx(one, rel=1e-4)
+
+
+def test_weights_only():
+    rows = np.random.default_rng(3).standard_normal((4, 7, 16)).astype(np.float32)
+    model = tessel.quantize_for_training(mlp(), recipe="int8-weights", loss="none", distill=1.0)
+    model.trainer.step({"x": rows})
+    np.testing.assert_allclose(
+        tessel.compile(model.quantized())(rows), fake(model)(rows), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_a_loss_may_be_a_function():
+    def loss(b: Builder, outputs):
+        (y,) = outputs
+        return (y * b.input("direction", "f32[5]")).mean()
+
+    model = tessel.quantize_for_training(small_net(), DATA, loss=loss)
+    first = model.trainer.step({"x": DATA, "direction": np.ones(5, np.float32)})["loss"]
+    assert np.isfinite(first)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"loss": "hinge"}, {"distill": 2.0}, {"loss": "none"}, {"loss": "none", "distill": 0.5}],
+    ids=str,
+)
+def test_what_is_no_loss_is_refused(options):
+    with pytest.raises(UsageError, match=r"unknown loss|share of the loss"):
+        tessel.quantize_for_training(small_net(), DATA, **options)

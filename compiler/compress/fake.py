@@ -36,7 +36,6 @@ def trained_graph(
     """The graph of a plan that has chosen its scales and weights, and the values of what is
     trained: weights that match the patterns, and factors of scales."""
     parameters = with_parameters(plan.candidates.graph, trainable)[1]
-    plan.apply()
     walk = _Fake(plan, learn_scales)
     names = [v.name for n in walk.graph.nodes for v in n.outputs if v.constant is not None]
     chosen = [n for n in names if n in parameters or n in walk.factors]
@@ -89,7 +88,7 @@ class _Fake(Inserter):
     def __init__(self, plan: Plan, learn_scales: bool):
         self.factors: set[str] = set()
         self.learn_scales = learn_scales
-        active = {p.node: plan.weights[p.node] for p in plan.candidates.products if p.keep is None}
+        active = {p.node: plan.weights_of(p) for p in plan.candidates.products if p.keep is None}
         scales = plan.scales if plan.is_static else {}
         super().__init__(plan.candidates, active, scales, plan.recipe)
 

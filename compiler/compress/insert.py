@@ -30,10 +30,12 @@ def insert(
     weights: Mapping[Node, Narrow],
     scales: Mapping[str, Scale],
     recipe: Recipe,
+    shifts: Mapping[Node, np.ndarray] | None = None,
 ) -> Graph:
     """The quantized graph. `weights` are those of the products that are quantized, `scales` of
-    their sources, by name; neither is looked at for products with a reason to stay."""
-    return Inserter(candidates, weights, scales, recipe).graph
+    their sources, by name; neither is looked at for products with a reason to stay. `shifts` are
+    added to the outputs of products."""
+    return Inserter(candidates, weights, scales, recipe, shifts).graph
 
 
 class Inserter:
@@ -45,12 +47,14 @@ class Inserter:
         weights: Mapping[Node, Narrow],
         scales: Mapping[str, Scale],
         recipe: Recipe,
+        shifts: Mapping[Node, np.ndarray] | None = None,
     ):
         self.graph = clone(candidates.graph)[0]
         self.scales, self.recipe = scales, recipe
         copies = dict(zip(candidates.graph.nodes, self.graph.nodes))
         self.products = {copies[p.node] for p in candidates.products if p.keep is None}
         self.weights = {copies[n]: w for n, w in weights.items()}
+        self.shifts = {copies[n]: t for n, t in (shifts or {}).items()}
         self.bytes: dict[Value, Value] = {}  # what stands for a value that is quantized
         self.narrow: dict[tuple[Value, int | None], Value] = {}
         self.edit = GraphEditor(self.graph)
@@ -58,6 +62,8 @@ class Inserter:
             node.inputs = [v if v is None else self._read(node, v) for v in node.inputs]
             if node in self.products:
                 self._product(node)
+                if node in self.shifts:
+                    self._shift(node)
         DeadCodeElimination().run(self.graph, PassReport())
 
     def _read(self, reader: Node, value: Value) -> Value:
@@ -102,6 +108,17 @@ class Inserter:
             q = b.constant(narrow.q, name=f"{w.name}_{self.recipe.dtype}")
             self.narrow[key] = b.dequantize_linear(q, scale, axis=narrow.axis or 0).value
         node.inputs[1] = self.narrow[key]
+
+    def _shift(self, node: Node) -> None:
+        """Add what takes back the mean error of a product's weights."""
+        shift, b = self.shifts[node].astype(np.float32), self.edit.b
+        if node.op.name == "conv" and len(node.inputs) > 2 and node.inputs[2] is not None:
+            node.inputs[2] = (b.tensor(node.inputs[2]) + shift).value
+            return
+        channels_first = node.op.name == "conv" and not node.attrs["channels_last"]
+        after = node.outputs[0].rank - 2 if channels_first else 0
+        y = b.emit(node.op.name, *node.inputs, **node.attrs)
+        self.edit.replace(node, y + shift.reshape(-1, *[1] * after))
 
     def _dynamic(self, node: Node) -> Tensor:
         b, narrow = self.edit.b, self.weights[node]

@@ -14,17 +14,17 @@ import numpy as np
 from ..classes import dataclass
 from ..errors import UsageError
 from ..ir.graph import Graph, Node, Value, clone, constants
-from ..ir.types import DTYPES
 from ..passes.base import Report as PassReport
 from ..passes.cleanup import DeadCodeElimination
-from .blocks import LEAST, weights_to_blocks
+from .blocks import LEAST, Rounding, weights_to_blocks
 from .candidates import Candidates, Product, find_candidates, parts_of
 from .insert import insert
 from .observers import Observed, choose, clipped, squared_error
 from .placement import keep_small
 from .recipe import Recipe, Scale, nearest
 from .report import Report, Row
-from .weights import ROUNDINGS, Narrow, quantize_weights
+from .rounding.grid import Grid, Rounded, as_rows
+from .weights import Narrow, bits_of, quantize_weights, rounding_of
 
 
 @dataclass(eq=False)
@@ -37,6 +37,7 @@ class Plan:
     seen: dict[str, Observed] = field(default_factory=dict)
     weights: dict[Node, Narrow] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    shifts: dict[Node, np.ndarray] = field(default_factory=dict)  # added to outputs of products
 
     @classmethod
     def of(
@@ -119,10 +120,8 @@ class Plan:
                         expected="scales of this model, as a calibration wrote them",
                         fix="quantize with data, or remove the scales of another model",
                     )
-            if p.node not in self.weights and not self.is_blocked:
-                w = p.w.constant
-                assert w is not None
-                self.weights[p.node] = quantize_weights(w, p.axis, self.recipe)
+            if not self.is_blocked:
+                self.weights_of(p)
         if self.is_blocked:
             return self._apply_blocks(active)
         graph = insert(
@@ -130,6 +129,7 @@ class Plan:
             {p.node: self.weights[p.node] for p in active},
             self.scales if self.is_static else {},
             self.recipe,
+            self.shifts,
         )
         return graph, self._report(graph)
 
@@ -144,15 +144,34 @@ class Plan:
         kept = {table[p.node.outputs[0]].node for p in self.candidates.products if p.keep}
         weights_to_blocks(
             graph,
-            DTYPES[recipe.dtype].bits,
+            bits_of(recipe),
             recipe.block if recipe.granularity == "block" else 0,
             recipe.symmetric,
             "int8" if recipe.activations == "dynamic" else "f32",
             keep=lambda node: node in kept,
-            rounding=ROUNDINGS[recipe.rounding],
+            rounding=self._rounding(active),
         )
         DeadCodeElimination().run(graph, PassReport())
         return graph, self._report(graph)
+
+    def _rounding(self, active: Sequence[Product]) -> Rounding:
+        """The recipe's, but of weights that were chosen already those."""
+        known = [p for p in active if p.node in self.weights]
+        chosen = {_rows_of(p).tobytes(): self.weights[p.node] for p in known}
+        usual = rounding_of(self.recipe)
+
+        def rounding(rows: np.ndarray, grid: Grid) -> Rounded:
+            found = chosen.get(rows.tobytes())
+            return usual(rows, grid) if found is None else found.rounded
+
+        return rounding
+
+    def weights_of(self, p: Product) -> Narrow:
+        """The narrow weights of a product: those that were chosen by data, or by the recipe."""
+        if p.node not in self.weights:
+            assert p.w.constant is not None
+            self.weights[p.node] = quantize_weights(p.w.constant, p.axis, self.recipe)
+        return self.weights[p.node]
 
     def chosen(self, data: str = "") -> Recipe:
         """The recipe with the scales that were chosen."""
@@ -219,6 +238,11 @@ def decibels(power: float, error: float) -> float | None:
 def bytes_of(graph: Graph) -> int:
     """The bytes of a graph's constants, those of fewer than 8 bits packed."""
     return sum(a.nbytes for a in constants(graph))
+
+
+def _rows_of(p: Product) -> np.ndarray:
+    assert p.w.constant is not None
+    return np.ascontiguousarray(as_rows(p.w.constant, p.axis or 0))
 
 
 def _names(p: Product, aliases: Mapping[str, Sequence[str]]) -> list[str]:

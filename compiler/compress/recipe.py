@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, Self
 from ..classes import dataclass
 from ..errors import UsageError
 
-DTYPES = ("i8", "i4", "f32")
+DTYPES = ("i8", "i4", "i3", "i2", "f32")
 ACTIVATIONS = ("f32", "u8", "i8", "u4", "i4", "dynamic")
 GRANULARITIES = ("tensor", "channel", "block")
 OBSERVERS = ("auto", "minmax", "moving_average", "percentile", "entropy", "mse")
@@ -40,7 +40,7 @@ class Recipe:
     """How a model is quantized. Raises UsageError for what there is not.
 
     name             of the preset that it began as
-    dtype            of weights: i8, i4, or f32 (left as they are)
+    dtype            of weights: i8, i4, i3, i2, or f32 (left as they are)
     granularity      one scale per tensor, per output channel, or per block of `block` weights
     symmetric        whether weights have no zero point
     activations      f32; u8, i8, u4, i4 with scales from data; dynamic: u8, scales of each run

@@ -97,7 +97,7 @@ def _ends(b: Builder, old: Tensor, x: Tensor) -> Tensor:
 def _histogram(b: Builder, old: Tensor, x: Tensor) -> Tensor:
     x = _flat(x)
     if isinstance(x.shape[0], int) and x.shape[0] > 2 * SAMPLE:
-        x = x[:: _prime(x.shape[0] // SAMPLE)]
+        x = x[:: prime(x.shape[0] // SAMPLE)]
     code = b.shift_right(b.bit_cast(x, dtype=U32), b.scalar(SHIFT, U32)).cast(I32)
     sign = 1 << (31 - SHIFT)
     negative = b.greater_equal(code, b.scalar(sign, I32))
@@ -108,7 +108,7 @@ def _histogram(b: Builder, old: Tensor, x: Tensor) -> Tensor:
     return b.scatter_elements(old, bin, ones, axis=0, reduction="add")
 
 
-def _prime(least: int) -> int:
+def prime(least: int) -> int:
     """The next prime: no axis of the value has it as its stride, or nearly none."""
     n = max(2, least)
     while any(n % d == 0 for d in range(2, int(n**0.5) + 1)):

@@ -10,7 +10,6 @@ from collections.abc import Callable
 import numpy as np
 
 from ..classes import dataclass
-from ..ir.types import DTYPES
 from .recipe import Recipe
 from .rounding.grid import Grid, Rounded, as_rows, from_rows
 from .rounding.nearest import half_quadratic, least_squares, nearest
@@ -43,10 +42,20 @@ class Narrow:
         return from_rows(values, self.q.shape, self.axis)
 
 
+def rounding_of(recipe: Recipe) -> Callable[[np.ndarray, Grid], Rounded]:
+    """What rounds weights of which no data is known."""
+    return ROUNDINGS.get(recipe.rounding, least_squares)
+
+
+def bits_of(recipe: Recipe) -> int:
+    """How many a weight has."""
+    return int(recipe.dtype[1:])
+
+
 def grid_of(recipe: Recipe, *, blocks: bool = True) -> Grid:
     """The numbers that a recipe's weights may become."""
     block = recipe.block if blocks and recipe.granularity == "block" else 0
-    return Grid.of(DTYPES[recipe.dtype].bits, symmetric=recipe.symmetric, block=block)
+    return Grid.of(bits_of(recipe), symmetric=recipe.symmetric, block=block)
 
 
 def quantize_weights(w: np.ndarray, axis: int | None, recipe: Recipe) -> Narrow:
@@ -54,7 +63,7 @@ def quantize_weights(w: np.ndarray, axis: int | None, recipe: Recipe) -> Narrow:
     if recipe.granularity == "tensor":
         axis = None
     rows = w.reshape(1, -1) if axis is None else as_rows(w, axis)
-    return narrow(ROUNDINGS[recipe.rounding](rows, grid_of(recipe)), w.shape, axis)
+    return narrow(rounding_of(recipe)(rows, grid_of(recipe)), w.shape, axis)
 
 
 def narrow(rounded: Rounded, shape: tuple[int, ...], axis: int | None) -> Narrow:

@@ -22,6 +22,7 @@ from ..base.signature import Signature
 from ..compile import GraphSource, Shapes, Source, compile_model
 from .calibrate import calibrate
 from .data import Data
+from .moments import BY_DATA, by_data, moments
 from .ranges import least_output_error
 
 
@@ -82,17 +83,21 @@ def observed(
     refuse_quantized(model)
     graph = prepared(model)
     plan = Plan.of(graph, recipe, aliases_of(model, graph))
-    if not plan.wanted() or (recipe.scales and data is None):
+    rounds = recipe.rounding in BY_DATA or recipe.bias_correction
+    if not (plan.wanted() or rounds) or (recipe.scales and data is None):
         return plan, ""
     if data is None:
         raise needs_data(recipe)
-    feeds = Data.of(data, Signature.of(graph).inputs)
-    seen, found = calibrate(graph, plan.wanted(), feeds, threads=threads, progress=progress)
-    plan.observe(seen)
-    if recipe.observer == "auto":
-        note = least_output_error(plan, seen, feeds, threads=threads, progress=progress)
-        plan.notes += [note] if note else []
-    return plan, found
+    feeds, found = Data.of(data, Signature.of(graph).inputs), ""
+    if plan.wanted():
+        seen, found = calibrate(graph, plan.wanted(), feeds, threads=threads, progress=progress)
+        plan.observe(seen)
+        if recipe.observer == "auto":
+            note = least_output_error(plan, seen, feeds, threads=threads, progress=progress)
+            plan.notes += [note] if note else []
+    if rounds:
+        by_data(plan, moments(plan, feeds, threads=threads, progress=progress))
+    return plan, found or feeds.hash()
 
 
 def prepared(model: Graph) -> Graph:

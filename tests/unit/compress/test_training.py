@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import tessel
 from tessel.compiler.autodiff.parameters import with_constants
+from tessel.compiler.compress.recipe import Recipe
 from tessel.compiler.errors import UsageError
 from tessel.compiler.ir.builder import Builder
 
-from .test_quantize import DATA, mlp, small_net
+from .test_quantize import DATA, small_net
 
 LABELS = np.random.default_rng(4).integers(0, 5, len(DATA))
 TRAINING = {"x": DATA, "labels": LABELS}
@@ -94,13 +95,26 @@ def test_labels_below_zero_are_not_counted():
     assert rest == pytest.approx(one, rel=1e-4)
 
 
-def test_weights_only():
-    rows = np.random.default_rng(3).standard_normal((4, 7, 16)).astype(np.float32)
-    model = tessel.quantize_for_training(mlp(), recipe="int8-weights", loss="none", distill=1.0)
-    model.trainer.step({"x": rows})
-    np.testing.assert_allclose(
-        tessel.compile(model.quantized())(rows), fake(model)(rows), rtol=1e-4, atol=1e-5
+def wide_mlp():
+    b, rng = Builder(), np.random.default_rng(1)
+    x = b.gelu(b.input("x", "f32[N,48]") @ (rng.standard_normal((48, 96)) / 7).astype("f4"))
+    b.output("y", x @ (rng.standard_normal((96, 48)) / 9).astype("f4"))
+    return b.graph
+
+
+@pytest.mark.parametrize("recipe", [{}, {"dtype": "i3"}, {"symmetric": True}], ids=str)
+def test_weights_by_blocks(recipe):
+    """Products of blocks sum in another order than the graph that is trained."""
+    x = np.random.default_rng(3).standard_normal((40, 48)).astype(np.float32)
+    adam = tessel.optimizers.Adam(1e-3)
+    model = tessel.quantize_for_training(
+        wide_mlp(), recipe=Recipe.of("int4", **recipe), loss="none", distill=1.0, optimizer=adam
     )
+    losses = [model.trainer.step({"x": x})["loss"] for _ in range(20)]
+    assert losses[-1] < 0.8 * losses[0]
+    exe = tessel.compile(model.quantized())
+    assert [n.op.name for n in exe.graph.nodes].count("matmul_blocks") == 2
+    np.testing.assert_allclose(exe(x), fake(model)(x), rtol=1e-4, atol=1e-5)
 
 
 def test_a_loss_may_be_a_function():

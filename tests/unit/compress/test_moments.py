@@ -1,0 +1,87 @@
+"""Second moments of what products read, GPTQ by them, and biases that take back mean errors."""
+
+import numpy as np
+import pytest
+import tessel
+from tessel.compiler.compress.quantize import Plan
+from tessel.compiler.compress.recipe import Recipe
+from tessel.compiler.ir.builder import Builder
+from tessel.runtime.compress.data import Data
+from tessel.runtime.compress.moments import moments
+from tessel.runtime.compress.quantize import prepared
+
+from .test_quantize import DATA, mlp, small_net
+
+ROWS = np.random.default_rng(3).standard_normal((64, 7, 64)).astype(np.float32)
+
+
+def feeds(x, size):
+    return Data(lambda: ({"x": x[i : i + size]} for i in range(0, len(x), size)))
+
+
+def test_moments_of_a_product_are_those_of_its_rows():
+    plan = Plan.of(prepared(mlp()), Recipe.of("int8", small=0))
+    first = next(iter(moments(plan, feeds(ROWS, 8)).values()))
+    runs = ROWS.reshape(8, 8 * 7, 64)
+    held_out = runs[3::4].reshape(-1, 64)
+    most = np.delete(runs, [3, 7], axis=0).reshape(-1, 64)
+    np.testing.assert_allclose(first.most, most.T @ most, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(first.held_out, held_out.T @ held_out, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(first.mean, ROWS.mean((0, 1)), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "attrs",
+    [
+        {},
+        {"pads": (1, 1, 1, 1)},
+        {"pads": (0, 1, 1, 0), "strides": (2, 2)},
+        {"pads": (2, 2, 2, 2), "dilations": (2, 2)},
+    ],
+    ids=str,
+)
+def test_rows_of_a_convolution_are_its_patches(attrs):
+    """With y = W · row for each place, the sum of y² is trace(W H Wᵀ)."""
+    b = Builder()
+    w = np.random.default_rng(0).standard_normal((5, 3, 3, 2)).astype(np.float32)
+    b.output("y", b.conv(b.input("x", "f32[N,3,8,8]"), b.constant(w), **attrs))
+    plan = Plan.of(b.graph, Recipe.of("int8", small=0))
+    (found,) = moments(plan, feeds(DATA[:4], 4)).values()
+    y = tessel.compile(b.graph)(DATA[:4])
+    rows = w.reshape(5, -1)
+    np.testing.assert_allclose(np.trace(rows @ found.most @ rows.T), np.square(y).sum(), rtol=1e-4)
+    np.testing.assert_allclose(rows @ found.mean, y.mean((0, 2, 3)), rtol=1e-3, atol=1e-4)
+
+
+def decibels(expected, received):
+    return 10 * np.log10(np.square(expected).sum() / np.square(expected - received).sum())
+
+
+def quality(graph, data, **recipe):
+    quantized = tessel.quantize(graph, data, Recipe.of("int8", small=0, **recipe))
+    return decibels(tessel.compile(graph)(data), tessel.compile(quantized)(data))
+
+
+@pytest.mark.parametrize("net", [mlp, small_net])
+def test_gptq_is_nearer_to_the_model_of_floats(net):
+    mixed = ROWS @ np.random.default_rng(5).standard_normal((64, 64)).astype(np.float32) ** 3
+    data = {mlp: mixed, small_net: np.cumsum(DATA, axis=2)}[net]
+    nearest = quality(net(), data, dtype="i4")
+    assert quality(net(), data, dtype="i4", rounding="gptq") > nearest + 1
+
+
+def shift(graph, data, **recipe):
+    """How far the means of outputs are from those of the model of floats."""
+    quantized = tessel.quantize(graph, data, Recipe.of("int8", dtype="i4", small=0, **recipe))
+    apart = tessel.compile(quantized)(data) - tessel.compile(graph)(data)
+    return np.abs(apart.mean(0)).sum()
+
+
+def test_biases_take_back_mean_errors():
+    graph, data = small_net(), np.abs(DATA)
+    assert shift(graph, data, bias_correction=True) < 0.8 * shift(graph, data)
+
+
+def test_what_needs_data_says_so():
+    with pytest.raises(tessel.TesselError, match="needs data"):
+        tessel.quantize(mlp(), None, Recipe.of("int8-weights", rounding="gptq"))

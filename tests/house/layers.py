@@ -107,7 +107,7 @@ READS: dict[str, str] = {
     ),
     "compiler/backends/llvm/schedules/online": (
         "compiler/ir compiler/expr compiler/kernels "
-        "compiler/backends/llvm/base compiler/backends/llvm/emit "
+        "compiler/backends/llvm/base compiler/backends/llvm/vmath compiler/backends/llvm/emit "
         "compiler/backends/llvm/schedules compiler/backends/llvm/schedules/contraction"
     ),
     "compiler/backends/llvm/schedules/sliding": (

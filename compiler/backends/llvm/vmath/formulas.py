@@ -13,8 +13,8 @@ The formulas are in `vmath_functions` and `vmath_trigonometry`.
 Shared by all: nothing is called outside the module but LLVM intrinsics with a machine instruction
 (fma, sqrt, fabs, copysign, floor, ...); on a target without FMA or SSE4.1, LLVM calls libm for
 those. No fast-math flags: a lane's value does not depend on the lane count. NaN in gives NaN out
-(its payload is not kept), overflow gives inf, underflow is gradual (only sigmoid flushes), odd
-functions keep the sign of zero. The rounding mode is round-to-nearest.
+(its payload is not kept), overflow gives inf, underflow is gradual (only sigmoid and exp_flushed
+flush), odd functions keep the sign of zero. The rounding mode is round-to-nearest.
 """
 
 from collections.abc import Callable
@@ -95,6 +95,10 @@ INTRINSICS: dict[str, Bound] = {
     "fma": Bound(0.5, 0.5, "llvm.fma", _intrinsic("fma"), 3),
     "copysign": Bound(0.0, 0.0, "llvm.copysign", _intrinsic("copysign"), 2),
 }
+# What schedules compute besides, and no expression asks for.
+OTHERS: dict[str, Bound] = {
+    "exp_flushed": Bound(1.0, 1.0, _EXP + ", x <= 0, without gradual underflow", f.exp_flushed),
+}
 FUNCTIONS = FORMULAS | INTRINSICS
 
 
@@ -128,7 +132,7 @@ def declare_as_function(module: ir.Module, name: str, type: ir.Type) -> ir.Funct
 
 
 def _bound(name: str, type: ir.Type) -> Bound:
-    bound = FUNCTIONS.get(name)
+    bound = FUNCTIONS.get(name, OTHERS.get(name))
     if bound is None:
         raise UnsupportedError(
             f"there is no vector math function {name!r} (asked for {type})",

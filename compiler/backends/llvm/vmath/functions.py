@@ -56,6 +56,14 @@ def exp(m: Emitter, x: V) -> V:
     return _exp_shifted(m, x, 0)
 
 
+def exp_flushed(m: Emitter, x: V) -> V:
+    """e^x of x <= 0, a weight beside one that is 1: zero from where it leaves the normal range, so
+    that 2^n is one number."""
+    zero = x < m.pick(-87.0, -708.0)
+    p, i = _exp_parts(m, m.select(zero, 0.0, x))
+    return m.select(zero, 0.0, p * m.pow2(i))
+
+
 def exp2(m: Emitter, x: V) -> V:
     """2^x = 2^n 2^r, r = x - n exact."""
     x = m.at_most(m.at_least(x, m.pick(-151.0, -1077.0)), m.pick(129.0, 1025.0))

@@ -169,6 +169,15 @@ def test_scores_that_are_not_finite():
         check(graph, arrays, oracle(q, k, v))
 
 
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+def test_weights_that_leave_the_normal_range(dtype):
+    """Scores from 0 to far below the logarithm of the smallest number."""
+    graph, (q, k, v), _ = attention(12, 1200, 2, 4, dtype=dtype, heads=1)
+    q[:], k[:, :, :, 1] = 2.0, 0.0
+    k[:, :, :, 0] = -np.linspace(0, 1200, 1200)
+    check(graph, [q, k, v], oracle(q, k, v), rtol=1e-4 if dtype == "f32" else 1e-12)
+
+
 def test_weights_that_are_nan_count_as_zeros():
     b = Builder()
     q, k, v = (b.input(n, "f32[2,20,8]") for n in "qkv")

@@ -15,6 +15,7 @@ FEWEST = 64  # rows of a block, where there are so many
 UNITS = 4  # blocks of rows that threads may share, where there are enough rows
 STEP = 1.0  # cycles around a step
 LATENCY = 4.0  # from a multiply-add to the next one that needs it
+WIDEST = 6  # vectors of a tile
 DEEPEST = 512  # of what is summed for a score, and columns: panels of those stay near
 
 
@@ -159,7 +160,7 @@ def _tiles(
     def best(height: int, width: int) -> tuple[float, int]:
         """The cycles per row and step of a product so many columns wide, and vectors of a tile."""
         found = []
-        for vectors in range(1, 5):
+        for vectors in range(1, WIDEST + 1):
             if fits_registers(height, vectors, target.registers):
                 panels = ceil(width / (vectors * lanes))
                 cycles = panels * _step(height, vectors, embedded)

@@ -10,7 +10,8 @@ from collections.abc import Callable
 import llvmlite.ir as ir
 
 from ...base.types import I32, constant, i64, vector
-from ...emit.scalar import PRIMITIVE, splat
+from ...emit.scalar import splat
+from ...vmath import formulas
 from .scratch import Scratch
 
 SIDE = 4  # vectors whose weights are computed by turns
@@ -34,7 +35,7 @@ class Weights:
         return self.e.b.select(self.e.b.fcmp_ordered(">", x, y), x, y)
 
     def _exp(self, x: ir.Value) -> ir.Value:
-        return PRIMITIVE["exp"](self.e.b, self.s.dtype, x)
+        return formulas.emit(self.e.b, "exp_flushed", x)
 
     def greatest(self, row: ir.Value, first: ir.Value) -> None:
         """The greatest score of each row so far, where it is finite, else zero: exp(-inf - 0) is

@@ -71,7 +71,7 @@ FORMULAS: dict[str, Bound] = {
     "atan": Bound(2.0, 2.0, "three ranges by tan(pi/8), one quotient, polynomial (Cephes)", t.atan),
     "sinh": Bound(2.0, 2.0, "polynomial up to 1, then e^|x|/2 less its quarter inverse", f.sinh),
     "cosh": Bound(1.5, 1.5, "e^|x|/2 plus its quarter inverse", f.cosh),
-    "tanh": Bound(3.0, 3.0, "H / (H + 1), H = expm1(2|x|) / 2 (fdlibm)", f.tanh),
+    "tanh": Bound(3.0, 3.0, "M / (M + 2), M = expm1(2|x|) (fdlibm)", f.tanh),
     "asinh": Bound(2.0, 2.0, "log1p (fdlibm)", f.asinh),
     "acosh": Bound(3.0, 3.0, "log1p (fdlibm)", f.acosh),
     "atanh": Bound(2.5, 2.5, "log1p (fdlibm)", f.atanh),

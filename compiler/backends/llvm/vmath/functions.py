@@ -100,21 +100,22 @@ def sigmoid(m: Emitter, x: V) -> V:
 
 
 def tanh(m: Emitter, x: V) -> V:
-    """H / (H + 1), H = (e^(2a) - 1) / 2, with the sign of x; 1 to rounding from `END` on.
+    """M / (M + 2), M = e^(2a) - 1, with the sign of x; 1 to rounding from 10 on
+    (of doubles 20).
 
-    H = s q + (s - 1) / 2, s = 2^n, q = (e^(2u) - 1) / 2 = u + u^2 P(u), u = a - n ln2 / 2; exact
-    for tiny x. H is not negative, so that the sign is put on by its bit.
+    M = s q + (s - 1), s = 2^n, q = e^(2u) - 1 = 2u + u^2 P(u), u = a - n ln2 / 2; exact for tiny x.
+    n is small, and large arguments count less and less: one constant is enough for ln2. M is not
+    negative, so that the sign is put on by its bit.
     """
-    high, low = LN2[m.bits]
     a = m.at_most(m.abs(x), m.pick(10.0, 20.0))
     n, i = m.nearest(a, 2 * LOG2E[m.bits][0])
-    u = m.fma(n, -low / 2, m.fma(n, -high / 2, a))
-    doubled = [c * 2.0 ** (k + 1) for k, c in enumerate(tables.EXP[m.bits])]
-    q = m.fma(m.poly(u, doubled), u * u, u)
+    u = m.fma(n, -sum(LN2[m.bits]) / 2, a)
+    doubled = [c * 2.0 ** (k + 2) for k, c in enumerate(tables.EXP[m.bits])]
+    q = m.fma(m.poly(u, doubled), u * u, u + u)
     s = m.pow2(i)
-    h = m.fma(s, q, m.fma(s, 0.5, -0.5))
+    above = m.fma(s, q, s - 1.0)
     sign = m.to_bits(x) & m.bits_of(-0.0)
-    return m.from_bits(m.to_bits(h / (h + 1.0)) | sign)
+    return m.from_bits(m.to_bits(above / (above + 2.0)) | sign)
 
 
 def sinh(m: Emitter, x: V) -> V:

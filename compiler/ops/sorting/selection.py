@@ -258,8 +258,8 @@ def first_places(b, x, k, descending: bool = False):
     if isinstance(k, int) and k == 1:
         keys = b.order_keys(x, descending=descending, block=1).reshape(rows, n)
         return b.arg_min(keys, axis=1), b.reduce_min(keys, axes=(1,), keepdims=True)
-    known = all(isinstance(size, int) for size in (rows, n, k))
-    if known and n >= FEWER * k and rows * n >= LONG:
+    known = isinstance(n, int) and isinstance(k, int)
+    if known and n >= FEWER * k and (isinstance(rows, Sym) or rows * n >= LONG):
         return _of_blocks(b, x, k, descending)
     keys = b.order_keys(x, descending=descending, block=_width_of(n))
     limit = _limit(b, keys, k)

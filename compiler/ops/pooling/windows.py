@@ -58,6 +58,7 @@ class Window:
         self.strides, self.pads, self.dilations = window_attrs(
             rank - 2, self.kernel, strides, pads, dilations
         )
+        self.ceil_mode = ceil_mode
         self.sizes = window_sizes(
             self.spatial, self.kernel, self.strides, self.pads, self.dilations, ceil_mode
         )
@@ -70,6 +71,8 @@ class Window:
 
     def reach(self) -> tuple:
         """Pads whose end lets every window, also the last of ceil_mode, stay inside."""
+        if not self.ceil_mode:
+            return self.pads
         n = self.rank - 2
         end = [
             dims.dim_max(e, (p - 1) * t + d * (k - 1) + 1 - size - b)

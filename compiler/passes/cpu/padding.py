@@ -5,6 +5,9 @@
 
 For CPUs: without a border every read of the inner loop is a plain address. The pad costs little,
 since whatever computes %x stores into the padded memory directly (`lowering/lower.py`).
+
+So does a maximum over windows of an image whose size is open: where sizes are known, its vectors
+know where their lines end (`llvm/schedules/sliding/`).
 """
 
 from typing import ClassVar
@@ -13,6 +16,7 @@ import numpy as np
 
 from ...classes import dataclass
 from ...ir.builder import Builder, Tensor
+from ...ir.dims import Sym
 from ...ir.editor import GraphEditor
 from ...ir.graph import Graph, Node, Value
 from ...ir.types import I16
@@ -22,7 +26,7 @@ from ..conv_cost import Convolution
 
 @dataclass(frozen=True)
 class SplitPadding(Pass):
-    """conv(x, w) {pads} => conv(pad(x), w)
+    """conv(x, w) {pads} => conv(pad(x), w), and max_pool(x) of open sizes
 
     `wide`: bytes that a product sums are padded as 16 bits less their zero point, which CPUs that
     have no products of bytes would make of them for every tap."""
@@ -42,6 +46,15 @@ class SplitPadding(Pass):
                 node.inputs[0] = _padded(edit.b, node, pads).value
                 node.attrs["pads"] = (0,) * len(pads)
                 report.apply("conv(x, w) {pads} => conv(pad(x), w)", node.where)
+                continue
+            pads = _pads_of_open_windows(node)
+            if pads is not None:
+                dtype = node.inputs[0].dtype
+                lowest = -np.inf if dtype.is_float else np.iinfo(dtype.numpy).min
+                border = edit.b.scalar(lowest, dtype).value
+                node.inputs[0] = _bordered(edit.b, node, pads, border).value
+                node.attrs["pads"] = (0,) * len(pads)
+                report.apply("max_pool(x) {pads} => max_pool(pad(x))", node.where)
         return changed or edit.changed
 
 
@@ -58,6 +71,16 @@ def _spatial_pads(node: Node) -> tuple | None:
             return None  # vectors along its lines know where they end
     zero = _zero(node)
     return pads if zero is None or (zero.constant is not None and zero.constant.size == 1) else None
+
+
+def _pads_of_open_windows(node: Node) -> tuple | None:
+    """The pads of a maximum over windows that slide along axes whose sizes are open."""
+    if node.op.name != "max_pool" or node.attrs["ceil_mode"]:
+        return None
+    pads, shape = node.attrs["pads"], node.inputs[0].shape
+    spatial = shape[1:-1] if node.attrs["channels_last"] else shape[2:]
+    known = all(isinstance(p, int) and p >= 0 for p in pads) and any(pads)
+    return pads if known and any(isinstance(n, Sym) for n in spatial) else None
 
 
 def _sums_products(node: Node) -> bool:
@@ -87,9 +110,17 @@ def _zero(node: Node) -> Value | None:
 
 def _padded(b: Builder, conv: Node, pads: tuple) -> Tensor:
     """x with a border of zeros, or of its zero point."""
-    x, zero, name = conv.inputs[0], _zero(conv), f"{conv.output.name}.padded"
+    zero = _zero(conv)
+    if zero is None:
+        return _bordered(b, conv, pads, None)
+    name = f"{conv.output.name}.padded.value"
+    return _bordered(b, conv, pads, b.constant(zero.constant.reshape(()), name=name).value)
+
+
+def _bordered(b: Builder, node: Node, pads: tuple, value: Value | None) -> Tensor:
+    """x with a border of one value (None: zero) around its spatial axes."""
     half = len(pads) // 2
-    first, last = ((0,), (0,)) if conv.attrs["channels_last"] else ((0, 0), ())
+    first, last = ((0,), (0,)) if node.attrs["channels_last"] else ((0, 0), ())
     every = (*first, *pads[:half], *last, *first, *pads[half:], *last)
-    value = None if zero is None else b.constant(zero.constant.reshape(()), name=f"{name}.value")
-    return b.emit("pad", x, value, pads=every, mode="constant", outputs=[name])
+    name = f"{node.output.name}.padded"
+    return b.emit("pad", node.inputs[0], value, pads=every, mode="constant", outputs=[name])

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 from tessel.compiler.ir.builder import Builder
+from tessel.compiler.ir.interpret import interpret
 from tessel.compiler.ir.text import parse_graph, print_graph
+from tessel.compiler.ir.types import DTYPES
 from tessel.compiler.ir.verify import verify
 from tessel.compiler.passes.base import run_pipeline
 from tessel.compiler.passes.cpu.half import PromoteHalf, promote_half
@@ -223,6 +225,29 @@ def test_padding_by_a_zero_point_from_an_input_stays_in_the_convolution():
       %y = conv_integer(%x, %w, %z) {pads=[1,1,1,1]}
     }""")
     assert SplitPadding()(graph)[1] is False
+
+
+@pytest.mark.parametrize("dtype", ["f32", "i8"])
+def test_padding_of_a_maximum_over_an_open_image_is_a_step_of_its_own(dtype):
+    """No number is less than what is added, and reads have no conditions."""
+    b = Builder()
+    x = b.input("x", f"{dtype}[1,2,H,W]")
+    b.output("y", b.max_pool(x, kernel=(3, 3), strides=(2, 2), pads=(1, 1, 1, 1)))
+    after, changed = SplitPadding()(b.graph)
+    assert changed
+    verify(after)
+    *_, pad, pool = after.nodes
+    assert (pad.op.name, pool.attrs["pads"]) == ("pad", (0, 0, 0, 0))
+    for shape in [(1, 2, 1, 1), (1, 2, 5, 8)]:
+        x = np.random.default_rng(0).integers(-99, 99, shape).astype(DTYPES[dtype].numpy)
+        np.testing.assert_array_equal(*(interpret(g, [x])[0] for g in (b.graph, after)))
+
+
+def test_padding_of_a_maximum_stays_where_sizes_are_known():
+    b = Builder()
+    x = b.input("x", "f32[N,2,5,8]")
+    b.output("y", b.max_pool(x, kernel=(3, 3), pads=(1, 1, 1, 1)))
+    assert SplitPadding()(b.graph)[1] is False
 
 
 # -- layouts by cost ---------------------------------------------------------------------

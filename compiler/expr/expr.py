@@ -15,6 +15,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from ..ir.bounds import above, at_least
+from ..ir.dims import Sym
 from ..ir.types import BF16, BOOL, F16, F32, F64, I32, I64, DType, dtype_of
 from .core import COMBINERS, PRIMITIVES, Axis, Buffer, Expr, axis, const, lift, load, make
 from .index import (
@@ -104,12 +105,15 @@ def _whole(x: Expr, dtype: DType) -> Expr | None:
     """An int that was made of a float of `dtype`, as that float, where this loses nothing:
 
     f32(u8(min(max(round(y), 0), 255)))  =>  min(max(round(y), 0), 255), where NaN becomes 0
+    f32(i32(y))                          =>  y, a sum of a few products of short ints
     """
     if x.op in ("add", "sub") and x.args[1].op == "const" and x.dtype == I32:
         back, number = _whole(x.args[0], dtype), x.args[1].data
         if back is None or not -_EXACT < number < _EXACT:
             return None
         return apply(x.op, back, const(number, dtype))
+    if x.op == "cast" and x.dtype == I32 and x.args[0].dtype == dtype:
+        return x.args[0] if _is_exact_sum(x.args[0]) else None
     if x.op == "cast" and x.dtype == I32 and x.args[0].op == "cast" and _is_short(x.args[0]):
         (x,) = x.args
     if x.op != "cast" or not _is_short(x) or x.args[0].dtype != dtype:
@@ -131,6 +135,29 @@ def _whole(x: Expr, dtype: DType) -> Expr | None:
 
 
 _EXACT = 1 << 22  # ints up to here are floats, and so are their sums with ints of 16 bits
+
+
+def _is_exact_sum(x: Expr) -> bool:
+    """Whether a float is a sum of integers of which every part is one that floats hold."""
+    if x.op != "reduce" or x.data[0] != "sum" or any(isinstance(a.extent, Sym) for a in x.data[1]):
+        return False
+    most = _largest_int(x.args[0])
+    return most is not None and most * math.prod(a.extent for a in x.data[1]) <= 1 << 24
+
+
+def _largest_int(x: Expr) -> int | None:
+    """How large a float is at most that sums, differences and products make of short ints."""
+    if x.op == "const":
+        return int(math.fabs(x.data)) if float(x.data).is_integer() else None
+    if x.op == "cast":
+        low, high = limits(x.args[0].dtype)
+        return (-low if -low > high else high) if _is_short(x.args[0]) else None
+    if x.op not in ("add", "sub", "mul"):
+        return None
+    left, right = map(_largest_int, x.args)
+    if left is None or right is None:
+        return None
+    return left * right if x.op == "mul" else left + right
 
 
 def _is_short(x: Expr) -> bool:

@@ -51,6 +51,11 @@ def _one(v: Tensor | None) -> Tensor | None:
     return None if v is None else v.reshape(())
 
 
+def _nonzero(zero: Tensor | None) -> Tensor | None:
+    """A zero point, if it is to be subtracted."""
+    return None if zero is None or (zero.constant is not None and not zero.constant.any()) else zero
+
+
 def _not_bytes(m: Match) -> str | None:
     """Why the factors are no bytes that products sum in i32, if they aren't."""
     if not (_fits_bytes(m.x) and _fits_bytes(m.w)):
@@ -79,7 +84,7 @@ def _weights_by_output(m: Match) -> str | None:
 
 
 def _conv_integer(b: Builder, m: Match) -> Tensor:
-    zeros = _one(m.z), _one(m.u) if _is_one(m.t) else m.u
+    zeros = _one(m.z), _nonzero(_one(m.u) if _is_one(m.t) else m.u)
     total = b.conv_integer(*map(_as_bytes, (m.x, m.w, *zeros)), **m.root.attrs)
     last = m.attr("channels_last")
     along = lambda v: v if last or v.rank == 0 else v.reshape(-1, *[1] * (total.rank - 2))
@@ -108,7 +113,7 @@ def _weights_by_column(m: Match) -> str | None:
 
 def _matmul_integer(b: Builder, m: Match) -> Tensor:
     by_column = not _is_one(m.t)
-    zeros = _one(m.z), m.u if by_column else _one(m.u)
+    zeros = _one(m.z), _nonzero(m.u if by_column else _one(m.u))
     total = b.matmul_integer(*map(_as_bytes, (m.x, m.w, *zeros)))
     return total.cast(F32) * (m.s.reshape(()) * (m.t if by_column else _one(m.t)))
 

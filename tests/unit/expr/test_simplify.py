@@ -6,8 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tessel.compiler.backends.numpy import NumpyModule, run_kernel
 from tessel.compiler.expr import expr as s
+from tessel.compiler.expr.expr import Buffer
 from tessel.compiler.expr.index import linear
 from tessel.compiler.ir.builder import Builder
+from tessel.compiler.ir.types import TensorType, dtype_of
 from tessel.compiler.kernels.kernel import Call
 from tessel.compiler.kernels.simplify import flatten, merge_axes, split_axes
 from tessel.compiler.lowering.lower import lower
@@ -235,3 +237,34 @@ def test_merging_and_splitting_keep_a_kernels_result(shape, parts):
     run_kernel(kernel, [x, expected])
     run_kernel(merge_axes(split_axes(kernel)), [x, received])
     np.testing.assert_array_equal(received, expected)
+
+
+# -- sums of integers in floats --------------------------------------------------------------------
+
+
+def byte(name, dtype):
+    return s.load(Buffer(name, TensorType(dtype_of(dtype), (9,))), [s.const(0)])
+
+
+BYTES = byte("x", "u8"), byte("w", "i8"), byte("z", "i8")
+
+
+def sum_of(count, body):
+    return s.reduce("sum", [count], lambda k: body, "f32")
+
+
+def there_and_back(x):
+    return s.cast(s.cast(x, "i32"), "f32")
+
+
+def test_a_sum_of_few_products_of_bytes_stays_a_float():
+    x, w, z = (s.cast(b, "f32") for b in BYTES)
+    for body in (x * w, (x - 124.0) * w, (x - 124.0) * (w - z)):
+        total = sum_of(25, body)
+        assert there_and_back(total) is total
+
+
+def test_what_floats_do_not_hold_is_rounded():
+    x, w, _ = (s.cast(b, "f32") for b in BYTES)
+    for total in (sum_of(600, x * w), sum_of(25, x * 0.5), sum_of(25, x / w), sum_of(9, x * w * x)):
+        assert there_and_back(total) is not total

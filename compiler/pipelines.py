@@ -131,12 +131,13 @@ def cpu_pipeline(
             Step(PromoteHalf(), "vector units compute in f32; halves are for memory and borders"),
             Step(ConvTransposePhases(vector_bytes, winograd), "no tap is asked if it divides"),
             *fewer,
-            Step(
-                WinogradIntegers(vector_bytes, wide), "the same for bytes, of which no bit is lost"
-            ),
             Step(SuppressLazily(), "only the best of many boxes are looked at"),
             Step(ScanInOrder(), "one core adds up as it goes along"),
             Step(ExpandComposites(), "what is inside of them can be folded"),
+            Step(
+                WinogradIntegers(vector_bytes, wide),
+                "Winograd's for bytes, of which no bit is lost",
+            ),
             Step(SplitPadding(wide), "convolutions that read inside their input only"),
             Step(FoldConstants(), "weights that expansions transpose, halves that became f32"),
             Step(DeadCodeElimination(), "the weights that these were made of"),

@@ -146,3 +146,21 @@ def test_where_bytes_are_multiplied_nothing_changes():
 def test_it_keeps_every_bit_so_strict_code_has_it():
     names = [s.action.name for s in cpu_pipeline(winograd=False, vector_bytes=32, wide=True).steps]
     assert "winograd_integers" in names and "winograd" not in names
+
+
+def test_whole_operators_are_convolutions_of_bytes_too():
+    b = Builder()
+    number = lambda value, dtype: b.constant(np.asarray(value), dtype)
+    x = draw(np.uint8, 1, 32, 28, 28)
+    y = b.qlinear_conv(
+        b.input("x", b.constant(x).type),
+        *(number(0.02, "f32"), number(120, "u8")),
+        *(b.constant(draw(np.int8, 32, 32, 3, 3)), number(0.01, "f32"), number(0, "i8")),
+        *(number(0.5, "f32"), number(3, "u8")),
+        pads=(1,) * 4,
+    )
+    b.output("y", y)
+    exe = tessel.compile(b.graph, target="cpu:x86-64-v3", reuse=False)
+    assert any("Winograd F(4, 3)" in a.rule for a in exe.report.applied)
+    expected = tessel.compile(b.graph, target="numpy")(x).astype(int)
+    assert np.abs(exe(x).astype(int) - expected).max() <= 1

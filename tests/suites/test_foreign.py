@@ -33,6 +33,7 @@ from ..support.foreign import FOREIGN, Job, link, link_whole, missing_tool
 from ..support.kernels import buffer_of, close, program_of, scheduled, store
 from ..unit.llvm import test_vector_math as vector_math
 from ..unit.llvm.products import test_llvm_contractions as contractions
+from ..unit.llvm.schedules import test_llvm_online as online
 from ..unit.llvm.schedules import test_llvm_windows as windows
 from ..unit.llvm.test_llvm_casts import FLOATS, codes, numbers, rounded, same_bits, some
 from ..unit.ops.test_ops import check, expected_of, graph_of, samples
@@ -111,7 +112,8 @@ def test_ops_mean_what_their_references_say(family, target, tmp_path):
 def prepared(graph):
     """The program that `tessel.compile` makes of a graph of known sizes."""
     driver = Driver(open_target("cpu"))
-    return lower(driver.prepare(driver.optimize(graph)))
+    chains = driver.target.takes_chains(driver.options)
+    return lower(driver.prepare(driver.optimize(graph)), chains=chains)
 
 
 def test_a_model_as_one_object(target, root, tmp_path):
@@ -216,6 +218,24 @@ def test_windows(target, tmp_path):
     assert all(isinstance(p, WindowSchedule) for p in schedules(cases, target))
     for received, expected in run_kernels(cases, target, tmp_path):
         np.testing.assert_array_equal(received, expected)
+
+
+def test_attention(target, tmp_path):
+    """Also with the tiles of machines with wider vectors."""
+    cases = [
+        online.attention(13, 17, 5, 7),
+        online.attention(31, 300, 40, causal=True, mask=online.hidden_rows),
+        online.attention(20, 600, 16, 33, mask=online.first_block_hidden, heads=1),
+        online.attention(40, 40, 24, dtype="f64", causal=True),
+    ]
+    for width in (target.vector_bytes, 64):
+        machine = replace(target, vector_bytes=width)
+        programs = [online.lower_for_cpu(graph) for graph, *_ in cases]
+        codes = [compile_program(p, machine) for p in programs]
+        assert {s.name for code in codes for s in online.schedules(code)} == {"online"}
+        results = run(codes, [arrays for _, arrays, _ in cases], tmp_path)
+        for (_, _, expected), received in zip(cases, results, strict=True):
+            np.testing.assert_allclose(received[0], expected, rtol=1e-4, atol=1e-5)
 
 
 # -- nests -----------------------------------------------------------------------------------------

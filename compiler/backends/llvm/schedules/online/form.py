@@ -140,7 +140,8 @@ def choose_blocks(online: Online, target: Machine) -> Blocks:
     tile, vectors = _tiles(rows, block, depth, columns, lanes, target)
     if cuts > 1 or is_open:
         block = ceil(block / (tile.vectors * lanes)) * tile.vectors * lanes
-    most = max(FEWEST, min(ROWS, target.l2 * 3 // 8 // (block * dtype.bytes)))
+    row = block + depth + (columns if cuts > 1 or is_open else 0)
+    most = max(FEWEST, min(ROWS, target.l2 * 9 // 16 // (row * dtype.bytes)))
     if isinstance(online.row.extent, Sym):
         rows = max(rows, FEWEST)
     pieces = ceil(rows / most)

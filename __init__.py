@@ -15,7 +15,7 @@ from .compiler.errors import TesselError, entrance
 from .compiler.system import concurrency  # noqa: F401  from here on forks wait for imports
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from os import PathLike
     from pathlib import Path
 
@@ -277,6 +277,10 @@ def quantize(
     recipe: str | PathLike[str] | Recipe | Mapping[str, Any] = "int8",
     *,
     keep: str | Sequence[str] | None = None,
+    metric: Callable[[Executable], float] | None = None,
+    max_drop: float | None = None,
+    evaluations: int = 8,
+    seconds: float | None = None,
     shapes: Shapes | None = None,
     threads: int | None = None,
     limits: Limits | Mapping[str, int] | None = None,
@@ -292,6 +296,10 @@ def quantize(
                 activations in each run), "int8-weights" (weights only), "int4", "int4-int8"; a
                 .toml file; a `tessel.Recipe`, or its fields
     keep        patterns (*, ?) of nodes of the model that stay as they are, beside the recipe's
+    metric      of an executable, larger where that is better; the report has it before and after
+    max_drop    how much the metric may fall: as few products as are found stay in f32 for that, by
+                so many `evaluations` within `seconds`; what is found is the best so far, also if
+                the search is interrupted
     shapes      as in `compile`
     progress    is called with a `Progress` during the calibration
 
@@ -300,15 +308,22 @@ def quantize(
     package by `.save("m.tsl")`. Raises TesselError.
     """
     from .compiler.compress.recipe import Recipe
+    from .compiler.errors import UsageError
     from .frontends.sources import source_of
     from .runtime.compress.quantize import quantize_model
+    from .runtime.compress.search import Goal
 
     recipe = Recipe.of(recipe)
     if keep is not None:
         more = (keep,) if isinstance(keep, str) else tuple(keep)
         recipe = Recipe.of(recipe, keep=(*recipe.keep, *more))
     source = source_of(model, limits=limits)
-    return quantize_model(source, data, recipe, shapes=shapes, threads=threads, progress=progress)
+    goal = None if metric is None else Goal(metric, max_drop, evaluations, seconds)
+    if goal is None and max_drop is not None:
+        raise UsageError("max_drop is of a metric", fix="metric=lambda exe: …")
+    return quantize_model(
+        source, data, recipe, shapes=shapes, goal=goal, threads=threads, progress=progress
+    )
 
 
 @entrance

@@ -4,14 +4,25 @@ import json
 from pathlib import Path
 
 import click
+import numpy as np
 
 from .. import quantize as quantize_model
 from .. import to_onnx
 from ..compiler.compress.recipe import PRESETS, Recipe
 from ..compiler.errors import UsageError
 from ..compiler.system.files import write_file
+from ..runtime.compress.data import Data
+from ..runtime.compress.metrics import metric_of
 from .common.activity import Activity
-from .common.models import MODEL, is_package, limits, open_graph, shapes_option, threads_option
+from .common.models import (
+    MODEL,
+    is_package,
+    limits,
+    model_ports,
+    open_graph,
+    shapes_option,
+    threads_option,
+)
 from .common.tables import console, size
 
 EPILOG = """\b
@@ -44,13 +55,45 @@ Examples:
     "--keep", multiple=True, metavar="PATTERN", help="Nodes that stay as they are; repeatable."
 )
 @click.option("--observer", help="What chooses ranges, in place of the recipe's.")
+@click.option(
+    "--labels",
+    type=click.Path(exists=True, dir_okay=False),
+    help="An .npy (or an .npz of one array) with the label of each sample, for the metric.",
+)
+@click.option("--metric", default="accuracy", show_default=True, help="accuracy or top5.")
+@click.option(
+    "--evaluate",
+    type=click.Path(exists=True),
+    help="The inputs that the labels are of; default: those of --data.",
+)
+@click.option(
+    "--max-drop", type=click.FloatRange(0), help="How much the metric may fall, in its units."
+)
+@click.option("--evaluations", type=click.IntRange(1), default=8, show_default=True)
+@click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Of the search, at most.")
 @shapes_option
 @click.option("--opset", type=int, default=21, show_default=True, help="Of a .onnx file.")
 @click.option("--report", type=click.Path(dir_okay=False), help="Write the report: .json, .html.")
 @click.option("--write-recipe", type=click.Path(dir_okay=False), help="Write the recipe as .toml.")
 @threads_option
 def quantize(
-    model, output, recipe, data, keep, observer, shapes, opset, report, write_recipe, threads
+    model,
+    output,
+    recipe,
+    data,
+    keep,
+    observer,
+    labels,
+    metric,
+    evaluate,
+    max_drop,
+    evaluations,
+    seconds,
+    shapes,
+    opset,
+    report,
+    write_recipe,
+    threads,
 ):
     """Quantize MODEL (.onnx, .graph or .tsl) by a recipe, with typical inputs where it needs such,
     and write it as ONNX or as a package."""
@@ -67,6 +110,10 @@ def quantize(
             data,
             chosen,
             keep=keep or None,
+            metric=_metric(metric, model, evaluate or data, labels, max_drop),
+            max_drop=max_drop,
+            evaluations=evaluations,
+            seconds=seconds,
             shapes=shapes or None if source is model else None,
             threads=threads,
             limits=limits() if source is model else None,
@@ -85,6 +132,19 @@ def quantize(
     if write_recipe is not None:
         q.recipe.save(write_recipe)
     notes.print(f"wrote {output}: {size(Path(output).stat().st_size)}")
+
+
+def _metric(name: str, model: str, inputs: str | None, labels: str | None, max_drop: float | None):
+    """The metric by name, where there are labels for it."""
+    if labels is None:
+        if max_drop is not None:
+            raise UsageError("--max-drop is of a metric", fix="give --labels y.npy")
+        return None
+    if inputs is None:
+        raise UsageError("labels are of inputs", fix="give --data x.npz, or --evaluate x.npz")
+    found = np.load(labels, allow_pickle=False)
+    array = found if isinstance(found, np.ndarray) else found[found.files[0]]
+    return metric_of(name, Data.of(inputs, model_ports(model)), array)
 
 
 def _as_text(report, path: str) -> str:

@@ -8,6 +8,7 @@ graph, report = plan.apply()
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from functools import reduce
+from glob import escape
 
 import numpy as np
 
@@ -29,7 +30,8 @@ from .weights import Narrow, bits_of, quantize_weights, rounding_of
 
 @dataclass(eq=False)
 class Plan:
-    """The candidates of a graph under a recipe. `seen` is what a calibration saw, by value."""
+    """The candidates of a graph under a recipe. `seen` is what a calibration saw, by value;
+    `errors` what a value that is quantized alone does to the outputs."""
 
     candidates: Candidates
     recipe: Recipe
@@ -38,6 +40,8 @@ class Plan:
     weights: dict[Node, Narrow] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     shifts: dict[Node, np.ndarray] = field(default_factory=dict)  # added to outputs of products
+    needed: Sequence[Product] = ()  # what a metric needs in f32
+    errors: dict[str, float] = field(default_factory=dict)  # of outputs, by the value to blame
 
     @classmethod
     def of(
@@ -174,14 +178,20 @@ class Plan:
         return self.weights[p.node]
 
     def chosen(self, data: str = "") -> Recipe:
-        """The recipe with the scales that were chosen."""
-        return replace(self.recipe, scales=dict(self.scales), data=data or self.recipe.data)
+        """The recipe with the scales that were chosen, and what a metric keeps."""
+        keep = (*self.recipe.keep, *(escape(p.where) for p in self.needed))
+        recipe = replace(self.recipe, scales=dict(self.scales), keep=tuple(dict.fromkeys(keep)))
+        return replace(recipe, data=data or recipe.data)
 
     def _report(self, graph: Graph) -> Report:
-        report = Report(self.recipe.name, [self._row(p) for p in self.candidates.products])
+        report = Report(self.recipe.name, self.rows())
         report.bytes_before = bytes_of(self.candidates.graph)
         report.bytes_after = bytes_of(graph)
         return report
+
+    def rows(self) -> list[Row]:
+        """What is said of each product."""
+        return [self._row(p) for p in self.candidates.products]
 
     def _row(self, p: Product) -> Row:
         size = 0 if p.w.constant is None else p.w.constant.size

@@ -27,6 +27,7 @@ class Data:
 
     total    how many there are, None where that is not known
     shapes   of all of them by input, None where they differ or are not known
+    begins   the first sample of each, where they are cut out of arrays of `samples`
     """
 
     def __init__(
@@ -36,6 +37,8 @@ class Data:
         shapes: Mapping[str, tuple[int, ...]] | None = None,
     ):
         self._make, self.total, self.shapes = make, total, shapes
+        self.begins: list[int] | None = None
+        self.samples = 0
 
     def __iter__(self) -> Iterator[Feed]:
         return self._make()
@@ -175,15 +178,17 @@ def _of_arrays(arrays: Feed, ports: Sequence[Port], batch: int) -> Data:
         raise InputError(
             f"a run takes {size} samples at once", received=f"{count} samples", fix="give more"
         )
-    starts = range(0, count, size)
+    # The last batch is full: it begins with samples of the one before.
+    begins = [min(start, count - size) for start in range(0, count, size)]
 
     def feeds() -> Iterator[Feed]:
-        for start in starts:  # the last batch is full: it begins with samples of the one before
-            begin = min(start, count - size)
+        for begin in begins:
             yield {n: a[begin : begin + size] for n, a in arrays.items()}
 
     shapes = {n: (size, *a.shape[1:]) for n, a in arrays.items()}
-    return Data(feeds, len(starts), shapes)
+    found = Data(feeds, len(begins), shapes)
+    found.begins, found.samples = begins, count
+    return found
 
 
 def _batch(count: int, most: int) -> int:

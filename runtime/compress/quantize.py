@@ -24,6 +24,7 @@ from .calibrate import calibrate
 from .data import Data
 from .moments import BY_DATA, by_data, moments
 from .ranges import least_output_error
+from .search import Goal, Search
 
 
 @dataclass(eq=False)
@@ -59,12 +60,16 @@ def quantize_model(
     recipe: Recipe,
     *,
     shapes: Shapes | None = None,
+    goal: Goal | None = None,
     threads: int | None = None,
     progress: Listener | None = None,
 ) -> Quantized:
     """The words are those of `tessel.quantize`. Raises TesselError."""
     plan, found = observed(source, data, recipe, shapes=shapes, threads=threads, progress=progress)
-    quantized, report = plan.apply()
+    if goal is None:
+        quantized, report = plan.apply()
+    else:
+        quantized, report = Search(plan, goal, threads, progress).run(plan.candidates.graph)
     report.notes += plan.notes
     return Quantized(quantized, report, plan.chosen(found))
 

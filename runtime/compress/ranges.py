@@ -56,11 +56,10 @@ def least_output_error(
     for i, group in enumerate(groups):
         tell(progress, "ranges", i, len(groups))
         scales = found[group[0].name]
-        if len(scales) < 2:
-            continue
         errors = [probe.error(feeds, group[0].name, s) for s in scales]
         best = scales[int(np.argmin(errors))]
         plan.scales |= dict.fromkeys([v.name for v in group], best)
+        plan.errors |= dict.fromkeys([v.name for v in group], min(errors) / len(feeds))
     tell(progress, "ranges", len(groups), len(groups))
     return None
 

@@ -263,9 +263,9 @@ READS: dict[str, str] = {
     "tools": (
         "compiler/backends/llvm/schedules "
         "compiler/errors compiler/compress compiler/options compiler/system compiler/ir "
-        "compiler/analysis "
-        "compiler/kernels compiler/backends/llvm/base compiler/backends/triton "
+        "compiler/analysis compiler/kernels compiler/backends/llvm/base compiler/backends/triton "
         "compiler/passes compiler/backends/llvm/program runtime/base runtime/native "
+        "runtime/compress "
         "runtime/package runtime/tuning runtime/gpu runtime/execution runtime/profiling "
         "runtime/reuse runtime/training frontends/onnx/file frontends/onnx/read "
         "frontends/onnx/write frontends/onnx __init__ tools/common tools/benchmark"

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, field
+from html import escape
 from typing import Any
 
 from ..classes import dataclass
@@ -59,6 +60,20 @@ class Report:
     def __str__(self) -> str:
         return "\n".join(self.lines())
 
+    def html(self) -> str:
+        """The report as a page of its own: the table, and a bar for the noise of each product."""
+        head = next(iter(self.lines()))
+        measured = [f"{escape(str(n))}: {escape(str(v))}" for n, v in self.measured.items()]
+        titles = "".join(f"<th>{escape(c)}</th>" for c in (*COLUMNS, "noise"))
+        rows = "".join(
+            f"<tr>{''.join(f'<td>{escape(c)}</td>' for c in cells(r))}<td>{bar(r)}</td></tr>\n"
+            for r in self.rows
+        )
+        said = "".join(f"<p>{line}</p>\n" for line in [escape(head), *measured])
+        notes = "".join(f"<p>note: {escape(n)}</p>\n" for n in self.notes)
+        title = f"<!doctype html><meta charset=utf-8><title>{escape(self.recipe)}</title>\n"
+        return f"{title}{STYLE}{said}<table><tr>{titles}</tr>\n{rows}</table>\n{notes}"
+
     def lines(self) -> Iterable[str]:
         share = 100 * self.bytes_after / max(self.bytes_before, 1)
         yield (
@@ -87,6 +102,25 @@ def cells(row: Row) -> list[str]:
     weights = [row.name, row.op, row.weights, decibels(row.weight_sqnr)]
     data = [row.activations, scale, zero, row.observer, cut, decibels(row.sqnr)]
     return [*weights, *data, ""]
+
+
+STYLE = (
+    "<style>body{font:14px sans-serif}td,th{padding:2px 8px;text-align:left}"
+    "tr:nth-child(even){background:#f4f4f4}</style>\n"
+)
+LOUDEST, QUIETEST = 20.0, 60.0  # dB at the ends of a bar
+
+
+def bar(row: Row) -> str:
+    """How loud the noise of a product's data and weights is, as a drawing."""
+    found = [x for x in (row.sqnr, row.weight_sqnr) if x is not None]
+    if row.kept is not None or not found:
+        return ""
+    share = min(max((QUIETEST - min(found)) / (QUIETEST - LOUDEST), 0.02), 1.0)
+    return (
+        '<svg width="120" height="10"><rect width="120" height="10" fill="#ddd"/>'
+        f'<rect width="{120 * share:.0f}" height="10" fill="#c33"/></svg>'
+    )
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:

@@ -49,11 +49,21 @@ def test_from_sklearn(tmp_path):
     assert labels.shape == (2,)
 
 
+def test_quantize_digits(tmp_path):
+    pytest.importorskip("sklearn", reason="scikit-learn has the images")
+    out = run("quantize_digits.py", "--out", tmp_path / "q.onnx")
+    assert "4 of 4 products quantized" in out
+    before, after = (EXAMPLES / "models/digits.onnx").stat(), (tmp_path / "q.onnx").stat()
+    assert after.st_size < 0.4 * before.st_size
+    assert tessel.Recipe.load(tmp_path / "q.toml").scales
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [
         ("from_pytorch.py", "not run: torch and onnxscript not installed"),
         ("from_sklearn.py", "not run: scikit-learn and skl2onnx not installed"),
+        ("quantize_digits.py", "not run: scikit-learn is not installed"),
     ],
 )
 def test_what_is_missing_is_said(name, said, monkeypatch):

@@ -45,7 +45,8 @@ ROWS = np.random.default_rng(3).standard_normal((4, 7, 64)).astype(np.float32)
 
 
 def decibels(expected, received) -> float:
-    return 10 * np.log10(np.square(expected).sum() / np.square(expected - received).sum())
+    signal, noise = np.square(expected).sum(), np.square(expected - received).sum()
+    return 10 * np.log10(signal / max(noise, 1e-12 * signal))
 
 
 def ops(exe) -> list[str]:

@@ -103,6 +103,9 @@ def test_the_command(net, tmp_path):
     assert "metric before: 100.0" in done.output
     report = json.loads((tmp_path / "r.json").read_text())
     assert report["measured"]["metric before"] == 100
+    given[-3] = tmp_path / "r.html"
+    CliRunner().invoke(command, list(map(str, given)), catch_exceptions=False)
+    assert "<td>layer1</td>" in (tmp_path / "r.html").read_text()
     again = ["--recipe", tmp_path / "r.toml", "-o", tmp_path / "again.onnx", tmp_path / "m.onnx"]
     CliRunner().invoke(command, list(map(str, again)), catch_exceptions=False)
     assert (tmp_path / "again.onnx").read_bytes() == (tmp_path / "q.onnx").read_bytes()

@@ -73,9 +73,13 @@ def side_by_side(extent: int | Sym, lanes: int, exact: bool) -> int:
 def _waits(kernel: Kernel, vector_axis: Axis) -> bool:
     """Whether an element is a long chain of instructions: a formula, or a long reduction."""
     chains = (x for x in s.walk(*kernel.roots()) if vector_axis in x.free)
-    return any(
-        x.op in FORMULAS or (x.op == "reduce" and extent_of(x.data[1]) > UNROLL) for x in chains
-    )
+    return any(x.op in FORMULAS or (x.op == "reduce" and _is_long(x)) for x in chains)
+
+
+def _is_long(reduce: Expr) -> bool:
+    """Whether a reduction has many steps; one of an open number is taken to have."""
+    steps = extent_of(reduce.data[1])
+    return isinstance(steps, Sym) or steps > UNROLL
 
 
 def _narrows(kernel: Kernel, vector_axis: Axis) -> bool:

@@ -113,8 +113,18 @@ class NestSchedule(Schedule):
         )
 
     def opened(self, specialized: HintSpecialized) -> list[tuple[Schedule, float]]:
-        plan = self.over(specialized.axes).in_runs(specialized.given.kernel)
-        return [(plan, specialized.ns)]
+        plan = self.over(specialized.axes).beside(specialized.given.kernel)
+        return [(plan.in_runs(specialized.given.kernel), specialized.ns)]
+
+    def beside(self, kernel: Kernel) -> "NestSchedule":
+        """The same with several vectors side by side, where open sums were expected to be short."""
+        axis, plain = self.vector_axis, self.interleave is None and self.again is None
+        if axis is None or isinstance(axis.extent, Sym) or self.vectors > 1 or not plain:
+            return self
+        vectors = wide_vectors(kernel, axis, self.lanes, self.block, _accumulates(kernel))
+        step = self.lanes * vectors
+        block = min(axis.extent, -(-self.block // step) * step)
+        return self if vectors == 1 else replace(self, vectors=vectors, block=block)
 
     def scratch_bytes(self, kernel: Kernel) -> Dim:
         if self.again is not None:

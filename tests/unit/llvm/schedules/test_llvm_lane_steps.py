@@ -106,3 +106,13 @@ def test_threads_do_not_change_a_bit():
     module = native(program_of(kernel, arrays))
     one, two = (module(list(arrays.values()), threads, None)[0] for threads in (1, 2))
     np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize("width", [7, 33, 64, 100])
+def test_sums_of_an_open_number_of_rows(width):
+    b = Builder()
+    b.output("y", b.reduce_sum(b.input("x", f"f32[N,{width}]"), axes=(0,), keepdims=False))
+    exe = tessel.compile(b.graph, threads=1, cache=False)
+    for rows in (1, 2, 17, 40):
+        x = numbers((rows, width))
+        np.testing.assert_array_equal(exe(x), x.sum(0))

@@ -1,5 +1,6 @@
 """What was quantized and what not: a row per product, with scales, what is cut off, and reasons."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, field
 from html import escape
@@ -52,6 +53,14 @@ class Report:
     def kept(self) -> dict[str, str]:
         """Reasons by the name of what stays in f32."""
         return {r.name: r.kept for r in self.rows if r.kept is not None}
+
+    def gains_nothing(self) -> str | None:
+        """What to say where nothing was quantized: how often each reason stands in the report."""
+        if self.quantized:
+            return None
+        reasons = Counter(self.kept.values())
+        why = shares(reasons) or "the model has no products with constant weights"
+        return f"nothing was quantized, so nothing is gained: {why}"
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, as JSON has it."""

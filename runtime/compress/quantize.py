@@ -71,6 +71,8 @@ def quantize_model(
     else:
         quantized, report = Search(plan, goal, threads, progress).run(plan.candidates.graph)
     report.notes += plan.notes
+    if (nothing := report.gains_nothing()) is not None:
+        report.notes.append(nothing)
     return Quantized(quantized, report, plan.chosen(found))
 
 

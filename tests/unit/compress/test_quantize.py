@@ -134,6 +134,30 @@ def test_residual_sums_read_bytes_or_floats():
     assert decibels(tessel.compile(graph)(DATA), tessel.compile(q)(DATA)) > 30
 
 
+def test_a_recipe_that_gains_nothing_says_so():
+    q = tessel.quantize(small_net(), DATA, keep="*")
+    assert q.report.notes == [
+        "nothing was quantized, so nothing is gained: the recipe keeps '*' × 4"
+    ]
+    b = Builder()
+    b.output("y", b.relu(b.input("x", "f32[3]")))
+    notes = tessel.quantize(b.graph, recipe="int8-weights").report.notes
+    assert "no products with constant weights" in notes[0]
+
+
+def test_onnx_runtime_computes_the_same():
+    runtime = pytest.importorskip("onnxruntime")
+    q = tessel.quantize(small_net(), DATA)
+    model = tessel.to_onnx(q)
+    kinds = [n.op_type for n in model.graph.node]
+    assert kinds.count("Conv") == 3 and kinds.count("DequantizeLinear") > 4
+    plain = runtime.SessionOptions()
+    plain.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = runtime.InferenceSession(model.SerializeToString(), plain)
+    (expected,) = session.run(None, {"x": DATA})
+    assert decibels(expected, tessel.compile(q)(DATA)) > 40
+
+
 # -- what users get wrong -----------------------------------------------------------------
 
 

@@ -50,8 +50,8 @@ def moments(
     wanted = {key_of(p): p for p in plan.candidates.products if p.keep is None and _has_rows(p)}
     if not wanted:
         return {}
-    statistics = [(p.x, _statistic(p)) for p in wanted.values()]
-    counted, start = with_statistics(plan.candidates.graph, statistics)
+    statistics = {_name(p): (p.x, _statistic(p)) for p in wanted.values()}  # of each value once
+    counted, start = with_statistics(plan.candidates.graph, statistics.values())
     exe = compile_model(GraphSource(counted), Options(), threads=threads, reuse=False)
     state = {name: exe.bind(name, array) for name, array in start.items()}
     known = {p.name for p in exe.inputs} - set(state)
@@ -65,7 +65,7 @@ def moments(
         tell(progress, "moments", run, max(run, data.total or 0))
     found = {}
     for key, p in wanted.items():
-        name = f"{p.x.name}/{_statistic(p).name}"
+        name = _name(p)
         most, rest = (_channels_first(t[name].astype(np.float64), p) for t in (state, held_out))
         found[key] = _moments(most, rest)
     return found
@@ -107,6 +107,10 @@ def _has_rows(p: Product) -> bool:
     return p.node.op.name != "conv" or (attrs["group"] == 1 and not attrs["channels_last"])
 
 
+def _name(p: Product) -> str:
+    return f"{p.x.name}/{_statistic(p).name}"
+
+
 def _statistic(p: Product) -> Statistic:
     w = p.w.constant
     assert w is not None and p.axis is not None
@@ -140,9 +144,14 @@ def _rows(b: Builder, x: Tensor, p: Product, k: int) -> Tensor:
         starts = tuple(i * d for i, d in zip(tap, dilations))
         where = {"axes": spatial, "starts": starts, "steps": steps, "sizes": out}
         taps.append(b.emit("slice", x, **where))
-    rows = b.concat(*taps, axis=1).transpose(0, *spatial, 1).reshape(-1, k)
-    step = prod(out) // PLACES if all(isinstance(d, int) for d in out) else 1
-    return rows[:: prime(step)] if step > 1 else rows
+    rows = b.concat(*taps, axis=1).transpose(0, *spatial, 1)
+    if not all(isinstance(d, int) for d in out) or prod(out) < 2 * PLACES:
+        return rows.reshape(-1, k)
+    places, step = prod(out), prime(prod(out) // PLACES)
+    size = -(-places // step)
+    rows = rows.reshape(-1, places, k)
+    rows = b.emit("slice", rows, axes=(1,), starts=(0,), steps=(step,), sizes=(size,))
+    return rows.reshape(-1, k)
 
 
 def _channels_first(h: np.ndarray, p: Product) -> np.ndarray:

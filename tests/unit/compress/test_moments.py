@@ -5,6 +5,7 @@ import pytest
 import tessel
 from tessel.compiler.compress.quantize import Plan
 from tessel.compiler.compress.recipe import Recipe
+from tessel.compiler.compress.statistics import prime
 from tessel.compiler.ir.builder import Builder
 from tessel.runtime.compress.data import Data
 from tessel.runtime.compress.moments import moments
@@ -30,6 +31,16 @@ def test_moments_of_a_product_are_those_of_its_rows():
     np.testing.assert_allclose(first.mean, ROWS.mean((0, 1)), rtol=1e-3, atol=1e-5)
 
 
+def test_products_that_read_the_same_share_their_moments():
+    b = Builder()
+    x = b.input("x", "f32[N,7,64]")
+    w = [np.random.default_rng(i).standard_normal((64, 64)).astype("f4") for i in (0, 1)]
+    b.output("y", b.gelu(x @ w[0]) * (x @ w[1]))
+    plan = Plan.of(b.graph, Recipe.of("int8", small=0))
+    one, two = moments(plan, feeds(ROWS, 16)).values()
+    np.testing.assert_array_equal(one.most, two.most)
+
+
 @pytest.mark.parametrize(
     "attrs",
     [
@@ -51,6 +62,17 @@ def test_rows_of_a_convolution_are_its_patches(attrs):
     rows = w.reshape(5, -1)
     np.testing.assert_allclose(np.trace(rows @ found.most @ rows.T), np.square(y).sum(), rtol=1e-4)
     np.testing.assert_allclose(rows @ found.mean, y.mean((0, 2, 3)), rtol=1e-3, atol=1e-4)
+
+
+def test_some_places_of_large_convolutions_are_enough():
+    b, x = Builder(), np.random.default_rng(6).standard_normal((3, 2, 24, 24)).astype(np.float32)
+    w = np.random.default_rng(0).standard_normal((5, 2, 3, 3)).astype(np.float32)
+    b.output("y", b.conv(b.input("x", "f32[N,2,24,24]"), b.constant(w), pads=(1, 1, 1, 1)))
+    plan = Plan.of(b.graph, Recipe.of("int8", small=0))
+    (found,) = moments(plan, feeds(x, 3)).values()
+    y, rows = tessel.compile(b.graph)(x).reshape(3, 5, -1)[:, :, :: prime(9)], w.reshape(5, -1)
+    trace = np.trace(rows @ found.most @ rows.T)
+    np.testing.assert_allclose(trace, np.square(y).sum(), rtol=1e-4)
 
 
 def decibels(expected, received):

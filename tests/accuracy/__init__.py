@@ -1,0 +1,1 @@
+"""What compression costs trained models: accuracy, measured. `python -m tests.accuracy --help`"""

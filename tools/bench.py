@@ -24,10 +24,12 @@ from .benchmark.compare import Settings, check_backends, compare
 from .benchmark.roofline import draw
 from .benchmark.worker import BACKENDS
 from .common.feeds import parse_shapes
-from .common.models import given_for, open_interface, values_option
+from .common.models import given_for, open_interface, quantize_option, values_option
 from .common.tables import console as plain_console
 from .common.tables import duration, print_legend, three_digits
 from .common.terminal import Console, Table
+
+ROUGHLY = 0.25  # that quantized outputs may differ by, of their largest magnitude
 
 
 def _numbers(context, parameter, text: str) -> tuple[int, ...]:
@@ -130,6 +132,7 @@ def _numbers(context, parameter, text: str) -> tuple[int, ...]:
     metavar="SECONDS",
     help="Let tessel measure its schedules for so long before it is timed; not for packages.",
 )
+@quantize_option
 @click.option("--json", "json_file", type=click.Path(dir_okay=False), help="Write the report here.")
 @click.option("--csv", "csv_file", type=click.Path(dir_okay=False), help="Write the rows here.")
 def bench(
@@ -143,6 +146,9 @@ def bench(
 
     --peak says what the cores can do at most, --profile how near tessel's kernels come to it.
 
+    --quantize is for tessel; outputs may then differ by a quarter of their largest magnitude,
+    unless --tolerance says otherwise.
+
     --ops takes the models apart: each distinct operator is a model of its own, with the shapes and
     values that it meets there; those that lose most to the fastest other engine come first.
     """
@@ -153,6 +159,8 @@ def bench(
         raise click.UsageError("--ops takes models apart; --profile and --plot show whole ones.")
     if options["duration"] is None:
         options["duration"] = operators.DURATION if ops else Settings.duration
+    if options["quantize"] is not None and options["tolerance"] is None:
+        options["tolerance"] = ROUGHLY
     settings = Settings(**options)
     check_backends(backends, settings)
     own.check_plot(plot, models)

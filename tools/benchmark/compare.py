@@ -41,6 +41,7 @@ class Settings:
     pin          keep every backend on the same `threads` CPUs
     timeout      seconds after which a backend that does not answer is ended
     tune         seconds in which tessel measures schedules before the first run; None: it does not
+    quantize     the recipe by which tessel quantizes the model first; None: it does not
     """
 
     threads: int = 1
@@ -55,6 +56,7 @@ class Settings:
     pin: bool = True
     timeout: float = 900.0
     tune: float | None = None
+    quantize: str | None = None
 
 
 class Unavailable(Exception):
@@ -202,6 +204,7 @@ def _open(worker: Worker, path: str, feeds: Mapping, settings: Settings) -> dict
         "threads": settings.threads,
         "ort_level": settings.ort_level,
         "tune": settings.tune,
+        "quantize": settings.quantize,
         "cpus": choose_cpus(settings.threads) if settings.pin else None,
     }
     return worker.open(path, feeds, options)

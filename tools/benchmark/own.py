@@ -71,6 +71,8 @@ def measure_profile(
     options = {} if is_package(path) else {"target": "cpu"}
     if options and settings.tune is not None:
         options["tune"] = 0  # what the timed process has found
+    if options and settings.quantize is not None:
+        options["quantize"] = settings.quantize
     exe = open_executable(path, native=False, threads=settings.threads, reuse=False, **options)
     found = profile(exe, feeds, min(settings.duration, LONGEST))
     peak = next((p for p in peaks if p.threads == found.threads), peaks[-1])

@@ -43,7 +43,7 @@ def open_tessel(path: str, options: dict, **more) -> Run:
 
 
 def open_tessel_here(path: str, options: dict) -> Run:
-    return open_tessel(path, options, tune=options["tune"])
+    return open_tessel(path, options, tune=options["tune"], quantize=options.get("quantize"))
 
 
 def open_tessel_numpy(path: str, options: dict) -> Run:

@@ -223,7 +223,7 @@ class Plan:
 
 def _unfit(p: Product, recipe: Recipe) -> str | None:
     """Why a recipe that needs no data leaves a product alone."""
-    if recipe.activations in ("u8", "i8"):
+    if recipe.activations not in ("f32", "dynamic"):
         return None
     if p.node.op.name == "conv":
         if recipe.activations == "dynamic":

@@ -135,3 +135,8 @@ def test_a_loss_may_be_a_function():
 def test_what_is_no_loss_is_refused(options):
     with pytest.raises(UsageError, match=r"unknown loss|share of the loss"):
         tessel.quantize_for_training(small_net(), DATA, **options)
+
+
+def test_activations_of_4_bits_are_those_of_every_product():
+    recipe = Recipe.of("int8", dtype="i4", activations="u4", small=0.0, observer="minmax")
+    assert tessel.quantize(small_net(), DATA, recipe).report.kept == {}

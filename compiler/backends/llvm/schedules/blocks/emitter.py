@@ -27,7 +27,7 @@ from ...emit.opaque import hidden
 from ...emit.scalar import emit_cast, multiply_add, splat
 from .dots import Dots
 from .fields import Fields, looked_up
-from .planes import WORD, Layout
+from .planes import WORD, Tiled
 from .rows import RowEmitter, RowPlan, at_places
 from .unpacked import Parts, Unpacker, multiply
 
@@ -39,26 +39,17 @@ SUMS = 8  # of floats, that are added up side by side where a tile has fewer
 
 
 class BlocksEmitter:
-    """Writes one kernel. `rows` is the height of tiles, `group` how many rows are prepared;
-    `unpacks`: whether panels are unpacked into scratch memory, where there are more than FEW."""
+    """Writes one kernel."""
 
     def __init__(
-        self,
-        e: Emitter,
-        kernel: Kernel,
-        layout: Layout,
-        rows: int,
-        group: int,
-        unpacks: bool,
-        packed: ir.Value,
-        scratch: ir.Value,
+        self, e: Emitter, kernel: Kernel, plan: Tiled, packed: ir.Value, scratch: ir.Value
     ):
-        self.e, self.kernel, self.layout, self.form = e, kernel, layout, layout.form
-        self.rows, self.group, self.unpacks = rows, group, unpacks
+        self.e, self.kernel, self.layout, self.form = e, kernel, plan, plan.form
+        self.rows, self.group, self.unpacks = plan.rows, plan.group, plan.unpacks
         self.packed, self.scratch = packed, scratch
-        self.plan = RowPlan(layout)
+        self.plan = RowPlan(plan)
         self.filler = RowEmitter(e, self.plan, scratch)
-        self.lanes = layout.lanes
+        self.lanes = plan.lanes
         self.words, self.floats = vector(I32, self.lanes), vector(FLOAT, self.lanes)
         self.sum_type = vector(register_type(self.plan.dtype), self.lanes)
         self.total_type = vector(register_type(self.form.total.dtype), self.lanes)
@@ -70,17 +61,35 @@ class BlocksEmitter:
         e = self.e
         panels, count = i64(self.layout.panels), e.size(self.form.row_count)
         last = e.b.sdiv(e.b.add(end, i64(self.layout.panels - 1)), panels)
+        of_group = self._rows_of_group(count)
         with e.loop(e.b.sdiv(begin, panels), last, name="group") as group:
             start = e.b.mul(group, panels)
             low = maximum(e, e.b.sub(begin, start), i64(0))
             high = minimum(e, e.b.sub(end, start), panels)
-            first = e.b.mul(group, i64(self.group))
-            here = minimum(e, i64(self.group), e.b.sub(count, first))
-            with e.loop(i64(0), here, name="row") as slot:
-                row = e.b.add(first, slot)
+            first = e.b.mul(group, of_group)
+            here = maximum(e, minimum(e, of_group, e.b.sub(count, first)), i64(0))
+            with e.loop(i64(0), self._filled(here), name="row") as slot:
+                row = minimum(e, e.b.add(first, slot), e.b.sub(count, i64(1)))
                 with at_places(e, self.form.m, row):
                     self.filler.fill(slot)
             self._panels(low, high, first, here)
+
+    def _rows_of_group(self, count: ir.Value) -> ir.Value:
+        """Groups of about the same number of rows, which is a multiple of tiles'."""
+        b = self.e.b
+        if not isinstance(self.form.row_count, Sym):
+            return i64(self.group)
+        above = lambda x, size: b.udiv(b.add(x, b.sub(size, i64(1))), size)
+        groups = maximum(self.e, above(count, i64(self.group)), i64(1))
+        return b.mul(above(above(count, groups), i64(self.rows)), i64(self.rows))
+
+    def _filled(self, here: ir.Value) -> ir.Value:
+        """Rows that are prepared: whole tiles, filled up with the last row, where many rows share
+        what is unpacked."""
+        b, rows = self.e.b, i64(self.rows)
+        if not self.unpacks:
+            return here
+        return b.mul(b.udiv(b.add(here, i64(self.rows - 1)), rows), rows)
 
     def _panels(self, low, high, first, here) -> None:
         e = self.e
@@ -144,7 +153,9 @@ class BlocksEmitter:
 
             with e.loop(begin, end, name="panel") as p:
                 totals = totals_of(p)
-                with e.loop(i64(0), e.b.mul(here, i64(layout.vectors)), name="total") as i:
+                with e.loop(
+                    i64(0), e.b.mul(self._filled(here), i64(layout.vectors)), name="total"
+                ) as i:
                     e.b.store(ir.Constant(self.floats, None), self._total(totals, i), align=4)
             with e.loop(i64(0), i64(parts.number), name="part") as part:
                 step = e.b.mul(part, i64(parts.steps))
@@ -152,13 +163,12 @@ class BlocksEmitter:
                     unpack.part(self._panel(p), part, place)
                     totals = totals_of(p)
 
-                    def tile(rows: int, slot: ir.Value) -> None:
+                    filled = self._filled(here)
+                    with e.loop(i64(0), filled, self.rows, name="tile") as slot:
                         a = self.filler.place(slot, 0, step, 4)
                         own = self._total(totals, e.b.mul(slot, i64(layout.vectors)))
-                        shape = Tile(rows, layout.vectors)
+                        shape = Tile(self.rows, layout.vectors)
                         multiply(e, parts, shape, self.plan.pitch // 4, a, place, own)
-
-                    self._tiles(here, self.rows, tile)
             with e.loop(begin, end, name="panel") as p:
                 self._finish(here, totals_of(p), i64(0), self._first_column(p), first)
 

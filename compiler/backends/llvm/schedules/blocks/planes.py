@@ -158,6 +158,16 @@ class Layout:
         return [min(p * self.width, last) for p in range(self.panels)]
 
 
+@dataclass(frozen=True)
+class Tiled(Layout):
+    """With tiles of `rows` rows, of which `group` are prepared at a time; `unpacks`: whether panels
+    are unpacked into scratch memory, for more than a few rows."""
+
+    rows: int
+    group: int
+    unpacks: bool
+
+
 def pack_blocks(layout: Layout, arrays: Mapping[Buffer, np.ndarray]) -> np.ndarray:
     """The packed constant of `layout`, as bytes."""
     packed = aligned_empty(layout.bytes)

@@ -23,7 +23,7 @@ from ..cost_model import TILE, core_of, epilogue
 from .dots import way_of_dots
 from .emitter import BUNCH, FEW, BlocksEmitter
 from .form import BlockSum, find_blocks, read_at_run_time
-from .planes import WORD, Layout, pack_blocks
+from .planes import WORD, Layout, Tiled, pack_blocks
 from .rows import RowPlan
 from .unpacked import Parts
 
@@ -39,8 +39,8 @@ PREPARED = 1.5  # cycles per vector of a row that is prepared
 
 
 @dataclass(frozen=True)
-class BlocksSchedule(Layout, Schedule):
-    """A `Layout`; tiles have `rows` rows, of which `group` are prepared at a time."""
+class BlocksSchedule(Tiled, Schedule):
+    """How panels lie and are tiled; `way` says which instructions sum products."""
 
     name: ClassVar[str] = "packed"
     meaning: ClassVar[str] = "a matrix product with weights of few bits, unpacked in registers"
@@ -55,10 +55,7 @@ class BlocksSchedule(Layout, Schedule):
     seconds: ClassVar[tuple[float, float]] = (0.03, 0.06)
     opens: ClassVar[bool] = True
 
-    rows: int
-    group: int
     way: str
-    unpacks: bool
 
     @classmethod
     def propose(cls, given: Given) -> "BlocksSchedule | Refusal":
@@ -89,7 +86,7 @@ class BlocksSchedule(Layout, Schedule):
             group = min(group, max(1, count))
             groups = ceil(max(1, count) / group)  # of about the same size
             group = ceil(ceil(max(1, count) / groups) / rows) * rows
-        return cls(form, lanes, layout.vectors, rows, group, way, unpacks)
+        return cls(form, lanes, layout.vectors, rows, group, unpacks, way)
 
     def opened(self, specialized: HintSpecialized) -> list[tuple[Schedule, float]]:
         found = self.propose(specialized.given)
@@ -102,9 +99,7 @@ class BlocksSchedule(Layout, Schedule):
         return ceil_div(self.form.row_count, self.group) * self.panels
 
     def emit(self, e: Emitter, kernel: Kernel, given: Arguments, in_place: bool) -> None:
-        writer = BlocksEmitter(
-            e, kernel, self, self.rows, self.group, self.unpacks, given.packed, given.scratch
-        )
+        writer = BlocksEmitter(e, kernel, self, given.packed, given.scratch)
         writer.emit(given.begin, given.end)
 
     def __str__(self) -> str:

@@ -60,7 +60,7 @@ def conv(size, channels, filters):
     return program_of(store((size, size, filters), body), {x: a, w: b}, {w}), a, b
 
 
-sizes, depths = st.integers(1, 70), st.integers(2, 70)
+sizes, depths = st.integers(1, 70), st.integers(5, 70)
 PROGRAMS = st.one_of(
     st.builds(matmul, sizes, st.integers(16, 300), depths),
     st.builds(matmul, st.integers(4, 70), st.integers(16, 300), depths, st.just(False)),
@@ -146,7 +146,7 @@ def test_candidates_are_few_and_begin_with_the_most_promising(target):
     ids=str,
 )
 def test_a_choice_that_does_not_fit_is_ignored(choice):
-    program, *_ = matmul(10, 64, 3)
+    program, *_ = matmul(10, 64, 7)
     key, default = default_of(program, host())
     (code,) = build_plan(program, host(), None, {key: TuningRecord(choice)}).codes.values()
     assert code.tuning_record is None
@@ -154,9 +154,9 @@ def test_a_choice_that_does_not_fit_is_ignored(choice):
 
 
 def test_a_key_is_of_text_constants_and_target():
-    (call,) = matmul(10, 64, 3)[0].steps
-    (same,) = matmul(10, 64, 3)[0].steps
-    (other,) = matmul(11, 64, 3)[0].steps
+    (call,) = matmul(10, 64, 7)[0].steps
+    (same,) = matmul(10, 64, 7)[0].steps
+    (other,) = matmul(11, 64, 7)[0].steps
     w = frozenset(call.kernel.params[1:2])
     key = key_of(call.kernel, host(), w)
     assert key == key_of(same.kernel, host(), frozenset(same.kernel.params[1:2]))

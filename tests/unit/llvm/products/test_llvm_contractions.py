@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tessel.compiler.backends.llvm.base.target import NAMED, host
+from tessel.compiler.backends.llvm.schedules.contraction.choose import SHALLOW
 from tessel.compiler.backends.llvm.schedules.contraction.schedule import ContractSchedule
+from tessel.compiler.backends.llvm.schedules.nest import NestSchedule
 from tessel.compiler.expr import expr as s
 
 from ....support.contractions import RNG, check, product, whole
@@ -92,7 +94,7 @@ def test_bytes_are_summed_in_i32(dtype):
     np.testing.assert_array_equal(received, x.astype(np.int32) @ w.astype(np.int32))
 
 
-@pytest.mark.parametrize("depth", [2, 3, 50, 51])
+@pytest.mark.parametrize("depth", [2, 3, 5, 6, 50, 51])
 @pytest.mark.parametrize("dtype", ["i8", "u8"])
 def test_products_of_bytes_are_summed_in_pairs(dtype, depth):
     x, w = whole((40, depth), dtype), whole((depth, 35), "i8")
@@ -107,6 +109,9 @@ def test_products_of_bytes_are_summed_in_pairs(dtype, depth):
     received, _ = both(kernel, {a: x, b: w}, [b])
     np.testing.assert_array_equal(received, (x.astype(np.int32) - zero) @ w.astype(np.int32))
     program = program_of(kernel, {a: x, b: w}, [b])
+    if depth <= SHALLOW:
+        assert isinstance(scheduled(program, NAMED["x86-64-v3"]), NestSchedule)
+        return
     for name in ("x86-64-v2", "x86-64-v3", "x86-64-v4"):
         assert scheduled(program, NAMED[name]).pairs
     assert not scheduled(program, NAMED["aarch64"]).pairs

@@ -19,12 +19,14 @@ from typing import Any, NamedTuple, Self
 
 from ..classes import dataclass
 from ..errors import UsageError
+from ..system.files import write_file
 
 DTYPES = ("i8", "i4", "i3", "i2", "f32")
 ACTIVATIONS = ("f32", "u8", "i8", "u4", "i4", "dynamic")
 GRANULARITIES = ("tensor", "channel", "block")
 OBSERVERS = ("auto", "minmax", "moving_average", "percentile", "entropy", "mse")
 SUMS = ("quantized", "float", "auto")
+ROUNDINGS = ("nearest", "mse", "hqq", "gptq")
 
 
 class Scale(NamedTuple):
@@ -50,9 +52,10 @@ class Recipe:
     sums             what residual sums read where a product reads the same value: its bytes
                      (quantized), or floats; auto: bytes where it is large and not negative
     small            share of the multiplications that may stay f32, in the smallest products
-    rounding         of weights: nearest, or the name of an algorithm
-    equalization     what moves ranges between activations and weights: none, or its name
-    bias_correction  whether biases take back the mean error of weights
+    rounding         of weights: nearest; mse, the scales of least squared error; hqq (robust against
+                     large weights); gptq (from data; mse for products whose data are no rows)
+    bias_correction  whether biases take back the mean error that rounded weights cause, from data;
+                     for activations of u8 and i8
     keep             patterns (*, ?, […]) of nodes of the model that stay as they are
     scales           of activations by value, as a calibration chose them
     data             hash of the data that they were chosen from
@@ -69,7 +72,6 @@ class Recipe:
     sums: str = "auto"
     small: float = 0.02
     rounding: str = "nearest"
-    equalization: str = "none"
     bias_correction: bool = False
     keep: tuple[str, ...] = ()
     scales: Mapping[str, Scale] = field(default_factory=dict)
@@ -96,6 +98,13 @@ class Recipe:
         if not 0 <= float(self.small) <= 1:
             raise UsageError(
                 "a share is between 0 and 1", received=repr(self.small), fix="small=0.02"
+            )
+        if self.bias_correction and self.activations in ("f32", "dynamic"):
+            raise UsageError(
+                "biases are corrected where activations have scales from data",
+                expected=", ".join(a for a in ACTIVATIONS if a not in ("f32", "dynamic")),
+                received=f"activations={self.activations!r}",
+                fix="leave out bias_correction, or begin with the recipe int8",
             )
         if not 50 < float(self.percentile) <= 100:
             raise UsageError(
@@ -165,7 +174,7 @@ class Recipe:
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write a TOML file that `load` reads."""
-        Path(path).write_text(self.to_toml(), encoding="utf-8")
+        write_file(Path(path), self.to_toml().encode(), UsageError)
 
     def to_toml(self) -> str:
         """The fields in their order, and the scales as a table."""
@@ -184,6 +193,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "activations": ACTIVATIONS,
     "observer": OBSERVERS,
     "sums": SUMS,
+    "rounding": ROUNDINGS,
 }
 
 # What each preset says beside the defaults.

@@ -122,7 +122,7 @@ HISTOGRAM = Statistic("histogram", lambda v: np.zeros(2 * BINS, np.int32), _hist
 OBSERVED = (RANGE, ENDS, HISTOGRAM)
 
 
-# -- statistics of channels, for equalization and bias correction ---------------------------------
+# -- statistics of channels ------------------------------------------------------------------------
 
 
 def channel_axis(value: Value, reader: Any) -> int:

@@ -14,11 +14,12 @@ from .recipe import Recipe
 from .rounding.grid import Grid, Rounded, as_rows, from_rows
 from .rounding.nearest import half_quadratic, least_squares, nearest
 
-# By the recipe's name, what rounds rows to a grid. Those that need data are called where it is.
+# By the recipe's name, what rounds rows to a grid where no data is known.
 ROUNDINGS: dict[str, Callable[[np.ndarray, Grid], Rounded]] = {
     "nearest": nearest,
     "mse": least_squares,
     "hqq": half_quadratic,
+    "gptq": least_squares,  # of products without moments (runtime/compress/moments.py)
 }
 
 
@@ -44,7 +45,7 @@ class Narrow:
 
 def rounding_of(recipe: Recipe) -> Callable[[np.ndarray, Grid], Rounded]:
     """What rounds weights of which no data is known."""
-    return ROUNDINGS.get(recipe.rounding, least_squares)
+    return ROUNDINGS[recipe.rounding]
 
 
 def bits_of(recipe: Recipe) -> int:

@@ -73,10 +73,18 @@ def moments(
 
 def by_data(plan: Plan, found: Mapping[str, Moments]) -> None:
     """Choose the weights of a plan by GPTQ and correct its biases, as its recipe says, where the
-    moments of products are known."""
-    for p in plan.candidates.products:
+    moments of products are known; the plan's notes say where they are not."""
+    active = [p for p in plan.candidates.products if p.keep is None]
+    unknown = [p.where for p in active if key_of(p) not in found]
+    if unknown:
+        plan.notes.append(
+            f"{len(unknown)} of {len(active)} products have no rows of data to choose by (grouped "
+            f"or channels-last convolutions): {', '.join(unknown[:3])}"
+            + (", …" if len(unknown) > 3 else "")
+        )
+    for p in active:
         seen, w = found.get(key_of(p)), p.w.constant
-        if p.keep is not None or seen is None or w is None or p.axis is None:
+        if seen is None or w is None or p.axis is None:
             continue
         rows, recipe = as_rows(w, p.axis), plan.recipe
         if recipe.rounding == "gptq" and recipe.granularity != "tensor":

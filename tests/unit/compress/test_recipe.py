@@ -37,6 +37,12 @@ def test_fields_as_a_dict():
         ),
         (lambda: Recipe(block=1), "at least two weights", "block=32"),
         (lambda: Recipe(percentile=10), "above 50", "percentile=99.99"),
+        (lambda: Recipe(rounding="gtpq"), "rounding is none", "did you mean 'gptq'?"),
+        (
+            lambda: Recipe.of("int4", bias_correction=True),
+            "where activations have scales",
+            "leave out bias_correction, or begin with the recipe int8",
+        ),
     ],
 )
 def test_what_there_is_not(make, message, fix):

@@ -7,6 +7,9 @@ from tessel.compiler.ir.builder import Builder
 from tessel.compiler.lowering.expand import expand_composites
 from tessel.compiler.lowering.lower import lower
 from tessel.compiler.ops.quantization.blocks import pack_codes
+from tessel.runtime.native.module import NativeModule
+
+from ....guards.memory import SIDES, GuardedMemory
 
 
 def graph_of(m, n, k, *, bits=4, block=32, activations="f32", zero="each", codes=None, bias=False):
@@ -123,3 +126,18 @@ def test_many_rows_of_a_table_and_of_three_bits():
     table = np.sort(np.random.default_rng(0).normal(size=16)).astype(np.float32)
     check(graph_of(9, 20, 320, zero=None, codes=table), rows(9, 320))
     check(graph_of(9, 20, 320, bits=3), rows(9, 320))
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("activations", ["f32", "int8"])
+@pytest.mark.parametrize("m", [1, 4, 5, 17])
+def test_nothing_is_touched_beside_the_arrays(monkeypatch, m, activations, side):
+    """Weights, scales and packed panels lie between guard pages as what is fed does."""
+    memory = GuardedMemory(side)
+    monkeypatch.setattr(NativeModule, "memory", memory)
+    for n, k, bits, block in [(33, 96, 4, 32), (7, 40, 3, 16), (64, 130, 2, 64), (1, 31, 8, 31)]:
+        graph = graph_of(m, n, k, bits=bits, block=block, activations=activations, bias=True)
+        exe = tessel.compile(graph, threads=1, cache=False, reuse=False)
+        for _ in range(2):
+            exe(memory.input(rows(m, k)))
+    assert memory.check() is None

@@ -62,7 +62,7 @@ def test_training_lowers_the_loss_of_the_quantized_model():
 
 
 def test_the_model_of_floats_can_be_the_teacher():
-    recipe, adam = {"dtype": "i4", "activations": "u4"}, tessel.optimizers.Adam(1e-3)
+    recipe, adam = {"dtype": "i2", "activations": "u4"}, tessel.optimizers.Adam(1e-3)
     model = trained(recipe, 0, loss="none", distill=1.0, optimizer=adam)
     losses = [model.trainer.step({"x": DATA})["loss"] for _ in range(25)]
     assert 0 <= losses[-1] < 0.8 * losses[0]

@@ -90,10 +90,10 @@ def whole_matrices(t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def whole_limit(t: int) -> int:
     """The sums y that come out right: all below it in size."""
-    return 1 << 31 - _odd_and_shift(t)[1]
+    return 1 << 31 - odd_and_shift(t)[1]
 
 
-def _odd_and_shift(t: int) -> tuple[int, int]:
+def odd_and_shift(t: int) -> tuple[int, int]:
     """L² as an odd number times a power of two: that number, and the power's exponent."""
     square = WHOLE_SCALE[t] ** 2
     shift = (square & -square).bit_length() - 1
@@ -232,7 +232,7 @@ def winograd_output_shape(m, *, tile, sizes):
 def _whole_output(m: np.ndarray, tile: int) -> np.ndarray:
     """A block's sums of integers, of which 32 bits are kept, divided by L²."""
     a_t, _, _ = whole_matrices(tile)
-    odd, shift = _odd_and_shift(tile)
+    odd, shift = odd_and_shift(tile)
     y = np.einsum("ip,jq,pqnyxo->nyixjo", a_t, a_t, m.astype(np.int64))
     y = y.astype(np.uint32) * np.uint32(pow(odd, -1, 1 << 32))
     return y.view(np.int32) >> shift
@@ -264,7 +264,7 @@ def _divided(total, tile: int):
     """What a block's sums are, without the L² of integers."""
     if total.dtype.is_float:
         return total
-    odd, shift = _odd_and_shift(tile)
+    odd, shift = odd_and_shift(tile)
     if odd != 1:
         inverse = pow(odd, -1, 1 << 32)
         total = total * (inverse - (inverse >> 31 << 32))

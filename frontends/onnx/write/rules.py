@@ -2,6 +2,8 @@
 
 import itertools
 
+import numpy as np
+
 from ....compiler.ir.builder import Builder, Tensor
 from ....compiler.ir.dims import Sym, prod
 from ....compiler.ir.graph import Node
@@ -118,8 +120,11 @@ def unpool(b: Builder, y: Tensor, indices: Tensor, *, sizes, **_):
 
 
 def winograd_input(b: Builder, x: Tensor, *, tile: int):
-    """Bᵗ d B: the a x a windows, a strided slice for each of their places, times B on both axes."""
-    _, _, b_t = winograd.matrices(tile)
+    """Bᵗ d B: the a x a windows, a strided slice for each of their places, times B on both axes;
+    of integers in 32 bits."""
+    whole, dtype = x.dtype.is_int, x.dtype
+    _, _, b_t = (winograd.whole_matrices if whole else winograd.matrices)(tile)
+    x = x.cast(I32) if whole else x
     a = len(b_t)
     n, h, w, c = x.shape
     counts = ((h - 2) // tile, (w - 2) // tile)
@@ -130,15 +135,22 @@ def winograd_input(b: Builder, x: Tensor, *, tile: int):
     windows = b.concat(*[p.reshape(1, *p.shape) for p in places], axis=0)
     windows = windows.reshape(a, a, n, *counts, c)
     m = b.constant(b_t.astype(x.dtype.numpy))
-    return b.einsum(m, m, windows, equation="pi,qj,ijnyxc->pqnyxc")
+    return b.einsum(m, m, windows, equation="pi,qj,ijnyxc->pqnyxc").cast(dtype)
 
 
 def winograd_output(b: Builder, m: Tensor, *, tile: int, sizes):
-    """Aᵗ m A of every block; blocks become rows and columns, of which `sizes` stay."""
-    a_t, _, _ = winograd.matrices(tile)
+    """Aᵗ m A of every block; blocks become rows and columns, of which `sizes` stay. What integers
+    have to be divided by is an odd number, of which there is an inverse, times a power of two."""
+    whole = m.dtype.is_int
+    a_t, _, _ = (winograd.whole_matrices if whole else winograd.matrices)(tile)
     matrix = b.constant(a_t.astype(m.dtype.numpy))
     _, _, n, h, w, c = m.shape
     y = b.einsum(matrix, matrix, m, equation="ip,jq,pqnyxo->nyixjo")
+    if whole:
+        odd, shift = winograd.odd_and_shift(tile)
+        y = y * b.constant(np.uint32(pow(odd, -1, 1 << 32)).view(np.int32))
+        power = b.scalar(1 << shift, I32)
+        y = (y - b.mod(y, power)) / power
     y = y.reshape(n, h * tile, w * tile, c)
     return b.slice(y, axes=(1, 2), starts=(0, 0), steps=(1, 1), sizes=tuple(sizes))
 

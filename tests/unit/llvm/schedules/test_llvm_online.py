@@ -99,6 +99,7 @@ def check(graph, arrays, expected, rtol=1e-4, atol=1e-5):
 # -- sizes ---------------------------------------------------------------------------------
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize(
     ("rows", "keys"), [(12, 16), (13, 17), (24, 33), (31, 31), (97, 16), (12, 257), (193, 24)]
 )
@@ -106,6 +107,7 @@ def test_rows_and_keys(rows, keys):
     check(*attention(rows, keys))
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize(("depth", "columns"), [(2, 4), (7, 9), (16, 15), (65, 33), (40, 72)])
 def test_depth_and_columns(depth, columns):
     check(*attention(15, 49, depth, columns))
@@ -142,6 +144,7 @@ def first_block_hidden(*shape):
     return mask
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("keys", [17, 600])
 @pytest.mark.parametrize("mask", [low_at_the_end, hidden_rows, first_block_hidden])
 def test_masks_and_rows_that_see_nothing(mask, keys):
@@ -152,6 +155,7 @@ def test_a_mask_of_keys_only():
     check(*attention(19, 40, mask=lambda b, h, s, t: low_at_the_end(b, 1, 1, t)))
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize(
     ("rows", "keys", "mask"),
     [(40, 40, None), (300, 300, None), (300, 40, hidden_rows), (20, 600, None)],
@@ -318,6 +322,7 @@ def test_what_a_causal_mask_hides():
     assert find_online(kernel_of(attention(20, 30, mask=hidden_rows)[0])).limit is None
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("target", sorted(NAMED))
 def test_every_target_has_code(target):
     _, code = compiled(attention(20, 300, causal=True, mask=hidden_rows)[0], NAMED[target])

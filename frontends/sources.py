@@ -87,7 +87,7 @@ def source_of(
 
     Raises UsageError for what is no model.
     """
-    is_prepared = isinstance(getattr(model, "graph", None), Graph)  # what `quantize` gives
+    is_prepared = getattr(model, "is_quantized", False)  # what `quantize` gives
     if is_prepared:
         model = model.graph
     if dims not in ("check", "warn"):

@@ -13,12 +13,12 @@ range holds 0, so that padding and the least value of a relu are exact.
 """
 
 from collections.abc import Callable
-from functools import cached_property
 
 import numpy as np
 
 from ..classes import dataclass
 from ..ir.types import DTYPES
+from ..system.concurrency import lazy
 from .recipe import Scale
 from .statistics import BINS, OCTAVE, centers
 
@@ -41,11 +41,11 @@ class Observed:
     def runs(self) -> float:
         return float(self.ends[2])
 
-    @cached_property
+    @lazy
     def least_most(self) -> Range:
         return min(0.0, float(self.range[0])), max(0.0, float(self.range[1]))
 
-    @cached_property
+    @lazy
     def points(self) -> tuple[np.ndarray, np.ndarray]:
         """(values in order, how often each): the filled bins, each at `FINE` points inside of it,
         never outside of [min, max]."""

@@ -52,8 +52,8 @@ class Recipe:
     sums             what residual sums read where a product reads the same value: its bytes
                      (quantized), or floats; auto: bytes where it is large and not negative
     small            share of the multiplications that may stay f32, in the smallest products
-    rounding         of weights: nearest; mse, the scales of least squared error; hqq (robust against
-                     large weights); gptq (from data; mse for products whose data are no rows)
+    rounding         of weights: nearest; mse, the scales of least squared error; hqq (large weights
+                     count less); gptq (from data; mse for products whose data are no rows)
     bias_correction  whether biases take back the mean error that rounded weights cause, from data;
                      for activations of u8 and i8
     keep             patterns (*, ?, […]) of nodes of the model that stay as they are

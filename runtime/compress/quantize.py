@@ -5,7 +5,7 @@ read the model → passes → candidates → calibration → scales → Q/DQ gra
 
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ...compiler.classes import dataclass
 from ...compiler.compress.candidates import refuse_quantized
@@ -39,6 +39,7 @@ class Quantized:
     graph: Graph
     report: Report
     recipe: Recipe
+    is_quantized: ClassVar[bool] = True
 
     def save(self, path: str | PathLike[str]) -> None:
         """Compile it for this machine, and write the package."""

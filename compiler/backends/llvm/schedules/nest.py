@@ -1,9 +1,8 @@
-"""The nest schedule: parallel loops over the domain, one vectorised axis, reductions where their
-free axes are known.
+"""The nest schedule: parallel loops, one vectorised axis, reductions where free axes are known.
 
-    for unit in begin … end:                 # outer axes, flattened; cut into blocks of the vector
-      reductions of the row                  # once per unit (softmax, layer norm)
-      for the row's axes: stores             # vectorised along the vector axis
+for unit in begin … end:                 # outer axes, flattened; cut into blocks of the vector
+  reductions of the row                  # once per unit (softmax, layer norm)
+  for the row's axes: stores             # vectorised along the vector axis
 """
 
 from collections.abc import Iterator, Mapping
@@ -33,7 +32,7 @@ from .base import Arguments, Dim, Given, HintSpecialized, Schedule
 from .cached_rows import keep_rows, row_bytes
 from .known_rows import keep_known
 from .lane_steps import lane_steps, lanes_taken, stride_along, wide_vectors
-from .nest_axes import copied_axes, interleaved_axis
+from .nest_axes import copied_axes, filled_axes, interleaved_axis
 from .nest_cost import nest_cycles, nest_parts
 from .runs import run_steps, runs_pay
 from .serial import emit_serial, first_axes, outer_axes
@@ -103,18 +102,18 @@ class NestSchedule(Schedule):
                 block = vector_axis.extent
         interleave = axes.get(self.interleave)
         if interleave is not None and isinstance(interleave.extent, Sym):
-            interleave = None
-        outer, row = (tuple(axes[a] for a in own) for own in (self.outer, self.row))
-        if interleave is None and self.interleave is not None:
             raise DynamicSize("an axis that is interleaved")
+        outer, row = (tuple(axes[a] for a in own) for own in (self.outer, self.row))
         again = axes.get(self.again)
         return NestSchedule(
             outer, row, vector_axis, self.lanes, block, interleave, self.vectors, again
         )
 
     def opened(self, specialized: HintSpecialized) -> list[tuple[Schedule, float]]:
-        plan = self.over(specialized.axes).beside(specialized.given.kernel)
-        return [(plan.in_runs(specialized.given.kernel), specialized.ns)]
+        kernel, plan = specialized.given.kernel, self.over(specialized.axes)
+        if plan.interleave not in filled_axes(kernel.stores[0], plan.vector_axis):
+            plan = replace(plan, interleave=None)  # it is one for the sizes to expect alone
+        return [(plan.beside(kernel).in_runs(kernel), specialized.ns)]
 
     def beside(self, kernel: Kernel) -> "NestSchedule":
         """The same with several vectors side by side, where open sums were expected to be short."""

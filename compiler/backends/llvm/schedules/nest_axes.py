@@ -3,7 +3,7 @@
 from ....expr import expr as s
 from ....expr.expr import Axis
 from ....ir.dims import Sym
-from ....kernels.kernel import Kernel
+from ....kernels.kernel import Kernel, Store
 
 INTERLEAVED = (2, 3, 4, 5, 6, 7)  # extents of axes that are interleaved
 COPIES = 8  # places of an axis whose stores are written one after the other
@@ -19,11 +19,16 @@ def interleaved_axis(kernel: Kernel, vector_axis: Axis | None, lanes: int) -> Ax
         or store.where is not None
     ):
         return None
-    terms, _ = s.linear(store.index[0])
-    strides = {t.data: k for t, k in terms.items() if t.op == "axis"}
-    whole = [a for a, k in strides.items() if k == 1 and a.extent == strides.get(vector_axis)]
+    whole = filled_axes(store, vector_axis)
     short = store.buffer.dtype.bits < 8 or vector_axis.extent < 4
     return whole[0] if whole and whole[0].extent in INTERLEAVED and not short else None
+
+
+def filled_axes(store: Store, vector_axis: Axis | None) -> list[Axis]:
+    """Axes whose places fill what lies between two of the vector axis', whatever sizes are."""
+    terms, _ = s.linear(store.index[0])
+    strides = {t.data: k for t, k in terms.items() if t.op == "axis"}
+    return [a for a, k in strides.items() if k == 1 and a.extent == strides.get(vector_axis)]
 
 
 def copied_axes(kernel: Kernel) -> frozenset[Axis]:

@@ -3,12 +3,14 @@
 import llvmlite.ir as ir
 import numpy as np
 import pytest
+import tessel
 from tessel.compiler.backends.llvm.base.target import host
 from tessel.compiler.backends.llvm.base.types import VOID
 from tessel.compiler.backends.llvm.emit.emitter import Emitter
 from tessel.compiler.backends.llvm.program.entry import build_plan
 from tessel.compiler.backends.llvm.schedules.cached_rows import keep_rows
 from tessel.compiler.expr import expr as s
+from tessel.compiler.ir.builder import Builder
 from tessel.compiler.ir.types import DTYPES
 
 from ....support.kernels import both, buffer_of, program_of, scheduled, store
@@ -74,3 +76,17 @@ def test_a_long_row_that_several_results_share_is_not_kept():
     kernel = store((2, 3, 5000), lambda i, j, k: s.exp(a[i, k]) / total(i) * w[j])
     received, expected = both(kernel, {a: x, w: np.arange(3, dtype=np.float32)})
     np.testing.assert_allclose(received, expected, rtol=2e-6)
+
+
+@pytest.mark.parametrize("last", [2, 3, 7])
+def test_what_lies_beside_each_other_at_one_size_only_is_not_interleaved(last):
+    """x[N, last, 8] as [8, N, last], times a row: with one sample the vector axis strides over
+    whole rows, with more over rows of all samples."""
+    b = Builder()
+    row = np.arange(last, dtype=np.float32)
+    b.output("y", b.transpose(b.input("x", f"f32[N,{last},8]"), perm=(2, 0, 1)) * b.constant(row))
+    exe = tessel.compile(b.graph, threads=1, cache=False, verify_bounds=True)
+    assert exe.for_all_sizes is not None
+    for n in (1, 2, 9):
+        x = np.random.default_rng(n).standard_normal((n, last, 8)).astype(np.float32)
+        np.testing.assert_array_equal(exe(x), x.transpose(2, 0, 1) * row)

@@ -266,7 +266,8 @@ def test_the_formatter_is_seldom_overruled():
 
 
 def test_every_module_has_a_docstring():
-    bare = [relative(f) for f in python_files() if not ast.get_docstring(parsed(f.read_text()))]
+    begins = re.compile(r'\A(#.*\n|\s)*[rR]?"""')
+    bare = [relative(f) for f in python_files() if not begins.match(f.read_text())]
     assert not bare
 
 

@@ -9,29 +9,33 @@ from collections.abc import Iterator
 
 import pytest
 
+from .import_graph import parsed
 from .test_house import imports, product_files, relative
 
 
 def loaded(tree: ast.Module) -> ast.Module:
-    """What runs when a module is loaded: no functions, nothing that only type checkers read."""
-
-    class Strip(ast.NodeTransformer):
-        def visit_FunctionDef(self, node):
-            return ast.Pass()
-
-        visit_AsyncFunctionDef = visit_FunctionDef
-
-        def visit_If(self, node):
-            return ast.Pass() if ast.unparse(node.test) == "TYPE_CHECKING" else node
-
-    return Strip().visit(tree)
+    """The imports that run when a module is loaded: none of functions, nor of what only type
+    checkers read."""
+    found, ahead = [], list(tree.body)
+    while ahead:
+        node = ahead.pop()
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            found.append(node)
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            continue
+        elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            ahead += node.orelse
+        else:
+            ahead += [n for n in ast.iter_child_nodes(node) if isinstance(n, ast.stmt)]
+            ahead += [s for h in getattr(node, "handlers", ()) for s in h.body]
+    return ast.Module(found, [])
 
 
 def edges(sources: dict[tuple[str, ...], tuple[bool, str]]) -> dict[tuple, set[tuple]]:
     """Which modules each one imports; sources are (is it a package, text) by path."""
     found = {}
     for path, (is_package, text) in sources.items():
-        tree = loaded(ast.parse(text))
+        tree = loaded(parsed(text))
         targets = {path[:i] for i in range(len(path))}
         for _, target in imports(tree, path if is_package else path[:-1]):
             if isinstance(target, tuple):

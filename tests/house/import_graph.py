@@ -45,6 +45,21 @@ def parsed(source: str) -> ast.Module:
     return ast.parse(source)
 
 
+def inner(node: ast.AST) -> Iterator[ast.stmt]:
+    """The statements inside of one, or of a module: imports stand nowhere else."""
+    for name in ("body", "orelse", "finalbody"):
+        yield from (n for n in getattr(node, name, ()) if isinstance(n, ast.stmt))
+    for part in (*getattr(node, "handlers", ()), *getattr(node, "cases", ())):
+        yield from part.body
+
+
+def statements(tree: ast.AST) -> Iterator[ast.stmt]:
+    """All of a module."""
+    for node in inner(tree):
+        yield node
+        yield from statements(node)
+
+
 def name(file: Path) -> str:
     """A module by its path: "compiler/ir/graph"; a package is its `__init__`."""
     return file.relative_to(ROOT).with_suffix("").as_posix()
@@ -76,14 +91,14 @@ def imports(modules: Mapping[str, str]) -> Iterator[Import]:
 
 
 def _import_statements(tree: ast.AST, inside: bool = False) -> Iterator[tuple[ast.stmt, bool]]:
-    for node in ast.iter_child_nodes(tree):
+    for node in inner(tree):
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             yield node, inside
         elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             for other in node.orelse:
                 yield from _import_statements(other, inside)
         else:
-            function = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+            function = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
             yield from _import_statements(node, inside or function)
 
 

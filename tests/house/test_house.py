@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .import_graph import parsed
+from .import_graph import parsed, statements
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("compiler", "runtime", "frontends", "tools")
@@ -88,7 +88,7 @@ def imports(
 
     `package` is the path below tessel of the package that the module is in.
     """
-    for node in ast.walk(tree):
+    for node in statements(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield node.lineno, _target(alias.name)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from .import_graph import parsed
+from .import_graph import inner, parsed
 from .test_house import imports, product_files, relative
 
 
@@ -26,8 +26,7 @@ def loaded(tree: ast.Module) -> ast.Module:
         elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             ahead += node.orelse
         else:
-            ahead += [n for n in ast.iter_child_nodes(node) if isinstance(n, ast.stmt)]
-            ahead += [s for h in getattr(node, "handlers", ()) for s in h.body]
+            ahead += inner(node)
     return ast.Module(found, [])
 
 

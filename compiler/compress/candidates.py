@@ -1,9 +1,8 @@
 """What can be quantized in a graph: products with constant weights, and the values they read.
 
-The fusion plan says what gets memory. A value that a product reads from memory may be bytes there;
-what stays in registers is never quantized. Between the value that is quantized and the product may
-stand nodes that only move or choose elements (`MOVES`): those work on the bytes. What a concat
-joins shares one scale.
+What a product reads lies in memory, and may be bytes there; nothing else is quantized. Between the
+value that is quantized and the product may stand nodes that only move or choose elements (`MOVES`):
+those work on the bytes. What a concat joins shares one scale.
 """
 
 from collections.abc import Iterator
@@ -13,7 +12,6 @@ from ..classes import dataclass
 from ..errors import UsageError
 from ..ir.graph import Graph, Node, Value
 from ..ir.types import F32, TensorType
-from ..lowering.fuse import plan_fusion
 
 # What works on bytes as on the floats that they stand for (rewrite/rules/quantized.py).
 MOVES = frozenset(
@@ -154,9 +152,3 @@ def parts_of(source: Value) -> list[Value]:
     if any(v.constant is not None for v in parts):
         return [source]
     return list(dict.fromkeys(q for v in parts for q in parts_of(v)))
-
-
-def in_memory(graph: Graph) -> set[Value]:
-    """The values that the fusion plan gives memory."""
-    inlined = plan_fusion(graph).inlined
-    return {v for v in graph.values() if v not in inlined and v.constant is None}

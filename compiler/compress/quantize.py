@@ -124,9 +124,9 @@ class Plan:
                         expected="scales of this model, as a calibration wrote them",
                         fix="quantize with data, or remove the scales of another model",
                     )
-            if not self.is_blocked:
+            if not self.recipe.is_blocked:
                 self.weights_of(p)
-        if self.is_blocked:
+        if self.recipe.is_blocked:
             return self._apply_blocks(active)
         graph = insert(
             self.candidates,
@@ -136,11 +136,6 @@ class Plan:
             self.shifts,
         )
         return graph, self._report(graph)
-
-    @property
-    def is_blocked(self) -> bool:
-        """Whether weights become codes that products read as such (`blocks.py`)."""
-        return self.recipe.activations == "f32" or self.recipe.granularity == "block"
 
     def _apply_blocks(self, active: Sequence[Product]) -> tuple[Graph, Report]:
         graph, table = clone(self.candidates.graph)
@@ -200,10 +195,7 @@ class Plan:
             return row
         w = p.w.constant
         assert w is not None
-        row = replace(
-            row,
-            activations=self.recipe.activations,
-        )
+        row = replace(row, activations=self.recipe.activations)
         if p.node in self.weights:
             error = _error(w, self.weights[p.node])
             row = replace(row, weight_sqnr=decibels(float(np.square(w).mean()), error))
@@ -230,8 +222,7 @@ def _unfit(p: Product, recipe: Recipe) -> str | None:
             return "a convolution's data needs scales from a calibration (recipe int8)"
         return "a convolution would widen its weights in each run (recipe int8 makes bytes of both)"
     weights = p.w.constant
-    blocked = recipe.activations == "f32" or recipe.granularity == "block"
-    if blocked and (weights is None or weights.ndim != 2 or weights.size < LEAST):
+    if recipe.is_blocked and (weights is None or weights.ndim != 2 or weights.size < LEAST):
         return f"it has fewer than {LEAST} weights, or not those of a matrix"
     return None
 

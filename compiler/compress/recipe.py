@@ -142,6 +142,11 @@ class Recipe:
         """Whether something has to be chosen that only data can tell."""
         return self.activations not in ("f32", "dynamic") and not self.scales
 
+    @property
+    def is_blocked(self) -> bool:
+        """Whether weights become codes that products read as such (`blocks.py`)."""
+        return self.activations == "f32" or self.granularity == "block"
+
     def keeps(self, *names: str) -> str | None:
         """The pattern by which one of these names stays as it is, or None."""
         for pattern in self.keep:

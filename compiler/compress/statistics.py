@@ -16,7 +16,6 @@ a histogram looks at every n-th element, about `SAMPLE` of them in each run.
 
 from collections.abc import Callable, Iterable
 from math import prod
-from typing import Any
 
 import numpy as np
 
@@ -120,42 +119,6 @@ RANGE = Statistic("range", lambda v: np.array([np.inf, -np.inf], np.float32), _r
 ENDS = Statistic("ends", lambda v: np.zeros(4, np.float32), _ends)
 HISTOGRAM = Statistic("histogram", lambda v: np.zeros(2 * BINS, np.int32), _histogram)
 OBSERVED = (RANGE, ENDS, HISTOGRAM)
-
-
-# -- statistics of channels ------------------------------------------------------------------------
-
-
-def channel_axis(value: Value, reader: Any) -> int:
-    """The axis of a product's data that it sums over: channels of a convolution, else the last."""
-    if reader.op.name == "conv" and not reader.attrs["channels_last"]:
-        return 1
-    return value.rank - 1
-
-
-def channel_maxima(axis: int) -> Statistic:
-    """The largest |x| of each index of `axis`."""
-
-    def update(b: Builder, old: Tensor, x: Tensor) -> Tensor:
-        others = tuple(a for a in range(x.rank) if a != axis)
-        return b.maximum(old, b.reduce_max(b.abs(x), axes=others, keepdims=False))
-
-    return Statistic(f"maxima{axis}", lambda v: _zeros(v, axis), update)
-
-
-def channel_sums(axis: int) -> Statistic:
-    """Means over the other axes of each index of `axis`, added up over the runs; divide by `runs`
-    of `ENDS`."""
-
-    def update(b: Builder, old: Tensor, x: Tensor) -> Tensor:
-        return old + x.mean(tuple(a for a in range(x.rank) if a != axis))
-
-    return Statistic(f"sums{axis}", lambda v: _zeros(v, axis), update)
-
-
-def _zeros(value: Value, axis: int) -> np.ndarray:
-    size = value.shape[axis]
-    assert isinstance(size, int), value
-    return np.zeros(size, np.float32)
 
 
 def can_be_observed(value: Value) -> bool:

@@ -90,7 +90,7 @@ def by_data(plan: Plan, found: Mapping[str, Moments]) -> None:
         if recipe.rounding == "gptq" and recipe.granularity != "tensor":
             rounded = gptq_if_better(rows, seen.most, seen.held_out, grid_of(recipe))
             plan.weights[p.node] = narrow(rounded, w.shape, p.axis)
-        if recipe.bias_correction and not plan.is_blocked:
+        if recipe.bias_correction and not recipe.is_blocked:
             values = as_rows(plan.weights_of(p).floats(), p.axis)
             plan.shifts[p.node] = bias_correction(rows, values, seen.mean)
 

@@ -59,7 +59,7 @@ READS: dict[str, str] = {
         "compiler/lowering compiler/ops/contraction"
     ),
     "compiler/compress": (
-        "compiler/errors compiler/system compiler/ir compiler/autodiff compiler/lowering "
+        "compiler/errors compiler/system compiler/ir compiler/autodiff "
         "compiler/ops/quantization compiler/passes compiler/compress/rounding"
     ),
     "compiler/backends/llvm/emit": (

@@ -212,11 +212,6 @@ def _unlimited(index: Expr) -> Expr:
     return _bare(index)
 
 
-def constants_of(form: BlockSum) -> tuple[Expr, ...]:
-    """What is packed while compiling."""
-    return (form.code, *form.columns, *((form.zero,) if form.zero is not None else ()))
-
-
 def read_at_run_time(form: BlockSum, roots: list[Expr]) -> set[Buffer]:
     """Buffers that the code still reads once the weights are packed."""
     without = s.make("reduce", (*form.a, *form.rows), form.total.data, form.total.dtype)

@@ -26,7 +26,7 @@ from .schedules.tuning_records import TuningRecord
 
 MAX_JOBS = 8  # processes that compile at once
 LONG = 100_000  # characters of an entry from which mere calls are not worth the best code
-SMALL = 30_000.0  # ns of estimated work below which one thread is faster than several
+SMALL = 30_000.0  # ns of work for threads to share below which one is faster than several
 
 
 def compile_program(
@@ -77,7 +77,7 @@ def compile_program(
         plan.layout,
         plan.arena,
         plan.scratch,
-        plan.cost >= SMALL or usual > 0,
+        plan.shared_cost >= SMALL or (usual > 0 and plan.shared_cost > 0),
         plan.host_callbacks,
         plan.tail,
         plan.counters,
@@ -86,7 +86,7 @@ def compile_program(
         program.slots,
         program.conditions,
         program.equations,
-        int(usual * SMALL / max(plan.cost, 1)),
+        int(usual * SMALL / max(plan.shared_cost, 1)),
         asks=plan.asks,
         checks=program.checks,
     )

@@ -27,6 +27,7 @@ from ..base.types import I8, I64, PTR, VOID, i64
 from ..emit.dynamic_sizes import Sizes
 from ..kernel.codegen import KernelCode, function_type, schedule_kernel
 from ..schedules.tuning_records import TuningRecord
+from .alone import is_alone, walk_alone
 from .alternating import alternate, pieces_of
 from .dispatch import Chosen, choose, dispatcher
 from .effort import exchange, with_effort
@@ -146,6 +147,7 @@ def build_plan(
         planner.weights,
         ceil_div(scratch, 64) * 64,
         planner.times.total(),
+        sum(ns for name, ns in planner.times.items() if is_shared(planner.codes[name])),
         target.l2,
         planner.host_callbacks,
     )
@@ -181,6 +183,7 @@ class Main:
         self.tail = plan.tail
         self.stealing: WorkStealing | None = None
         self.polling: Polling | None = None
+        self.alone = False  # whether what is written is for the first thread only
         self.ask_position = plan.layout.ask
 
     def emit(self) -> None:
@@ -203,26 +206,32 @@ class Main:
 
     def _steps(self, steps: list) -> None:
         for step in steps:
-            match step:
-                case Scheduled():
-                    self._call(step)
-                case For(condition=None):
-                    self._for(step)
-                case For():
-                    emit_while(self, step)
-                case If():
-                    self._if(step)
-                case HostCallback():
-                    self._host_callback(step)
+            if isinstance(step, For | If) and not self.alone and is_alone(step):
+                walk_alone(self, step)
+            else:
+                self.step(step)
+
+    def step(self, step: Scheduled | HostCallback | For | If) -> None:
+        match step:
+            case Scheduled():
+                self._call(step)
+            case For(condition=None):
+                self._for(step)
+            case For():
+                emit_while(self, step)
+            case If():
+                self._if(step)
+            case HostCallback():
+                self._host_callback(step)
 
     # -- synchronisation ------------------------------------------------------------------
 
     def _synchronise(self) -> None:
-        if self.pending:
+        if self.pending and not self.alone:
             self.b.call(self.meet, [self.barrier, self.threads])
-            self.pending = []
+        self.pending = []
 
-    def _order(self, shared: bool, reads: list, writes: list, group: int | None = None) -> None:
+    def order(self, shared: bool, reads: list, writes: list, group: int | None = None) -> None:
         """A barrier if this step conflicts with one since the last barrier on other threads."""
         for other_shared, other_reads, other_writes, other_group in self.pending:
             if not shared and not other_shared:
@@ -243,19 +252,21 @@ class Main:
                 break
         self.pending.append((shared, reads, writes, group))
 
+    def touched(self, step: Scheduled) -> tuple[list, list]:
+        """The regions that a call reads, and those that it writes."""
+        code = step.code
+        regions = [self.region(r, b.type.nbytes) for r, b in zip(step.refs, code.params)]
+        outs = set(code.kernel.outputs)
+        reads = [x for x, b in zip(regions, code.params) if b not in outs]
+        writes = [x for x, b in zip(regions, code.params) if b in outs]
+        return reads if code.kernel.stores[0].mode == "set" else reads + writes, writes
+
     # -- steps ----------------------------------------------------------------------------
 
     def _call(self, step: Scheduled) -> None:
         code = step.code
         shared = is_shared(code)
-        sizes = [b.type.nbytes for b in code.params]
-        regions = [self.region(r, n) for r, n in zip(step.refs, sizes)]
-        outs = set(code.kernel.outputs)
-        reads = [x for x, b in zip(regions, code.params) if b not in outs]
-        writes = [x for x, b in zip(regions, code.params) if b in outs]
-        if code.kernel.stores[0].mode != "set":
-            reads = reads + writes
-        self._order(shared, reads, writes, step.call.group)
+        self.order(shared, *self.touched(step), step.call.group)
         chosen = choose(self.b, self.size, (code, *code.others)) if code.others else None
         if not shared:
             with self.b.if_then(self.is_first):

@@ -45,8 +45,9 @@ class Scheduled:
 class Plan:
     """A program ready for code generation: what `build_plan` found.
 
-    `weights` are the arrays at run time: those still read, and the packed ones; `l2` the size of
-    the target's second-level cache.
+    `cost` are the ns that a run should take on one thread, `shared_cost` those of kernels that
+    threads share. `weights` are the arrays at run time: those still read, and the packed ones; `l2`
+    the size of the target's second-level cache.
     """
 
     program: Program
@@ -55,6 +56,7 @@ class Plan:
     weights: list[np.ndarray]
     scratch: int | Sym
     cost: float
+    shared_cost: float
     l2: int
     host_callbacks: list[HostCallback] = field(default_factory=list)
 

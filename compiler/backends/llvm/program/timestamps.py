@@ -95,7 +95,7 @@ class _Stamped(Main):
             b.store(b.add(b.load(place, typ=I64), more), place)
 
     def _synchronise(self) -> None:
-        waits = bool(self.pending)
+        waits = bool(self.pending) and not self.alone
         super()._synchronise()
         if waits:
             self._stamp(self.waiting)

@@ -45,11 +45,13 @@ from .common.tables import (
     size,
 )
 from .common.terminal import Console
+from .compare import against_option, explain_against
 
 EPILOG = """\b
 Examples:
   tessel explain model.onnx
   tessel explain model.onnx --shapes ids:1x128 --all
+  tessel explain int8.onnx --against model.onnx --inputs x.npz
 """
 ROWS = 25  # of a table, without --all
 EXAMPLE = 60  # columns of the name of a node
@@ -74,6 +76,7 @@ COLUMNS = (
 @passes_option
 @precision_option
 @quantize_option
+@against_option("The model that MODEL was quantized from: which kernels err, and how much.")
 @click.option("--strict", is_flag=True, help="Refuse what would run outside compiled code.")
 @click.option(
     "--all",
@@ -82,9 +85,12 @@ COLUMNS = (
     help="Every kernel and every value, and which schedules were refused.",
 )
 @tune_option
-def explain(model, shapes, inputs, target, whole, tune, **options):
+def explain(model, shapes, inputs, target, whole, tune, against, **options):
     """Say what the compiler does with MODEL (.onnx, .graph or .tsl): what each pass changed, what
     fused into which kernel, what almost matched and why it did not, what runs outside."""
+    if against is not None:
+        explain_against(model, against, inputs, shapes, console(), whole)
+        return
     with Activity(f"reading {model}") as activity:
         graph = open_for(model, shapes, given_for(model, inputs))
         tune = tuning_for(model, tune, target)

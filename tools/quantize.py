@@ -1,6 +1,5 @@
 """`tessel quantize`: a model with narrow numbers, as ONNX or as a package."""
 
-import json
 from pathlib import Path
 
 import click
@@ -10,7 +9,6 @@ from .. import quantize as quantize_model
 from .. import to_onnx
 from ..compiler.compress.recipe import PRESETS, Recipe
 from ..compiler.errors import UsageError
-from ..compiler.system.files import write_file
 from ..runtime.compress.data import Data
 from ..runtime.compress.metrics import metric_of
 from .common.activity import Activity
@@ -24,6 +22,7 @@ from .common.models import (
     threads_option,
 )
 from .common.tables import console, size
+from .compare import write_report
 
 EPILOG = """\b
 Examples:
@@ -73,7 +72,11 @@ Examples:
 @click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Of the search, at most.")
 @shapes_option
 @click.option("--opset", type=int, default=21, show_default=True, help="Of a .onnx file.")
-@click.option("--report", type=click.Path(dir_okay=False), help="Write the report: .json, .html.")
+@click.option(
+    "--report",
+    type=click.Path(dir_okay=False),
+    help="Compare and time both models, and write all that is known: .json, .html.",
+)
 @click.option("--write-recipe", type=click.Path(dir_okay=False), help="Write the recipe as .toml.")
 @threads_option
 def quantize(
@@ -99,6 +102,8 @@ def quantize(
     and write it as ONNX or as a package."""
     if Path(output).suffix not in (".onnx", ".tsl"):
         raise UsageError("the output is a .onnx or a .tsl file", received=output)
+    if report is not None and Path(report).suffix not in (".json", ".html"):
+        raise UsageError("a report is a .json or a .html file", received=report)
     chosen = Recipe.of(recipe)
     if observer is not None:
         chosen = Recipe.of(chosen, observer=observer)
@@ -124,11 +129,14 @@ def quantize(
             q.save(output)
         else:
             to_onnx(q, output, opset=opset)
+        if report is not None:
+            activity.show("comparing")
+            q.compare(data, measure=True, threads=threads, progress=activity)
     out, notes = console(), console(stderr=True)
     for line in q.report.lines():
         out.print(line)
     if report is not None:
-        write_file(Path(report), _as_text(q.report, report).encode(), UsageError)
+        write_report(q.report, report)
     if write_recipe is not None:
         q.recipe.save(write_recipe)
     notes.print(f"wrote {output}: {size(Path(output).stat().st_size)}")
@@ -145,12 +153,3 @@ def _metric(name: str, model: str, inputs: str | None, labels: str | None, max_d
     found = np.load(labels, allow_pickle=False)
     array = found if isinstance(found, np.ndarray) else found[found.files[0]]
     return metric_of(name, Data.of(inputs, model_ports(model)), array)
-
-
-def _as_text(report, path: str) -> str:
-    match Path(path).suffix:
-        case ".json":
-            return json.dumps(report.to_dict(), indent=1, ensure_ascii=False)
-        case ".html":
-            return report.html()
-    raise UsageError("a report is a .json or a .html file", received=path)

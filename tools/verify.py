@@ -47,6 +47,7 @@ from .common.models import (
 )
 from .common.structures import is_plain
 from .common.tables import console, duration
+from .compare import against_option, verify_against
 from .verify_sizes import OtherSizes
 
 EPILOG = """\b
@@ -54,6 +55,7 @@ Examples:
   tessel verify model.onnx
   tessel verify model.onnx --inputs in.npz --expect out.npz
   tessel verify model.onnx --shapes x:1x3x224x224 --rtol 1e-4
+  tessel verify int8.onnx --against model.onnx --inputs x.npz --sqnr 25
 """
 
 
@@ -87,13 +89,39 @@ Examples:
     metavar="SECONDS",
     help="How long to try other sizes of dynamic dims: each is 1, equal to others and not.",
 )
+@against_option(
+    "The model that MODEL was quantized from; its kernels are compared with that one's."
+)
+@click.option(
+    "--sqnr",
+    type=float,
+    default=20.0,
+    show_default=True,
+    metavar="DB",
+    help="With --against: the least signal to noise that a kernel may have.",
+)
 @target_option
 @level_option
 @threads_option
 def verify(
-    model, inputs, seed, shapes, expect, rtol, atol, other_sizes, target, opt_level, threads
+    model,
+    inputs,
+    seed,
+    shapes,
+    expect,
+    rtol,
+    atol,
+    other_sizes,
+    against,
+    sqnr,
+    target,
+    opt_level,
+    threads,
 ):
     """Compile MODEL and compare each stage with numpy; exit with 1 where one differs."""
+    if against is not None:
+        verify_against(model, against, inputs, shapes, sqnr, seed)
+        return
     with Activity(f"reading {model}") as activity:
         given = given_for(model, inputs)
         graph = open_for(model, shapes, given, seed)

@@ -82,6 +82,7 @@ class _Rewriter:
             rule = RULES.get(node.op.name)
             value = None if rule is None or keep(node) else rule(self, node)
             if value is not None:
+                value.value.name = node.outputs[0].name  # by which it is found again
                 self.edit.replace(node, value)
                 done.append(node)
         return done

@@ -97,7 +97,7 @@ class Inserter:
 
     def _product(self, node: Node) -> None:
         if self.recipe.activations == "dynamic":
-            self.edit.replace(node, self._dynamic(node))
+            self._replace(node, self._dynamic(node))
             return
         w, narrow = node.inputs[1], self.weights[node]
         assert w is not None
@@ -118,7 +118,12 @@ class Inserter:
         channels_first = node.op.name == "conv" and not node.attrs["channels_last"]
         after = node.outputs[0].rank - 2 if channels_first else 0
         y = b.emit(node.op.name, *node.inputs, **node.attrs)
-        self.edit.replace(node, y + shift.reshape(-1, *[1] * after))
+        self._replace(node, y + shift.reshape(-1, *[1] * after))
+
+    def _replace(self, node: Node, y: Tensor) -> None:
+        """What stands for a product has its name, by which it is found again."""
+        y.value.name = node.outputs[0].name
+        self.edit.replace(node, y)
 
     def _dynamic(self, node: Node) -> Tensor:
         b, narrow = self.edit.b, self.weights[node]

@@ -4,9 +4,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, field
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..classes import dataclass
+
+if TYPE_CHECKING:
+    from .comparison import Comparison
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Row:
 @dataclass
 class Report:
     """Rows in the order of the graph, sizes in bytes of weights, and what was measured: metric by
-    `before` and `after`."""
+    `before` and `after`; `comparison` where the models were compared on data."""
 
     recipe: str
     rows: list[Row] = field(default_factory=list)
@@ -44,6 +47,7 @@ class Report:
     bytes_after: int = 0
     measured: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    comparison: "Comparison | None" = None
 
     @property
     def quantized(self) -> list[Row]:
@@ -81,7 +85,8 @@ class Report:
         said = "".join(f"<p>{line}</p>\n" for line in [escape(head), *measured])
         notes = "".join(f"<p>note: {escape(n)}</p>\n" for n in self.notes)
         title = f"<!doctype html><meta charset=utf-8><title>{escape(self.recipe)}</title>\n"
-        return f"{title}{STYLE}{said}<table><tr>{titles}</tr>\n{rows}</table>\n{notes}"
+        page = f"{title}{STYLE}{said}<table><tr>{titles}</tr>\n{rows}</table>\n{notes}"
+        return page if self.comparison is None else page + self.comparison.html()
 
     def lines(self) -> Iterable[str]:
         share = 100 * self.bytes_after / max(self.bytes_before, 1)
@@ -95,6 +100,8 @@ class Report:
             yield from table(COLUMNS, [cells(r) for r in self.rows])
         for note in self.notes:
             yield f"note: {note}"
+        if self.comparison is not None:
+            yield from ["", *self.comparison.lines()]
 
 
 COLUMNS = ("product", "op", "weights", "dB", "data", "scale", "zero", "by", "cut %", "dB", "kept")

@@ -16,10 +16,22 @@ from typing import Any
 import numpy as np
 
 from ...compiler.errors import InputError, UsageError
+from ...compiler.ir.bounds import size_hint
+from ...compiler.ir.graph import Graph
 from ..base.signature import Port
 
 Feed = dict[str, np.ndarray]
 BATCH = 16  # samples of a run where the model leaves their number open
+
+
+def random_feeds(graph: Graph) -> list[Feed]:
+    """One run of normal numbers, and zeros for what is no float; open dims are those to expect."""
+    rng, feed = np.random.default_rng(0), {}
+    for v in graph.inputs:
+        shape = tuple(size_hint(d) for d in v.shape)
+        numbers = rng.standard_normal(shape) if v.dtype.kind == "f" else np.zeros(shape)
+        feed[v.name] = numbers.astype(v.dtype.numpy)
+    return [feed]
 
 
 class Data:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from ...compiler.classes import dataclass
 from ...compiler.compress.candidates import refuse_quantized
+from ...compiler.compress.comparison import Comparison
 from ...compiler.compress.quantize import Plan, aliases_of
 from ...compiler.compress.recipe import Recipe
 from ...compiler.compress.report import Report
@@ -21,7 +22,8 @@ from ...compiler.targets.table import open_target
 from ..base.signature import Signature
 from ..compile import GraphSource, Shapes, Source, compile_model
 from .calibrate import calibrate
-from .data import Data
+from .compare import compare
+from .data import Data, random_feeds
 from .moments import BY_DATA, by_data, moments
 from .ranges import least_output_error
 from .search import Goal, Search
@@ -34,11 +36,13 @@ class Quantized:
     graph    with quantize and dequantize nodes; integers where it is compiled
     report   what was done to each product, and what it cost
     recipe   with the scales that were chosen: applied again it gives the same graph
+    original the graph that it was made of
     """
 
     graph: Graph
     report: Report
     recipe: Recipe
+    original: Graph
     is_quantized: ClassVar[bool] = True
 
     def save(self, path: str | PathLike[str]) -> None:
@@ -50,6 +54,25 @@ class Quantized:
                 fix="for other formats: tessel.to_onnx(quantized, path)",
             )
         compile_model(GraphSource(self.graph), Options()).save(path)
+
+    def compare(
+        self,
+        data: Any = None,
+        *,
+        measure: bool = False,
+        threads: int | None = None,
+        progress: Listener | None = None,
+    ) -> Comparison:
+        """Which kernels err, and how much, on data (as `quantize` takes it; random without); with
+        `measure`, how long both models take. The report has it from then on."""
+        feeds = random_feeds(self.original) if data is None else data
+        found = compare(
+            self.original, self.graph, feeds, measure=measure, threads=threads, progress=progress
+        )
+        if data is None:
+            found.notes.append("random inputs: give data that matter")
+        self.report.comparison = found
+        return found
 
     def __repr__(self) -> str:
         return f"Quantized({self.graph.name!r}, {self.report.recipe!r})"
@@ -74,7 +97,7 @@ def quantize_model(
     report.notes += plan.notes
     if (nothing := report.gains_nothing()) is not None:
         report.notes.append(nothing)
-    return Quantized(quantized, report, plan.chosen(found))
+    return Quantized(quantized, report, plan.chosen(found), plan.candidates.graph)
 
 
 def observed(

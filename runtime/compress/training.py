@@ -80,7 +80,7 @@ class TrainableModel:
         """The model as it has been trained so far."""
         plan = trained_plan(self.plan, self.values())
         graph, report = plan.apply()
-        return Quantized(graph, report, plan.chosen())
+        return Quantized(graph, report, plan.chosen(), self.plan.candidates.graph)
 
     def values(self) -> dict[str, np.ndarray]:
         """What is trained, by name."""

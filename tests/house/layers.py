@@ -200,8 +200,8 @@ READS: dict[str, str] = {
     ),
     "runtime/compress": (
         "compiler/errors compiler/arguments compiler/options compiler/system compiler/ir "
-        "compiler/compress/rounding compiler/compress compiler/targets compiler/driver "
-        "runtime/base runtime runtime/training"
+        "compiler/compress/rounding compiler/compress compiler/lowering compiler/targets "
+        "compiler/driver runtime/base runtime/execution runtime/profiling runtime runtime/training"
     ),
     "frontends/onnx/file": "compiler/errors compiler/system compiler/ir",
     "frontends/onnx/read": (

@@ -205,11 +205,19 @@ class Writer:
             inputs.pop()
         attrs = {k: v for k, v in attrs.items() if v is not None and v != []}
         self.domains.setdefault(domain, _DOMAINS.get(domain, 1))
-        name = self.unique(self.origin or op_type)
+        name = self.unique(self._stem(op_type))
         self.nodes.append(
             helper.make_node(op_type, inputs, outputs, name=name, domain=domain, **attrs)
         )
         return outputs[0] if single else outputs
+
+    def _stem(self, op_type: str) -> str:
+        """Nodes have the names that they had; those that only round values do not take them from
+        the nodes around which they stand."""
+        if self.origin is None:
+            return op_type
+        rounds = op_type in ("QuantizeLinear", "DequantizeLinear")
+        return f"{self.origin}_{op_type}" if rounds and op_type not in self.origin else self.origin
 
     def constant(self, array, dtype=None, stem: str = "constant") -> str:
         """The name of an initializer; equal small ones are shared."""

@@ -120,6 +120,11 @@ def _numbers(context, parameter, text: str) -> tuple[int, ...]:
 )
 @click.option("--ops", is_flag=True, help="Time each operator of the MODELs by itself instead.")
 @click.option("--peak", is_flag=True, help="Measure what the cores can do; needs no MODEL.")
+@click.option(
+    "--predictions",
+    is_flag=True,
+    help="Compare what tessel's kernels take with what its cost model expects, instead.",
+)
 @click.option("--profile", is_flag=True, help="Time tessel's kernels: see `tessel run --profile`.")
 @click.option(
     "--plot",
@@ -136,7 +141,19 @@ def _numbers(context, parameter, text: str) -> tuple[int, ...]:
 @click.option("--json", "json_file", type=click.Path(dir_okay=False), help="Write the report here.")
 @click.option("--csv", "csv_file", type=click.Path(dir_okay=False), help="Write the rows here.")
 def bench(
-    models, backends, inputs, seed, shapes, ops, peak, profile, plot, json_file, csv_file, **options
+    models,
+    backends,
+    inputs,
+    seed,
+    shapes,
+    ops,
+    peak,
+    predictions,
+    profile,
+    plot,
+    json_file,
+    csv_file,
+    **options,
 ):
     """Time MODELs on several backends, side by side.
 
@@ -149,14 +166,19 @@ def bench(
     --quantize is for tessel; outputs may then differ by a quarter of their largest magnitude,
     unless --tolerance says otherwise.
 
+    --predictions says how far the compiler's cost model is from what kernels take, on one core that
+    is left alone: by kind of schedule, and those furthest off.
+
     --ops takes the models apart: each distinct operator is a model of its own, with the shapes and
     values that it meets there; those that lose most to the fastest other engine come first.
     """
     if not models and not peak:
         raise click.UsageError("Missing argument 'MODEL…'; only --peak needs none.")
     backends = [name.strip() for name in backends.split(",") if name.strip()]
-    if ops and (profile or plot):
-        raise click.UsageError("--ops takes models apart; --profile and --plot show whole ones.")
+    if (ops or predictions) and (profile or plot or (ops and predictions)):
+        raise click.UsageError(
+            "--ops, --predictions, and --profile with --plot show one thing each."
+        )
     if options["duration"] is None:
         options["duration"] = operators.DURATION if ops else Settings.duration
     if options["quantize"] is not None and options["tolerance"] is None:
@@ -178,9 +200,12 @@ def bench(
     if peak:
         own.print_peaks(peaks, plain_console())
         report["peak"] = [found.report() for found in peaks]
+    if predictions:
+        with own.pinned(settings):
+            report["predictions"] = own.compare_predictions(feeds, settings)
     for path in models if ops else ():
         report["models"][path] = measure_operators(path, backends, feeds[path], settings)
-    for path in models if not ops else ():
+    for path in models if not (ops or predictions) else ():
         with Console(stderr=True).status(path) as status:
             rows = compare(path, backends, feeds[path], settings, status.update)
         report["models"][path] = {
@@ -204,7 +229,7 @@ def bench(
         write_file(json_file, text.encode(), UsageError)
     if csv_file is not None:
         write_csv(csv_file, report)
-    if models:
+    if models and not predictions:
         check(report)
 
 

@@ -8,9 +8,11 @@ the profile can say how well its sum agrees with what a run takes.
 
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
+from ...compiler.backends.llvm.program.clock import MONOTONIC, THREAD
 from ...compiler.backends.llvm.program.plan import Scheduled
 from ...compiler.backends.llvm.program.predict import predict
 from ...compiler.backends.llvm.program.timestamps import timestamped_code, timestamped_steps
@@ -31,7 +33,8 @@ QUARTILE = 25  # percentile of all that is reported
 class KernelTime:
     """A step of the program, over one run of the model: `calls` rounds of it in all.
 
-    `ns` is the first thread's time, which is the run's; `work` what all threads do together;
+    `ns` is the first thread's time, which is the run's, `fastest` that of the run in which it was
+    shortest (an empty machine's, nearly); `work` what all threads do together;
     `predicted` what the cost model expects, in ns. What runs in Python has neither, and no `code`.
     """
 
@@ -41,7 +44,8 @@ class KernelTime:
     ns: float
     work: Work | None
     predicted: float
-    code: object = None
+    code: Any = None
+    fastest: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -78,8 +82,14 @@ class Profile:
         return sum(k.predicted for k in self.kernels)
 
 
-def profile(exe: Executable, feeds: Mapping, seconds: float = SECONDS) -> Profile:
-    """Time the kernels of the specialization that `feeds` leads to, for `seconds` at least."""
+def profile(
+    exe: Executable, feeds: Mapping, seconds: float = SECONDS, own_time: bool = False
+) -> Profile:
+    """Time the kernels of the specialization that `feeds` leads to, for `seconds` at least.
+
+    With `own_time` a kernel's time is that in which its thread had the core: no interruptions, but
+    up to a microsecond for reading the clock.
+    """
     exe.run(feeds)
     built = exe.specializations[-1]
     if built.stages:
@@ -98,7 +108,8 @@ def profile(exe: Executable, feeds: Mapping, seconds: float = SECONDS) -> Profil
             "the model with reuse=False",
         )
     threads = exe.threads if built.code.parallel else 1
-    code, timestamps = timestamped_code(built.code, threads, built.module.updates)
+    which = THREAD if own_time else MONOTONIC
+    code, timestamps = timestamped_code(built.code, threads, built.module.updates, which)
     ordinary = built.module
     module = NativeModule(code, ordinary.output_types, ordinary.updates)
     walls, timestamped, rows = [], [], []
@@ -145,13 +156,15 @@ def _turn(run: Callable[[], None], seconds: float, *lists: list) -> None:
 def _summary(built: Built, threads: int, busy: float, walls, timestamped, rows) -> Profile:
     """`rows` is [run, thread, step, (ns, rounds)]."""
     first = rows[:, 0, :, 0]
-    ns = np.percentile(first, QUARTILE, axis=0)
+    ns, fastest = np.percentile(first, QUARTILE, axis=0), first.min(axis=0)
     rounds = np.median(rows[:, 0, :, 1], axis=0)
     outside = np.percentile(timestamped - first.sum(axis=1), QUARTILE)
     wall, total = np.percentile(walls, QUARTILE), np.percentile(timestamped, QUARTILE)
     expected = {id(p.step): p.ns for p in predict(built.code.plan, built.code.target, threads)}
     kernels = [
-        _kernel(step, float(ns[i]), round(rounds[i]), expected.get(id(step), 0.0))
+        _kernel(
+            step, float(ns[i]), float(fastest[i]), round(rounds[i]), expected.get(id(step), 0.0)
+        )
         for i, step in enumerate(timestamped_steps(built.code.plan.steps))
     ]
     rest = total - ns.sum() - outside
@@ -168,8 +181,10 @@ def _summary(built: Built, threads: int, busy: float, walls, timestamped, rows) 
     )
 
 
-def _kernel(step, ns: float, calls: int, expected: float) -> KernelTime:
+def _kernel(step, ns: float, fastest: float, calls: int, expected: float) -> KernelTime:
     if not isinstance(step, Scheduled):
-        return KernelTime(step.op, (step.origin or step.op,), calls, ns, None, 0.0)
+        origins = (step.origin or step.op,)
+        return KernelTime(step.op, origins, calls, ns, None, 0.0, fastest=fastest)
     kernel, work = step.call.kernel, step.code.work.times(calls)
-    return KernelTime(kernel.name, kernel.origins, calls, ns, work, calls * expected, step.code)
+    expected *= calls
+    return KernelTime(kernel.name, kernel.origins, calls, ns, work, expected, step.code, fastest)

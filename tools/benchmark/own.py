@@ -1,4 +1,4 @@
-"""What `tessel bench` measures of tessel itself: peak, profile, and the picture of both.
+"""What `tessel bench` measures of tessel itself: peak, profile, predictions, and the picture.
 
 These run in the process of the command, after the backends have been compared, pinned like them.
 """
@@ -6,9 +6,11 @@ These run in the process of the command, after the backends have been compared, 
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 
 from ...compiler.errors import UsageError
 from ...compiler.system.cores import available_cores
+from ...runtime.execution.executable import Executable
 from ...runtime.profiling.peak import Peak, measure_peak
 from ...runtime.profiling.profile import profile
 from ..common.models import is_package, open_executable
@@ -16,6 +18,7 @@ from ..common.profile_tables import print_peak, print_profile, profile_data
 from ..common.terminal import Console
 from . import roofline
 from .compare import Settings, choose_cpus
+from .predictions import measure_kernels, print_predictions, report
 
 LONGEST = 2.0  # seconds that a peak or a profile is measured for, if `--duration` is longer
 
@@ -68,15 +71,29 @@ def measure_profile(
 
     A package is compiled anew: its kernels are known to the compiler only.
     """
+    found = profile(_open(path, settings), feeds, min(settings.duration, LONGEST))
+    peak = next((p for p in peaks if p.threads == found.threads), peaks[-1])
+    return profile_data(found, peak), peak
+
+
+def _open(path: str, settings: Settings) -> Executable:
+    """The model, compiled as the timed process has compiled it."""
     options = {} if is_package(path) else {"target": "cpu"}
     if options and settings.tune is not None:
         options["tune"] = 0  # what the timed process has found
     if options and settings.quantize is not None:
         options["quantize"] = settings.quantize
-    exe = open_executable(path, native=False, threads=settings.threads, reuse=False, **options)
-    found = profile(exe, feeds, min(settings.duration, LONGEST))
-    peak = next((p for p in peaks if p.threads == found.threads), peaks[-1])
-    return profile_data(found, peak), peak
+    return open_executable(path, native=False, threads=settings.threads, reuse=False, **options)
+
+
+def compare_predictions(feeds: Mapping[str, Mapping], settings: Settings) -> list[dict]:
+    """How far the cost model is from what the kernels of the models take; the report of it."""
+    alone, kernels = replace(settings, threads=1), []
+    for path in feeds:
+        exe, seconds = _open(path, alone), min(settings.duration, LONGEST)
+        kernels += measure_kernels(path, exe, feeds[path], seconds)
+    print_predictions(", ".join(feeds), kernels)
+    return report(kernels)
 
 
 def show_profile(title: str, data: dict, out: Console) -> None:

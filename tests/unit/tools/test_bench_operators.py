@@ -158,4 +158,4 @@ def test_the_command_prints_and_reports_every_operator(tmp_path):
 def test_it_takes_no_profile_of_a_model_that_it_takes_apart(model):
     result = CliRunner().invoke(bench, [model, "--ops", "--profile"])
     assert result.exit_code == 2
-    assert "whole ones" in result.output
+    assert "one thing each" in result.output

@@ -19,7 +19,7 @@ from ....kernels.kernel import HostCallback, walk_calls
 from ....kernels.machine import Machine, aligned_empty
 from ..base.types import I8, I64, PTR, i64
 from ..kernel.objects import object_code
-from .clock import clock
+from .clock import MONOTONIC, clock
 from .entry import Main
 from .native_code import MAIN, NativeCode
 from .plan import Plan, Scheduled
@@ -33,8 +33,11 @@ def timestamped_steps(steps: list) -> Iterator[Scheduled | HostCallback]:
     return (step for step, _ in walk_calls(steps))
 
 
-def timestamped_code(code: NativeCode, threads: int, updates: dict[int, int]):
+def timestamped_code(
+    code: NativeCode, threads: int, updates: dict[int, int], which: int = MONOTONIC
+):
     """(NativeCode, array): code that adds its times to the array, for up to `threads` threads.
+    `which` is the clock that it reads (`clock.py`).
 
     The array is handed over as one more weight: to what runs code, it is no different from others.
     """
@@ -44,7 +47,7 @@ def timestamped_code(code: NativeCode, threads: int, updates: dict[int, int]):
     raw[:] = 0
     timestamps = raw.reshape(threads, -1)[:, : 2 * rows].reshape(threads, rows, 2)
     plan = replace(plan, weights=[*code.weights, raw])
-    module = timestamped_module(plan, code.target, updates)
+    module = timestamped_module(plan, code.target, updates, which)
     objects = code.objects | {MAIN: object_code(module, code.target)}
     made = replace(code, objects=objects, weights=plan.weights, layout=plan.layout, tail=0)
     return made, timestamps
@@ -56,23 +59,23 @@ def _pitch(rows: int) -> int:
 
 
 def timestamped_module(
-    plan: Plan, target: Machine, updates: dict[int, int] | None = None
+    plan: Plan, target: Machine, updates: dict[int, int] | None = None, which: int = MONOTONIC
 ) -> ir.Module:
     """The LLVM module of the entry that times its steps, in the last of the weights."""
     module = ir.Module(name=MAIN)
     module.triple = target.triple
-    _Stamped(plan, module, ir.Function(module, ENTRY, MAIN), updates or {}).emit()
+    _Stamped(plan, module, ir.Function(module, ENTRY, MAIN), updates or {}, which).emit()
     return module
 
 
 class _Stamped(Main):
-    def __init__(self, plan: Plan, module: ir.Module, f: ir.Function, updates):
+    def __init__(self, plan: Plan, module: ir.Module, f: ir.Function, updates, which: int):
         super().__init__(plan, module, f, updates)
         self.tail = 0  # kernels that end the program in Python are called, to be timed like others
         steps = list(timestamped_steps(plan.steps))
         self.rows = {id(step): row for row, step in enumerate(steps)}
         self.waiting = len(steps)
-        self.now = clock(module)
+        self.now = clock(module, which)
         self.last = self.b.alloca(I64)
         self.last.type = PTR
         self.timestamps = None

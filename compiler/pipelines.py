@@ -116,26 +116,32 @@ def default_pipeline(
 
 
 def cpu_pipeline(
-    *, winograd: bool = True, strassen: bool = True, vector_bytes: int = 64, wide: bool = False
+    *,
+    winograd: bool = True,
+    strassen: bool = True,
+    vector_bytes: int = 64,
+    cpu: str = "",
+    wide: bool = False,
 ) -> Pipeline:
     """What the CPU backend wants done to an optimised graph before it is lowered for vectors of so
-    many bytes. `winograd` and `strassen` allow sums to be rearranged so that rounding errors
-    grow; `wide` makes 16 bits of bytes that are padded, for CPUs that have no products of bytes."""
+    many bytes, on the core that LLVM calls `cpu` (`analysis/core_model.py`). `winograd` and
+    `strassen` allow sums to be rearranged so that rounding errors grow; `wide` makes 16 bits of
+    bytes that are padded, for CPUs that have no products of bytes."""
     fewer: tuple[Step, ...] = ()
     if winograd:
-        fewer += (Step(Winograd(vector_bytes), "a quarter of the products for 3 x 3 taps"),)
+        fewer += (Step(Winograd(vector_bytes, cpu), "a quarter of the products for 3 x 3 taps"),)
     if strassen:
-        fewer += (Step(Strassen(), "seven of eight products for large weights"),)
+        fewer += (Step(Strassen(vector_bytes, cpu), "seven of eight products for large weights"),)
     return Pipeline(
         (
             Step(PromoteHalf(), "vector units compute in f32; halves are for memory and borders"),
-            Step(ConvTransposePhases(vector_bytes, winograd), "no tap is asked if it divides"),
+            Step(ConvTransposePhases(vector_bytes, winograd, cpu), "no tap is asked if it divides"),
             *fewer,
             Step(SuppressLazily(), "only the best of many boxes are looked at"),
             Step(ScanInOrder(), "one core adds up as it goes along"),
             Step(ExpandComposites(), "what is inside of them can be folded"),
             Step(
-                WinogradIntegers(vector_bytes, wide),
+                WinogradIntegers(vector_bytes, wide, cpu),
                 "Winograd's for bytes, of which no bit is lost",
             ),
             Step(SplitPadding(wide), "convolutions that read inside their input only"),

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from ..options import Options
     from ..passes.base import Pipeline
 
-WIDE = 64  # bytes of a vector
-
 
 class CpuTarget(Target):
     """Compiled by LLVM; schedules are measured where there is a `tuning`."""
@@ -49,12 +47,12 @@ class CpuTarget(Target):
     def pipeline(self, options: "Options") -> "Pipeline":
         from ..pipelines import cpu_pipeline
 
-        # Seven products have not been found faster than eight where vectors are wider.
-        width, fewer = self.machine.vector_bytes, not options.exact
+        fewer = not options.exact
         return cpu_pipeline(
             winograd=fewer,
-            strassen=fewer and width < WIDE,
-            vector_bytes=width,
+            strassen=fewer,
+            vector_bytes=self.machine.vector_bytes,
+            cpu=self.machine.cpu,
             wide=self.machine.sums_apart(self.machine.multiplies_pairs),
         )
 

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ...analysis.core_model import CORES, Core
+from ...analysis.core_model import Core, core_of
 from ...classes import dataclass
 from ...ir.bounds import size_hint
 from ...ir.builder import Builder, Tensor
@@ -45,6 +45,7 @@ class ConvTransposePhases(Pass):
     name: ClassVar[str] = "phases"
     vector_bytes: int = 64
     winograd: bool = True
+    cpu: str = ""
 
     def run(self, graph: Graph, report: Report) -> bool:
         chains = {chain[-1]: chain for chain in chains_from("conv_transpose", graph)}
@@ -158,7 +159,7 @@ class _Transposed:
 
     def cycles(self, plan: Plan, options: ConvTransposePhases) -> float:
         """About how long a plan takes."""
-        core, lanes = CORES[options.vector_bytes], options.vector_bytes // 4
+        core, lanes = core_of(options.vector_bytes, options.cpu), options.vector_bytes // 4
         n, sizes = size_hint(self.node.output.shape[0]), [size_hint(d) for d in self.blocks(plan)]
         inputs, outputs = self.channels
         total = 0.0

@@ -6,9 +6,11 @@
 
 An eighth of the products is saved, less what the sums of quarters take: those of weights pay where
 there are many rows, those of x and y where matrices are wide and deep. Weights take as much memory
-as before. Rounding errors about double (`strassen.py`); where the quarters of a weight differ
-much in size, and with `strict`, products stay as they are. For CPUs; also for convolutions of one
-tap, channels last. Where the number of rows is open there may be too few of them.
+as before. What the sums write and read again comes from memory: a core that multiplies fast for its
+memory (AVX-512 at full rate) loses there what it saves. Rounding errors about double
+(`strassen.py`); where the quarters of a weight differ much in size, and with `strict`, products
+stay as they are. For CPUs; also for convolutions of one tap, channels last. Where the number of
+rows is open there may be too few of them.
 """
 
 from math import ceil, prod
@@ -16,7 +18,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ...analysis.core_model import CORES
+from ...analysis.core_model import CORES, Core, core_of
 from ...classes import dataclass
 from ...ir.builder import Builder, Tensor
 from ...ir.dims import is_static
@@ -26,25 +28,26 @@ from ...ops.internal.strassen import PRODUCTS, right_factors
 from ..base import Pass, Report
 
 GAIN = 0.97  # share of the plain product's time below which it pays
-CORE = CORES[32]  # fitted for vectors of 32 bytes
 SUMMED = 3.4  # rows whose products take as long as the sums of their weights
-FAR = 1.2  # cycles per element of the left factors and the products that come from memory
-CACHED = 8 << 20  # bytes of them that a cache holds
+CACHED = 8 << 20  # bytes of left factors and products that a cache holds
 MOST = 64 << 20  # bytes of them that are worth an eighth of the products
 ALIKE = 64.0  # how many times larger than another a quarter of a weight may be, in the mean square
 
 
 @dataclass(frozen=True)
 class Strassen(Pass):
-    """matmul(x, w) => strassen_output(strassen_product(strassen_input(x), u))"""
+    """matmul(x, w) => strassen_output(strassen_product(strassen_input(x), u)), for a core"""
 
     name: ClassVar[str] = "strassen"
+    vector_bytes: int = 32
+    cpu: str = ""
 
     def run(self, graph: Graph, report: Report) -> bool:
         factors: dict[Value, Tensor] = {}
+        core = core_of(self.vector_bytes, self.cpu)
 
         def seven(b: Builder, node: Node) -> Value | None:
-            if not pays(node):
+            if not pays(node, core):
                 return None
             x = node.inputs[0]
             if x not in factors:
@@ -55,7 +58,7 @@ class Strassen(Pass):
         return self.exchange(graph, report, seven)
 
 
-def pays(node: Node) -> bool:
+def pays(node: Node, core: Core = CORES[32]) -> bool:
     """Whether a node is a product that this pass knows, and takes less time by seven products."""
     if not _is_candidate(node):
         return False
@@ -65,9 +68,9 @@ def pays(node: Node) -> bool:
     moved = PRODUCTS * rows * (depth + columns)
     if moved * F32.bytes > MOST:
         return False
-    each = CORE.moved if moved * F32.bytes <= CACHED else FAR
-    direct = CORE.product_cycles(images * m * k * n)
-    seven = CORE.product_cycles(PRODUCTS * (rows + SUMMED) * depth * columns) + each * moved
+    direct = core.product_cycles(images * m * k * n)
+    seven = core.product_cycles(PRODUCTS * (rows + SUMMED) * depth * columns)
+    seven += moved * core.passed_on(moved * F32.bytes, CACHED)
     return seven <= GAIN * direct and _are_alike(node.inputs[1].constant)
 
 

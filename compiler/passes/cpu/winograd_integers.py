@@ -16,7 +16,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ...analysis.core_model import CORES, Core
+from ...analysis.core_model import Core, core_of
 from ...classes import dataclass
 from ...ir.bounds import size_hint
 from ...ir.builder import Builder
@@ -46,10 +46,11 @@ class WinogradIntegers(Pass):
     name: ClassVar[str] = "winograd_integers"
     vector_bytes: int = 64
     wide: bool = False
+    cpu: str = ""
 
     def run(self, graph: Graph, report: Report) -> bool:
         def tiled(b: Builder, node: Node) -> Value | None:
-            tile = choose_tile(node, CORES[self.vector_bytes])
+            tile = choose_tile(node, core_of(self.vector_bytes, self.cpu))
             if tile is None:
                 return None
             report.apply(f"conv_integer(x, w) => Winograd F({tile}, {TAPS})", node.where)

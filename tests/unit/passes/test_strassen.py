@@ -15,9 +15,11 @@ from tessel.compiler.expr.expr import Axis
 from tessel.compiler.ir.builder import Builder
 from tessel.compiler.ir.op import get
 from tessel.compiler.ops.internal.strassen import STORED, right_factors
+from tessel.compiler.options import Options
 from tessel.compiler.passes.base import Report, run_pipeline
 from tessel.compiler.passes.cpu.strassen import Strassen, pays
 from tessel.compiler.pipelines import cpu_pipeline
+from tessel.compiler.targets.table import open_target
 
 from ...support.graphs import assert_same_results
 from ...support.kernels import both, buffer_of, native, program_of, scheduled, store
@@ -166,6 +168,37 @@ def test_quarters_of_other_sizes_stay(scale, taken):
 
 
 @pytest.mark.parametrize(
+    ("cpu", "vector_bytes", "taken"),
+    [
+        ("sapphirerapids", 64, False),
+        ("skylake-avx512", 64, False),
+        ("x86-64-v4", 64, False),
+        ("znver4", 64, True),
+        ("x86-64-v3", 32, True),
+        ("znver3", 32, True),
+        ("neoverse-n1", 16, True),
+    ],
+)
+@pytest.mark.parametrize("rows", [128, 197])
+def test_a_core_that_multiplies_fast_for_its_memory_keeps_eight_products(
+    cpu, vector_bytes, taken, rows
+):
+    """At full rate an eighth of the products is less than what the sums write and read again; a
+    core that takes half of 512 bits at a time saves twice as much."""
+    _, changed = Strassen(vector_bytes, cpu)(product_graph(rows, n=2304))
+    assert changed == taken
+
+
+def test_the_core_of_a_target_decides():
+    target = open_target("cpu:x86-64-v4")
+    for cpu, taken in (("x86-64-v4", False), ("znver4", True)):
+        target.machine = replace(target.machine, cpu=cpu)
+        steps = [step.action for step in target.pipeline(Options()).steps]
+        (strassen,) = [p for p in steps if p.name == "strassen"]
+        assert strassen(product_graph(n=3072))[1] == taken
+
+
+@pytest.mark.parametrize(
     "graph",
     [
         product_graph(128, 768, 1536),
@@ -194,7 +227,7 @@ def test_the_report_names_the_product():
     graph = product_graph(n=3072)
     graph.nodes[-1].origin = "encoder.0"
     report = Report()
-    run_pipeline(graph, cpu_pipeline(), report=report)
+    run_pipeline(graph, cpu_pipeline(vector_bytes=32), report=report)
     (applied,) = [a for a in report.applied if "Strassen" in a.rule]
     assert applied.rule == "x @ w => Strassen's seven products"
     assert applied.where == ("encoder.0",)

@@ -12,7 +12,8 @@ the models in docs/benchmarks.md; `tessel run --profile` prints both sides for a
 
 from collections.abc import Iterable, Iterator
 
-from ....analysis.core_model import CORES, Core
+from ....analysis import core_model
+from ....analysis.core_model import Core
 from ....expr import expr as s
 from ....expr.expr import Axis, Expr
 from ....ir.bounds import size_hint
@@ -73,7 +74,7 @@ PRIMITIVE = {
 
 def core_of(target: Machine) -> Core:
     """What the model takes a core of the target to be."""
-    return CORES[target.vector_bytes]
+    return core_model.core_of(target.vector_bytes, target.cpu)
 
 
 def cost(kernel: Kernel, plan: Schedule, target: Machine, between: int | None = None) -> float:
@@ -86,7 +87,7 @@ def cost(kernel: Kernel, plan: Schedule, target: Machine, between: int | None = 
     core = core_of(target)
     cycles = plan.cycles(kernel, target)
     traffic = traffic_ns(all_traffic(kernel, plan, target, between), target)
-    least, most = sorted((cycles / core.clock, traffic))
+    least, most = sorted((cycles / core.rate, traffic))
     return CALL + most + ALONE * least
 
 

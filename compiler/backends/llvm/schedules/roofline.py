@@ -63,7 +63,7 @@ def roofline(
     kernel: Kernel, plan: Schedule, target: Machine, between: int | None = None
 ) -> Roofline:
     """What a scheduled kernel takes, beside what it takes at least. `between` as in `cost`."""
-    clock = core_of(target).clock
+    clock = core_of(target).rate
     kept = set(plan.params(kernel)) if plan.packs else set(kernel.params)
     touched = []
     for b, (read, written) in touched_bytes(kernel).items():

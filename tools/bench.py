@@ -141,19 +141,7 @@ def _numbers(context, parameter, text: str) -> tuple[int, ...]:
 @click.option("--json", "json_file", type=click.Path(dir_okay=False), help="Write the report here.")
 @click.option("--csv", "csv_file", type=click.Path(dir_okay=False), help="Write the rows here.")
 def bench(
-    models,
-    backends,
-    inputs,
-    seed,
-    shapes,
-    ops,
-    peak,
-    predictions,
-    profile,
-    plot,
-    json_file,
-    csv_file,
-    **options,
+    models, backends, inputs, seed, shapes, ops, peak, profile, plot, json_file, csv_file, **options
 ):
     """Time MODELs on several backends, side by side.
 
@@ -175,6 +163,7 @@ def bench(
     if not models and not peak:
         raise click.UsageError("Missing argument 'MODEL…'; only --peak needs none.")
     backends = [name.strip() for name in backends.split(",") if name.strip()]
+    predictions = options.pop("predictions")
     if (ops or predictions) and (profile or plot or (ops and predictions)):
         raise click.UsageError(
             "--ops, --predictions, and --profile with --plot show one thing each."

@@ -10,8 +10,10 @@
 A model whose data decides sizes has code for each of its stages (`staged.py`), which are cut from
 its graph again when it is loaded.
 
-Weights that the code reads as the graph has them are kept once. All arrays are mapped from the
-file, so loading costs little whatever their size. Code for another CPU is left alone, and the
+Weights are kept once: those that the code reads as the graph has them in `weights`; of others that
+it has packed the packed form alone, from which the graph's arrays are restored where the graph is
+compiled after all (`kernels/restore.py`). All arrays are mapped from the file, so loading costs
+little whatever their size. Code for another CPU is left alone, and the
 graph compiled for this one; `native=False` asks for that.
 """
 
@@ -70,6 +72,7 @@ def save(
     packed = store.Packed(table)
     objects: dict[str, bytes] = {}
     own = _entries(exe, built, packed, objects)
+    taken = packed.take_restorable(table)
     names = list(objects)
     check_files(table.values())
     manifest = {
@@ -83,6 +86,7 @@ def save(
         **own,
         "structure": graph.metadata.get(STRUCTURE),
         "packed": packed.places,
+        "restored": taken,
         "winners": _tuning_records(exe),
     }
     with Writer(path, durable) as out:
@@ -234,7 +238,7 @@ class Package:
             raise PackageError(
                 f"the package's manifest cannot be read: {error}", where=self.where
             ) from None
-        self._weights: dict[str, np.ndarray] | None = None
+        self._weights: Mapping[str, np.ndarray] | None = None
 
     def _json(self, section: str) -> Any:
         data = bytes(self.container.section(section))
@@ -258,12 +262,11 @@ class Package:
         return self._json("about")
 
     @property
-    def weights(self) -> dict[str, np.ndarray]:
-        """The graph's arrays by name, mapped from the file."""
+    def weights(self) -> Mapping[str, np.ndarray]:
+        """The graph's arrays by name, mapped from the file, or restored from what is packed."""
         if self._weights is None:
-            section = self.container.section("weights")
-            weights = store.read_safetensors(section, self.where)
-            self._weights = weights | store.read_strings(self.manifest["strings"])
+            sections = self.container.section("weights"), self.container.section("packed")
+            self._weights = store.Weights.of(self.manifest, *sections, self.where)
         return self._weights
 
     def graph(self) -> Graph:

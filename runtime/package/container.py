@@ -33,6 +33,7 @@ HEADER = struct.Struct("<8sIIQQQ16s")
 PAGE = 4096
 LARGE = 16 << 20
 PIECE = 4 << 20
+READ = 256 << 10  # bytes of a piece that are in memory at a time
 ARRAYS = ("weights", "packed")  # the sections that may be checked later
 _FIELDS = {"name": str, "offset": int, "size": int, "hash": str}
 
@@ -220,11 +221,15 @@ def _is_entry(entry: object) -> bool:
 def digest_of(start: int, size: int, read: Callable) -> bytes:
     """The hash (as of a section) of bytes that `read(offset, size)` gives.
 
-    SHA-256 lets other threads run, so pieces are hashed by as many as there are cores.
+    SHA-256 lets other threads run, so pieces are hashed by as many as there are cores, each of
+    which holds little of the file at a time.
     """
 
     def digest_at(at: int) -> bytes:
-        return hashlib.sha256(read(at, min(PIECE, start + size - at))).digest()
+        own, end = hashlib.sha256(), min(at + PIECE, start + size)
+        for part in range(at, end, READ):
+            own.update(read(part, min(READ, end - part)))
+        return own.digest()
 
     places = range(start, start + size, PIECE)
     digests: Iterable[bytes]

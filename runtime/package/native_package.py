@@ -1,7 +1,8 @@
 """NativeCode to and from what a package's manifest can say."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from ...compiler.analysis.run_checks import Check
 from ...compiler.errors import PackageError, TesselError
 from ...compiler.ir.dim_parse import parse_dim
 from ...compiler.kernels.machine import Machine
+from ...compiler.kernels.restore import read, written
 from .arrays import Packed, packed_array
 
 if TYPE_CHECKING:
@@ -27,9 +29,11 @@ def dump_code(code: "NativeCode", packed: Packed, objects: dict[str, bytes]) -> 
         while objects.setdefault(unique, data) != data:
             unique += "_"  # every specialization has an entry of its own, of the same name
         names[unique] = name
+    weights = [packed.add(w) for w in code.weights]
     return {
         "objects": names,
-        "weights": [packed.add(w) for w in code.weights],
+        "weights": weights,
+        "restores": list(_dump_packings(code, weights, packed)),
         "layout": [code.layout.inputs, code.layout.outputs, code.layout.weights],
         "arena": code.arena,
         "scratch": str(code.scratch),
@@ -48,6 +52,13 @@ def dump_code(code: "NativeCode", packed: Packed, objects: dict[str, bytes]) -> 
     }
 
 
+def _dump_packings(code: "NativeCode", weights: list, packed: Packed) -> Iterator[list]:
+    for p in code.packings:
+        name = packed.restores(weights[p.weight], p.source(), p.recipe)
+        if name is not None:
+            yield [p.weight, name, written(p.recipe)]
+
+
 def load_code(
     entry: Mapping,
     machine: Machine,
@@ -57,7 +68,7 @@ def load_code(
     where: str,
 ) -> "NativeCode":
     """The NativeCode of a manifest's entry. `packed`: the places and the bytes of that section."""
-    from ...compiler.backends.llvm.program.native_code import Layout, NativeCode
+    from ...compiler.backends.llvm.program.native_code import Layout, NativeCode, Packing
 
     arrays = [
         weights[k] if isinstance(k, str) else packed_array(*packed, k) for k in entry["weights"]
@@ -92,6 +103,10 @@ def load_code(
         agrees=bool(entry["agrees"]),
         asks=bool(entry.get("asks", False)),
         checks=checks,
+        packings=tuple(
+            Packing(number, partial(weights.__getitem__, name), read(recipe))
+            for number, name, recipe in entry.get("restores", ())  # older packages have none
+        ),
     )
 
 

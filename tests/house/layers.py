@@ -48,7 +48,8 @@ READS: dict[str, str] = {
         "compiler/errors compiler/ir compiler/expr compiler/ops compiler/ops/contraction"
     ),
     "compiler/ops/quantization": (
-        "compiler/errors compiler/ir compiler/expr compiler/ops compiler/ops/contraction"
+        "compiler/errors compiler/ir compiler/expr compiler/kernels compiler/ops "
+        "compiler/ops/contraction"
     ),
     "compiler/ops/sorting": (
         "compiler/errors compiler/ir compiler/expr compiler/kernels compiler/ops "

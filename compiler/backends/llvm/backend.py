@@ -89,6 +89,7 @@ def compile_program(
         int(usual * SMALL / max(plan.shared_cost, 1)),
         asks=plan.asks,
         checks=program.checks,
+        packings=tuple(plan.packings),
     )
 
 

@@ -22,36 +22,13 @@ from ...expr import expr as s
 from ...ir.dims import Sym
 from ...ir.op import Attr, Expand, NotDifferentiable, Pull, register
 from ...ir.types import F32, FLOATS, I8, I32, U8
+from ...kernels.codes import pack_codes, packed_bytes, unpack_codes
 from ..common import array, case, floats, ints, require_shape
 
 ACTIVATIONS = ("f32", "int8")
 LEVELS = 127  # of a sign, in activations of int8
 SCALES = frozenset(d for d in FLOATS if d.name in ("f32", "f16", "bf16"))
 FROZEN = NotDifferentiable("packed weights are constants: train in floats, then compress")
-
-
-def packed_bytes(block: int, bits: int) -> int:
-    """Bytes of a block of codes."""
-    return -(-block * bits // 8)
-
-
-def pack_codes(codes: np.ndarray, bits: int) -> np.ndarray:
-    """Codes [N, blocks, block] as bytes [N, blocks, packed_bytes], the low bits first."""
-    n, blocks, block = codes.shape
-    if bits == 8:
-        return codes.astype(np.uint8)
-    digits = (codes[..., None].astype(np.uint8) >> np.arange(bits, dtype=np.uint8)) & 1
-    return np.packbits(digits.reshape(n, blocks, block * bits), axis=-1, bitorder="little")
-
-
-def unpack_codes(packed: np.ndarray, bits: int, block: int) -> np.ndarray:
-    """Bytes [..., packed_bytes] as codes [..., block] of u8."""
-    if bits == 8:
-        return packed[..., :block]
-    digits = np.unpackbits(packed, axis=-1, bitorder="little")[..., : block * bits]
-    digits = digits.reshape(*packed.shape[:-1], block, bits)
-    weights = (1 << np.arange(bits)).astype(np.uint8)
-    return (digits * weights).sum(-1, dtype=np.uint8)
 
 
 def dequantized_blocks(w, scale, zero=None, codes=None, *, bits, block, depth) -> np.ndarray:

@@ -1,7 +1,6 @@
 """`.tsl` packages: what is written comes back, mapped; what is damaged or foreign is refused."""
 
 import dataclasses
-import json
 import mmap
 
 import numpy as np
@@ -11,7 +10,9 @@ from safetensors.numpy import load as load_safetensors
 from tessel.compiler.errors import PackageError, UsageError
 from tessel.compiler.ir.builder import Builder
 from tessel.runtime.execution.package import Package
-from tessel.runtime.package.container import Container, Writer
+from tessel.runtime.package.container import Container
+
+from ...support.packages import rewrite
 
 X = np.random.default_rng(1).standard_normal((4, 32)).astype(np.float32)
 
@@ -77,8 +78,8 @@ def test_weights_are_mapped_and_kept_once(saved):
     assert weights and all(isinstance(root(w), mmap.mmap) for w in weights if w.nbytes > 64)
     sections = Container(path).table
     table, product = 100 * 48 * 4, 32 * 48 * 4
-    assert table + product <= sections["weights"]["size"] < table + product + 1000
-    assert sections["packed"]["size"] < table  # the table of rows is not there again
+    assert table <= sections["weights"]["size"] < table + 1000
+    assert product <= sections["packed"]["size"] < product + 1000
 
 
 def test_packed_weights_are_aligned(saved):
@@ -91,7 +92,7 @@ def test_packed_weights_are_aligned(saved):
 
 def test_any_safetensors_reader_opens_the_weights(saved):
     arrays = load_safetensors(bytes(Container(saved[0]).section("weights")))
-    assert sorted(a.shape for a in arrays.values()) == [(32, 48), (100, 48)]
+    assert [a.shape for a in arrays.values()] == [(100, 48)]  # the others are packed
 
 
 @pytest.mark.parametrize("target", ["numpy", "cpu:x86-64-v2"])
@@ -188,18 +189,6 @@ def test_a_package_from_before_equations(tmp_path, type):
 
 
 # -- damage --------------------------------------------------------------------------------
-
-
-def rewrite(path, change) -> None:
-    """The package with another manifest and right hashes."""
-    package = Container(path)
-    sections = {name: bytes(package.section(name)) for name in package.table}
-    manifest = json.loads(sections["manifest"])
-    change(manifest)
-    sections["manifest"] = json.dumps(manifest).encode()
-    with Writer(path) as out:
-        for name, data in sections.items():
-            out.add(name, [data])
 
 
 def test_an_absent_file(tmp_path):

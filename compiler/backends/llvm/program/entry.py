@@ -31,8 +31,8 @@ from .alone import is_alone, walk_alone
 from .alternating import alternate, pieces_of
 from .dispatch import Chosen, choose, dispatcher
 from .effort import exchange, with_effort
-from .native_code import MAIN, Layout
-from .plan import Plan, Regions, Scheduled, constant_arrays, is_shared, overlap
+from .native_code import MAIN, Layout, Packing
+from .plan import Plan, Regions, Scheduled, constant_arrays, is_shared, overlap, packings_of
 from .polling import Polling, is_long
 from .pool_ir import declare_barrier
 from .while_loop import emit_while
@@ -54,6 +54,7 @@ class _Planner:
         self.codes: dict[str, KernelCode] = {}
         self.weights: list[np.ndarray] = []
         self.slots: dict = {}
+        self.packings: list[Packing] = []
         self.host_callbacks: list[HostCallback] = []
         self.times: Counter[str] = Counter()  # ns of a run, by kernel
 
@@ -71,10 +72,8 @@ class _Planner:
     def call(self, call: Call, times: int) -> Scheduled:
         kernel = call.kernel
         arrays = constant_arrays(self.program, call)
-        in_place = self.in_place(call)
-        code = schedule_kernel(
-            kernel, self.target, frozenset(arrays), in_place, self.tuning_records
-        )
+        known, in_place = frozenset(arrays), self.in_place(call)
+        code = schedule_kernel(kernel, self.target, known, in_place, self.tuning_records)
         self.times[code.name] += code.cost * times
         first = self.codes.setdefault(code.name, code)
         packed = None
@@ -83,6 +82,7 @@ class _Planner:
             key = (code.name, sources)
             if key not in self.slots:
                 self.slots[key] = self.add(code.pack(arrays))
+                self.packings += packings_of(code.schedule, arrays, len(self.weights) - 1)
             packed = self.slots[key]
         where = dict(zip(kernel.params, call.refs))
         refs = tuple(self.ref(where[b]) for b in code.params)
@@ -150,6 +150,7 @@ def build_plan(
         sum(ns for name, ns in planner.times.items() if is_shared(planner.codes[name])),
         target.l2,
         planner.host_callbacks,
+        planner.packings,
     )
 
 

@@ -3,12 +3,15 @@
 Apart from the code generator, so that loading a package does not import it.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ....analysis.run_checks import Check
 from ....classes import dataclass
 from ....ir.dims import Sym
 from ....kernels.machine import Machine
+from ....kernels.restore import Recipe
 
 MAIN = "tessel_main"
 
@@ -51,6 +54,16 @@ class Layout:
         return self.position("record", self.records)
 
 
+@dataclass(frozen=True, eq=False)
+class Packing:
+    """What may restore an array of the graph: number `weight` of the code's, which is packed, by a
+    recipe. `source` gives the array."""
+
+    weight: int
+    source: Callable[[], np.ndarray]
+    recipe: Recipe
+
+
 @dataclass(eq=False)
 class NativeCode:
     """What a package keeps of a compiled program.
@@ -89,3 +102,4 @@ class NativeCode:
     agrees: bool = True
     asks: bool = False
     checks: tuple[Check, ...] = ()
+    packings: tuple[Packing, ...] = ()

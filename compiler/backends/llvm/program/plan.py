@@ -1,7 +1,8 @@
 """What the entry is written from: kernels with their code, in order, and their places."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import field
+from functools import partial
 
 import numpy as np
 
@@ -24,7 +25,8 @@ from ....kernels.kernel import (
 from ....kernels.machine import ALIGNMENT
 from ....system.concurrency import lazy
 from ..kernel.codegen import KernelCode
-from .native_code import Layout
+from ..schedules.base import Schedule
+from .native_code import Layout, Packing
 from .polling import any_long
 from .work_stealing import counter_bytes, piece_of
 
@@ -59,6 +61,7 @@ class Plan:
     shared_cost: float
     l2: int
     host_callbacks: list[HostCallback] = field(default_factory=list)
+    packings: list[Packing] = field(default_factory=list)
 
     @property
     def tail(self) -> int:
@@ -131,6 +134,18 @@ def constant_arrays(program: Program, call: Call) -> dict[Buffer, np.ndarray]:
         for b, r in zip(call.kernel.params, call.refs)
         if r.slot.kind == "weight" and not r.steps and r.offset == 0
     }
+
+
+def packings_of(
+    schedule: Schedule, arrays: Mapping[Buffer, np.ndarray], number: int
+) -> Iterator[Packing]:
+    """What the constant that a schedule packed may restore, which has this number."""
+    for buffer, recipe in schedule.restores():
+        yield Packing(number, partial(_itself, arrays[buffer]), recipe)
+
+
+def _itself(array: np.ndarray) -> np.ndarray:
+    return array
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from ....ir.dims import Sym
 from ....ir.types import DType
 from ....kernels.kernel import Kernel
 from ....kernels.machine import Machine
+from ....kernels.restore import Recipe
 from ....system.concurrency import lazy
 from ..emit.emitter import Emitter
 from .tuning_records import TuningRecord
@@ -183,6 +184,11 @@ class Schedule(ABC):
     def pack(self, arrays: dict[Buffer, np.ndarray]) -> np.ndarray:
         """The packed constant, from the arrays of the kernel's constant buffers."""
         raise NotImplementedError(f"a {self.name} schedule packs nothing")
+
+    def restores(self) -> Iterator[tuple[Buffer, Recipe]]:
+        """Constant buffers of which the packed constant may hold all elements, and how these are
+        found in it (`kernels/restore.py`). Whoever relies on that compares."""
+        return iter(())
 
     def params(self, kernel: Kernel) -> tuple[Buffer, ...]:
         """The buffers that its function takes: all of the kernel's that are not packed."""

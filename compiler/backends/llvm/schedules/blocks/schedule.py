@@ -17,6 +17,7 @@ from .....ir.bounds import DynamicSize, size_hint
 from .....ir.dims import Sym, ceil_div
 from .....kernels.kernel import Kernel
 from .....kernels.machine import Machine
+from .....kernels.restore import Recipe
 from ...emit.emitter import Emitter
 from ..base import Arguments, Dim, Gain, Given, HintSpecialized, Refusal, Schedule
 from ..cost_model import TILE, core_of, epilogue
@@ -24,6 +25,7 @@ from .dots import way_of_dots
 from .emitter import BUNCH, FEW, BlocksEmitter
 from .form import BlockSum, find_blocks, read_at_run_time
 from .planes import WORD, Layout, Tiled, pack_blocks
+from .restore import recipes
 from .rows import RowPlan
 from .unpacked import Parts
 
@@ -117,6 +119,9 @@ class BlocksSchedule(Tiled, Schedule):
 
     def pack(self, arrays: dict[Buffer, np.ndarray]) -> np.ndarray:
         return pack_blocks(self, arrays)
+
+    def restores(self) -> Iterator[tuple[Buffer, Recipe]]:
+        return recipes(self)
 
     def params(self, kernel: Kernel) -> tuple[Buffer, ...]:
         """Without those that only the weights are made of."""

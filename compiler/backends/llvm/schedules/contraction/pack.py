@@ -1,12 +1,16 @@
 """Weights packed while compiling, in the order in which a contraction reads them."""
 
+from collections.abc import Iterator
 from math import prod
 
 import numpy as np
 
 from .....expr import expr as s
 from .....expr.expr import Axis, Buffer, Expr
+from .....ir.types import I16
 from .....kernels.machine import aligned_empty
+from .....kernels.restore import Panels, Place, Recipe
+from .....kernels.tiling import linear_load
 from ....numpy import evaluate
 from .tiling import Tiling
 
@@ -41,6 +45,22 @@ def pack_constant(plan: Tiling, arrays: dict[Buffer, np.ndarray]) -> np.ndarray:
             panel = value[..., first - here[0] :, :, :][..., : plan.width, :, :]
             packed[..., p, :, :, :] = np.moveaxis(panel, -2, -3)
     return packed if plan.pairs else packed[..., 0]
+
+
+def recipes(plan: Tiling) -> Iterator[tuple[Buffer, Recipe]]:
+    """How the array that B is read from is found in its panels, where B is a plain load."""
+    b = plan.contraction.b
+    while b.op == "cast":
+        (b,) = b.args
+    outer = [a for a in plan.outer if a in plan.contraction.b.free]
+    found, axes = linear_load(b), [*outer, plan.n, *plan.contraction.k]
+    if found is None or plan.stored or not set(found[0]) <= set(axes):
+        return
+    strides, offset = found
+    place = Place(tuple(a.extent for a in axes), tuple(strides.get(a, 0) for a in axes), offset)
+    each, dtype = (2, I16) if plan.pairs else (1, plan.dtype)
+    lead = tuple(a.extent for a in outer)
+    yield b.data, Panels(dtype.name, lead, plan.width, each, plan.n.extent, plan.depth, place)
 
 
 def _columns(

@@ -19,6 +19,7 @@ from .....ir.dims import Sym, ceil_div, symbols
 from .....kernels.contraction import find_contraction
 from .....kernels.kernel import Kernel
 from .....kernels.machine import Machine
+from .....kernels.restore import Recipe
 from ...emit.emitter import Emitter
 from ..base import Arguments, Dim, Gain, Given, HintSpecialized, Refusal, Schedule
 from ..tuning_records import TuningRecord
@@ -27,7 +28,7 @@ from .choose import plan_contraction
 from .cost import contraction_cycles, contraction_parts, panel_bytes, panel_traffic
 from .dynamic import HIGHEST, LOW, multi_versioned, opened
 from .emitter import ContractEmitter
-from .pack import pack_constant
+from .pack import pack_constant, recipes
 from .tiling import Tiling
 
 UNROLL = 32  # multiply-adds that are written out in the loops over k of shorter code
@@ -87,6 +88,9 @@ class ContractSchedule(Tiling, Schedule):
 
     def pack(self, arrays: dict[Buffer, np.ndarray]) -> np.ndarray:
         return pack_constant(self, arrays)
+
+    def restores(self) -> Iterator[tuple[Buffer, Recipe]]:
+        return recipes(self) if self.packs else iter(())
 
     def params(self, kernel: Kernel) -> tuple[Buffer, ...]:
         """Without those that only B reads, once it is packed."""

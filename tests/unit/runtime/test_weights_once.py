@@ -73,7 +73,7 @@ def test_weights_that_are_packed_are_there_once(tmp_path, graph):
         assert any(w is not None and a.dtype == w.dtype and np.array_equal(a, w) for w in own)
 
 
-@pytest.mark.parametrize("quantize", ["int4"])
+@pytest.mark.parametrize("quantize", ["int4", "int8-weights"])
 @pytest.mark.parametrize("n", [512, 509, 7])
 def test_codes_scales_and_zeros_are_there_once(tmp_path, quantize, n):
     path, x = tmp_path / "m.tsl", floats(3, 256)

@@ -119,7 +119,7 @@ class _Reader:
             return Refusal("its factors share other axes than those of a product of matrices")
         if not all(map(self._is_constant, (*columns, *([] if zero is None else [zero])))):
             return Refusal("scales and zero points are no constants")
-        if bits == BITS and not blocks:
+        if bits == BITS and not blocks and self.inner.dtype == I32:
             return Refusal("its weights are whole bytes without blocks")
         if self.inner.dtype == I32 and (table is not None or self._are_wide(a) or of_weights):
             return Refusal("its integers are no signed bytes times a few bits")

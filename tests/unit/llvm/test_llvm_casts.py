@@ -201,3 +201,15 @@ def test_large_numbers_among_small_ones_become_longs(source):
     assert received[np.isnan(x)] == 0
     assert received.max() == 2**63 - 1
     assert received.min() == -(2**63)
+
+
+@pytest.mark.parametrize("dtype", ["u32", "u64"])
+@pytest.mark.parametrize("source", ["f32", "f64"])
+def test_floats_around_the_ends_of_unsigned_types(source, dtype):
+    kind = DTYPES[source].numpy.type
+    ends = np.array([2.0**31, 2.0**32, 2.0**51, 2.0**52, 2.0**63, 2.0**64], kind)
+    near = [ends, np.nextafter(ends, kind(0)), np.nextafter(ends, kind(np.inf)), ends / 2 + 1]
+    given = np.concatenate([*near, np.array([0.5, -0.5, -1.0, 7.9, *SPECIAL], kind)])
+    high = 2 ** DTYPES[dtype].bits - 1
+    expected = [0 if np.isnan(v) or v < 1 else high if v > high else int(v) for v in given.tolist()]
+    assert convert(given, DTYPES[dtype]).tolist() == expected

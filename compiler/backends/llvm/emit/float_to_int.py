@@ -7,7 +7,7 @@ a sum whose low bits are the integer; others behind a branch.
 
 import llvmlite.ir as ir
 
-from ....ir.types import F32, F64, I32, DType
+from ....ir.types import F32, F64, I32, U32, DType
 from ..base.types import I1, constant, intrinsic, register_type, suffix, vector
 from ..vmath import formulas
 from ..vmath.emitter import cold_function
@@ -24,12 +24,16 @@ def any_lane(b: ir.IRBuilder, flags: ir.Value) -> ir.Value:
 
 
 def float_to_long(b: ir.IRBuilder, x: ir.Value, source: DType, target: DType) -> ir.Value:
-    """To 64 bits."""
+    """To 64 bits, or to 32 without a sign."""
     lanes = _lanes_of(x)
     saturates = b.module.triple.startswith(SATURATES)
-    if lanes is None or target.kind != "i" or saturates or source not in (F32, F64):
+    if lanes is None or saturates or source not in (F32, F64):
         return _saturating(b, x, target)
+    if target == U32:
+        return _to_u32(b, x, source)
     number = lambda value: constant(value, source, lanes)
+    if target.kind == "u":
+        x = b.select(b.fcmp_ordered(">", x, number(0.0)), x, number(0.0))  # NaN becomes 0
     far = b.fcmp_unordered(">=", formulas.emit(b, "abs", x), number(_NEAR[source]))
     small = b.select(far, number(0.0), x)
     if source == F32:
@@ -45,6 +49,19 @@ def float_to_long(b: ir.IRBuilder, x: ir.Value, source: DType, target: DType) ->
     result.add_incoming(usual, before)
     result.add_incoming(found, after)
     return result
+
+
+def _to_u32(b: ir.IRBuilder, x: ir.Value, source: DType) -> ir.Value:
+    """As a signed number of 32 bits, from whose middle upper halves are counted."""
+    high, half = 2**32 - 1, 2**31
+    top = 2**32 - 256 if source == F32 else high  # the last float not beyond
+    number, whole = lambda value: _like(x, source, value), lambda value: _like(x, U32, value)
+    y = b.select(b.fcmp_ordered(">", x, number(0)), x, number(0))  # NaN becomes 0
+    y = b.select(b.fcmp_ordered("<", y, number(top)), y, number(top))
+    upper = b.fcmp_ordered(">=", y, number(half))
+    y = b.fptosi(b.select(upper, b.fsub(y, number(half)), y), _type(I32, _lanes_of(x)))
+    result = b.xor(y, b.select(upper, whole(half), whole(0)))
+    return b.select(b.fcmp_ordered(">", x, number(top)), whole(high), result)
 
 
 _NEAR = {F32: 2.0**31, F64: 2.0**51}

@@ -20,6 +20,7 @@ from .kernel import Kernel, Store
 
 SHORT = 16  # an axis that is shorter is no vector's
 NEAR = 4  # elements between what neighbours read
+COPIES = 7  # elements that vectors are stored to by turns at the most
 
 
 def map_kernel(kernel: Kernel, axes, apart: int, visit: Callable[[Expr], Expr | None]) -> Kernel:
@@ -65,7 +66,10 @@ def _find_split(kernel: Kernel) -> tuple | None:
                 continue
             inner, extent = divisor // k, term.data.extent
             fits = inner not in (1, extent) and above(inner, 0) and divides(inner, extent)
-            if fits and not _is_resampled(kernel, term.data, inner):
+            if fits and (
+                not _is_resampled(kernel, term.data, inner)
+                or _is_repeated(kernel, term.data, inner)
+            ):
                 return term.data, inner
     return None
 
@@ -96,6 +100,20 @@ def _is_resampled(kernel: Kernel, axis: Axis, inner) -> bool:
             if max(p.data for p in here) - min(p.data for p in here) > NEAR * inner:
                 return False
     return True
+
+
+def _is_repeated(kernel: Kernel, axis: Axis, inner: int) -> bool:
+    """Whether whole pieces of `inner` neighbours store the same, and there are enough pieces for a
+    vector of them, which is read once and stored with each of its elements repeated."""
+    pieces = axis.extent // inner
+    if inner > COPIES or size_hint(pieces) < SHORT:
+        return False
+    high, low = Axis(axis.name, pieces), Axis(axis.name, inner)
+    place = s.axis(high) * inner + s.axis(low)
+    visit = lambda e: place if e.op == "axis" and e.data is axis else None
+    memo: dict = {}
+    values = [x for st in kernel.stores for x in (st.value, st.where) if x is not None]
+    return all(low not in s.transform(x, visit, memo).free for x in values)
 
 
 def _moving(index: Expr, axis: Axis) -> Expr | None:

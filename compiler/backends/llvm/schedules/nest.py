@@ -31,8 +31,8 @@ from ..emit.store import emit_store
 from .base import Arguments, Dim, Given, HintSpecialized, Schedule
 from .cached_rows import keep_rows, row_bytes
 from .known_rows import keep_known
-from .lane_steps import lane_steps, lanes_taken, stride_along, wide_vectors
-from .nest_axes import copied_axes, filled_axes, interleaved_axis
+from .lane_steps import lane_steps, lanes_taken, wide_vectors
+from .nest_axes import copied_axes, filled_axes, interleaved_axis, repeated_axes
 from .nest_cost import nest_cycles, nest_parts
 from .runs import run_steps, runs_pay
 from .serial import emit_serial, first_axes, outer_axes
@@ -175,8 +175,8 @@ def schedule_nest(
         if found is not None:
             return found
     copied = frozenset() if in_place or reduces else copied_axes(kernel)
-    scattered = {a for a in copied if stride_along(stores[0], a) != 1}
-    vector_axis = min([a for a in axes if a not in scattered] or axes, key=score)
+    repeated = repeated_axes(kernel, copied, lanes)
+    vector_axis = min([a for a in axes if a not in repeated] or axes, key=score)
     if not hoisted and reduces and _reduces_contiguously(reduces, vector_axis, lanes):
         vector_axis = None
     elif vector_axis.extent < 4 or (

@@ -2,8 +2,10 @@
 
 from ....expr import expr as s
 from ....expr.expr import Axis
+from ....ir.bounds import size_hint
 from ....ir.dims import Sym
 from ....kernels.kernel import Kernel, Store
+from .lane_steps import stride_along
 
 INTERLEAVED = (2, 3, 4, 5, 6, 7)  # extents of axes that are interleaved
 COPIES = 8  # places of an axis whose stores are written one after the other
@@ -39,3 +41,12 @@ def copied_axes(kernel: Kernel) -> frozenset[Axis]:
         return frozenset()
     axes = [a for a in kernel.axes if a not in store.value.free]
     return frozenset(a for a in axes if not isinstance(a.extent, Sym) and a.extent <= COPIES)
+
+
+def repeated_axes(kernel: Kernel, copied: frozenset[Axis], lanes: int) -> set[Axis]:
+    """Of the copied axes those that are no vector's: what is stored would be scattered, or lies
+    between the elements of another axis' vectors."""
+    long = [a for a in kernel.axes if a not in copied and size_hint(a.extent) >= lanes]
+    filled = [interleaved_axis(kernel, a, lanes) for a in long] if copied else []
+    place = kernel.stores[0].index[0]
+    return {a for a in copied if stride_along(place, a) != 1 or a in filled}

@@ -83,7 +83,9 @@ def code_of(kernel, target):
     return str(kernel_module(schedule_kernel(kernel, target, frozenset(), False), target))
 
 
-@pytest.mark.parametrize("name", ["twice", "one and a half", "three quarters", "mirrored"])
+@pytest.mark.parametrize(
+    "name", ["thrice, from the middle", "one and a half", "three quarters", "mirrored"]
+)
 def test_neighbours_are_loaded_at_once(name):
     kernel, _ = resampled(name, 320, "f32")
     text = code_of(kernel, NAMED["x86-64-v3"])

@@ -40,6 +40,20 @@ def test_groups_of_other_sizes_are_no_part_of_a_vector():
     np.testing.assert_array_equal(received, x.transpose(0, 2, 1))
 
 
+@pytest.mark.parametrize("times", [2, 3, 7])
+@pytest.mark.parametrize("count", [16, 21, 40])
+@pytest.mark.parametrize("dtype", ["f32", "u8"])
+def test_elements_that_are_repeated_are_read_once_and_interleaved(times, count, dtype):
+    x = np.arange(3 * count).reshape(3, count).astype(DTYPES[dtype].numpy)
+    a = buffer_of("a", x)
+    kernel = store((3, 2, count * times), lambda i, k, j: a[i, j // times], dtype)
+    if count >= host().lanes(DTYPES[dtype].bits):
+        assert scheduled(program_of(kernel, {a: x})).interleave.extent == times
+    received, _ = both(kernel, {a: x})
+    expected = np.repeat(np.repeat(x, times, 1)[:, None], 2, 1)
+    np.testing.assert_array_equal(received.reshape(expected.shape), expected)
+
+
 # -- rows that are kept ----------------------------------------------------------------------------
 
 

@@ -152,8 +152,60 @@ class Blocks:
         return np.ascontiguousarray(data).view(dtype).transpose(0, 2, 1)
 
 
-Recipe = Panels | Blocks
-KINDS: dict[str, type[Recipe]] = {"panels": Panels, "blocks": Blocks}
+@dataclass(frozen=True)
+class Quads:
+    """Out of panels of quads of bytes behind tables (`contraction/quads.py`), [lead, panel, word]:
+    `columns` of elements along k, whose `length` bytes of each run lie from one of `starts` on in a
+    row of the other factor. A table says of its quads how many are bytes (`ends`: which number of
+    it), where they lie in a row (from its number `offsets` on) and, after these, what they take."""
+
+    lead: tuple[int, ...]
+    width: int
+    columns: int
+    steps: int
+    table: int
+    pitch: int
+    offsets: int
+    length: int
+    starts: tuple[int, ...]
+    place: Place
+
+    def restore(self, packed: np.ndarray, into: np.ndarray) -> None:
+        """Store what is in `packed` (bytes) into a flat array."""
+        many, panels = prod(self.lead), -(-self.columns // self.width)
+        words = packed.reshape(-1).view(np.int32).reshape(many, panels, self.pitch)
+        k_of = np.zeros(max(self.starts) + self.length, np.int64)
+        for run, start in enumerate(self.starts):
+            k_of[start : start + self.length] = run * self.length + np.arange(self.length)
+        values = np.zeros((many, self.columns, len(self.starts) * self.length), into.dtype)
+        for number, panel in np.ndindex(many, panels):
+            first = max(0, min(panel * self.width, self.columns - self.width))
+            places, found = self._quads(words[number, panel])
+            # Bytes that a quad leaves out are zero in all columns.
+            some = found.any(1)
+            own = values[number, first : first + self.width]
+            own[:, k_of[places[some]]] = found[some, : len(own)].T
+        self.place.put(values, into)
+
+    def _quads(self, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where each byte of a panel's quads lies in a row, and its weights [byte, column]."""
+        lying, good = int(words[0]), int(words[1])
+        begin = self.offsets + self.steps
+        offsets = words[self.offsets : begin].astype(np.int64)
+        takes = np.ascontiguousarray(words[begin : begin + self.steps]).view(np.int8).reshape(-1, 4)
+        within = np.tile(np.arange(4), (self.steps, 1))
+        within[lying:good] = takes[lying:good]
+        within[good:] = 0, 2, 1, 3
+        quads = words[self.table :][: good * self.width].view(np.int8)
+        found = [quads.reshape(good, self.width, 4).transpose(0, 2, 1).reshape(-1, self.width)]
+        wide = words[self.table + good * self.width :][: 2 * (self.steps - good) * self.width]
+        halves = wide.view(np.int16).reshape(-1, 2, self.width, 2).transpose(0, 1, 3, 2)
+        found.append(halves.reshape(-1, self.width).astype(np.int8))
+        return (offsets[:, None] + within).reshape(-1), np.concatenate(found)
+
+
+Recipe = Panels | Blocks | Quads
+KINDS: dict[str, type[Recipe]] = {"panels": Panels, "blocks": Blocks, "quads": Quads}
 
 
 def restored(

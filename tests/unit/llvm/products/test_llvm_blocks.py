@@ -129,7 +129,7 @@ def test_batches_in_blocks():
 @pytest.mark.skipif(not HOST.triple.startswith("x86_64"), reason="pairs are x86's")
 @pytest.mark.parametrize("depth", [500, 501])
 def test_pairs_of_bytes_in_blocks(depth):
-    x, w = whole((30, depth), "u8"), whole((depth, 40), "i8")
+    x, w = whole((30, depth), "u8"), whole((depth, 40), "u8")
     a, b = buffer_of("a", x), buffer_of("b", w)
     check(product(a, b, "i32"), {a: x, b: w}, [b], pairs=True)
 

@@ -100,8 +100,8 @@ def test_pairs_that_lie_in_memory_are_read_there():
     assert plan.a == "direct"
 
 
-def test_bytes_are_copied_as_pairs():
-    x, w = data(1, 9, 9, 32), data(3, 3, 32, 32, dtype=np.int8)
+def test_bytes_that_weights_are_unsigned_for_are_copied_as_pairs():
+    x, w = data(1, 9, 9, 32), data(3, 3, 32, 32)
     plan = schedule_of(graph_of(x, w, np.uint8(9), **ATTRS))
     assert plan.pairs
     assert plan.a == "pack"
@@ -118,7 +118,7 @@ def test_the_least_number_of_16_bits_is_a_factor_like_others():
 @pytest.mark.parametrize("size", [55, 56])
 def test_groups_leave_room_for_sums_that_wait(size):
     """Deep sums with few panels: all of A would not fit beside the sums of a block of k."""
-    x, w = data(1, size, size, 512), data(1, 1, 512, 128, dtype=np.int8)
+    x, w = data(1, size, size, 512), data(1, 1, 512, 128)
     plan = schedule_of(graph_of(x, w, np.uint8(9), **ATTRS | {"strides": (2, 2)}))
     assert plan.pairs and plan.cut
     assert 1 < plan.group < plan.tiles and plan.scratch <= SCRATCH

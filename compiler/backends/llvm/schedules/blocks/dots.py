@@ -15,34 +15,12 @@ import llvmlite.ir as ir
 
 from .....classes import dataclass
 from .....kernels.machine import Machine
-from ...base.types import I8, I16, I32, vector
-from ...emit.scalar import intrinsic, splat
+from ...base.types import I16, I32, vector
+from ...emit.byte_products import BYTES, byte_pairs, dots, short_pairs, way_of_dots
+from ...emit.scalar import splat
 
 LARGEST = (1 << 15) - 1
 SIGNED = 128  # the largest size of a signed byte
-BYTES = 4
-X86_PAIRS = {
-    32: ("llvm.x86.avx2.pmadd.ub.sw", "llvm.x86.avx2.pmadd.wd"),
-    64: ("llvm.x86.avx512.pmaddubs.w.512", "llvm.x86.avx512.pmaddw.d.512"),
-}
-
-
-def way_of_dots(target: Machine, lanes: int, bits: int) -> str:
-    """Which instructions sum products of codes of `bits` bits: "dots", "pairs" or "bytes"."""
-    if target.vector_bytes != BYTES * lanes:
-        return "bytes"
-    features = set(target.features.split(","))
-    if target.triple.startswith("x86_64"):
-        if target.sums_pairs:
-            return "dots"
-        avx512 = target.vector_bytes == 64 and (
-            "+avx512bw" in features or target.cpu.endswith("v4")
-        )
-        avx2 = target.vector_bytes == 32
-        return "pairs" if avx2 or avx512 else "bytes"
-    if target.triple.startswith(("aarch64", "arm64")):
-        return "dots" if "+dotprod" in features and bits < 8 else "bytes"
-    return "bytes"
 
 
 @dataclass
@@ -82,31 +60,20 @@ class Dots:
         b, count = self.b, self.lanes
         so_far = ir.Constant(self.words, None) if self.total_ is None else self.total_
         row = splat(b, row, count)
-        bytes_ = vector(I8, BYTES * count)
-        if self.target.triple.startswith("x86_64"):
-            name = f"llvm.x86.avx512.vpdpbusd.{32 * count}"
-            f = intrinsic(b.module, name, self.words, [self.words, bytes_, bytes_])
-        else:
-            name = f"llvm.aarch64.neon.sdot.v{count}i32.v{BYTES * count}i8"
-            f = intrinsic(b.module, name, self.words, [self.words, bytes_, bytes_])
-        self.total_ = b.call(f, [so_far, b.bitcast(codes, bytes_), b.bitcast(row, bytes_)])
+        self.total_ = dots(b, self.target, so_far, codes, row)
 
     def _add_pairs(self, codes: ir.Value, row: ir.Value) -> None:
         b = self.b
         if self.added == self.most:
             self._widen()
-        bytes_, shorts = vector(I8, BYTES * self.lanes), vector(I16, 2 * self.lanes)
-        product = intrinsic(
-            b.module, X86_PAIRS[self.target.vector_bytes][0], shorts, [bytes_, bytes_]
-        )
-        row = b.bitcast(splat(b, row, self.lanes), bytes_)
+        row = splat(b, row, self.lanes)
         parts = [codes]
         if self.halves:
             mask = ir.Constant(self.words, [0x0F0F0F0F] * self.lanes)
             four = ir.Constant(self.words, [4] * self.lanes)
             parts = [b.and_(codes, mask), b.and_(b.lshr(codes, four), mask)]
         for i, part in enumerate(parts):
-            found = b.call(product, [b.bitcast(part, bytes_), row])
+            found = byte_pairs(b, part, row)
             so_far = self.pairs[i]
             self.pairs[i] = found if so_far is None else b.add(so_far, found)
         self.added += 1
@@ -114,14 +81,11 @@ class Dots:
     def _widen(self) -> None:
         """Pairs of 16 bits as words."""
         b, shorts = self.b, vector(I16, 2 * self.lanes)
-        f = intrinsic(
-            b.module, X86_PAIRS[self.target.vector_bytes][1], self.words, [shorts, shorts]
-        )
         for i, pairs in enumerate(self.pairs):
             if pairs is None:
                 continue
             factor = ir.Constant(shorts, [16 if i else 1] * (2 * self.lanes))
-            found = b.call(f, [pairs, factor])
+            found = short_pairs(b, pairs, factor)
             self.total_ = found if self.total_ is None else b.add(self.total_, found)
         self.pairs, self.added = [None, None], 0
 

@@ -18,10 +18,10 @@ from .....ir.dims import Sym, ceil_div
 from .....kernels.kernel import Kernel
 from .....kernels.machine import Machine
 from .....kernels.restore import Recipe
+from ...emit.byte_products import way_of_dots
 from ...emit.emitter import Emitter
 from ..base import Arguments, Dim, Gain, Given, HintSpecialized, Refusal, Schedule
 from ..cost_model import TILE, core_of, epilogue
-from .dots import way_of_dots
 from .emitter import BUNCH, FEW, BlocksEmitter
 from .form import BlockSum, find_blocks, read_at_run_time
 from .planes import WORD, Layout, Tiled, pack_blocks

@@ -47,7 +47,7 @@ def tuned(
 ) -> tuple["ContractSchedule", TuningRecord | None]:
     """The tuned schedule, if there is one for this kernel and it fits; else the plan itself."""
     tuning_record = tuning_records.get(key_of(kernel, target, constants))
-    if tuning_record is None or tuning_record.choice is None:
+    if tuning_record is None or tuning_record.choice is None or plan.quads is not None:
         return plan, None
     found = tuning_record.choice.apply(plan)
     return (found, tuning_record) if is_possible(found, target) else (plan, None)
@@ -58,6 +58,8 @@ def tuned(
 
 def tiles(kernel: Kernel, plan: "ContractSchedule", target: Machine) -> list["ContractSchedule"]:
     """Plans with tiles of other shapes, those first that should take the least time."""
+    if plan.quads is not None:
+        return []
     others = {settled(replace(plan, tile=t), target) for t in _shapes(plan) if t != plan.tile}
     possible = [p for p in others if is_possible(p, target)]
     taken: dict[int, int] = {}
@@ -73,6 +75,8 @@ def tiles(kernel: Kernel, plan: "ContractSchedule", target: Machine) -> list["Co
 def readings(plan: "ContractSchedule", target: Machine) -> list["ContractSchedule"]:
     """Plans with the same tile that read A in another way, or have other groups: of one tile, of
     two, of all."""
+    if plan.quads is not None:
+        return []
     found = [replace(plan, a=a) for a in ("direct", "pack", "turn") if a != plan.a]
     groups = dict.fromkeys((1, 2, plan.tiles))
     found += [replace(plan, group=g) for g in groups if g != plan.group]

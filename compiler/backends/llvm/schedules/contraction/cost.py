@@ -10,6 +10,7 @@ from .....kernels.tiling import LOAD_CYCLES
 from .....kernels.work import extent_of
 from ..cost_model import INTEGER, LATENCY, LOAD, TILE, core_of, epilogue, evaluation
 from .choose import turns_columns
+from .quads import quad_cycles
 from .tiling import Tiling
 
 # Cycles.
@@ -40,7 +41,7 @@ def panel_traffic(
 
 def panel_bytes(plan: Tiling) -> int:
     """Bytes of one panel of B."""
-    return plan.steps * plan.width * plan.dtype.bytes
+    return plan.panel_pitch * plan.dtype.bytes
 
 
 # What cycles are spent on, if not on multiply-adds that are wanted.
@@ -66,9 +67,13 @@ def contraction_parts(kernel: Kernel, plan: Tiling, target: Machine) -> Iterator
     apart = target.sums_apart(plan.pairs)
     slots = (2 if apart else 1) * rows * vectors + 2 * vectors + (0 if embedded else rows)
     each = 1 / core.units if fast else INTEGER
+    if plan.quads is not None:
+        each = (1 if plan.quads.way == "dots" else 2) / core.units
     loads = 0.0 if target.vector_bytes == 64 else LOAD_CYCLES * (rows + vectors)
     products = rows * vectors * each
     step = max(products, slots / core.slots, loads, LATENCY) + STEP
+    if plan.quads is not None:
+        step = quad_cycles(rows, vectors, plan.depth, plan.lanes, plan.quads.way) + STEP
     after = rows * vectors * epilogue(kernel, plan.contraction.reduce, plan.n, plan.lanes)
     tiles = outer * plan.tiles * plan.panels
     whole = tiles * plan.steps * products

@@ -17,6 +17,7 @@ from .....kernels.contraction import Contraction
 from .....kernels.machine import Machine
 from .....kernels.tiling import Tile, linear_load
 from .choose import APART, can_be_turned, lies_in_lines, reads_in_place
+from .quads import runs_of
 from .tiling import SCRATCH, Tiling
 
 HIGHEST = 30  # rows of a tile at most
@@ -43,6 +44,10 @@ def _way(plan: Tiling, tile: Tile) -> str:
 
 def opened(plan: Tiling, c: Contraction, target: Machine) -> Tiling:
     """`plan`, of the size hints, for the contraction `c` of any size."""
+    if plan.quads is not None:
+        if runs_of(c) is not None:
+            return replace(plan, contraction=c)
+        plan = replace(plan, quads=None, pairs=True)
     several = plan.tile.flat or plan.tile.spread > 1
     expected = plan.tiles
     linear = linear_load(c.a) is not None  # sizes may differ that are equal in the hints

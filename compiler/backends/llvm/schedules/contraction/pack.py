@@ -35,7 +35,7 @@ def pack_constant(plan: Tiling, arrays: dict[Buffer, np.ndarray]) -> np.ndarray:
     for start in range(0, plan.panels, some):
         here = firsts[start : start + some]
         columns = min(plan.n.extent, here[-1] + plan.width) - here[0]
-        value = _columns(plan, b, outer, here[0], columns, arrays)
+        value = columns_of(plan, b, outer, here[0], columns, arrays)
         missing, more = plan.width - columns, plan.steps * each - plan.depth
         if missing > 0 or more:
             pads = [(0, 0)] * len(outer)
@@ -47,23 +47,32 @@ def pack_constant(plan: Tiling, arrays: dict[Buffer, np.ndarray]) -> np.ndarray:
     return packed if plan.pairs else packed[..., 0]
 
 
-def recipes(plan: Tiling) -> Iterator[tuple[Buffer, Recipe]]:
-    """How the array that B is read from is found in its panels, where B is a plain load."""
+def source_of(plan: Tiling) -> tuple[Buffer, tuple[int, ...], Place] | None:
+    """(the array that B is read from, the extents of what is outside of panels, where B's elements
+    [outer…, column, k…] lie in it), where B is a plain load."""
     b = plan.contraction.b
     while b.op == "cast":
         (b,) = b.args
     outer = [a for a in plan.outer if a in plan.contraction.b.free]
     found, axes = linear_load(b), [*outer, plan.n, *plan.contraction.k]
     if found is None or plan.stored or not set(found[0]) <= set(axes):
-        return
+        return None
     strides, offset = found
     place = Place(tuple(a.extent for a in axes), tuple(strides.get(a, 0) for a in axes), offset)
+    return b.data, tuple(a.extent for a in outer), place
+
+
+def recipes(plan: Tiling) -> Iterator[tuple[Buffer, Recipe]]:
+    """How the array that B is read from is found in its panels, where B is a plain load."""
+    source = source_of(plan)
+    if source is None:
+        return
+    buffer, lead, place = source
     each, dtype = (2, I16) if plan.pairs else (1, plan.dtype)
-    lead = tuple(a.extent for a in outer)
-    yield b.data, Panels(dtype.name, lead, plan.width, each, plan.n.extent, plan.depth, place)
+    yield buffer, Panels(dtype.name, lead, plan.width, each, plan.n.extent, plan.depth, place)
 
 
-def _columns(
+def columns_of(
     plan: Tiling, b: Expr, outer: list[Axis], first: int, count: int, arrays
 ) -> np.ndarray:
     """Columns of B from `first` on: [outer…, column, k]."""

@@ -76,7 +76,7 @@ class Panels:
         e, plan = self.e, self.plan
         if place is not None:
             index = e.b.add(e.b.mul(place, e.size(plan.panels)), index)
-        offset = e.b.mul(index, e.size(plan.steps * plan.width))
+        offset = e.b.mul(index, e.size(plan.panel_pitch))
         return e.b.gep(self.packed, [offset], source_etype=self.type)
 
     def _in_place(self, column: ir.Value) -> ir.Value:

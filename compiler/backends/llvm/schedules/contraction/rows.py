@@ -12,6 +12,7 @@ from ...base.types import constant, i64, memory_type, register_type
 from ...emit.emitter import UNROLL, Emitter
 from ...emit.lanes import lanes_below, minimum
 from .choose import merged, paired, paired_load, row_places
+from .quads import bytes_factor
 from .tiling import Tiling
 from .transpose import TransposePack
 
@@ -64,10 +65,14 @@ class Rows:
         """Where the present tile begins in A itself, and the strides of all axes there."""
         e, c = self.e, self.plan.contraction
         pairs = self.plan.pairs
-        strides, base = paired_load(c) if pairs else linear_load(c.a)
+        if self.plan.quads is not None:
+            load, _ = bytes_factor(c)
+            (strides, base), type = linear_load(load), memory_type(load.dtype)
+        else:
+            strides, base = paired_load(c) if pairs else linear_load(c.a)
+            (load,) = (x for x in s.walk(c.a) if x.op == "load")
+            type = self.type if pairs else memory_type(c.a.dtype)
         terms = {s.axis(a): k for a, k in strides.items() if a not in c.k and a.extent != 1}
-        (load,) = (x for x in s.walk(c.a) if x.op == "load")
-        type = self.type if pairs else memory_type(c.a.dtype)
         start = e.b.gep(e.pointers[load.data], [e.offset(terms, base)], source_etype=type)
         return start, strides
 

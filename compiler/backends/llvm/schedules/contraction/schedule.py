@@ -29,6 +29,9 @@ from .cost import contraction_cycles, contraction_parts, panel_bytes, panel_traf
 from .dynamic import HIGHEST, LOW, multi_versioned, opened
 from .emitter import ContractEmitter
 from .pack import pack_constant, recipes
+from .quad_emitter import QuadEmitter
+from .quad_pack import pack_quads, quad_recipes
+from .quads import with_quads
 from .tiling import Tiling
 
 UNROLL = 32  # multiply-adds that are written out in the loops over k of shorter code
@@ -63,14 +66,18 @@ class ContractSchedule(Tiling, Schedule):
         if contraction is None:
             return Refusal("its factors share other axes than those of a product of matrices")
         found = plan_contraction(given.kernel, contraction, given.target, given.constants)
-        return found if isinstance(found, Refusal) else cls(**vars(found))
+        if isinstance(found, Refusal):
+            return found
+        return cls(**vars(with_quads(found, given.target)))
 
     def emit(self, e: Emitter, kernel: Kernel, given: Arguments, in_place: bool) -> None:
-        writer = ContractEmitter(e, kernel, self, given.packed, given.scratch)
+        kind = ContractEmitter if self.quads is None else QuadEmitter
+        writer = kind(e, kernel, self, given.packed, given.scratch)
         writer.emit(given.begin, given.end)
 
     def __str__(self) -> str:
-        return f"tile {self.tile.rows}×{self.width}, A {self.a}, B {self.b}"
+        a = self.a if self.quads is None else f"{self.a} bytes"
+        return f"tile {self.tile.rows}×{self.width}, A {a}, B {self.b}"
 
     # -- memory ---------------------------------------------------------------------------
 
@@ -87,10 +94,12 @@ class ContractSchedule(Tiling, Schedule):
         return (self.stored or outer) * self.panels * panel_bytes(self)
 
     def pack(self, arrays: dict[Buffer, np.ndarray]) -> np.ndarray:
-        return pack_constant(self, arrays)
+        return (pack_constant if self.quads is None else pack_quads)(self, arrays)
 
     def restores(self) -> Iterator[tuple[Buffer, Recipe]]:
-        return recipes(self) if self.packs else iter(())
+        if not self.packs:
+            return iter(())
+        return recipes(self) if self.quads is None else quad_recipes(self)
 
     def params(self, kernel: Kernel) -> tuple[Buffer, ...]:
         """Without those that only B reads, once it is packed."""

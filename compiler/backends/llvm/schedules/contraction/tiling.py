@@ -21,6 +21,16 @@ PANEL_BLOCK = 4  # panels that are multiplied in a block of k before the next on
 
 
 @dataclass(frozen=True)
+class Quads:
+    """Bytes that are multiplied as they lie in memory (`quads.py`), in `steps` quads of k: by
+    products of four ("dots") or of "pairs"; `signed`: those of A are."""
+
+    way: str
+    signed: bool
+    steps: int
+
+
+@dataclass(frozen=True)
 class Tiling:
     """`b`: "constant" (packed while compiling), "pack" (into scratch), "direct" (read in place, a
     line of memory for each step of k) or "slide" (read in place, where steps of k share what they
@@ -29,6 +39,9 @@ class Tiling:
 
     `pairs`: sums in i32 of factors that fit i16, packed as pairs of k, of which one instruction
     multiplies and adds both. What follows counts such a pair as one step of k and one element.
+
+    `quads`: sums in i32 of bytes, of which A's are read in place, four steps of k by one load. What
+    follows counts such a quad as one step of k, and columns of a panel as elements.
 
     `group` is how many tiles of A stay in cache while every panel of B passes by: 1 where all of B
     fits the second-level cache beside one of them, more where it comes from further away, or where
@@ -57,6 +70,7 @@ class Tiling:
     l1_budget: int = 0
     stored: int = 0
     unroll: int = 64
+    quads: Quads | None = None
 
     @property
     def dtype(self) -> DType:
@@ -111,7 +125,28 @@ class Tiling:
     @property
     def steps(self):
         """Steps of k."""
+        if self.quads is not None:
+            return self.quads.steps
         return ceil_div(self.depth, 2) if self.pairs else self.depth
+
+    @property
+    def panel_elements(self):
+        """Elements of a packed panel: of quads, as many as those take that have to be widened."""
+        widened = self.quads is not None and self.quads.way == "pairs"
+        return self.steps * self.width * (2 if widened else 1)
+
+    @property
+    def quad_table(self) -> int:
+        """Elements before a panel of quads, in whole cache lines."""
+        line = LINE // self.dtype.bytes
+        return (
+            0 if self.quads is None else ceil_div(line + self.width + 2 * self.steps, line) * line
+        )
+
+    @property
+    def panel_pitch(self):
+        """Elements from one packed panel to the next."""
+        return self.quad_table + self.panel_elements
 
     @property
     def k_capacity(self):

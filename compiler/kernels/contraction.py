@@ -5,7 +5,7 @@ by who depends on them: batch (both factors), m (A only), n (B only); k are thos
 Fusion asks it of a node's rule (`kinds.py`), the CPU's and the GPU's schedules of a kernel.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import prod
 
@@ -72,12 +72,23 @@ def _contraction(r: Expr, axes: Sequence[Axis]) -> Contraction | None:
 def find_contraction(kernel: Kernel) -> Contraction | None:
     """The contraction that a (flattened) kernel is, or None. B is the factor that owns the axis
     along which the output is contiguous: the last of n, the vector axis of the register tile."""
+    return _of_kernel(kernel, sum_of_products)
+
+
+def find_block_contraction(kernel: Kernel) -> Contraction | None:
+    """The same of a block, where a kernel's sum is one of blocks' sums times factors."""
+    return _of_kernel(kernel, sum_of_blocks)
+
+
+def _of_kernel(
+    kernel: Kernel, find: Callable[[Expr, Sequence[Axis]], Contraction | None]
+) -> Contraction | None:
     if kernel.serial or len(kernel.stores) != 1:
         return None
     store = kernel.stores[0]
     if store.mode != "set" or store.where is not None or len(store.index) != 1:
         return None
-    c = sum_of_products(store.value, kernel.axes)
+    c = find(store.value, kernel.axes)
     inner = contiguous_axis(kernel)
     if c is None or inner not in (*c.m, *c.n):
         return None

@@ -7,7 +7,7 @@ random). Sizes leave ragged tails; `program_of` lowers one.
 import ml_dtypes
 import numpy as np
 from tessel.compiler.ir.builder import Builder
-from tessel.compiler.ir.types import dtype_of
+from tessel.compiler.ir.types import F32, U8, dtype_of
 from tessel.compiler.lowering.lower import lower
 
 
@@ -33,6 +33,20 @@ def _scatter(b, x, i, u):
     return b.scatter_elements(x, i, u, axis=0, reduction="add")
 
 
+def _blocks(activations: str, bits: int = 4, block: int = 32):
+    def build(b, x, w, scale, zero=None, codes=None):
+        options = {"bits": bits, "block": block, "activations": activations}
+        return b.matmul_blocks(x * 0.01, w, scale * 0.01, zero, codes, **options)
+
+    return build
+
+
+def _quantized(b, x, w, scale):
+    """A convolution of bytes between floats."""
+    q = b.quantize_linear(x, b.scalar(0.05, F32), b.scalar(7, U8), axis=0)
+    return b.conv_integer(q, w, b.scalar(7, U8), pads=(1, 1, 1, 1)).cast(F32) * scale
+
+
 GRAPHS = {
     "softmax": (lambda b, x: b.softmax(x, axis=-1), ["f32[5,77]"]),
     "softmax_in_blocks": (lambda b, x: b.softmax(x, axis=-1), ["f32[2,5000]"]),
@@ -49,6 +63,18 @@ GRAPHS = {
         lambda b, x, y, z: b.matmul_integer(x, y, z),
         ["u8[17,40]", "i8[40,18]", "u8[]"],
     ),
+    "matmul_blocks": (_blocks("f32"), ["f32[33,64]", "u8[40,2,16]", "f32[40,2]", "u8[40,2]"]),
+    "matmul_blocks_int8": (
+        _blocks("int8"),
+        ["f32[33,64]", "u8[40,2,16]", "f32[40,2]", "u8[40,2]"],
+    ),
+    "matmul_blocks_3_bits": (_blocks("int8", 3, 24), ["f32[17,40]", "u8[19,2,9]", "f32[19,2]"]),
+    "matmul_blocks_of_a_row": (_blocks("f32", 2), ["f32[1,64]", "u8[40,2,8]", "f16[40,2]"]),
+    "matmul_blocks_codes": (
+        lambda b, x, w, s, c: _blocks("f32")(b, x, w, s, None, c),
+        ["f32[33,64]", "u8[40,2,16]", "f32[40,2]", "f32[16]"],
+    ),
+    "conv_quantized": (_quantized, ["f32[2,3,9,10]", "i8[18,3,3,3]", "f32[]"]),
     "conv": (_conv, ["f32[2,3,9,10]", "f32[18,3,3,3]", "f32[18]"]),
     "conv_channels_last": (
         lambda b, x, w: b.conv(x, w, pads=(1, 1, 1, 1), channels_last=True),

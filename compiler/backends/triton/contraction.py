@@ -8,14 +8,19 @@ The type that the tensor cores multiply in follows from the factors:
     small               whole numbers up to 2048 in magnitude, as int8 less a zero point is: their
                         products are exact in f16 x f16 + f32, and so are sums up to 2^24, after
                         which they are added to an int32 accumulator
+
+Weights by blocks are a sum over blocks of factors times a block's sum. The block's is such a
+contraction, and what it is multiplied by is applied to the tile: codes are unpacked on their way
+into the factor, and lie in memory as they are packed.
 """
 
 import math
 
 from ...classes import dataclass
+from ...expr import expr as s
 from ...expr.expr import Expr
 from ...ir.types import BF16, F16, F32, I8, I32
-from ...kernels.contraction import Contraction, find_contraction
+from ...kernels.contraction import Contraction, find_block_contraction, find_contraction
 from ...kernels.kernel import Kernel
 from .primitives import Val, literal
 from .tile import NONE
@@ -26,24 +31,31 @@ LEAST = 16  # a tensor core's smallest tile; below it the products are summed by
 
 @dataclass(frozen=True)
 class Dot(Contraction):
-    """A contraction with its factors as the tensor cores take them."""
+    """A contraction with its factors as the tensor cores take them. `total` is the sum of its
+    blocks' sums, where it has blocks."""
 
     kind: str
     precision: str
+    total: Expr | None = None
 
 
 def find_dot(kernel: Kernel, precision: str) -> Dot | None:
     """The contraction that a kernel is, if tensor cores or their tiles serve it."""
-    c = find_contraction(kernel)
+    c, total = find_contraction(kernel), None
     if c is None:
-        return None
+        c = find_block_contraction(kernel)
+        if c is None:
+            return None
+        (total,) = (e for e in s.walk(*kernel.roots()) if e.op == "reduce" and e is not c.reduce)
+        if total.dtype != F32:
+            return None
     sizes = [math.prod(a.extent for a in axes) for axes in (c.m, c.n, c.k)]
     if min(sizes[:2]) < 2 or sizes[2] < LEAST:
         return None
     kind, a, b = _kind(c)
     if kind is None:
         return None
-    return Dot(c.reduce, a, b, c.batch, c.m, c.n, c.k, kind, precision)
+    return Dot(c.reduce, a, b, c.batch, c.m, c.n, c.k, kind, precision, total)
 
 
 def _kind(c) -> tuple[str | None, Expr, Expr]:
@@ -80,6 +92,8 @@ def _range(e: Expr) -> tuple[float, float]:
         case "sub":
             (a, b), (c, d) = map(_range, e.args)
             return a - d, b - c
+        case "bitand" if e.args[1].op == "const" and e.args[1].data >= 0:
+            return 0, e.args[1].data
         case "add":
             (a, b), (c, d) = map(_range, e.args)
             return a + c, b + d
@@ -94,18 +108,44 @@ def _range(e: Expr) -> tuple[float, float]:
 def emit_dot(t: TileEmitter, kernel: Kernel, dot: Dot, blocks: tuple[int, int, int], group: int):
     """Write the body of a contraction's program."""
     m, n, k = (math.prod(a.extent for a in axes) for axes in (dot.m, dot.n, dot.k))
-    bm, bn, bk = blocks
+    bm, bn, _ = blocks
     tiles_m, tiles_n = -(-m // bm), -(-n // bn)
     _program_order(t, dot, tiles_m, tiles_n, group)
     rows = _range_of(t, "row", bm, m)
     columns = _range_of(t, "column", bn, n)
-    kind, wide = _types(dot)
-    accumulator = Val("acc", frozenset([0, 1]), wide)
-    t.line(f"acc = tl.zeros([{bm}, {bn}], tl.{wide})")
+    sums, type = ("acc", _types(dot)[1]) if dot.total is None else ("total", "float32")
+    t.line(f"{sums} = tl.zeros([{bm}, {bn}], tl.{type})")
     t.blocks = (bm, bn)
     bound = lambda axes, val, dim: t.bind(axes, _along(t, val, dim))
     bound(dot.m, rows, 0)
     bound(dot.n, columns, 1)
+    if dot.total is None:
+        t.set_value(dot.reduce, _products(t, dot, blocks, k))
+    else:
+        _blocks(t, dot, blocks, k)
+    for store in kernel.stores:
+        t.store(store, frozenset([0, 1]))
+    return tiles_m * tiles_n * math.prod(a.extent for a in dot.batch)
+
+
+def _blocks(t: TileEmitter, dot: Dot, blocks: tuple[int, int, int], k: int) -> None:
+    """The sum over blocks of a block's sum, times factors."""
+    assert dot.total is not None
+    bm, bn, _ = blocks
+    axes = dot.total.data[1]
+    total = Val("total", frozenset([0, 1]), "float32")
+    with t.block(f"for block in range({math.prod(a.extent for a in axes)}):"):
+        t.bind(axes, t.let("tl.cast(block, tl.int32)", NONE, "int32", "i"))
+        t.line(f"acc = tl.zeros([{bm}, {bn}], tl.{_types(dot)[1]})")
+        t.set_value(dot.reduce, _products(t, dot, blocks, k))
+        t.line(f"total += {t.value(dot.total.args[0]).text}")
+    t.set_value(dot.total, total)
+
+
+def _products(t: TileEmitter, dot: Dot, blocks: tuple[int, int, int], k: int) -> Val:
+    """The tile `acc` and the sum over k."""
+    bm, bn, bk = blocks
+    kind, wide = _types(dot)
     outer_masks = dict(t.masks)
     t.hoist([dot.a, dot.b], dot.k)
     with t.block(f"for k0 in range(0, {k}, {bk}):"):
@@ -115,10 +155,7 @@ def emit_dot(t: TileEmitter, kernel: Kernel, dot: Dot, blocks: tuple[int, int, i
         b = _factor(t, dot.b, dot.k, inner, inside, 0, (bk, bn), kind)
         t.line(f"acc = {_multiply(dot, a, b)}")
     t.masks, t.blocks = outer_masks, (bm, bn)
-    t.set_value(dot.reduce, accumulator)
-    for store in kernel.stores:
-        t.store(store, frozenset([0, 1]))
-    return tiles_m * tiles_n * math.prod(a.extent for a in dot.batch)
+    return Val("acc", frozenset([0, 1]), wide)
 
 
 def _program_order(t: TileEmitter, dot: Dot, tiles_m: int, tiles_n: int, group: int) -> None:

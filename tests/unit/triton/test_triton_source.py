@@ -35,6 +35,8 @@ SHAPES = {
     "matmul_f16": "contract",
     "conv": "contract",
     "matmul_uint8": "contract",
+    "matmul_blocks": "contract",
+    "matmul_blocks_int8": "contract",
     "scatter": "serial",
 }
 

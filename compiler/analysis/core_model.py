@@ -84,7 +84,7 @@ CORES = {
         slots=4.0,
         l2=90.0,
         l3=50.0,
-        memory=22.0,
+        memory=15.0,
         rows=4,
         products=14.5,
         moved=0.6,
@@ -104,7 +104,7 @@ CORES = {
 
 # By LLVM's name of the CPU and the bytes of a vector.
 KNOWN = {
-    ("znver3", 32): replace(CORES[32], l3=65.0),
+    ("znver3", 32): replace(CORES[32], l3=70.0, memory=12.0),
     # 512 bits in two halves: one multiply-add a cycle, half of what Intel's servers do.
     ("znver4", 64): replace(
         CORES[64],

@@ -203,6 +203,10 @@ class Schedule(ABC):
         once. `between` are the bytes that pass by from one run of the kernel to the next."""
         return iter(())
 
+    def pages(self, kernel: Kernel) -> int:
+        """How often it comes to another page of memory that does not follow the one before."""
+        return 0
+
     @property
     def streams(self) -> bool:
         """Whether a run reads each byte of the packed constant once, in the order of the units."""

@@ -18,6 +18,7 @@ overlap those before them.
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from math import ceil
 from typing import ClassVar
 
 import llvmlite.ir as ir
@@ -154,6 +155,16 @@ class BlockedTransposeSchedule(Schedule):
             copied = 0.0 if self.direct else 2 * LOAD
             each += (loaded + rounds * SHUFFLE / 2 + copied) * self.lanes / c.rows
         return vectors * each + 4 * UNIT * size_hint(self.units)
+
+    def pages(self, kernel: Kernel) -> int:
+        """Those of each block's lines, which lie apart."""
+        lines = [(c.load.args[0], self.along, c.load.dtype) for c in self.crossing]
+        lines += [(st.index[0], self.across, st.buffer.dtype) for st in kernel.stores]
+        pages = 0
+        for place, axis, dtype in lines:
+            stride = size_hint(lane_stride(place, axis) or 0) * dtype.bytes
+            pages += min(self.side, ceil(self.side * stride / PAGE) + 1)
+        return pages * size_hint(self.units)
 
     def emit(self, e: Emitter, kernel: Kernel, given: Arguments, in_place: bool) -> None:
         BlockEmitter(e, kernel, self).emit(given.begin, given.end)

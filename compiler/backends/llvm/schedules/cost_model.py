@@ -6,32 +6,39 @@ A kernel's arithmetic is counted in cycles, for what its schedule really execute
 whole vectors, chains of additions that wait for each other. Its traffic is counted in bytes, by the
 level of memory that they come from. The two overlap, though not quite: the time is the greater one
 and a share of the other. Nothing is measured: the same kernel has the same cost on every machine
-with such vectors, so that compiling is deterministic. The constants were fitted to the profiles of
-the models in docs/benchmarks.md; `tessel run --profile` prints both sides for any model.
+of a kind, so that compiling is deterministic. Rates of instructions are those of the sources that
+`analysis/core_model.py` names, for what code has of them; what overlaps, what is foreseen, and what
+neighbours leave of a cache was fitted to kernels of models and of single operators, by kinds of
+schedules and not one by one. `tessel bench --predictions` prints both sides for any model.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from ....analysis import core_model
 from ....analysis.core_model import Core
 from ....expr import expr as s
-from ....expr.expr import Axis, Expr
+from ....expr.expr import Axis, Buffer, Expr
 from ....ir.bounds import size_hint
-from ....ir.types import TensorType
+from ....ir.types import DType, TensorType
 from ....kernels.kernel import Kernel
 from ....kernels.machine import LINE, PAGE, Machine
 from ....kernels.tiling import is_short_stride
 from ....kernels.work import Work, data_of, extent_of, flops_of, touched_bytes
 from .base import Schedule
 
-L3 = 32 << 20  # bytes of the third-level cache that a program can count on
+L3 = 14 << 20  # bytes of the third-level cache that a program can count on: cores share it
 NEAR = 256 << 10  # bytes of an array up to which its lines are close when they come up again
-ALONE = 0.6  # share of the lesser of arithmetic and traffic that does not overlap with the other
+ALONE = 0.45  # share of the lesser of arithmetic and traffic that does not overlap with the other
+WRITES = 1.3  # reads that a write takes as long as: lines are fetched first, and written back
+STREAMS = 6  # places of memory that a core foresees at once
+MOST = 3.0  # times as long as if it did, however many there are
+REACH = 2 << 20  # bytes whose pages a core finds at once
+WALK = 100.0  # cycles of finding another one, on a virtual machine
 CALL = 60.0  # ns around a kernel: its call, its first addresses, the empty pipeline
 
 # Cycles.
 LATENCY = 4.0  # from a multiply-add to the next one that needs it
-INTEGER = 2.0  # per vector of integers that are multiplied and added
+INTEGER = 2.5  # per vector of integers that are multiplied and added
 TILE = 30.0  # around a tile: filling the pipeline, the mispredicted end
 UNIT = 5.0  # around a unit of a nest
 LOAD = 0.5  # per vector that is loaded or stored at once
@@ -39,36 +46,39 @@ SPREAD = 0.25  # per vector that is one value
 SHUFFLE = 1.0  # per vector whose lanes are picked out of two, or turned around
 GATHER = 1.2  # per element that is loaded or stored by itself
 MISS = 6.0  # the same, where each element lies in a line of its own
+KNOWN_DIVISOR = 1.5  # per vector that is divided by what is known: products, and what is left
+DIVIDER = 32  # bytes that are divided at once (vdivps: 5 cycles, of 64 bytes 10)
 CONFLICT = 12.0  # the same, where those lines share few sets of the first-level cache
 WINDOW = 14.0  # steps of a reduction while which a core has begun with the next one
 
 # Per vector of a primitive; `SIMPLE` for those that are not here.
-SIMPLE = 0.5
+SIMPLE = 0.45
+SCALAR = 0.3  # of one number
 PRIMITIVE = {
-    "div": 10.0,
-    "sqrt": 12.0,
-    "rsqrt": 20.0,
-    "exp": 11.0,
-    "exp2": 10.0,
-    "expm1": 16.0,
-    "log": 20.0,
-    "log1p": 25.0,
-    "log2": 22.0,
-    "tanh": 20.0,
-    "erf": 30.0,
-    "sigmoid": 18.0,
+    "div": 4.5,
+    "sqrt": 5.5,
+    "rsqrt": 11.0,
+    "exp": 9.0,
+    "exp2": 8.5,
+    "expm1": 12.0,
+    "log": 24.0,
+    "log1p": 40.0,
+    "log2": 25.0,
+    "tanh": 10.5,
+    "erf": 15.5,
+    "sigmoid": 8.0,
     "normal_area": 12.0,
     "sin": 40.0,
     "cos": 40.0,
     "tan": 60.0,
-    "pow": 80.0,
+    "pow": 125.0,
     "atan2": 60.0,
     "floordiv": 20.0,
     "mod": 20.0,
     "truncdiv": 20.0,
     "rem": 20.0,
-    "round": 1.5,
-    "cast": 1.5,
+    "round": 1.0,
+    "cast": 1.0,
 }
 
 
@@ -77,21 +87,35 @@ def core_of(target: Machine) -> Core:
     return core_model.core_of(target.vector_bytes, target.cpu)
 
 
-def cost(kernel: Kernel, plan: Schedule, target: Machine, between: int | None = None) -> float:
+def cost(
+    kernel: Kernel,
+    plan: Schedule,
+    target: Machine,
+    between: int | None = None,
+    since: Mapping[Buffer, int] | None = None,
+) -> float:
     """Nanoseconds on one thread, with warm caches: what decides whether threads share a kernel.
 
     `between` are the bytes that a program touches before it comes to this kernel again (in a loop:
-    its body's), which says where the kernel's weights lie by then. Where nothing is known of the
-    program, weights lie as near as their size allows.
+    its body's), which says where the kernel's weights lie by then, and `since` those since each of
+    its buffers was touched. Where nothing is known of the program, all lies as near as its size
+    allows.
     """
     core = core_of(target)
-    cycles = plan.cycles(kernel, target)
-    traffic = traffic_ns(all_traffic(kernel, plan, target, between), target)
+    cycles = plan.cycles(kernel, target) + walk_cycles(kernel, plan, between)
+    traffic = traffic_ns(all_traffic(kernel, plan, target, between, since), target)
     least, most = sorted((cycles / core.rate, traffic))
     return CALL + most + ALONE * least
 
 
-def traffic_ns(traffic: Iterable[tuple[int, int]], target: Machine) -> float:
+def walk_cycles(kernel: Kernel, plan: Schedule, between: int | None) -> float:
+    """Cycles of finding pages that do not follow each other, where a program touches many."""
+    if between is None:
+        return 0.0
+    return WALK * plan.pages(kernel) * (1 - _found(between, REACH))
+
+
+def traffic_ns(traffic: Iterable[tuple[float, int]], target: Machine) -> float:
     """ns of (bytes, bytes of the memory that they lie in). What is small is in the first cache."""
     core = core_of(target)
     return sum(n * _fetch(size, core, target) for n, size in traffic if size > target.l1 // 2)
@@ -117,21 +141,65 @@ def _touched(kernel: Kernel, plan: Schedule) -> dict:
 
 
 def all_traffic(
-    kernel: Kernel, plan: Schedule, target: Machine, between: int | None
-) -> Iterator[tuple[int, int]]:
+    kernel: Kernel,
+    plan: Schedule,
+    target: Machine,
+    between: int | None,
+    since: Mapping[Buffer, int] | None = None,
+) -> Iterator[tuple[float, int]]:
     """(bytes, bytes of the memory that they lie in) of everything that is read or written."""
+    since, lines = since or {}, _whole_lines(kernel)
+    each = min(MOST, max(1.0, _streams(kernel) / STREAMS))  # what is not foreseen is waited for
     yield from plan.traffic(target, between)
     for b, (read, written) in _touched(kernel, plan).items():
         # What a kernel before this one wrote is still near, if it is small.
-        yield read + written, size_hint(b.type.nbytes)
+        nbytes, whole = size_hint(b.type.nbytes), lines.get(b, 1.0)
+        moved = min(read * whole, max(nbytes, read)) + min(written * whole, nbytes) * WRITES
+        yield moved * each, max(nbytes, since.get(b, 0))
+
+
+def _streams(kernel: Kernel) -> int:
+    """How many places of memory it goes along side by side."""
+    found = set()
+    for e in s.walk(*kernel.roots()):
+        if e.op == "load":
+            _, first = s.linear(e.args[0])
+            found.add((e.data, size_hint(first) * e.data.dtype.bytes // PAGE))
+    return len(found) + len(kernel.stores)
+
+
+def _whole_lines(kernel: Kernel) -> dict[Buffer, float]:
+    """How many times as many bytes move as are touched, where these are short pieces: whole cache
+    lines do. Of buffers that are touched so."""
+    places = [(e.data, e.args[0]) for e in s.walk(*kernel.roots()) if e.op == "load"]
+    places += [(st.buffer, st.index[0]) for st in kernel.stores if len(st.index) == 1]
+    found: dict[Buffer, float] = {}
+    for b, place in places:
+        terms, _ = s.linear(place)
+        if any(t.op != "axis" for t in terms):
+            continue
+        strides = sorted((abs(size_hint(k)), size_hint(t.data.extent)) for t, k in terms.items())
+        run = 1
+        while strides and strides[0][0] == run:
+            run *= strides.pop(0)[1]
+        nbytes = run * b.dtype.bytes
+        if strides and nbytes < PAGE:
+            touched = min(strides[0][0] * b.dtype.bytes, nbytes + LINE - 4)
+            found[b] = max(found.get(b, 1.0), touched / nbytes)
+    return found
 
 
 def _fetch(size: int, core: Core, target: Machine) -> float:
-    """ns per byte of something that is read over and over, `size` bytes in all: each cache beyond
-    the first holds the share of them that it has room for."""
-    l2 = min(1.0, target.l2 * 3 / 4 / size)
-    l3 = max(l2, min(1.0, L3 / size))
+    """ns per byte of something that is read over and over, `size` bytes in all. What is too large
+    for a cache drives itself out of it: of half as much again as it holds, nothing is found."""
+    l2 = _found(size, target.l2 * 3 / 4)
+    l3 = max(l2, _found(size, L3))
     return l2 / core.l2 + (l3 - l2) / core.l3 + (1 - l3) / core.memory
+
+
+def _found(size: int, room: float) -> float:
+    """The share of `size` bytes that is found in a cache, when they are read again."""
+    return min(1.0, max(0.0, 3 - 2 * size / room))
 
 
 # -- parts of kernels -----------------------------------------------------------------------
@@ -141,10 +209,16 @@ def epilogue(kernel: Kernel, reduce: Expr, vector_axis: Axis, lanes: int) -> flo
     """Cycles per vector of what follows the sum, with its store."""
     value = kernel.stores[0].value
     inner, data = set(s.walk(reduce)), data_of([value])
+    loaded: set[Expr] = set()  # what is made of places alone (how many a window has) is found once
+    for e in s.walk(value):
+        if e.op == "load" or e is reduce or any(a in loaded for a in e.args):
+            loaded.add(e)
     return 2 * LOAD + sum(
-        cycles_of(e, vector_axis, lanes, data)
+        KNOWN_DIVISOR
+        if e.op == "div" and e.args[1] not in loaded
+        else cycles_of(e, vector_axis, lanes, data)
         for e in s.walk(value)
-        if e in data and e not in inner
+        if e in loaded - inner
     )
 
 
@@ -157,9 +231,11 @@ def evaluation(e: Expr, vector_axis: Axis | None, lanes: int) -> float:
 # -- expressions ---------------------------------------------------------------------------
 
 
-def cycles_of(e: Expr, vector_axis: Axis | None, lanes: int, data: set[Expr]) -> float:
+def cycles_of(
+    e: Expr, vector_axis: Axis | None, lanes: int, data: set[Expr], side: int = 1
+) -> float:
     """Cycles of one vector (without a vector axis: one value) of an expression, its arguments
-    known."""
+    known. A reduction has `side` sums side by side."""
     if e.op in ("const", "axis"):
         return 0.0
     if e.op == "load":
@@ -169,16 +245,38 @@ def cycles_of(e: Expr, vector_axis: Axis | None, lanes: int, data: set[Expr]) ->
             else place_cycles(e.args[0], vector_axis, lanes, e.data.type)
         )
     if e.op == "reduce":
-        # One accumulator: in a long chain each step waits for the last, short ones overlap with
-        # each other and with the loads.
+        # In a long chain each step waits for the last, short ones overlap with each other and with
+        # the loads.
         steps = extent_of(e.data[1]) / (lanes if vector_axis in e.data[1] else 1)
-        return max(SIMPLE, min(LATENCY, SIMPLE + steps / WINDOW) - 2 * LOAD)
+        waits = LATENCY if e.data[0] in ("sum", "prod") and e.dtype.is_float else LATENCY / 2
+        return max(SIMPLE, min(waits / side, SIMPLE + steps / side / WINDOW) - LOAD)
     if e not in data and e.dtype == s.I64 and e.op not in ("floordiv", "mod"):
         return 0.0  # sums of places are part of addresses
-    cycles = PRIMITIVE.get(e.op, SIMPLE)
-    if vector_axis is None:
-        return max(SIMPLE, cycles / 2)
-    return cycles * (2 if e.dtype.bits == 64 else 1)
+    if e.op == "cast" and vector_axis is not None:
+        return _cast_cycles(e.args[0].dtype, e.dtype)
+    if e.op == "div" and e.args[1].op == "const":
+        return KNOWN_DIVISOR
+    cycles = primitive_cycles(e.op, e.dtype.bits, lanes if vector_axis is not None else None)
+    # Beside numbers of 32 bits, places are two vectors.
+    is_place = e.dtype == s.I64 and e.op not in PRIMITIVE and vector_axis is not None
+    return cycles * (2 if is_place else 1)
+
+
+def _cast_cycles(before: DType, after: DType) -> float:
+    """Cycles of a vector's conversion: between numbers of 32 bits one instruction; short ones are
+    widened or packed; between f32 and i64 there is none."""
+    if 64 in (before.bits, after.bits) and before.is_float != after.is_float:
+        return 6.0
+    narrow = min(before.bits, after.bits) < 32
+    return 0.5 + (1.0 if narrow else 0.0)
+
+
+def primitive_cycles(op: str, bits: int, lanes: int | None) -> float:
+    """Cycles of a primitive of one vector of so many lanes; None: of one value."""
+    if lanes is None:
+        return PRIMITIVE.get(op, 2 * SCALAR) / 2
+    cycles = PRIMITIVE.get(op, SIMPLE) * (2 if bits == 64 and op in PRIMITIVE else 1)
+    return cycles * max(1.0, lanes * bits / 8 / DIVIDER) if op in ("div", "sqrt") else cycles
 
 
 def place_cycles(

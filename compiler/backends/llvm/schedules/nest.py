@@ -134,10 +134,10 @@ class NestSchedule(Schedule):
         return Shared(kernel, self.vector_axis, self.again, self.block, self.lanes)
 
     def cycles(self, kernel: Kernel, target: Machine) -> float:
-        return nest_cycles(kernel, self)
+        return nest_cycles(kernel, self, target)
 
     def parts(self, kernel: Kernel, target: Machine) -> Iterator[tuple[str, float]]:
-        return nest_parts(kernel, self)
+        return nest_parts(kernel, self, target)
 
     def emit(self, e: Emitter, kernel: Kernel, given: Arguments, in_place: bool) -> None:
         emit_nest(e, kernel, self, given.begin, given.end, in_place, given.scratch)

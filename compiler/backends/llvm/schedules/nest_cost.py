@@ -6,12 +6,16 @@ from typing import TYPE_CHECKING
 
 from ....expr import expr as s
 from ....expr.expr import Axis, Expr
+from ....ir.bounds import size_hint
 from ....kernels.kernel import Kernel
+from ....kernels.machine import Machine
 from ....kernels.tiling import vector_axis_cost
 from ....kernels.work import data_of, extent_of, store_axes
 from .cost_model import LOAD, SIMPLE, UNIT, cycles_of, place_cycles
 from .known_rows import Known
 
+SIDE = 4  # sums of a reduction along its own axis (`emit/reduction.py`)
+ROW = 2.0  # cycles around a loop along the vector axis
 PLACED = 3.0  # cycles of a vector that is shuffled out of a window, with its rows of places
 
 if TYPE_CHECKING:
@@ -26,22 +30,24 @@ DIVIDES = "places are found by divisions"
 PIECES = "many small pieces of work"
 
 
-def nest_cycles(kernel: Kernel, plan: "NestSchedule") -> float:
+def nest_cycles(kernel: Kernel, plan: "NestSchedule", target: Machine) -> float:
     """Cycles of a nest's arithmetic, with its loads and stores."""
-    return sum(cycles for _, cycles in nest_parts(kernel, plan))
+    return sum(cycles for _, cycles in nest_parts(kernel, plan, target))
 
 
-def nest_parts(kernel: Kernel, plan: "NestSchedule") -> Iterator[tuple[str, float]]:
+def nest_parts(
+    kernel: Kernel, plan: "NestSchedule", target: Machine
+) -> Iterator[tuple[str, float]]:
     """The same in parts, as `Schedule.parts` gives them."""
-    roots, lanes = kernel.roots(), plan.lanes
-    own, data = _own_lanes(kernel, plan), data_of(roots)
+    roots = kernel.roots()
+    own, data = _own_lanes(kernel, plan, target), data_of(roots)
     # A product that is summed at once is part of the multiply-add.
     fused = {
         e.args[0]
         for e in s.walk(*roots)
         if e.op == "reduce" and e.data[0] == "sum" and e.args[0].op == "mul"
     }
-    yield PIECES, UNIT * plan.units
+    yield PIECES, UNIT * plan.units + ROW * _rows(kernel, plan)
     known = Known(kernel, plan.vector_axis)
     has_rows = bool(known)
     for e in s.walk(*roots):
@@ -52,15 +58,21 @@ def nest_parts(kernel: Kernel, plan: "NestSchedule") -> Iterator[tuple[str, floa
         axes = e.free | frozenset(e.data[1]) if e.op == "reduce" else e.free
         vector_axis = own.get(e, plan.vector_axis)
         vector_axis = vector_axis if vector_axis in axes else None
+        lanes = (
+            plan.lanes if vector_axis is plan.vector_axis else target.lanes(max(8, e.dtype.bits))
+        )
         times = _repeats(axes, vector_axis, lanes)
-        cycles = cycles_of(e, vector_axis, lanes, data)
+        side = plan.vectors
+        if e.op == "reduce" and vector_axis is not None and vector_axis in e.data[1]:
+            side = SIDE if vector_axis.extent >= 2 * SIDE * lanes else 1
+        cycles = cycles_of(e, vector_axis, lanes, data, side)
         if has_rows and e.op == "load" and known.place(e.args[0]) is not None:
             cycles = min(cycles, PLACED)
         if plan.runs and e.op == "load":
             cycles = min(cycles, 2 * LOAD)
         yield from _parts_of(e, times, cycles, vector_axis, data)
     for st in kernel.stores:
-        axes, each = store_axes(st), LOAD
+        axes, each, lanes = store_axes(st), LOAD, plan.lanes
         vector_axis = plan.vector_axis if plan.vector_axis in axes else None
         if vector_axis is not None and plan.interleave is None:
             each += place_cycles(st.index[0], vector_axis, lanes, st.buffer.type, loads=False)
@@ -70,6 +82,12 @@ def nest_parts(kernel: Kernel, plan: "NestSchedule") -> Iterator[tuple[str, floa
         else:
             yield "", times * min(each, 2 * LOAD)
             yield APART, times * max(0.0, each - 2 * LOAD)
+
+
+def _rows(kernel: Kernel, plan: "NestSchedule") -> int:
+    """How often the loop along the vector axis begins, or that of the last axis, beside units."""
+    inner = plan.vector_axis if plan.vector_axis is not None else next(iter(plan.row[-1:]), None)
+    return extent_of(set(plan.row) - {inner, plan.interleave}) * size_hint(plan.units)
 
 
 def _is_place(e: Expr, known: Known, plan: "NestSchedule") -> bool:
@@ -96,18 +114,17 @@ def _parts_of(
         yield (SCALAR if vector_axis is None and e in data else ""), times * each
 
 
-def _own_lanes(kernel: Kernel, plan: "NestSchedule") -> dict[Expr, Axis | None]:
+def _own_lanes(kernel: Kernel, plan: "NestSchedule", target: Machine) -> dict[Expr, Axis | None]:
     """The axis that reductions, and what is in them, are vectorised along, if not the nest's."""
     found: dict[Expr, Axis | None] = {}
     for r in s.walk(*kernel.roots()):
         if r.op != "reduce" or (plan.vector_axis is not None and plan.vector_axis in r.free):
             continue
         loads = [x.args[0] for x in s.walk(r.args[0]) if x.op == "load"]
-        wide = [a for a in r.data[1] if a.extent >= max(4, plan.lanes // 2)]
-        own = min(wide, key=lambda a: vector_axis_cost(loads, a, plan.lanes), default=None)
-        if own is not None and vector_axis_cost(loads, own, plan.lanes) >= 0.75 * max(
-            1, len(loads)
-        ):
+        lanes = target.lanes(max(8, r.dtype.bits))
+        wide = [a for a in r.data[1] if a.extent >= max(4, lanes // 2)]
+        own = min(wide, key=lambda a, n=lanes: vector_axis_cost(loads, a, n), default=None)
+        if own is not None and vector_axis_cost(loads, own, lanes) >= 0.75 * max(1, len(loads)):
             own = None
         for x in s.walk(r):
             if x is r or x.free & set(r.data[1]):

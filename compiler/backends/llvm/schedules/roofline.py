@@ -11,10 +11,12 @@ architectures" (2009).
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from math import prod
 
 from ....classes import dataclass
 from ....expr import expr as s
+from ....expr.expr import Buffer
 from ....ir.bounds import size_hint
 from ....kernels.kernel import Kernel
 from ....kernels.machine import Machine
@@ -25,16 +27,18 @@ from .cost_model import (
     ALONE,
     CALL,
     LOAD,
-    PRIMITIVE,
-    SIMPLE,
+    WRITES,
     all_traffic,
     core_of,
     cost,
+    primitive_cycles,
     traffic_ns,
+    walk_cycles,
 )
 
 SLOW = 2.0  # times the least: what is above is said
 AGAIN = "memory is read again, from farther than the first-level cache"
+PAGES = "pages of memory that lie apart are looked for"
 TURNS = "it moves as much as it computes, and the two overlap in part"
 SHARE = 0.1  # of the predicted time: reasons with less are not named
 
@@ -60,21 +64,28 @@ class Roofline:
 
 
 def roofline(
-    kernel: Kernel, plan: Schedule, target: Machine, between: int | None = None
+    kernel: Kernel,
+    plan: Schedule,
+    target: Machine,
+    between: int | None = None,
+    since: Mapping[Buffer, int] | None = None,
 ) -> Roofline:
-    """What a scheduled kernel takes, beside what it takes at least. `between` as in `cost`."""
+    """What a scheduled kernel takes, beside what it takes at least. `between` and `since` are those
+    of `cost`."""
     clock = core_of(target).rate
     kept = set(plan.params(kernel)) if plan.packs else set(kernel.params)
     touched = []
     for b, (read, written) in touched_bytes(kernel).items():
         nbytes = size_hint(b.type.nbytes)
-        touched.append((read + written, nbytes if b in kept else max(nbytes, between or 0)))
+        passed = (since or {}).get(b, 0) if b in kept else between or 0
+        touched.append((read + WRITES * written, max(nbytes, passed)))
     needed, fewest = least_cycles(kernel, target), traffic_ns(touched, target)
     parts: Counter[str] = Counter()
     for reason, cycles in plan.parts(kernel, target):
         parts[reason] += cycles
-    moved = max(fewest, traffic_ns(all_traffic(kernel, plan, target, between), target))
-    predicted = cost(kernel, plan, target, between)
+    parts[PAGES] += walk_cycles(kernel, plan, between)
+    moved = max(fewest, traffic_ns(all_traffic(kernel, plan, target, between, since), target))
+    predicted = cost(kernel, plan, target, between, since)
     # The lesser one of arithmetic and traffic counts as far as the two do not overlap.
     computed = sum(parts.values()) / clock
     of_cycles, of_bytes = (1.0, ALONE) if computed >= moved else (ALONE, 1.0)
@@ -105,9 +116,10 @@ def least_cycles(kernel: Kernel, target: Machine) -> float:
             moved[e.data] += extent_of(e.free)
         elif e in data:
             axes = e.free | frozenset(e.data[1]) if e.op == "reduce" else e.free
-            cycles = 1 / units if e.op == "reduce" else PRIMITIVE.get(e.op, SIMPLE)
-            cycles *= 2 if e.dtype.bits == 64 and e.op in PRIMITIVE else 1
-            total += extent_of(axes) / target.lanes(max(8, e.dtype.bits)) * cycles
+            bits = max(8, e.dtype.bits)
+            lanes = target.lanes(bits)
+            cycles = 1 / units if e.op == "reduce" else primitive_cycles(e.op, bits, lanes)
+            total += extent_of(axes) / lanes * cycles
     for buffer, count in moved.items():
         elements = min(count, size_hint(prod(buffer.shape)))
         total += elements / target.lanes(max(8, buffer.dtype.bits)) * LOAD

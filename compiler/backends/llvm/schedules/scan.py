@@ -108,7 +108,7 @@ class ScanSchedule(Schedule):
         each = LOAD + sum(
             cycles_of(x, self.vector_axis, self.lanes, data)
             for x in s.walk(store.value)
-            if x in data
+            if x in data and x.op != "select" and x.data is not store.buffer
         )
         if self.vector_axis is None:
             return self.units * (UNIT + self.along.extent * max(LATENCY, self.rows * each))

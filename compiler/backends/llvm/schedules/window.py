@@ -36,7 +36,7 @@ from ..emit.opaque import hidden
 from ..emit.reduction import identity
 from ..emit.scalar import multiply_add
 from .base import Arguments, Dim, Gain, Given, HintSpecialized, Refusal, Schedule
-from .cost_model import INTEGER, TILE, UNIT, core_of, epilogue, evaluation
+from .cost_model import INTEGER, LOAD, TILE, UNIT, core_of, epilogue, evaluation
 
 POINTS = 8  # outputs of a line that are summed at once
 TAPS = 64  # of a window at most
@@ -112,9 +112,12 @@ class WindowSchedule(Schedule):
         taps, lines = self.tap.extent, extent_of(self.rest)
         each = 1 / core_of(target).units if self.reduce.dtype.is_float else INTEGER
         inputs = 2 * taps + self.points - 1  # of a line, and its weights
-        line = max(
-            self.points * taps * each, inputs * evaluation(self.x, self.vector_axis, self.lanes)
-        )
+        loaded = evaluation(self.x, self.vector_axis, self.lanes)
+        products = self.points * taps * each
+        if self.reduce.dtype.is_float:
+            line = max(products, inputs * (loaded - 2 * LOAD))
+        else:
+            line = products + inputs * loaded  # numbers are widened by the units that multiply
         after = self.points * epilogue(kernel, self.reduce, self.vector_axis, self.lanes)
         tiles = ceil(self.line.extent / self.points) * ceil(self.vector_axis.extent / self.lanes)
         return self.units * (UNIT + tiles * (lines * line + TILE / 3 + after))

@@ -1,13 +1,15 @@
 """The cost model: what it takes into account. How well it agrees with a machine, profiles say."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from tessel.compiler.analysis.core_model import CORES
+from tessel.compiler.analysis.core_model import CORES, core_of
 from tessel.compiler.backends.llvm.base.target import NAMED
 from tessel.compiler.backends.llvm.kernel.codegen import schedule_kernel
 from tessel.compiler.backends.llvm.program.entry import build_plan
 from tessel.compiler.backends.llvm.program.predict import predict
-from tessel.compiler.backends.llvm.schedules.cost_model import cost
+from tessel.compiler.backends.llvm.schedules.cost_model import LATENCY, LOAD, cost
 from tessel.compiler.expr import expr as s
 from tessel.compiler.ir.builder import Builder
 from tessel.compiler.kernels.simplify import merge_axes, split_axes
@@ -52,6 +54,57 @@ def test_edges_are_computed_in_full():
 def test_weights_from_far_away_take_longer():
     near, far, farthest = (product(2, 256, 256, between=n) for n in (0, 16 << 20, 1 << 30))
     assert near < far < farthest
+
+
+def test_arrays_that_were_touched_long_ago_take_longer():
+    x = buffer_of("x", np.zeros((64, 512), np.float32))
+    kernel = merge_axes(split_axes(store((64, 512), lambda i, j: x[i, j] + 1.0)))
+    code = schedule_kernel(kernel, V4, frozenset(), in_place=False)
+    ns = [
+        cost(code.kernel, code.schedule, V4, since=dict.fromkeys(code.kernel.params, n))
+        for n in (0, 4 << 20, 1 << 30)
+    ]
+    assert ns[0] < ns[1] < ns[2]
+
+
+def test_short_pieces_move_whole_lines():
+    def copied(pitch):
+        x = buffer_of("x", np.zeros((1 << 20, pitch), np.float32))
+        return of(store((1 << 20, 4), lambda i, j: x[i, j] + 1.0))
+
+    assert copied(64) > 1.5 * copied(4)
+
+
+def test_a_known_divisor_takes_no_division():
+    known, found = (lambda x, i, j: x[i, j] / 3.0), (lambda x, i, j: x[i, j] / (x[i, j] + 1.0))
+    assert elementwise(known) < 0.7 * elementwise(found)
+
+
+def test_sums_side_by_side_wait_for_each_other_less():
+    x = buffer_of("x", np.zeros((4, 4096), np.float32))
+    ns = of(store((4,), lambda i: s.reduce("sum", [4096], lambda k: x[i, k])))
+    steps = 4 * 4096 / V4.lanes(32)
+    assert steps * LOAD < ns * CORES[64].clock < steps * LATENCY
+
+
+def test_a_core_that_takes_half_a_vector_at_a_time_takes_twice_as_long():
+    core, full = core_of(64, "znver4"), core_of(64, "sapphirerapids")
+    assert full is CORES[64]
+    assert core.rate == core.clock / 2
+    slow, fast = (product(280, 512, 512, target=replace(V4, cpu=c)) for c in ("znver4", ""))
+    assert slow * core.clock == pytest.approx(2 * fast * full.clock, rel=0.2)
+
+
+def test_a_program_knows_when_it_touched_what_a_kernel_reads():
+    """The last product is read as soon as it is written, x again when weights have passed by."""
+    b = Builder()
+    x = b.input("x", "f32[64,1024]")
+    w = [b.constant(np.full((1024, 1024), n), "f32") for n in (1, 2, 3)]
+    b.output("z", b.relu(b.relu(x @ w[0]) @ w[1]) @ w[2] + x)
+    last = predict(build_plan(lower(b.graph), V4), V4)[-1]
+    kinds = [ref.slot.kind for ref in last.step.call.refs]
+    passed = dict(zip(kinds, last.since.values()))
+    assert passed["input"] > passed["arena"] + (4 << 20)
 
 
 def test_functions_take_longer_than_sums():

@@ -36,7 +36,7 @@ CLOSE = 1.1  # of the least cycles, up to which shorter code is better
 WIDTH = 4  # vectors of a tile that is one row
 WRITTEN_OUT = 400  # vectors of input that a tile's code may have
 PIECES = 32  # units that there should be, for threads to share
-MASK = 2.0  # cycles per vector that is loaded under a mask
+MASK = 1.0  # cycles per vector that is loaded under a mask
 SHARED = 0.7  # what a weight costs, in inputs
 APART = 1.0  # cycles per vector that is taken out of others
 
@@ -115,7 +115,12 @@ class SlidingSchedule(Schedule):
     def cycles(self, kernel: Kernel, target: Machine) -> float:
         form, axis, lanes = self.form, self.form.vector_axis, self.lanes
         data = data_of([form.reduce])
-        seen = sum(cycles_of(e, axis, lanes, data) for e in s.walk(form.value) if e.op != "load")
+        # Borders are masks that are known: no conditions, and nothing is chosen.
+        seen = sum(
+            cycles_of(e, axis, lanes, data)
+            for e in s.walk(form.value)
+            if e in data and e.op not in ("load", "select")
+        )
         masked = APART if form.columns is not None and form.columns.step > 1 else 0.0
         vector, edge = seen + LOAD + masked, seen + LOAD + masked + MASK
         combine = 3 * SIMPLE if form.combiner != "sum" and form.reduce.dtype.is_float else SIMPLE
@@ -127,7 +132,7 @@ class SlidingSchedule(Schedule):
         def tile(height: int, each: float) -> float:
             lines = 1 if form.rows is None else len(form.rows.places(height))
             if form.weight is not None:
-                sums = line * (lines * each + taps * LOAD + height * taps * SIMPLE)
+                sums = line * (lines * each + taps * LOAD / self.width + height * taps * SIMPLE)
             else:
                 sums = lines * (line * each + (line - 1) * combine) + height * taps * combine
             return rest * sums + height * after + TILE / 10

@@ -36,7 +36,7 @@ def trained_graph(
     """The graph of a plan that has chosen its scales and weights, and the values of what is
     trained: weights that match the patterns, and factors of scales."""
     parameters = with_parameters(plan.candidates.graph, trainable)[1]
-    walk = _Fake(plan, learn_scales)
+    walk = Fake(plan, learn_scales)
     names = [v.name for n in walk.graph.nodes for v in n.outputs if v.constant is not None]
     chosen = [n for n in names if n in parameters or n in walk.factors]
     return with_parameters(walk.graph, chosen)
@@ -54,7 +54,7 @@ def trained_plan(plan: Plan, values: Mapping[str, np.ndarray]) -> Plan:
         old, w = plan.weights.get(product.node), product.w
         if old is not None and product.keep is None and w.constant is not None:
             now = np.asarray(values.get(w.name, w.constant))
-            weights[product.node] = _again(old, now, values.get(w.name + FACTOR))
+            weights[product.node] = rounded_again(old, now, values.get(w.name + FACTOR))
     for node in graph.nodes:
         name = node.outputs[0].name if node.outputs else ""
         if node.op.name == "constant" and name in values:
@@ -70,7 +70,9 @@ def _scaled(scale: Any, factor: np.ndarray | None) -> np.ndarray:
     return scale if factor is None else np.maximum(scale * np.float32(factor), LEAST)
 
 
-def _again(old: Narrow, w: np.ndarray, factor: np.ndarray | None) -> Narrow:
+def rounded_again(
+    old: Narrow, w: np.ndarray, factor: np.ndarray | None, method: str | None = None
+) -> Narrow:
     """Weights rounded to the nearest of scales that were trained."""
     grid, rows = old.rounded.grid, w.reshape(1, -1) if old.axis is None else as_rows(w, old.axis)
     scale = old.rounded.scale
@@ -78,11 +80,11 @@ def _again(old: Narrow, w: np.ndarray, factor: np.ndarray | None) -> Narrow:
         turned = grid.block and old.axis == 1
         factor = np.asarray(factor).T if turned else np.asarray(factor).reshape(scale.shape)
         scale = _scaled(scale, factor)
-    found = rounded(rows, scale, old.rounded.zero, grid).called(old.rounded.method)
+    found = rounded(rows, scale, old.rounded.zero, grid).called(method or old.rounded.method)
     return narrow(found, w.shape, old.axis)
 
 
-class _Fake(Inserter):
+class Fake(Inserter):
     """Fake pairs in the place of real ones. `factors` are the constants that scale scales."""
 
     def __init__(self, plan: Plan, learn_scales: bool):
@@ -115,6 +117,10 @@ class _Fake(Inserter):
         node.inputs[1] = self.narrow[key]
 
     def _weights(self, w: Value, found: Narrow) -> Tensor:
+        return self._pair(w, found, w.name)
+
+    def _pair(self, w: Value | Tensor, found: Narrow, name: str) -> Tensor:
+        """Weights rounded to the grid of `found`; `name` is theirs."""
         r, b = found.rounded, self.edit.b
         grid, axis = r.grid, found.axis or 0
         dtype = I8 if grid.low < 0 else U8
@@ -125,7 +131,7 @@ class _Fake(Inserter):
             scale, zero = (t[0, 0] if found.axis is None else t[:, 0] for t in (scale, zero))
         return b.fake_quantize(
             w,
-            self._factored(scale, w.name),
+            self._factored(scale, name),
             None if grid.symmetric else b.constant(zero.astype(dtype.numpy)),
             axis=axis,
             dtype=dtype,

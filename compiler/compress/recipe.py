@@ -26,7 +26,8 @@ ACTIVATIONS = ("f32", "u8", "i8", "u4", "i4", "dynamic")
 GRANULARITIES = ("tensor", "channel", "block")
 OBSERVERS = ("auto", "minmax", "moving_average", "percentile", "entropy", "mse")
 SUMS = ("quantized", "float", "auto")
-ROUNDINGS = ("nearest", "mse", "hqq", "gptq")
+EQUALIZATIONS = ("none", "smoothquant", "cross-layer", "awq")
+ROUNDINGS = ("nearest", "mse", "hqq", "gptq", "adaround", "autoround")
 
 
 class Scale(NamedTuple):
@@ -53,7 +54,13 @@ class Recipe:
                      (quantized), or floats; auto: bytes where it is large and not negative
     small            share of the multiplications that may stay f32, in the smallest products
     rounding         of weights: nearest; mse, the scales of least squared error; hqq (large weights
-                     count less); gptq (from data; mse for products whose data are no rows)
+                     count less); from data gptq (mse for products whose data are no rows), and
+                     adaround and autoround, which are trained segment by segment
+    steps            of training for each segment, with adaround and autoround
+    equalize         channels of data and of weights are rescaled against one another before:
+                     smoothquant (data that is easier to round) and awq (finer steps for weights
+                     that meet large data) choose from data, cross-layer (equal ranges in products
+                     one after another) from weights
     bias_correction  whether biases take back the mean error that rounded weights cause, from data;
                      for activations of u8 and i8
     keep             patterns (*, ?, […]) of nodes of the model that stay as they are
@@ -72,6 +79,8 @@ class Recipe:
     sums: str = "auto"
     small: float = 0.02
     rounding: str = "nearest"
+    steps: int = 500
+    equalize: str = "none"
     bias_correction: bool = False
     keep: tuple[str, ...] = ()
     scales: Mapping[str, Scale] = field(default_factory=dict)
@@ -95,6 +104,12 @@ class Recipe:
             raise UsageError(
                 "a block has at least two weights", received=repr(self.block), fix="block=32"
             )
+        if not (isinstance(self.steps, int) and self.steps >= 1):
+            raise UsageError(
+                "rounding is learned in at least one step",
+                received=repr(self.steps),
+                fix="steps=500",
+            )
         if not 0 <= float(self.small) <= 1:
             raise UsageError(
                 "a share is between 0 and 1", received=repr(self.small), fix="small=0.02"
@@ -105,6 +120,12 @@ class Recipe:
                 expected=", ".join(a for a in ACTIVATIONS if a not in ("f32", "dynamic")),
                 received=f"activations={self.activations!r}",
                 fix="leave out bias_correction, or begin with the recipe int8",
+            )
+        if self.equalize == "smoothquant" and self.activations == "f32":
+            raise UsageError(
+                "smoothquant makes activations easier to round, which this recipe does not round",
+                received="activations='f32'",
+                fix="equalize='awq' is for weights; or begin with int8 or int8-dynamic",
             )
         if not 50 < float(self.percentile) <= 100:
             raise UsageError(
@@ -141,6 +162,12 @@ class Recipe:
     def needs_data(self) -> bool:
         """Whether something has to be chosen that only data can tell."""
         return self.activations not in ("f32", "dynamic") and not self.scales
+
+    @property
+    def chooses_weights(self) -> bool:
+        """Whether weights, or what is added to biases, are chosen from data."""
+        by_data = self.rounding in ("gptq", "adaround", "autoround") or self.bias_correction
+        return by_data or self.equalize in ("smoothquant", "awq")
 
     @property
     def is_blocked(self) -> bool:
@@ -199,6 +226,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "observer": OBSERVERS,
     "sums": SUMS,
     "rounding": ROUNDINGS,
+    "equalize": EQUALIZATIONS,
 }
 
 # What each preset says beside the defaults.

@@ -1,12 +1,10 @@
 """Second moments of what products read, and weights that are rounded by them.
 
     moments(plan, data)     XᵀX of each product's rows x, of three runs in four, and of the fourth
-    by_data(plan, found)    GPTQ, kept where it errs less than nearest on the fourth runs; and what
-                            biases take back of the mean error of weights
+    by_data(plan, found)    GPTQ, kept where it errs less than nearest on the fourth runs
 
-Rows of a convolution are its patches, at some places of each sample. A one is added to each row, so
-that sums and the number of rows are in the same matrix. Memory is that of one run and k² floats per
-product, whatever the amount of data.
+Rows of a convolution are its patches, at some places of each sample. Memory is that of one run and
+k² floats per product, whatever the amount of data.
 """
 
 from collections.abc import Mapping
@@ -17,13 +15,11 @@ import numpy as np
 from ...compiler.classes import dataclass
 from ...compiler.compress.candidates import Product
 from ...compiler.compress.quantize import Plan
-from ...compiler.compress.rounding.bias import bias_correction
 from ...compiler.compress.rounding.gptq import gptq_if_better
 from ...compiler.compress.rounding.grid import as_rows
 from ...compiler.compress.statistics import Statistic, prime, with_statistics
 from ...compiler.compress.weights import grid_of, narrow
 from ...compiler.ir.builder import Builder, Tensor
-from ...compiler.ir.types import F32
 from ...compiler.options import Options
 from ...compiler.system.progress import Listener, tell
 from ..compile import GraphSource, compile_model
@@ -36,11 +32,10 @@ BY_DATA = ("gptq",)
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Of the rows of a product: XᵀX f64[k, k] of most runs, of those held out, and the mean."""
+    """Of the rows of a product: XᵀX f64[k, k] of most runs, and of those held out."""
 
     most: np.ndarray
     held_out: np.ndarray
-    mean: np.ndarray
 
 
 def moments(
@@ -72,8 +67,8 @@ def moments(
 
 
 def by_data(plan: Plan, found: Mapping[str, Moments]) -> None:
-    """Choose the weights of a plan by GPTQ and correct its biases, as its recipe says, where the
-    moments of products are known; the plan's notes say where they are not."""
+    """Choose the weights of a plan by GPTQ where the moments of products are known; the plan's
+    notes say where they are not."""
     active = [p for p in plan.candidates.products if p.keep is None]
     unknown = [p.where for p in active if key_of(p) not in found]
     if unknown:
@@ -87,12 +82,9 @@ def by_data(plan: Plan, found: Mapping[str, Moments]) -> None:
         if seen is None or w is None or p.axis is None:
             continue
         rows, recipe = as_rows(w, p.axis), plan.recipe
-        if recipe.rounding == "gptq" and recipe.granularity != "tensor":
+        if recipe.granularity != "tensor":
             rounded = gptq_if_better(rows, seen.most, seen.held_out, grid_of(recipe))
             plan.weights[p.node] = narrow(rounded, w.shape, p.axis)
-        if recipe.bias_correction and not recipe.is_blocked:
-            values = as_rows(plan.weights_of(p).floats(), p.axis)
-            plan.shifts[p.node] = bias_correction(rows, values, seen.mean)
 
 
 def key_of(p: Product) -> str:
@@ -101,11 +93,9 @@ def key_of(p: Product) -> str:
 
 
 def _moments(most: np.ndarray, held_out: np.ndarray) -> Moments:
-    both = most + held_out
-    if not held_out[-1, -1]:  # fewer runs than are needed to hold one out
+    if not held_out.any():  # fewer runs than are needed to hold one out
         held_out = most
-    mean = both[-1, :-1] / max(both[-1, -1], 1)
-    return Moments(most[:-1, :-1], held_out[:-1, :-1], mean)
+    return Moments(most, held_out)
 
 
 def _has_rows(p: Product) -> bool:
@@ -126,12 +116,10 @@ def _statistic(p: Product) -> Statistic:
 
     def update(b: Builder, old: Tensor, x: Tensor) -> Tensor:
         rows = _rows(b, x, p, k)
-        ones = b.scalar(1, F32).expand((rows.shape[0], 1))
-        rows = b.concat(rows, ones, axis=1)
         return old + rows.transpose() @ rows
 
     said = "" if p.node.op.name != "conv" else f"{w.shape[2:]}{p.node.attrs}"
-    return Statistic(f"moments{said}", lambda _: np.zeros((k + 1, k + 1), np.float32), update)
+    return Statistic(f"moments{said}", lambda _: np.zeros((k, k), np.float32), update)
 
 
 def _rows(b: Builder, x: Tensor, p: Product, k: int) -> Tensor:
@@ -169,6 +157,5 @@ def _channels_first(h: np.ndarray, p: Product) -> np.ndarray:
     if p.node.op.name != "conv":
         return h
     channels = w.shape[1]
-    order = np.arange(len(h) - 1).reshape(-1, channels).T.ravel()
-    order = np.append(order, len(h) - 1)
+    order = np.arange(len(h)).reshape(-1, channels).T.ravel()
     return h[np.ix_(order, order)]

@@ -21,11 +21,14 @@ from ...compiler.system.progress import Listener
 from ...compiler.targets.table import open_target
 from ..base.signature import Signature
 from ..compile import GraphSource, Shapes, Source, compile_model
+from .biases import correct_biases
 from .calibrate import calibrate
 from .compare import compare
 from .data import Data, random_feeds
+from .equalize import equalize
 from .moments import BY_DATA, by_data, moments
 from .ranges import least_output_error
+from .reconstruct import LEARNED, reconstruct
 from .search import Goal, Search
 
 
@@ -113,21 +116,30 @@ def observed(
     model = source.read(shapes)
     refuse_quantized(model)
     graph = prepared(model)
-    plan = Plan.of(graph, recipe, aliases_of(model, graph))
-    rounds = recipe.rounding in BY_DATA or recipe.bias_correction
-    if not (plan.wanted() or rounds) or (recipe.scales and data is None):
-        return plan, ""
-    if data is None:
+    aliases = aliases_of(model, graph)
+    plan = Plan.of(graph, recipe, aliases)
+    needs = recipe.chooses_weights or (plan.wanted() and not recipe.scales)
+    if needs and data is None:
         raise needs_data(recipe)
-    feeds, found = Data.of(data, Signature.of(graph).inputs), ""
+    feeds, found = None if data is None else Data.of(data, Signature.of(graph).inputs), ""
+    if recipe.equalize != "none":
+        graph, note = equalize(plan, feeds, threads=threads, progress=progress)
+        plan = Plan.of(graph, recipe, aliases)
+        plan.notes.append(note)
+    if feeds is None or not (plan.wanted() or recipe.chooses_weights):
+        return plan, ""
     if plan.wanted():
         seen, found = calibrate(graph, plan.wanted(), feeds, threads=threads, progress=progress)
         plan.observe(seen)
         if recipe.observer == "auto":
             note = least_output_error(plan, seen, feeds, threads=threads, progress=progress)
             plan.notes += [note] if note else []
-    if rounds:
+    if recipe.rounding in LEARNED:
+        reconstruct(plan, feeds, threads=threads, progress=progress)
+    if recipe.rounding in BY_DATA:
         by_data(plan, moments(plan, feeds, threads=threads, progress=progress))
+    if recipe.bias_correction:
+        correct_biases(plan, feeds, threads=threads, progress=progress)
     return plan, found or feeds.hash()
 
 
@@ -137,8 +149,9 @@ def prepared(model: Graph) -> Graph:
 
 
 def needs_data(recipe: Recipe) -> UsageError:
+    what = "weights" if recipe.chooses_weights else "ranges of activations"
     return UsageError(
-        f"{recipe.name} needs data: ranges of activations are chosen from it",
+        f"{recipe.name} needs data: {what} are chosen from it",
         fix="give some hundred typical inputs (tessel.quantize(model, data), or tessel quantize "
         f"--data x.npz); without data: {', '.join(WITHOUT_DATA)}",
     )

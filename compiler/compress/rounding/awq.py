@@ -27,7 +27,8 @@ def awq_scales(
 ) -> tuple[np.ndarray, float]:
     """(s f32[k], alpha) for all weights `ws` f[rows, k] that read the same data.
 
-    magnitudes    mean |x| of each k          hessian    XᵀX f[k, k], which errors are measured by
+    magnitudes    mean |x| of each k
+    hessian       XᵀX f[k, k], which errors are measured by, or its diagonal f[k]
     alpha = 0 (s all 1) where nothing is better: then there is nothing to scale.
     """
     least, found = np.inf, (np.ones(len(magnitudes), np.float32), 0.0)

@@ -123,10 +123,12 @@ def rounded(w: FloatArray, scale: FloatArray, zero: np.ndarray, grid: Grid) -> R
 
 
 def output_error(w: FloatArray, values: FloatArray, hessian: np.ndarray) -> float:
-    """How far results are from those of `w`: trace(d H dᵀ) / trace(w H wᵀ)."""
+    """How far results are from those of `w`: trace(d H dᵀ) / trace(w H wᵀ), H f[k, k] or its
+    diagonal f[k]."""
     d, w = (np.asarray(t, np.float64) for t in (values - w, w))
-    total = float(np.sum((w @ hessian) * w))
-    return float(np.sum((d @ hessian) * d)) / max(total, np.finfo(np.float64).tiny)
+    times = (lambda t: t @ hessian) if hessian.ndim == 2 else (lambda t: t * hessian)
+    total = float(np.sum(times(w) * w))
+    return float(np.sum(times(d) * d)) / max(total, np.finfo(np.float64).tiny)
 
 
 def best(w: FloatArray, candidates: list[Rounded], held_out: np.ndarray) -> Rounded:

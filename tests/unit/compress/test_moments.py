@@ -7,6 +7,7 @@ from tessel.compiler.compress.quantize import Plan
 from tessel.compiler.compress.recipe import Recipe
 from tessel.compiler.compress.statistics import prime
 from tessel.compiler.ir.builder import Builder
+from tessel.runtime.compress.biases import correct_biases
 from tessel.runtime.compress.data import Data
 from tessel.runtime.compress.moments import moments
 from tessel.runtime.compress.quantize import prepared
@@ -28,7 +29,6 @@ def test_moments_of_a_product_are_those_of_its_rows():
     most = np.delete(runs, [3, 7], axis=0).reshape(-1, 64)
     np.testing.assert_allclose(first.most, most.T @ most, rtol=1e-4, atol=1e-3)
     np.testing.assert_allclose(first.held_out, held_out.T @ held_out, rtol=1e-4, atol=1e-3)
-    np.testing.assert_allclose(first.mean, ROWS.mean((0, 1)), rtol=1e-3, atol=1e-5)
 
 
 def test_products_that_read_the_same_share_their_moments():
@@ -61,7 +61,6 @@ def test_rows_of_a_convolution_are_its_patches(attrs):
     y = tessel.compile(b.graph)(DATA[:4])
     rows = w.reshape(5, -1)
     np.testing.assert_allclose(np.trace(rows @ found.most @ rows.T), np.square(y).sum(), rtol=1e-4)
-    np.testing.assert_allclose(rows @ found.mean, y.mean((0, 2, 3)), rtol=1e-3, atol=1e-4)
 
 
 def test_some_places_of_large_convolutions_are_enough():
@@ -90,6 +89,31 @@ def test_gptq_is_nearer_to_the_model_of_floats(net):
     data = {mlp: mixed, small_net: np.cumsum(DATA, axis=2)}[net]
     nearest = quality(net(), data, dtype="i4")
     assert quality(net(), data, dtype="i4", rounding="gptq") > nearest + 1
+
+
+CONVOLUTIONS = {
+    "a border": ("f32[N,3,8,8]", (5, 3, 3, 3), {"pads": (1, 1, 1, 1)}),
+    "depthwise": ("f32[N,3,8,8]", (3, 1, 3, 3), {"group": 3, "pads": (1, 1, 1, 1)}),
+    "channels last": ("f32[N,3,8,8]", (3, 3, 8, 5), {"channels_last": True}),
+}
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_shifts_are_the_means_of_errors(name):
+    type, shape, attrs = CONVOLUTIONS[name]
+    w = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+
+    def net(w):
+        b = Builder()
+        b.output("y", b.conv(b.input("x", type), b.constant(w), **attrs))
+        return b.graph
+
+    plan = Plan.of(net(w), Recipe.of("int8", dtype="i4", small=0))
+    correct_biases(plan, feeds(DATA, 8))
+    (p,) = plan.candidates.products
+    y, rounded = (tessel.compile(net(t))(DATA) for t in (w, plan.weights_of(p).floats()))
+    axes = (0, 1, 2) if "channels_last" in attrs else (0, 2, 3)
+    np.testing.assert_allclose(plan.shifts[p.node], (y - rounded).mean(axes), rtol=1e-3, atol=1e-4)
 
 
 def shift(graph, data, **recipe):

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from tessel.compiler.compress.rounding.awq import awq_scales
-from tessel.compiler.compress.rounding.bias import bias_correction
 from tessel.compiler.compress.rounding.gptq import gptq, gptq_if_better
 from tessel.compiler.compress.rounding.grid import (
     Grid,
@@ -196,15 +195,6 @@ def test_awq_leaves_alone_what_gains_nothing():
     s, alpha = awq_scales([weights()], np.ones(96), np.eye(96), Grid.of(4))
     assert alpha == 0
     np.testing.assert_array_equal(s, 1)
-
-
-@pytest.mark.parametrize("taps", [1, 9])
-def test_biases_take_back_the_mean_error(taps):
-    w, mean = weights(8, 12 * taps), RNG.uniform(0, 1, 12)
-    values = nearest(w, Grid.of(3)).values
-    x = np.repeat(mean, taps)
-    shift = bias_correction(w, values, mean)
-    np.testing.assert_allclose(values @ x + shift, w @ x, rtol=1e-4, atol=1e-5)
 
 
 def test_a_rounded_matrix_says_how():

@@ -126,14 +126,7 @@ def _rows(p: Product) -> np.ndarray:
     return as_rows(p.w.constant, p.axis)
 
 
-def _same_rows(reader: Reader) -> bool:
-    """Whether all rows of all products read all channels: no convolution has groups."""
-    return all(p.node.attrs.get("group", 1) == 1 for p in reader.products)
-
-
 def _smooth(reader: Reader, seen: Channels, recipe: Recipe) -> tuple[np.ndarray | None, float]:
-    if not _same_rows(reader):
-        return None, 0.0
     rows = [_by_channel(reader, p) for p in reader.products]
     found = smooth_scales(
         rows,
@@ -147,7 +140,7 @@ def _smooth(reader: Reader, seen: Channels, recipe: Recipe) -> tuple[np.ndarray 
 
 
 def _awq(reader: Reader, seen: Channels, recipe: Recipe) -> tuple[np.ndarray | None, float]:
-    if not _same_rows(reader) or any(p.node.op.name == "conv" for p in reader.products):
+    if any(p.node.op.name == "conv" for p in reader.products):
         return None, 0.0
     rows = [_rows(p) for p in reader.products]
     s, alpha = awq_scales(rows, seen.sizes, seen.squares, grid_of(recipe))
@@ -155,10 +148,19 @@ def _awq(reader: Reader, seen: Channels, recipe: Recipe) -> tuple[np.ndarray | N
 
 
 def _by_channel(reader: Reader, p: Product) -> np.ndarray:
-    """Weights as [rows of outputs and taps, channels]: a factor of a channel is one of a column."""
-    w = _rows(p)
-    taps = w.shape[1] // reader.size
-    return w.reshape(len(w), reader.size, taps).transpose(0, 2, 1).reshape(-1, reader.size)
+    """Weights as [rows of outputs and taps, channels], 0 for channels that a row does not read: a
+    factor of a channel is one of a column."""
+    rows, group = _rows(p), p.node.attrs.get("group", 1)
+    each = reader.size // group
+    taps = rows.shape[1] // each
+    if p.node.attrs.get("channels_last", False) or taps == 1:
+        w = rows.reshape(group, -1, each)
+    else:
+        w = rows.reshape(group, -1, each, taps).swapaxes(2, 3).reshape(group, -1, each)
+    wide = np.zeros((group, w.shape[1], group, each), np.float32)
+    for g in range(group):
+        wide[g, :, g] = w[g]
+    return wide.reshape(-1, reader.size)
 
 
 CHOICES: dict[str, Callable[[Reader, Channels, Recipe], tuple[np.ndarray | None, float]]] = {

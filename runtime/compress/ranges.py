@@ -26,7 +26,7 @@ from ..compile import GraphSource, compile_model
 from .data import Data, Feed
 
 BUDGET = 2e11  # multiplications that a choice may take: some seconds
-FEEDS = 4  # runs that are looked at, at most
+FEEDS = 16  # runs that are looked at, at most
 ALIKE = 0.01  # scales that differ by less are one
 
 

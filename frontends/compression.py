@@ -1,6 +1,7 @@
 """Compression of whatever is a model: what is behind names of the public API."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from os import PathLike
 from typing import Any
 
@@ -8,6 +9,7 @@ from ..compiler.compress.recipe import Recipe
 from ..compiler.errors import entrance
 from ..compiler.system.budgets import Limits
 from ..compiler.system.progress import Listener
+from ..runtime.compile import compile_graph
 from ..runtime.compress.quantize import observed
 from ..runtime.compress.training import TrainableModel
 from ..runtime.training.optimizers import Optimizer
@@ -57,4 +59,5 @@ def quantize_for_training(
         trainable=trainable,
         learn_scales=learn_scales,
         clip_norm=clip_norm,
+        compile=partial(compile_graph, threads=threads),
     )

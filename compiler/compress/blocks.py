@@ -68,6 +68,13 @@ def weights_to_blocks(
     return rewriter.run(keep)
 
 
+def tables_to_bytes(graph: Graph) -> list[Node]:
+    """Rewrite the tables that rows are gathered from, in place, to 8 bits with a scale per row;
+    returns the nodes that were replaced."""
+    rewriter = _Rewriter(graph, Grid.of(8), 8, "f32", nearest)
+    return rewriter.run(lambda node: node.op.name != "gather")
+
+
 class _Rewriter:
     """One walk; weights that several nodes read are rounded once."""
 

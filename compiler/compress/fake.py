@@ -39,7 +39,18 @@ def trained_graph(
     walk = Fake(plan, learn_scales)
     names = [v.name for n in walk.graph.nodes for v in n.outputs if v.constant is not None]
     chosen = [n for n in names if n in parameters or n in walk.factors]
-    return with_parameters(walk.graph, chosen)
+    graph, values = with_parameters(walk.graph, chosen)
+    for p in plan.candidates.products:
+        if p.keep is None and p.w.name in values:
+            values[p.w.name] = where_rounded(np.asarray(values[p.w.name]), plan.weights_of(p))
+    return graph, values
+
+
+def where_rounded(w: np.ndarray, found: Narrow) -> np.ndarray:
+    """w with those elements moved to what they were rounded to whose nearest number is another
+    (GPTQ, AutoRound): training begins with the rounding that was chosen."""
+    nearest = rounded_again(found, w, None)
+    return np.where(nearest.q == found.q, w, found.floats()).astype(np.float32)
 
 
 def trained_plan(plan: Plan, values: Mapping[str, np.ndarray]) -> Plan:

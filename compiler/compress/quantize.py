@@ -17,7 +17,7 @@ from ..errors import UsageError
 from ..ir.graph import Graph, Node, Value, clone, constants
 from ..passes.base import Report as PassReport
 from ..passes.cleanup import DeadCodeElimination
-from .blocks import LEAST, Rounding, weights_to_blocks
+from .blocks import LEAST, Rounding, tables_to_bytes, weights_to_blocks
 from .candidates import Candidates, Product, find_candidates, parts_of
 from .insert import insert
 from .observers import Observed, choose, clipped, squared_error
@@ -135,7 +135,13 @@ class Plan:
             self.recipe,
             self.shifts,
         )
-        return graph, self._report(graph)
+        tables = tables_to_bytes(graph)
+        DeadCodeElimination().run(graph, PassReport())
+        report = self._report(graph)
+        if tables:
+            names = ", ".join(n.where for n in tables)
+            report.notes.append(f"tables of 8 bits, a scale per row: {names}")
+        return graph, report
 
     def _apply_blocks(self, active: Sequence[Product]) -> tuple[Graph, Report]:
         graph, table = clone(self.candidates.graph)

@@ -27,7 +27,7 @@ GRANULARITIES = ("tensor", "channel", "block")
 OBSERVERS = ("auto", "minmax", "moving_average", "percentile", "entropy", "mse")
 SUMS = ("quantized", "float", "auto")
 EQUALIZATIONS = ("none", "smoothquant", "cross-layer", "awq")
-ROUNDINGS = ("nearest", "mse", "hqq", "gptq", "adaround", "autoround")
+ROUNDINGS = ("nearest", "mse", "hqq", "gptq", "awq", "adaround", "autoround")
 
 
 class Scale(NamedTuple):
@@ -54,8 +54,9 @@ class Recipe:
                      (quantized), or floats; auto: bytes where it is large and not negative
     small            share of the multiplications that may stay f32, in the smallest products
     rounding         of weights: nearest; mse, the scales of least squared error; hqq (large weights
-                     count less); from data gptq (mse for products whose data are no rows), and
-                     adaround and autoround, which are trained segment by segment
+                     count less); from data gptq (mse for products whose data are no rows), awq
+                     (mse with equalize="awq"), and adaround and autoround, which are trained
+                     segment by segment
     steps            of training for each segment, with adaround and autoround
     equalize         channels of data and of weights are rescaled against one another before:
                      smoothquant (data that is easier to round) and awq (finer steps for weights
@@ -127,6 +128,12 @@ class Recipe:
                 received="activations='f32'",
                 fix="equalize='awq' is for weights; or begin with int8 or int8-dynamic",
             )
+        if self.rounding == "awq" and self.equalize not in ("none", "awq"):
+            raise UsageError(
+                "awq rescales channels itself",
+                received=f"rounding='awq', equalize={self.equalize!r}",
+                fix="leave one of them out",
+            )
         if not 50 < float(self.percentile) <= 100:
             raise UsageError(
                 "a percentile is above 50 and at most 100",
@@ -167,7 +174,12 @@ class Recipe:
     def chooses_weights(self) -> bool:
         """Whether weights, or what is added to biases, are chosen from data."""
         by_data = self.rounding in ("gptq", "adaround", "autoround") or self.bias_correction
-        return by_data or self.equalize in ("smoothquant", "awq")
+        return by_data or self.equalization in ("smoothquant", "awq")
+
+    @property
+    def equalization(self) -> str:
+        """How channels are rescaled, which the rounding may say, too."""
+        return "awq" if self.rounding == "awq" else self.equalize
 
     @property
     def is_blocked(self) -> bool:

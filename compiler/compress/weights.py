@@ -20,6 +20,7 @@ ROUNDINGS: dict[str, Callable[[np.ndarray, Grid], Rounded]] = {
     "mse": least_squares,
     "hqq": half_quadratic,
     "gptq": least_squares,  # of products without moments (runtime/compress/moments.py)
+    "awq": least_squares,  # of weights that were rescaled (equalize.py)
     "adaround": least_squares,  # where learning begins (runtime/compress/reconstruct.py)
     "autoround": least_squares,
 }

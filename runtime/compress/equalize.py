@@ -46,7 +46,7 @@ def equalize(
 ) -> tuple[Graph, str]:
     """The plan's graph as its recipe equalizes it, and what was done."""
     candidates, recipe = plan.candidates, plan.recipe
-    if recipe.equalize == "cross-layer":
+    if recipe.equalization == "cross-layer":
         graph, done = equalize_layers(candidates)
         return graph, f"cross-layer: {len(done)} pairs of products have channels of equal ranges"
     assert data is not None
@@ -54,14 +54,14 @@ def equalize(
     alphas: list[float] = []
 
     def vector(reader: Reader) -> np.ndarray | None:
-        s, alpha = CHOICES[recipe.equalize](reader, found[reader.x.name, reader.axis], recipe)
+        s, alpha = CHOICES[recipe.equalization](reader, found[reader.x.name, reader.axis], recipe)
         if alpha:
             alphas.append(alpha)
         return s
 
     graph, done = equalized(candidates, vector)
     total, within = len(found), sum(r.vectors is not None for r in done)
-    said = f"{recipe.equalize}: {len(done)} of {total} values that products read"
+    said = f"{recipe.equalization}: {len(done)} of {total} values that products read"
     if done:
         said += (
             f", alpha {min(alphas):g} to {max(alphas):g}; {within} are divided by constants above "

@@ -122,7 +122,7 @@ def observed(
     if needs and data is None:
         raise needs_data(recipe)
     feeds, found = None if data is None else Data.of(data, Signature.of(graph).inputs), ""
-    if recipe.equalize != "none":
+    if recipe.equalization != "none":
         graph, note = equalize(plan, feeds, threads=threads, progress=progress)
         plan = Plan.of(graph, recipe, aliases)
         plan.notes.append(note)

@@ -180,7 +180,7 @@ def test_smoothquant_lowers_the_noise():
 
 def test_awq_lowers_the_noise_of_weights():
     plain, _ = noise(transformer_like(), ROWS, name="int4")
-    scaled, notes = noise(transformer_like(), ROWS, name="int4", equalize="awq")
+    scaled, notes = noise(transformer_like(), ROWS, name="int4", rounding="awq")
     assert scaled < 0.9 * plain and any("awq: 1 of 1" in n for n in notes)
 
 
@@ -194,5 +194,7 @@ def test_cross_layer_equalization_needs_no_data():
 def test_what_does_not_fit_together_is_refused():
     with pytest.raises(UsageError, match="does not round"):
         Recipe.of("int4", equalize="smoothquant")
+    with pytest.raises(UsageError, match="rescales channels itself"):
+        Recipe.of("int8", rounding="awq", equalize="cross-layer")
     with pytest.raises(tessel.TesselError, match="weights are chosen"):
         tessel.quantize(transformer_like(), None, Recipe.of("int4", equalize="awq"))

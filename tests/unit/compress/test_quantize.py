@@ -219,3 +219,18 @@ def test_scales_of_another_model():
     recipe = tessel.quantize(mlp(), ROWS).recipe
     with pytest.raises(tessel.TesselError, match="no scale for"):
         tessel.quantize(small_net(), recipe=recipe)
+
+
+@pytest.mark.parametrize("recipe", ["int8", "int8-dynamic"])
+def test_tables_become_bytes(recipe):
+    b, rng = Builder(), np.random.default_rng(5)
+    ids = b.input("ids", "i64[N]")
+    b.origin = "table"
+    x = b.gather(b.constant(rng.standard_normal((200, 64)).astype(np.float32)), ids, axis=0)
+    b.origin = "product"
+    b.output("y", x @ (rng.standard_normal((64, 64)) / 8).astype(np.float32))
+    data = rng.integers(0, 200, 40)
+    q = tessel.quantize(b.graph, {"ids": data} if recipe == "int8" else None, recipe)
+    assert q.report.bytes_after < 0.29 * q.report.bytes_before
+    assert "tables of 8 bits, a scale per row: table" in q.report.notes
+    assert decibels(tessel.compile(b.graph)(data), tessel.compile(q)(data)) > 36

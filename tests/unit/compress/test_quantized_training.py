@@ -51,6 +51,14 @@ def test_before_training_it_is_what_quantize_gives():
     assert fake(model)(DATA).tobytes() == quantized(DATA).tobytes()
 
 
+@pytest.mark.parametrize("rounding", ["gptq", "hqq"])
+def test_it_begins_with_the_rounding_that_was_chosen(rounding):
+    recipe = Recipe.of("int8", dtype="i4", rounding=rounding, small=0)
+    model = tessel.quantize_for_training(small_net(), DATA, recipe, threads=1)
+    quantized = tessel.quantize(small_net(), DATA, recipe)
+    assert str(model.quantized().graph) == str(quantized.graph)
+
+
 def test_training_lowers_the_loss_of_the_quantized_model():
     def loss(model):
         y = tessel.compile(model)(DATA).astype(np.float64)

@@ -204,6 +204,8 @@ def _online(
     for a in kernel.axes:
         in_weights, in_value = a in weights.free, a in value.free
         if not (in_weights or in_value):
+            if a.extent == 1:
+                continue  # no index needs it
             return None
         if in_value and not in_weights:
             columns.append(a)

@@ -1,5 +1,7 @@
 """Attention as one kernel: what becomes one, and its machine code against numpy."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tessel
@@ -10,6 +12,7 @@ from tessel.compiler.backends.llvm.kernel.objects import object_code
 from tessel.compiler.backends.llvm.schedules.online.schedule import OnlineSchedule
 from tessel.compiler.backends.numpy import NumpyModule
 from tessel.compiler.driver import Driver
+from tessel.compiler.expr.expr import Axis
 from tessel.compiler.ir.builder import Builder
 from tessel.compiler.kernels.online import find_online
 from tessel.compiler.kernels.work import flops_of
@@ -210,6 +213,16 @@ def test_open_sizes(causal):
             assert isinstance(schedule, OnlineSchedule)
             exe = tessel.compile(graph)
         np.testing.assert_allclose(exe(*arrays), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_an_axis_of_one_place_that_no_index_needs():
+    """An open batch where one image is expected."""
+    graph, *_ = attention(14, 20, heads=1)
+    kernel = kernel_of(graph)
+    once = replace(kernel, axes=(Axis("i", 1), *kernel.axes))
+    assert find_online(once).outer == (once.axes[0], *find_online(kernel).outer)
+    twice = replace(kernel, axes=(Axis("i", 2), *kernel.axes))
+    assert find_online(twice) is None
 
 
 # -- what is one kernel, and what is not ---------------------------------------------------------

@@ -3,11 +3,15 @@
     conv(x, w, b) · s + t => conv(x, w·s, b·s + t)       s, t per output channel
     batch_norm(x) = x · a + c,  a = scale / √(variance + ε),  c = bias - mean · a
 
+Weights that no place of the result uses are left out: a tap that is dilated so far that it only
+ever meets padding (atrous pyramids over small images).
+
 New weights are computed in f64 and rounded once.
 """
 
 import numpy as np
 
+from ...ir.dims import is_static
 from ...ir.types import dtype_of
 from ..engine import Rule, rule
 from ..pattern import Match, constants, node, op, optional, variables
@@ -151,6 +155,62 @@ def _pad_into_conv(builder, m: Match):
     return builder.conv(m.x, m.w, m.c, **attrs)
 
 
+# -- taps --------------------------------------------------------------------------------
+
+
+def _window(n) -> tuple[slice, tuple, tuple, tuple]:
+    """Where the weights of a convolution have their taps; strides, pads and dilations."""
+    a, rank = n.attrs, n.inputs[0].rank - 2
+    taps = slice(0, rank) if a["channels_last"] else slice(2, None)
+    once = (1,) * rank
+    return taps, a["strides"] or once, a["pads"] or (0,) * 2 * rank, a["dilations"] or once
+
+
+def _meeting(n) -> list[tuple[int, int]]:
+    """Along each spatial axis, the first tap that reads the image somewhere, and the one behind
+    the last. Tap t reads place o·stride + t·dilation - pad for result o."""
+    taps, strides, pads, dilations = _window(n)
+    spatial = slice(1, -1) if n.attrs["channels_last"] else slice(2, None)
+    found = []
+    for i, (k, size, out) in enumerate(
+        zip(n.inputs[1].shape[taps], n.inputs[0].shape[spatial], n.output.shape[spatial])
+    ):
+        offsets = [t * dilations[i] - pads[i] for t in range(k)]
+        last = (out - 1) * strides[i]
+        meets = [t for t, first in enumerate(offsets) if first < size and first + last >= 0]
+        found.append((meets[0], meets[-1] + 1) if meets else (0, k))
+    return found
+
+
+def _meets_padding_only(m: Match) -> str | None:
+    n = m[CONV]
+    if not is_static((*m.x.shape[1:], *n.output.shape)) or m.x.dtype.is_int:
+        return "its sizes are open, or it is of integers"
+    found = _meeting(n)
+    taps, _, pads, dilations = _window(n)
+    if found == [(0, k) for k in m.w.shape[taps]]:
+        return "each tap meets the image"
+    if any(p < 0 for p in _pads_of(found, m.w.shape[taps], pads, dilations)):
+        return "what is left begins inside of the image"
+    return None if np.isfinite(m.w.constant).all() else "weights are not finite"
+
+
+def _pads_of(found, kernel, pads, dilations) -> list[int]:
+    begin = [p - first * d for (first, _), p, d in zip(found, pads, dilations)]
+    ends = zip(found, kernel, pads[len(found) :], dilations)
+    return begin + [p - (k - behind) * d for (_, behind), k, p, d in ends]
+
+
+def _without_taps(builder, m: Match):
+    n, found = m[CONV], _meeting(m[CONV])
+    taps, _, pads, dilations = _window(n)
+    cut = [slice(None)] * m.w.rank
+    cut[taps] = [slice(*kept) for kept in found]
+    kernel = np.ascontiguousarray(m.w.constant[tuple(cut)])
+    left = _pads_of(found, m.w.shape[taps], pads, dilations)
+    return builder.conv(m.x, builder.constant(kernel), m.c, **{**n.attrs, "pads": left})
+
+
 # -- matrix products ---------------------------------------------------------------------
 
 PRODUCT = x @ w
@@ -233,6 +293,12 @@ CONVS: tuple[Rule, ...] = (
         PADDED,
         _pad_into_conv,
         lambda m: found if isinstance(found := _spatial_pad(m), str) else None,
+    ),
+    rule(
+        "conv(x, w) => conv(x, w without taps that meet padding only)",
+        CONV,
+        _without_taps,
+        _meets_padding_only,
     ),
     rule(
         "batch_norm(x) => x·a + c",

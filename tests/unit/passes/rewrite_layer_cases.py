@@ -253,6 +253,14 @@ CONV_CASES = [
         W + "%y = conv(%x, %w) {pads=[2, 1, 1, 3]}",
     ),
     (
+        "conv(x, w) => conv(x, w without taps that meet padding only)",
+        "x: f32[1,1,4,4]",
+        number("w", "[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]", "f32[1,1,2,3]")
+        + "%y = conv(%x, %w) {pads=[3, 5, 0, 5], dilations=[3, 5]}",
+        number("w", "[2.0, 5.0]", "f32[1,1,2,1]")
+        + "%y = conv(%x, %w) {pads=[3, 0, 0, 0], dilations=[3, 5]}",
+    ),
+    (
         "batch_norm(x) => x·a + c",
         "x: f32[1,2,2]",
         STATS + f"%y = batch_norm(%x, %a, %b, %m, %v) {BN}",

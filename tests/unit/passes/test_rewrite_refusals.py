@@ -160,6 +160,8 @@ REFUSED = [
     ("conv(pad(x), w) => conv(x, w) {pads}", IMAGE, W + "%p = pad(%x) "
      "{pads=[0, 0, -1, 0, 0, 0, 0, 0]}\n%y = conv(%p, %w)",
      "it crops, or pads by a size that is not known"),
+    ("conv(x, w) => conv(x, w without taps that meet padding only)", IMAGE,
+     W + "%y = conv(%x, %w) {pads=[1, 1, 1, 1]}", "each tap meets the image"),
     ("batch_norm(x) => x·a + c", "x: f32[1,2,2]; a: f32[2]",
      STATS.replace("%a =", "%a2 =") + "%y = batch_norm(%x, %a, %b, %m, %v)", None),
     ("gemm(a, b, c) => α·(a @ b) + β·c", "x: i32[2,2]", "%y = gemm(%x, %x) {alpha=2.0}",

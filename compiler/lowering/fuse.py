@@ -229,7 +229,9 @@ class _Planner:
             return f"{again} reads it more than once"
         if position in self.found.places(reader) and not self._is_fill(node):
             return f"{reader.op.name} reads it at computed places"
-        if kind == Kind.MAP and _grows(value, reader) and not self._costs_little(node):
+        if kind == Kind.MOVE and _growth(value, reader) > 1 and self._crosses_lines(node):
+            return f"{reader.op.name} would read across its lines {_growth(value, reader)} times"
+        if kind == Kind.MAP and _grows(value, reader) and self.found.reading(node).cost > FEW:
             if target in PIECES and self.found.stores_whole(reader):
                 return None
             return f"{reader.op.name} would compute it {_growth(value, reader)} times"
@@ -284,7 +286,7 @@ class _Planner:
     def _is_summed_across(self, node: Node, reader: Node, position: int) -> bool:
         """Whether a product sums along lines that a transpose makes, for several panels of results:
         where the transpose reads them, each element lies in a line of memory of its own."""
-        if not self._permutes(node) or self._keeps_lines(node) or _is_weight_side(node):
+        if not self._crosses_lines(node) or _is_weight_side(node):
             return False
         if size_hint(node.output.shape[-1]) < LINE:
             return False
@@ -302,7 +304,7 @@ class _Planner:
             above = reader.outputs[0]
         if below.node is None or self.kinds[below.node] != Kind.CONTRACT or reader is None:
             return False
-        return self._permutes(reader) and not self._keeps_lines(reader)
+        return self._crosses_lines(reader)
 
     def _only_reader(self, value: Value) -> Node | None:
         readers = self.uses.get(value, [])
@@ -324,8 +326,8 @@ class _Planner:
         """Whether the elements along the last axis, and enough of them, stay neighbours."""
         return self.found.reading(node).keeps_lines and size_hint(node.output.shape[-1]) >= LINE
 
-    def _costs_little(self, node: Node) -> bool:
-        return self.found.reading(node).cost <= FEW
+    def _crosses_lines(self, node: Node) -> bool:
+        return self._permutes(node) and not self._keeps_lines(node)
 
     def _is_cheap(self, node: Node, value: Value) -> bool:
         """Recomputing costs no more than loading: a broadcast or a small thing."""
@@ -389,11 +391,8 @@ def _is_weight_side(node: Node) -> bool:
 
 
 def _grows(value: Value, reader: Node) -> bool:
-    return any(
-        size_hint(prod(o.shape)) > size_hint(prod(value.shape))
-        for o in reader.outputs
-        if isinstance(o.type, TensorType)
-    )
+    sizes = [prod(o.shape) for o in reader.outputs if isinstance(o.type, TensorType)]
+    return any(size_hint(n) > size_hint(prod(value.shape)) for n in sizes)
 
 
 def _growth(value: Value, reader: Node) -> int:

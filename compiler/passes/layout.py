@@ -128,7 +128,7 @@ class _Walk:
                 return False
             self.conv(node)
             return True
-        if not any(self.is_last(v) for v in node.inputs):
+        if not any(self.is_last(v) for v in node.inputs) or self.grows(node):
             return False
         if node.op.name in WINDOWS:
             return self.window(node)
@@ -153,6 +153,15 @@ class _Walk:
         else:
             last += MOVED * size_hint(prod(out.shape))
         return first < SURE * last
+
+    def grows(self, node: Node) -> bool:
+        """Whether it makes more (a resized image) than it reads with channels last, and nobody
+        wants that so: then what it reads is transposed."""
+        out = node.outputs[0]
+        if not self.vector_bytes or len(node.outputs) != 1 or out in self.wanted:
+            return False
+        read = sum(size_hint(prod(v.shape)) for v in node.inputs if self.is_last(v))
+        return size_hint(prod(out.shape)) > read
 
     def emit(self, node: Node, operands, attrs, last: bool = True) -> bool:
         names = [v.name + "_last" if last else v.name for v in node.outputs]

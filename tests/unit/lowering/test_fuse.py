@@ -209,6 +209,14 @@ def test_lines_that_many_results_sum_lie_beside_each_other():
     one_kernel(lambda b, x, w: b.matmul(x, w.transpose(1, 0)), "f32[40,20]", "f32[24,20]")
 
 
+def test_lines_that_a_larger_reader_goes_through_lie_beside_each_other():
+    def turned(b, x):
+        return b.tile(x.transpose(1, 0), repeats=[3, 2])
+
+    kept(turned, ["f32[80,70]"], "tile would read across its lines 6 times", op="transpose")
+    one_kernel(lambda b, x: b.tile(x.transpose(1, 0, 2), repeats=[3, 1, 1]), "f32[9,8,80]")
+
+
 def test_lines_are_stored_in_order_before_a_transpose_scatters_them():
     def interleaved(b, x, w):
         y = b.matmul(x, w).reshape(5, 7, 2, 16).transpose(0, 2, 1, 3)

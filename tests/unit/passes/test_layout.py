@@ -310,6 +310,15 @@ def test_what_is_transposed_later_has_its_channels_last():
     assert lasts(b, y.reshape(1, 24, 24 * 24).transpose(0, 2, 1)) == [True]
 
 
+def test_what_grows_at_the_end_is_transposed_before():
+    b = Builder()
+    y = b.conv(b.input("x", "f32[1,64,12,12]"), weights_of(b, (64, 64, 3, 3)), strides=[2, 2])
+    b.output("y", b.tile(y, repeats=[1, 1, 8, 8]))
+    after = run_pipeline(b.graph, default_pipeline(channels_last=True, vector_bytes=32))
+    (tile,) = (n for n in after.nodes if n.op.name == "tile")
+    assert tile.inputs[0].shape == (1, 64, 5, 5)
+
+
 def test_dynamic_dims_are_taken_channels_last():
     b = Builder()
     y = b.conv(b.input("x", "f32[1,1,H,W]"), weights_of(b, (8, 1, 3, 3)))

@@ -58,7 +58,21 @@ def find_chains(graph: Graph, kinds: Kinds) -> list[Chain]:
                 alone = {v for v in factors if len(uses[v]) == 1}
                 found.append(Chain(node, frozenset(values), frozenset(alone)))
                 break
-    return found
+    return _apart(found)
+
+
+def _apart(found: list[Chain]) -> list[Chain]:
+    """Where chains begin with what others end with (products and norms in turn), those that are
+    one kernel by themselves, and follow no such one: the expression of all would have no end."""
+    ends = {chain.last.output for chain in found}
+    if not any(chain.values & ends for chain in found):
+        return found
+    kept: list[Chain] = []
+    for chain in found:
+        follows = any(before.last.output in chain.values for before in kept)
+        if not follows and is_one_kernel(chain, chain.last.output, set(chain.values)):
+            kept.append(chain)
+    return kept
 
 
 def _between(value: Value, kinds: Kinds) -> set[Value] | None:

@@ -9,7 +9,9 @@ from tessel.compiler.backends.numpy import NumpyModule
 from tessel.compiler.ir.builder import Builder
 from tessel.compiler.ir.interpret import interpret
 from tessel.compiler.kernels.kernel import Call
+from tessel.compiler.lowering.chains import find_chains
 from tessel.compiler.lowering.fuse import DEPTH, plan_fusion
+from tessel.compiler.lowering.kinds import Kinds
 from tessel.compiler.lowering.lower import lower
 
 from ...support.graphs import inputs_of
@@ -207,6 +209,15 @@ def test_lines_that_many_results_sum_lie_beside_each_other():
     one_kernel(turned, "f32[20,24]", "f32[20,8]")
     one_kernel(turned, "f32[3,24]", "f32[3,40]")
     one_kernel(lambda b, x, w: b.matmul(x, w.transpose(1, 0)), "f32[40,20]", "f32[24,20]")
+
+
+def test_products_and_norms_in_turn_are_no_chain():
+    b = Builder()
+    y, scale, weights = map(b.input, "xsw", ["f32[24,32]", "f32[32]", "f32[32,32]"])
+    for _ in range(9):
+        y = b.layer_norm(b.matmul(y, weights), scale)
+    b.output("y", y)
+    assert find_chains(b.graph, Kinds()) == []
 
 
 def test_lines_that_a_larger_reader_goes_through_lie_beside_each_other():

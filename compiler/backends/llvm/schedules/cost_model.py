@@ -146,10 +146,14 @@ def all_traffic(
     target: Machine,
     between: int | None,
     since: Mapping[Buffer, int] | None = None,
+    foreseen: bool = False,
 ) -> Iterator[tuple[float, int]]:
-    """(bytes, bytes of the memory that they lie in) of everything that is read or written."""
-    since, lines = since or {}, _whole_lines(kernel)
-    each = min(MOST, max(1.0, _streams(kernel) / STREAMS))  # what is not foreseen is waited for
+    """(bytes, bytes of the memory that they lie in) of everything that is read or written; as if
+    it were `foreseen`, and no more than what is wanted."""
+    since, lines, each = since or {}, {}, 1.0
+    if not foreseen:
+        lines = _whole_lines(kernel)
+        each = min(MOST, max(1.0, _streams(kernel) / STREAMS))
     yield from plan.traffic(target, between)
     for b, (read, written) in _touched(kernel, plan).items():
         # What a kernel before this one wrote is still near, if it is small.

@@ -38,6 +38,7 @@ from .cost_model import (
 
 SLOW = 2.0  # times the least: what is above is said
 AGAIN = "memory is read again, from farther than the first-level cache"
+SCATTERED = "memory is touched in short pieces, or in more places than a core foresees"
 PAGES = "pages of memory that lie apart are looked for"
 TURNS = "it moves as much as it computes, and the two overlap in part"
 SHARE = 0.1  # of the predicted time: reasons with less are not named
@@ -84,14 +85,19 @@ def roofline(
     for reason, cycles in plan.parts(kernel, target):
         parts[reason] += cycles
     parts[PAGES] += walk_cycles(kernel, plan, between)
-    moved = max(fewest, traffic_ns(all_traffic(kernel, plan, target, between, since), target))
+    traffic = [
+        traffic_ns(all_traffic(kernel, plan, target, between, since, foreseen), target)
+        for foreseen in (True, False)
+    ]
+    wanted, moved = (max(fewest, ns) for ns in traffic)
     predicted = cost(kernel, plan, target, between, since)
     # The lesser one of arithmetic and traffic counts as far as the two do not overlap.
     computed = sum(parts.values()) / clock
     of_cycles, of_bytes = (1.0, ALONE) if computed >= moved else (ALONE, 1.0)
     parts[plan.spends] += max(0.0, parts.pop("", 0.0) - needed)
     spent = Counter({reason: n / clock * of_cycles for reason, n in parts.items()})
-    spent[AGAIN] += (moved - fewest) * of_bytes
+    spent[AGAIN] += (wanted - fewest) * of_bytes
+    spent[SCATTERED] += max(0.0, moved - wanted) * of_bytes
     spent[TURNS] += ALONE * min(needed / clock, fewest)
     shares = tuple((r, ns / predicted) for r, ns in spent.most_common() if ns >= SHARE * predicted)
     return Roofline(CALL + max(needed / clock, fewest), predicted, shares)

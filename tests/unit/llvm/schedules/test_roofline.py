@@ -10,7 +10,13 @@ from tessel.compiler.backends.llvm.kernel.codegen import schedule_kernel
 from tessel.compiler.backends.llvm.schedules.contraction.cost import EMPTY, REARRANGED
 from tessel.compiler.backends.llvm.schedules.cost_model import CALL, LOAD, SIMPLE
 from tessel.compiler.backends.llvm.schedules.nest_cost import APART, SCALAR, WAITS
-from tessel.compiler.backends.llvm.schedules.roofline import AGAIN, least_cycles, roofline
+from tessel.compiler.backends.llvm.schedules.roofline import (
+    AGAIN,
+    PAGES,
+    SCATTERED,
+    least_cycles,
+    roofline,
+)
 from tessel.compiler.expr import expr as s
 from tessel.compiler.kernels.simplify import merge_axes, split_axes
 
@@ -157,3 +163,19 @@ def test_weights_from_memory_are_no_fault_of_the_schedule():
     found = roofline(kernel, plan, target, between=1 << 30)
     assert not found.is_slow
     assert [reason for reason, _ in found.reasons] in ([AGAIN], [])
+
+
+def test_short_pieces_of_lines_are_told():
+    x = zeros("x", 1 << 18, 64)
+    found = roofline(*scheduled(store((1 << 18, 4), lambda i, j: x[i, j] + 1.0)))
+    assert found.is_slow
+    assert found.reasons[0][0] == SCATTERED
+
+
+def test_pages_that_lie_apart_are_told_where_a_program_touches_many():
+    x = zeros("x", 2048, 2048)
+    kernel, plan, target = scheduled(store((2048, 2048), lambda i, j: x[j, i]))
+    near, far = (roofline(kernel, plan, target, between) for between in (1 << 20, 64 << 20))
+    assert near.predicted < far.predicted
+    assert PAGES not in dict(near.reasons)
+    assert PAGES in dict(far.reasons)

@@ -12,10 +12,11 @@ from ....ir.bounds import size_hint
 from ....kernels.kernel import For, Ref, walk_calls, walk_steps
 from ....kernels.machine import Machine
 from ....kernels.work import touched_bytes
-from ..schedules.cost_model import cost
+from ..schedules.cost_model import cost, whole_lines
 from ..schedules.roofline import Roofline, roofline
 from .plan import Plan, Scheduled, is_shared
 
+SHARED = 2.0  # times a piece is a cache line, from which it lies among others
 OTHERS = 20.0  # bytes per ns that other cores bring into the cache that they share
 
 
@@ -77,13 +78,16 @@ class Pass:
         since: dict[int, dict[Buffer, int]] = {}
         for step in (*found, *found):
             kernel, nbytes = step.code.kernel, passing[id(step)]
-            touched = touched_bytes(kernel)
+            touched, pieces = touched_bytes(kernel), whole_lines(kernel)
+            # On the average half of what passes by while it runs.
+            own = (size_hint(step.code.work.bytes) + nbytes) // 2
             since[id(step)] = {}
             for b, ref in zip(kernel.params, step.call.refs):
                 size = size_hint(b.type.nbytes)
-                passed = moment - touches.last(ref, size, moment) + size_hint(step.code.work.bytes)
-                # What it writes of a buffer that others write, too, has not been touched since.
-                is_part = 0 < size_hint(touched[b][1]) < size
+                passed = moment - touches.last(ref, size, moment) + own
+                # What it writes of a buffer that others write, too, has not been touched since;
+                # but lines of which it writes a piece are those of its neighbours.
+                is_part = 0 < size_hint(touched[b][1]) < size and pieces.get(b, 1.0) < SHARED
                 since[id(step)][b] = max(passed, total) if is_part else passed
             moment += nbytes
             for b, ref in zip(kernel.params, step.call.refs):

@@ -163,7 +163,8 @@ class BlockedTransposeSchedule(Schedule):
         pages = 0
         for place, axis, dtype in lines:
             stride = size_hint(lane_stride(place, axis) or 0) * dtype.bytes
-            pages += min(self.side, ceil(self.side * stride / PAGE) + 1)
+            count = min(self.side, size_hint(axis.extent))
+            pages += min(count, ceil(count * stride / PAGE) + 1)
         return pages * size_hint(self.units)
 
     def emit(self, e: Emitter, kernel: Kernel, given: Arguments, in_place: bool) -> None:

@@ -28,7 +28,7 @@ from .base import Schedule
 
 L3 = 14 << 20  # bytes of the third-level cache that a program can count on: cores share it
 NEAR = 256 << 10  # bytes of an array up to which its lines are close when they come up again
-ALONE = 0.45  # share of the lesser of arithmetic and traffic that does not overlap with the other
+ALONE = 0.4  # share of the lesser of arithmetic and traffic that does not overlap with the other
 WRITES = 1.3  # reads that a write takes as long as: lines are fetched first, and written back
 STREAMS = 6  # places of memory that a core foresees at once
 MOST = 3.0  # times as long as if it did, however many there are
@@ -152,7 +152,7 @@ def all_traffic(
     it were `foreseen`, and no more than what is wanted."""
     since, lines, each = since or {}, {}, 1.0
     if not foreseen:
-        lines = _whole_lines(kernel)
+        lines = whole_lines(kernel)
         each = min(MOST, max(1.0, _streams(kernel) / STREAMS))
     yield from plan.traffic(target, between)
     for b, (read, written) in _touched(kernel, plan).items():
@@ -172,7 +172,7 @@ def _streams(kernel: Kernel) -> int:
     return len(found) + len(kernel.stores)
 
 
-def _whole_lines(kernel: Kernel) -> dict[Buffer, float]:
+def whole_lines(kernel: Kernel) -> dict[Buffer, float]:
     """How many times as many bytes move as are touched, where these are short pieces: whole cache
     lines do. Of buffers that are touched so."""
     places = [(e.data, e.args[0]) for e in s.walk(*kernel.roots()) if e.op == "load"]

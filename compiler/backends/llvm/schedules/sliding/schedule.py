@@ -36,7 +36,7 @@ CLOSE = 1.1  # of the least cycles, up to which shorter code is better
 WIDTH = 4  # vectors of a tile that is one row
 WRITTEN_OUT = 400  # vectors of input that a tile's code may have
 PIECES = 32  # units that there should be, for threads to share
-MASK = 1.0  # cycles per vector that is loaded under a mask
+MASK = 0.5  # cycles per vector that is loaded under a mask
 SHARED = 0.7  # what a weight costs, in inputs
 APART = 1.0  # cycles per vector that is taken out of others
 
@@ -123,7 +123,7 @@ class SlidingSchedule(Schedule):
         )
         masked = APART if form.columns is not None and form.columns.step > 1 else 0.0
         vector, edge = seen + LOAD + masked, seen + LOAD + masked + MASK
-        combine = 3 * SIMPLE if form.combiner != "sum" and form.reduce.dtype.is_float else SIMPLE
+        combine = 2 * SIMPLE if form.combiner != "sum" and form.reduce.dtype.is_float else SIMPLE
         line = 1 if form.columns is None else form.columns.tap.extent
         rest = prod(x.tap.extent for x in form.rest)
         after = epilogue(kernel, form.reduce, axis, lanes)

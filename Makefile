@@ -23,6 +23,7 @@ help:
 	@echo "make check   lint, format check, types and the unit tests: about a minute and a half on two cores"
 	@echo "make types   check the types (mypy)"
 	@echo "make test    lint, format check, types and all tests: about half an hour"
+	@echo "make sweeps  every size of the sweeps that the tests run a sample of: about an hour"
 	@echo "make bench   time the backends side by side (MODELS=\"a.onnx b.onnx\" chooses the models)"
 	@echo "make gpu     the tests and the benchmark that need an NVIDIA GPU"
 	@echo "make conformance   run the cases of ONNX, rewrite the list of those that fail and its page"
@@ -60,6 +61,10 @@ test: $(BASE)
 	$(TYPES) || status=1; \
 	$(BIN)/python -m pytest -n 2 </dev/null || status=1; \
 	exit $$status
+
+.PHONY: sweeps
+sweeps: $(BASE)
+	@$(BIN)/python -m pytest -n 2 --sweeps -m sweep </dev/null
 
 bench: $(BENCH)
 	@$(BIN)/tessel bench $(MODELS)

@@ -6,8 +6,9 @@
     pytest.mark.saturates("QGemm", …)  compares with ONNX Runtime's products of u8 and i8, in those
                         of its cases whose names have one of these words: see SATURATED
     pytest.mark.slow    takes more than five seconds; leave out with -m "not slow"
-    pytest.mark.sweep(n)  many sizes of one thing: all but n of its cases, spread evenly, are marked
-                        `rest`, which `make check` leaves out
+    pytest.mark.sweep(n, suite=m)  many sizes of one thing: `make check` runs n of its cases, spread
+                        evenly (the others are marked `rest`), `make test` m (all, unless said),
+                        `make sweeps`, which is pytest --sweeps, all
 
 Each file is also in a class, which is a marker of its tests (`classes.py`, pyproject.toml): unit
 tests are quick and need nothing, `make check` runs them.
@@ -71,6 +72,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=Path,
         help="folder of models made by ../shared/peers/export_models.py (needs torch)",
     )
+    parser.addoption(
+        "--sweeps",
+        action="store_true",
+        help="all cases of every sweep, also those that the suite leaves out",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -97,12 +103,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("shared_model", [absent], indirect=True)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     gpu_tests = [item for item in items if item.get_closest_marker("gpu") is not None]
     if gpu_tests and not has_gpu():
         for item in gpu_tests:
             item.add_marker(pytest.mark.skip(reason=NO_GPU))
-    mark_rest(items)
+    left_out = mark_sweeps(items)
+    if left_out and not config.getoption("--sweeps"):
+        config.hook.pytest_deselected(items=left_out)
+        gone = set(left_out)
+        items[:] = [item for item in items if item not in gone]
     for item in items:
         item.add_marker(class_of(item.path))
         if {"shared_model", "shared_models"} & set(getattr(item, "fixturenames", ())):
@@ -111,19 +121,31 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=NO_MODELS))
 
 
-def mark_rest(items: list[pytest.Item]) -> None:
-    """Mark the cases of sweeps that the quick check leaves out: which, depends on their number
-    alone."""
+def mark_sweeps(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Mark the cases of sweeps that the quick check leaves out (`rest`), and give those that the
+    suite leaves out, too: which, depends on their number alone."""
     sweeps: dict[str, list[pytest.Item]] = defaultdict(list)
     for item in items:
         if item.get_closest_marker("sweep") is not None:
             sweeps[item.nodeid.partition("[")[0]].append(item)
+    left_out = []
     for cases in sweeps.values():
-        (count,) = cases[0].get_closest_marker("sweep").args
-        kept = {round(i * (len(cases) - 1) / max(count - 1, 1)) for i in range(count)}
+        marker = cases[0].get_closest_marker("sweep")
+        in_check = spread(len(cases), *marker.args)
+        in_suite = spread(len(cases), marker.kwargs.get("suite", len(cases)))
         for i, item in enumerate(cases):
-            if i not in kept:
+            if i not in in_check:
                 item.add_marker("rest")
+            if i not in in_check | in_suite:
+                left_out.append(item)
+    return left_out
+
+
+def spread(count: int, chosen: int) -> set[int]:
+    """Which of `count` cases in a row are run where `chosen` of them shall be."""
+    if chosen >= count:
+        return set(range(count))
+    return {round(i * (count - 1) / max(chosen - 1, 1)) for i in range(chosen)}
 
 
 @functools.cache

@@ -43,6 +43,13 @@ def test_the_quick_check_runs_some_cases_of_each_sweep(case, request):
     assert (request.node.get_closest_marker("rest") is None) == (case in (0, 4))
 
 
+@pytest.mark.sweep(1, suite=2)
+@pytest.mark.parametrize("case", range(5))
+def test_the_suite_runs_some_cases_of_a_long_sweep(case, request, pytestconfig):
+    sampled = request.session.testscollected > 1 and not pytestconfig.getoption("--sweeps")
+    assert case in (0, 4) or not sampled
+
+
 def test_the_files_of_a_class_are_printed(root):
     command = [sys.executable, "-m", "tests.classes", "emulators"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=root)

@@ -74,14 +74,26 @@ def load_stages(code: Code, session: "Session", made: Sequence[Callable] | None 
     )
 
 
+SIZES = 512  # combinations of sizes that a stage's code for all has at hand
 _HOSTED = "run by the host, not compiled as a whole, since its shapes depend on data: "
 
 
 class StageExecutable(Executable):
     """One stage. Its inputs are arrays that other stages made, or the model's, checked already."""
 
-    def call(self, arrays: Sequence[np.ndarray], threads: int) -> list:
+    def open(self, built: Built | None = None) -> None:
+        super().open(built)
+        if self.for_all_sizes is not None:  # other sizes are a few numbers, and no code
+            self._kept = SIZES
+
+    def call(
+        self, arrays: Sequence[np.ndarray], threads: int, sizes: Mapping[str, int] = {}
+    ) -> list:
+        """The results, for arrays whose shapes follow from `sizes`, as far as these are known."""
         built = self._known(arrays)
+        if built is None and all(s in sizes for s in self.signature.symbols):
+            self.specialization({s: sizes[s] for s in self.signature.symbols}, arrays)
+            built = self._known(arrays)
         if built is None:
             arrays, binding = self.signature.check(dict(zip(self.signature.names, arrays)))
             built = self.specialization(binding, arrays)
@@ -89,12 +101,24 @@ class StageExecutable(Executable):
 
 
 class StagedModule:
-    """Callable from several threads at once."""
+    """Callable from several threads at once.
+
+    Values that later stages read have a number each, those of the model's inputs first: a run keeps
+    their arrays in a list.
+    """
 
     def __init__(self, graph: Graph, stages: Sequence[Stage | HostStage], steps: Sequence):
         self.graph, self.stages, self.steps = graph, list(stages), list(steps)
         self.sizes: dict[str, int] = {}
-        self._last = self._last_uses()
+        numbers: dict[Value, int] = {v: i for i, v in enumerate(graph.inputs)}
+        made = [[numbers.setdefault(v, len(numbers)) for v in s.results] for s in self.stages]
+        self._slots = len(numbers)
+        self._outputs = [numbers[v] for v in graph.outputs]
+        self._turns = [
+            (step, isinstance(s, HostStage), tuple(_argument(x, numbers) for x in s.sources),
+             tuple(results), s.bound if isinstance(s, Stage) else (), gone)
+            for s, step, results, gone in zip(self.stages, self.steps, made, self._gone(numbers))
+        ]  # fmt: skip
 
     def bound(self, sizes: Mapping[str, int]) -> "StagedModule":
         """What runs for these sizes of the symbolic dims."""
@@ -102,49 +126,60 @@ class StagedModule:
         module.sizes = dict(sizes)
         return module
 
-    def _last_uses(self) -> list[list[Value]]:
+    def _gone(self, numbers: Mapping[Value, int]) -> list[list[int]]:
         """What may be forgotten after each stage."""
-        last: dict[Value, int] = {}
+        last: dict[int, int] = {}
         for i, stage in enumerate(self.stages):
             for source in stage.sources:
                 if isinstance(source, Kept):
-                    last[source.value] = i
-        for v in self.graph.outputs:
-            last.pop(v, None)
-        return [[v for v, at in last.items() if at == i] for i in range(len(self.stages))]
+                    last[numbers[source.value]] = i
+        for n in self._outputs:
+            last.pop(n, None)
+        return [[n for n, at in last.items() if at == i] for i in range(len(self.stages))]
 
     def __call__(self, inputs: Sequence[np.ndarray], threads: int) -> list:
-        env: dict[Value, np.ndarray] = dict(zip(self.graph.inputs, inputs))
+        held: list[Any] = [*inputs, *[None] * (self._slots - len(inputs))]
         sizes = dict(self.sizes)
-        for stage, step, gone in zip(self.stages, self.steps, self._last):
-            arrays = [_argument(source, env, sizes, inputs) for source in stage.sources]
-            if isinstance(stage, HostStage):
+        for step, hosted, sources, made, bounds, gone in self._turns:
+            arrays = [
+                held[source] if isinstance(source, int) else source(held, sizes)
+                for source in sources
+            ]
+            if hosted:
                 results, found = step(arrays, threads)
                 sizes |= found
             else:
-                results = step.call(arrays, threads)
-                for bound in stage.bound:
+                results = step.call(arrays, threads, sizes)
+                for bound in bounds:
                     sizes |= _sizes(bound, results[bound.output])
-            env |= zip(stage.results, results)
-            for v in gone:
-                del env[v]
+            for n, result in zip(made, results):
+                held[n] = result
+            for n in gone:
+                held[n] = None
         outputs, taken = [], {id(x) for x in inputs}
-        for v in self.graph.outputs:
-            outputs.append(env[v].copy() if id(env[v]) in taken else env[v])
-            taken.add(id(outputs[-1]))
+        for n in self._outputs:
+            y = held[n]
+            if id(y) in taken:
+                y = y.copy()
+            outputs.append(y)
+            taken.add(id(y))
         for i, j in self.graph.updates.items():
             inputs[j][...] = outputs[i]
             outputs[i] = inputs[j]
         return outputs
 
 
-def _argument(
-    source: Any, env: dict[Any, Any], sizes: dict[str, int], inputs: Sequence[np.ndarray]
-) -> np.ndarray:
+def _argument(source: Any, numbers: Mapping[Value, int]) -> int | Callable[[list, dict], Any]:
+    """A source as a number of what is held, or what makes an array of all that and of sizes."""
     if not isinstance(source, Kept):
-        return np.empty((0, sizes[source.symbol]), np.bool_)
-    array = env[source.value]
-    return array if source.size is None else array[: dims.substitute(source.size, sizes)]
+        return lambda held, sizes: np.empty((0, sizes[source.symbol]), np.bool_)
+    number, size = numbers[source.value], source.size
+    if size is None:
+        return number
+    if isinstance(size, dims.Sym) and size == dims.Sym.named(str(size)):
+        name = str(size)
+        return lambda held, sizes: held[number][: sizes[name]]
+    return lambda held, sizes: held[number][: dims.substitute(size, sizes)]
 
 
 def _sizes(bound: Any, found: np.ndarray) -> dict[str, int]:

@@ -8,6 +8,7 @@ import ctypes
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from operator import gt
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -24,6 +25,8 @@ from .pool import get_pool
 
 if TYPE_CHECKING:
     from .host_callbacks import HostCallbacks
+
+LITTLE = 1 << 20  # bytes of slots that stay as large as they once were
 
 
 def data_address(x: np.ndarray) -> int:
@@ -198,6 +201,7 @@ class _Frame:
         self.turn: ctypes.c_int64 | None = None
         self.at: Bound | None = None
         self.blocks: list[np.ndarray] = []
+        self.room: list[int] = []  # bytes of each slot and of scratch
         self.clear = bytes(WORD * words(code.checks))
         self.record = bytearray(self.clear)
         if code.checks:
@@ -223,8 +227,14 @@ class _Frame:
             self.turn = ctypes.c_int64.from_address(starts[0] + first)
 
     def fit(self, at: Bound) -> None:
-        """Make ready for other sizes; memory grows, and stays for smaller ones."""
-        self._place(at.slots, at.scratch)
+        """Make ready for other sizes; memory grows, and stays for smaller ones. Where it is little,
+        so do the slots, and need not be placed anew."""
+        wanted, room = [*at.slots, at.scratch], self.room
+        if len(room) != len(wanted) or any(map(gt, wanted, room)):
+            if len(room) == len(wanted) and sum(room) + sum(wanted) <= LITTLE:
+                wanted = list(map(max, wanted, room))
+            self._place(wanted[:-1], wanted[-1])
+            self.room = wanted
         for i, value in enumerate(at.values):
             self.table[self.code.layout.position("size", i)] = value
         self.at = at

@@ -133,7 +133,8 @@ class Driver:
         graph = with_checks(graph, not self.options.unchecked)
         if has_stages(graph):
             return self.stages(graph, binding)
-        program = lower(self.prepare(graph, report), chains=self.target.takes_chains(self.options))
+        chains, joins = self.target.takes_chains(self.options), self.target.joins_products
+        program = lower(self.prepare(graph, report), chains=chains, joins=joins)
         return Code(graph, binding, program, self._compile(program, graph))
 
     def build_dynamic(self, graph: Graph, report: "Report | None" = None) -> Code:
@@ -160,8 +161,9 @@ class Driver:
         if solution:
             same = self.optimize(same, report)
         with size_hints(size_hints_of(same)):
-            chains = self.target.takes_chains(self.options)
-            program = lower(self.prepare(same, report), dynamic_shapes=True, chains=chains)
+            chains, joins = self.target.takes_chains(self.options), self.target.joins_products
+            same_prepared = self.prepare(same, report)
+            program = lower(same_prepared, dynamic_shapes=True, chains=chains, joins=joins)
             record = self._compile(program, same)
         record.equations = tuple(found | dict.fromkeys(record.equations))
         record.conditions = tuple(dict.fromkeys((*record.conditions, *conditions(graph))))

@@ -37,7 +37,7 @@ def sum_of_products(value: Expr, axes: Sequence[Axis]) -> Contraction | None:
     """The contraction over `axes` that a value has as its only reduction, or None. Both factors
     depend on every summed axis, and each of `axes` has a factor that depends on it."""
     reduces = [e for e in s.walk(value) if e.op == "reduce"]
-    return _contraction(reduces[0], axes) if len(reduces) == 1 else None
+    return product_of(reduces[0], axes) if len(reduces) == 1 else None
 
 
 def sum_of_blocks(value: Expr, axes: Sequence[Axis]) -> Contraction | None:
@@ -49,10 +49,11 @@ def sum_of_blocks(value: Expr, axes: Sequence[Axis]) -> Contraction | None:
     inner, outer = reduces
     if outer.data[0] != "sum" or inner not in s.walk(outer):
         return None
-    return _contraction(inner, axes)
+    return product_of(inner, axes)
 
 
-def _contraction(r: Expr, axes: Sequence[Axis]) -> Contraction | None:
+def product_of(r: Expr, axes: Sequence[Axis]) -> Contraction | None:
+    """The contraction over `axes` that a reduction is, or None."""
     body = r.args[0]
     if r.data[0] != "sum" or body.op != "mul":
         return None
@@ -89,8 +90,13 @@ def _of_kernel(
     if store.mode != "set" or store.where is not None or len(store.index) != 1:
         return None
     c = find(store.value, kernel.axes)
-    inner = contiguous_axis(kernel)
-    if c is None or inner not in (*c.m, *c.n):
+    return None if c is None else oriented(c, contiguous_axis(kernel))
+
+
+def oriented(c: Contraction, inner: Axis | None) -> Contraction | None:
+    """The contraction with B as the factor that owns the axis `inner`, which is the last of n;
+    None where neither factor owns it alone."""
+    if inner not in (*c.m, *c.n):
         return None
     if inner in c.m:
         c = replace(c, a=c.b, b=c.a, m=c.n, n=c.m)

@@ -47,7 +47,7 @@ class Place:
 class Panels:
     """Out of panels [lead…, panel, step, column, each] of `dtype`: `columns` columns of `depth`
     elements, of which the last panel's overlap those before it. They are placed as [lead…, column,
-    what is along `depth`…]."""
+    what is along `depth`…]. A step may have columns of several `sums`, those of this `number`."""
 
     dtype: str
     lead: tuple[int, ...]
@@ -56,12 +56,15 @@ class Panels:
     columns: int
     depth: int
     place: Place
+    sums: int = 1
+    number: int = 0
 
     def restore(self, packed: np.ndarray, into: np.ndarray) -> None:
         """Store what is in `packed` (bytes) into a flat array."""
         numbers = packed.reshape(-1).view(DTYPES[self.dtype].numpy)
         panels, steps = -(-self.columns // self.width), -(-self.depth // self.each)
-        numbers = numbers.reshape(*self.lead, panels, steps, self.width, self.each)
+        numbers = numbers.reshape(*self.lead, panels, steps, self.sums, self.width, self.each)
+        numbers = numbers[..., self.number, :, :]
         values = np.moveaxis(numbers, -2, -3)  # [lead…, panel, column, step, each]
         for p in range(panels):
             first = max(0, min(p * self.width, self.columns - self.width))

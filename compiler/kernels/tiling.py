@@ -57,12 +57,16 @@ def step_cycles(
     return 1 + max(rows * vectors / 2, slots / 3, loads, 4.0, streamed * vectors)
 
 
-def fits_registers(rows: int, vectors: int, registers: int, apart: bool = False) -> bool:
-    """Whether a tile's sums, a row of B and a value of A fit, and some are left over. With one row,
-    B is an operand of the multiply-adds. Where products are `apart` from sums, they wait
-    for their sums in registers, of which LLVM uses two."""
+def fits_registers(
+    rows: int, vectors: int, registers: int, apart: bool = False, either: bool = False
+) -> bool:
+    """Whether a tile's sums, a row of B and a value of A fit, and some are left over; or, with
+    `either`, a column of A and a vector of B. With one row, B is an operand of the multiply-adds.
+    Where products are `apart` from sums, they wait for their sums in registers, of which LLVM uses
+    two."""
     sums = rows * vectors
-    loaded = (vectors if rows > 1 else 0) + 2 * apart
+    held = min(rows, vectors) if either else vectors
+    loaded = (held if rows > 1 else 0) + 2 * apart
     return sums + loaded + 1 <= registers and sums <= max(1, registers - 4)
 
 
@@ -77,15 +81,16 @@ def choose_tile(
     embedded: bool = False,
     widest: int = 8,
     apart: bool = False,
+    sums: int = 1,
 ) -> Tile:
     """The tile with the least estimated cycles for an m x n output of `lines` lines of m; edges are
-    computed in full. It has `widest` vectors at most."""
+    computed in full. It has `widest` vectors at most, as many of each of `sums`."""
     best, least = Tile(1, 1), float("inf")
     shapes = [(rows, 1) for rows in range(1, min(m, 30) + 1)]
     shapes += [(m * s, s) for s in range(2, min(lines, 30 // m) + 1)]
     for rows, spread in shapes:
-        for vectors in range(1, min(widest, 8) + 1):
-            if not fits_registers(rows, vectors, registers, apart):
+        for vectors in range(sums, min(widest, 8) + 1, sums):
+            if not fits_registers(rows, vectors, registers, apart, sums > 1):
                 break
             tiles = ceil(lines / spread) * (ceil(m / rows) if spread == 1 else 1)
             steps = ceil(n / (vectors * lanes)) * tiles

@@ -82,6 +82,11 @@ class Inliner:
         self.visited: dict[Node, None] = {}
         self._recent: dict[Node, None] = {}
 
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """Where in the model those nodes are that were visited."""
+        return tuple(dict.fromkeys(n.where for n in reversed(self.visited)))
+
     def read(self, value: Value, index: Sequence[Expr]) -> Expr:
         """The element of `value` at `index` (one expression per dim). Of a value that has no
         elements nothing is read, whatever the index: zero stands for what cannot be used."""

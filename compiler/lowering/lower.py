@@ -25,17 +25,22 @@ from .checks import check_kernel, check_of, is_checked
 from .copies import copy_steps, keep_old_values, zero_steps
 from .expand import expand_composites
 from .fuse import Fusion, plan_fusion
+from .gates import join_products
 from .inlining import Inliner
 from .kinds import Kinds
 from .memory import Place, Storage, plan_memory
 from .names import kernel_name
 from .reading import Border, Kind
+from .turns import Carried, scanned
 from .writer import KernelWriter, emit_border
 
 
-def lower(graph: Graph, *, dynamic_shapes: bool = False, chains: bool = False) -> Program:
-    """The program of a graph. `chains`: products of products may be one kernel (`chains.py`), for
-    backends that have a schedule for those.
+def lower(
+    graph: Graph, *, dynamic_shapes: bool = False, chains: bool = False, joins: bool = False
+) -> Program:
+    """The program of a graph. `chains`: products of products may be one kernel (`chains.py`);
+    `joins`: so may be a product and what several kernels make of it (`gates.py`), for backends that
+    have schedules for those.
 
     With `dynamic_shapes`, symbolic dims become sizes that the program is given when it runs: raises
     DynamicSize where an op cannot be said without them. Else raises UnsupportedError for them.
@@ -51,12 +56,12 @@ def lower(graph: Graph, *, dynamic_shapes: bool = False, chains: bool = False) -
                 fix="give the sizes of the symbolic dims (--shapes)",
             )  # fmt: skip
     with assuming() as noted:
-        program = _lower(graph, chains)
+        program = _lower(graph, chains, joins)
     program.conditions, program.equations = tuple(noted.above), tuple(noted.equal)
     return program
 
 
-def _lower(graph: Graph, chains: bool) -> Program:
+def _lower(graph: Graph, chains: bool, joins: bool) -> Program:
     kinds = Kinds()
     graph = expand_composites(graph, kinds)
     for d in {d for v in graph.values() if isinstance(v.type, TensorType) for d in v.shape}:
@@ -67,6 +72,8 @@ def _lower(graph: Graph, chains: bool) -> Program:
     steps = lowering.graph(graph, inputs, outputs, graph.updates)
     types = [v.type for v in graph.outputs]
     steps = keep_old_values(steps, inputs, outputs, types, graph.updates)
+    if joins:
+        steps = join_products(steps)
     steps, arena, slots = plan_memory(steps)
     return Program(
         steps=steps,
@@ -240,7 +247,7 @@ class _Scope:
         axes, made = blocked_stores(value.shape, make)
         stores = tuple(Store(out, index, e, inside) for (index, e), inside in made)
         name = kernel_name(inliner.visited, self.order, self.parent.kinds)
-        kernel = Kernel(name, axes, stores, origins=_origins(inliner))
+        kernel = Kernel(name, axes, stores, origins=inliner.origins)
         self._call(kernel, buffers, {out: self._new(value)})
 
     def _kernels(self, node: Node, emit) -> None:
@@ -266,7 +273,7 @@ class _Scope:
         places = {b: self._new(v) for b, v in zip(stores.outs, node.outputs)}
         group = self.parent.group() if self.parent.kinds.stores_whole(node) else None
         places |= {b: Place(Storage.of(b.type, "arena")) for b in stores.temporaries}
-        origins = _origins(inliner)
+        origins = inliner.origins
         for axes, pieces, serial, apart, nodes in stores.kernels:
             if all(a.extent for a in axes):
                 name = kernel_name((node, *nodes), self.order, self.parent.kinds, node)
@@ -343,24 +350,19 @@ class _Scope:
             start = (trips - 1) * step if reverse else 0
             return place.moved(start, loop, -step if reverse else step)
 
-        states = []
+        carried = []
         for value, result, source in zip(node.inputs[:n], node.outputs, body.inputs):
             place = self._new(result)  # the final state's memory carries the state
-            self.steps += copy_steps(self._place(value), place, value.type)
-            states.append((place, source.type))
+            spare = Place(Storage.of(source.type, "arena"))
+            carried.append(Carried(self._place(value), place, spare, source.type))
         slices = [slice_of(p, v.type) for p, v in zip(operands[n : n + m], body.inputs[n : n + m])]
         stacked = [
             slice_of(self._new(o), v.type) for o, v in zip(node.outputs[n:], body.outputs[n:])
         ]
-        nexts = [Place(Storage.of(t, "arena")) for _, t in states]
-        if trips == 0:
-            return
-        steps = self.parent.graph(
-            body, [p for p, _ in states] + slices + operands[n + m :], nexts + stacked
-        )
-        for source, (place, t) in zip(nexts, states):
-            steps += copy_steps(source, place, t)
-        self.steps.append(For(loop, trips, steps))
+        given = [c.place for c in carried] + slices + operands[n + m :]
+        made = [c.next for c in carried] + stacked
+        steps = [] if trips == 0 else self.parent.graph(body, given, made)
+        self.steps += scanned(loop, trips, steps, carried)
 
     def _while(self, node: Node) -> None:
         """The condition and the states live in one place each; a turn computes the next ones
@@ -394,7 +396,3 @@ def _refuse_dynamic(node: Node) -> None:
     for v in (*node.inputs, *node.outputs):
         if v is not None and isinstance(v.type, TensorType) and not v.type.is_static:
             raise DynamicSize("it is a host callback, which needs static shapes", node)
-
-
-def _origins(inliner: Inliner) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(n.where for n in reversed(inliner.visited)))

@@ -35,3 +35,10 @@ def kernel_name(
     first = sorted(range(len(runs)), key=lambda i: (not heavy(runs[i]), i))[:SHOWN]
     shown = [runs[i][0].op.name for i in sorted(first)]
     return "+".join(shown if len(runs) <= SHOWN else [*shown, "…"])
+
+
+def joined(names: Iterable[str]) -> str:
+    """The name of a kernel that several were made one of."""
+    ops = dict.fromkeys(op for name in names for op in name.split("+") if op not in ("copy", "…"))
+    shown = list(ops)[:SHOWN]
+    return "+".join(shown if len(ops) <= SHOWN else [*shown, "…"])

@@ -53,6 +53,12 @@ class Target:
         and may take their sums in another order than the model."""
         return False
 
+    @property
+    def joins_products(self) -> bool:
+        """Whether it has schedules for kernels of several sums of products, and of several stores
+        that follow them (`lowering/gates.py`)."""
+        return False
+
     def compile(
         self,
         program: "Program",

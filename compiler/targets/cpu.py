@@ -59,6 +59,10 @@ class CpuTarget(Target):
     def takes_chains(self, options: "Options") -> bool:
         return not options.exact
 
+    @property
+    def joins_products(self) -> bool:
+        return True
+
     def compile(
         self,
         program: "Program",

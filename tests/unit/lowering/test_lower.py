@@ -218,12 +218,17 @@ def cumulative(reverse):
 @pytest.mark.parametrize("reverse", [False, True])
 def test_slices_of_a_scan_are_places_that_move(reverse):
     program = program_of(cumulative(reverse))
-    loop = program.steps[-1]
+    *first, loop = program.steps
     assert isinstance(loop, For)
-    assert loop.trips == 7
+    assert loop.trips == 3  # of two turns each, after the first one
     moving = {(r.slot.kind, r.offset, r.steps) for c in loop.body for r in c.refs if r.steps}
     start, step = (120, -20) if reverse else (0, 20)
-    assert moving == {("input", start, ((loop.id, step),)), ("output", start, ((loop.id, step),))}
+    assert {r.offset for c in first for r in c.refs if r.slot.kind == "input"} == {0, start}
+    assert moving == {
+        (kind, start + turn * step, ((loop.id, 2 * step),))
+        for kind in ("input", "output")
+        for turn in (1, 2)
+    }
 
 
 def test_a_scan_of_no_steps_gives_its_initial_state():
@@ -253,7 +258,8 @@ def test_a_loop_in_a_loop_moves_with_both():
     outside = next(s for s in program.steps if isinstance(s, For))
     inside = next(s for s in outside.body if isinstance(s, For))
     moves = [r for c in inside.body for r in c.refs if len(r.steps) == 2]
-    assert [(r.offset, r.steps) for r in moves] == [(8, ((outside.id, 12), (inside.id, -4)))]
+    steps = ((outside.id, 24), (inside.id, -8))  # two turns of each, after the first one inside
+    assert [(r.offset, r.steps) for r in moves] == [(4, steps), (0, steps)]
 
 
 def test_extern_calls_keep_their_place_in_the_order():

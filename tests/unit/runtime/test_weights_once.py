@@ -37,6 +37,15 @@ def convolution(groups: int):
     return b.graph
 
 
+def gated(width: int):
+    """tanh(a) * c of (a, c) = x @ w, which one tile sums."""
+    b = Builder()
+    both = b.input("x", "f32[5,65]") @ b.constant(floats(65, 2 * width))
+    half = lambda i: b.slice(both, axes=[1], starts=[i * width], steps=[1], sizes=[width])
+    b.output("y", b.tanh(half(0)) * half(1))
+    return b.graph
+
+
 def integers():
     """u8 @ i8, of which kernels read pairs of 16 bits."""
     b = Builder()
@@ -57,6 +66,7 @@ def names(path) -> list[str]:
         pytest.param(lambda: product(floats(128, 509)), id="panels that overlap"),
         pytest.param(lambda: product(floats(65, 13)), id="less than a panel"),
         pytest.param(lambda: product(floats(509, 128), transposed=True), id="transposed"),
+        pytest.param(lambda: gated(259), id="several sums"),
         pytest.param(lambda: convolution(1), id="convolution"),
         pytest.param(lambda: convolution(2), id="convolution in groups"),
         pytest.param(integers, id="pairs of integers"),

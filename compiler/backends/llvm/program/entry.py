@@ -28,7 +28,7 @@ from ..emit.dynamic_sizes import Sizes
 from ..kernel.codegen import KernelCode, function_type, schedule_kernel
 from ..schedules.tuning_records import TuningRecord
 from .alone import is_alone, walk_alone
-from .alternating import alternate, pieces_of
+from .alternating import alternate, pieces_of, turns_of
 from .dispatch import Chosen, choose, dispatcher
 from .effort import exchange, with_effort
 from .native_code import MAIN, Layout, Packing
@@ -182,6 +182,7 @@ class Main:
         self.pending: list[tuple] = []  # (shared, reads, writes, group) since a barrier
         self.scratch = None
         self.tail = plan.tail
+        self.turns = turns_of(plan.steps)
         self.stealing: WorkStealing | None = None
         self.polling: Polling | None = None
         self.alone = False  # whether what is written is for the first thread only
@@ -281,8 +282,7 @@ class Main:
             piece = i64(piece_of(code)) if chosen is None else chosen.piece
             self.stealing.run(step, piece, lambda owner: self._part(owner, units), invoke)
         elif self.loops and (pieces := pieces_of(self.plan, step)) > 1:
-            round = list(self.loops.values())[-1]
-            alternate(self.b, round, pieces, *self._part(self.tid, units), invoke)
+            alternate(self, self.turns[id(step)], pieces, *self._part(self.tid, units), invoke)
         else:
             invoke(*self._part(self.tid, units))
         self._done(step)

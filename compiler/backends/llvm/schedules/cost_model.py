@@ -12,7 +12,7 @@ neighbours leave of a cache was fitted to kernels of models and of single operat
 schedules and not one by one. `tessel bench --predictions` prints both sides for any model.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ....analysis import core_model
 from ....analysis.core_model import Core
@@ -209,19 +209,19 @@ def _found(size: int, room: float) -> float:
 # -- parts of kernels -----------------------------------------------------------------------
 
 
-def epilogue(kernel: Kernel, reduce: Expr, vector_axis: Axis, lanes: int) -> float:
-    """Cycles per vector of what follows the sum, with its store."""
-    value = kernel.stores[0].value
-    inner, data = set(s.walk(reduce)), data_of([value])
+def epilogue(kernel: Kernel, sums: Sequence[Expr], vector_axis: Axis, lanes: int) -> float:
+    """Cycles per vector of what follows the sums, with its stores."""
+    values = [st.value for st in kernel.stores]
+    inner, data = set(s.walk(*sums)), data_of(values)
     loaded: set[Expr] = set()  # what is made of places alone (how many a window has) is found once
-    for e in s.walk(value):
-        if e.op == "load" or e is reduce or any(a in loaded for a in e.args):
+    for e in s.walk(*values):
+        if e.op == "load" or e in sums or any(a in loaded for a in e.args):
             loaded.add(e)
-    return 2 * LOAD + sum(
+    return 2 * LOAD * len(values) + sum(
         KNOWN_DIVISOR
         if e.op == "div" and e.args[1] not in loaded
         else cycles_of(e, vector_axis, lanes, data)
-        for e in s.walk(value)
+        for e in s.walk(*values)
         if e in loaded - inner
     )
 

@@ -118,7 +118,7 @@ class WindowSchedule(Schedule):
             line = max(products, inputs * (loaded - 2 * LOAD))
         else:
             line = products + inputs * loaded  # numbers are widened by the units that multiply
-        after = self.points * epilogue(kernel, self.reduce, self.vector_axis, self.lanes)
+        after = self.points * epilogue(kernel, (self.reduce,), self.vector_axis, self.lanes)
         tiles = ceil(self.line.extent / self.points) * ceil(self.vector_axis.extent / self.lanes)
         return self.units * (UNIT + tiles * (lines * line + TILE / 3 + after))
 

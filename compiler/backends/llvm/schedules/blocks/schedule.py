@@ -152,7 +152,7 @@ class BlocksSchedule(Tiled, Schedule):
         yield self.spends, tiles * self.panels * self.vectors * steps * unpacked
         yield self.spends, vectors * form.number * 2.0
         yield "rows are prepared", count * steps / self.lanes * PREPARED
-        after = epilogue(kernel, form.total, form.n, self.lanes)
+        after = epilogue(kernel, (form.total,), form.n, self.lanes)
         yield "", vectors * after + tiles * self.panels * TILE
 
     def traffic(self, target: Machine, between: int | None) -> Iterator[tuple[int, int]]:

@@ -12,11 +12,12 @@ from .....ir.bounds import size_hint
 from .....ir.dims import Sym, ceil_div
 from .....ir.types import I16, I32, DType
 from .....kernels.contraction import Contraction
+from .....kernels.gates import Gates
 from .....kernels.kernel import Kernel
 from .....kernels.machine import LINE, PAGE, Machine
 from .....kernels.tiling import choose_tile, fits_registers, int_bounds, linear_load, step_cycles
 from ..base import Refusal
-from .tiling import FEWEST, PARTIAL, SCRATCH, Tiling
+from .tiling import FEWEST, PARTIAL, SCRATCH, Tiling, merged, row_places
 
 SHALLOW = 4  # products of a sum that are no loop
 FEW_ROWS = 16  # rows up to which no copy of a panel pays
@@ -29,9 +30,14 @@ STREAMED = 5 / 64  # cycles per byte of a vector of B from beyond the first-leve
 
 
 def plan_contraction(
-    kernel: Kernel, c: Contraction, target: Machine, constants: frozenset[Buffer]
+    kernel: Kernel,
+    c: Contraction,
+    target: Machine,
+    constants: frozenset[Buffer],
+    gates: Gates | None = None,
 ) -> Tiling | Refusal:
-    """The tiling of a contraction, or why another schedule serves better."""
+    """The tiling of a contraction, or why another schedule serves better. `gates` are its sums,
+    where tiles have several."""
     dtype = c.reduce.dtype
     if dtype.name not in ("f32", "f64", "i32", "i64"):
         return Refusal(f"there are no tiles of {dtype}")
@@ -43,14 +49,18 @@ def plan_contraction(
     depth = prod(x.extent for x in c.k)
     if not isinstance(depth, Sym) and depth <= SHALLOW:
         return Refusal(f"sums of {depth} products are short, each tile of them begins and ends")
-    several = c.m[-2].extent if len(c.m) > 1 and linear_load(c.a) is not None else 1
+    sums, factors = (gates.sums, gates.columns) if gates else ((), (c.b,))
+    in_lines = len(c.m) > 1 and linear_load(c.a) is not None and not sums
+    several = c.m[-2].extent if in_lines else 1
     lines = several if m < 15 else 1
-    packed = all(x.data in constants for x in s.walk(c.b) if x.op == "load")
+    packed = all(x.data in constants for x in s.walk(*factors) if x.op == "load")
+    if sums and not (packed and dtype.is_float):
+        return Refusal("tiles hold several sums of products with weights only, of floats")
     pairs = packed and _fits_pairs(c, target)
     fast = dtype.is_float or pairs
     registers = _registers(dtype, pairs, target)
     embedded = fast and target.vector_bytes == 64
-    stored = _stored(c) if packed and not pairs else 0
+    stored = _stored(c) if packed and not pairs and not sums else 0
     l1_budget = 0 if embedded else target.l1 * 10 // 16
     streamed = 0.0
     steps = ceil_div(depth, 2) if pairs else depth
@@ -62,14 +72,17 @@ def plan_contraction(
             return settled(found, target)
     tile = choose_tile(
         m,
-        n,
+        n * max(1, len(sums)),
         lanes,
         registers,
         lines=lines,
         streamed=streamed,
         embedded=embedded,
         apart=target.sums_apart(pairs),
+        sums=max(1, len(sums)),
     )
+    if sums and tile.vectors % len(sums):
+        return Refusal(f"registers have no room for {len(sums)} sums")
     b = "constant" if packed else "pack"
     rows = prod(a.extent for a in c.m)
     if not packed and rows <= max(FEW_ROWS, tile.rows) and lies_in_lines(c):
@@ -85,6 +98,7 @@ def plan_contraction(
         pairs=pairs,
         l1_budget=l1_budget,
         stored=stored,
+        gates=sums,
     )
     if several > 1 and not pairs and (lines > 1 or ceil(m / tile.rows) * tile.rows > UNEVEN * m):
         plan = _flattened(plan, several, streamed, registers, embedded)
@@ -183,10 +197,15 @@ def is_possible(plan: Tiling, target: Machine) -> bool:
     if min(tile.rows, tile.vectors, tile.spread, plan.group) < 1 or (tile.flat and tile.spread > 1):
         return False
     several = tile.flat or tile.spread > 1
+    if plan.gates and (several or tile.vectors % len(plan.gates)):
+        return False
     if plan.b == "slide" and (plan.ragged or not reads_in_place(plan.contraction)):
         return False
     apart = target.sums_apart(plan.pairs)
-    if not fits_registers(tile.rows, tile.vectors, registers, apart) or (several and len(m) < 2):
+    either = len(plan.gates) > 1
+    if not fits_registers(tile.rows, tile.vectors, registers, apart, either) or (
+        several and len(m) < 2
+    ):
         return False
     if tile.spread > 1 and tile.rows != tile.spread * m[-1].extent:
         return False
@@ -331,7 +350,7 @@ def _group(plan: Tiling, target: Machine) -> int:
     it as the second-level one allows."""
     size = plan.dtype.bytes
     panel = plan.steps * plan.width * size
-    if plan.b == "direct" and plan.a == "direct":
+    if plan.a == "direct" and (plan.b == "direct" or (plan.gates and not plan.l1_budget)):
         return plan.tiles
     if plan.l1_budget:
         limit, block = target.l2 * 3 // 8, plan.tile.rows * min(plan.k_block, plan.steps) * size
@@ -364,27 +383,3 @@ def _rows_collide(plan: Tiling, target: Machine) -> bool:
     lines = {p * size // LINE for p in places}
     sets = Counter(line % (PAGE // LINE) for line in lines)
     return max(sets.values()) > max(4, target.l1 // PAGE - 2)
-
-
-def merged(axes: Sequence[Axis], *factors: dict) -> list[tuple]:
-    """(extent, stride in A, …) of the loops over k, by the strides in each of `factors`: axes that
-    follow each other in all of them are one."""
-    loops: list[tuple] = []
-    for a in axes:
-        strides = tuple(f.get(a, 0) for f in factors)
-        if a.extent == 1:
-            continue
-        if loops and loops[-1][1:] == tuple(k * a.extent for k in strides):
-            loops[-1] = (loops[-1][0] * a.extent, *strides)
-        else:
-            loops.append((a.extent, *strides))
-    return loops
-
-
-def row_places(plan: Tiling, strides: dict) -> list:
-    """Where the rows of a tile begin in A, in elements from the first one."""
-    step = 0 if plan.m is None else strides.get(plan.m, 0)
-    if plan.line is None:
-        return [r * step for r in range(plan.tile.rows)]
-    width, jump = plan.m.extent, strides.get(plan.line, 0)
-    return [r // width * jump + r % width * step for r in range(plan.tile.rows)]

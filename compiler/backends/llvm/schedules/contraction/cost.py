@@ -74,10 +74,11 @@ def contraction_parts(kernel: Kernel, plan: Tiling, target: Machine) -> Iterator
     step = max(products, slots / core.slots, loads, LATENCY) + STEP
     if plan.quads is not None:
         step = quad_cycles(rows, vectors, plan.depth, plan.lanes, plan.quads.way) + STEP
-    after = rows * vectors * epilogue(kernel, plan.contraction.reduce, plan.n, plan.lanes)
+    sums = plan.gates or (plan.contraction.reduce,)
+    after = rows * vectors / len(sums) * epilogue(kernel, sums, plan.n, plan.lanes)
     tiles = outer * plan.tiles * plan.panels
     whole = tiles * plan.steps * products
-    wanted = whole * min(1.0, extent_of(kernel.axes) / (tiles * rows * plan.width))
+    wanted = whole * min(1.0, extent_of(kernel.axes) / (tiles * rows * plan.columns))
     yield "", wanted + tiles * after
     yield EMPTY, whole - wanted
     yield FEEDING, tiles * plan.steps * (step - products)

@@ -87,9 +87,9 @@ class ContractEmitter:
     def _column(self, panel: ir.Value) -> ir.Value:
         """Where a panel begins."""
         e, plan = self.e, self.plan
-        column = e.b.mul(panel, i64(plan.width))
-        if not plan.ragged and plan.n.extent % plan.width:
-            column = minimum(e, column, e.size(plan.n.extent - plan.width))
+        column = e.b.mul(panel, i64(plan.columns))
+        if not plan.ragged and plan.n.extent % plan.columns:
+            column = minimum(e, column, e.size(plan.n.extent - plan.columns))
         return column
 
     def _blocks(self, first, stop, low, high) -> None:
@@ -214,6 +214,8 @@ class ContractEmitter:
             lanes = [e.plus(column, v * plan.lanes) for v in range(plan.tile.vectors)]
             loop.read_in_place(plan.line_distance, [columns_left(e, plan, x) for x in lanes])
         loop.next_columns = self.panels.next_columns(slot)
+        if plan.gates and plan.m is not None and block is None:
+            self.after.fetch(column)
         if block is None:
             self._multiply(loop, self.rows.loops(), start, panel, slot, prefetched)
             self.after.run(column, sums)
@@ -225,6 +227,9 @@ class ContractEmitter:
         with e.b.if_then(e.b.not_(block.first)):
             for acc, place in zip(chain(*sums), waiting):
                 e.b.store(e.b.load(place, typ=self.vector, align=self.dtype.bytes), acc)
+        if plan.gates and plan.m is not None:
+            with e.b.if_then(block.last):
+                self.after.fetch(column)
         here = e.b.gep(start, [block.a], source_etype=self.type)
         self._multiply(loop, block.loops, here, panel, slot, prefetched)
         with e.b.if_else(block.last) as (then, otherwise):

@@ -6,9 +6,11 @@ from .....classes import dataclass
 from .....expr import expr as s
 from .....expr.expr import Axis
 from .....kernels.kernel import Kernel
+from .....kernels.tiling import lane_stride
 from ...base.types import PTR, i64, vector
 from ...emit.emitter import Emitter
 from ...emit.lanes import lanes_below
+from ...emit.scalar import prefetch
 from .rows import Rows
 from .tiling import Tiling
 
@@ -25,11 +27,29 @@ class Epilogue:
     rows: Rows
 
     def __post_init__(self):
-        self.value = self.kernel.stores[0].value
-        inside = set(s.walk(self.plan.contraction.reduce))
+        values = [st.value for st in self.kernel.stores]
+        self.sums = self.plan.gates or (self.plan.contraction.reduce,)
+        inside = set(s.walk(*self.sums))
         known = lambda x: x.op in ("const", "axis") or (x.op == "load" and x.args[0].op == "const")
-        rest = [x for x in s.walk(self.value) if not known(x) and x not in inside]
+        rest = [x for x in s.walk(*values) if not known(x) and x not in inside]
         self.small = len(rest) <= INLINE or self.plan.tile.rows == 1
+
+    def fetch(self, column: ir.Value) -> None:
+        """Bring what follows the sums of a tile near while these are made: a few columns of each
+        row, of several arrays, lie in lines that nothing else announces."""
+        e, plan = self.e, self.plan
+        inside = set(s.walk(*self.sums))
+        loads = dict.fromkeys(
+            x
+            for x in s.walk(*(st.value for st in self.kernel.stores))
+            if x.op == "load" and x not in inside and plan.m in x.free
+        )
+        with e.scope(), e.at(plan.n, column):
+            for row in range(plan.tile.rows):
+                with e.scope(), e.at(plan.m, self._moved(plan.m, row)):
+                    for x in loads:
+                        if lane_stride(x.args[0], plan.n) == 1:
+                            prefetch(e.b, e.address(x.data, x.args[0]), 1)
 
     def run(self, column: ir.Value, sums: list[list[ir.Value]]) -> None:
         """f(acc) of the stack slots `sums` [row][vector], from `column` on: written out per
@@ -72,7 +92,6 @@ class Epilogue:
 
     def _line(self, row: int | ir.Value, column: ir.Value, values: list[ir.Value]) -> None:
         e, plan = self.e, self.plan
-        store = self.kernel.stores[0]
         saved = dict(e.where)
         if plan.tile.flat:
             number = i64(row) if isinstance(row, int) else row
@@ -87,6 +106,28 @@ class Epilogue:
             e.where[plan.m] = e.b.urem(row, width)
         elif plan.m is not None:
             e.where[plan.m] = self._moved(plan.m, row)
+        if plan.gates:
+            self._together(column, values)
+        else:
+            self._one_by_one(column, values)
+        e.where.clear()
+        e.where.update(saved)
+
+    def _together(self, column: ir.Value, values: list[ir.Value]) -> None:
+        """All stores of the columns whose sums, one vector of each, are known."""
+        e, plan = self.e, self.plan
+        count = len(values) // len(self.sums)
+        for v in range(count):
+            base = e.plus(column, v * plan.lanes)
+            mask = columns_left(e, plan, base)
+            with e.scope(), e.at(plan.n, base), e.vectorised(plan.n, plan.lanes, mask):
+                for reduce, acc in zip(self.sums, values[v::count]):
+                    e.remember(reduce, acc)
+                for store in self.kernel.stores:
+                    e.store(store.buffer, store.index[0], e.vector(store.value), None)
+
+    def _one_by_one(self, column: ir.Value, values: list[ir.Value]) -> None:
+        e, plan, store = self.e, self.plan, self.kernel.stores[0]
         first = 0
         for acc in self._joined(values):
             base, lanes = e.plus(column, first), acc.type.count
@@ -95,8 +136,6 @@ class Epilogue:
                 e.remember(plan.contraction.reduce, acc)
                 e.store(store.buffer, store.index[0], e.vector(store.value), None)
             first += lanes
-        e.where.clear()
-        e.where.update(saved)
 
     def _joined(self, values: list[ir.Value]) -> list[ir.Value]:
         """Neighbours as one, where what is stored is narrower than sums: as many as give a vector

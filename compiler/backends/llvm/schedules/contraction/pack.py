@@ -1,6 +1,7 @@
 """Weights packed while compiling, in the order in which a contraction reads them."""
 
 from collections.abc import Iterator
+from itertools import product
 from math import prod
 
 import numpy as np
@@ -18,39 +19,41 @@ PIECE = 16 << 20  # bytes of weights that are packed at a time
 
 
 def pack_constant(plan: Tiling, arrays: dict[Buffer, np.ndarray]) -> np.ndarray:
-    """B as panels [n outer…, batch…, panel, k, column], zero past the end; of `pairs`,
-    [n outer…, batch…, panel, pair of k, column, 2] in i16. The last panel overlaps the one
+    """B, of each sum, as panels [n outer…, batch…, panel, k, column], zero past the end; of
+    `pairs`, [n outer…, batch…, panel, pair of k, column, 2] in i16. The last panel overlaps the one
     before it. Of sums, only the stored ones are packed."""
-    b, outer = plan.contraction.b, [a for a in plan.outer if a in plan.contraction.b.free]
+    factors, outer = plan.factors, [a for a in plan.outer if a in plan.contraction.b.free]
     if plan.stored:
         (axis,) = outer
         outer = [Axis(axis.name, plan.stored)]
-        b = s.substitute(b, {axis: s.axis(outer[0])})
+        factors = tuple(s.substitute(b, {axis: s.axis(outer[0])}) for b in factors)
     each = 2 if plan.pairs else 1
     dtype = np.dtype(np.int16) if plan.pairs else plan.dtype.numpy
     shape = (*[a.extent for a in outer], plan.panels, plan.steps, plan.width, each)
     packed = aligned_empty(prod(shape) * dtype.itemsize).view(dtype).reshape(shape)
     firsts = plan.first_columns()
     some = max(1, PIECE * plan.panels // max(1, packed.nbytes))
-    for start in range(0, plan.panels, some):
-        here = firsts[start : start + some]
-        columns = min(plan.n.extent, here[-1] + plan.width) - here[0]
-        value = columns_of(plan, b, outer, here[0], columns, arrays)
-        missing, more = plan.width - columns, plan.steps * each - plan.depth
+    for number, start in product(range(len(factors)), range(0, plan.panels, some)):
+        here, own = firsts[start : start + some], slice(number * plan.columns, None)
+        columns = min(plan.n.extent, here[-1] + plan.columns) - here[0]
+        value = columns_of(plan, factors[number], outer, here[0], columns, arrays)
+        missing, more = plan.columns - columns, plan.steps * each - plan.depth
         if missing > 0 or more:
             pads = [(0, 0)] * len(outer)
             value = np.pad(value, [*pads, (0, max(0, missing)), (0, more)])
         value = value.reshape(*value.shape[:-1], plan.steps, each)
         for p, first in enumerate(here, start):
-            panel = value[..., first - here[0] :, :, :][..., : plan.width, :, :]
-            packed[..., p, :, :, :] = np.moveaxis(panel, -2, -3)
+            panel = value[..., first - here[0] :, :, :][..., : plan.columns, :, :]
+            packed[..., p, :, own, :][..., : plan.columns, :] = np.moveaxis(panel, -2, -3)
     return packed if plan.pairs else packed[..., 0]
 
 
-def source_of(plan: Tiling) -> tuple[Buffer, tuple[int, ...], Place] | None:
-    """(the array that B is read from, the extents of what is outside of panels, where B's elements
-    [outer…, column, k…] lie in it), where B is a plain load."""
-    b = plan.contraction.b
+def source_of(
+    plan: Tiling, factor: Expr | None = None
+) -> tuple[Buffer, tuple[int, ...], Place] | None:
+    """(the array that B, or another `factor`, is read from, the extents of what is outside of
+    panels, where B's elements [outer…, column, k…] lie in it), where B is a plain load."""
+    b = plan.contraction.b if factor is None else factor
     while b.op == "cast":
         (b,) = b.args
     outer = [a for a in plan.outer if a in plan.contraction.b.free]
@@ -63,13 +66,17 @@ def source_of(plan: Tiling) -> tuple[Buffer, tuple[int, ...], Place] | None:
 
 
 def recipes(plan: Tiling) -> Iterator[tuple[Buffer, Recipe]]:
-    """How the array that B is read from is found in its panels, where B is a plain load."""
-    source = source_of(plan)
-    if source is None:
-        return
-    buffer, lead, place = source
+    """How the array that B, of each sum, is read from is found in its panels, where B is a plain
+    load."""
     each, dtype = (2, I16) if plan.pairs else (1, plan.dtype)
-    yield buffer, Panels(dtype.name, lead, plan.width, each, plan.n.extent, plan.depth, place)
+    count = len(plan.factors)
+    for number, factor in enumerate(plan.factors):
+        source = source_of(plan, factor)
+        if source is None:
+            return
+        buffer, lead, place = source
+        size = (plan.columns, each, plan.n.extent, plan.depth)
+        yield buffer, Panels(dtype.name, lead, *size, place, count, number)
 
 
 def columns_of(

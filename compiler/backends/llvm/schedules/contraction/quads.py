@@ -35,8 +35,8 @@ from .....kernels.contraction import Contraction
 from .....kernels.machine import Machine
 from .....kernels.tiling import Tile, int_bounds, linear_load
 from ...emit.byte_products import way_of_dots
-from .choose import APART, merged
-from .tiling import Quads, Tiling
+from .choose import APART
+from .tiling import Quads, Tiling, merged
 
 QUAD = 4  # bytes of a lane
 FAR = 1 << 30

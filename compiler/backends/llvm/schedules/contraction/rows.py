@@ -11,9 +11,9 @@ from .....kernels.tiling import linear_load
 from ...base.types import constant, i64, memory_type, register_type
 from ...emit.emitter import UNROLL, Emitter
 from ...emit.lanes import lanes_below, minimum
-from .choose import merged, paired, paired_load, row_places
+from .choose import paired, paired_load
 from .quads import bytes_factor
-from .tiling import Tiling
+from .tiling import Tiling, merged, row_places
 from .transpose import TransposePack
 
 ROW = 16  # vectors of a row that is packed from which a loop over rows is not written out

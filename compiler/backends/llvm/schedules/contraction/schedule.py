@@ -17,6 +17,7 @@ from .....expr.expr import Buffer
 from .....ir.bounds import DEFAULT_SIZE_HINT, DynamicSize, more_size_hints, size_hint
 from .....ir.dims import Sym, ceil_div, symbols
 from .....kernels.contraction import find_contraction
+from .....kernels.gates import find_gates
 from .....kernels.kernel import Kernel
 from .....kernels.machine import Machine
 from .....kernels.restore import Recipe
@@ -47,6 +48,7 @@ class ContractSchedule(Tiling, Schedule):
     meaning: ClassVar[str] = "a matrix product (or a convolution as one), in register tiles"
     words: ClassVar[tuple[tuple[str, str], ...]] = (
         ("tile", "rows × columns that are summed in registers; A gives the rows, B the columns"),
+        ("sums", "so many sums of products with one A, of as many columns each"),
         ("direct", "that factor is read where it lies"),
         ("slide", "that factor is read where it lies, in windows that share what they read"),
         ("pack", "that factor is copied into tile order when it runs"),
@@ -60,12 +62,16 @@ class ContractSchedule(Tiling, Schedule):
 
     @classmethod
     def propose(cls, given: Given) -> "ContractSchedule | Refusal":
-        if isinstance(given.product, Refusal):
+        contraction, gates = None, None
+        if not isinstance(given.product, Refusal):
+            contraction = find_contraction(given.kernel)
+        elif given.in_place or (gates := find_gates(given.kernel)) is None:
             return given.product
-        contraction = find_contraction(given.kernel)
+        else:
+            contraction = gates.contraction
         if contraction is None:
             return Refusal("its factors share other axes than those of a product of matrices")
-        found = plan_contraction(given.kernel, contraction, given.target, given.constants)
+        found = plan_contraction(given.kernel, contraction, given.target, given.constants, gates)
         if isinstance(found, Refusal):
             return found
         return cls(**vars(with_quads(found, given.target)))
@@ -77,7 +83,8 @@ class ContractSchedule(Tiling, Schedule):
 
     def __str__(self) -> str:
         a = self.a if self.quads is None else f"{self.a} bytes"
-        return f"tile {self.tile.rows}×{self.width}, A {a}, B {self.b}"
+        sums = f"{len(self.gates)} sums of " if self.gates else ""
+        return f"tile {self.tile.rows}×{sums}{self.columns}, A {a}, B {self.b}"
 
     # -- memory ---------------------------------------------------------------------------
 
@@ -105,9 +112,9 @@ class ContractSchedule(Tiling, Schedule):
         """Without those that only B reads, once it is packed."""
         if not self.packs:
             return kernel.params
-        r = self.contraction.reduce
+        r, sums = self.contraction.reduce, self.gates or (self.contraction.reduce,)
         without = s.make("reduce", (self.contraction.a,), r.data, r.dtype)
-        roots = [s.transform(e, lambda x: without if x is r else None) for e in kernel.roots()]
+        roots = [s.transform(e, lambda x: without if x in sums else None) for e in kernel.roots()]
         kept = {e.data for e in s.walk(*roots) if e.op == "load"} | set(kernel.outputs)
         return tuple(b for b in kernel.params if b in kept)
 
@@ -127,7 +134,7 @@ class ContractSchedule(Tiling, Schedule):
 
     @property
     def streams(self) -> bool:
-        return self.tiles == 1
+        return self.tiles == 1 or (self.groups == 1 and self.a == "direct")
 
     def piece(self, units: int) -> int:
         """A group's rows are packed anew for each piece of its panels."""
@@ -150,11 +157,13 @@ class ContractSchedule(Tiling, Schedule):
         """Where the number of rows is open, there are tiles of several heights that read B alike:
         the entry takes the one that fits. Where the hints have few rows, another version has
         many."""
-        target, c = specialized.given.target, find_contraction(specialized.given.kernel)
-        if c is None:
+        target, kernel = specialized.given.target, specialized.given.kernel
+        found = find_gates(kernel) if self.gates else None
+        c, gates = (found.contraction, found.sums) if found else (find_contraction(kernel), ())
+        if c is None or len(gates) != len(self.gates):
             raise DynamicSize(SOME_SIZES)
         if not c.m or not isinstance(c.m[-1].extent, Sym):
-            return [(opened(self, c, target), specialized.ns)]
+            return [(opened(replace(self, gates=gates), c, target), specialized.ns)]
         rows, few = c.m[-1].extent, specialized.ns
         with more_size_hints(
             dict.fromkeys(symbols(rows) if size_hint(rows) < HIGHEST else (), DEFAULT_SIZE_HINT)
@@ -163,7 +172,8 @@ class ContractSchedule(Tiling, Schedule):
                 specialized = specialized.again()
             if not isinstance(specialized.schedule, ContractSchedule):
                 raise DynamicSize(SOME_SIZES)
-            plans = [opened(p, c, target) for p in multi_versioned(specialized.schedule)]
+            plan = replace(specialized.schedule, gates=gates)
+            plans = [opened(p, c, target) for p in multi_versioned(plan)]
         return [(p, few if p.tile.rows <= LOW else specialized.ns) for p in plans]
 
     @property

@@ -198,13 +198,7 @@ class TileLoop:
         e = self.e
         values = [[e.b.load(acc) for acc in line] for line in self.sums]
         for a, b in pointers:
-            columns = []
-            for v in range(self.tile.vectors):
-                columns.append(self._column(self._moved(b, v * self.lanes), v))
-            for r, line in enumerate(values):
-                place = self._moved(a, self.places[r])
-                x = splat(e.b, e.b.load(place, typ=self.type, align=self.dtype.bytes), self.lanes)
-                values[r] = [self._multiply_add(x, y, acc) for y, acc in zip(columns, line)]
+            self._step(values, a, b)
             if self.prefetch:
                 for v in range(0, self.tile.vectors, max(1, LINE // self.vector_bytes)):
                     self._fetch(self._moved(b, v * self.lanes))
@@ -213,6 +207,27 @@ class TileLoop:
                 e.b.store(value, acc)
         if self.prefetched is not None:
             self._fetch_ahead()
+
+    def _step(self, values: list[list[ir.Value]], a: ir.Value, b: ir.Value) -> None:
+        """One k. What a tile has fewer of, rows or vectors, is all in registers, beside one other
+        value."""
+        column = lambda v: self._column(self._moved(b, v * self.lanes), v)
+        if self.tile.rows < self.tile.vectors and self.tile.rows > 1:
+            rows = [self._value(a, r) for r in range(self.tile.rows)]
+            for v in range(self.tile.vectors):
+                y = column(v)
+                for x, line in zip(rows, values):
+                    line[v] = self._multiply_add(x, y, line[v])
+            return
+        columns = [column(v) for v in range(self.tile.vectors)]
+        for r, line in enumerate(values):
+            x = self._value(a, r)
+            values[r] = [self._multiply_add(x, y, acc) for y, acc in zip(columns, line)]
+
+    def _value(self, column: ir.Value, row: int) -> ir.Value:
+        """An element of A in every lane."""
+        place, b = self._moved(column, self.places[row]), self.e.b
+        return splat(b, b.load(place, typ=self.type, align=self.dtype.bytes), self.lanes)
 
     def _column(self, place: ir.Value, number: int) -> ir.Value:
         """A vector of a row of B, one of several."""

@@ -1,9 +1,10 @@
 """How a contraction is tiled, packed and shared, as data: `Tiling`."""
 
+from collections.abc import Sequence
 from math import prod
 
 from .....classes import dataclass
-from .....expr.expr import Axis
+from .....expr.expr import Axis, Expr
 from .....ir.bounds import maybe_below
 from .....ir.dims import Sym, ceil_div
 from .....ir.types import DType
@@ -57,6 +58,9 @@ class Tiling:
     `unroll` is about how many multiply-adds of a tile are written out per round of the innermost
     loop over k. Fewer make shorter code, and never another order of sums.
 
+    `gates`: several sums of products with one A (`kernels/gates.py`). A panel then has the same
+    columns of each of them, one sum after the other.
+
     Extents may be dynamic dims, and what is counted from them dims.
     """
 
@@ -71,10 +75,19 @@ class Tiling:
     stored: int = 0
     unroll: int = 64
     quads: Quads | None = None
+    gates: tuple[Expr, ...] = ()
 
     @property
     def dtype(self) -> DType:
         return self.contraction.reduce.dtype
+
+    @property
+    def factors(self) -> tuple[Expr, ...]:
+        """B, of each sum."""
+        if not self.gates:
+            return (self.contraction.b,)
+        pairs = [r.args[0].args for r in self.gates]
+        return tuple(y if x is self.contraction.a else x for x, y in pairs)
 
     @property
     def n(self) -> Axis:
@@ -86,8 +99,13 @@ class Tiling:
 
     @property
     def width(self) -> int:
-        """Columns of a panel."""
+        """Elements of a row of a panel."""
         return self.tile.vectors * self.lanes
+
+    @property
+    def columns(self) -> int:
+        """Columns of n that a panel has: a row's elements, of each sum."""
+        return self.width // max(1, len(self.gates))
 
     @property
     def line_distance(self):
@@ -99,12 +117,12 @@ class Tiling:
 
     @property
     def panels(self):
-        return ceil_div(self.n.extent, self.width)
+        return ceil_div(self.n.extent, self.columns)
 
     @property
     def ragged(self) -> bool:
         """Whether a panel may have columns past the end; else a last one begins early enough."""
-        return maybe_below(self.n.extent, self.width)
+        return maybe_below(self.n.extent, self.columns)
 
     @property
     def short(self) -> bool:
@@ -115,8 +133,8 @@ class Tiling:
 
     def first_columns(self) -> list[int]:
         """Where each panel begins."""
-        last = max(0, self.n.extent - self.width)
-        return [min(p * self.width, last) for p in range(self.panels)]
+        last = max(0, self.n.extent - self.columns)
+        return [min(p * self.columns, last) for p in range(self.panels)]
 
     @property
     def depth(self):
@@ -270,3 +288,27 @@ class Tiling:
     def scratch(self):
         """Bytes of scratch memory per thread."""
         return ceil_div(self.scratch_elements * self.dtype.bytes, LINE) * LINE
+
+
+def merged(axes: Sequence[Axis], *factors: dict) -> list[tuple]:
+    """(extent, stride in A, …) of the loops over k, by the strides in each of `factors`: axes that
+    follow each other in all of them are one."""
+    loops: list[tuple] = []
+    for a in axes:
+        strides = tuple(f.get(a, 0) for f in factors)
+        if a.extent == 1:
+            continue
+        if loops and loops[-1][1:] == tuple(k * a.extent for k in strides):
+            loops[-1] = (loops[-1][0] * a.extent, *strides)
+        else:
+            loops.append((a.extent, *strides))
+    return loops
+
+
+def row_places(plan: Tiling, strides: dict) -> list:
+    """Where the rows of a tile begin in A, in elements from the first one."""
+    step = 0 if plan.m is None else strides.get(plan.m, 0)
+    if plan.line is None:
+        return [r * step for r in range(plan.tile.rows)]
+    width, jump = plan.m.extent, strides.get(plan.line, 0)
+    return [r // width * jump + r % width * step for r in range(plan.tile.rows)]

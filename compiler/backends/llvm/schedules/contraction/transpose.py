@@ -16,7 +16,7 @@ from .....ir.types import DType
 from ...base.types import I32, i64, register_type, vector
 from ...emit.emitter import Emitter
 from ...emit.lanes import lanes_below, minimum
-from .choose import merged
+from .tiling import merged
 
 
 @dataclass

@@ -97,7 +97,7 @@ class OnlineSchedule(Blocks, Schedule):
         yield "", scores * (max(0.0, after) + PRIMITIVE["exp"] + 6 * LOAD)
         yield "", filled * cuts * ROW
         columns = ceil(self.columns / self.value_width) * self.vectors
-        yield "", filled * columns * epilogue(kernel, online.reduce, online.column, lanes)
+        yield "", filled * columns * epilogue(kernel, (online.reduce,), online.column, lanes)
         turned = TURNED if self.turns_keys else evaluation(online.keys, online.key, lanes) / lanes
         copied = evaluation(online.value, online.column, lanes) / lanes
         yield REARRANGED, blocks * keys * (self.depth * turned + self.columns * copied)

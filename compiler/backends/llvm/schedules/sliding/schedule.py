@@ -126,7 +126,7 @@ class SlidingSchedule(Schedule):
         combine = 2 * SIMPLE if form.combiner != "sum" and form.reduce.dtype.is_float else SIMPLE
         line = 1 if form.columns is None else form.columns.tap.extent
         rest = prod(x.tap.extent for x in form.rest)
-        after = epilogue(kernel, form.reduce, axis, lanes)
+        after = epilogue(kernel, (form.reduce,), axis, lanes)
         taps = 1 if form.rows is None else form.rows.tap.extent
 
         def tile(height: int, each: float) -> float:

@@ -26,6 +26,8 @@ from ..emit.lanes import first_lanes, lanes_below, minimum
 from ..vmath.formulas import FORMULAS
 
 SIDE_BY_SIDE = 4  # vectors: about the latency of an instruction times how many begin in a cycle
+FAR_APART = 8  # vectors where each row that is summed lies in a page of its own
+PAGE = 4096  # bytes; beyond it a core reads nothing ahead
 WASTE = 1.13  # how much more may be computed where the last vectors overlap those before them
 
 
@@ -53,15 +55,16 @@ def wide_vectors(
     worth = _waits(kernel, vector_axis) or _narrows(kernel, vector_axis)
     if not worth or not _contiguous(kernel, vector_axis):
         return 1
-    return side_by_side(extent, lanes, exact)
+    most = FAR_APART if _sums_pages(kernel, vector_axis) else SIDE_BY_SIDE
+    return side_by_side(extent, lanes, exact, most)
 
 
-def side_by_side(extent: int | Sym, lanes: int, exact: bool) -> int:
+def side_by_side(extent: int | Sym, lanes: int, exact: bool, most: int = SIDE_BY_SIDE) -> int:
     """How many vectors of `lanes` fit `extent` elements without much that is computed twice."""
     if isinstance(extent, Sym):
         return SIDE_BY_SIDE
     least = -(-extent // lanes) * lanes * WASTE
-    vectors = SIDE_BY_SIDE
+    vectors = most
     while vectors > 1:
         wide = lanes * vectors
         if extent % wide == 0 or (extent > wide and (exact or -(-extent // wide) * wide <= least)):
@@ -80,6 +83,23 @@ def _is_long(reduce: Expr) -> bool:
     """Whether a reduction has many steps; one of an open number is taken to have."""
     steps = extent_of(reduce.data[1])
     return isinstance(steps, Sym) or steps > UNROLL
+
+
+def _sums_pages(kernel: Kernel, vector_axis: Axis) -> bool:
+    """Whether all that is done is to sum (or the like) elements at steps of a page and more."""
+    parts = list(s.walk(*kernel.roots()))
+    reduces = [x for x in parts if x.op == "reduce" and _is_long(x)]
+    if not reduces or any(x.op in FORMULAS for x in parts):
+        return False
+    loads = [x for e in reduces for x in s.walk(e.args[0]) if x.op == "load"]
+    steps = [
+        (stride_along(x.args[0], a) or 0) * x.dtype.bytes
+        for x in loads
+        for e in reduces
+        for a in e.data[1]
+        if vector_axis in x.free and a in x.free
+    ]
+    return any(not isinstance(k, Sym) and abs(k) >= PAGE for k in steps)
 
 
 def _narrows(kernel: Kernel, vector_axis: Axis) -> bool:

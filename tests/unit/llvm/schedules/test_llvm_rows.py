@@ -4,7 +4,7 @@ import llvmlite.ir as ir
 import numpy as np
 import pytest
 import tessel
-from tessel.compiler.backends.llvm.base.target import host
+from tessel.compiler.backends.llvm.base.target import NAMED, host
 from tessel.compiler.backends.llvm.base.types import VOID
 from tessel.compiler.backends.llvm.emit.emitter import Emitter
 from tessel.compiler.backends.llvm.program.entry import build_plan
@@ -52,6 +52,17 @@ def test_elements_that_are_repeated_are_read_once_and_interleaved(times, count, 
     received, _ = both(kernel, {a: x})
     expected = np.repeat(np.repeat(x, times, 1)[:, None], 2, 1)
     np.testing.assert_array_equal(received.reshape(expected.shape), expected)
+
+
+@pytest.mark.parametrize(("columns", "vectors"), [(1024, 8), (1029, 8), (1000, 4)])
+def test_columns_whose_rows_are_pages_apart_are_summed_more_at_a_time(columns, vectors):
+    x = np.random.default_rng(0).standard_normal((20, columns)).astype(np.float32)
+    a = buffer_of("a", x)
+    kernel = store((columns,), lambda j: s.reduce_sum([20], lambda i: a[i, j]))
+    program = program_of(kernel, {a: x})
+    assert scheduled(program, NAMED["x86-64-v3"]).vectors == vectors
+    received, expected = both(kernel, {a: x})
+    np.testing.assert_allclose(received, expected, rtol=1e-5, atol=1e-5)
 
 
 # -- rows that are kept ----------------------------------------------------------------------------

@@ -68,8 +68,8 @@ PRIMITIVE = {
     "erf": 15.5,
     "sigmoid": 8.0,
     "normal_area": 12.0,
-    "sin": 40.0,
-    "cos": 40.0,
+    "sin": 32.0,
+    "cos": 32.0,
     "tan": 60.0,
     "pow": 125.0,
     "atan2": 60.0,
@@ -77,7 +77,7 @@ PRIMITIVE = {
     "mod": 20.0,
     "truncdiv": 20.0,
     "rem": 20.0,
-    "round": 1.0,
+    "round": 0.7,
     "cast": 1.0,
 }
 
@@ -99,11 +99,13 @@ def cost(
     `between` are the bytes that a program touches before it comes to this kernel again (in a loop:
     its body's), which says where the kernel's weights lie by then, and `since` those since each of
     its buffers was touched. Where nothing is known of the program, all lies as near as its size
-    allows.
+    allows and is foreseen: compiling asks for no more.
     """
     core = core_of(target)
     cycles = plan.cycles(kernel, target) + walk_cycles(kernel, plan, between)
-    traffic = traffic_ns(all_traffic(kernel, plan, target, between, since), target)
+    traffic = traffic_ns(
+        all_traffic(kernel, plan, target, between, since, foreseen=since is None), target
+    )
     least, most = sorted((cycles / core.rate, traffic))
     return CALL + most + ALONE * least
 
@@ -271,8 +273,9 @@ def _cast_cycles(before: DType, after: DType) -> float:
     widened or packed; between f32 and i64 there is none."""
     if 64 in (before.bits, after.bits) and before.is_float != after.is_float:
         return 6.0
-    narrow = min(before.bits, after.bits) < 32
-    return 0.5 + (1.0 if narrow else 0.0)
+    if after.bits < min(32, before.bits):
+        return 1.0
+    return 1.5 if before.bits < 32 else 0.5
 
 
 def primitive_cycles(op: str, bits: int, lanes: int | None) -> float:

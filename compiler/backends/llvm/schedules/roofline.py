@@ -73,12 +73,12 @@ def roofline(
 ) -> Roofline:
     """What a scheduled kernel takes, beside what it takes at least. `between` and `since` are those
     of `cost`."""
-    clock = core_of(target).rate
+    clock, since = core_of(target).rate, since or {}
     kept = set(plan.params(kernel)) if plan.packs else set(kernel.params)
     touched = []
     for b, (read, written) in touched_bytes(kernel).items():
         nbytes = size_hint(b.type.nbytes)
-        passed = (since or {}).get(b, 0) if b in kept else between or 0
+        passed = since.get(b, 0) if b in kept else between or 0
         touched.append((read + WRITES * written, max(nbytes, passed)))
     needed, fewest = least_cycles(kernel, target), traffic_ns(touched, target)
     parts: Counter[str] = Counter()

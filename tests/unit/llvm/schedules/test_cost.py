@@ -20,12 +20,12 @@ from ....support.kernels import buffer_of, store
 V4 = NAMED["x86-64-v4"]
 
 
-def of(kernel, target=V4, constants=(), between=None) -> float:
+def of(kernel, target=V4, constants=(), between=None, since=None) -> float:
     """ns of a kernel on one thread; `constants` are those of its buffers that are weights."""
     kernel = merge_axes(split_axes(kernel))
     known = {b for b, source in zip(kernel.params, kernel.sources) if source in constants}
     code = schedule_kernel(kernel, target, frozenset(known), in_place=False)
-    return cost(code.kernel, code.schedule, target, between)
+    return cost(code.kernel, code.schedule, target, between, since)
 
 
 def product(m, n, k, **options) -> float:
@@ -70,7 +70,7 @@ def test_arrays_that_were_touched_long_ago_take_longer():
 def test_short_pieces_move_whole_lines():
     def copied(pitch):
         x = buffer_of("x", np.zeros((1 << 20, pitch), np.float32))
-        return of(store((1 << 20, 4), lambda i, j: x[i, j] + 1.0))
+        return of(store((1 << 20, 4), lambda i, j: x[i, j] + 1.0), since={})
 
     assert copied(64) > 1.5 * copied(4)
 
@@ -121,7 +121,7 @@ def test_large_arrays_take_as_long_as_memory():
 def test_elements_far_apart_are_loaded_one_by_one_unless_they_are_neighbours_of_others():
     def copied(shape, place):
         x = buffer_of("x", np.zeros(shape, np.float32))
-        return of(store((512, 512), lambda i, j: x[place(i, j)]))
+        return of(store((512, 512), lambda i, j: x[place(i, j)]), since={})
 
     plain = copied((512, 512), lambda i, j: (i, j))
     assert copied((512, 9 * 512), lambda i, j: (i, 9 * j)) > 3 * plain

@@ -171,8 +171,9 @@ def _is_positive(monomial: tuple) -> bool:
 def _equalities(facts: list) -> dict:
     """{symbol: dim} for symbols that two facts, f >= 0 and -f >= 0, make equal to a dim."""
     known: dict = {}
+    given = set(facts)
     for f in facts:
-        if not isinstance(f, Sym) or not any(g == -f for g in facts):
+        if not isinstance(f, Sym) or -f not in given:
             continue
         f = dims.substitute(f, known)
         for monomial, c in f.terms.items() if isinstance(f, Sym) else ():

@@ -18,16 +18,20 @@ from itertools import chain
 import llvmlite.ir as ir
 
 from .....kernels.kernel import Kernel
-from ...base.types import I64, i64, register_type, vector
+from .....kernels.machine import LINE
+from ...base.types import I8, I64, i64, register_type, vector
 from ...emit.emitter import Emitter
 from ...emit.lanes import maximum, minimum
 from ...emit.reduction import identity
+from ...emit.scalar import prefetch
 from .epilogue import Epilogue, columns_left
 from .k_blocks import Block, cut, each_block
 from .panels import Panels, Part
 from .rows import Rows
 from .tile import PanelPrefetch, Sum, TileLoop
 from .tiling import Tiling
+
+AHEAD = 4096  # bytes of the next panel that are fetched while sums are made use of
 
 
 class ContractEmitter:
@@ -218,6 +222,8 @@ class ContractEmitter:
             self.after.fetch(column)
         if block is None:
             self._multiply(loop, self.rows.loops(), start, panel, slot, prefetched)
+            if plan.gates and plan.tile.rows == 1:
+                self._fetch_next(panel)
             self.after.run(column, sums)
             return
         waiting = [
@@ -238,6 +244,15 @@ class ContractEmitter:
             with otherwise:
                 for acc, place in zip(chain(*sums), waiting):
                     e.b.store(e.b.load(acc), place, align=self.dtype.bytes)
+
+    def _fetch_next(self, panel: Part) -> None:
+        """Where one row streams the weights: the beginning of the next panel, which comes meanwhile
+        if what follows the sums is long."""
+        e, plan = self.e, self.plan
+        after = e.size(plan.steps * plan.width * plan.dtype.bytes)
+        start = e.b.gep(panel.place, [after], source_etype=I8)
+        for i in range(AHEAD // LINE):
+            prefetch(e.b, e.b.gep(start, [i64(i * LINE)], source_etype=I8), 1)
 
     def _multiply(
         self, loop: TileLoop, loops, a, panel: Part, slot, prefetched: PanelPrefetch | None

@@ -14,6 +14,7 @@ from ...compiler.errors import UsageError
 from ...compiler.ir.graph import Graph
 from ...compiler.system.files import write_file
 from .write.file import check, tensor, write_external
+from .write.older import OLDEST, older
 from .write.table import TABLE
 from .write.types import NewerOpset
 from .write.writer import OPSET, Writer
@@ -30,7 +31,8 @@ def write(
 ) -> onnx.ModelProto:
     """The ONNX model of `graph`, checked; written to `path` if given.
 
-    Its opset is the first from `opset` on that has all operators and dtypes of the graph. Weights
+    Its opset is the first from `opset` on that has all operators and dtypes of the graph, or, below
+    21, this one if it has them all. Weights
     of more than `external_bytes` in all go to `<path>.data`. The file appears whole or not at all.
     Raises UnsupportedError naming an op that ONNX cannot say, UsageError for an opset that is not
     written.
@@ -39,11 +41,13 @@ def write(
         require_path("the ONNX file", path)
     require("opset", opset, Integral, "a number")
     newest = onnx.defs.onnx_opset_version()
-    if not OPSET <= opset <= newest:
+    if not OLDEST <= opset <= newest:
         raise UsageError(
-            "no such opset can be written", expected=f"{OPSET} to {newest}", received=opset
+            "no such opset can be written", expected=f"{OLDEST} to {newest}", received=opset
         )
-    writer, model = _written(graph, opset)
+    writer, model = _written(graph, max(opset, OPSET))
+    if opset < OPSET:
+        older(model, writer.arrays, opset)
     weights = sum(a.nbytes for a in writer.arrays.values())
     if weights <= external_bytes:
         check(model, writer.arrays)

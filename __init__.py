@@ -15,7 +15,7 @@ from .compiler.errors import TesselError, entrance
 from .compiler.system import concurrency  # noqa: F401  from here on forks wait for imports
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from os import PathLike
     from pathlib import Path
 
@@ -30,9 +30,8 @@ if TYPE_CHECKING:
     from .compiler.system.progress import Listener, Progress
     from .frontends import native
     from .frontends import user as ops
-    from .frontends.compression import quantize_for_training
+    from .frontends.compression import quantize, quantize_for_training
     from .frontends.native import custom_gradient, grad, jit, value_and_grad
-    from .runtime.compress.quantize import Quantized
     from .runtime.execution.executable import Executable
     from .runtime.training import optimizers
     from .runtime.training.trainer import Trainer
@@ -82,6 +81,7 @@ _PLACES = {
     "jit": (".frontends.native", "jit"),
     "native": (".frontends.native", None),
     "ops": (".frontends.user", None),
+    "quantize": (".frontends.compression", "quantize"),
     "quantize_for_training": (".frontends.compression", "quantize_for_training"),
     "optimizers": (".runtime.training.optimizers", None),
     "value_and_grad": (".frontends.native", "value_and_grad"),
@@ -248,14 +248,17 @@ def to_onnx(
     values: Values | None = None,
     opt_level: int = 2,
     opset: int = 21,
+    operators: bool = False,
     limits: Limits | Mapping[str, int] | None = None,
 ) -> onnx.ModelProto:
     """A model (see `compile`) as an `onnx.ModelProto`, optimised; written to `path` if given.
 
-    Operators are those of the ONNX standard from `opset` on; what it lacks is written as what it is
-    made of. Weights of more than 1.5 GB go to `<path>.data`. `opt_level=0` keeps the graph as it
-    is, and what `quantize` gives is written with its quantize and dequantize nodes whatever the
-    level. Raises UnsupportedError for what ONNX cannot say.
+    Operators are those of the ONNX standard from `opset` on (13 to 20: only where that has them
+    all); what it lacks is written as what it is made of. Weights of more than 1.5 GB go to
+    `<path>.data`. `opt_level=0` keeps the graph as it is, and what `quantize` gives is written with
+    its quantize and dequantize nodes whatever the level; `operators`: as QLinearConv, QLinearMatMul
+    and QLinearAdd where these say it, with biases rounded. Raises UnsupportedError for what ONNX
+    cannot say.
     """
     from .compiler.driver import Driver
     from .compiler.options import Options
@@ -266,64 +269,12 @@ def to_onnx(
     source = source_of(model, limits=limits)
     options = Options(0 if source.is_prepared else opt_level)
     driver = Driver(open_target("numpy"), options)  # readers choose layouts themselves
-    graph = source.read(shapes, values)
-    return write(driver.optimize(graph), path, opset=opset)
+    graph = driver.optimize(source.read(shapes, values))
+    if operators:
+        from .compiler.rewrite.rules.qoperators import as_operators
 
-
-@entrance
-def quantize(
-    model: Model,
-    data: Any = None,
-    recipe: str | PathLike[str] | Recipe | Mapping[str, Any] = "int8",
-    *,
-    keep: str | Sequence[str] | None = None,
-    metric: Callable[[Executable], float] | None = None,
-    max_drop: float | None = None,
-    evaluations: int = 8,
-    seconds: float | None = None,
-    shapes: Shapes | None = None,
-    threads: int | None = None,
-    limits: Limits | Mapping[str, int] | None = None,
-    progress: Listener | None = None,
-) -> Quantized:
-    """A model (see `compile`) with narrow numbers in the place of floats: smaller, and faster.
-
-    data        what the model is calibrated with, typical inputs: arrays by input name whose first
-                axis counts samples, a tuple of them, one array, an .npz, a folder of such, an
-                iterable of dicts, tuples or arrays (one run each), or a function that gives one.
-                None for recipes that need none
-    recipe      "int8" (static: weights i8 per channel, activations u8), "int8-dynamic" (scales of
-                activations in each run), "int8-weights" (weights only), "int4", "int4-int8"; a
-                .toml file; a `tessel.Recipe`, or its fields
-    keep        patterns (*, ?) of nodes of the model that stay as they are, beside the recipe's
-    metric      of an executable, larger where that is better; the report has it before and after
-    max_drop    how much the metric may fall: as few products as are found stay in f32 for that, by
-                so many `evaluations` within `seconds`; what is found is the best so far, also if
-                the search is interrupted
-    shapes      as in `compile`
-    progress    is called with a `Progress` during the calibration
-
-    The result has `.graph`, `.report` and `.recipe` (with the scales that were chosen, so that it
-    gives the same graph again without data), goes to `compile` and `to_onnx`, and is written as a
-    package by `.save("m.tsl")`. Raises TesselError.
-    """
-    from .compiler.compress.recipe import Recipe
-    from .compiler.errors import UsageError
-    from .frontends.sources import source_of
-    from .runtime.compress.quantize import quantize_model
-    from .runtime.compress.search import Goal
-
-    recipe = Recipe.of(recipe)
-    if keep is not None:
-        more = (keep,) if isinstance(keep, str) else tuple(keep)
-        recipe = Recipe.of(recipe, keep=(*recipe.keep, *more))
-    source = source_of(model, limits=limits)
-    goal = None if metric is None else Goal(metric, max_drop, evaluations, seconds)
-    if goal is None and max_drop is not None:
-        raise UsageError("max_drop is of a metric", fix="metric=lambda exe: …")
-    return quantize_model(
-        source, data, recipe, shapes=shapes, goal=goal, threads=threads, progress=progress
-    )
+        graph = as_operators(graph)
+    return write(graph, path, opset=opset)
 
 
 @entrance

@@ -137,6 +137,19 @@ class Driver:
         program = lower(self.prepare(graph, report), chains=chains, joins=joins)
         return Code(graph, binding, program, self._compile(program, graph))
 
+    def estimate(self, graph: Graph) -> list | None:
+        """How long each kernel of an optimized graph of known sizes should take, without code for
+        it; None where nothing says so."""
+        from .ir.hosted import has_stages
+        from .lowering.lower import lower
+        from .passes.checks import with_checks
+
+        graph = with_checks(graph, not self.options.unchecked)
+        if has_stages(graph):
+            return None
+        program = lower(self.prepare(graph), chains=self.target.takes_chains(self.options))
+        return self.target.estimate(program, graph.updates)
+
     def build_dynamic(self, graph: Graph, report: "Report | None" = None) -> Code:
         """Code for all sizes of an optimized graph's symbols.
 

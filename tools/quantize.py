@@ -70,7 +70,17 @@ Examples:
 )
 @click.option("--evaluations", type=click.IntRange(1), default=8, show_default=True)
 @click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Of the search, at most.")
+@click.option(
+    "--resume",
+    type=click.Path(exists=True, dir_okay=False),
+    help="The --report .json of a search that has ended early, to go on from.",
+)
 @shapes_option
+@click.option(
+    "--operators",
+    is_flag=True,
+    help="Write QLinearConv, QLinearMatMul, QLinearAdd, not quantize and dequantize nodes.",
+)
 @click.option("--opset", type=int, default=21, show_default=True, help="Of a .onnx file.")
 @click.option(
     "--report",
@@ -92,7 +102,9 @@ def quantize(
     max_drop,
     evaluations,
     seconds,
+    resume,
     shapes,
+    operators,
     opset,
     report,
     write_recipe,
@@ -119,6 +131,7 @@ def quantize(
             max_drop=max_drop,
             evaluations=evaluations,
             seconds=seconds,
+            resume=resume,
             shapes=shapes or None if source is model else None,
             threads=threads,
             limits=limits() if source is model else None,
@@ -128,7 +141,7 @@ def quantize(
             activity.show("compiling")
             q.save(output)
         else:
-            to_onnx(q, output, opset=opset)
+            to_onnx(q, output, opset=opset, operators=operators)
         if report is not None:
             activity.show("comparing")
             q.compare(data, measure=True, threads=threads, progress=activity)

@@ -7,7 +7,8 @@
 Weights are rounded to the nearest number of the grid of their block, unless `rounding` says how.
 """
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -58,13 +59,15 @@ def weights_to_blocks(
     *,
     keep: Callable[[Node], bool] = lambda node: False,
     rounding: Rounding = nearest,
+    chosen: Mapping[Value, Rounded] | None = None,
 ) -> list[Node]:
     """Rewrite the products and tables of `graph` in place; returns the nodes that were replaced.
 
-    `block` 0 is a scale per row. `keep` says of nodes whether they stay.
+    `block` 0 is a scale per row. `keep` says of nodes whether they stay. `chosen` are products'
+    weights that are rounded already; a table that is a product's weights, too, has its codes.
     """
     grid = Grid.of(bits, symmetric=symmetric, block=block)
-    rewriter = _Rewriter(graph, grid, bits, activations, rounding)
+    rewriter = _Rewriter(graph, grid, bits, activations, rounding, chosen)
     return rewriter.run(keep)
 
 
@@ -78,9 +81,21 @@ def tables_to_bytes(graph: Graph) -> list[Node]:
 class _Rewriter:
     """One walk; weights that several nodes read are rounded once."""
 
-    def __init__(self, graph: Graph, grid: Grid, bits: int, activations: str, rounding: Rounding):
+    def __init__(
+        self,
+        graph: Graph,
+        grid: Grid,
+        bits: int,
+        activations: str,
+        rounding: Rounding,
+        chosen: Mapping[Value, Rounded] | None = None,
+    ):
         self.edit = GraphEditor(graph)
         self.grid, self.bits, self.activations, self.rounding = grid, bits, activations, rounding
+        self.chosen = chosen = {} if chosen is None else chosen
+        self.tied = {
+            _bytes_of(v.constant.T): r for v, r in chosen.items() if v.constant is not None
+        }
         self.packed: dict[tuple[Value, bool], Packed] = {}
 
     def run(self, keep: Callable[[Node], bool]) -> list[Node]:
@@ -102,8 +117,13 @@ class _Rewriter:
         key = (value, transposed)
         if key not in self.packed:
             rows = np.ascontiguousarray(w.T if transposed else w)
-            self.packed[key] = Packed.of(self.rounding(rows, self.grid), self.bits)
+            known = self.chosen.get(value) if transposed else self._tied(rows)
+            found = self.rounding(rows, self.grid) if known is None else known
+            self.packed[key] = Packed.of(found, self.bits)
         return self.packed[key]
+
+    def _tied(self, rows: np.ndarray) -> Rounded | None:
+        return self.tied.get(_bytes_of(rows)) if self.tied else None
 
     def product(self, x: Tensor, w: Packed) -> Tensor:
         return multiplied(self.edit.b, x, w, self.activations)
@@ -120,6 +140,10 @@ def multiplied(b: Builder, x: Tensor, w: Packed, activations: str = "f32") -> Te
         block=w.block,
         activations=activations,
     )
+
+
+def _bytes_of(rows: np.ndarray) -> bytes:
+    return hashlib.sha256(np.ascontiguousarray(rows)).digest()
 
 
 def _is_f32(value: Value | None) -> bool:

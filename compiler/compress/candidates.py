@@ -1,7 +1,8 @@
 """What can be quantized in a graph: products with constant weights, and the values they read.
 
 What a product reads lies in memory, and may be bytes there; nothing else is quantized. Between the
-value that is quantized and the product may stand nodes that only move or choose elements (`MOVES`):
+value that is quantized and the product may stand nodes that only move or choose elements (those of
+`rewrite/rules/quantized.py`):
 those work on the bytes. What a concat joins shares one scale.
 """
 
@@ -12,33 +13,9 @@ from ..classes import dataclass
 from ..errors import UsageError
 from ..ir.graph import Graph, Node, Value
 from ..ir.types import F32, TensorType
+from ..rewrite.rules.quantized import ROUNDS, WORKS_ON_BYTES
 
-# What works on bytes as on the floats that they stand for (rewrite/rules/quantized.py).
-MOVES = frozenset(
-    [
-        "reshape",
-        "slice",
-        "expand",
-        "split",
-        "depth_to_space",
-        "space_to_depth",
-        "transpose",
-        "max_pool",
-        "gather",
-    ]
-)
 CALLED = "weights => narrow numbers"  # in reports of passes
-QUANTIZED_OPS = frozenset(
-    [
-        "quantize_linear",
-        "dequantize_linear",
-        "matmul_integer",
-        "conv_integer",
-        "qlinear_conv",
-        "qlinear_matmul",
-        "matmul_blocks",
-    ]
-)
 
 
 @dataclass(eq=False)
@@ -99,13 +76,23 @@ def find_products(graph: Graph) -> list[Product]:
 def refuse_quantized(graph: Graph) -> None:
     """Raise UsageError for a graph that has quantized nodes."""
     for node in graph.nodes:
-        if node.op.name in QUANTIZED_OPS:
+        if _is_quantized(node):
             raise UsageError(
                 "the model is quantized already",
                 where=node.where,
                 received=node.op.name,
                 fix="quantize the model of floats that it was made of",
             )
+
+
+def _is_quantized(node: Node) -> bool:
+    """Whether it rounds, or computes with constants of 8 bits or less."""
+    if node.op.name in ROUNDS:
+        return True
+    narrow = [v for v in node.inputs if v is not None and v.constant is not None and v.rank > 1]
+    return node.op.name not in WORKS_ON_BYTES and any(
+        v.dtype.kind in "iuf" and v.dtype.bits <= 8 for v in narrow
+    )
 
 
 def _products(graph: Graph) -> Iterator[tuple[Node, Value, Value, int | None]]:
@@ -135,7 +122,7 @@ AXES = {"conv": _conv_axis, "matmul": _matmul_axis}
 
 def source_of(x: Value) -> Value:
     """Where the bytes of `x` begin: above all nodes that only move them."""
-    while x.node is not None and x.node.op.name in MOVES:
+    while x.node is not None and x.node.op.name in WORKS_ON_BYTES:
         above = x.node.inputs[0]
         if above is None or above.constant is not None or above.type.dtype != F32:  # type: ignore[union-attr]
             break

@@ -18,7 +18,8 @@ from ..ir.graph import Graph, Node, Value, clone
 from ..ir.types import F32, I32, U8, dtype_of
 from ..passes.base import Report as PassReport
 from ..passes.cleanup import DeadCodeElimination
-from .candidates import MOVES, Candidates
+from ..rewrite.rules.quantized import WORKS_ON_BYTES
+from .candidates import Candidates
 from .observers import limits
 from .placement import is_large
 from .recipe import Recipe, Scale
@@ -89,7 +90,7 @@ class Inserter:
 
     def _reads_bytes(self, reader: Node, value: Value, scale: Scale) -> bool:
         """Whether a reader that is no product takes the bytes that a product needs anyway."""
-        if reader.op.name in MOVES or reader.op.name == "concat":
+        if reader.op.name in WORKS_ON_BYTES or reader.op.name == "concat":
             return True
         if self.recipe.sums != "auto":
             return self.recipe.sums == "quantized"

@@ -17,14 +17,13 @@ from ..errors import UsageError
 from ..ir.graph import Graph, Node, Value, clone, constants
 from ..passes.base import Report as PassReport
 from ..passes.cleanup import DeadCodeElimination
-from .blocks import LEAST, Rounding, tables_to_bytes, weights_to_blocks
+from .blocks import LEAST, tables_to_bytes, weights_to_blocks
 from .candidates import Candidates, Product, find_candidates, parts_of
 from .insert import insert
 from .observers import Observed, choose, clipped, squared_error
 from .placement import keep_small
 from .recipe import Recipe, Scale, nearest
 from .report import Report, Row
-from .rounding.grid import Grid, Rounded, as_rows
 from .weights import Narrow, bits_of, quantize_weights, rounding_of
 
 
@@ -41,6 +40,11 @@ class Plan:
     notes: list[str] = field(default_factory=list)
     shifts: dict[Node, np.ndarray] = field(default_factory=dict)  # added to outputs of products
     needed: Sequence[Product] = ()  # what a metric needs in f32
+    slower: Sequence[Product] = ()  # what takes longer as bytes
+    ms: dict[Node, tuple[float, float]] = field(default_factory=dict)  # predicted (floats, bytes)
+    total_ms: tuple[float, float] | None = None
+    sizes: Mapping[str, Sequence[int]] | None = None  # of the data, by input
+    tables: Sequence[str] = ()  # that rows are gathered from, of bytes
     errors: dict[str, float] = field(default_factory=dict)  # of outputs, by the value to blame
 
     @classmethod
@@ -114,6 +118,17 @@ class Plan:
 
     def apply(self) -> tuple[Graph, Report]:
         """The quantized graph, and what was done. Raises UsageError for scales that are missing."""
+        graph = self.quantized()
+        report = Report(self.recipe.name, self.rows())
+        report.bytes_before = bytes_of(self.candidates.graph)
+        report.bytes_after = bytes_of(graph)
+        report.predicted_ms = self.total_ms
+        if self.tables:
+            report.notes.append(f"tables of 8 bits, a scale per row: {', '.join(self.tables)}")
+        return graph, report
+
+    def quantized(self) -> Graph:
+        """The quantized graph. Raises UsageError for scales that are missing."""
         active = [p for p in self.candidates.products if p.keep is None]
         for p in active:
             for value in parts_of(p.source) if self.is_static else ():
@@ -127,7 +142,7 @@ class Plan:
             if not self.recipe.is_blocked:
                 self.weights_of(p)
         if self.recipe.is_blocked:
-            return self._apply_blocks(active)
+            return self._in_blocks(active)
         graph = insert(
             self.candidates,
             {p.node: self.weights[p.node] for p in active},
@@ -135,18 +150,15 @@ class Plan:
             self.recipe,
             self.shifts,
         )
-        tables = tables_to_bytes(graph)
+        self.tables = [n.where for n in tables_to_bytes(graph)]
         DeadCodeElimination().run(graph, PassReport())
-        report = self._report(graph)
-        if tables:
-            names = ", ".join(n.where for n in tables)
-            report.notes.append(f"tables of 8 bits, a scale per row: {names}")
-        return graph, report
+        return graph
 
-    def _apply_blocks(self, active: Sequence[Product]) -> tuple[Graph, Report]:
+    def _in_blocks(self, active: Sequence[Product]) -> Graph:
         graph, table = clone(self.candidates.graph)
         recipe = self.recipe
         kept = {table[p.node.outputs[0]].node for p in self.candidates.products if p.keep}
+        known = [p for p in active if p.node in self.weights]
         weights_to_blocks(
             graph,
             bits_of(recipe),
@@ -154,22 +166,11 @@ class Plan:
             recipe.symmetric,
             "int8" if recipe.activations == "dynamic" else "f32",
             keep=lambda node: node in kept,
-            rounding=self._rounding(active),
+            rounding=rounding_of(recipe),
+            chosen={table[p.w]: self.weights[p.node].rounded for p in known},
         )
         DeadCodeElimination().run(graph, PassReport())
-        return graph, self._report(graph)
-
-    def _rounding(self, active: Sequence[Product]) -> Rounding:
-        """The recipe's, but of weights that were chosen already those."""
-        known = [p for p in active if p.node in self.weights]
-        chosen = {_rows_of(p).tobytes(): self.weights[p.node] for p in known}
-        usual = rounding_of(self.recipe)
-
-        def rounding(rows: np.ndarray, grid: Grid) -> Rounded:
-            found = chosen.get(rows.tobytes())
-            return usual(rows, grid) if found is None else found.rounded
-
-        return rounding
+        return graph
 
     def weights_of(self, p: Product) -> Narrow:
         """The narrow weights of a product: those that were chosen by data, or by the recipe."""
@@ -180,15 +181,10 @@ class Plan:
 
     def chosen(self, data: str = "") -> Recipe:
         """The recipe with the scales that were chosen, and what a metric keeps."""
-        keep = (*self.recipe.keep, *(escape(p.where) for p in self.needed))
+        stay = [*self.slower, *self.needed]
+        keep = (*self.recipe.keep, *(escape(p.where) for p in stay))
         recipe = replace(self.recipe, scales=dict(self.scales), keep=tuple(dict.fromkeys(keep)))
         return replace(recipe, data=data or recipe.data)
-
-    def _report(self, graph: Graph) -> Report:
-        report = Report(self.recipe.name, self.rows())
-        report.bytes_before = bytes_of(self.candidates.graph)
-        report.bytes_after = bytes_of(graph)
-        return report
 
     def rows(self) -> list[Row]:
         """What is said of each product."""
@@ -196,7 +192,7 @@ class Plan:
 
     def _row(self, p: Product) -> Row:
         size = 0 if p.w.constant is None else p.w.constant.size
-        row = Row(p.where, p.node.op.name, self.recipe.dtype, size, p.keep)
+        row = Row(p.where, p.node.op.name, self.recipe.dtype, size, p.keep, ms=self.ms.get(p.node))
         if p.keep is not None:
             return row
         w = p.w.constant
@@ -245,11 +241,6 @@ def decibels(power: float, error: float) -> float | None:
 def bytes_of(graph: Graph) -> int:
     """The bytes of a graph's constants, those of fewer than 8 bits packed."""
     return sum(a.nbytes for a in constants(graph))
-
-
-def _rows_of(p: Product) -> np.ndarray:
-    assert p.w.constant is not None
-    return np.ascontiguousarray(as_rows(p.w.constant, p.axis or 0))
 
 
 def _names(p: Product, aliases: Mapping[str, Sequence[str]]) -> list[str]:

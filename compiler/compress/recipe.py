@@ -27,6 +27,7 @@ GRANULARITIES = ("tensor", "channel", "block")
 OBSERVERS = ("auto", "minmax", "moving_average", "percentile", "entropy", "mse")
 SUMS = ("quantized", "float", "auto")
 EQUALIZATIONS = ("none", "smoothquant", "cross-layer", "awq")
+PLACEMENTS = ("time", "all")
 ROUNDINGS = ("nearest", "mse", "hqq", "gptq", "awq", "adaround", "autoround")
 
 
@@ -52,6 +53,9 @@ class Recipe:
     percentile       how much of the values the observer of that name keeps inside, in percent
     sums             what residual sums read where a product reads the same value: its bytes
                      (quantized), or floats; auto: bytes where it is large and not negative
+    placement        time: products that would take longer as bytes, as the compiler predicts it for
+                     this machine, stay f32 as long as these have few of the weights; all: none of
+                     them stays for that
     small            share of the multiplications that may stay f32, in the smallest products
     rounding         of weights: nearest; mse, the scales of least squared error; hqq (large weights
                      count less); from data gptq (mse for products whose data are no rows), awq
@@ -78,6 +82,7 @@ class Recipe:
     observer: str = "auto"
     percentile: float = 99.99
     sums: str = "auto"
+    placement: str = "time"
     small: float = 0.02
     rounding: str = "nearest"
     steps: int = 500
@@ -237,6 +242,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "activations": ACTIVATIONS,
     "observer": OBSERVERS,
     "sums": SUMS,
+    "placement": PLACEMENTS,
     "rounding": ROUNDINGS,
     "equalize": EQUALIZATIONS,
 }

@@ -20,6 +20,7 @@ class Row:
     scale, zero, observer   of its data, where that is quantized by scales from a calibration
     clipped   the share of calibration values that the range cuts off
     sqnr      signal to noise of its quantized data, and of its weights, in dB
+    ms        of a run, predicted: as floats, as bytes
     """
 
     name: str
@@ -34,6 +35,7 @@ class Row:
     clipped: float = 0.0
     sqnr: float | None = None
     weight_sqnr: float | None = None
+    ms: tuple[float, float] | None = None
 
 
 @dataclass
@@ -48,6 +50,7 @@ class Report:
     measured: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     comparison: "Comparison | None" = None
+    predicted_ms: tuple[float, float] | None = None  # of a run on one thread, before and after
 
     @property
     def quantized(self) -> list[Row]:
@@ -76,7 +79,9 @@ class Report:
     def html(self) -> str:
         """The report as a page of its own: the table, and a bar for the noise of each product."""
         head = next(iter(self.lines()))
-        measured = [f"{escape(str(n))}: {escape(str(v))}" for n, v in self.measured.items()]
+        measured = [
+            f"{escape(str(n))}: {escape(str(v))}" for n, v in self.measured.items() if n != RANKING
+        ]
         titles = "".join(f"<th>{escape(c)}</th>" for c in (*COLUMNS, "noise"))
         rows = "".join(
             f"<tr>{''.join(f'<td>{escape(c)}</td>' for c in cells(r))}<td>{bar(r)}</td></tr>\n"
@@ -94,8 +99,10 @@ class Report:
             f"{self.recipe}: {len(self.quantized)} of {len(self.rows)} products quantized, "
             f"constants {self.bytes_before:,} -> {self.bytes_after:,} bytes ({share:.0f} %)"
         )
-        for name, value in self.measured.items():
-            yield f"{name}: {value}"
+        if self.predicted_ms is not None:
+            before, after = self.predicted_ms
+            yield f"predicted: {before:.3g} -> {after:.3g} ms on one thread here"
+        yield from (f"{n}: {v}" for n, v in self.measured.items() if n != RANKING)
         if self.rows:
             yield from table(COLUMNS, [cells(r) for r in self.rows])
         for note in self.notes:
@@ -104,26 +111,31 @@ class Report:
             yield from ["", *self.comparison.lines()]
 
 
-COLUMNS = ("product", "op", "weights", "dB", "data", "scale", "zero", "by", "cut %", "dB", "kept")
+COLUMNS = (
+    *("product", "op", "weights", "dB", "data", "scale", "zero", "by", "cut %", "dB"),
+    *("predicted ms", "kept"),
+)
 
 
 def cells(row: Row) -> list[str]:
     """A row as text."""
+    ms = "" if row.ms is None else f"{row.ms[0]:.3g} -> {row.ms[1]:.3g}"
     if row.kept is not None:
-        return [row.name, row.op, "f32", *[""] * 7, row.kept]
+        return [row.name, row.op, "f32", *[""] * 7, ms, row.kept]
     decibels = lambda x: "" if x is None else f"{x:.1f}"
     scale = "" if row.scale is None else f"{row.scale:.4g}"
     cut = "" if row.scale is None else f"{100 * row.clipped:.3f}"
     zero = "" if row.zero is None else str(row.zero)
     weights = [row.name, row.op, row.weights, decibels(row.weight_sqnr)]
     data = [row.activations, scale, zero, row.observer, cut, decibels(row.sqnr)]
-    return [*weights, *data, ""]
+    return [*weights, *data, ms, ""]
 
 
 STYLE = (
     "<style>body{font:14px sans-serif}td,th{padding:2px 8px;text-align:left}"
     "tr:nth-child(even){background:#f4f4f4}</style>\n"
 )
+RANKING = "ranking"  # of products by their errors: only for searches that go on
 LOUDEST, QUIETEST = 20.0, 60.0  # dB at the ends of a bar
 
 

@@ -6,15 +6,16 @@ Every statistic is an array that each run brings up to date in its place, so tha
 needs as much memory as one run and a few kilobytes per value, whatever the amount of data. Ranges
 of all observers come from them afterwards (`observers.py`).
 
-    range       [min, max] of all runs
-    ends        [sum of the runs' minima, sum of their maxima, runs, runs with NaN or infinity]
     histogram   i32[2 * BINS]: how many values have which sign, exponent and leading bits
+    moments     of what products read (`runtime/compress/moments.py`)
+
+The least and the largest values of each run are an output, `ENDS`; NaN where a value is NaN.
 
 Bins are bits of the floats themselves, so no range has to be known before. Where sizes are known,
 a histogram looks at every n-th element, about `SAMPLE` of them in each run.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from math import prod
 
 import numpy as np
@@ -23,6 +24,7 @@ from ..classes import dataclass
 from ..ir.builder import Builder, Tensor
 from ..ir.graph import Graph, Value, clone
 from ..ir.types import DTYPES, F32, I32, TensorType
+from ..rewrite.rules.quantized import WORKS_ON_BYTES
 
 OCTAVE = 64  # bins of a power of two
 LEAST = -20  # values below 2^LEAST are in the bin of the least
@@ -31,6 +33,7 @@ BINS = OCTAVE * OCTAVES  # of each sign: positive values first
 SHIFT = 23 - 6  # bits of a float's fraction that are not looked at
 SAMPLE = 1 << 14  # elements that a histogram sees of a value in one run
 U32 = DTYPES["u32"]
+ENDS = "ends"
 
 
 @dataclass(frozen=True)
@@ -44,13 +47,13 @@ class Statistic:
 
 
 def with_statistics(
-    graph: Graph, wanted: Iterable[tuple[Value, Statistic]], *, outputs: bool = False
+    graph: Graph, wanted: Iterable[tuple[Value, Statistic]], ends: Sequence[Value] = ()
 ) -> tuple[Graph, dict[str, np.ndarray]]:
     """A copy of `graph` that keeps these statistics, and the arrays that they begin with, by the
-    names of its inputs. The graph's own outputs are left out unless `outputs` says otherwise."""
+    names of its inputs. Its outputs are those, and `ENDS` f32[2 n] of n values `ends`: the largest
+    ones, then the least ones (0 where none can be below)."""
     result, table = clone(graph)
-    if not outputs:
-        result.outputs, result.output_names, result.updates = [], [], {}
+    result.outputs, result.output_names, result.updates = [], [], {}
     b, state = Builder(result), {}
     for value, statistic in wanted:
         name = f"{value.name}/{statistic.name}"
@@ -60,6 +63,8 @@ def with_statistics(
         result.updates[len(result.outputs)] = result.inputs.index(old.value)
         b.output(f"new {name}", new)
         state[name] = start
+    if ends:
+        b.output(ENDS, _ends(b, [Tensor(b, table[v]) for v in ends]))
     return result, state
 
 
@@ -70,27 +75,29 @@ def _flat(x: Tensor) -> Tensor:
     return x.reshape(-1)
 
 
-def _range(b: Builder, old: Tensor, x: Tensor) -> Tensor:
-    low, high = _ends_of(b, x)
-    return b.concat(
-        b.minimum(old[0:1], low.reshape(1)), b.maximum(old[1:2], high.reshape(1)), axis=0
-    )
+def _ends(b: Builder, values: Sequence[Tensor]) -> Tensor:
+    """One output for all, as many small ones would be many kernels."""
+    nothing = b.scalar(0, F32)
+    largest = [_reduced(b.reduce_max, x) for x in values]
+    least = [nothing if _is_above_zero(x.value) else _reduced(b.reduce_min, x) for x in values]
+    return b.concat(*(t.reshape(1) for t in (*largest, *least)), axis=0)
 
 
-def _ends_of(b: Builder, x: Tensor) -> tuple[Tensor, Tensor]:
-    axes = tuple(range(x.rank))
-    return (
-        b.reduce_min(x, axes=axes, keepdims=False),
-        b.reduce_max(x, axes=axes, keepdims=False),
-    )
+def _reduced(reduction: Callable, x: Tensor) -> Tensor:
+    return reduction(x, axes=tuple(range(x.rank)), keepdims=False)
 
 
-def _ends(b: Builder, old: Tensor, x: Tensor) -> Tensor:
-    low, high = _ends_of(b, x)
-    total = (x * b.scalar(0, F32)).sum()  # NaN where a value is NaN or infinite
-    odd = b.where(b.equal(total, b.scalar(0, F32)), b.scalar(0, F32), b.scalar(1, F32))
-    parts = (low, high, b.scalar(1, F32), odd)
-    return old + b.concat(*(t.reshape(1) for t in parts), axis=0)
+def _is_above_zero(value: Value) -> bool:
+    """Whether no element can be below 0: an activation cuts there. Ranges hold 0 anyway."""
+    node = value.node
+    if node is None:
+        return False
+    if node.op.name == "clip":
+        low = node.inputs[1] if len(node.inputs) > 1 else None
+        return low is not None and low.constant is not None and bool((low.constant >= 0).all())
+    if node.op.name in WORKS_ON_BYTES:
+        return node.inputs[0] is not None and _is_above_zero(node.inputs[0])
+    return node.op.name in ("relu", "sigmoid")
 
 
 def _histogram(b: Builder, old: Tensor, x: Tensor) -> Tensor:
@@ -115,10 +122,7 @@ def prime(least: int) -> int:
     return n
 
 
-RANGE = Statistic("range", lambda v: np.array([np.inf, -np.inf], np.float32), _range)
-ENDS = Statistic("ends", lambda v: np.zeros(4, np.float32), _ends)
 HISTOGRAM = Statistic("histogram", lambda v: np.zeros(2 * BINS, np.int32), _histogram)
-OBSERVED = (RANGE, ENDS, HISTOGRAM)
 
 
 def can_be_observed(value: Value) -> bool:

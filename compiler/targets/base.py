@@ -75,6 +75,10 @@ class Target:
         UsageError where there is none."""
         raise UsageError(f"{self.name} has no LLVM code", fix="--target cpu")
 
+    def estimate(self, program: "Program", updates: Mapping[int, int]) -> list | None:
+        """What `predict` says, of a program that is scheduled only; None where nothing says so."""
+        return None
+
     def predict(self, code: Any) -> list | None:
         """How long each kernel should take; None where nothing says so."""
         return None

@@ -94,6 +94,12 @@ class CpuTarget(Target):
         }
         return make[name](code.plan, self.machine, updates)
 
+    def estimate(self, program: "Program", updates: Mapping[int, int]) -> list | None:
+        from ..backends.llvm.program.entry import build_plan
+        from ..backends.llvm.program.predict import predict
+
+        return predict(build_plan(program, self.machine, dict(updates)), self.machine)
+
     def predict(self, code: Any) -> list | None:
         from ..backends.llvm.program.predict import predict
 

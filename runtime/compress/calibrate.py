@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...compiler.compress.observers import Observed
-from ...compiler.compress.statistics import OBSERVED, can_be_observed, with_statistics
+from ...compiler.compress.statistics import ENDS, HISTOGRAM, can_be_observed, with_statistics
 from ...compiler.errors import InputError
 from ...compiler.ir.graph import Graph, Value
 from ...compiler.options import Options
@@ -34,24 +34,24 @@ def calibrate(
         graph = fix_shapes(graph, data.shapes)
         values = [v for v in graph.values() if v.name in names]
     observed = [v for v in values if can_be_observed(v)]
-    wanted = [(v, s) for v in observed for s in OBSERVED]
-    counted, start = with_statistics(graph, wanted)
+    counted, start = with_statistics(graph, [(v, HISTOGRAM) for v in observed], observed)
     exe = compile_model(GraphSource(counted), Options(), threads=threads, reuse=False)
     state = {name: exe.bind(name, array) for name, array in start.items()}
     known = {p.name for p in exe.inputs} - set(state)
-    h, runs = hashlib.sha256(), 0
+    h, runs, ends = hashlib.sha256(), 0, _Ends(len(observed))
     tell(progress, "calibrate", 0, data.total or 0)
     for feed in data:
         _refuse_odd(feed, runs)
         add_to_hash(h, feed)
-        exe.run({n: a for n, a in feed.items() if n in known})
+        found = exe.run({n: a for n, a in feed.items() if n in known})
+        if observed:
+            ends.add(found[ENDS])
         runs += 1
         tell(progress, "calibrate", runs, max(runs, data.total or 0))
     if not runs:
         raise InputError("the data has no samples", fix="give at least one")
-    seen = {
-        v.name: Observed(*(state[f"{v.name}/{s.name}"].copy() for s in OBSERVED)) for v in observed
-    }
+    histograms = [state[f"{v.name}/{HISTOGRAM.name}"].copy() for v in observed]
+    seen = {v.name: ends.observed(i, histograms[i]) for i, v in enumerate(observed)}
     for v in observed:
         if not np.isfinite(seen[v.name].range).all() or seen[v.name].ends[3]:
             raise InputError(
@@ -61,6 +61,28 @@ def calibrate(
                 fix="look at what the model gives for this data before it is quantized",
             )
     return seen, h.hexdigest()[:16]
+
+
+class _Ends:
+    """The least and largest values of `count` values, over all runs."""
+
+    def __init__(self, count: int):
+        self.range = np.array([[np.inf, -np.inf]] * count, np.float32)
+        self.total = np.zeros((count, 2))
+        self.runs, self.odd = 0, np.zeros(count)
+
+    def add(self, found: np.ndarray) -> None:
+        high, low = found.reshape(2, -1)
+        self.range[:, 0] = np.minimum(self.range[:, 0], low)
+        self.range[:, 1] = np.maximum(self.range[:, 1], high)
+        with np.errstate(invalid="ignore"):
+            self.total += np.stack([low, high], axis=1)
+        self.runs += 1
+        self.odd += ~(np.isfinite(low) & np.isfinite(high))
+
+    def observed(self, i: int, histogram: np.ndarray) -> Observed:
+        ends = np.array([*self.total[i], self.runs, self.odd[i]], np.float32)
+        return Observed(self.range[i], ends, histogram)
 
 
 def _refuse_odd(feed: Feed, run: int) -> None:

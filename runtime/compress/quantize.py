@@ -26,6 +26,7 @@ from .calibrate import calibrate
 from .compare import compare
 from .data import Data, random_feeds
 from .equalize import equalize
+from .gains import place
 from .moments import BY_DATA, by_data, moments
 from .ranges import least_output_error
 from .reconstruct import LEARNED, reconstruct
@@ -93,11 +94,13 @@ def quantize_model(
 ) -> Quantized:
     """The words are those of `tessel.quantize`. Raises TesselError."""
     plan, found = observed(source, data, recipe, shapes=shapes, threads=threads, progress=progress)
+    if plan.recipe.activations != "f32" and not (plan.recipe.scales and data is None):
+        place(plan)  # a recipe with scales keeps what was found to lose
     if goal is None:
         quantized, report = plan.apply()
     else:
         quantized, report = Search(plan, goal, threads, progress).run(plan.candidates.graph)
-    report.notes += plan.notes
+    report.notes[:0] = plan.notes
     if (nothing := report.gains_nothing()) is not None:
         report.notes.append(nothing)
     return Quantized(quantized, report, plan.chosen(found), plan.candidates.graph)
@@ -126,6 +129,7 @@ def observed(
         graph, note = equalize(plan, feeds, threads=threads, progress=progress)
         plan = Plan.of(graph, recipe, aliases)
         plan.notes.append(note)
+    plan.sizes = None if feeds is None else feeds.shapes
     if feeds is None or not (plan.wanted() or recipe.chooses_weights):
         return plan, ""
     if plan.wanted():

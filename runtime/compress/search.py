@@ -7,15 +7,17 @@ do to the outputs, and as many of the worst stay f32 as a bisection finds to be 
 products, log2(n) + 2 evaluations. The best so far is kept whatever ends the search.
 """
 
+import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
+from pathlib import Path
 from typing import Any
 
 from ...compiler.classes import dataclass
 from ...compiler.compress.candidates import Product
 from ...compiler.compress.quantize import Plan
-from ...compiler.compress.report import Report
+from ...compiler.compress.report import RANKING, Report
 from ...compiler.errors import UsageError
 from ...compiler.ir.graph import Graph
 from ...compiler.options import Options
@@ -28,12 +30,14 @@ Metric = Callable[[Any], float]
 @dataclass(frozen=True, eq=False)
 class Goal:
     """`metric(executable)` may fall by `max_drop`, found out by so many `evaluations` (the one of
-    the f32 model is not among them) within `seconds`. `max_drop` None: it is measured only."""
+    the f32 model is not among them) within `seconds`. `max_drop` None: it is measured only.
+    `resume`: what an earlier search has measured (`report.measured`, or a file of the report)."""
 
     metric: Metric
     max_drop: float | None = None
     evaluations: int = 8
     seconds: float | None = None
+    resume: Any = None
 
     def __post_init__(self) -> None:
         if not callable(self.metric):
@@ -58,6 +62,8 @@ class Search:
     tried: list[tuple[int, float]] = field(default_factory=list)
     best: tuple[Graph, Report, float, int] | None = None
     ended: str = ""
+    known: dict[int, float] = field(default_factory=dict)  # of an earlier search, by products kept
+    made: int = 0  # evaluations of this one
 
     def run(self, original: Graph) -> tuple[Graph, Report]:
         """The quantized graph that meets the goal with the fewest products in f32, or comes
@@ -65,7 +71,10 @@ class Search:
         started = time.monotonic()
         self.plan.apply()  # weights are rounded once
         ranked = by_error(self.plan)
-        self.before = self._measure(original)
+        order = [p.where for p in ranked]
+        self._resume(order)
+        if not self.known:
+            self.before = self._measure(original)
         try:
             self._bisect(ranked, started)
         except KeyboardInterrupt:
@@ -81,6 +90,7 @@ class Search:
             "metric before": round(self.before, 6),
             "metric after": round(metric, 6),
             "evaluations": [{"kept": k, "metric": round(m, 6)} for k, m in self.tried],
+            RANKING: order,
         }
         drop, most = self.before - metric, self.goal.max_drop
         if most is not None and drop > most:
@@ -90,12 +100,38 @@ class Search:
             report.notes.append(f"the search ended early: {self.ended}")
         return graph, report
 
+    def _resume(self, order: Sequence[str]) -> None:
+        """Take over what an earlier search has measured, if it was of the same products in the same
+        order: whatever is left to measure is measured now."""
+        found = self.goal.resume
+        if found is None:
+            return
+        try:
+            if not isinstance(found, Mapping):
+                found = json.loads(Path(found).read_text(encoding="utf-8"))
+            found = found.get("measured", found)
+            before, tried = float(found["metric before"]), found["evaluations"]
+            known = {int(t["kept"]): float(t["metric"]) for t in tried}
+            same = list(found[RANKING]) == list(order)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UsageError(
+                "this is nothing that a search can go on from",
+                expected="report.measured of an earlier one, or its report as .json",
+                received=f"{type(error).__name__}: {error}",
+            ) from None
+        if not same:
+            raise UsageError(
+                "the earlier search was of another model, recipe or data: it ranks other products",
+                fix="give what it was given, or leave out resume",
+            )
+        self.before, self.known = before, known
+
     def _bisect(self, ranked: Sequence[Product], started: float) -> None:
         if self._meets(ranked, 0) or self.goal.max_drop is None:
             return
         failing, meeting = 0, len(ranked)  # numbers of products that stay: with all, it is f32
         while meeting - failing > 1:
-            if len(self.tried) >= self.goal.evaluations:
+            if self.made >= self.goal.evaluations:
                 self.ended = f"{self.goal.evaluations} evaluations"
                 return
             spent = time.monotonic() - started
@@ -115,9 +151,13 @@ class Search:
         """Whether the metric holds with so many of the worst products in f32."""
         self._keep(ranked, kept)
         graph, report = self.plan.apply()
-        metric = self._measure(graph)
+        if kept in self.known:
+            metric = self.known[kept]
+        else:
+            metric = self._measure(graph)
+            self.made += 1
         self.tried.append((kept, metric))
-        tell(self.progress, "evaluations", len(self.tried), self.goal.evaluations)
+        tell(self.progress, "evaluations", self.made, self.goal.evaluations)
         meets = self.goal.max_drop is None or self.before - metric <= self.goal.max_drop
         if self._is_better(metric, kept, meets):
             self.best = graph, report, metric, kept

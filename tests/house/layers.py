@@ -59,10 +59,6 @@ READS: dict[str, str] = {
         "compiler/errors compiler/system compiler/ir compiler/analysis compiler/kernels "
         "compiler/lowering compiler/ops/contraction"
     ),
-    "compiler/compress": (
-        "compiler/errors compiler/system compiler/ir compiler/autodiff "
-        "compiler/ops/quantization compiler/passes compiler/compress/rounding"
-    ),
     "compiler/backends/llvm/emit": (
         "compiler/ir compiler/expr compiler/kernels compiler/backends/llvm/base "
         "compiler/backends/llvm/vmath"
@@ -95,6 +91,11 @@ READS: dict[str, str] = {
     ),
     "compiler/rewrite/rules": (
         "compiler/ir compiler/ops/quantization compiler/passes compiler/rewrite"
+    ),
+    "compiler/compress": (
+        "compiler/errors compiler/system compiler/ir compiler/autodiff "
+        "compiler/ops/quantization compiler/passes compiler/rewrite/rules "
+        "compiler/compress/rounding"
     ),
     "compiler/backends/llvm/schedules/contraction": (
         "compiler/ir compiler/expr compiler/kernels compiler/backends "
@@ -234,12 +235,13 @@ READS: dict[str, str] = {
         "compiler/ir/metadata frontends/onnx/file frontends/onnx/read "
         "frontends/onnx/write frontends/onnx/operators"
     ),
-    "frontends": (
-        "compiler/errors compiler/arguments compiler/system compiler/ir compiler/compress runtime "
-        "runtime/training runtime/compress frontends/onnx/file frontends/onnx/read frontends/onnx"
-    ),
     "frontends/native": (
         "compiler/errors compiler/arguments compiler/system compiler/ir compiler/autodiff runtime"
+    ),
+    "frontends": (
+        "compiler/errors compiler/arguments compiler/system compiler/ir compiler/compress runtime "
+        "runtime/training runtime/compress runtime/execution frontends/onnx/file "
+        "frontends/onnx/read frontends/onnx frontends/native"
     ),
     "frontends/user": (
         "compiler/errors compiler/arguments compiler/system compiler/ir compiler/autodiff "
@@ -247,8 +249,8 @@ READS: dict[str, str] = {
         "frontends/native"
     ),
     "__init__": (
-        "compiler/errors compiler/options compiler/system compiler/autodiff compiler/compress "
-        "compiler/targets compiler/driver runtime/base runtime/execution runtime runtime/compress "
+        "compiler/errors compiler/options compiler/system compiler/autodiff compiler/rewrite/rules "
+        "compiler/targets compiler/driver runtime/base runtime/execution runtime "
         "frontends/onnx frontends"
     ),
     "tools/common": (

@@ -288,23 +288,7 @@ def _told_apart(b: Builder, m: Match):
 
 TOLD_APART: tuple[Rule, ...] = (rule("fake_quantize(x) => dq(q(x))", FAKE, _told_apart),)
 
-INTEGERS: tuple[Rule, ...] = (
-    rule("q(dq(x, s, z), s, z) => x", AGAIN, lambda b, m: m.x, where=_is_the_same, shared=True),
-    rule(
-        "conv(dq(x, s, z), dq(w, t, u), b) => conv_integer(x, w, z, u)·s·t + b",
-        CONV,
-        _conv_integer,
-        _weights_by_output,
-        shared=True,
-    ),
-    rule(
-        "dq(x, s, z) @ dq(w, t, u) => matmul_integer(x, w, z, u)·s·t",
-        PRODUCT,
-        _matmul_integer,
-        _weights_by_column,
-        shared=True,
-    ),
-    rule("gemm(dq(x), dq(w), b) => dq(x) @ dq(w) + b", PARTS, product_and_sum, shared=True),
+MOVING: tuple[Rule, ...] = (
     rule("transpose(dq(x)) => dq(transpose(x))", TURNED, _turn, _has_axis, shared=True),
     *(
         rule(
@@ -324,6 +308,30 @@ INTEGERS: tuple[Rule, ...] = (
         _keeps_one_scale,
         shared=True,
     ),
+)
+
+# Ops that work on bytes as on the floats that they stand for.
+WORKS_ON_BYTES = frozenset(name for r in MOVING for name in r.roots)
+ROUNDS = frozenset([DX.name, AGAIN.name])  # to numbers of few bits, and back
+
+INTEGERS: tuple[Rule, ...] = (
+    rule("q(dq(x, s, z), s, z) => x", AGAIN, lambda b, m: m.x, where=_is_the_same, shared=True),
+    rule(
+        "conv(dq(x, s, z), dq(w, t, u), b) => conv_integer(x, w, z, u)·s·t + b",
+        CONV,
+        _conv_integer,
+        _weights_by_output,
+        shared=True,
+    ),
+    rule(
+        "dq(x, s, z) @ dq(w, t, u) => matmul_integer(x, w, z, u)·s·t",
+        PRODUCT,
+        _matmul_integer,
+        _weights_by_column,
+        shared=True,
+    ),
+    rule("gemm(dq(x), dq(w), b) => dq(x) @ dq(w) + b", PARTS, product_and_sum, shared=True),
+    *MOVING,
     rule(
         "concat(dq(x, s, z), dq(y, s, z)) => dq(concat(x, y), s, z)",
         JOINED,

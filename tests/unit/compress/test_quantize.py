@@ -234,3 +234,75 @@ def test_tables_become_bytes(recipe):
     assert q.report.bytes_after < 0.29 * q.report.bytes_before
     assert "tables of 8 bits, a scale per row: table" in q.report.notes
     assert decibels(tessel.compile(b.graph)(data), tessel.compile(q)(data)) > 36
+
+
+def test_a_native_module_is_quantized_with_its_parameters():
+    net = tessel.native.Sequential(tessel.native.Linear(8, 64), tessel.native.Linear(64, 3))
+    params = net.init(np.random.default_rng(0))
+    x = np.random.default_rng(1).standard_normal((32, 8)).astype(np.float32)
+    q = tessel.quantize(net, x, params=params)
+    assert str(q.graph.inputs[0]) == "%x: f32[N,8]"
+    assert decibels(tessel.jit(lambda x: net(params, x))(x), tessel.compile(q)(x)) > 30
+    by_shapes = tessel.quantize(net, None, "int8-weights", params=params, shapes={"a": (None, 8)})
+    assert str(by_shapes.graph.inputs[0]) == "%a: f32[N,8]"
+    with pytest.raises(tessel.TesselError, match="parameters lie outside"):
+        tessel.quantize(net, x)
+    with pytest.raises(tessel.TesselError, match="params are of a module"):
+        tessel.quantize(small_net(), DATA, params=params)
+
+
+def test_a_recipe_that_gains_no_time_is_said_with_figures():
+    q = tessel.quantize(small_net(), DATA)
+    floats, narrow = q.report.predicted_ms
+    assert (narrow >= floats) == any("gain no time here" in n for n in q.report.notes)
+    rows = {r.name: r for r in q.report.rows}
+    assert all(len(rows[n].ms) == 2 for n in ("first", "second", "third"))
+    assert tessel.quantize(small_net(), DATA, {"placement": "all"}).report.kept == {}
+
+
+def test_what_loses_time_stays_and_the_recipe_says_so(tmp_path, monkeypatch):
+    """A product that bytes would make ten times slower, if the prediction were so."""
+    from tessel.runtime.compress import gains
+
+    def predicted(graph, shapes):
+        slow = any(
+            n.op.name == "conv" and n.inputs[1].constant is None and n.origin == "second"
+            for n in graph.nodes
+        )
+        return [(("first",), 0.9), (("second",), 10.0 if slow else 1.0), (("third",), 0.9)]
+
+    monkeypatch.setattr(gains, "_predicted", predicted)
+    monkeypatch.setattr(gains, "WEIGHTS", 1.0)
+    q = tessel.quantize(small_net(), DATA)
+    assert q.report.kept == {"second": "bytes would take 10 ms here, floats 1 (predicted)"}
+    assert q.recipe.keep == ("second",)
+    monkeypatch.undo()
+    q.recipe.save(tmp_path / "r.toml")
+    again = tessel.quantize(small_net(), recipe=tmp_path / "r.toml")
+    assert str(again.graph) == str(q.graph)
+
+
+@pytest.mark.parametrize("opset", [13, 21])
+def test_operators_on_request(opset, tmp_path):
+    q = tessel.quantize(small_net(), DATA)
+    written = tessel.to_onnx(q, tmp_path / "q.onnx", operators=True, opset=opset)
+    names = [n.op_type for n in written.graph.node]
+    assert names.count("QLinearConv") == 1  # the others are read as floats, too
+    assert "QLinearConv" not in [n.op_type for n in tessel.to_onnx(q, opset=opset).graph.node]
+    read = tessel.compile(tmp_path / "q.onnx")
+    assert decibels(tessel.compile(q)(DATA), read(DATA)) > 40
+    onnxruntime = pytest.importorskip("onnxruntime")
+    session = onnxruntime.InferenceSession(
+        str(tmp_path / "q.onnx"), providers=["CPUExecutionProvider"]
+    )
+    assert decibels(read(DATA), session.run(None, {"x": DATA})[0]) > 30
+
+
+def test_older_opsets_have_what_they_have_words_for():
+    graph = small_net()
+    q = tessel.quantize(graph, DATA)
+    written = tessel.to_onnx(q, opset=13)
+    assert written.opset_import[0].version == 13
+    assert decibels(tessel.compile(q)(DATA), tessel.compile(written)(DATA)) > 60
+    with pytest.raises(tessel.TesselError, match="opset 13 cannot say this"):
+        tessel.to_onnx(tessel.quantize(mlp(), ROWS, {"dtype": "i4"}), opset=13)

@@ -109,3 +109,27 @@ def test_the_command(net, tmp_path):
     again = ["--recipe", tmp_path / "r.toml", "-o", tmp_path / "again.onnx", tmp_path / "m.onnx"]
     CliRunner().invoke(command, list(map(str, again)), catch_exceptions=False)
     assert (tmp_path / "again.onnx").read_bytes() == (tmp_path / "q.onnx").read_bytes()
+
+
+def test_a_search_goes_on_from_an_earlier_one(net, tmp_path):
+    graph, exact = net
+    calls = []
+
+    def metric(exe):
+        calls.append(exe)
+        return sqnr(exact)(exe)
+
+    options = {"metric": metric, "max_drop": 65}
+    first = tessel.quantize(graph, X, tessel.Recipe(small=0), evaluations=1, **options)
+    assert len(calls) == 2
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps(first.report.to_dict()))
+    whole = tessel.quantize(graph, X, tessel.Recipe(small=0), resume=path, **options)
+    tried = whole.report.measured["evaluations"]
+    assert len(calls) == 2 + len(tried) - 1
+    assert tried[0] == first.report.measured["evaluations"][0]
+    assert "layer2" in whole.report.kept
+    with pytest.raises(tessel.TesselError, match="ranks other products"):
+        tessel.quantize(graph, X, keep="layer0", resume=first.report.measured, **options)
+    with pytest.raises(tessel.TesselError, match="nothing that a search can go on from"):
+        tessel.quantize(graph, X, resume={"a": 1}, **options)

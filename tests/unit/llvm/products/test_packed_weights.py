@@ -142,3 +142,22 @@ def test_nothing_is_touched_beside_the_arrays(monkeypatch, m, activations, side)
         for _ in range(2):
             exe(memory.input(rows(m, k)))
     assert memory.check() is None
+
+
+@pytest.mark.parametrize(("heads", "dim", "packs"), [(6, 16, True), (4, 64, True), (4, 24, False)])
+def test_columns_that_are_stored_in_groups(tmp_path, heads, dim, packs):
+    """Heads of attention: results are stored transposed, and weights stay packed."""
+    rng, b = np.random.default_rng(0), Builder()
+    x, w = b.input("x", "f32[B,S,64]"), rng.standard_normal((64, heads * dim)).astype(np.float32)
+    y = (x @ b.constant(w)).reshape(*x.shape[:2], heads, dim)
+    b.output("y", y.transpose(0, 2, 1, 3) * 2.0)
+    exe = tessel.compile(b.graph, threads=1, quantize="int4")
+    codes = exe.for_all_sizes.code.plan.codes.values()
+    assert any(code.schedule.name == "packed" for code in codes) == packs
+    expected = tessel.compile(b.graph, target="numpy", quantize="int4")
+    for rows in (1, 7):
+        x = rng.standard_normal((2, rows, 64)).astype(np.float32)
+        np.testing.assert_allclose(exe(x), expected(x), rtol=1e-4, atol=1e-4)
+    exe.save(tmp_path / "m.tsl")
+    anew = tessel.load(tmp_path / "m.tsl", native=False, threads=1)
+    np.testing.assert_array_equal(anew(x), exe(x))

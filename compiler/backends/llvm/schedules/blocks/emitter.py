@@ -117,7 +117,7 @@ class BlocksEmitter:
         return b.gep(self.packed, [place], source_etype=I8)
 
     def _first_column(self, p: ir.Value) -> ir.Value:
-        e, layout, n = self.e, self.layout, self.form.n.extent
+        e, layout, n = self.e, self.layout, self.form.count
         column = e.b.mul(p, i64(layout.width))
         if n > layout.width and n % layout.width:
             column = minimum(e, column, i64(n - layout.width))
@@ -137,8 +137,7 @@ class BlocksEmitter:
         """All rows of a group with panels that are unpacked part by part, a bunch of panels for
         each part of the rows."""
         e, layout, parts = self.e, self.layout, Parts(self.layout)
-        after_rows = i64(self.group * self.plan.pitch)
-        start = e.b.gep(self.scratch, [after_rows], source_etype=I8)
+        start = e.b.gep(self.scratch, [i64(self.group * self.plan.pitch)], source_etype=I8)
         of_panel = self.group * layout.width * 4
         place = e.b.gep(start, [i64(BUNCH * of_panel)], source_etype=I8)
         unpack = Unpacker(
@@ -162,7 +161,6 @@ class BlocksEmitter:
                 with e.loop(begin, end, name="panel") as p:
                     unpack.part(self._panel(p), part, place)
                     totals = totals_of(p)
-
                     filled = self._filled(here)
                     with e.loop(i64(0), filled, self.rows, name="tile") as slot:
                         a = self.filler.place(slot, 0, step, 4)
@@ -382,7 +380,10 @@ class BlocksEmitter:
         """f(total), row by row."""
         e, layout, n = self.e, self.layout, self.form.n
         (store,) = self.kernel.stores
-        with e.loop(i64(0), rows, name="line") as r:
+        around = column
+        if self.form.outer:
+            around, column = e.b.udiv(column, i64(n.extent)), e.b.urem(column, i64(n.extent))
+        with e.loop(i64(0), rows, name="line") as r, at_places(e, self.form.outer, around):
             row = e.b.add(e.b.add(first, slot), r)
             with at_places(e, self.form.m, row):
                 for v in range(layout.vectors):

@@ -43,6 +43,12 @@ class BlockSum:
     n: Axis
     blocks: tuple[Axis, ...]
     k: tuple[Axis, ...]
+    outer: tuple[Axis, ...] = ()  # of columns, around n
+
+    @property
+    def count(self) -> int:
+        """Columns."""
+        return self.n.extent * prod(a.extent for a in self.outer)
 
     @property
     def is_integer(self) -> bool:
@@ -87,12 +93,16 @@ def find_blocks(given: Given) -> BlockSum | Refusal:
 class _Reader:
     def __init__(self, given: Given, n: Axis, total: Expr, inner: Expr):
         self.given, self.n, self.total, self.inner = given, n, total, inner
-        self.m = tuple(a for a in given.kernel.axes if a is not n)
+        parts = list(_factors(inner.args[0]))
+        rows = {a for f in parts if n not in f.free for a in f.free}
+        columns = {a for f in parts if n in f.free for a in f.free} - rows
+        self.m = tuple(a for a in given.kernel.axes if a is not n and a not in columns)
+        self.outer = tuple(a for a in given.kernel.axes if a is not n and a in columns)
         self.k = tuple(inner.data[1])
 
     def read(self) -> BlockSum | Refusal:
         outer = () if self.total is self.inner else tuple(self.total.data[1])
-        if any(isinstance(a.extent, Sym) for a in (*outer, *self.k)):
+        if any(isinstance(a.extent, Sym) for a in (*outer, *self.k, *self.outer)):
             return Refusal("its sums have no known length")
         factors = list(_factors(self.inner.args[0]))
         of_blocks: list[Expr] = []
@@ -138,6 +148,7 @@ class _Reader:
             self.n,
             blocks,
             k,
+            self.outer,
         )
 
     def _core(self, e: Expr) -> tuple[Expr, Expr | None, Expr | None] | None:

@@ -79,7 +79,7 @@ class Layout:
 
     @property
     def panels(self) -> int:
-        return -(-self.form.n.extent // self.width)
+        return -(-self.form.count // self.width)
 
     @property
     def chunk(self) -> int:
@@ -154,7 +154,7 @@ class Layout:
 
     def first_columns(self) -> list[int]:
         """Where each panel begins: the last one early enough to be whole."""
-        last = max(0, self.form.n.extent - self.width)
+        last = max(0, self.form.count - self.width)
         return [min(p * self.width, last) for p in range(self.panels)]
 
 
@@ -182,7 +182,7 @@ def pack_blocks(layout: Layout, arrays: Mapping[Buffer, np.ndarray]) -> np.ndarr
     some = max(1, PIECE // (layout.width * form.number * form.block))
     for start in range(0, layout.panels, some):
         here = firsts[start : start + some]
-        columns = min(form.n.extent, here[-1] + layout.width) - here[0]
+        columns = min(form.count, here[-1] + layout.width) - here[0]
         read = _Columns(form, here[0], columns, arrays)
         codes = (read(form.code, form.k) - form.least).astype(np.uint8)
         picked = [(p, first - here[0]) for p, first in enumerate(here, start)]
@@ -212,7 +212,11 @@ class _Columns:
         form = self.form
         axes = [self.column, *form.blocks, *along]
         shape = [a.extent for a in axes]
-        value = evaluate(s.substitute(e, {form.n: self.first}), axes, dict(self.arrays))
+        where, rest = {}, self.first
+        for axis in reversed((*form.outer, form.n)):
+            where[axis] = rest if axis is (*form.outer, form.n)[0] else s.mod(rest, axis.extent)
+            rest = s.floordiv(rest, axis.extent)
+        value = evaluate(s.substitute(e, where), axes, dict(self.arrays))
         value = np.broadcast_to(value, shape)
         return value.reshape(self.column.extent, form.number, prod(a.extent for a in along))
 

@@ -8,6 +8,7 @@ from .....expr.expr import Axis, Buffer, Expr
 from .....ir.types import U8
 from .....kernels.restore import Blocks, Place, Recipe
 from .....kernels.tiling import linear_load
+from .form import BlockSum
 from .planes import Layout
 
 
@@ -17,7 +18,7 @@ def recipes(layout: Layout) -> Iterator[tuple[Buffer, Recipe]]:
     codes = Blocks(
         "codes",
         layout.table_bytes,
-        form.n.extent,
+        form.count,
         form.number,
         form.block,
         layout.block_bytes,
@@ -32,31 +33,35 @@ def recipes(layout: Layout) -> Iterator[tuple[Buffer, Recipe]]:
         None,
     )
     buffers = list(dict.fromkeys(e.data for e in s.walk(form.code) if e.op == "load"))
-    found = _place(form.code, (form.n, *form.blocks, *form.k))
+    found = _place(form, form.code, (*form.blocks, *form.k))
     if found is not None:
         yield found[0], replace(codes, place=found[1])
     elif len(buffers) == 1 and form.least == 0 and buffers[0].dtype == U8:
         yield buffers[0], codes
     if layout.scale_dtype is not None and len(form.columns) == 1:
-        found = _place(form.columns[0], (form.n, *form.blocks))
+        found = _place(form, form.columns[0], form.blocks)
         if found is not None:
             at, dtype = layout.scales_at, layout.scale_dtype.name
             own = replace(codes, part="numbers", at=at, dtype=dtype, least=0, place=found[1])
             yield found[0], own
     if layout.zero_dtype is not None:
-        found = _place(form.zero, (form.n, *form.blocks))
+        found = _place(form, form.zero, form.blocks)
         if found is not None:
             at, dtype = layout.zeros_at, layout.zero_dtype.name
             yield found[0], replace(codes, part="numbers", at=at, dtype=dtype, place=found[1])
 
 
-def _place(e: Expr, axes: tuple[Axis, ...]) -> tuple[Buffer, Place] | None:
-    """What is loaded, and where from, if it is one load at a sum of axes."""
+def _place(form: BlockSum, e: Expr, axes: tuple[Axis, ...]) -> tuple[Buffer, Place] | None:
+    """What is loaded for each column, and where from, if it is one load at a sum of axes."""
     while e.op == "cast":
         (e,) = e.args
-    found = linear_load(e)
-    if found is None or not set(found[0]) <= set(axes):
+    found, columns = linear_load(e), (*form.outer, form.n)
+    if found is None or not set(found[0]) <= {*columns, *axes}:
         return None
     strides, offset = found
-    shape = tuple(a.extent for a in axes)
-    return e.data, Place(shape, tuple(strides.get(a, 0) for a in axes), offset)
+    step = strides.get(form.n, 0)
+    for axis, number in zip(columns, s.strides_of([a.extent for a in columns])):
+        if strides.get(axis, 0) != number * step:
+            return None
+    shape = (form.count, *(a.extent for a in axes))
+    return e.data, Place(shape, (step, *(strides.get(a, 0) for a in axes)), offset)

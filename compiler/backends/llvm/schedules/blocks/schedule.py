@@ -70,6 +70,8 @@ class BlocksSchedule(Tiled, Schedule):
     def _of(cls, form: BlockSum, target: Machine) -> "BlocksSchedule | Refusal":
         lanes = target.lanes(32)
         layout = Layout(form, lanes, 1 if form.n.extent <= lanes else VECTORS)
+        if form.outer and form.n.extent % layout.width:
+            return Refusal("its columns are in groups that panels would cross")
         way = way_of_dots(target, lanes, form.bits) if form.is_integer else "floats"
         most = ROWS[min(32, max(16, target.registers)), form.is_integer]
         if form.is_integer and way == "pairs" and form.bits == 8:

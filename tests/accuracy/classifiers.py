@@ -116,16 +116,17 @@ def resnet20_qat(count: int, only: str, steps: int, state: Path | None) -> None:
     floats = outputs(path, x)
     compared("f32", floats, floats, labels, since)
     recipe = Recipe.of("int8", dtype="i4", activations="u4", rounding="mse", small=0.0)
+    recipe = Recipe.of(recipe, observer="mse")
     since = time.time()
-    model = tessel.quantize_for_training(
-        path, train[:304], recipe, distill=0.5, optimizer=tessel.optimizers.Adam(3e-4)
-    )
+    rate = lambda step: 1e-3 * min(1, (step + 1) / 10) * max(0.02, 1 - step / steps)
+    adam = tessel.optimizers.Adam(rate)
+    model = tessel.quantize_for_training(path, train[:208], recipe, distill=0.5, optimizer=adam)
     if "W4A4" in only or not only:
         compared("W4A4", outputs(model.quantized(), x), floats, labels, since)
 
     def batches(at: int) -> dict[str, np.ndarray]:
-        rows = np.random.default_rng(at).choice(len(train), 64, replace=False)
-        flip = np.random.default_rng(at).random(64) < 0.5
+        rows = np.random.default_rng(at).choice(len(train), 48, replace=False)
+        flip = np.random.default_rng(at).random(48) < 0.5
         x = train[rows]
         return {"x": np.where(flip[:, None, None, None], x[..., ::-1], x), "labels": answers[rows]}
 

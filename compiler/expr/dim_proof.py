@@ -41,6 +41,7 @@ class Dims:
         self._strongest = [f + number for f, number in self._numbers.items()]
         self._symbols = sorted(set().union(*map(dims.symbols, self.facts)))
         self._examples: list | None = None
+        self._sizes: dict = {}  # of the symbols, by example
         self._known: dict = {}
         self._left, self._looks = 0, 0  # of STEPS, of LOOKS
         self._tried: dict = {}  # the depth that was left where a dim was looked at in vain
@@ -67,9 +68,13 @@ class Dims:
 
     def _at(self, d, example) -> float:
         """The dim for an example of sizes; NaN where it has none."""
-        names = [*self._symbols, *sorted(dims.symbols(d).difference(self._symbols))]
+        if example not in self._sizes:
+            self._sizes[example] = {n: example(i) for i, n in enumerate(self._symbols)}
+        sizes = self._sizes[example]
+        if more := sorted(dims.symbols(d).difference(sizes)):
+            sizes = sizes | {n: example(i) for i, n in enumerate(more, len(sizes))}
         try:
-            return dims.substitute(d, {n: example(i) for i, n in enumerate(names)})
+            return dims.substitute(d, sizes)
         except (ZeroDivisionError, TypeMismatch):
             return math.nan
 

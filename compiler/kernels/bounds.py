@@ -22,6 +22,7 @@ from ..errors import CheckFailed, TypeMismatch
 from ..expr import expr as s
 from ..expr.expr import Buffer, Expr
 from ..expr.proof import Prover
+from ..ir import dims
 from ..ir.bounds import DynamicSize, assume_above, assume_equal, assumed, conditions
 from ..ir.dims import Sym
 from ..ir.graph import Node, Value
@@ -127,16 +128,36 @@ def require_inside(kernel: Kernel, buffers: Mapping[Value, Buffer]) -> None:
     if not doubtful or _is_idle(kernel):
         return
     constants = [(b, v.constant) for v, b in buffers.items() if v.constant is not None]
-    prover = Prover([*assumed(), *_extents(kernel)], ranges(constants))
+    symbols = _symbols(kernel)
+    prover = Prover(_about(symbols, [*assumed(), *_extents(kernel)]), ranges(constants))
     for access in doubtful:
         if prover.holds(access.index, 0, access.size - 1, access.where):
             continue
         divisors = [d for d in _divisors(access.index) if not prover.dims.at_least(d, 1)]
         for d in divisors:  # nothing is known of a quotient without it
             assume_above(d, 0)
-        prover = Prover([*assumed(), *_extents(kernel)], prover.ranges)
+        prover = Prover(_about(symbols, [*assumed(), *_extents(kernel)]), prover.ranges)
         if not divisors or not prover.holds(access.index, 0, access.size - 1, access.where):
             _assume_inside(access._replace(bounds=prover.bounds(access.index)))
+
+
+def _symbols(kernel: Kernel) -> set[str]:
+    """The names in sizes of a kernel."""
+    exprs = (e for store in kernel.stores for e in (*store.exprs(), *store.index))
+    sizes = [e.data for e in s.walk(*exprs) if e.op == "size"]
+    shapes = (d for b in kernel.params for d in b.shape)
+    return set().union(*map(dims.symbols, (*sizes, *shapes, *(a.extent for a in kernel.axes))))
+
+
+def _about(symbols: set[str], conditions: Iterable[tuple]) -> list[tuple]:
+    """The conditions that may say something of these symbols, through others as well: a program of
+    many kernels notes hundreds."""
+    found, left = set(symbols), [(dims.symbols(a) | dims.symbols(b), (a, b)) for a, b in conditions]
+    chosen: set[int] = set()
+    while more := [i for i, (own, _) in enumerate(left) if i not in chosen and own & found]:
+        chosen.update(more)
+        found.update(*(left[i][0] for i in more))
+    return [pair for i, (_, pair) in enumerate(left) if i in chosen]
 
 
 def _divisors(index: Expr) -> list[Sym]:

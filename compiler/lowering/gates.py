@@ -67,10 +67,10 @@ class _Joiner:
         if product is None:
             return step, []
         group = _Group(product)
-        passed: list = []  # steps in between that stay
+        passed = _Passed()
         for other in following:
-            if not (isinstance(other, Call) and _may_pass(other, passed) and group.take(other)):
-                passed.append(other)
+            if not (isinstance(other, Call) and passed.may_follow(other) and group.take(other)):
+                passed.add(other)
         # A product by itself is stored as it was, whatever reads it: only in loops do copies of
         # small arrays cost as much as what makes them.
         if not group.taken or (group.sums < 2 and not in_loop):
@@ -140,14 +140,22 @@ def _writes_all(step: Step, place: Place) -> bool:
     )
 
 
-def _may_pass(call: Call, passed: Iterable[Step]) -> bool:
-    """Whether a call could as well run before some steps."""
-    reads, writes = _touched(reads_of(call)), _touched(writes_of(call))
-    for step in walk_steps(passed):
-        others_write = _touched(writes_of(step))
-        if writes & (_touched(reads_of(step)) | others_write) or reads & others_write:
-            return False
-    return True
+class _Passed:
+    """What the steps between a product and the calls that move to it touch: those that stay."""
+
+    def __init__(self) -> None:
+        self.read: set[Storage] = set()
+        self.written: set[Storage] = set()
+
+    def add(self, step: Step) -> None:
+        for own in walk_steps([step]):
+            self.read |= _touched(reads_of(own))
+            self.written |= _touched(writes_of(own))
+
+    def may_follow(self, call: Call) -> bool:
+        """Whether a call could as well run before these steps."""
+        reads, writes = _touched(reads_of(call)), _touched(writes_of(call))
+        return not (writes & self.read or writes & self.written or reads & self.written)
 
 
 def _touched(places: Iterable[Place]) -> set[Storage]:

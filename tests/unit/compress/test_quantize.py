@@ -95,7 +95,7 @@ def test_what_needs_no_data(recipe, least, op):
 def test_a_compilation_says_what_it_quantized_and_what_not():
     exe = tessel.compile(small_net(), quantize="int8-dynamic")
     assert exe.report.count("weights => narrow numbers: int8-dynamic") == 1
-    assert "calibration" in exe.report.why_not("first")[0].reason
+    assert any("calibration" in declined.reason for declined in exe.report.why_not("first"))
     with pytest.raises(tessel.TesselError, match="names no recipe that needs no data"):
         tessel.compile(small_net(), quantize="int8")
     with pytest.raises(tessel.TesselError, match="quantized already"):

@@ -162,7 +162,7 @@ def test_wrong_passes_are_refused_before_a_model_is_read(passes):
 @pytest.mark.parametrize("command", ["compile", "explain", "run"])
 def test_commands_list_them(call, command):  # noqa: F811
     code, out, _ = call(command, "--passes", "help")
-    assert code == 0 and "winograd{vector_bytes: int = 64}" in out
+    assert code == 0 and "winograd{vector_bytes: int = 64, cpu: str = }" in out
 
 
 def test_commands_take_them(call, tmp_path):  # noqa: F811

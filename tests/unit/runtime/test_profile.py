@@ -95,9 +95,11 @@ def test_the_parts_are_the_whole():
 
 
 def test_rounds_of_a_loop_are_counted():
-    (product,) = [k for k in profiled(scan_graph()).kernels if k.work.flops > 5 * 2 * 64**3 / 2]
-    assert product.calls == 5
-    assert product.work.flops == 5 * (2 * 64**3 + 64 * 64)
+    # Its body may stand there more than once: states take turns.
+    products = [k for k in profiled(scan_graph()).kernels if k.work.flops > 64**3]
+    assert len({k.code for k in products}) == 1
+    assert sum(k.calls for k in products) == 5
+    assert sum(k.work.flops for k in products) == 5 * (2 * 64**3 + 64 * 64)
 
 
 def test_steps_of_a_recurrent_layer_are_named_by_it():

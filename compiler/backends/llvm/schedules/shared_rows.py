@@ -35,7 +35,7 @@ from .lane_steps import Lanes, lane_steps, lanes_taken
 
 LONGEST = 8192  # elements of a row
 MOST = 1 << 18  # bytes of all rows
-LEAST = 12.0  # cycles of a vector of what is shared
+LEAST = 8.0  # cycles of a vector of what is shared
 FAR = 1 << 62  # beyond all places
 COMPUTED = ("load", "floordiv", "mod")  # what an index holds that is no sum of axes
 

@@ -113,11 +113,13 @@ def schedule_kernel(
     constants: frozenset[Buffer],
     in_place: bool,
     tuning_records: Mapping[str, TuningRecord] | None = None,
+    contents: Mapping[Buffer, np.ndarray] | None = None,
 ) -> KernelCode:
     """Choose a schedule: the first of SCHEDULES that does not refuse. `constants` are the
     parameters whose contents are known; `tuning_records` are used where they have the kernel's key
-    and fit it. Raises DynamicSize where the kernel's code cannot be made for any size."""
-    given = Given(kernel, target, constants, in_place)
+    and fit it; `contents` are the constants' own, as far as they are at hand.
+    Raises DynamicSize where the kernel's code cannot be made for any size."""
+    given = Given(kernel, target, constants, in_place, contents=contents or {})
     return (
         _schedule_dynamic(given) if is_dynamic(kernel) else _schedule_known(given, tuning_records)
     )
@@ -157,7 +159,9 @@ def _schedule_dynamic(given: Given) -> KernelCode:
 def _hint_specialized(given: Given) -> tuple[HintSpecialized, Mapping[str, Refusal]]:
     kernel, axes, buffers = hint_specialized(given.kernel)
     known = frozenset(buffers[b] for b in given.constants)
-    code = _schedule_known(Given(kernel, given.target, known, given.in_place, given.kernel))
+    contents = {buffers[b]: array for b, array in given.contents.items() if b in buffers}
+    found = Given(kernel, given.target, known, given.in_place, given.kernel, contents)
+    code = _schedule_known(found)
     own = {specialized_axis: axis for axis, specialized_axis in axes.items()}
     specialized = HintSpecialized(
         given, code.schedule, code.cost, own, lambda: _hint_specialized(given)[0]

@@ -73,7 +73,7 @@ class _Planner:
         kernel = call.kernel
         arrays = constant_arrays(self.program, call)
         known, in_place = frozenset(arrays), self.in_place(call)
-        code = schedule_kernel(kernel, self.target, known, in_place, self.tuning_records)
+        code = schedule_kernel(kernel, self.target, known, in_place, self.tuning_records, arrays)
         self.times[code.name] += code.cost * times
         first = self.codes.setdefault(code.name, code)
         packed = None

@@ -11,7 +11,7 @@ object cache is made of them (`Schedule.key`).
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import field, fields, is_dataclass
 from enum import Enum
 from typing import ClassVar
 
@@ -43,7 +43,8 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Given:
-    """A kernel to be scheduled. `constants` are the parameters whose contents are known;
+    """A kernel to be scheduled. `constants` are the parameters whose contents are known, which
+    `contents` has where whoever asks does (what a schedule computes must not depend on them);
     `in_place`: the memory of an output is also read; `general`: its sizes are those to expect, and
     the schedule will be made right for all those of this kernel (`Schedule.opened`)."""
 
@@ -52,6 +53,7 @@ class Given:
     constants: frozenset[Buffer] = frozenset()
     in_place: bool = False
     general: Kernel | None = None
+    contents: Mapping[Buffer, np.ndarray] = field(default_factory=dict)
 
     @property
     def is_specialized(self) -> bool:

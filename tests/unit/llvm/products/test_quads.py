@@ -145,3 +145,15 @@ def test_weights_are_found_again_in_quads(target, kind, depth):
     packed = code.pack({buffer: w.reshape(-1)})
     found = restored([(packed, read(json.loads(json.dumps(written(recipe)))))], w.dtype, w.shape)
     np.testing.assert_array_equal(found, w)
+
+
+@pytest.mark.parametrize(("kind", "taken"), [("small", True), ("normal", True), ("largest", False)])
+def test_weights_few_of_which_fit_stay_pairs(kind, taken):
+    w = weights_of(kind, 512, 48)
+    graph = product_of(data(16, 512), w)
+    (call,) = [c for c in lower(graph).kernels() if "integer" in c.kernel.name]
+    kernel = merge_axes(split_axes(call.kernel))
+    (weights,) = [b for b in kernel.params if b.type.size == w.size]
+    found = schedule_kernel(kernel, V3, frozenset([weights]), False, contents={weights: w})
+    assert (found.schedule.quads is not None) == taken
+    assert found.schedule.pairs != taken

@@ -1,7 +1,7 @@
 """Weights as quads of bytes, packed while compiling (`quads.py`)."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import combinations
 from math import prod
 
@@ -45,6 +45,17 @@ def pack_quads(plan: Tiling, arrays: dict[Buffer, np.ndarray]) -> np.ndarray:
                 out = packed[o, start + first :][: len(rows)]
                 _pack_panels(plan, value[o][rows], places, out)
     return packed
+
+
+def share_of_quads(plan: Tiling, arrays: Mapping[Buffer, np.ndarray]) -> float:
+    """The share of the first panel's quads of which no pair can overflow."""
+    c, places = plan.contraction, Places.of(*runs_of(plan.contraction))
+    outer = [a for a in plan.outer if a in c.b.free]
+    columns = columns_of(plan, c.b, outer, 0, min(plan.width, plan.n.extent), arrays)
+    panel = columns.reshape(-1, *columns.shape[-2:])[:1].astype(np.int8)
+    w = places.grouped(panel).transpose(3, 1, 0, 2).astype(np.int16)
+    kinds, _ = _sorted(w.reshape(GROUP, w.shape[1], -1), places.whole)
+    return float((kinds.reshape(-1)[places.quads] < 2).mean())
 
 
 def quad_recipes(plan: Tiling) -> Iterator[tuple[Buffer, Recipe]]:

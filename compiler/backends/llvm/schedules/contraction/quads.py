@@ -43,6 +43,7 @@ FAR = 1 << 30
 GROUP = 8  # bytes that are paired with each other
 ENDS = 16  # numbers before the columns' sums
 MATCHINGS = 50  # ways to pair a group's bytes, as far as they are independent
+ENOUGH = 0.6  # share of quads that fit, with which pairs are worth what the others cost more
 DEPTH = 192  # products of a sum from which quads of pairs pay, most of which then fit
 
 

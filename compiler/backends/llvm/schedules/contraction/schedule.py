@@ -31,8 +31,8 @@ from .dynamic import HIGHEST, LOW, multi_versioned, opened
 from .emitter import ContractEmitter
 from .pack import pack_constant, recipes
 from .quad_emitter import QuadEmitter
-from .quad_pack import pack_quads, quad_recipes
-from .quads import with_quads
+from .quad_pack import pack_quads, quad_recipes, share_of_quads
+from .quads import ENOUGH, with_quads
 from .tiling import Tiling
 
 UNROLL = 32  # multiply-adds that are written out in the loops over k of shorter code
@@ -74,7 +74,10 @@ class ContractSchedule(Tiling, Schedule):
         found = plan_contraction(given.kernel, contraction, given.target, given.constants, gates)
         if isinstance(found, Refusal):
             return found
-        return cls(**vars(with_quads(found, given.target)))
+        quads = with_quads(found, given.target)
+        if quads.quads is not None and quads.quads.way == "pairs" and given.contents:
+            quads = quads if share_of_quads(quads, given.contents) >= ENOUGH else found
+        return cls(**vars(quads))
 
     def emit(self, e: Emitter, kernel: Kernel, given: Arguments, in_place: bool) -> None:
         kind = ContractEmitter if self.quads is None else QuadEmitter

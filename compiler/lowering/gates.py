@@ -18,6 +18,7 @@ from math import prod
 from ..classes import dataclass
 from ..expr import expr as s
 from ..expr.expr import Axis, Buffer, Expr
+from ..ir.bounds import size_hint
 from ..ir.dims import Sym
 from ..kernels.contraction import Contraction, find_contraction
 from ..kernels.gates import MOST, contiguous, find_gates, sums_of
@@ -26,6 +27,7 @@ from .memory import Place, Storage
 from .names import joined
 
 LEAST = 8  # columns, and products of a sum, from which tiles pay
+LARGE = 1 << 19  # bytes of weights which one row reads at the memory's speed: nothing may pause it
 DEEPEST = 8192  # products of a sum, for which there is scratch memory
 
 
@@ -115,6 +117,9 @@ def _product_of(step: Step) -> _Product | None:
         return None
     depth, columns = prod(a.extent for a in c.k), c.n[0].extent
     if isinstance(depth, Sym) or isinstance(columns, Sym) or not LEAST <= depth <= DEEPEST:
+        return None
+    rows = prod(size_hint(a.extent) for a in c.m)
+    if rows == 1 and depth * columns * c.reduce.dtype.bytes > LARGE:
         return None
     weights = [places[x.data] for x in s.walk(c.b) if x.op == "load"]
     if not weights or not all(p.storage.kind == "weight" and not p.steps for p in weights):

@@ -40,6 +40,7 @@ def opened(op, sample):
 
 
 @pytest.mark.slow
+@pytest.mark.sweep(4, suite=70)
 @pytest.mark.parametrize("name", sorted(OPS))
 def test_samples_with_dynamic_dims(name):
     tried = 0

@@ -107,6 +107,7 @@ def test_what_triton_refuses_names_the_kernel():
 
 
 @pytest.mark.slow
+@pytest.mark.sweep(4, suite=41)
 @pytest.mark.parametrize("name", GRAPHS)
 @pytest.mark.parametrize("target", ["cuda:sm_80", "cuda:sm_90", "cuda:sm_100", "hip:gfx942"])
 def test_everything_compiles_everywhere(name, target):

@@ -9,12 +9,11 @@ import numpy as np
 
 from ...compiler.compress.candidates import Product
 from ...compiler.compress.quantize import Plan
-from ...compiler.compress.statistics import Statistic, with_statistics
+from ...compiler.compress.statistics import Statistic
 from ...compiler.ir.builder import Builder, Tensor
 from ...compiler.ir.types import F32
-from ...compiler.options import Options
-from ...compiler.system.progress import Listener, tell
-from ..compile import GraphSource, compile_model
+from ...compiler.system.progress import Listener
+from .counting import Counting
 from .data import Data
 
 
@@ -26,15 +25,10 @@ def correct_biases(
     if not active:
         return
     wanted = {p: (p.x, _statistic(plan, p)) for p in active}
-    counted, start = with_statistics(plan.candidates.graph, wanted.values())
-    exe = compile_model(GraphSource(counted), Options(), threads=threads, reuse=False)
-    state = {name: exe.bind(name, array) for name, array in start.items()}
-    known = {p.name for p in exe.inputs} - set(state)
-    for run, feed in enumerate(data, 1):
-        exe.run({n: a for n, a in feed.items() if n in known})
-        tell(progress, "biases", run, max(run, data.total or 0))
+    counting = Counting(plan.candidates.graph, wanted.values(), threads=threads)
+    counting.over(data, "biases", progress)
     for p, (x, statistic) in wanted.items():
-        seen = state[f"{x.name}/{statistic.name}"].astype(np.float64)
+        seen = counting.state[f"{x.name}/{statistic.name}"].astype(np.float64)
         plan.shifts[p.node] = (-seen[:-1] / max(seen[-1], 1)).astype(np.float32)
 
 

@@ -9,13 +9,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...compiler.compress.observers import Observed
-from ...compiler.compress.statistics import ENDS, HISTOGRAM, can_be_observed, with_statistics
+from ...compiler.compress.statistics import ENDS, HISTOGRAM, can_be_observed
 from ...compiler.errors import InputError
 from ...compiler.ir.graph import Graph, Value
-from ...compiler.options import Options
 from ...compiler.system.progress import Listener, tell
 from ..base.signature import fix_shapes
-from ..compile import GraphSource, compile_model
+from .counting import Counting
 from .data import Data, Feed, add_to_hash
 
 
@@ -34,23 +33,20 @@ def calibrate(
         graph = fix_shapes(graph, data.shapes)
         values = [v for v in graph.values() if v.name in names]
     observed = [v for v in values if can_be_observed(v)]
-    counted, start = with_statistics(graph, [(v, HISTOGRAM) for v in observed], observed)
-    exe = compile_model(GraphSource(counted), Options(), threads=threads, reuse=False)
-    state = {name: exe.bind(name, array) for name, array in start.items()}
-    known = {p.name for p in exe.inputs} - set(state)
+    counting = Counting(graph, [(v, HISTOGRAM) for v in observed], observed, threads=threads)
     h, runs, ends = hashlib.sha256(), 0, _Ends(len(observed))
     tell(progress, "calibrate", 0, data.total or 0)
     for feed in data:
         _refuse_odd(feed, runs)
         add_to_hash(h, feed)
-        found = exe.run({n: a for n, a in feed.items() if n in known})
+        found = counting.run(feed)
         if observed:
             ends.add(found[ENDS])
         runs += 1
         tell(progress, "calibrate", runs, max(runs, data.total or 0))
     if not runs:
         raise InputError("the data has no samples", fix="give at least one")
-    histograms = [state[f"{v.name}/{HISTOGRAM.name}"].copy() for v in observed]
+    histograms = [counting.state[f"{v.name}/{HISTOGRAM.name}"].copy() for v in observed]
     seen = {v.name: ends.observed(i, histograms[i]) for i, v in enumerate(observed)}
     for v in observed:
         if not np.isfinite(seen[v.name].range).all() or seen[v.name].ends[3]:

@@ -24,14 +24,13 @@ from ...compiler.compress.recipe import Recipe
 from ...compiler.compress.rounding.awq import awq_scales
 from ...compiler.compress.rounding.grid import as_rows
 from ...compiler.compress.rounding.smooth import smooth_scales
-from ...compiler.compress.statistics import Statistic, with_statistics
+from ...compiler.compress.statistics import Statistic
 from ...compiler.compress.weights import grid_of
 from ...compiler.ir.builder import Builder, Tensor
 from ...compiler.ir.graph import Graph, Value
 from ...compiler.ir.types import F32
-from ...compiler.options import Options
-from ...compiler.system.progress import Listener, tell
-from ..compile import GraphSource, compile_model
+from ...compiler.system.progress import Listener
+from .counting import Counting
 from .data import Data
 
 BY_DATA = ("smoothquant", "awq")
@@ -89,16 +88,11 @@ def channels(
 ) -> dict[tuple[str, int], Channels]:
     """By the name of the value and its axis of channels."""
     wanted = [(r.x, _statistic(r)) for r in found]
-    counted, start = with_statistics(graph, wanted)
-    exe = compile_model(GraphSource(counted), Options(), threads=threads, reuse=False)
-    state = {name: exe.bind(name, array) for name, array in start.items()}
-    known = {p.name for p in exe.inputs} - set(state)
-    for run, feed in enumerate(data, 1):
-        exe.run({n: a for n, a in feed.items() if n in known})
-        tell(progress, "channels", run, max(run, data.total or 0))
+    counting = Counting(graph, wanted, threads=threads)
+    counting.over(data, "channels", progress)
     result = {}
     for r, (x, statistic) in zip(found, wanted):
-        seen = state[f"{x.name}/{statistic.name}"].astype(np.float64)
+        seen = counting.state[f"{x.name}/{statistic.name}"].astype(np.float64)
         count = np.maximum(seen[4], 1)
         result[x.name, r.axis] = Channels(seen[0], seen[1], seen[2] / count, seen[3] / count)
     return result

@@ -17,12 +17,11 @@ from ...compiler.compress.candidates import Product
 from ...compiler.compress.quantize import Plan
 from ...compiler.compress.rounding.gptq import gptq_if_better
 from ...compiler.compress.rounding.grid import as_rows
-from ...compiler.compress.statistics import Statistic, prime, with_statistics
+from ...compiler.compress.statistics import Statistic, prime
 from ...compiler.compress.weights import grid_of, narrow
 from ...compiler.ir.builder import Builder, Tensor
-from ...compiler.options import Options
 from ...compiler.system.progress import Listener, tell
-from ..compile import GraphSource, compile_model
+from .counting import Counting
 from .data import Data
 
 HELD_OUT = 4  # every so many runs one is kept for judging
@@ -46,14 +45,12 @@ def moments(
     if not wanted:
         return {}
     statistics = {_name(p): (p.x, _statistic(p)) for p in wanted.values()}  # of each value once
-    counted, start = with_statistics(plan.candidates.graph, statistics.values())
-    exe = compile_model(GraphSource(counted), Options(), threads=threads, reuse=False)
-    state = {name: exe.bind(name, array) for name, array in start.items()}
-    known = {p.name for p in exe.inputs} - set(state)
+    counting = Counting(plan.candidates.graph, statistics.values(), threads=threads)
+    start, state = counting.start, counting.state
     held_out = {name: np.zeros_like(array) for name, array in start.items()}
     for run, feed in enumerate(data, 1):
         before = {} if run % HELD_OUT else {n: a.copy() for n, a in state.items()}
-        exe.run({n: a for n, a in feed.items() if n in known})
+        counting.run(feed)
         for name, array in before.items():
             held_out[name] += state[name] - array
             np.copyto(state[name], array)

@@ -97,6 +97,7 @@ def _assert_same(got, want, sample, share=0.0) -> None:
 NEWEST = onnx.defs.onnx_opset_version()
 
 
+@pytest.mark.sweep(220, suite=220)
 @pytest.mark.parametrize("opset", [21, NEWEST])
 @pytest.mark.parametrize("name", sorted(OPS))
 def test_every_op_is_written_and_read_back(name, opset):

@@ -49,6 +49,7 @@ def predictions(name: str, target: str) -> list:
     return predict(build_plan(lower(graph), machine), machine)
 
 
+@pytest.mark.sweep(200, suite=200)
 @pytest.mark.parametrize("target", ["cpu:x86-64-v3", "cpu:x86-64-v4", "cpu:aarch64"])
 @pytest.mark.parametrize("name", sorted(OPS.CASES) if OPS else ["absent"])
 def test_a_slow_kernel_is_explained(name, target):

@@ -126,6 +126,7 @@ def test_f64_becomes_f16_in_one_rounding(target):
         same_bits(convert(x, F16, target), x.astype(np.float16), x)
 
 
+@pytest.mark.sweep(9, suite=9)
 @pytest.mark.parametrize("source", ALL, ids=str)
 def test_every_type_becomes_every_other(source):
     x = some(source)

@@ -223,6 +223,7 @@ GROUPED = [
 ]
 
 
+@pytest.mark.sweep(40, suite=40)
 @pytest.mark.saturates("QAttention")
 @pytest.mark.parametrize("row", ATTENTION + MULTI_HEAD + INTEGERS + ROTARY + MULTIMODAL + GROUPED)
 def test_results_are_onnxruntimes(row):

@@ -31,6 +31,7 @@ ROWS = (
 )
 
 
+@pytest.mark.sweep(60, suite=60)
 @pytest.mark.parametrize("row", ROWS)
 def test_halves_are_near_floats(row):
     check(row, np.float16)

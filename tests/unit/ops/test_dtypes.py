@@ -191,6 +191,7 @@ def test_bytes_that_do_not_fill_the_tensor_are_refused():
     assert codes.tolist() == [0, 1, -2, -1, 1]
 
 
+@pytest.mark.sweep(9, suite=9)
 @pytest.mark.parametrize("source", [d for d in ALL if d.kind != "s"], ids=str)
 def test_casts_between_all_types(source):
     """All of an input's results in one model."""
@@ -235,6 +236,7 @@ def agrees(op_type, given, opset=OPSET, **attrs):
     np.testing.assert_array_equal(got.astype(np.float64), want.astype(np.float64))
 
 
+@pytest.mark.sweep(20, suite=20)
 @pytest.mark.parametrize("grain", GRAINS)
 @pytest.mark.parametrize("dtype", QUANTIZED, ids=str)
 def test_quantised_types(dtype, grain):

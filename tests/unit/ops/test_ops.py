@@ -121,6 +121,7 @@ def test_an_expansion_means_what_the_reference_says(op, sample):
     check(sample, interpret(graph, inputs), expected_of(op, sample))
 
 
+@pytest.mark.sweep(1800, suite=1800)
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("op", "sample"), samples())
 def test_a_backend_means_what_the_reference_says(op, sample, backend):

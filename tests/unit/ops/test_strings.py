@@ -268,6 +268,7 @@ def few(request, monkeypatch):
         monkeypatch.setattr(ngram, "FEW", 0)
 
 
+@pytest.mark.sweep(12, suite=12)
 @pytest.mark.usefixtures("few")
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("grams", [(1, 1, 3), (1, 2, 0), (2, 3, 2), (1, 3, 1), (3, 3, 4)])

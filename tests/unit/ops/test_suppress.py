@@ -86,6 +86,7 @@ def suppression(shapes, dtype: str, steps, name="suppress_lazily") -> Graph:
     return b.graph
 
 
+@pytest.mark.sweep(14, suite=14)
 @pytest.mark.parametrize("steps", [7, 200])
 @pytest.mark.parametrize("name", SETS)
 def test_what_is_picked(name, steps):

@@ -63,6 +63,7 @@ def test_runs_that_compile_are_heard_too():
     assert heard == []
 
 
+@pytest.mark.sweep(8, suite=12)
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("kind", [ValueError, KeyboardInterrupt, tessel.TesselError, TypeError])
 @pytest.mark.parametrize("type", ["f32[2,8]", "f32[N,8]"])

@@ -43,6 +43,7 @@ def run_interpreted(program, inputs):
         return model.run(inputs)
 
 
+@pytest.mark.sweep(16, suite=24)
 @pytest.mark.parametrize("name", GRAPHS)
 def test_kernels_compute_what_numpy_does(name):
     program, inputs = program_of(name), feeds_of(name)

@@ -196,6 +196,7 @@ OPERANDS = {
 ALL = {**MASKS, **DETECTORS, **OPERANDS}
 
 
+@pytest.mark.sweep(20, suite=29)
 @pytest.mark.parametrize("target", ["interpreter", "numpy", "cpu"])
 @pytest.mark.parametrize("name", ALL)
 def test_agrees_with_onnx_runtime(name, target):
@@ -223,6 +224,7 @@ def test_nonzero_of_every_dtype(dtype):
     np.testing.assert_array_equal(exe(x), np.nonzero(x))
 
 
+@pytest.mark.sweep(5, suite=9)
 @pytest.mark.parametrize(
     ("dtype", "axis", "in_order"),
     [(d, None, 1) for d in DTYPES]

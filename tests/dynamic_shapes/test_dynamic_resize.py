@@ -33,6 +33,7 @@ def check(exe, shape, sizes, **attrs):
     np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.sweep(5, suite=9)
 @pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
 @pytest.mark.parametrize("coordinate_mode", COORDINATES)
 def test_to_a_size_that_is_open(mode, coordinate_mode):

@@ -56,6 +56,7 @@ def feeds(model: onnx.ModelProto) -> Iterator[tuple[str, np.ndarray]]:
             yield i.name, rng.uniform(0, 1, shape).astype(dtype)
 
 
+@pytest.mark.sweep(1, suite=5)
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(p.stem for p in LIGHT.glob("light_*.onnx")))
 def test_a_classic_network(name):

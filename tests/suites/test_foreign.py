@@ -82,6 +82,7 @@ def schedules(cases, target):
 # -- ops and models --------------------------------------------------------------------------------
 
 
+@pytest.mark.sweep(1, suite=19)
 @pytest.mark.slow
 @pytest.mark.parametrize("family", sorted({op.group for op in OPS.values()}))
 def test_ops_mean_what_their_references_say(family, target, tmp_path):

@@ -102,6 +102,7 @@ def test_damaged_models(worker, model, tmp_path, start):
     assert any(r != "ok" for r in outcomes(worker, files()))
 
 
+@pytest.mark.sweep(1, suite=4)
 @pytest.mark.slow
 @pytest.mark.parametrize("start", range(0, SUITE, 2 * BATCH))
 def test_damaged_models_of_the_suite(worker, tmp_path, start):

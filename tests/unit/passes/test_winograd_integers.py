@@ -62,7 +62,7 @@ def test_differences_of_bytes_and_weights_of_i8_fit_16_bits(tile):
 # -- results ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.sweep(3)
+@pytest.mark.sweep(3, suite=9)
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8])
 @pytest.mark.parametrize("zeros", [(None, None), (5, None), (5, "each")])
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def check(x, w, dtype="f32", **chosen):
         np.testing.assert_array_equal(received, x @ w)
 
 
-@pytest.mark.sweep(9)
+@pytest.mark.sweep(9, suite=49)
 @pytest.mark.parametrize("m", [1, 2, 4, 5, 16])
 @pytest.mark.parametrize("n", [LANES - 1, LANES, LANES + 1, 64, 131])
 @pytest.mark.parametrize("k", [5, 7, 8, 9, 40])

@@ -128,7 +128,7 @@ def test_many_rows_of_a_table_and_of_three_bits():
     check(graph_of(9, 20, 320, bits=3), rows(9, 320))
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.sweep(2, suite=7)
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("activations", ["f32", "int8"])
 @pytest.mark.parametrize("m", [1, 4, 5, 17])

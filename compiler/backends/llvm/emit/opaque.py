@@ -1,5 +1,7 @@
 """Values of which LLVM does not know where they come from."""
 
+from collections.abc import Sequence
+
 import llvmlite.ir as ir
 
 from ..base.types import vector
@@ -28,6 +30,16 @@ def opaque(b: ir.IRBuilder, value: ir.Value) -> ir.Value:
     wide = value if full == lanes else _lanes(b, value, range(full))
     empty = b.asm(ir.FunctionType(wide.type, [wide.type]), "", "=v,0", [wide], False)
     return empty if full == lanes else _lanes(b, empty, range(lanes))
+
+
+def together(b: ir.IRBuilder, values: Sequence[ir.Value]) -> list[ir.Value]:
+    """Vectors and pointers that are all known before any use of what this returns: what comes
+    after is not moved before, however many registers the target's scheduler expects to have."""
+    types = [v.type for v in values]
+    letters = ["r" if isinstance(t, ir.PointerType) else "v" for t in types]
+    marks = ",".join([*(f"={c}" for c in letters), *map(str, range(len(values)))])
+    found = b.asm(ir.FunctionType(ir.LiteralStructType(types), types), "", marks, values, False)
+    return [b.extract_value(found, i) for i in range(len(values))]
 
 
 def _lanes(b: ir.IRBuilder, x: ir.Value, places, y: ir.Value | None = None) -> ir.Value:

@@ -9,6 +9,7 @@ AArch64          sdot, where the target has it, for codes below 128
 elsewhere        byte by byte in 32 bits
 """
 
+from collections.abc import Sequence
 from dataclasses import field
 
 import llvmlite.ir as ir
@@ -17,6 +18,7 @@ from .....classes import dataclass
 from .....kernels.machine import Machine
 from ...base.types import I16, I32, vector
 from ...emit.byte_products import BYTES, byte_pairs, dots, short_pairs, way_of_dots
+from ...emit.opaque import together
 from ...emit.scalar import splat
 
 LARGEST = (1 << 15) - 1
@@ -98,3 +100,22 @@ class Dots:
             one = b.ashr(b.shl(row, ir.Constant(I32, 24 - 8 * i)), ir.Constant(I32, 24))
             product = b.mul(part, splat(b, one, self.lanes))
             self.total_ = product if self.total_ is None else b.add(self.total_, product)
+
+
+def in_order(sums: Sequence[Dots], *places: ir.Value) -> list[ir.Value]:
+    """The pointers `places`, as they are once all sums are: else LLVM would take one row after the
+    other, with the codes of all steps in memory meanwhile."""
+    b, first = sums[0].b, sums[0]
+    if first.way == "bytes":
+        return list(places)
+    parts = [p for d in sums for p in (d.pairs if first.way == "pairs" else [d.total_])]
+    known = [p for p in parts if p is not None]
+    after = together(b, [*known, *places])
+    values = iter(after)
+    parts = [p if p is None else next(values) for p in parts]
+    for i, d in enumerate(sums):
+        if first.way == "pairs":
+            d.pairs = parts[2 * i : 2 * i + 2]
+        else:
+            d.total_ = parts[i]
+    return after[len(known) :]

@@ -25,17 +25,13 @@ from ...emit.emitter import Emitter
 from ...emit.lanes import first_lanes, maximum, minimum
 from ...emit.opaque import hidden
 from ...emit.scalar import emit_cast, multiply_add, splat
-from .dots import Dots
-from .fields import Fields, looked_up
-from .planes import WORD, Tiled
+from .planes import Tiled
+from .products import FEW, BlockProducts, moved
 from .rows import RowEmitter, RowPlan, at_places
 from .unpacked import Parts, Unpacker, multiply
 
 FLOAT = register_type(F32)
-FEW = 4  # rows up to which codes are unpacked in registers, for each tile
 BUNCH = 8  # panels that meet a part of the rows, one after the other
-UNROLL = 512  # products of vectors that are written out
-SUMS = 8  # of floats, that are added up side by side where a tile has fewer
 
 
 class BlocksEmitter:
@@ -49,6 +45,7 @@ class BlocksEmitter:
         self.packed, self.scratch = packed, scratch
         self.plan = RowPlan(plan)
         self.filler = RowEmitter(e, self.plan, scratch)
+        self.products = BlockProducts(e, plan, packed)
         self.lanes = plan.lanes
         self.words, self.floats = vector(I32, self.lanes), vector(FLOAT, self.lanes)
         self.sum_type = vector(register_type(self.plan.dtype), self.lanes)
@@ -141,7 +138,13 @@ class BlocksEmitter:
         of_panel = self.group * layout.width * 4
         place = e.b.gep(start, [i64(BUNCH * of_panel)], source_etype=I8)
         unpack = Unpacker(
-            e, parts, self._fields, self._scales, self._zeros, self._column, self.plan.constant_zero
+            e,
+            parts,
+            self.products.fields,
+            self._scales,
+            self._zeros,
+            self.products.column,
+            self.plan.constant_zero,
         )
         with e.loop(low, high, BUNCH, name="bunch") as begin:
             end = minimum(e, e.b.add(begin, i64(BUNCH)), high)
@@ -195,107 +198,12 @@ class BlocksEmitter:
             here = e.b.gep(panel, [e.b.mul(block, i64(layout.block_bytes))], source_etype=I8)
             step = e.b.mul(block, i64(self.plan.block_steps * self.plan.each))
             begin = e.b.gep(a, [step], source_etype=I8)
-            sums = self._block(rows, hidden(e.b, here), hidden(e.b, begin))
+            sums = self.products.block(rows, hidden(e.b, here), hidden(e.b, begin))
             self._add(rows, sums, totals, here, slot, block)
         self._finish(i64(rows), totals, slot, column, first)
 
     def _total(self, totals: ir.Value, index: ir.Value) -> ir.Value:
         return self.e.b.gep(totals, [index], source_etype=self.total_type)
-
-    def _block(self, rows: int, panel: ir.Value, a: ir.Value) -> list[list[ir.Value]]:
-        """The sums of a block, [row][vector]."""
-        e, layout = self.e, self.layout
-        chunks, limit = layout.chunks, max(1, UNROLL // (rows * layout.vectors * layout.chunk))
-        some = max(u for u in range(1, min(limit, chunks) + 1) if chunks % u == 0)
-        if some == chunks:
-            return self._chunks(rows, panel, a, chunks, None)
-        slots = [
-            [e.variable(self.sum_type, "acc") for _ in range(layout.vectors)] for _ in range(rows)
-        ]
-        for line in slots:
-            for acc in line:
-                e.b.store(ir.Constant(self.sum_type, None), acc)
-        with e.loop(i64(0), i64(chunks), some, name="chunk") as c:
-            p = e.b.gep(panel, [e.b.mul(c, i64(layout.chunk_bytes))], source_etype=I8)
-            x = e.b.gep(a, [e.b.mul(c, i64(layout.chunk * self.plan.each))], source_etype=I8)
-            before = [[e.b.load(acc) for acc in line] for line in slots]
-            after = self._chunks(rows, hidden(e.b, p), hidden(e.b, x), some, before)
-            for line, values in zip(slots, after):
-                for acc, value in zip(line, values):
-                    e.b.store(value, acc)
-        return [[e.b.load(acc) for acc in line] for line in slots]
-
-    def _chunks(self, rows: int, panel, a, count: int, before) -> list[list[ir.Value]]:
-        """The sums of `count` chunks, and what was summed before."""
-        multiply = self._integers if self.form.is_integer else self._products
-        return multiply(rows, panel, a, count, before)
-
-    def _fields(self, panel: ir.Value, chunk: int, vector_number: int) -> Fields:
-        layout = self.layout
-        size = layout.lanes * WORD
-        at = chunk * layout.chunk_bytes + vector_number * layout.chunk_vectors * size
-        words = [
-            self.e.b.load(self._bytes(panel, at + i * size), typ=self.words, align=4)
-            for i in range(layout.chunk_vectors)
-        ]
-        return Fields(self.e, layout, words)
-
-    def _bytes(self, place: ir.Value, number: int) -> ir.Value:
-        return self.e.b.gep(place, [i64(number)], source_etype=I8) if number else place
-
-    def _integers(self, rows: int, panel, a, count: int, before) -> list[list[ir.Value]]:
-        e, layout = self.e, self.layout
-        sums = [
-            [
-                Dots(e.b, e.target, self.lanes, self.form.bits, before and before[r][v])
-                for v in range(layout.vectors)
-            ]
-            for r in range(rows)
-        ]
-        for chunk in range(count):
-            fields = [self._fields(panel, chunk, v) for v in range(layout.vectors)]
-            for group in range(layout.chunk // WORD):
-                columns = [f.bytes_of(group) for f in fields]
-                for r in range(rows):
-                    at = r * self.plan.pitch + chunk * layout.chunk + group * WORD
-                    row = e.b.load(self._bytes(a, at), typ=I32, align=1)
-                    for dots, column in zip(sums[r], columns):
-                        dots.add(column, row)
-        return [[dots.total() for dots in line] for line in sums]
-
-    def _products(self, rows: int, panel, a, count: int, before) -> list[list[ir.Value]]:
-        e, layout = self.e, self.layout
-        side = max(1, SUMS // (rows * layout.vectors))
-        nothing = ir.Constant(self.floats, None)
-        sums = [[[nothing] * side for _ in range(layout.vectors)] for _ in range(rows)]
-        for r, line in enumerate(before or ()):
-            for v, value in enumerate(line):
-                sums[r][v][0] = value
-        for chunk in range(count):
-            fields = [self._fields(panel, chunk, v) for v in range(layout.vectors)]
-            for step in range(layout.chunk):
-                columns = [self._column(f, step) for f in fields]
-                for r in range(rows):
-                    at = r * self.plan.pitch + (chunk * layout.chunk + step) * 4
-                    x = splat(e.b, e.b.load(self._bytes(a, at), typ=FLOAT, align=4), self.lanes)
-                    for v, column in enumerate(columns):
-                        own = sums[r][v]
-                        own[step % side] = multiply_add(e.b, x, column, own[step % side])
-        return [[self._added(parts) for parts in line] for line in sums]
-
-    def _column(self, fields: Fields, step: int) -> ir.Value:
-        number = fields.number(step)
-        if self.form.table is not None:
-            entries = 1 << self.form.bits
-            return looked_up(self.e, self.packed, number, entries, self.lanes)
-        return self.e.b.sitofp(number, self.floats)
-
-    def _added(self, parts: list[ir.Value]) -> ir.Value:
-        while len(parts) > 1:
-            half = len(parts) // 2
-            pairs = [self.e.b.fadd(x, y) for x, y in zip(parts[:half], parts[half:])]
-            parts = pairs + parts[2 * half :]
-        return parts[0]
 
     # -- after a block --------------------------------------------------------------------
 
@@ -332,11 +240,11 @@ class BlocksEmitter:
         e, plan = self.e, self.plan
         correction = factor = None
         if plan.corrects:
-            place = self._bytes(own, r * plan.pitch + plan.corrections_at)
+            place = moved(e.b, own, r * plan.pitch + plan.corrections_at)
             element = register_type(plan.dtype)
             correction = splat(e.b, e.b.load(place, typ=element, align=4), self.lanes)
         if self.form.rows:
-            place = self._bytes(own, r * plan.pitch + plan.factors_at)
+            place = moved(e.b, own, r * plan.pitch + plan.factors_at)
             factor = splat(e.b, e.b.load(place, typ=FLOAT, align=4), self.lanes)
         return correction, factor
 
@@ -370,7 +278,7 @@ class BlocksEmitter:
         e, lanes = self.e, self.lanes
         type = vector(memory_type(dtype, e.soft_half), lanes)
         places = [
-            self._bytes(panel, at + v * lanes * dtype.bytes) for v in range(self.layout.vectors)
+            moved(e.b, panel, at + v * lanes * dtype.bytes) for v in range(self.layout.vectors)
         ]
         return [e.from_memory(e.b.load(p, typ=type, align=1), dtype) for p in places]
 

@@ -22,9 +22,10 @@ from ...emit.byte_products import way_of_dots
 from ...emit.emitter import Emitter
 from ..base import Arguments, Dim, Gain, Given, HintSpecialized, Refusal, Schedule
 from ..cost_model import TILE, core_of, epilogue
-from .emitter import BUNCH, FEW, BlocksEmitter
+from .emitter import BUNCH, BlocksEmitter
 from .form import BlockSum, find_blocks, read_at_run_time
 from .planes import WORD, Layout, Tiled, pack_blocks
+from .products import FEW
 from .restore import recipes
 from .rows import RowPlan
 from .unpacked import Parts

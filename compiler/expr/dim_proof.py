@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 
 from ..errors import TypeMismatch
 from ..ir import dims
-from ..ir.bounds import at_least, lower_bound
+from ..ir.bounds import at_least, lower_bound, value
 from ..ir.dims import Sym
 from .index import divides
 
@@ -51,32 +51,30 @@ class Dims:
         if not isinstance(d, Sym):
             return d >= 0
         if d not in self._known:
-            self._left, self._looks, self._tried = STEPS, LOOKS, {}
-            d0 = dims.substitute(d, self.equal)
-            self._known[d] = not self._is_refuted(d0) and self._follows(d0, 4)
+            low = lower_bound(d)
+            self._known[d] = (low is not None and low >= 0) or self._is_shown(d)
         return self._known[d]
+
+    def _is_shown(self, d: Sym) -> bool:
+        self._left, self._looks, self._tried = STEPS, LOOKS, {}
+        return not self._is_refuted(d) and self._follows(dims.substitute(d, self.equal), 4)
 
     def _is_refuted(self, d) -> bool:
         """Whether d < 0 for some sizes that the conditions allow."""
         if self._examples is None:
-            facts = [dims.substitute(f, self.equal) for f in self.facts]
-            self._examples = [e for e in EXAMPLES if self._allow(facts, e)]
+            self._examples = [e for e in EXAMPLES if all(self._at(f, e) >= 0 for f in self.facts)]
         return any(self._at(d, e) < 0 for e in self._examples)
 
-    def _allow(self, facts: list, example) -> bool:
-        return all(self._at(f, example) >= 0 for f in facts)
-
     def _at(self, d, example) -> float:
-        """The dim for an example of sizes; NaN where it has none."""
+        """The dim for an example of sizes; NaN where it has none. Symbols that conditions make
+        equal to dims are what those are."""
         if example not in self._sizes:
-            self._sizes[example] = {n: example(i) for i, n in enumerate(self._symbols)}
+            sizes = {n: example(i) for i, n in enumerate(self._symbols)}
+            self._sizes[example] = sizes | {n: _value(d, sizes) for n, d in self.equal.items()}
         sizes = self._sizes[example]
         if more := sorted(dims.symbols(d).difference(sizes)):
             sizes = sizes | {n: example(i) for i, n in enumerate(more, len(sizes))}
-        try:
-            return dims.substitute(d, sizes)
-        except (ZeroDivisionError, TypeMismatch):
-            return math.nan
+        return _value(d, sizes)
 
     def at_least(self, a, b) -> bool:
         """Whether a >= b surely holds, for dims and infinities."""
@@ -114,6 +112,13 @@ class Dims:
             if self._looks < 0:
                 break
         return False
+
+
+def _value(d, sizes: dict) -> float:
+    try:
+        return value(d, sizes)
+    except (ZeroDivisionError, TypeMismatch):
+        return math.nan
 
 
 def _numbers(facts: Iterable) -> dict:

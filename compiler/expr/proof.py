@@ -28,11 +28,14 @@ Form = tuple[dict, object]  # {term: coefficient}, constant
 
 
 class Prover:
-    """`conditions` are pairs of dims a > b; `ranges` the least and largest element of buffers of
-    integers whose contents are known."""
+    """`conditions` are pairs of dims a > b, or what is known by them; `ranges` the least and the
+    largest element of buffers of integers whose contents are known."""
 
-    def __init__(self, conditions: Iterable = (), ranges: Mapping[Buffer, tuple] | None = None):
-        self.dims, self.ranges = Dims(conditions), ranges or {}
+    def __init__(
+        self, conditions: Iterable | Dims = (), ranges: Mapping[Buffer, tuple] | None = None
+    ):
+        self.dims = conditions if isinstance(conditions, Dims) else Dims(conditions)
+        self.ranges = ranges or {}
         self._bounds: dict[Expr, tuple] = {}
         self._left = 0  # of STEPS
 

@@ -293,12 +293,6 @@ def assume_at_least(a: Any, b: Any) -> bool:
     return True
 
 
-def assumed() -> Iterator[tuple]:
-    """What has been noted so far, as pairs a > b."""
-    noted = context().assumed
-    return iter(()) if noted is None else conditions(noted.above, noted.equal)
-
-
 def conditions(above: Iterable, equal: Iterable) -> Iterator[tuple]:
     """Pairs a > b: equations are two of them each."""
     yield from above
@@ -360,6 +354,23 @@ def size_hint(d: Any) -> int:
     )
 
 
+def value(d: Dim, sizes: Mapping[str, int]) -> int:
+    """The number that a dim is where each of its symbols is one: `substitute` without dims between.
+    Raises ZeroDivisionError, TypeMismatch where it is none."""
+    if not isinstance(d, Sym):
+        return d
+    whole = 0
+    for monomial, c in d.terms.items():
+        for atom in monomial:
+            if isinstance(atom, str):
+                c *= sizes[atom]
+            else:
+                function, a, b = atom
+                c *= dims.FUNCTIONS[function](value(a, sizes), value(b, sizes))
+        whole += c
+    return whole
+
+
 def hint_nonempty(found: Iterable, sizes: Mapping[str, int]) -> dict[str, int]:
     """`sizes` to expect, larger where else one of the dims `found` would be empty (N - 1, N//4)."""
     sizes = dict(sizes)
@@ -380,6 +391,6 @@ def hint_nonempty(found: Iterable, sizes: Mapping[str, int]) -> dict[str, int]:
 def _size(sizes: Mapping[str, int], d: Any, otherwise: int) -> int:
     """The dim for some sizes; `otherwise` where they make no sense."""
     try:
-        return dims.substitute(d, sizes)
+        return value(d, sizes)
     except (ZeroDivisionError, TypeMismatch):
         return otherwise

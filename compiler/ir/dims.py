@@ -31,7 +31,7 @@ Atom: TypeAlias = Any  # a symbol's name, or (function, argument, argument)
 Monomial: TypeAlias = tuple[Atom, ...]
 Terms: TypeAlias = Mapping[Monomial, int]
 
-_FUNCTIONS: dict[str, Callable[[int, int], int]] = {
+FUNCTIONS: dict[str, Callable[[int, int], int]] = {
     "floordiv": lambda a, b: a // b,
     "mod": lambda a, b: a % b,
     "max": max,
@@ -55,11 +55,12 @@ class Sym:
     (function, argument, argument) of something that does not expand.
     """
 
-    __slots__ = ("_extent", "_hash", "_text", "terms")
+    __slots__ = ("_extent", "_hash", "_symbols", "_text", "terms")
 
     def __init__(self, terms: Terms):
         self.terms = dict(terms)
         self._text: str | None = None
+        self._symbols: frozenset[str] | None = None
         self._extent = sum(1 + len(m) + sum(map(_extent, m)) for m in self.terms)
         if self._extent > MOST or any(abs(c) >> 63 for c in self.terms.values()):
             raise TooLarge("a size is too large an expression", expected=f"at most {MOST} symbols")
@@ -159,17 +160,14 @@ class Sym:
 
     __repr__ = __str__
 
-    def symbols(self) -> set[str]:
+    def symbols(self) -> frozenset[str]:
         """The names that the dim depends on."""
-        found: set[str] = set()
-        for monomial in self.terms:
-            for atom in monomial:
-                if isinstance(atom, str):
-                    found.add(atom)
-                else:
-                    for part in atom[1:]:
-                        found |= symbols(part)
-        return found
+        if self._symbols is None:  # of all conditions it is asked for again and again
+            atoms = {a for m in self.terms for a in m}
+            inner = (symbols(d) for a in atoms if not isinstance(a, str) for d in a[1:])
+            own = (a for a in atoms if isinstance(a, str))
+            self._symbols = frozenset(own).union(*inner)
+        return self._symbols
 
 
 Dim: TypeAlias = int | Sym
@@ -285,9 +283,9 @@ def _print_atom(atom: Atom) -> str:
     return f"(({a}){sign}({b}))"
 
 
-def symbols(d: Dim) -> set[str]:
+def symbols(d: Dim) -> frozenset[str]:
     """The names a dim (int or Sym) depends on."""
-    return d.symbols() if isinstance(d, Sym) else set()
+    return d.symbols() if isinstance(d, Sym) else frozenset()
 
 
 def may_be_zero(name: str) -> bool:
@@ -377,10 +375,10 @@ def substitute(d: Any, binding: Binding) -> Any:
                 function, a, b = atom
                 a, b = substitute(a, binding), substitute(b, binding)
                 if isinstance(a, Sym) or isinstance(b, Sym):
-                    f = ON_DIMS.get(function, _FUNCTIONS[function])
+                    f = ON_DIMS.get(function, FUNCTIONS[function])
                     term = term * f(a, b)
                 else:
-                    term = term * _FUNCTIONS[function](a, b)
+                    term = term * FUNCTIONS[function](a, b)
         parts.append(term)
     return total(parts)
 

@@ -23,10 +23,11 @@ from ..expr import expr as s
 from ..expr.expr import Buffer, Expr
 from ..expr.proof import Prover
 from ..ir import dims
-from ..ir.bounds import DynamicSize, assume_above, assume_equal, assumed, conditions
+from ..ir.bounds import DynamicSize, assume_above, assume_equal, conditions
 from ..ir.dims import Sym
 from ..ir.graph import Node, Value
 from ..ir.types import TensorType
+from .assumptions import Assumptions
 from .kernel import Call, For, Kernel, Program, Ref, Store, walk_calls
 
 UNLIMITED = (
@@ -118,8 +119,11 @@ def _indices(kernel, kind, buffer, index: Sequence, where) -> Iterator[Access]:
         yield Access(kernel, kind, buffer, axis, i, d, where)
 
 
-def require_inside(kernel: Kernel, buffers: Mapping[Value, Buffer]) -> None:
-    """Check a kernel that is being lowered, whose buffers are those of `buffers`.
+def require_inside(
+    kernel: Kernel, buffers: Mapping[Value, Buffer], known: Assumptions | None = None
+) -> None:
+    """Check a kernel that is being lowered, whose buffers are those of `buffers`. `known` is shared
+    by the kernels of a program, so that what is proved once stays proved.
 
     Where a dynamic dim decides, it is assumed (`sizes.assume_above`). Raises TypeMismatch for an
     access that leaves its buffer, or may do so.
@@ -128,15 +132,16 @@ def require_inside(kernel: Kernel, buffers: Mapping[Value, Buffer]) -> None:
     if not doubtful or _is_idle(kernel):
         return
     constants = [(b, v.constant) for v, b in buffers.items() if v.constant is not None]
-    symbols = _symbols(kernel)
-    prover = Prover(_about(symbols, [*assumed(), *_extents(kernel)]), ranges(constants))
+    known = Assumptions() if known is None else known
+    symbols, extents = _symbols(kernel), _extents(kernel)
+    prover = Prover(known.about(symbols, extents), ranges(constants))
     for access in doubtful:
         if prover.holds(access.index, 0, access.size - 1, access.where):
             continue
         divisors = [d for d in _divisors(access.index) if not prover.dims.at_least(d, 1)]
         for d in divisors:  # nothing is known of a quotient without it
             assume_above(d, 0)
-        prover = Prover(_about(symbols, [*assumed(), *_extents(kernel)]), prover.ranges)
+        prover = Prover(known.about(symbols, extents), prover.ranges)
         if not divisors or not prover.holds(access.index, 0, access.size - 1, access.where):
             _assume_inside(access._replace(bounds=prover.bounds(access.index)))
 
@@ -147,17 +152,6 @@ def _symbols(kernel: Kernel) -> set[str]:
     sizes = [e.data for e in s.walk(*exprs) if e.op == "size"]
     shapes = (d for b in kernel.params for d in b.shape)
     return set().union(*map(dims.symbols, (*sizes, *shapes, *(a.extent for a in kernel.axes))))
-
-
-def _about(symbols: set[str], conditions: Iterable[tuple]) -> list[tuple]:
-    """The conditions that may say something of these symbols, through others as well: a program of
-    many kernels notes hundreds."""
-    found, left = set(symbols), [(dims.symbols(a) | dims.symbols(b), (a, b)) for a, b in conditions]
-    chosen: set[int] = set()
-    while more := [i for i, (own, _) in enumerate(left) if i not in chosen and own & found]:
-        chosen.update(more)
-        found.update(*(left[i][0] for i in more))
-    return [pair for i, (_, pair) in enumerate(left) if i in chosen]
 
 
 def _divisors(index: Expr) -> list[Sym]:

@@ -18,6 +18,7 @@ from ..ir.graph import Graph, Node, Value
 from ..ir.host_callbacks import host_callback_of, is_text
 from ..ir.op import Alias, Control, Kernels
 from ..ir.types import STR, TensorType
+from ..kernels.assumptions import Assumptions
 from ..kernels.bounds import require_equal, require_inside, require_rows, require_same
 from ..kernels.kernel import ENDLESS, Call, For, HostCallback, If, Kernel, Program, Store
 from ..kernels.simplify import merge_axes, split_axes
@@ -94,6 +95,7 @@ class _Lowering:
         self.kinds, self.chains = kinds, chains
         self.weights: list = []
         self.fusions: list[Fusion] = []
+        self.known = Assumptions()
         self.checks: list[Check] = []
         self.record = Storage("record", 0, 0)
         self._weight_slots: dict[int, tuple] = {}
@@ -283,7 +285,7 @@ class _Scope:
     def _call(self, kernel: Kernel, buffers: dict, outs: dict, group: int | None = None) -> None:
         if any(0 in st.buffer.shape for st in kernel.stores):
             return  # nothing can be stored where there is nothing
-        require_inside(kernel, buffers)
+        require_inside(kernel, buffers, self.parent.known)
         kernel = merge_axes(split_axes(kernel))
         if any(a.extent == 0 for a in kernel.axes):
             return

@@ -13,11 +13,13 @@ from tessel.compiler.expr import expr as s
 from tessel.compiler.expr.dim_proof import STEPS, Dims
 from tessel.compiler.expr.expr import Axis, Buffer
 from tessel.compiler.expr.proof import Prover
+from tessel.compiler.ir.bounds import assume_above, assume_equal, assuming
 from tessel.compiler.ir.builder import Builder
 from tessel.compiler.ir.dims import Sym
 from tessel.compiler.ir.graph import Node
 from tessel.compiler.ir.op import OPS, Pull
 from tessel.compiler.ir.types import TensorType, dtype_of
+from tessel.compiler.kernels.assumptions import Assumptions
 from tessel.compiler.kernels.bounds import unproven, verify_bounds
 from tessel.compiler.kernels.kernel import Call, Kernel, Program, Ref, Slot, Store
 from tessel.compiler.lowering.lower import lower
@@ -70,6 +72,20 @@ def test_what_some_sizes_refute_is_not_looked_for():
     known = Dims([(N, 1)])
     assert not known.at_least(N * (M // 4), N + M // 8) and known._left == STEPS
     assert known.at_least(N, 2 * (N // 2)) and known._left < STEPS
+
+
+def test_assumptions_are_taken_by_the_symbols_that_they_are_about():
+    known = Assumptions()
+    with assuming():
+        assume_above(N, 3)
+        about_n = known.about({"N"})
+        assert about_n.at_least(N, 4) and not about_n.at_least(M, 2)
+        assume_above(M, 1)
+        assert known.about({"N"}) is about_n  # nothing more is known of N
+        assert known.about({"M"}).at_least(M, 2)
+        assert known.about({"M"}, [(M, 4)]).at_least(M, 5)
+        assert assume_equal(N, M)
+        assert known.about({"M"}).at_least(M, 4)  # by what is known of N
 
 
 # -- indices --------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from tessel.compiler.ir.bounds import (
     maybe_below,
     size_hint,
     size_hints,
+    value,
 )
 from tessel.compiler.ir.dims import Sym, ceil_div, dim_max, dim_min, substitute
 
@@ -103,6 +104,13 @@ def test_sizes_to_expect():
         with size_hints({"N": 3, "S": 5}):
             assert size_hint(N * S) == 15
     assert size_hint(N) == 128
+
+
+def test_the_value_of_a_dim():
+    d = dim_max(N // 3, S % 4) * N - dim_min(S, 5)
+    assert all(value(d, sizes) == substitute(d, sizes) for sizes in SIZES)
+    with pytest.raises(ZeroDivisionError):
+        value(7 // N, {"N": 0})
 
 
 def test_assumptions_are_noted():

@@ -11,19 +11,26 @@ it is kept.
 
 Scores that are filled,  where(hidden, low, scores)  with low ≤ -1e30, become a mask that is
 added: scores + low is low, since a score would have to be beyond 1e22 to change it.
+
+Heads of queries that share keys and values (grouped queries) have these repeated, by an expansion
+and reshapes. Products broadcast them as well, with no copies:
+
+    attention(q, repeat(k), repeat(v)) => attention(groups of q, k, v)      [B, G, R, S, D]
 """
 
 import numpy as np
 
 from ...classes import dataclass
 from ...ir.builder import Tensor
+from ...ir.dims import Sym
 from ...ir.graph import Node, Value
 from ...ir.types import normalize_axis
 from ..engine import Rule, rule
-from ..pattern import Either, Match, op, splat, variables
+from ..pattern import Either, Match, op, optional, splat, variables
 
-v, scores = variables("v scores")
+q, k, v, mask, scores = variables("q k v mask scores")
 SOFTMAX = op.softmax(scores)
+REPEATED = op.reshape(op.expand(v))
 GUARD = op.where(op.isnan(SOFTMAX), 0, SOFTMAX)
 
 
@@ -177,11 +184,67 @@ def _is_causal(mask: np.ndarray | None) -> bool:
     return bool(np.all(square[below] == 0) and np.all(square[~below] <= -1e38))
 
 
+# -- heads that share keys -----------------------------------------------------------------
+
+
+def _repeated(value: Value) -> Value | None:
+    """The [B, G, 1, T, D] of which a value [B, G·R, T, D] has each head R times."""
+    here, turned = value, False
+    while here.node is not None and here.node.op.name in ("reshape", "transpose"):
+        (below,) = here.node.inputs
+        if here.node.op.name == "transpose":
+            order = here.node.attrs["perm"]
+            if tuple(order) != (*range(here.rank - 2), here.rank - 1, here.rank - 2):
+                return None
+            turned = not turned
+        elif here.shape[-2:] != below.shape[-2:]:
+            return None
+        here = below
+    if turned or not _made_by(here, "expand"):
+        return None
+    (heads,) = here.node.inputs
+    if heads.rank != 5 or here.rank != 5 or heads.shape[2] != 1 or value.rank != 4:
+        return None
+    lead, (batch, groups, repeats) = value.shape[:2], here.shape[:3]
+    if isinstance(groups, Sym) or isinstance(repeats, Sym) or repeats == 1:
+        return None
+    whole = heads.shape[:2] == here.shape[:2] and lead == (batch, groups * repeats)
+    return heads if whole and heads.shape[3:] == here.shape[3:] else None
+
+
+def _check_groups(m: Match) -> str | None:
+    keys, values = _repeated(m.k.value), _repeated(m[REPEATED].output)
+    if keys is None or values is None or keys.shape[:2] != values.shape[:2]:
+        return "keys and values are not heads that are repeated alike"
+    if m.q.shape[:2] != m.k.shape[:2]:
+        return "queries have other batches or heads than keys"
+    return None
+
+
+def _in_groups(b, m: Match):
+    keys, values = (Tensor(b, _repeated(i)) for i in (m.k.value, m[REPEATED].output))
+    groups = keys.shape[1]
+    repeats = m.q.shape[1] // groups
+    apart = lambda t: t.reshape(*t.shape[:-3], groups, repeats, *t.shape[-2:])
+    mask = m.mask
+    if mask is not None and mask.rank > 2:
+        one = mask.shape[-3] == 1
+        mask = mask.reshape(*mask.shape[:-3], 1, 1, *mask.shape[-2:]) if one else apart(mask)
+    out = b.attention(apart(m.q), keys, values, mask, **m.root.attrs)
+    return out.reshape(m.root.outputs[0].shape)
+
+
 ATTENTION: tuple[Rule, ...] = (
     rule(
         "softmax(q @ kᵀ · scale + mask) @ v => attention(q, k, v, mask)",
         Either(SOFTMAX @ v, GUARD @ v),
         _rewrite,
         _check,
+    ),
+    rule(
+        "attention(q, repeat(k), repeat(v)) => attention(groups of q, k, v)",
+        op.attention(q, k, REPEATED, optional(mask)),
+        _in_groups,
+        _check_groups,
     ),
 )

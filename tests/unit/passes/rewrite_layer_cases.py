@@ -153,7 +153,21 @@ FILLED = (
     number("low", -1e30) + "%s = matmul(%q, %k)\n%d = add(%s, %m)\n%f = where(WHERE)\n"
     "%p = softmax(%f) {axis=-1}\n%y = matmul(%p, %v)"
 )
+HEADS = "q: f32[N,4,S,3]; h: f32[N,2,1,T,3]; v: f32[N,2,1,T,5]; m: f32[N,1,S,T]"
+REPEATED = (
+    "%i = expand(%v) {shape=[N, 2, 2, T, 5]}\n%j = reshape(%i) {shape=[N, 4, T, 5]}\n"
+    "%e = expand(%h) {shape=[N, 2, 2, T, 3]}\n"
+)
 ATTENTION_CASES += [
+    (
+        ATTENTION[1].equation,
+        HEADS,
+        REPEATED + "%a = reshape(%e) {shape=[4*N, T, 3]}\n%b = transpose(%a) {perm=[0, 2, 1]}\n"
+        "%c = reshape(%b) {shape=[N, 4, 3, T]}\n%d = transpose(%c) {perm=[0, 1, 3, 2]}\n"
+        "%y = attention(%q, %d, %j, %m) {scale=0.5}",
+        "%n = reshape(%m) {shape=[N, 1, 1, S, T]}\n%p = reshape(%q) {shape=[N, 2, 2, S, 3]}\n"
+        "%a = attention(%p, %h, %v, %n) {scale=0.5}\n%y = reshape(%a) {shape=[N, 4, S, 5]}",
+    ),
     (
         ATTENTION[0].equation,
         QKV + "; h: bool[1,3]; m: f32[3,3]",

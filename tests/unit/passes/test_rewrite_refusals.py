@@ -126,6 +126,17 @@ REFUSED = [
     ("softmax(q @ kᵀ · scale + mask) @ v => attention(q, k, v, mask)", QKV + "; h: bool[3,3]",
      number("low", -1e4) + "%s = matmul(%q, %k)\n%d = where(%h, %low, %s)\n"
      "%p = softmax(%d) {axis=-1}\n%y = matmul(%p, %v)", "the scores are not a product of q and kᵀ"),
+    ("attention(q, repeat(k), repeat(v)) => attention(groups of q, k, v)",
+     "q: f32[1,4,3,2]; k: f32[1,4,5,2]; v: f32[1,2,1,5,2]",
+     "%e = expand(%v) {shape=[1, 2, 2, 5, 2]}\n%r = reshape(%e) {shape=[1, 4, 5, 2]}\n"
+     "%y = attention(%q, %k, %r) {scale=1.0}",
+     "keys and values are not heads that are repeated alike"),
+    ("attention(q, repeat(k), repeat(v)) => attention(groups of q, k, v)",
+     "q: f32[1,1,3,2]; k: f32[1,2,1,5,2]; v: f32[1,2,1,5,2]",
+     "%e = expand(%v) {shape=[1, 2, 2, 5, 2]}\n%r = reshape(%e) {shape=[1, 4, 5, 2]}\n"
+     "%f = expand(%k) {shape=[1, 2, 2, 5, 2]}\n%s = reshape(%f) {shape=[1, 4, 5, 2]}\n"
+     "%y = attention(%q, %s, %r) {scale=1.0}",
+     "queries have other batches or heads than keys"),
     ("reshape(transpose(x)) @ w => reshape(x) @ w′", "x: f32[2,2,3]",
      number("w", "[1.0, 2.0, 3.0]", "f32[3,1]") + "%t = transpose(%x) {perm=[1, 0, 2]}\n"
      "%f = reshape(%t) {shape=[4,3]}\n%y = matmul(%f, %w)", None),

@@ -21,6 +21,7 @@ from ..expr.expr import Axis, Buffer, Expr
 from ..ir.bounds import size_hint
 from ..ir.dims import Sym
 from ..ir.types import Type
+from ..system.concurrency import lazy
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,11 @@ class Kernel:
             guard = "" if st.where is None else f" where {s.show(st.where, names)}"
             lines.append(f"    {names[st.buffer]}[{index}] {sign} {s.show(st.value, names)}{guard}")
         return "\n".join([*lines, "}"])
+
+    @lazy
+    def written(self) -> str:
+        """Its text, kept: names of code follow from it."""
+        return self.text()
 
     def __str__(self) -> str:
         return self.text(self.name)

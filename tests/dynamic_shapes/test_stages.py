@@ -7,10 +7,14 @@ import numpy as np
 import onnx
 import pytest
 import tessel
+from tessel.compiler.backends.llvm.base.target import NAMED
+from tessel.compiler.backends.llvm.program.entry import build_plan
 from tessel.compiler.errors import GraphError, InputError, PackageError
 from tessel.compiler.ir.dims import Sym
 from tessel.compiler.ir.interpret import interpret
 from tessel.compiler.ir.parse import parse_graph
+from tessel.compiler.kernels.kernel import walk_calls
+from tessel.compiler.lowering.lower import lower
 from tessel.compiler.passes.stages import Size, split_stages
 from tessel.tools import cli
 
@@ -246,3 +250,33 @@ def test_a_stage_that_is_compiled_for_each_size_is_noted():
     (note,) = exe.notes
     assert note.startswith("each combination of sizes is compiled by itself") and "DFT#" in note
     assert exe(np.full((1, 4, 1), 3, np.float32)).shape == (1, 3, 2)
+
+
+TWICE = """
+graph g(%x: f32[9,5], %n: i64[1], %m: i64[1]) -> (%a as "a", %b as "b") {
+  %k = bind_dims(%n) {symbols=[_n0]} : i64[1]
+  %l = bind_dims(%m) {symbols=[_n1]} : i64[1]
+  %s = slice(%x) {axes=[0], starts=[0], steps=[1], sizes=[_n0]} : f32[_n0,5]
+  %t = slice(%x) {axes=[0], starts=[0], steps=[1], sizes=[_n1]} : f32[_n1,5]
+  %sums = cumsum(%s) {axis=0, exclusive=false, reverse=false} : f32[_n0,5]
+  %more = cumsum(%t) {axis=0, exclusive=false, reverse=false} : f32[_n1,5]
+  %a = softmax(%sums) {axis=0} : f32[_n0,5]
+  %b = softmax(%more) {axis=0} : f32[_n1,5]
+}
+"""
+
+
+def test_kernels_that_differ_in_names_of_sizes_alone_share_their_code():
+    graph = parse_graph(TWICE, {})
+    *_, last = split_stages(graph)
+    plan = build_plan(lower(last.graph, dynamic_shapes=True), NAMED["x86-64-v3"])
+    steps = [step.code for step, _ in walk_calls(plan.steps)]
+    assert len(plan.codes) == len(steps) // 2
+    assert {code.symbols for code in steps} == {("_n0",), ("_n1",)}
+    x = units(9, 5)
+    exe = tessel.compile(graph, threads=2)
+    for n, m in ((2, 7), (9, 1)):
+        got = exe.run({"x": x, "n": np.int64([n]), "m": np.int64([m])})
+        for result, count in zip((got["a"], got["b"]), (n, m)):
+            powers = np.exp(np.cumsum(x[:count], 0))
+            np.testing.assert_allclose(result, powers / powers.sum(0), rtol=1e-5)

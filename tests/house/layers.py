@@ -20,7 +20,9 @@ READS: dict[str, str] = {
     "compiler/compress/rounding": "",
     "compiler/expr": "compiler/errors compiler/system compiler/ir",
     "compiler/ir/metadata": "compiler/errors compiler/ir",
-    "compiler/kernels": "compiler/errors compiler/ir compiler/analysis compiler/expr",
+    "compiler/kernels": (
+        "compiler/errors compiler/system compiler/ir compiler/analysis compiler/expr"
+    ),
     "compiler/ops": "compiler/errors compiler/ir compiler/autodiff",
     "compiler/backends": "compiler/ir compiler/analysis compiler/expr compiler/kernels",
     "compiler/backends/llvm/base": "compiler/errors compiler/system compiler/ir compiler/kernels",

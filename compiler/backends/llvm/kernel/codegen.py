@@ -3,11 +3,14 @@
 A kernel's function is `void k_HASH(ptr buffer, …, ptr packed, ptr scratch, i64 size, …, i64 begin,
 i64 end)`, with a size for each that is open: it runs the units `begin` to `end` of the schedule's
 parallel work. The hash covers the kernel's text, schedule and target, so equal kernels of all
-models share one function and one cache entry.
+models share one function and one cache entry. Sizes that data decide have names that a reader
+made up (`_n0`, `_n1`), and are arguments in the order in which the kernel's text has them: kernels
+that differ in nothing else (the boxes of each class of a detector) share one function as well.
 """
 
 import functools
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import field, replace
 from pathlib import Path
@@ -34,6 +37,7 @@ from ..schedules.tuning_records import TuningRecord
 from .objects import Passes
 from .schedule_kinds import SCHEDULES
 
+MADE_UP = re.compile(r"\b_\w*\d\b")  # names of sizes that data decide
 KNOWN_ONLY = Refusal("it is made for known sizes, and some are open")
 
 
@@ -74,8 +78,17 @@ class KernelCode:
     def name(self) -> str:
         """A hash of all that its code follows from. Kernels that are only compared need none."""
         chosen = f"{self.schedule.name} {self.schedule.key(self.kernel)} {self.passes.name}"
-        text = [generator_version(), *self.about, chosen, self.kernel.text()]
+        numbers = {n: f"_{i}" for i, n in enumerate(self._made_up)}
+        parts = [*self.about, chosen, self.kernel.written]
+        if numbers:
+            parts = [MADE_UP.sub(lambda m: numbers.get(m[0], m[0]), part) for part in parts]
+        text = [generator_version(), *sorted(parts[:-2]), *parts[-2:]]
         return "k_" + hashlib.sha256("\n".join(text).encode()).hexdigest()[:20]
+
+    @lazy
+    def _made_up(self) -> dict[str, None]:
+        """The names of sizes that data decide, in the order in which they stand in the kernel."""
+        return dict.fromkeys(MADE_UP.findall(self.kernel.written))
 
     @property
     def packs(self) -> bool:
@@ -85,7 +98,9 @@ class KernelCode:
     @lazy
     def symbols(self) -> tuple[str, ...]:
         """The dynamic dims that its function takes, in order."""
-        return symbols_of(self.kernel)
+        names = symbols_of(self.kernel)
+        made_up = self._made_up
+        return (*(n for n in names if n not in made_up), *(n for n in made_up if n in names))
 
     @property
     def units(self) -> Dim:

@@ -8,10 +8,10 @@ done; other kernels where they hardly count, since nobody else moves what their 
 No sum changes its order, so results are the same bit for bit.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from ....kernels.kernel import HostCallback, map_steps
+from ....kernels.kernel import HostCallback, map_steps, walk_calls
 from ..kernel.codegen import KernelCode
 from ..kernel.objects import Passes
 from ..schedules.base import Gain, Schedule
@@ -33,22 +33,24 @@ def least(times: Mapping[str, float], share: float) -> set[str]:
     return chosen
 
 
-def with_effort(codes: Mapping[str, KernelCode], times: Mapping[str, float]) -> dict:
-    """For each code, by name, the one to compile: the same, or one that is made faster. `times` are
-    what they take of a run. Schedules that were measured are kept."""
+def with_effort(
+    codes: Mapping[str, KernelCode], times: Mapping[str, float]
+) -> Callable[[KernelCode], KernelCode]:
+    """For a code, the one to compile: the same, or one that is made faster. `codes` are those of a
+    program by name, `times` what they take of a run. Schedules that were measured are kept."""
     few = {Gain.NONE: set(codes), Gain.SOME: least(times, FEW), Gain.MUCH: least(times, LEAST)}
     little = least(times, LITTLE)
-    made = {}
-    for name, code in codes.items():
+
+    def made(code: KernelCode) -> KernelCode:
         if code.tuning_record is not None:
-            made[name] = code
-        elif name in little and (shorter := code.schedule.shorter()) is not None:
+            return code
+        if code.name in little and (shorter := code.schedule.shorter()) is not None:
             lower = tuple(_few(c, c.schedule.shorter()) for c in code.others[-1:])
-            made[name] = replace(_few(code, shorter), others=lower)
-        else:
-            between = tuple(_few(c) for c in code.others[:-1])
-            best = _few(code) if name in few[code.schedule.gain] else code
-            made[name] = replace(best, others=between + code.others[-1:]) if between else best
+            return replace(_few(code, shorter), others=lower)
+        between = tuple(_few(c) for c in code.others[:-1])
+        best = _few(code) if code.name in few[code.schedule.gain] else code
+        return replace(best, others=between + code.others[-1:]) if between else best
+
     return made
 
 
@@ -62,10 +64,21 @@ def seconds_of(code: KernelCode) -> float:
     return few if code.passes == Passes.FEW else usual
 
 
-def exchange(steps: list, codes: Mapping[str, KernelCode]) -> list:
-    """The steps of a plan with the `codes` in place of those of the same names."""
+def exchange(steps: list, made: Callable[[KernelCode], KernelCode]) -> list:
+    """The steps of a plan with what is `made` of each code, once, in its place."""
+    done: dict[int, KernelCode] = {}
 
     def exchanged(step: Scheduled | HostCallback, _) -> Scheduled | HostCallback:
-        return replace(step, code=codes[step.code.name]) if isinstance(step, Scheduled) else step
+        if not isinstance(step, Scheduled):
+            return step
+        if id(step.code) not in done:
+            done[id(step.code)] = made(step.code)
+        return replace(step, code=done[id(step.code)])
 
     return map_steps(steps, exchanged)
+
+
+def codes_of(steps: list) -> list[KernelCode]:
+    """The codes of a plan's steps, each once; several have one name where sizes alone differ."""
+    found = (step.code for step, _ in walk_calls(steps) if isinstance(step, Scheduled))
+    return [c for code in {id(c): c for c in found}.values() for c in (code, *code.others)]

@@ -30,7 +30,7 @@ from ..schedules.tuning_records import TuningRecord
 from .alone import is_alone, walk_alone
 from .alternating import alternate, pieces_of, turns_of
 from .dispatch import Chosen, choose, dispatcher
-from .effort import exchange, with_effort
+from .effort import codes_of, exchange, with_effort
 from .native_code import MAIN, Layout, Packing
 from .plan import Plan, Regions, Scheduled, constant_arrays, is_shared, overlap, packings_of
 from .polling import Polling, is_long
@@ -86,7 +86,7 @@ class _Planner:
             packed = self.slots[key]
         where = dict(zip(kernel.params, call.refs))
         refs = tuple(self.ref(where[b]) for b in code.params)
-        return Scheduled(first, refs, packed, call)
+        return Scheduled(first if first.symbols == code.symbols else code, refs, packed, call)
 
     def in_place(self, call: Call) -> bool:
         """Whether an output's memory is also read."""
@@ -137,13 +137,13 @@ def build_plan(
     program = alike(program)
     planner = _Planner(program, target, updates or {}, tuning_records)
     steps = planner.steps(program.steps)
-    first = with_effort(planner.codes, planner.times)
-    codes = {c.name: c for code in first.values() for c in (code, *code.others)}
-    scratch = largest(c.scratch for c in codes.values())
+    steps = exchange(steps, with_effort(planner.codes, planner.times))
+    codes = codes_of(steps)
+    scratch = largest(c.scratch for c in codes)
     return Plan(
         program,
-        exchange(steps, first),
-        codes,
+        steps,
+        {c.name: c for c in codes},
         planner.weights,
         ceil_div(scratch, 64) * 64,
         planner.times.total(),

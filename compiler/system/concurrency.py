@@ -24,7 +24,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Generic, TypeVar, overload
 
 # The packages that a compilation imports as it goes.
-IMPORTED = {__name__.partition(".")[0], "google", "llvmlite", "ml_dtypes", "onnx", "safetensors"}
+IMPORTED = {__name__.partition(".")[0], "google", "llvmlite", "ml_dtypes", "numpy", "onnx"}
+IMPORTED |= {"safetensors", *sys.stdlib_module_names}
 
 T = TypeVar("T")
 _owners: weakref.WeakKeyDictionary[Any, dict[str, Callable]] = weakref.WeakKeyDictionary()
@@ -132,6 +133,16 @@ def _no_imports() -> Iterator[None]:
 
 
 def _being_imported() -> Iterator[str]:
+    """Modules whose code runs, and those that another thread has begun to look for.
+
+    A lock of a module lives from before its thread looks for the file until the module is there;
+    only then, and while its code runs, `sys.modules` has it.
+    """
+    locks = getattr(sys.modules["_frozen_importlib"], "_module_locks", {})
+    for name, reference in list(locks.items()):
+        lock = reference() if name.partition(".")[0] in IMPORTED else None
+        if lock is not None and lock.owner != threading.get_ident():
+            yield name
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] in IMPORTED:
             spec = getattr(module, "__spec__", None)

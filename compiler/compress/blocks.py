@@ -18,7 +18,7 @@ from ..ir.editor import GraphEditor
 from ..ir.graph import Graph, Node, Value
 from ..ir.types import F32, U8, TensorType
 from ..ops.quantization.blocks import pack_codes
-from .rounding.grid import Grid, Rounded
+from .rounding.grid import Grid, Rounded, short_scales
 from .rounding.nearest import nearest
 
 LEAST = 1 << 12  # weights, fewer than which stay as they are
@@ -28,7 +28,7 @@ Rounding = Callable[[np.ndarray, Grid], Rounded]
 @dataclass(frozen=True, eq=False)
 class Packed:
     """Weights w f32[rows, k] as operands of matmul_blocks: codes u8[rows, blocks, bytes], scale
-    f32[rows, blocks], zero u8[rows, blocks] or u8[]."""
+    [rows, blocks] (`short_scales`), zero u8[rows, blocks] or u8[]."""
 
     codes: np.ndarray
     scale: np.ndarray
@@ -47,7 +47,9 @@ class Packed:
         codes[:, :k] = found.q + middle
         zero = np.uint8(middle) if grid.symmetric else found.zero.astype(np.uint8)
         packed = pack_codes(codes.reshape(rows, blocks, block), bits)
-        return cls(packed, found.scale.astype(np.float32), np.asarray(zero), bits, block)
+        scale = found.scale.astype(np.float32)
+        scale = short_scales(scale) if grid.block else scale
+        return cls(packed, scale, np.asarray(zero), bits, block)
 
 
 def weights_to_blocks(
@@ -187,7 +189,7 @@ def _gather(r: _Rewriter, node: Node) -> Tensor | None:
         if packed.zero.ndim == 0
         else _column(take(packed.zero).cast(F32))
     )
-    rows = numbers * _column(take(packed.scale))
+    rows = numbers * _column(take(packed.scale).cast(F32))
     *lead, blocks, block = rows.shape
     rows = rows.reshape(*lead, blocks * block)
     k = node.outputs[0].shape[-1]

@@ -94,19 +94,35 @@ def from_rows(rows: np.ndarray, shape: tuple[int, ...], axis: int = 0) -> np.nda
     return np.moveaxis(rows.reshape(moved), 0, axis)
 
 
+def short_scales(scale: np.ndarray) -> np.ndarray:
+    """Scales of blocks in f16, which costs weights at most 2^-11 of their size; in f32 where some
+    are not among f16's normal numbers. Those of blocks of zeros are 0."""
+    plain = scale > LEAST_SCALE
+    low, high = float(np.finfo(np.float16).tiny), float(np.finfo(np.float16).max)
+    fits = ((scale >= low) & (scale <= high)) | ~plain
+    return np.where(plain, scale, 0).astype(np.float16) if fits.all() else scale
+
+
 def from_range(low: FloatArray, high: FloatArray, grid: Grid) -> tuple[FloatArray, np.ndarray]:
     """(scale, zero) with which the grid spans low … high, 0 included.
 
-    The zero point follows from the scale rounded to f32, so that 0 is one of the numbers.
+    The zero point follows from the scale as it is stored (`short_scales`), so that 0 is one of the
+    numbers.
     """
     low, high = np.minimum(low, 0).astype(np.float64), np.maximum(high, 0).astype(np.float64)
     if grid.symmetric:
         scale = np.maximum(high / grid.high, low / grid.low if grid.low else 0)
-        scale = np.maximum(scale, LEAST_SCALE).astype(np.float32)
+        scale = _as_stored(np.maximum(scale, LEAST_SCALE).astype(np.float32), grid)
         return scale, np.zeros(scale.shape, np.int32)
     scale = np.maximum((high - low) / (grid.high - grid.low), LEAST_SCALE).astype(np.float32)
+    scale = _as_stored(scale, grid)
     zero = np.rint(grid.low - low / scale)
     return scale, np.clip(zero, grid.low, grid.high).astype(np.int32)
+
+
+def _as_stored(scale: FloatArray, grid: Grid) -> FloatArray:
+    short = short_scales(scale).astype(np.float32) if grid.block else scale
+    return np.where(short > 0, short, scale)
 
 
 def min_max(w: FloatArray, grid: Grid) -> tuple[FloatArray, np.ndarray]:

@@ -10,8 +10,9 @@ import numpy as np
 
 from ....compiler.ir.builder import Builder, Tensor
 from ....compiler.ir.graph import Node
-from ....compiler.ir.types import F32, U8
+from ....compiler.ir.types import F16, F32, U8
 from ....compiler.ops.quantization.blocks import pack_codes, quantized_rows
+from ..file.proto import ELEMENT_TYPE_OF
 from .common import results
 from .writer import Writer
 
@@ -28,10 +29,13 @@ def matmul_blocks(w: Writer, node: Node) -> None:
     x, packed, scale, zero, _ = (*node.inputs, None, None)[:5]
     bits, block = node.attrs["bits"], node.attrs["block"]
     n, blocks, _ = packed.shape
-    operands = [w.name(x), w.name(packed), w.constant(scale.constant.reshape(-1))]
+    scales = w.constant(scale.constant.reshape(-1))
+    if scale.dtype != F32:  # the operator wants the type of x
+        scales = w.op("Cast", [scales], to=ELEMENT_TYPE_OF[F32])
+    operands = [w.name(x), w.name(packed), scales]
     zeros = np.broadcast_to(0 if zero is None else zero.constant, (n, blocks))
     if zeros.dtype.kind == "f":
-        operands.append(w.constant(zeros.astype(scale.constant.dtype).reshape(-1)))
+        operands.append(w.constant(zeros.astype(np.float32).reshape(-1)))
     elif not (zeros == 1 << bits - 1).all():
         of_row = pack_codes(zeros.astype(np.uint8)[:, None], bits)
         operands.append(w.constant(of_row.reshape(-1)))
@@ -45,7 +49,7 @@ def _is_said_by_runtime(node: Node) -> bool:
     block = node.attrs["block"]
     constant = all(v is None or v.constant is not None for v in (packed, scale, zero))
     fits = block >= SMALLEST and math.log2(block).is_integer() and node.attrs["bits"] in BITS
-    return constant and fits and codes is None and x.rank >= 2 and scale.dtype == F32
+    return constant and fits and codes is None and x.rank >= 2 and scale.dtype in (F32, F16)
 
 
 def dequantized(

@@ -77,3 +77,14 @@ def test_codes_begin_with_zero():
     codes = unpack_codes(packed.codes, 4, 32).reshape(64, 96)
     values = (codes - 8.0) * np.repeat(packed.scale, 32, axis=1)
     np.testing.assert_array_equal(values.astype(np.float32), rounded(W.T, 4, 32))
+
+
+@pytest.mark.parametrize(("factor", "dtype"), [(1, np.float16), (1e-6, np.float32)])
+def test_scales_are_halves_where_these_can_say_them(factor, dtype):
+    w = W.T * np.float32(factor)
+    w[3, :32] = 0
+    found = nearest(w, Grid.of(4, block=32))
+    packed = Packed.of(found, 4)
+    assert packed.scale.dtype == dtype
+    values = (unpack_codes(packed.codes, 4, 32) - np.float32(8)) * packed.scale[..., None]
+    np.testing.assert_array_equal(values.reshape(w.shape).astype(np.float32), found.values)

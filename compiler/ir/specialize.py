@@ -60,6 +60,8 @@ def specialize_node(node: Node, operands: list[Value | None], binding: Mapping[s
         recorded = [v.type.substitute(binding) for v in node.outputs]
     except TypeMismatch as error:
         raise _misfit(binding, node, error) from None
+    except ZeroDivisionError:
+        raise _division(binding, node) from None
     types = []
     for result, r, i in zip(node.outputs, recorded, inferred):
         merged = merge_types(r, i)
@@ -95,9 +97,7 @@ def substitute_attrs(node: Node, binding: Mapping[str, int]) -> dict[str, Any]:
     try:
         return {k: substitute(v) for k, v in node.attrs.items()}
     except ZeroDivisionError:
-        raise InputError(
-            f"the sizes {dims.shown(binding)} divide by zero", where=node.where
-        ) from None
+        raise _division(binding, node) from None
     except TypeMismatch as error:
         raise _misfit(binding, node, error) from None
     except TesselError as error:
@@ -112,6 +112,10 @@ def _misfit(binding: Mapping[str, int], node: Node, error: TypeMismatch) -> Inpu
         expected=error.expected,
         received=error.received,
     )
+
+
+def _division(binding: Mapping[str, int], node: Node) -> InputError:
+    return InputError(f"the sizes {dims.shown(binding)} divide by zero", where=node.where)
 
 
 def merge_types(a: Type, b: Type) -> Type | None:

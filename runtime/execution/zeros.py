@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ...compiler.classes import dataclass
 from ...compiler.driver import is_refusal
-from ...compiler.errors import TesselError
+from ...compiler.errors import TesselError, TypeMismatch
 from ...compiler.ir import dims
 from ...compiler.ir.bounds import fits
 from ...compiler.ir.nonempty import nonempty
@@ -107,14 +107,21 @@ class Zeros:
 def vanishing(equations: Iterable, zeros: frozenset[str]) -> tuple | None:
     """What is left of equations between sizes that say nothing where some are 0: of M*N = M, which
     is what an axis of size N has that is left out, N = 1. None where that cannot be said."""
-    left = []
+    left, zero = [], dict.fromkeys(zeros, 0)
+
+    def agree(a: dims.Dim, b: dims.Dim) -> bool:
+        return dims.substitute(a, zero) == dims.substitute(b, zero)
+
     for a, b in equations:
-        if dims.substitute(a, zero := dict.fromkeys(zeros, 0)) != dims.substitute(b, zero):
-            continue
-        for s in map(dims.Sym.named, zeros):
-            while _divides(s, a) and _divides(s, b):
-                a, b = a // s, b // s
-        if dims.substitute(a, zero) == dims.substitute(b, zero):
+        try:
+            if not agree(a, b):
+                continue
+            for s in map(dims.Sym.named, zeros):
+                while _divides(s, a) and _divides(s, b):
+                    a, b = a // s, b // s
+            if agree(a, b):
+                return None
+        except (ZeroDivisionError, TypeMismatch):  # n // 0; axes that do not broadcast
             return None
         left.append((a, b))
     return tuple(left)

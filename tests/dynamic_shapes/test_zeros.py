@@ -119,6 +119,7 @@ N, M, K = map(Sym.named, "NMK")
         ((M * M * N, 3 * M * M), ((N, 3),)),
         ((M + N, 7), ()),  # it still says something
         ((M * N, 3 * K), None),
+        ((N, 7 // M), None),  # nor has a quotient by 0 a value
     ],
 )
 def test_equations_that_say_nothing_of_zeros(equation, left):

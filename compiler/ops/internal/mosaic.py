@@ -9,7 +9,8 @@ whatever computes a piece then stores into y's memory.
 import numpy as np
 
 from ...errors import TypeMismatch
-from ...ir.bounds import assume_at_least
+from ...ir.bounds import assume_at_least, assume_equal
+from ...ir.dims import prod
 from ...ir.op import Attr, Kernels, register
 from ...ir.types import FLOATS
 from ..common import case, floats
@@ -31,6 +32,12 @@ def mosaic_shape(*xs, shape, starts):
             "mosaic: the pieces do not lie inside",
             expected=f"pieces inside of {list(shape)}, a start per piece and axis",
             received=f"starts={list(starts)} of {', '.join(map(str, xs))}",
+        )
+    if not assume_equal(sum(prod(x.shape) for x in xs), prod(shape)):
+        raise TypeMismatch(
+            "mosaic: the pieces leave something out, or overlap",
+            expected=f"{prod(shape)} elements, those of {list(shape)}",
+            received=", ".join(map(str, xs)),
         )
     return shape
 

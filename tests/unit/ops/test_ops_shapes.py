@@ -329,3 +329,10 @@ def test_the_gradient_of_a_scan_is_that_of_its_unrolling():
 
     for a, b in zip(results(unrolled=True), results(unrolled=False), strict=True):
         np.testing.assert_allclose(a, b)
+
+
+def test_pieces_of_a_mosaic_leave_nothing_out():
+    (y,) = emit("mosaic", "f32[N,2]", "f32[N,3]", shape=[N, 5], starts=[0, 0, 0, 2])
+    assert str(y.type) == "f32[N,5]"
+    with pytest.raises(TypeMismatch, match="leave something out"):
+        emit("mosaic", "f32[4,2]", "f32[4,2]", shape=[4, 5], starts=[0, 0, 0, 2])

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, overload
 
 from .compiler.errors import TesselError, entrance
 from .compiler.system import concurrency  # noqa: F401  from here on forks wait for imports
+from .compiler.system.alias import give_lazy_module
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from os import PathLike
     from pathlib import Path
+    from types import ModuleType
 
     import numpy as np
     import onnx
@@ -308,12 +310,23 @@ def _load(name: str) -> Any:
     """What is behind a name, imported at its first use."""
     from importlib import import_module
 
+    if name == "keras":
+        return import_module(f"{__name__}.keras")
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, within = _PLACES[name]
     value = import_module(module, __name__)
     return value if within is None else getattr(value, within)
 
+
+def _load_keras(name: str) -> ModuleType:
+    """Keras with tessel as its backend: `import tessel.keras as keras`."""
+    from .frontends.keras.hook import load_keras
+
+    return load_keras(name)
+
+
+give_lazy_module(f"{__name__}.keras", _load_keras.__doc__ or "", _load_keras)
 
 if not TYPE_CHECKING:  # else every wrong name would be taken for one
 

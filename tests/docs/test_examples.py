@@ -60,9 +60,18 @@ def test_quantize_digits(tmp_path):
     assert tessel.Recipe.load(tmp_path / "q.toml").scales
 
 
+def test_iris_keras():
+    if importlib.util.find_spec("keras") is None:
+        pytest.skip("the script is of Keras")
+    pytest.importorskip("sklearn", reason="scikit-learn has the flowers")
+    out = run("iris_keras.py")
+    assert float(re.search(r"held out: ([\d.]+)%", out).group(1)) >= 93
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [
+        ("iris_keras.py", "not run: keras and scikit-learn not installed"),
         ("from_pytorch.py", "not run: torch and onnxscript not installed"),
         ("from_sklearn.py", "not run: scikit-learn and skl2onnx not installed"),
         ("quantize_digits.py", "not run: scikit-learn is not installed"),

@@ -240,6 +240,14 @@ READS: dict[str, str] = {
     "frontends/native": (
         "compiler/errors compiler/arguments compiler/system compiler/ir compiler/autodiff runtime"
     ),
+    "frontends/keras/functions": "compiler/errors compiler/ir frontends/native",
+    "frontends/keras/backend": (
+        "compiler/errors compiler/ir frontends/native frontends/keras/functions"
+    ),
+    "frontends/keras": (
+        "compiler/errors compiler/ir compiler/autodiff runtime frontends/native "
+        "frontends/keras/functions frontends/keras/backend"
+    ),
     "frontends": (
         "compiler/errors compiler/arguments compiler/system compiler/ir compiler/compress runtime "
         "runtime/training runtime/compress runtime/execution frontends/onnx/file "
@@ -253,7 +261,7 @@ READS: dict[str, str] = {
     "__init__": (
         "compiler/errors compiler/options compiler/system compiler/autodiff compiler/rewrite/rules "
         "compiler/targets compiler/driver runtime/base runtime/execution runtime "
-        "frontends/onnx frontends"
+        "frontends/onnx frontends/keras frontends"
     ),
     "tools/common": (
         "compiler/errors compiler/system compiler/ir compiler/analysis compiler/passes "
@@ -287,6 +295,7 @@ START = "`import tessel` loads no more than is used"
 COMMAND = "a command loads what it needs, when it needs it"
 PACKAGE = "a package's code runs, and a second process starts, without the compiler"
 LOADED_LATE = "loaded when it is met; most models have no such thing"
+KERAS = "what it loads subclasses Keras' own, which has to be there first"
 CIRCLE = "the two describe each other: text and graphs, values and types"
 IMPORTS_INSIDE: dict[str, str] = {
     "__init__": START,
@@ -305,6 +314,10 @@ IMPORTS_INSIDE: dict[str, str] = {
     "compiler/ir/types": CIRCLE,
     "compiler/targets/cpu": PACKAGE,
     "compiler/targets/cuda": PACKAGE,
+    "frontends/keras/functions/traced": CIRCLE,
+    "frontends/keras/hook": KERAS,
+    "frontends/keras/names": KERAS,
+    "frontends/keras/trainer": KERAS,
     "frontends/onnx/file/external": CIRCLE,
     "frontends/sources": START,
     "runtime/base/build": PACKAGE,

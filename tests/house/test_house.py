@@ -39,6 +39,7 @@ THIRD_PARTY = {
     "triton": ("compiler/backends/triton/", "runtime/gpu/"),
     "cuda": ("compiler/backends/triton/", "runtime/gpu/"),
     "matplotlib": ("tools/benchmark/roofline.py",),
+    "keras": ("frontends/keras/",),
     "PIL": ("compiler/ops/vision/image.py",),
     "re2": ("compiler/ops/text/strings.py",),
     "cryptography": ("runtime/package/trust.py",),

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from ...compiler.system.concurrency import exports
 
 if TYPE_CHECKING:
-    from . import functional
+    from . import functional, losses
     from .export import flat_values, nested_values, to_graph, training_graphs
     from .initializers import glorot_normal, glorot_uniform, he_normal, he_uniform
     from .layers import (
@@ -57,6 +57,7 @@ __all__ = [
     "he_normal",
     "he_uniform",
     "jit",
+    "losses",
     "mse",
     "nested_values",
     "scan",
@@ -71,7 +72,7 @@ __all__ = [
 __getattr__, __dir__ = exports(
     __name__,
     {
-        ".": "functional",
+        ".": "functional losses",
         ".export": "flat_values nested_values to_graph training_graphs",
         ".initializers": "glorot_normal glorot_uniform he_normal he_uniform",
         ".layers": (

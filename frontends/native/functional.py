@@ -7,6 +7,7 @@ what the records call differently. An op without tensor operands gives a numpy a
 """
 
 import inspect
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from ...compiler.errors import TypeMismatch, UsageError
 from ...compiler.ir import op as registry
 from ...compiler.ir.builder import Tensor
-from ...compiler.ir.types import dtype_of
+from ...compiler.ir.types import BOOL, dtype_of
 from .tracing import NUMBERS, Array, find_tracer, user_line
 
 _NOT_FUNCTIONS = {"constant", "if", "scan", "while", "custom_gradient"}
@@ -135,6 +136,44 @@ def one_hot(indices: Array, depth: int, *, axis: int = -1, dtype="f32") -> Array
 def take(x: Array, indices, *, axis: int = 0) -> Array:
     """Slices of `x` at `indices` along `axis` (numpy's name for gather)."""
     return apply("gather", x, indices, axis=axis)
+
+
+def attention(
+    q: Array,
+    k: Array,
+    v: Array,
+    mask: Array | None = None,
+    /,
+    *,
+    scale: float | None = None,
+    is_causal: bool = False,
+) -> Array:
+    """softmax(q kᵀ * scale + mask) v over the last two axes: q [B,H,S,D], k [B,H,T,D], v [B,H,T,E].
+
+    A boolean mask is true where a key counts; another one is added, and hides by -inf. With
+    `is_causal` query i sees keys 0…i. A query that sees no key gives 0, and its gradients are 0.
+    `scale` defaults to 1 / sqrt(D).
+    """
+    if scale is None:
+        scale = 1 / math.sqrt(q.shape[-1])
+    if mask is None:
+        return apply("attention", q, k, v, scale=scale, is_causal=is_causal)
+    b, boolean = find_tracer(q, k, v, mask), mask.dtype == BOOL
+    mask = b.array(mask)
+    if is_causal:
+        shape = (q.shape[-2], k.shape[-2])
+        row, column = (b.array(b.iota(shape=shape, axis=a, dtype="i64")) for a in (0, 1))
+        past = row >= column
+        mask = mask & past if boolean else apply("where", past, mask, -np.inf)
+    # Queries without a key see all, so that no NaN arises, and give 0.
+    if boolean:
+        seen = apply("reduce_max", mask, axes=(-1,), keepdims=True)
+        mask = mask | ~seen
+    else:
+        seen = apply("reduce_max", mask, axes=(-1,), keepdims=True) > -np.inf
+        mask = apply("where", seen, mask, 0.0)
+    y = apply("attention", q, k, v, mask, scale=scale, is_causal=False)
+    return apply("where", seen, y, 0.0)
 
 
 def _reduction(name: str, op: str) -> Callable:

@@ -89,16 +89,7 @@ def atanh(x: Operand, /) -> Array:
     """inverse hyperbolic tangent"""
 
 
-def attention(
-    q: Operand,
-    k: Operand,
-    v: Operand,
-    mask: Operand | None = None,
-    /,
-    *,
-    scale: float,
-    is_causal: bool = False,
-) -> Array:
+def attention(*, scale: float | None = None, is_causal: bool = False) -> Array:
     """softmax(q kᵀ * scale + mask) v over the last two axes: q [B,H,S,D], k [B,H,T,D], v …"""
 
 

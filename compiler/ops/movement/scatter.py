@@ -8,11 +8,12 @@ import numpy as np
 
 from ...errors import TypeMismatch
 from ...expr import expr as s
+from ...ir import dims
 from ...ir.bounds import assume_equal_shapes
 from ...ir.limits import index_limit
 from ...ir.op import Attr, Kernels, register
 from ...ir.types import normalize_axis
-from ..common import array, case, floats, ints, mask, reference, spaced
+from ..common import array, case, floats, ints, mask, reference, spaced, zeros_like
 from .gather import INDICES, check_beside, column_limits, wrap, wrapped
 
 REDUCTIONS = {"none": None, "add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum}
@@ -40,17 +41,36 @@ def _combine(y: np.ndarray, at: tuple, updates: np.ndarray, reduction: str) -> n
 
 
 def _scatter_grad(b, x, y, updates, dy, reduction, scatter, gather):
-    """`scatter(x, updates, reduction)` and `gather(x)` are the op and its adjoint, indices bound.
-
-    For max and min the gradient goes to whoever equals the result.
-    """
+    """`scatter(x, updates, reduction)` and `gather(x)` are the op and its adjoint."""
     if reduction == "none":
-        return scatter(dy, b.scalar(0, dy.dtype).expand(updates.shape), "none"), gather(dy)
+        dx = scatter(dy, zeros_like(b, updates), "none")
+        return dx, mask(_stayed(b, x, updates, scatter, gather), gather(dy))
     if reduction == "add":
         return dy, gather(dy)
     if reduction == "mul":
-        return scatter(dy, updates, "mul"), gather(dy * y) / updates
-    return mask(b.equal(x, y), dy), mask(b.equal(updates, gather(y)), gather(dy))
+        return scatter(dy, updates, "mul"), _factor_grad(b, x, updates, dy, scatter, gather)
+    # Whoever equals the extreme has won: winners share the gradient equally.
+    kept, won = b.equal(x, y), b.equal(updates, gather(y))
+    share = dy / scatter(kept.cast(x.dtype), won.cast(x.dtype), "add")
+    return mask(kept, share), mask(won, gather(share))
+
+
+def _stayed(b, x, updates, scatter, gather):
+    """Of several updates of one place the last stays: who finds its own number there."""
+    count = dims.prod(updates.shape)
+    own = b.iota(shape=(count,), axis=0, dtype="i64").reshape(updates.shape)
+    there = scatter(b.scalar(0, "i64").expand(x.shape), own, "none")
+    return b.equal(gather(there), own)
+
+
+def _factor_grad(b, x, updates, dy, scatter, gather):
+    """y / update, and where an update is the only zero of its place the product of the others."""
+    zero = b.equal(updates, b.scalar(0, x.dtype))
+    filled = b.where(zero, b.scalar(1, x.dtype), updates)
+    others = gather(dy * scatter(x, filled, "mul"))
+    zeros = gather(scatter(zeros_like(b, x), zero.cast(x.dtype), "add"))
+    alone = b.emit("and", zero, zeros < 2)
+    return b.where(alone, others, mask(zeros < 1, others) / filled)
 
 
 def scatter_elements_shape(x, indices, updates, *, axis, reduction):

@@ -130,6 +130,47 @@ def test_equal_extremes_share_the_gradient():
     assert dx[0] == 0
 
 
+SCATTERS = {
+    "scatter_elements": np.array([1, 1, 0, 1]),
+    "scatter_nd": np.array([[1], [1], [0], [1]]),
+}
+
+
+def bound(name, reduction):
+    return OPS[name].bind({"reduction": reduction}, name)
+
+
+@pytest.mark.parametrize("name", SCATTERS)
+@pytest.mark.parametrize("reduction", ["max", "min"])
+def test_scattered_winners_share_the_gradient(name, reduction):
+    """Place 0: x and an update tie; place 1: two of three updates."""
+    sign = 1 if reduction == "max" else -1
+    x, updates = sign * np.array([3.0, 1.0, 2.0]), sign * np.array([5.0, 5.0, 3.0, 2.0])
+    dx, du = by_rule(OPS[name], [x, SCATTERS[name], updates], bound(name, reduction))
+    w = weights_of([x])[0]
+    np.testing.assert_allclose(dx, [w[0] / 2, 0, w[2]])
+    np.testing.assert_allclose(du, [w[1] / 2, w[1] / 2, w[0] / 2, 0])
+
+
+@pytest.mark.parametrize("name", SCATTERS)
+@pytest.mark.parametrize("zeros", [(), (0,), (0, 1), (2,), (0, 1, 3)])
+def test_scattered_factors_of_zero(name, zeros):
+    x, updates = np.array([3.0, 1.5, 0.0]), np.array([0.5, 2.0, 3.0, -2.0])
+    updates[list(zeros)] = 0
+    inputs, attrs = [x, SCATTERS[name], updates], bound(name, "mul")
+    for position, d in zip((0, 2), by_rule(OPS[name], inputs, attrs)):
+        expected = by_differences(OPS[name], inputs, attrs, position, range(d.size))
+        np.testing.assert_allclose(d, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", SCATTERS)
+def test_only_the_update_that_stayed_has_a_gradient(name):
+    dx, du = by_rule(OPS[name], [np.ones(3), SCATTERS[name], np.arange(4.0)], bound(name, "none"))
+    w = weights_of([dx])[0]
+    np.testing.assert_allclose(dx, [0, 0, w[2]])
+    np.testing.assert_allclose(du, [0, 0, w[0], w[1]])
+
+
 def test_what_where_does_not_choose_does_no_harm():
     """The gradient of log at 0 is infinite; `where` keeps it out of what was chosen."""
     b = Builder()

@@ -6,11 +6,12 @@
                                              %y = cast(%b) {dtype=f16} : f16[3]
                                            }
 
-Inputs and outputs keep their types, with a cast each; constants are converted. What an op writes
-into an input stays half (`INTO`): all of a cache would be widened for the sake of a row. Otherwise
-nothing is rounded to half any more, so results are closer to the exact ones than half arithmetic
-gives, and what would overflow to inf in the middle does not. Casts to half inside of the model
-become casts to f32, for the same reason.
+Inputs and outputs keep their types, with a cast each; constants are converted, but for those of
+which a kernel widens what it reads where it is used (`OUT_OF`): tables, scales of blocks. What an
+op writes into an input stays half (`INTO`): all of a cache would be widened for the sake of a row.
+Otherwise nothing is rounded to half any more, so results are closer to the exact ones than half
+arithmetic gives, and what would overflow to inf in the middle does not. Casts to half inside of the
+model become casts to f32, for the same reason.
 """
 
 from typing import Any, ClassVar
@@ -24,6 +25,8 @@ from ...ir.types import BF16, F16, F32, DType, MapType, SequenceType, TensorType
 from ..base import Pass, Report
 
 INTO = ("cache_update", "scatter_elements", "scatter_nd")  # operand 0, some of it replaced
+
+OUT_OF = ("gather", "matmul_blocks", "sum_blocks")  # constants are read as they are stored
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ def _widen(graph: Graph, dtypes: tuple[DType, ...], *, keep_types: bool) -> None
     """In place; `keep_types` casts at the inputs and outputs, which regions do not need."""
     b = Builder(Graph(graph.name, list(graph.inputs)))
     env: dict[Value, Value] = {}
+    stored: dict[Value, Value] = {}  # constants that stay halves
     outputs = [v.type for v in graph.outputs]
     for v in graph.inputs:
         wide = _wide_type(v.type, dtypes)
@@ -64,7 +68,7 @@ def _widen(graph: Graph, dtypes: tuple[DType, ...], *, keep_types: bool) -> None
         else:
             env[v], v.type = v, wide
     for node in graph.nodes:
-        env |= zip(node.outputs, _node(b, node, env, dtypes))
+        env |= zip(node.outputs, _node(b, node, env, stored, dtypes))
     results = [env[v] for v in graph.outputs]
     if keep_types:
         b.origin = None
@@ -72,7 +76,9 @@ def _widen(graph: Graph, dtypes: tuple[DType, ...], *, keep_types: bool) -> None
     graph.nodes, graph.outputs = b.graph.nodes, results
 
 
-def _node(b: Builder, node: Node, env: dict[Value, Value], dtypes) -> list[Value]:
+def _node(
+    b: Builder, node: Node, env: dict[Value, Value], stored: dict[Value, Value], dtypes
+) -> list[Value]:
     b.origin = node.origin
     operands = [None if v is None else env[v] for v in node.inputs]
     if _writes_into_half(node, operands):
@@ -82,10 +88,24 @@ def _node(b: Builder, node: Node, env: dict[Value, Value], dtypes) -> list[Value
             for v, x in zip(node.inputs, operands)
         ]
         return [b.cast(b.emit(node.op.name, *operands, **node.attrs), dtype=F32).value]
+    if node.op.name in OUT_OF:
+        operands = [_as_stored(b, v, x, stored) for v, x in zip(node.inputs, operands)]
     attrs = {k: _wide_attr(a, dtypes) for k, a in node.attrs.items()}
     names = [v.name for v in node.outputs]
     results = b.emit(node.op.name, *operands, outputs=names, **attrs)
-    return [t.value for t in (results if isinstance(results, tuple) else (results,))]
+    values = [t.value for t in (results if isinstance(results, tuple) else (results,))]
+    return [b.cast(v, dtype=F32).value if v.dtype in dtypes else v for v in values]
+
+
+def _as_stored(
+    b: Builder, v: Value | None, wide: Value | None, stored: dict[Value, Value]
+) -> Value | None:
+    """A constant as it was, where it is one of halves."""
+    if v is None or wide is None or v.constant is None or v.type == wide.type:
+        return wide
+    if v not in stored:
+        stored[v] = b.constant(v.constant, name=v.name).value
+    return stored[v]
 
 
 def _writes_into_half(node: Node, operands: list[Value | None]) -> bool:

@@ -43,6 +43,20 @@ def test_halves_are_computed_as_floats():
     assert_same_results(graph, after, rtol=1e-2)
 
 
+def test_tables_of_halves_stay_such():
+    graph = parse_graph("""graph g(%i: i64[3]) -> (%y) {
+      %t = constant() {value=dense(f16[2] [2.0, 3.0])}
+      %r = gather(%t, %i) {axis=0}
+      %s = exp(%r)
+      %y = mul(%s, %s)
+    }""")
+    after = promote_half(graph)
+    verify(after)
+    (gather,) = [n for n in after.nodes if n.op.name == "gather"]
+    assert gather.inputs[0].dtype.name == "f16"
+    assert all(n.outputs[0].dtype.name == "f32" for n in after.nodes if n.op.name == "exp")
+
+
 def test_halves_in_regions_are_widened():
     graph = parse_graph("""graph g(%x: bf16[2], %c: bool[]) -> (%y) {
       %y = if(%c, %x) {then_graph=graph t(%a: bf16[2]) -> (%b) {%b = neg(%a)},

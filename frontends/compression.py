@@ -111,9 +111,8 @@ def quantize_for_training(
     gives what `quantize` does. It computes the same, to the bit, as the graph that was trained.
     """
     source = source_of(model, limits=limits)
-    plan, _ = observed(
-        source, data, Recipe.of(recipe), shapes=shapes, threads=threads, progress=progress
-    )
+    recipe = Recipe.of(Recipe.of(recipe), bias_correction=False)  # biases are trained
+    plan, _ = observed(source, data, recipe, shapes=shapes, threads=threads, progress=progress)
     return TrainableModel(
         plan,
         loss=loss,

@@ -38,6 +38,11 @@ class Product:
     def where(self) -> str:
         return self.node.where
 
+    @property
+    def name(self) -> str:
+        """Of what it gives: the same in every copy of the graph."""
+        return self.node.outputs[0].name
+
 
 @dataclass(eq=False)
 class Candidates:

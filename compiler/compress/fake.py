@@ -71,7 +71,7 @@ def trained_plan(plan: Plan, values: Mapping[str, np.ndarray]) -> Plan:
         if node.op.name == "constant" and name in values:
             node.attrs["value"] = np.asarray(values[name], node.attrs["value"].dtype)
     trained = Plan(plan.candidates, plan.recipe, scales, plan.seen, weights)
-    trained.recipe = replace(plan.recipe, scales={})
+    trained.recipe = replace(plan.recipe, scales={}, shifts={}, bias_correction=False)
     return trained
 
 

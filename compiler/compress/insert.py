@@ -113,13 +113,30 @@ class Inserter:
     def _shift(self, node: Node) -> None:
         """Add what takes back the mean error of a product's weights."""
         shift, b = self.shifts[node].astype(np.float32), self.edit.b
-        if node.op.name == "conv" and len(node.inputs) > 2 and node.inputs[2] is not None:
-            node.inputs[2] = (b.tensor(node.inputs[2]) + shift).value
+        reader, place = (node, 2) if node.op.name == "conv" else self._bias(node, len(shift))
+        if reader is None:
+            y = b.emit(node.op.name, *node.inputs, **node.attrs)
+            self._replace(node, y + shift)
             return
-        channels_first = node.op.name == "conv" and not node.attrs["channels_last"]
-        after = node.outputs[0].rank - 2 if channels_first else 0
-        y = b.emit(node.op.name, *node.inputs, **node.attrs)
-        self._replace(node, y + shift.reshape(-1, *[1] * after))
+        bias = reader.inputs[place] if place < len(reader.inputs) else None
+        if bias is None:
+            added = b.constant(shift)
+        elif bias.constant is not None:
+            added = b.constant(bias.constant + shift)
+        else:
+            added = b.tensor(bias) + shift
+        reader.inputs = [*reader.inputs[:place], added.value, *reader.inputs[place + 1 :]]
+
+    def _bias(self, node: Node, outputs: int) -> tuple[Node | None, int]:
+        """The sum that adds a constant to each output of a product, and which operand that is."""
+        uses = self.graph.uses().get(node.outputs[0], [])
+        if node.outputs[0] in self.graph.outputs or len(uses) != 1 or uses[0][0].op.name != "add":
+            return None, 0
+        reader, place = uses[0][0], 1 - uses[0][1]
+        other = reader.inputs[place]
+        if other is None or other.constant is None or other.shape != (outputs,):
+            return None, 0
+        return reader, place
 
     def _replace(self, node: Node, y: Tensor) -> None:
         """What stands for a product has its name, by which it is found again."""

@@ -75,7 +75,7 @@ class Plan:
                     expected=", ".join(dict.fromkeys(p.where for p in candidates.products)),
                     fix=nearest(pattern, known),
                 )
-        return cls(candidates, recipe, dict(recipe.scales))
+        return cls(candidates, recipe, dict(recipe.scales), shifts=_shifts(candidates, recipe))
 
     @property
     def is_static(self) -> bool:
@@ -184,7 +184,9 @@ class Plan:
         stay = [*self.slower, *self.needed]
         keep = (*self.recipe.keep, *(escape(p.where) for p in stay))
         recipe = replace(self.recipe, scales=dict(self.scales), keep=tuple(dict.fromkeys(keep)))
-        return replace(recipe, data=data or recipe.data)
+        active = [p for p in self.candidates.products if p.keep is None and p.node in self.shifts]
+        shifts = {p.name: [float(str(s)) for s in self.shifts[p.node]] for p in active}
+        return replace(recipe, shifts=shifts, data=data or recipe.data)
 
     def rows(self) -> list[Row]:
         """What is said of each product."""
@@ -227,6 +229,26 @@ def _unfit(p: Product, recipe: Recipe) -> str | None:
     if recipe.is_blocked and (weights is None or weights.ndim != 2 or weights.size < LEAST):
         return f"it has fewer than {LEAST} weights, or not those of a matrix"
     return None
+
+
+def _shifts(candidates: Candidates, recipe: Recipe) -> dict[Node, np.ndarray]:
+    """What a recipe adds to the outputs of products. Raises UsageError where it does not fit."""
+    found = {}
+    for p in candidates.products:
+        shift = recipe.shifts.get(p.name)
+        if shift is None or not recipe.corrects_biases:
+            continue
+        outputs = 0 if p.axis is None else p.w.shape[p.axis]
+        if len(shift) != outputs:
+            raise UsageError(
+                f"the recipe's shifts for {p.name!r} are not those of this model",
+                where=p.where,
+                expected=f"{outputs} numbers",
+                received=f"{len(shift)}",
+                fix="quantize with data, or remove the shifts of another model",
+            )
+        found[p.node] = np.float32(shift)
+    return found
 
 
 def _error(w: np.ndarray, narrow: Narrow) -> float:

@@ -28,7 +28,8 @@ OBSERVERS = ("auto", "minmax", "moving_average", "percentile", "entropy", "mse")
 SUMS = ("quantized", "float", "auto")
 EQUALIZATIONS = ("none", "smoothquant", "cross-layer", "awq")
 PLACEMENTS = ("time", "all")
-ROUNDINGS = ("nearest", "mse", "hqq", "gptq", "awq", "adaround", "autoround")
+TRAINED = ("adaround", "autoround")
+ROUNDINGS = ("nearest", "mse", "hqq", "gptq", "awq", *TRAINED)
 
 
 class Scale(NamedTuple):
@@ -66,11 +67,13 @@ class Recipe:
                      smoothquant (data that is easier to round) and awq (finer steps for weights
                      that meet large data) choose from data, cross-layer (equal ranges in products
                      one after another) from weights
-    bias_correction  whether biases take back the mean error that rounded weights cause, from data;
-                     for activations of u8 and i8
+    bias_correction  whether biases take back the mean error that rounded weights cause, for
+                     activations with scales from data; auto: unless the rounding is trained, which
+                     takes care of that
     keep             patterns (*, ?, […]) of nodes of the model that stay as they are
+    data             hash of the data from which scales and shifts were chosen
     scales           of activations by value, as a calibration chose them
-    data             hash of the data that they were chosen from
+    shifts           of each product's outputs, which the bias correction adds
     """
 
     name: str = "int8"
@@ -87,10 +90,11 @@ class Recipe:
     rounding: str = "nearest"
     steps: int = 500
     equalize: str = "none"
-    bias_correction: bool = False
+    bias_correction: bool | str = "auto"
     keep: tuple[str, ...] = ()
-    scales: Mapping[str, Scale] = field(default_factory=dict)
     data: str = ""
+    scales: Mapping[str, Scale] = field(default_factory=dict)
+    shifts: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if isinstance(self.keep, str):
@@ -98,11 +102,13 @@ class Recipe:
         object.__setattr__(self, "keep", tuple(self.keep))
         scales = {n: Scale(float(s[0]), int(s[1]), *s[2:3]) for n, s in self.scales.items()}
         object.__setattr__(self, "scales", scales)
+        shifts = {n: tuple(map(float, s)) for n, s in self.shifts.items()}
+        object.__setattr__(self, "shifts", shifts)
         for name, known in CHOICES.items():
             if getattr(self, name) not in known:
                 raise UsageError(
                     f"a recipe's {name} is none of those that there are",
-                    expected=", ".join(known),
+                    expected=", ".join(map(str, known)),
                     received=repr(getattr(self, name)),
                     fix=nearest(getattr(self, name), known),
                 )
@@ -120,7 +126,7 @@ class Recipe:
             raise UsageError(
                 "a share is between 0 and 1", received=repr(self.small), fix="small=0.02"
             )
-        if self.bias_correction and self.activations in ("f32", "dynamic"):
+        if self.bias_correction is True and self.activations in ("f32", "dynamic"):
             raise UsageError(
                 "biases are corrected where activations have scales from data",
                 expected=", ".join(a for a in ACTIVATIONS if a not in ("f32", "dynamic")),
@@ -178,8 +184,18 @@ class Recipe:
     @property
     def chooses_weights(self) -> bool:
         """Whether weights, or what is added to biases, are chosen from data."""
-        by_data = self.rounding in ("gptq", "adaround", "autoround") or self.bias_correction
+        by_data = self.rounding in ("gptq", *TRAINED)
+        by_data |= self.bias_correction is True and not self.shifts
         return by_data or self.equalization in ("smoothquant", "awq")
+
+    @property
+    def corrects_biases(self) -> bool:
+        """Whether biases take back mean errors, where there is data."""
+        if self.activations in ("f32", "dynamic"):
+            return False
+        if self.bias_correction == "auto":
+            return self.rounding not in TRAINED
+        return bool(self.bias_correction)
 
     @property
     def equalization(self) -> str:
@@ -227,16 +243,19 @@ class Recipe:
 
     def to_toml(self) -> str:
         """The fields in their order, and the scales as a table."""
-        lines = [f"{f.name} = {_toml(getattr(self, f.name))}" for f in fields(self)[:-2]]
+        lines = [f"{f.name} = {_toml(getattr(self, f.name))}" for f in fields(self)[:-3]]
         if self.data:
             lines.append(f"data = {_toml(self.data)}")
         if self.scales:
             lines += ["", "[scales]  # value = [scale, zero point, observer]"]
             lines += [f"{_toml(n)} = {_toml(list(s))}" for n, s in self.scales.items()]
+        if self.shifts:
+            lines += ["", "[shifts]  # product = what is added to each of its outputs"]
+            lines += [f"{_toml(n)} = {_toml(s)}" for n, s in self.shifts.items()]
         return "\n".join(lines) + "\n"
 
 
-CHOICES: dict[str, tuple[str, ...]] = {
+CHOICES: dict[str, tuple[Any, ...]] = {
     "dtype": DTYPES,
     "granularity": GRANULARITIES,
     "activations": ACTIVATIONS,
@@ -245,6 +264,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "placement": PLACEMENTS,
     "rounding": ROUNDINGS,
     "equalize": EQUALIZATIONS,
+    "bias_correction": (True, False, "auto"),
 }
 
 # What each preset says beside the defaults.

@@ -9,10 +9,10 @@ of all observers come from them afterwards (`observers.py`).
     histogram   i32[2 * BINS]: how many values have which sign, exponent and leading bits
     moments     of what products read (`runtime/compress/moments.py`)
 
-The least and the largest values of each run are an output, `ENDS`; NaN where a value is NaN.
+The largest and the least element of each run are an output, `VALUE/ENDS`; NaN where one is NaN.
 
 Bins are bits of the floats themselves, so no range has to be known before. Where sizes are known,
-a histogram looks at every n-th element, about `SAMPLE` of them in each run.
+a histogram looks at some of the elements, about `SAMPLE` of them in each run.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -22,7 +22,7 @@ import numpy as np
 
 from ..classes import dataclass
 from ..ir.builder import Builder, Tensor
-from ..ir.graph import Graph, Value, clone
+from ..ir.graph import Graph, Node, Value, clone
 from ..ir.types import DTYPES, F32, I32, TensorType
 from ..rewrite.rules.quantized import WORKS_ON_BYTES
 
@@ -33,7 +33,7 @@ BINS = OCTAVE * OCTAVES  # of each sign: positive values first
 SHIFT = 23 - 6  # bits of a float's fraction that are not looked at
 SAMPLE = 1 << 14  # elements that a histogram sees of a value in one run
 U32 = DTYPES["u32"]
-ENDS = "ends"
+ENDS, HISTOGRAM = "ends", "histogram"  # names
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,11 @@ def with_statistics(
     graph: Graph, wanted: Iterable[tuple[Value, Statistic]], ends: Sequence[Value] = ()
 ) -> tuple[Graph, dict[str, np.ndarray]]:
     """A copy of `graph` that keeps these statistics, and the arrays that they begin with, by the
-    names of its inputs. Its outputs are those, and `ENDS` f32[2 n] of n values `ends`: the largest
-    ones, then the least ones (0 where none can be below)."""
+    names of its inputs. Its outputs are those, and of each value of `ends` `VALUE/ENDS` f32[2]: the
+    largest element, then the least (0 where none can be below)."""
     result, table = clone(graph)
     result.outputs, result.output_names, result.updates = [], [], {}
+    counted = len(result.nodes)
     b, state = Builder(result), {}
     for value, statistic in wanted:
         name = f"{value.name}/{statistic.name}"
@@ -63,9 +64,21 @@ def with_statistics(
         result.updates[len(result.outputs)] = result.inputs.index(old.value)
         b.output(f"new {name}", new)
         state[name] = start
-    if ends:
-        b.output(ENDS, _ends(b, [Tensor(b, table[v]) for v in ends]))
+    for value in ends:  # each by itself: joined to one output, all values would wait for the last
+        b.output(f"{value.name}/{ENDS}", _ends(b, Tensor(b, table[value])))
+    result.nodes = _early(result.nodes, counted)
     return result, state
+
+
+def _early(nodes: Sequence[Node], counted: int) -> list[Node]:
+    """Those behind the first `counted` nodes where all that they read is known: what they look at
+    needs no memory after them."""
+    places = {v: i for i, n in enumerate(nodes[:counted]) for v in n.outputs}
+    for node in nodes[counted:]:
+        at = max((places.get(v, -1) for v in node.inputs if v is not None), default=-1)
+        places |= dict.fromkeys(node.outputs, at)
+    order = {n: (places[n.outputs[0]], i >= counted) for i, n in enumerate(nodes)}
+    return sorted(nodes, key=order.__getitem__)
 
 
 # -- the statistics of all observers --------------------------------------------------------------
@@ -75,12 +88,11 @@ def _flat(x: Tensor) -> Tensor:
     return x.reshape(-1)
 
 
-def _ends(b: Builder, values: Sequence[Tensor]) -> Tensor:
-    """One output for all, as many small ones would be many kernels."""
-    nothing = b.scalar(0, F32)
-    largest = [_reduced(b.reduce_max, x) for x in values]
-    least = [nothing if _is_above_zero(x.value) else _reduced(b.reduce_min, x) for x in values]
-    return b.concat(*(t.reshape(1) for t in (*largest, *least)), axis=0)
+def _ends(b: Builder, x: Tensor) -> Tensor:
+    """f32[2]: the largest element, and the least or 0 where none can be below."""
+    above = _is_above_zero(x.value)
+    least = b.scalar(0, F32) if above else _reduced(b.reduce_min, x)
+    return b.concat(_reduced(b.reduce_max, x).reshape(1), least.reshape(1), axis=0)
 
 
 def _reduced(reduction: Callable, x: Tensor) -> Tensor:
@@ -100,10 +112,40 @@ def _is_above_zero(value: Value) -> bool:
     return node.op.name in ("relu", "sigmoid")
 
 
-def _histogram(b: Builder, old: Tensor, x: Tensor) -> Tensor:
+def histogram(places: Sequence[int] = ()) -> Statistic:
+    """Of a value whose axes `places` tell where a convolution's window is: of these, a grid is
+    looked at, whatever order they have in memory. Of others, every n-th element."""
+
+    def update(b: Builder, old: Tensor, x: Tensor) -> Tensor:
+        return _counted(b, old, _every_nth(_grid(b, x, places)))
+
+    return Statistic(HISTOGRAM, lambda v: np.zeros(2 * BINS, np.int32), update)
+
+
+def _grid(b: Builder, x: Tensor, places: Sequence[int]) -> Tensor:
+    if not all(isinstance(d, int) for d in x.shape):
+        return x
+    steps, rest = [], prod(x.shape) / SAMPLE
+    for left, axis in enumerate(reversed(places)):
+        step = rest ** (1 / (len(places) - left))
+        steps.insert(0, max(1, min(round(step), x.shape[axis])))
+        rest /= steps[0]
+    if prod(steps) == 1:
+        return x
+    starts = tuple(n // 2 for n in steps)
+    sizes = tuple(-(-(x.shape[a] - i) // n) for a, i, n in zip(places, starts, steps))
+    where = {"axes": tuple(places), "starts": starts, "steps": tuple(steps), "sizes": sizes}
+    return b.emit("slice", x, **where)
+
+
+def _every_nth(x: Tensor) -> Tensor:
     x = _flat(x)
     if isinstance(x.shape[0], int) and x.shape[0] > 2 * SAMPLE:
-        x = x[:: prime(x.shape[0] // SAMPLE)]
+        return x[:: prime(x.shape[0] // SAMPLE)]
+    return x
+
+
+def _counted(b: Builder, old: Tensor, x: Tensor) -> Tensor:
     code = b.shift_right(b.bit_cast(x, dtype=U32), b.scalar(SHIFT, U32)).cast(I32)
     sign = 1 << (31 - SHIFT)
     negative = b.greater_equal(code, b.scalar(sign, I32))
@@ -120,9 +162,6 @@ def prime(least: int) -> int:
     while any(n % d == 0 for d in range(2, int(n**0.5) + 1)):
         n += 1
     return n
-
-
-HISTOGRAM = Statistic("histogram", lambda v: np.zeros(2 * BINS, np.int32), _histogram)
 
 
 def can_be_observed(value: Value) -> bool:

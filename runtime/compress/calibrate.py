@@ -1,15 +1,18 @@
 """Calibration: run the statistics graph over the data, once for all observers.
 
-seen, hash = calibrate(graph, values, data)      Observed by the name of the value
+found = calibrate(graph, values, data)      found.seen: Observed by the name of the value
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from ...compiler.classes import dataclass
+from ...compiler.compress.candidates import Product, find_products, parts_of
 from ...compiler.compress.observers import Observed
-from ...compiler.compress.statistics import ENDS, HISTOGRAM, can_be_observed
+from ...compiler.compress.statistics import ENDS, HISTOGRAM, can_be_observed, histogram
+from ...compiler.compress.sums import sums_of
 from ...compiler.errors import InputError
 from ...compiler.ir.graph import Graph, Value
 from ...compiler.system.progress import Listener, tell
@@ -18,22 +21,38 @@ from .counting import Counting
 from .data import Data, Feed, add_to_hash
 
 
+@dataclass(frozen=True, eq=False)
+class Calibrated:
+    """What was seen of each value, the sums of what products read by the product's name, and the
+    hash of the data."""
+
+    seen: dict[str, Observed]
+    sums: dict[str, np.ndarray]
+    hash: str
+
+
 def calibrate(
     graph: Graph,
     values: Sequence[Value],
     data: Data,
+    products: Sequence[Product] = (),
     *,
     threads: int | None = None,
     progress: Listener | None = None,
-) -> tuple[dict[str, Observed], str]:
-    """What was seen of each value, and the hash of the data. Raises InputError for NaN or infinite
-    values, which input and which node has them."""
+) -> Calibrated:
+    """What the data makes of these values, and of what these products read. Raises InputError for
+    NaN or infinite values, which input and which node has them."""
     if data.shapes is not None:  # code for these sizes is faster
         names = {v.name for v in values}
         graph = fix_shapes(graph, data.shapes)
         values = [v for v in graph.values() if v.name in names]
+        known = {p.name: p for p in find_products(graph)}
+        products = [known[p.name] for p in products]
     observed = [v for v in values if can_be_observed(v)]
-    counting = Counting(graph, [(v, HISTOGRAM) for v in observed], observed, threads=threads)
+    statistics = [(v, histogram(places)) for v, places in _places(graph, observed)]
+    sums = {p.name: (p.x, sums_of(p)) for p in products}
+    once = {f"{x.name}/{s.name}": (x, s) for x, s in sums.values()}
+    counting = Counting(graph, [*statistics, *once.values()], observed, threads=threads)
     h, runs, ends = hashlib.sha256(), 0, _Ends(len(observed))
     tell(progress, "calibrate", 0, data.total or 0)
     for feed in data:
@@ -41,12 +60,12 @@ def calibrate(
         add_to_hash(h, feed)
         found = counting.run(feed)
         if observed:
-            ends.add(found[ENDS])
+            ends.add(np.array([found[f"{v.name}/{ENDS}"] for v in observed]))
         runs += 1
         tell(progress, "calibrate", runs, max(runs, data.total or 0))
     if not runs:
         raise InputError("the data has no samples", fix="give at least one")
-    histograms = [counting.state[f"{v.name}/{HISTOGRAM.name}"].copy() for v in observed]
+    histograms = [counting.state[f"{v.name}/{HISTOGRAM}"].copy() for v in observed]
     seen = {v.name: ends.observed(i, histograms[i]) for i, v in enumerate(observed)}
     for v in observed:
         if not np.isfinite(seen[v.name].range).all() or seen[v.name].ends[3]:
@@ -56,7 +75,20 @@ def calibrate(
                 received=f"%{v.name}, in {int(seen[v.name].ends[3])} of {runs} runs",
                 fix="look at what the model gives for this data before it is quantized",
             )
-    return seen, h.hexdigest()[:16]
+    summed = {n: counting.state[f"{x.name}/{s.name}"].copy() for n, (x, s) in sums.items()}
+    return Calibrated(seen, summed, h.hexdigest()[:16])
+
+
+def _places(graph: Graph, values: Sequence[Value]) -> Iterator[tuple[Value, tuple[int, ...]]]:
+    """Each value with its axes of places, where convolutions read it."""
+    windows = {v: p.node for p in find_products(graph) for v in (p.x, *parts_of(p.source))}
+    for v in values:
+        node = windows.get(v)
+        if node is None or node.op.name != "conv" or v.rank != node.outputs[0].rank:
+            yield v, ()
+        else:
+            first = 1 if node.attrs["channels_last"] else 2
+            yield v, tuple(range(first, first + v.rank - 2))
 
 
 class _Ends:
@@ -68,7 +100,7 @@ class _Ends:
         self.runs, self.odd = 0, np.zeros(count)
 
     def add(self, found: np.ndarray) -> None:
-        high, low = found.reshape(2, -1)
+        high, low = found.T
         self.range[:, 0] = np.minimum(self.range[:, 0], low)
         self.range[:, 1] = np.maximum(self.range[:, 1], high)
         with np.errstate(invalid="ignore"):

@@ -40,8 +40,8 @@ class Moments:
 def moments(
     plan: Plan, data: Data, *, threads: int | None = None, progress: Listener | None = None
 ) -> dict[str, Moments]:
-    """By `key_of` of each product whose rows are known: matmuls, and convolutions of one group."""
-    wanted = {key_of(p): p for p in plan.candidates.products if p.keep is None and _has_rows(p)}
+    """By the name of each product whose rows are known: matmuls, and convolutions of one group."""
+    wanted = {p.name: p for p in plan.candidates.products if p.keep is None and _has_rows(p)}
     if not wanted:
         return {}
     statistics = {_name(p): (p.x, _statistic(p)) for p in wanted.values()}  # of each value once
@@ -67,7 +67,7 @@ def by_data(plan: Plan, found: Mapping[str, Moments]) -> None:
     """Choose the weights of a plan by GPTQ where the moments of products are known; the plan's
     notes say where they are not."""
     active = [p for p in plan.candidates.products if p.keep is None]
-    unknown = [p.where for p in active if key_of(p) not in found]
+    unknown = [p.where for p in active if p.name not in found]
     if unknown:
         plan.notes.append(
             f"{len(unknown)} of {len(active)} products have no rows of data to choose by (grouped "
@@ -75,18 +75,13 @@ def by_data(plan: Plan, found: Mapping[str, Moments]) -> None:
             + (", …" if len(unknown) > 3 else "")
         )
     for p in active:
-        seen, w = found.get(key_of(p)), p.w.constant
+        seen, w = found.get(p.name), p.w.constant
         if seen is None or w is None or p.axis is None:
             continue
         rows, recipe = as_rows(w, p.axis), plan.recipe
         if recipe.granularity != "tensor":
             rounded = gptq_if_better(rows, seen.most, seen.held_out, grid_of(recipe))
             plan.weights[p.node] = narrow(rounded, w.shape, p.axis)
-
-
-def key_of(p: Product) -> str:
-    """The name of what a product gives."""
-    return p.node.outputs[0].name
 
 
 def _moments(most: np.ndarray, held_out: np.ndarray) -> Moments:

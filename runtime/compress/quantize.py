@@ -11,7 +11,7 @@ from ...compiler.classes import dataclass
 from ...compiler.compress.candidates import refuse_quantized
 from ...compiler.compress.comparison import Comparison
 from ...compiler.compress.quantize import Plan, aliases_of
-from ...compiler.compress.recipe import Recipe
+from ...compiler.compress.recipe import TRAINED, Recipe
 from ...compiler.compress.report import Report
 from ...compiler.driver import Driver
 from ...compiler.errors import UsageError
@@ -21,7 +21,7 @@ from ...compiler.system.progress import Listener
 from ...compiler.targets.table import open_target
 from ..base.signature import Signature
 from ..compile import GraphSource, Shapes, Source, compile_model
-from .biases import correct_biases
+from .biases import correct_biases, corrected
 from .calibrate import calibrate
 from .compare import compare
 from .data import Data, random_feeds
@@ -29,7 +29,7 @@ from .equalize import equalize
 from .gains import place
 from .moments import BY_DATA, by_data, moments
 from .ranges import least_output_error
-from .reconstruct import LEARNED, reconstruct
+from .reconstruct import reconstruct
 from .search import Goal, Search
 
 
@@ -132,18 +132,23 @@ def observed(
     plan.sizes = None if feeds is None else feeds.shapes
     if feeds is None or not (plan.wanted() or recipe.chooses_weights):
         return plan, ""
+    sums = {}
     if plan.wanted():
-        seen, found = calibrate(graph, plan.wanted(), feeds, threads=threads, progress=progress)
+        products = corrected(plan)
+        calibrated = calibrate(
+            graph, plan.wanted(), feeds, products, threads=threads, progress=progress
+        )
+        seen, sums, found = calibrated.seen, calibrated.sums, calibrated.hash
         plan.observe(seen)
         if recipe.observer == "auto":
             note = least_output_error(plan, seen, feeds, threads=threads, progress=progress)
             plan.notes += [note] if note else []
-    if recipe.rounding in LEARNED:
+    if recipe.rounding in TRAINED:
         reconstruct(plan, feeds, threads=threads, progress=progress)
     if recipe.rounding in BY_DATA:
         by_data(plan, moments(plan, feeds, threads=threads, progress=progress))
-    if recipe.bias_correction:
-        correct_biases(plan, feeds, threads=threads, progress=progress)
+    if sums:
+        correct_biases(plan, sums)
     return plan, found or feeds.hash()
 
 

@@ -30,7 +30,6 @@ from ..training.optimizers import Adam, Optimizer
 from ..training.trainer import Trainer
 from .data import Data, Feed
 
-LEARNED = ("adaround", "autoround")
 HELD_OUT = 4  # every so many runs one is kept for judging
 FIRST_BETA, LAST_BETA, FREE = 20.0, 2.0, 0.2  # AdaRound's: the share of steps without the rest
 FLOATS, BYTES, WANTED = "floats/", "bytes/", "wanted/"  # before names: what flows in, and out

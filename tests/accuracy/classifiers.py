@@ -55,14 +55,14 @@ def table(
             compared(name, outputs(q, x, batch), floats, labels, since)
 
 
+AS_THEY_ARE = {"bias_correction": False}
+W8 = {"W8A8": {}, "W8A8, biases as they are": AS_THEY_ARE}
 W4 = {"dtype": "i4", "small": 0.0}
-RESNET = {
-    "W8A8": {},
-    "W8A8, bias correction": {"bias_correction": True},
+RESNET = W8 | {
     "W4A8 nearest": W4,
+    "W4A8 nearest, biases as they are": W4 | AS_THEY_ARE,
     "W4A8 mse": W4 | {"rounding": "mse"},
     "W4A8 gptq": W4 | {"rounding": "gptq"},
-    "W4A8 gptq, bias correction": W4 | {"rounding": "gptq", "bias_correction": True},
     "W4A8 adaround": W4 | {"rounding": "adaround"},
     "W4A8 autoround": W4 | {"rounding": "autoround"},
 }
@@ -81,8 +81,7 @@ def kws(count: int, only: str) -> None:
     """Keyword spotting: 200 sounds to calibrate, the other 800 to measure."""
     data = np.load(DATA / "kws01.npz")
     x, y = data["x"], data["y"]
-    recipes = {"W8A8": {}, "W8A8, bias correction": {"bias_correction": True}}
-    table(DATA / "kws_dscnn.onnx", recipes, x[:200], x[200:], y[200:], only)
+    table(DATA / "kws_dscnn.onnx", W8, x[:200], x[200:], y[200:], only)
 
 
 def mnist(count: int, only: str) -> None:
@@ -98,7 +97,7 @@ def mnist(count: int, only: str) -> None:
     run = lambda exe: np.concatenate([exe(sample) for sample in x])
     floats = run(exe)
     compared("f32", floats, floats, y, since)
-    for name, recipe in {"W8A8": {}, "W8A8, bias correction": {"bias_correction": True}}.items():
+    for name, recipe in W8.items():
         if only in name:
             since = time.time()
             q = tessel.quantize(path, first.reshape(300, 1, 28, 28), Recipe.of("int8", **recipe))

@@ -1,5 +1,7 @@
 """Second moments of what products read, GPTQ by them, and biases that take back mean errors."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tessel
@@ -8,6 +10,7 @@ from tessel.compiler.compress.recipe import Recipe
 from tessel.compiler.compress.statistics import prime
 from tessel.compiler.ir.builder import Builder
 from tessel.runtime.compress.biases import correct_biases
+from tessel.runtime.compress.calibrate import calibrate
 from tessel.runtime.compress.data import Data
 from tessel.runtime.compress.moments import moments
 from tessel.runtime.compress.quantize import prepared
@@ -95,6 +98,11 @@ CONVOLUTIONS = {
     "a border": ("f32[N,3,8,8]", (5, 3, 3, 3), {"pads": (1, 1, 1, 1)}),
     "depthwise": ("f32[N,3,8,8]", (3, 1, 3, 3), {"group": 3, "pads": (1, 1, 1, 1)}),
     "channels last": ("f32[N,3,8,8]", (3, 3, 8, 5), {"channels_last": True}),
+    "strides": ("f32[N,3,8,8]", (5, 3, 3, 2), {"strides": (2, 3), "pads": (1, 0, 0, 1)}),
+    "dilated": ("f32[N,3,8,8]", (5, 3, 3, 3), {"dilations": (2, 1), "pads": (2, 1, 2, 1)}),
+    "one tap": ("f32[N,3,8,8]", (5, 3, 1, 1), {}),
+    "open": ("f32[N,3,H,W]", (5, 3, 3, 3), {"strides": (2, 2), "pads": (1, 1, 1, 1)}),
+    "rows": ("f32[N,3,8,8]", (8, 5), None),
 }
 
 
@@ -105,14 +113,16 @@ def test_shifts_are_the_means_of_errors(name):
 
     def net(w):
         b = Builder()
-        b.output("y", b.conv(b.input("x", type), b.constant(w), **attrs))
+        x = b.input("x", type)
+        b.output("y", x @ w if attrs is None else b.conv(x, b.constant(w), **attrs))
         return b.graph
 
     plan = Plan.of(net(w), Recipe.of("int8", dtype="i4", small=0))
-    correct_biases(plan, feeds(DATA, 8))
+    found = calibrate(plan.candidates.graph, [], feeds(DATA, 8), plan.candidates.products)
+    correct_biases(plan, found.sums)
     (p,) = plan.candidates.products
     y, rounded = (tessel.compile(net(t))(DATA) for t in (w, plan.weights_of(p).floats()))
-    axes = (0, 1, 2) if "channels_last" in attrs else (0, 2, 3)
+    axes = (0, 1, 2) if attrs is None or "channels_last" in attrs else (0, 2, 3)
     np.testing.assert_allclose(plan.shifts[p.node], (y - rounded).mean(axes), rtol=1e-3, atol=1e-4)
 
 
@@ -125,7 +135,24 @@ def shift(graph, data, **recipe):
 
 def test_biases_take_back_mean_errors():
     graph, data = small_net(), np.abs(DATA)
-    assert shift(graph, data, bias_correction=True) < 0.8 * shift(graph, data)
+    assert shift(graph, data) < 0.8 * shift(graph, data, bias_correction=False)
+
+
+def test_a_recipe_remembers_shifts(tmp_path):
+    q = tessel.quantize(small_net(), np.abs(DATA), Recipe.of("int8", small=0))
+    q.recipe.save(tmp_path / "r.toml")
+    again = tessel.quantize(small_net(), None, tmp_path / "r.toml")
+    assert q.recipe.shifts and again.recipe == q.recipe
+    assert str(again.graph) == str(q.graph)
+    off = dataclasses.replace(q.recipe, shifts=dict.fromkeys(q.recipe.shifts, (0.0,)))
+    with pytest.raises(tessel.TesselError, match="not those of this model"):
+        tessel.quantize(small_net(), None, off)
+
+
+def test_trained_roundings_correct_no_biases():
+    assert not Recipe.of("int8", rounding="adaround").corrects_biases
+    assert Recipe.of("int8", rounding="adaround", bias_correction=True).corrects_biases
+    assert not Recipe.of("int8-dynamic").corrects_biases
 
 
 def test_what_needs_data_says_so():

@@ -124,7 +124,8 @@ def compile(
                 read the same operand (queries, keys, values)
     precision   how f32 products are computed: None exactly; for targets `cuda` also "tf32x3"
                 (nearly) and "tf32" (10 bits, fastest)
-    quantize    a recipe that needs no data: "int8-dynamic", "int8-weights", "int4", "int4-int8";
+    quantize    a recipe that needs no data: "int8-dynamic", "int8-weights", "int4", "int4-int8",
+                "fp8", "fp8-e5m2", "mxfp8", "mxfp4", "nf4";
                 None: the model's own weights. With data: compile(tessel.quantize(model, data))
     threads     how many cores a run may use; None: what TESSEL_THREADS says, or those that this
                 process may use (affinity, and quotas of its control group)

@@ -20,7 +20,10 @@ SWITCHES = ("strict", "unchecked", "verify_bounds")
 
 
 # Recipes that choose nothing from data (compress/recipe.py).
-WITHOUT_DATA = ("int8-dynamic", "int8-weights", "int4", "int4-int8")
+WITHOUT_DATA = (
+    *("int8-dynamic", "int8-weights", "int4", "int4-int8"),
+    *("fp8", "fp8-e5m2", "mxfp8", "mxfp4", "nf4"),
+)
 
 
 @dataclass(frozen=True)

@@ -49,8 +49,9 @@ def quantize(
                 iterable of dicts, tuples or arrays (one run each), or a function that gives one.
                 None for recipes that need none
     recipe      "int8" (static: weights i8 per channel, activations u8), "int8-dynamic" (scales of
-                activations in each run), "int8-weights" (weights only), "int4", "int4-int8"; a
-                .toml file; a `tessel.Recipe`, or its fields
+                activations in each run), "int8-weights" (weights only), "int4", "int4-int8"; of
+                weights only "fp8", "fp8-e5m2", "mxfp8", "mxfp4", "nf4"; a .toml file; a
+                `tessel.Recipe`, or its fields
     params      parameters of a module, and its `state`; its input is as the data, or `shapes`, say
     keep        patterns (*, ?) of nodes of the model that stay as they are, beside the recipe's
     metric      of an executable, larger where that is better; the report has it before and after

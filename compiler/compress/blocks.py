@@ -16,10 +16,11 @@ from ..classes import dataclass
 from ..ir.builder import Builder, Tensor
 from ..ir.editor import GraphEditor
 from ..ir.graph import Graph, Node, Value
-from ..ir.types import F32, U8, TensorType
+from ..ir.types import F32, I64, U8, TensorType
 from ..ops.quantization.blocks import pack_codes
 from .rounding.grid import Grid, Rounded, short_scales
 from .rounding.nearest import nearest
+from .tables import Table, entries
 
 LEAST = 1 << 12  # weights, fewer than which stay as they are
 Rounding = Callable[[np.ndarray, Grid], Rounded]
@@ -28,13 +29,15 @@ Rounding = Callable[[np.ndarray, Grid], Rounded]
 @dataclass(frozen=True, eq=False)
 class Packed:
     """Weights w f32[rows, k] as operands of matmul_blocks: codes u8[rows, blocks, bytes], scale
-    [rows, blocks] (`short_scales`), zero u8[rows, blocks] or u8[]."""
+    [rows, blocks] (`short_scales`), zero u8[rows, blocks] or u8[]; in place of zeros a `table`
+    f32[2^bits] that codes are places of (`tables.py`)."""
 
     codes: np.ndarray
     scale: np.ndarray
-    zero: np.ndarray
+    zero: np.ndarray | None
     bits: int
     block: int
+    table: np.ndarray | None = None
 
     @classmethod
     def of(cls, found: Rounded, bits: int) -> "Packed":
@@ -51,6 +54,13 @@ class Packed:
         scale = short_scales(scale) if grid.block else scale
         return cls(packed, scale, np.asarray(zero), bits, block)
 
+    @classmethod
+    def of_table(cls, rows: np.ndarray, table: Table, block: int) -> "Packed":
+        """Weights as the entries that are nearest."""
+        codes, scale = entries(rows, table, block)
+        packed = pack_codes(codes, table.bits)
+        return cls(packed, scale, None, table.bits, codes.shape[-1], table.values)
+
 
 def weights_to_blocks(
     graph: Graph,
@@ -62,14 +72,17 @@ def weights_to_blocks(
     keep: Callable[[Node], bool] = lambda node: False,
     rounding: Rounding = nearest,
     chosen: Mapping[Value, Rounded] | None = None,
+    table: Table | None = None,
 ) -> list[Node]:
     """Rewrite the products and tables of `graph` in place; returns the nodes that were replaced.
 
     `block` 0 is a scale per row. `keep` says of nodes whether they stay. `chosen` are products'
-    weights that are rounded already; a table that is a product's weights, too, has its codes.
+    weights that are rounded already; a table that is a product's weights, too, has its codes. With
+    a `table` weights are entries of this, whatever `bits`, `symmetric` and `rounding` say.
     """
+    bits = bits if table is None else table.bits
     grid = Grid.of(bits, symmetric=symmetric, block=block)
-    rewriter = _Rewriter(graph, grid, bits, activations, rounding, chosen)
+    rewriter = _Rewriter(graph, grid, bits, activations, rounding, chosen, table)
     return rewriter.run(keep)
 
 
@@ -91,7 +104,9 @@ class _Rewriter:
         activations: str,
         rounding: Rounding,
         chosen: Mapping[Value, Rounded] | None = None,
+        table: Table | None = None,
     ):
+        self.table = table
         self.edit = GraphEditor(graph)
         self.grid, self.bits, self.activations, self.rounding = grid, bits, activations, rounding
         self.chosen = chosen = {} if chosen is None else chosen
@@ -119,6 +134,9 @@ class _Rewriter:
         key = (value, transposed)
         if key not in self.packed:
             rows = np.ascontiguousarray(w.T if transposed else w)
+            if self.table is not None:
+                self.packed[key] = Packed.of_table(rows, self.table, self.grid.block)
+                return self.packed[key]
             known = self.chosen.get(value) if transposed else self._tied(rows)
             found = self.rounding(rows, self.grid) if known is None else known
             self.packed[key] = Packed.of(found, self.bits)
@@ -137,7 +155,8 @@ def multiplied(b: Builder, x: Tensor, w: Packed, activations: str = "f32") -> Te
         x,
         b.constant(w.codes),
         b.constant(w.scale),
-        b.constant(w.zero),
+        None if w.zero is None else b.constant(w.zero),
+        None if w.table is None else b.constant(w.table),
         bits=w.bits,
         block=w.block,
         activations=activations,
@@ -184,11 +203,12 @@ def _gather(r: _Rewriter, node: Node) -> Tensor | None:
     b = r.edit.b
     take = lambda t: b.gather(b.constant(t), indices, axis=0)
     codes = unpacked(take(packed.codes), r.bits)
-    numbers = codes.cast(F32) - (
-        b.scalar(float(packed.zero), F32)
-        if packed.zero.ndim == 0
-        else _column(take(packed.zero).cast(F32))
-    )
+    if packed.table is not None:
+        numbers = b.gather(b.constant(packed.table), codes.cast(I64), axis=0)
+    elif packed.zero is None or packed.zero.ndim == 0:
+        numbers = codes.cast(F32) - b.scalar(float(packed.zero or 0), F32)
+    else:
+        numbers = codes.cast(F32) - _column(take(packed.zero).cast(F32))
     rows = numbers * _column(take(packed.scale).cast(F32))
     *lead, blocks, block = rows.shape
     rows = rows.reshape(*lead, blocks * block)

@@ -24,6 +24,7 @@ from .observers import Observed, choose, clipped, squared_error
 from .placement import keep_small
 from .recipe import Recipe, Scale, nearest
 from .report import Report, Row
+from .tables import TABLES
 from .weights import Narrow, bits_of, quantize_weights, rounding_of
 
 
@@ -161,13 +162,14 @@ class Plan:
         known = [p for p in active if p.node in self.weights]
         weights_to_blocks(
             graph,
-            bits_of(recipe),
+            8 if recipe.dtype in TABLES else bits_of(recipe),
             recipe.block if recipe.granularity == "block" else 0,
             recipe.symmetric,
             "int8" if recipe.activations == "dynamic" else "f32",
             keep=lambda node: node in kept,
             rounding=rounding_of(recipe),
             chosen={table[p.w]: self.weights[p.node].rounded for p in known},
+            table=TABLES.get(recipe.dtype),
         )
         DeadCodeElimination().run(graph, PassReport())
         return graph

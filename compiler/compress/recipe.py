@@ -21,7 +21,8 @@ from ..classes import dataclass
 from ..errors import UsageError
 from ..system.files import write_file
 
-DTYPES = ("i8", "i4", "i3", "i2", "f32")
+FLOATS = ("fp8", "fp8-e5m2", "mxfp8", "mxfp4", "nf4")  # entries of `tables.TABLES`
+DTYPES = ("i8", "i4", "i3", "i2", *FLOATS, "f32")
 ACTIVATIONS = ("f32", "u8", "i8", "u4", "i4", "dynamic")
 GRANULARITIES = ("tensor", "channel", "block")
 OBSERVERS = ("auto", "minmax", "moving_average", "percentile", "entropy", "mse")
@@ -45,7 +46,9 @@ class Recipe:
     """How a model is quantized. Raises UsageError for what there is not.
 
     name             of the preset that it began as
-    dtype            of weights: i8, i4, i3, i2, or f32 (left as they are)
+    dtype            of weights: i8, i4, i3, i2, or f32 (left as they are); of weights alone fp8
+                     (E4M3) and fp8-e5m2, nf4 (quantiles of a normal distribution), and mxfp8 and
+                     mxfp4, whose scales are powers of two
     granularity      one scale per tensor, per output channel, or per block of `block` weights
     symmetric        whether weights have no zero point
     activations      f32; u8, i8, u4, i4 with scales from data; dynamic: u8, scales of each run
@@ -132,6 +135,15 @@ class Recipe:
                 expected=", ".join(a for a in ACTIVATIONS if a not in ("f32", "dynamic")),
                 received=f"activations={self.activations!r}",
                 fix="leave out bias_correction, or begin with the recipe int8",
+            )
+        how = (self.activations, self.rounding, self.equalize)
+        if self.dtype in FLOATS and how != ("f32", "nearest", "none"):
+            raise UsageError(
+                "weights that are entries of a table are rounded to the nearest, and multiplied by "
+                "floats",
+                expected="activations='f32', rounding='nearest', equalize='none'",
+                received="activations={!r}, rounding={!r}, equalize={!r}".format(*how),
+                fix=f"begin with the recipe {self.dtype}",
             )
         if self.equalize == "smoothquant" and self.activations == "f32":
             raise UsageError(
@@ -273,6 +285,11 @@ PRESETS: dict[str, dict[str, Any]] = {
     "int8-dynamic": {"activations": "dynamic"},
     "int8-weights": {"activations": "f32"},
     "int4": {"dtype": "i4", "granularity": "block", "symmetric": False, "activations": "f32"},
+}
+PRESETS |= {
+    name: {"dtype": name, "granularity": "channel" if block == 0 else "block", "activations": "f32"}
+    | ({"block": block} if block else {})
+    for name, block in zip(FLOATS, (0, 0, 32, 32, 64))
 }
 PRESETS["int4-int8"] = PRESETS["int4"] | {"activations": "dynamic"}
 

@@ -10,9 +10,11 @@ from collections.abc import Callable
 import numpy as np
 
 from ..classes import dataclass
+from ..errors import UsageError
 from .recipe import Recipe
 from .rounding.grid import Grid, Rounded, as_rows, from_rows
 from .rounding.nearest import half_quadratic, least_squares, nearest
+from .tables import TABLES
 
 # By the recipe's name, what rounds rows to a grid where no data is known.
 ROUNDINGS: dict[str, Callable[[np.ndarray, Grid], Rounded]] = {
@@ -53,6 +55,12 @@ def rounding_of(recipe: Recipe) -> Callable[[np.ndarray, Grid], Rounded]:
 
 def bits_of(recipe: Recipe) -> int:
     """How many a weight has."""
+    if recipe.dtype in TABLES:
+        raise UsageError(
+            "weights that are entries of a table have no grid that is trained or equalized",
+            received=f"dtype={recipe.dtype!r}",
+            expected="i8, i4, i3 or i2",
+        )
     return int(recipe.dtype[1:])
 
 

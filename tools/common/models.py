@@ -89,8 +89,8 @@ def quantize_option(f: Callable) -> Callable:
     return click.option(
         "--quantize",
         metavar="RECIPE",
-        help="Narrow numbers in place of weights: int8-dynamic, int8-weights, int4, int4-int8. "
-        "With data: tessel quantize.",
+        help="Narrow numbers in place of weights: int8-dynamic, int8-weights, int4, int4-int8, "
+        "fp8, fp8-e5m2, mxfp8, mxfp4, nf4. With data: tessel quantize.",
     )(f)
 
 

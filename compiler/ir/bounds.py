@@ -24,6 +24,7 @@ from .dims import Dim, Sym
 Order: TypeAlias = Callable[[Any, Any], bool]
 
 DEFAULT_SIZE_HINT = 128  # the size that a dim is taken to have if nothing is known of it
+SEVERAL = 16  # elements of an axis that would be empty for that size
 
 
 @dataclass
@@ -372,19 +373,22 @@ def value(d: Dim, sizes: Mapping[str, int]) -> int:
 
 
 def hint_nonempty(found: Iterable, sizes: Mapping[str, int]) -> dict[str, int]:
-    """`sizes` to expect, larger where else one of the dims `found` would be empty (N - 1, N//4)."""
+    """`sizes` to expect, larger where else one of the dims `found` would be empty (N - 1, N//4):
+    such that it has `SEVERAL` elements, if that can be. One alone (a signal of one frame) is no
+    more usual than none, and schedules for one are slow for many."""
     sizes = dict(sizes)
     for d in found:
         names = sorted(dims.symbols(d))
         usual = {n: sizes.get(n, DEFAULT_SIZE_HINT) for n in names}
         if not names or _size(usual, d, 0) > 0:
             continue
-        larger_ones = (
+        larger_ones = [
             usual | {n: max(usual[n], DEFAULT_SIZE_HINT << i) for n in some}
             for i in range(14)
             for some in (names, *([n] for n in names))
-        )
-        sizes |= next((s for s in larger_ones if _size(s, d, 0) > 0), {})
+        ]
+        enough = (s for least in (SEVERAL, 1) for s in larger_ones if _size(s, d, 0) >= least)
+        sizes |= next(enough, {})
     return sizes
 
 

@@ -39,7 +39,8 @@ CACHED = 16 << 20  # bytes of blocks that a cache holds
 @dataclass(frozen=True)
 class Convolution:
     """A convolution's sizes: images, channels and outputs of a group, lines and places of a line of
-    the result, taps, the step from a place to the next, whether neighbours share what they read."""
+    the result, taps, the step from a place to the next, whether neighbours share what they read,
+    whether lines are as long as is expected only (then windows are copied)."""
 
     images: int
     groups: int
@@ -52,20 +53,25 @@ class Convolution:
     slides: bool
     element_bytes: int
     is_winograd: bool
+    is_open: bool = False
 
     @classmethod
     def of(cls, node: Node) -> "Convolution | None":
-        """Of a convolution with channels first; None where its sizes are open."""
+        """Of a convolution with channels first; None where its channels are open, or its lines
+        while each channel is by itself."""
         (x, w, *_), out, attrs = node.inputs, node.output, node.attrs
-        if x is None or w is None or not is_static((*x.shape[1:], *w.shape)) or 0 in out.shape:
+        if x is None or w is None or not is_static((x.shape[1], *w.shape)) or 0 in out.shape:
+            return None
+        is_open = not is_static(x.shape[2:])
+        if is_open and w.shape[1] == 1 == w.shape[0] // attrs["group"]:
             return None
         kernel, groups = w.shape[2:], attrs["group"]
         strides, pads, dilations = window_attrs(
             x.rank - 2, kernel, attrs["strides"], attrs["pads"], attrs["dilations"]
         )
-        *lines, width = out.shape[2:]
+        *lines, width = map(size_hint, out.shape[2:])
         if set(kernel) == set(strides) == {1} and not any(pads):
-            lines, width = [], prod(out.shape[2:])
+            lines, width = [], prod(map(size_hint, out.shape[2:]))
         plain = x.rank == 4 and kernel == (3, 3) and {*strides, *dilations} == {1}
         return cls(
             images=size_hint(out.shape[0]),
@@ -79,6 +85,7 @@ class Convolution:
             slides=strides[-1] == 1 and kernel[-1] > 1,
             element_bytes=x.dtype.bytes,
             is_winograd=plain and groups == 1 and min(w.shape[:2]) >= 16,
+            is_open=is_open,
         )
 
     @property
@@ -100,12 +107,16 @@ class Convolution:
         """Whether vectors may run along its lines where each channel is by itself."""
         return self.is_depthwise and self.width >= 4 and self.step <= LONGEST_STEP
 
+    def has_tiles(self, vector_bytes: int) -> bool:
+        """Whether its outputs are columns enough for tiles."""
+        return self.outputs >= max(4, self._lanes(vector_bytes) // 4)
+
     def channels_last(self, vector_bytes: int) -> float:
         """Cycles with channels last."""
         lanes, core = self._lanes(vector_bytes), CORES[vector_bytes]
         if self.is_depthwise:
             return self.places * ceil(self.groups / lanes) * self.taps * TAP_LAST
-        if self.outputs < max(4, lanes // 4):
+        if not self.has_tiles(vector_bytes):
             return WITHOUT_TILES * self.places * self.groups * self.outputs * self.depth
         rows, lines = self.width, self.images * self.lines
         if rows < core.rows:  # tiles of several lines
@@ -130,7 +141,7 @@ class Convolution:
             each = TAP_FIRST + (APART if self.step > 1 else 0)
             return lines * ceil(self.width / lanes) * self.taps * each
         copies = COPIED * windows / lanes
-        if self.slides and self.outputs <= FEW:
+        if self.slides and self.outputs <= FEW and not self.is_open:
             copies = 0
         if self.step > 1:
             copies = windows * (SHUFFLED if is_short_stride(self.step, lanes) else PICKED)

@@ -111,6 +111,7 @@ def test_sizes_to_expect_leave_no_axis_empty():
         "m": 2 * DEFAULT_SIZE_HINT,
     }
     assert hint_nonempty([m - n], {}) == {"m": 2 * DEFAULT_SIZE_HINT, "n": DEFAULT_SIZE_HINT}
+    assert hint_nonempty([(n - 500) // 160], {}) == {"n": 32 * DEFAULT_SIZE_HINT}, "not one frame"
     assert hint_nonempty([1 - n], {"n": 1}) == {"n": 1}, "nothing helps"
 
 

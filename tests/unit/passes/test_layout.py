@@ -333,9 +333,10 @@ def test_what_grows_at_the_end_is_transposed_before():
     assert tile.inputs[0].shape == (1, 64, 5, 5)
 
 
-def test_dynamic_dims_are_taken_channels_last():
+@pytest.mark.parametrize(("outputs", "last"), [(8, True), (3, False)])
+def test_dynamic_dims_are_taken_channels_last_where_outputs_fill_tiles(outputs, last):
     b = Builder()
-    y = b.conv(b.input("x", "f32[1,1,H,W]"), weights_of(b, (8, 1, 3, 3)))
+    y = b.conv(b.input("x", "f32[1,8,H,W]"), weights_of(b, (outputs, 8, 3, 3)))
     b.output("y", y)
     after = run_pipeline(b.graph, default_pipeline(channels_last=True, vector_bytes=32))
-    assert [n.attrs["channels_last"] for n in after.nodes if n.op.name == "conv"] == [True]
+    assert [n.attrs["channels_last"] for n in after.nodes if n.op.name == "conv"] == [last]

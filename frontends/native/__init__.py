@@ -6,6 +6,7 @@ from ...compiler.system.concurrency import exports
 
 if TYPE_CHECKING:
     from . import functional, losses
+    from .derivatives import checkpoint, hessian, jacobian, jvp, vjp
     from .export import flat_values, nested_values, to_graph, training_graphs
     from .initializers import glorot_normal, glorot_uniform, he_normal, he_uniform
     from .layers import (
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from .regions import cond, custom_gradient, scan, while_loop
     from .tracing import Array, trace
     from .transforms import grad, jit, value_and_grad
-    from .tree import tree_map
+    from .tree import register_tree, tree_map
 
 __all__ = [
     "GELU",
@@ -46,6 +47,7 @@ __all__ = [
     "Sequential",
     "Tanh",
     "accuracy",
+    "checkpoint",
     "cond",
     "cross_entropy",
     "custom_gradient",
@@ -56,16 +58,21 @@ __all__ = [
     "grad",
     "he_normal",
     "he_uniform",
+    "hessian",
+    "jacobian",
     "jit",
+    "jvp",
     "losses",
     "mse",
     "nested_values",
+    "register_tree",
     "scan",
     "to_graph",
     "trace",
     "training_graphs",
     "tree_map",
     "value_and_grad",
+    "vjp",
     "while_loop",
 ]
 
@@ -73,6 +80,7 @@ __getattr__, __dir__ = exports(
     __name__,
     {
         ".": "functional losses",
+        ".derivatives": "checkpoint hessian jacobian jvp vjp",
         ".export": "flat_values nested_values to_graph training_graphs",
         ".initializers": "glorot_normal glorot_uniform he_normal he_uniform",
         ".layers": (
@@ -84,6 +92,6 @@ __getattr__, __dir__ = exports(
         ".regions": "cond custom_gradient scan while_loop",
         ".tracing": "Array trace",
         ".transforms": "grad jit value_and_grad",
-        ".tree": "tree_map",
+        ".tree": "register_tree tree_map",
     },
 )

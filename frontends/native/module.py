@@ -14,10 +14,13 @@
     y = net(params, x)                              # in a traced function
     y, state = net.apply(params, x, state=state, training=True)
 
+Parts may stand in lists, tuples and dicts, too: `for block in s.blocks: x = block(x)`, and
+`s.heads["a"](x)`.
+
 Parameters and state (running statistics) are nested dicts of arrays, named after the attributes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -42,7 +45,8 @@ class Module:
 
     def parts(self) -> dict[str, "Module"]:
         """The modules that this one is made of, by the names of their parameters."""
-        return {k: v for k, v in vars(self).items() if isinstance(v, Module)}
+        found = {k: _as_part(v) for k, v in vars(self).items()}
+        return {k: m for k, m in found.items() if m is not None}
 
     def init(self, rng: np.random.Generator) -> dict:
         """Initial parameters, nested like the module."""
@@ -71,6 +75,28 @@ class Module:
         return self.apply(params, *xs, state=state)[0]
 
 
+class Parts(Module):
+    """Modules in a list, a tuple or a dict: parts whose names are places or keys."""
+
+    def __init__(self, items: Any):
+        self.items = items
+
+    def parts(self) -> dict[str, Module]:
+        named = self.items.items() if isinstance(self.items, dict) else enumerate(self.items)
+        found = {str(k): _as_part(v) for k, v in named}
+        return {k: m for k, m in found.items() if m is not None}
+
+
+def _as_part(x: Any) -> Module | None:
+    """A module, or the modules in a container; None where there are none."""
+    if isinstance(x, Module):
+        return x
+    if isinstance(x, (list, tuple, dict)):
+        parts = Parts(x)
+        return parts if parts.parts() else None
+    return None
+
+
 class Scope:
     """What `forward` sees: `s.weight` is a parameter or a statistic, `s.conv(x)` runs a part."""
 
@@ -83,7 +109,7 @@ class Scope:
         self._scopes: dict[str, Scope] = {}
         self.training = training
 
-    def __call__(self, *xs: Array) -> Any:
+    def __call__(self, *xs: Array, **named: Any) -> Any:
         for x in xs:
             if not isinstance(x, Array):
                 raise TypeMismatch(
@@ -92,15 +118,34 @@ class Scope:
                     received=type(x).__name__,
                     fix="call it in a function under tessel.jit, grad or trace",
                 )
-        return self._module.forward(self, *xs)
+        return self._module.forward(self, *xs, **named)
+
+    def __iter__(self) -> Iterator[Any]:
+        """The parts of a list, the keys of a dict."""
+        if isinstance(self._container(), dict):
+            return iter(self._container())
+        return (self[name] for name in self._module.parts())
+
+    def __len__(self) -> int:
+        return len(self._container())
+
+    def _container(self) -> Any:
+        if not isinstance(self._module, Parts):
+            raise TypeMismatch(
+                "only modules in a list or a dict can be counted and walked over",
+                where=self._path or type(self._module).__name__,
+            )
+        return self._module.items
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
         return self[name]
 
-    def __getitem__(self, name: str) -> Any:
+    def __getitem__(self, name: str | int) -> Any:
         """A part's scope, a parameter or a statistic."""
+        if isinstance(name, int):
+            name = str(range(len(self))[name])
         if name in self._scopes:
             return self._scopes[name]
         if name in self._module.parts():

@@ -34,6 +34,14 @@ def cut(b: Tracer, name: str, f: Callable, types: Sequence, structure: tree.Stru
         result = f(*tree.unflatten(structure, [Array(b, v) for v in inputs]))
         leaves, result_structure = tree.flatten(result)
         outputs = [b.array(x).value for x in leaves]
+    graph, captured = close(name, inputs, outputs, nodes)
+    return Region(graph, captured, result_structure)
+
+
+def close(
+    name: str, inputs: list[Value], outputs: list[Value], nodes: list
+) -> tuple[Graph, list[Value]]:
+    """(graph of `nodes`, values of around them that it captures, which are its last inputs)"""
     inside = {v for n in nodes for v in n.outputs} | set(inputs)
     used = [v for n in nodes for v in n.inputs if v is not None] + outputs
     captured = list(dict.fromkeys(v for v in used if v not in inside))
@@ -41,7 +49,7 @@ def cut(b: Tracer, name: str, f: Callable, types: Sequence, structure: tree.Stru
     names = [f"out{i}" for i in range(len(outputs))]
     graph = Graph(name, inputs + list(fresh.values()), outputs, names, nodes)
     graph.replace(fresh)
-    return Region(graph, captured, result_structure)
+    return graph, captured
 
 
 def cond(condition: Array, true_fn: Callable, false_fn: Callable, *operands):
@@ -147,16 +155,17 @@ def custom_gradient(f: Callable) -> Callable:
 
     `f(*args)` returns the value and a function from its gradient (a tree like the value) to the
     gradients of the arguments: one tree, or a tuple with one for each argument; None is zero.
-    The function may use whatever was computed on the way.
+    The function may use whatever was computed on the way. Keyword arguments are handed on; they
+    are constants to gradients.
     """
 
     require_function("custom_gradient", f)
 
     @functools.wraps(f)
-    def wrapped(*args):
+    def wrapped(*args, **options):
         b = _tracer(getattr(f, "__name__", "custom_gradient"), *args)
         args = tree.tree_map(b.array, args)
-        result = f(*args)
+        result = f(*args, **options)
         if not isinstance(result, tuple) or len(result) != 2 or not callable(result[1]):
             raise TypeMismatch(
                 "a function under custom_gradient returns (value, gradient function)",

@@ -25,6 +25,7 @@ from ...compiler.ir.dims import Sym
 from ...compiler.ir.graph import Graph, Value
 from ...compiler.ir.types import DTypeLike, TensorType, Type, dtype_of
 from . import tree
+from .indexing import ARRAYS, index_by_arrays
 
 _PACKAGE = Path(__file__).parents[2]  # as frames name it: links are not followed
 _OURS = (
@@ -161,16 +162,14 @@ class Array(Tensor):
         return size
 
     def __getitem__(self, key: Any) -> Self:
-        if isinstance(key, (list, np.ndarray)):
-            key = self.b.constant(np.asarray(key))
-        if isinstance(key, tuple) and any(isinstance(k, (Tensor, list, np.ndarray)) for k in key):
-            raise TypeMismatch(
-                "only one tensor can index, and only the first axis",
-                where=user_line(),
-                fix="use gather(x, indices, axis=…), gather_nd or gather_elements",
-            )
-        if not isinstance(key, Tensor):
-            self._require_sizes(key if isinstance(key, tuple) else (key,))
+        key = key if isinstance(key, tuple) else (key,)
+        try:
+            if any(isinstance(k, ARRAYS) for k in key):
+                return self.b.array(index_by_arrays(self, key))
+        except TypeMismatch as error:
+            error.where = error.where or user_line()
+            raise
+        self._require_sizes(key)
         return super().__getitem__(key)
 
     def _require_sizes(self, key: tuple[Any, ...]) -> None:

@@ -44,10 +44,16 @@ class Jitted:
     """
 
     def __init__(
-        self, f: Callable, compile: Compile | None = None, static_argnums=(), static_argnames=()
+        self,
+        f: Callable,
+        compile: Compile | None = None,
+        static_argnums=(),
+        static_argnames=(),
+        flags: bool = False,
     ):
         require_function("jit", f)
         functools.update_wrapper(self, f)
+        self._flags = flags  # Python bools and strings are static by themselves
         self._f, self._compile = f, compile_graph if compile is None else compile
         self._signature = inspect.signature(f)
         names = list(self._signature.parameters)
@@ -97,7 +103,7 @@ class Jitted:
             bound = self._signature.bind(*args, **kwargs)
         except TypeError as error:
             raise UsageError(str(error), where=source_line(self._f)) from None
-        static = {n: v for n, v in bound.arguments.items() if n in self._static}
+        static = {n: v for n, v in bound.arguments.items() if self._is_static(n, v)}
         arrays = {}
         for n, v in bound.arguments.items():
             if n not in static:
@@ -105,6 +111,9 @@ class Jitted:
                 where = [f"argument {p} of {source_line(self._f)}" for p in tree.paths(v, n)]
                 arrays[n] = tree.unflatten(structure, map(self._leaf, leaves, where))
         return bound, static, arrays
+
+    def _is_static(self, name: str, value: Any) -> bool:
+        return name in self._static or (self._flags and isinstance(value, (bool, str)))
 
     @staticmethod
     def _leaf(x, where: str) -> np.ndarray:
@@ -181,13 +190,16 @@ def value_and_grad(
     argnums: int | Sequence[int] = 0,
     has_aux: bool = False,
     *,
+    static_argnums: int | Sequence[int] = (),
+    static_argnames: str | Sequence[str] = (),
     compile: Compile | None = None,
 ) -> Callable:
     """A function that returns `f`'s value and its gradient with respect to `argnums`.
 
     The gradient is a tree like the argument, or a tuple of them where `argnums` is one. With
     `has_aux`, `f` returns (loss, anything) and the result is ((loss, anything), gradient).
-    Inside a traced function its nodes join that trace; called on arrays it is compiled.
+    Inside a traced function its nodes join that trace; called on arrays it is compiled. Static
+    arguments stay Python values then, as in `jit`; so do bools and strings: `training=True`.
     """
 
     require_function("value_and_grad", f)
@@ -200,7 +212,7 @@ def value_and_grad(
         return _differentiate(b, f, argnums, has_aux, args, kwargs)
 
     functools.update_wrapper(differentiated, f)
-    compiled = Jitted(differentiated, compile)
+    compiled = Jitted(differentiated, compile, static_argnums, static_argnames, flags=True)
     return differentiated
 
 
@@ -209,6 +221,8 @@ def grad(
     argnums: int | Sequence[int] = 0,
     has_aux: bool = False,
     *,
+    static_argnums: int | Sequence[int] = (),
+    static_argnames: str | Sequence[str] = (),
     compile: Compile | None = None,
 ) -> Callable:
     """A function that returns the gradient of `f`, which returns a scalar.
@@ -217,7 +231,14 @@ def grad(
     `value_and_grad`. Gradients of gradients: `grad(grad(f))`.
     """
     require_function("grad", f)
-    both = value_and_grad(f, argnums, has_aux, compile=compile)
+    both = value_and_grad(
+        f,
+        argnums,
+        has_aux,
+        static_argnums=static_argnums,
+        static_argnames=static_argnames,
+        compile=compile,
+    )
 
     def gradient(*args, **kwargs):
         value, d = both(*args, **kwargs)

@@ -33,6 +33,7 @@ PARTS = {  # what other ops, readers and gradients are made of
     "running_count",
     "sort_rows",
     "sum_to",
+    "barrier",
     "within",
 }
 WIDTH = 100

@@ -1,4 +1,7 @@
-"""What a run insists on: within (values in a range), impossible (a branch that cannot be meant)."""
+"""What a run insists on: within (values in a range), impossible (a branch that cannot be meant).
+
+And `barrier`, behind which things are computed again.
+"""
 
 import numpy as np
 
@@ -52,6 +55,24 @@ register(
     group="control",
     limits=_limits,
     T="numeric",
+)
+
+
+register(
+    "barrier",
+    "x: T -> T",
+    "x itself, as another value: what is computed from it is computed again.",
+    shape=lambda x: x.shape,
+    ref=lambda x: np.asarray(x),
+    grad=lambda c, dy: [dy],
+    loops=Alias(),
+    samples=lambda: [
+        case(array([[0.5, -3.0]])),
+        case(array([1, 2], "i64")),
+        case(np.zeros((0, 2), bool)),
+    ],
+    group="control",
+    T="any",
 )
 
 

@@ -186,6 +186,7 @@ TABLE = {name: simple(name.capitalize()) for name in _SAME.split()} | {
     "split": move.split,
     "pad": move.pad,
     "impossible": rules.by_rule(rules.nothing),
+    "barrier": simple("Identity"),
     "within": simple("Identity"),  # what reads it insists on it in ONNX too
     "gather": move.gather("Gather", "axis"),
     "gather_elements": move.gather("GatherElements", "axis"),

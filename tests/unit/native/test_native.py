@@ -154,7 +154,7 @@ ERRORS = {
     "a float into ints": (lambda x: x.cast("i64") * 0.5, r"0.5 does not fit into i64"),
     "a division of ints": (lambda x: x.cast("i64") / 2, r"divided by /[\s\S]*with //"),
     "an assignment": (lambda x: x.__setitem__(0, 1), "cannot be written to"),
-    "a mixed index": (lambda x: x[0, np.array([1])], "use gather"),
+    "a mask as index": (lambda x: x[x > 0], r"an index is an integer[\s\S]*where\(mask"),
     "shapes": (lambda x: x + np.ones(5, np.float32), r"do not broadcast[\s\S]*test_native.py"),
     "an unknown attribute": (lambda x: F.softmax(x, dim=1), "no attribute dim"),
 }

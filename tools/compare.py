@@ -7,14 +7,17 @@ from pathlib import Path
 import click
 
 from ..compiler.compress.comparison import Comparison
+from ..compiler.compress.report import Report
 from ..compiler.errors import CheckFailed, UsageError
 from ..compiler.system.files import write_file
 from ..runtime.compress.compare import compare
 from ..runtime.compress.data import Data
 from ..runtime.compress.quantize import prepared
 from .common.activity import Activity
+from .common.error_picture import draw
 from .common.interface import of_graph
 from .common.models import MODEL, given_for, model_ports, open_for
+from .common.pictures import check as check_picture
 from .common.tables import console
 from .common.terminal import Console
 
@@ -98,13 +101,29 @@ def _data(model: str, inputs: Sequence[str]) -> Data | None:
     return Data.of(path, model_ports(model)) if arrays else None
 
 
-def write_report(report, path: str) -> None:
-    """A report of `quantize` as .json or .html."""
+REPORTS = (".json", ".html", ".png", ".svg", ".pdf")
+
+
+def check_report(path: str) -> None:
+    """Raise for a report that cannot be written, before anything is computed for it."""
+    if Path(path).suffix not in REPORTS:
+        raise UsageError(
+            "this is no format for a report", expected=", ".join(REPORTS), received=path
+        )
+    if Path(path).suffix not in (".json", ".html"):
+        check_picture(path)
+
+
+def write_report(report: Report, path: str) -> None:
+    """A report of `quantize` whose models were compared, in the format that the path says."""
+    check_report(path)
     match Path(path).suffix:
         case ".json":
             text = json.dumps(report.to_dict(), indent=1, ensure_ascii=False)
         case ".html":
             text = report.html()
         case _:
-            raise UsageError("a report is a .json or a .html file", received=path)
+            assert report.comparison is not None
+            draw(path, report.comparison, next(iter(report.lines())))
+            return
     write_file(Path(path), text.encode(), UsageError)

@@ -22,7 +22,7 @@ from .common.models import (
     threads_option,
 )
 from .common.tables import console, size
-from .compare import write_report
+from .compare import check_report, write_report
 
 EPILOG = """\b
 Examples:
@@ -85,7 +85,8 @@ Examples:
 @click.option(
     "--report",
     type=click.Path(dir_okay=False),
-    help="Compare and time both models, and write all that is known: .json, .html.",
+    help="Compare and time both models, and write all that is known: .json, .html, or a picture of "
+    "the errors: .png, .svg, .pdf (needs matplotlib).",
 )
 @click.option("--write-recipe", type=click.Path(dir_okay=False), help="Write the recipe as .toml.")
 @threads_option
@@ -114,8 +115,8 @@ def quantize(
     and write it as ONNX or as a package."""
     if Path(output).suffix not in (".onnx", ".tsl"):
         raise UsageError("the output is a .onnx or a .tsl file", received=output)
-    if report is not None and Path(report).suffix not in (".json", ".html"):
-        raise UsageError("a report is a .json or a .html file", received=report)
+    if report is not None:
+        check_report(report)
     chosen = Recipe.of(recipe)
     if observer is not None:
         chosen = Recipe.of(chosen, observer=observer)

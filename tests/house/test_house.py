@@ -38,7 +38,7 @@ THIRD_PARTY = {
     "rich": ("tools/", "frontends/native/", "runtime/training/"),  # training: its progress bar
     "triton": ("compiler/backends/triton/", "runtime/gpu/"),
     "cuda": ("compiler/backends/triton/", "runtime/gpu/"),
-    "matplotlib": ("tools/benchmark/roofline.py",),
+    "matplotlib": ("tools/common/pictures.py",),
     "keras": ("frontends/keras/",),
     "PIL": ("compiler/ops/vision/image.py",),
     "re2": ("compiler/ops/text/strings.py",),

@@ -14,9 +14,9 @@ from ...runtime.execution.executable import Executable
 from ...runtime.profiling.peak import Peak, measure_peak
 from ...runtime.profiling.profile import profile
 from ..common.models import is_package, open_executable
+from ..common.pictures import check
 from ..common.profile_tables import print_peak, print_profile, profile_data
 from ..common.terminal import Console
-from . import roofline
 from .compare import Settings, choose_cpus
 from .predictions import measure_kernels, print_predictions, report
 
@@ -33,7 +33,7 @@ def check_plot(path: str | None, models: tuple[str, ...]) -> None:
             received=f"{len(models)} models",
             fix="--plot with one MODEL",
         )
-    roofline.check(path)
+    check(path)
 
 
 @contextmanager

@@ -11,11 +11,10 @@ insightful visual performance model for multicore architectures" (2009).
 import datetime
 from collections.abc import Iterator
 from math import atan2, cos, degrees, log10, pi, sin
-from pathlib import Path
 
 from ...compiler.classes import dataclass
-from ...compiler.errors import UnsupportedError, UsageError
 from ...runtime.profiling.peak import Peak
+from ..common.pictures import pyplot
 from ..common.profile_tables import BEYOND
 from ..common.tables import short
 
@@ -26,32 +25,6 @@ SMALLEST = 12.0  # square points that can still be seen
 WIDTH, HEIGHT, NAMES = 11.0, 7.0, 1.6  # inches; names below the picture
 RED, DARK = "#bf616a", "#7a2f38"
 ROOFS = ("#4c566a", "#5e81ac", "#a3785c", "#b48ead")
-
-
-def check(path: str) -> None:
-    """Raise if a picture cannot be written: matplotlib is missing, or the format unknown."""
-    formats = _pyplot().figure.Figure().canvas.get_supported_filetypes()
-    if Path(path).suffix.removeprefix(".") not in formats:
-        raise UsageError(
-            "this is no format for a picture",
-            expected="a name that ends in .png, .svg or .pdf",
-            received=path,
-        )
-
-
-def _pyplot():
-    try:
-        import matplotlib
-        import matplotlib.backends.backend_agg
-        import matplotlib.figure
-        import matplotlib.ticker
-    except ModuleNotFoundError as error:
-        raise UnsupportedError(
-            "a picture needs matplotlib",
-            received=f"no module {error.name}",
-            fix="pip install 'tessel[bench]'",
-        ) from error
-    return matplotlib
 
 
 def points(data: dict) -> list[dict]:
@@ -80,7 +53,7 @@ def points(data: dict) -> list[dict]:
 
 def draw(path: str, data: dict, peak: Peak, title: str, machine: str) -> int:
     """Write the picture; returns how many kernels are in it."""
-    matplotlib = _pyplot()
+    matplotlib = pyplot()
     shown = points(data)
     figure = matplotlib.figure.Figure((WIDTH, HEIGHT + NAMES), dpi=150, layout="constrained")
     matplotlib.backends.backend_agg.FigureCanvasAgg(figure)
@@ -125,8 +98,8 @@ def _frame(axes, shown: list[dict], peak: Peak, data: dict) -> None:
     axes.set_xlabel("arithmetic intensity: flop per byte that must be moved")
     axes.set_ylabel("GFLOP/s")
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(_pyplot().ticker.LogLocator(subs=(1, 2, 5), numticks=20))
-        axis.set_minor_locator(_pyplot().ticker.NullLocator())
+        axis.set_major_locator(pyplot().ticker.LogLocator(subs=(1, 2, 5), numticks=20))
+        axis.set_minor_locator(pyplot().ticker.NullLocator())
         axis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.grid(True, which="major", color="#e5e9f0", zorder=0)
     unseen = sum(r["share"] for r in data["kernels"]) - sum(p["share"] for p in shown)

@@ -1,11 +1,13 @@
 """Which kernel of a quantized model errs: comparisons with the model of floats."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
 import tessel
 from click.testing import CliRunner
+from tessel.tools.compare import check_report, write_report
 from tessel.tools.explain import explain
 from tessel.tools.verify import verify
 
@@ -61,6 +63,22 @@ def test_a_report_says_it_as_text_json_and_a_page():
     assert said["comparison"]["kernels"][0]["nodes"][0] == "first"
     page = q.report.html()
     assert "<svg viewBox" in page and "accumulated" in page
+
+
+def test_a_report_is_a_picture_too(tmp_path):
+    pytest.importorskip("matplotlib", reason="draws")
+    q = tessel.quantize(small_net(), DATA)
+    q.compare(DATA)
+    write_report(q.report, str(tmp_path / "r.png"))
+    assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(tessel.TesselError, match="no format for a report"):
+        check_report("r.txt")
+
+
+def test_a_picture_needs_matplotlib(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(tessel.TesselError, match=r"tessel\[bench\]"):
+        check_report("r.png")
 
 
 def test_models_of_others_are_refused():

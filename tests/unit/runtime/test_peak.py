@@ -19,6 +19,7 @@ from tessel.frontends.onnx.exporter import write
 from tessel.runtime.profiling.peak import Peak, Rate, measure_peak
 from tessel.tools.bench import bench
 from tessel.tools.benchmark import roofline
+from tessel.tools.common import pictures
 
 SHORT = 0.01  # seconds
 RATE = Rate(100.0, 90.0, 110.0, 9)
@@ -202,10 +203,10 @@ def test_a_picture_of_so_many_points(tmp_path, count):
 def test_an_unknown_format():
     pytest.importorskip("matplotlib", reason="knows the formats")
     with pytest.raises(UsageError, match="no format for a picture"):
-        roofline.check("roof.xyz")
+        pictures.check("roof.xyz")
 
 
 def test_without_matplotlib(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(UnsupportedError, match=r"tessel\[bench\]"):
-        roofline.check("roof.png")
+        pictures.check("roof.png")

@@ -13,8 +13,8 @@ from ..compiler.system.files import write_file
 from ..runtime.compress.compare import compare
 from ..runtime.compress.data import Data
 from ..runtime.compress.quantize import prepared
+from .benchmark.error_picture import draw
 from .common.activity import Activity
-from .common.error_picture import draw
 from .common.interface import of_graph
 from .common.models import MODEL, given_for, model_ports, open_for
 from .common.pictures import check as check_picture

@@ -270,8 +270,8 @@ READS: dict[str, str] = {
         "frontends/onnx/file frontends/onnx/read frontends/onnx __init__"
     ),
     "tools/benchmark": (
-        "compiler/errors compiler/system compiler/ir runtime/execution runtime/profiling "
-        "frontends/onnx/file frontends/onnx __init__ tools/common"
+        "compiler/errors compiler/system compiler/ir compiler/compress runtime/execution "
+        "runtime/profiling frontends/onnx/file frontends/onnx __init__ tools/common"
     ),
     "tools": (
         "compiler/backends/llvm/schedules "

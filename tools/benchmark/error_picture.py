@@ -4,8 +4,8 @@ draw(path, comparison, title)      a point per kernel, what errs most by its nam
 """
 
 from ...compiler.compress.comparison import EXACT, LINES, Comparison
-from .pictures import pyplot
-from .tables import short
+from ..common.pictures import pyplot
+from ..common.tables import short
 
 NAMED = 5  # kernels that are named, those that err most by themselves
 WIDTH, HEIGHT = 11.0, 5.5  # inches

@@ -143,7 +143,6 @@ def attention(
     k: Array,
     v: Array,
     mask: Array | None = None,
-    /,
     *,
     scale: float | None = None,
     is_causal: bool = False,

@@ -89,7 +89,15 @@ def atanh(x: Operand, /) -> Array:
     """inverse hyperbolic tangent"""
 
 
-def attention(*, scale: float | None = None, is_causal: bool = False) -> Array:
+def attention(
+    q: Array,
+    k: Array,
+    v: Array,
+    mask: Array | None = None,
+    *,
+    scale: float | None = None,
+    is_causal: bool = False,
+) -> Array:
     """softmax(q kᵀ * scale + mask) v over the last two axes: q [B,H,S,D], k [B,H,T,D], v …"""
 
 

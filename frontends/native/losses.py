@@ -79,7 +79,7 @@ def _reduced(losses: Array, weights: list, mask: Array | None, reduction: str) -
     return total / F.where(weight == 0, F.ones_like(weight), weight)
 
 
-def _beside(losses: Array, w: Array) -> Array:
+def _beside(losses: Array, w: Any) -> Any:
     """Weights of the first axes of the losses, with the others as axes of size 1."""
     return w.reshape((*w.shape, *[1] * (losses.rank - w.rank)))
 
@@ -164,17 +164,18 @@ def cross_entropy(
     log_p = F.log_softmax(logits, axis=-1)
     loss = -_at(log_p, labels)
     if label_smoothing != 0:
-        classes = logits.shape[-1]
-        loss = loss * (1 - label_smoothing) - log_p.sum(-1) * (label_smoothing / classes)
+        loss = loss * (1 - label_smoothing) - log_p.mean(-1) * label_smoothing
     return _weighed(loss, labels, counted, class_weights)
 
 
 @loss
 def categorical_cross_entropy(logits: Array, targets: Array, label_smoothing: float = 0.0) -> Array:
     """-sum(target * log softmax(logits)) along the last axis: targets are shares of classes."""
+    log_p = F.log_softmax(logits, axis=-1)
+    loss = -_weighted_log(targets, log_p).sum(-1)
     if label_smoothing != 0:
-        targets = targets * (1 - label_smoothing) + label_smoothing / logits.shape[-1]
-    return -_weighted_log(targets, F.log_softmax(logits, axis=-1)).sum(-1)
+        loss = loss * (1 - label_smoothing) - log_p.mean(-1) * label_smoothing
+    return loss
 
 
 @loss
@@ -252,7 +253,7 @@ def multi_margin(scores: Array, labels: Array, margin: float = 1.0) -> Array:
     _, labels = _labels(scores, labels, None)
     own = _at(scores, labels)
     d = F.relu(scores - own.reshape((*own.shape, 1)) + margin)
-    return (d.sum(-1) - margin) * (1 / scores.shape[-1])
+    return F.where(_is_label(scores, labels), 0.0, d).mean(-1)
 
 
 # -- distances -------------------------------------------------------------------------------------
@@ -298,9 +299,12 @@ def _labels(logits: Array, labels: Array, ignore_index: int | None) -> tuple[Arr
 
 def _at(x: Array, labels: Array) -> Array:
     """x[…, label]. What is not chosen is left out, not multiplied by 0: it may be -inf."""
+    return F.where(_is_label(x, labels), x, F.zeros_like(x)).sum(-1)
+
+
+def _is_label(x: Array, labels: Array) -> Array:
     place = x.b.array(x.b.iota(shape=(x.shape[-1],), axis=0, dtype=labels.dtype))
-    here = labels.reshape((*labels.shape, 1)) == place
-    return F.where(here, x, F.zeros_like(x)).sum(-1)
+    return labels.reshape((*labels.shape, 1)) == place
 
 
 def _weighed(

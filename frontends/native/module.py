@@ -53,9 +53,10 @@ class Module:
         inner = {k: m.init(rng) for k, m in self.parts().items()}
         return self.parameters(rng) | {k: p for k, p in inner.items() if p}
 
-    def init_state(self) -> dict:
-        """Initial state, nested like the module; empty where nothing keeps statistics."""
-        inner = {k: m.init_state() for k, m in self.parts().items()}
+    def init_state(self, rng: np.random.Generator | None = None) -> dict:
+        """Initial state, nested like the module; empty where nothing keeps statistics. Random
+        layers take their seeds from `rng`; without it they are 0."""
+        inner = {k: m.init_state(rng) for k, m in self.parts().items()}
         return self.statistics() | {k: s for k, s in inner.items() if s}
 
     def apply(
@@ -162,6 +163,11 @@ class Scope:
             expected=", ".join([*self._module.parts(), *self._params, *self._state]),
             fix="take the parameters from init() of this module",
         )
+
+    @property
+    def path(self) -> str:
+        """Where the module is in the whole one: "blocks.0.dropout"."""
+        return self._path
 
     def has(self, name: str) -> bool:
         """Is there such a parameter? (A bias may be left out.)"""

@@ -248,6 +248,7 @@ READS: dict[str, str] = {
         "compiler/errors compiler/ir compiler/autodiff runtime frontends/native "
         "frontends/keras/functions frontends/keras/backend"
     ),
+    "frontends/native/layers": "compiler/errors frontends/native",
     "frontends": (
         "compiler/errors compiler/arguments compiler/system compiler/ir compiler/compress runtime "
         "runtime/training runtime/compress runtime/execution frontends/onnx/file "

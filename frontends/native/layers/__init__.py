@@ -1,0 +1,1 @@
+"""Layers, under the names that PyTorch and Keras users know. Images are [N,C,H,W]."""

@@ -8,7 +8,9 @@
           for x of the line: every point and tap that it belongs to: acc[p] += x * w[i, j]
         epilogue: y[p] = f(acc[p])
 
-Each input is loaded once per line of taps instead of once per tap. The place among the channels is
+Each input is loaded once per line of taps instead of once per tap. Weights that have to be widened
+(bytes, less their zero points) are packed as what is multiplied, [i, j, c]: a tile has few outputs
+that could share the work. The place among the channels is
 hidden from LLVM's strength reduction, which would take longer for a tile's hundred addresses than
 everything else that LLVM does, and leaves them as they are.
 """
@@ -18,17 +20,19 @@ from math import ceil, prod
 from typing import ClassVar
 
 import llvmlite.ir as ir
+import numpy as np
 
 from ....classes import dataclass
 from ....expr import expr as s
-from ....expr.expr import Axis, Expr
+from ....expr.expr import Axis, Buffer, Expr
 from ....expr.index import divides
 from ....ir.bounds import DynamicSize, maybe_below, size_hint
 from ....ir.dims import Sym
 from ....kernels.contraction import contiguous_axis
 from ....kernels.kernel import Kernel
-from ....kernels.machine import Machine
+from ....kernels.machine import Machine, aligned_empty
 from ....kernels.work import extent_of
+from ...numpy import evaluate
 from ..base.types import i64, register_type, vector
 from ..emit.emitter import Emitter
 from ..emit.lanes import minimum
@@ -46,7 +50,8 @@ WRITTEN_OUT = 9  # taps up to which there is no loop over the lines of a window
 @dataclass(frozen=True)
 class WindowSchedule(Schedule):
     """`x` and `w` are the factors; `line` is the axis along which `points` outputs share inputs,
-    `tap` the reduction axis along it, `vector_axis` the channels."""
+    `tap` the reduction axis along it, `vector_axis` the channels. `packs_weights`: w is a constant
+    that is more than a load."""
 
     name: ClassVar[str] = "window"
     spends: ClassVar[str] = "the filter has few taps for what is loaded, and for what follows"
@@ -64,6 +69,7 @@ class WindowSchedule(Schedule):
     tap: Axis
     lanes: int
     points: int
+    packs_weights: bool = False
 
     @classmethod
     def propose(cls, given: Given) -> "WindowSchedule | Refusal":
@@ -90,7 +96,9 @@ class WindowSchedule(Schedule):
                 line, tap = found
                 outer = tuple(a for a in kernel.axes if a is not vector_axis and a is not line)
                 points = POINTS if isinstance(line.extent, Sym) else min(POINTS, line.extent)
-                return cls(r, x, w, outer, line, vector_axis, tap, lanes, points)
+                loads = {e.data for e in s.walk(w) if e.op == "load"}
+                packs = w.op != "load" and loads <= given.constants and _is_closed(w)
+                return cls(r, x, w, outer, line, vector_axis, tap, lanes, points, packs)
         return Refusal("neighbouring outputs share no inputs")
 
     @property
@@ -102,6 +110,37 @@ class WindowSchedule(Schedule):
         """The reduction's axes but `tap`."""
         return tuple(a for a in self.reduce.data[1] if a is not self.tap)
 
+    @property
+    def packs(self) -> bool:
+        return self.packs_weights
+
+    @property
+    def weight_axes(self) -> tuple[Axis, ...]:
+        """The axes of the packed weights."""
+        return (*self.rest, self.tap, self.vector_axis)
+
+    @property
+    def packed_bytes(self) -> Dim:
+        dtype = self.reduce.dtype
+        return prod(a.extent for a in self.weight_axes) * dtype.bytes if self.packs else 0
+
+    def pack(self, arrays: dict[Buffer, np.ndarray]) -> np.ndarray:
+        """w as [taps…, channel], of the sum's dtype."""
+        dtype, shape = self.reduce.dtype.numpy, [a.extent for a in self.weight_axes]
+        packed = aligned_empty(self.packed_bytes).view(dtype).reshape(shape)
+        packed[...] = evaluate(self.w, list(self.weight_axes), arrays)
+        return packed
+
+    def params(self, kernel: Kernel) -> tuple[Buffer, ...]:
+        """Without those that only w reads, once it is packed."""
+        if not self.packs:
+            return kernel.params
+        r = self.reduce
+        without = s.make("reduce", (self.x,), r.data, r.dtype)
+        roots = [s.transform(e, lambda x: without if x is r else None) for e in kernel.roots()]
+        kept = {e.data for e in s.walk(*roots) if e.op == "load"} | set(kernel.outputs)
+        return tuple(b for b in kernel.params if b in kept)
+
     def opened(self, specialized: HintSpecialized) -> list[tuple[Schedule, float]]:
         found = self.propose(specialized.given)
         if isinstance(found, Refusal):
@@ -111,22 +150,31 @@ class WindowSchedule(Schedule):
     def cycles(self, kernel: Kernel, target: Machine) -> float:
         taps, lines = self.tap.extent, extent_of(self.rest)
         each = 1 / core_of(target).units if self.reduce.dtype.is_float else INTEGER
-        inputs = 2 * taps + self.points - 1  # of a line, and its weights
         loaded = evaluation(self.x, self.vector_axis, self.lanes)
+        inputs = taps + self.points - 1  # of a line
+        weights = taps * LOAD if self.packs else taps * loaded
         products = self.points * taps * each
         if self.reduce.dtype.is_float:
-            line = max(products, inputs * (loaded - 2 * LOAD))
+            converted = max(0.0, weights - 2 * LOAD * taps) + inputs * (loaded - 2 * LOAD)
+            line = max(products, converted)
         else:
-            line = products + inputs * loaded  # numbers are widened by the units that multiply
+            line = (
+                products + weights + inputs * loaded
+            )  # numbers are widened by the units that multiply
         after = self.points * epilogue(kernel, (self.reduce,), self.vector_axis, self.lanes)
         tiles = ceil(self.line.extent / self.points) * ceil(self.vector_axis.extent / self.lanes)
         return self.units * (UNIT + tiles * (lines * line + TILE / 3 + after))
 
     def emit(self, e: Emitter, kernel: Kernel, given: Arguments, in_place: bool) -> None:
-        WindowEmitter(e, kernel, self).emit(given.begin, given.end)
+        WindowEmitter(e, kernel, self, given.packed).emit(given.begin, given.end)
 
     def __str__(self) -> str:
         return f"lanes {self.lanes}"
+
+
+def _is_closed(w: Expr) -> bool:
+    """Whether all axes of the weights have known sizes."""
+    return not any(isinstance(a.extent, Sym) for a in w.free)
 
 
 def _along(vector_axis: Axis, *factors: Expr) -> bool:
@@ -162,10 +210,10 @@ def _outside(e: Expr):
 
 
 class WindowEmitter:
-    """Writes one such sum."""
+    """Writes one such sum. `packed` is the pointer to the packed weights, if there are any."""
 
-    def __init__(self, e: Emitter, kernel: Kernel, plan: WindowSchedule):
-        self.e, self.kernel, self.plan = e, kernel, plan
+    def __init__(self, e: Emitter, kernel: Kernel, plan: WindowSchedule, packed: ir.Value):
+        self.e, self.kernel, self.plan, self.packed = e, kernel, plan, packed
         self.type = vector(register_type(plan.reduce.dtype), plan.lanes)
         (load,) = [x for x in s.walk(plan.x) if x.op == "load" and plan.tap in x.free]
         terms, _ = s.linear(load.args[0])
@@ -221,10 +269,7 @@ class WindowEmitter:
     def _line(self, sums: list[ir.Value]) -> None:
         """One line of taps."""
         e, plan = self.e, self.plan
-        taps = []
-        for j in range(plan.tap.extent):
-            with e.scope(), e.at(plan.tap, i64(j)):
-                taps.append(e.vector(plan.w))
+        taps = [self._weights(j) for j in range(plan.tap.extent)]
         uses = defaultdict(list)
         for p in range(len(sums)):
             for j in range(plan.tap.extent):
@@ -237,6 +282,18 @@ class WindowEmitter:
                 values[p] = self._multiply_add(x, taps[j], values[p])
         for acc, value in zip(sums, values):
             e.b.store(value, acc)
+
+    def _weights(self, j: int) -> ir.Value:
+        """The weights of a tap of this line, of a vector of channels."""
+        e, plan = self.e, self.plan
+        with e.scope(), e.at(plan.tap, i64(j)):
+            if not plan.packs:
+                return e.vector(plan.w)
+            place = i64(0)
+            for a in plan.weight_axes:
+                place = e.b.add(e.b.mul(place, i64(a.extent)), e.where[a])
+            place = e.b.gep(self.packed, [place], source_etype=self.type.element)
+            return e.b.load(place, typ=self.type, align=plan.reduce.dtype.bytes)
 
     def _multiply_add(self, x, y, acc):
         if self.plan.reduce.dtype.is_float:

@@ -70,6 +70,19 @@ def test_dtypes(dtype):
     check(*depthwise(dtype=dtype))
 
 
+@pytest.mark.parametrize("channels", [8, 17])
+@pytest.mark.parametrize(("dtype", "packs"), [("f32", False), ("u8", True), ("i8", True)])
+def test_constant_weights_are_packed_where_they_are_widened(dtype, packs, channels):
+    kernel, arrays = depthwise(channels=channels, dtype=dtype)
+    w = next(b for b in arrays if b.name == "w")
+    program = program_of(kernel, arrays, constants=(w,))
+    plan = scheduled(program)
+    assert isinstance(plan, WindowSchedule) and plan.packs == packs
+    x = arrays[next(b for b in arrays if b.name == "x")]
+    expected = both(kernel, arrays)[1]
+    np.testing.assert_array_equal(native(program)([x], 1)[0], expected)
+
+
 def test_what_follows_is_computed_in_place():
     bias = buffer_of("bias", whole((20,)))
     kernel, arrays = depthwise(epilogue=lambda x, c: s.maximum(x + bias[c], 0.0))

@@ -193,7 +193,7 @@ class Emitter:
 
                 return emit_reduction(self, e)
             case "cast" if (short := rounded(e)) is not None:
-                return emit_rounded(self.b, e, short, self.emit(short.x))
+                return emit_rounded(self.b, e, short, self.emit(short.x), self.target)
             case "cast":
                 return emit_cast(self.b, self.emit(e.args[0]), e.args[0].dtype, e.dtype)
             case "bitcast":

@@ -123,6 +123,16 @@ def traffic_ns(traffic: Iterable[tuple[float, int]], target: Machine) -> float:
     return sum(n * _fetch(size, core, target) for n, size in traffic if size > target.l1 // 2)
 
 
+def scattered_cycles(nbytes: int, places: int, target: Machine) -> float:
+    """Cycles that reading an array of so many bytes takes longer where a core goes along so many
+    places side by side, from beyond the second-level cache."""
+    if nbytes <= target.l2:
+        return 0.0
+    core = core_of(target)
+    more = min(MOST, max(1.0, places / STREAMS)) - 1
+    return more * nbytes * _fetch(nbytes, core, target) * core.rate
+
+
 def kernel_work(kernel: Kernel, plan: Schedule) -> Work:
     """What a scheduled kernel does at least. A packed constant is read as it is packed."""
     touched = _touched(kernel, plan)

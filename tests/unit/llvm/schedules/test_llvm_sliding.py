@@ -220,3 +220,17 @@ def test_a_row_is_cut_into_vectors_that_cover_it(extent):
                 starts += between
             assert all(0 <= v <= extent - 8 for v in starts)
             assert {v + n for v in starts for n in range(8)} == set(range(extent))
+
+
+@pytest.mark.parametrize(("side", "shares"), [(10, True), (112, False)])
+def test_rows_share_places_where_these_are_near(side, shares):
+    """A large image comes from far, and a core foresees few places that lie side by side."""
+    x = np.zeros((2 * side + 1, 2 * side + 1, 64), np.float32)
+    a = buffer_of("x", x)
+    view = padded(a, (0,) * 6, s.identity("max", DTYPES["f32"]))
+
+    def body(h, w, c):
+        return s.reduce("max", (3, 3), lambda i, j: view[(2 * h + i, 2 * w + j, c)], DTYPES["f32"])
+
+    found = scheduled(program_of(store((side, side, 64), body), {a: x}), NAMED["x86-64-v3"])
+    assert isinstance(found, SlidingSchedule) and (found.height > 1) is shares

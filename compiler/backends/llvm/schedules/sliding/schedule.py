@@ -25,7 +25,7 @@ from .....kernels.work import data_of
 from .....system.concurrency import lazy
 from ...emit.emitter import Emitter
 from ..base import Arguments, Dim, Gain, Given, HintSpecialized, Refusal, Schedule
-from ..cost_model import LOAD, SIMPLE, TILE, UNIT, cycles_of, epilogue
+from ..cost_model import LOAD, SIMPLE, TILE, UNIT, cycles_of, epilogue, scattered_cycles
 from .emitter import SlidingEmitter
 from .form import Form, sliding_form
 from .segments import Segments
@@ -84,7 +84,9 @@ class SlidingSchedule(Schedule):
             pieces = size_hint(prod(a.extent for a in form.outer))
             block = max(1, min(rows.axis.extent, ceil(rows.axis.extent * pieces / PIECES)))
         plans = [cls(form, lanes, h, 1, block) for h in _heights(form)]
-        cycles = [plan.cycles(given.kernel, given.target) for plan in plans]
+        cycles = [
+            plan.cycles(given.kernel, given.target) + plan._scattered(given) for plan in plans
+        ]
         best = next(p for p, n in zip(plans, cycles) if n <= CLOSE * min(cycles))
         if best.height == 1 and columns is not None and form.weight is not None:
             best = cls(form, lanes, 1, _width(best.segments.inner, lanes), block)
@@ -149,6 +151,16 @@ class SlidingSchedule(Schedule):
         left = form.rows.axis.extent - tiles * self.height
         single = row(1) + (3 * TILE / 10 if form.rows.conditions else 0)
         return outer * (UNIT * self.blocks + tiles * row(self.height) + left * single)
+
+    def _scattered(self, given: Given) -> float:
+        """Cycles that heights are compared by, besides: where vectors are whole places (channels
+        last), a tile goes along all places that it sees side by side."""
+        form = self.form
+        if form.columns is not None or form.rows is None:
+            return 0.0
+        places = len(form.rows.places(self.height)) * prod(x.tap.extent for x in form.rest)
+        nbytes = sum(size_hint(b.type.nbytes) for b in given.kernel.inputs)
+        return scattered_cycles(nbytes, places, given.target)
 
     def emit(self, e: Emitter, kernel: Kernel, given: Arguments, in_place: bool) -> None:
         SlidingEmitter(e, kernel, self).emit(given.begin, given.end)

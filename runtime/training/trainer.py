@@ -17,13 +17,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ...compiler.arguments import require, require_function
 from ...compiler.autodiff.gradients import gradients, zeros_like
-from ...compiler.errors import InputError, UsageError
+from ...compiler.errors import InputError, TesselError, UsageError
 from ...compiler.ir.builder import Builder, Tensor
 from ...compiler.ir.graph import Graph
 from ...compiler.ir.types import F32, I64, TensorType
 from ..compile import compile_graph
 from .checkpoint import load_checkpoint, save_checkpoint
-from .optimizers import Optimizer
+from .optimizer import Optimizer
 
 LEARNING_RATE, STEP = "learning_rate", "optimizer.step"
 
@@ -35,12 +35,13 @@ def step_graph(
     *,
     loss: str = "loss",
     clip_norm: float | None = None,
+    clip_value: float | None = None,
 ) -> Graph:
     """One step of training `parameters` (names of inputs of `graph`) against the output `loss`.
 
     Adds the inputs `optimizer.PARAMETER.SLOT`, `optimizer.step` i64[] and `learning_rate` f32[]
     and an output `new.INPUT` for everything that the step updates. `clip_norm` scales all
-    gradients together so that their norm stays below it.
+    gradients together so that their norm stays below it, `clip_value` bounds each element.
     """
     if loss not in graph.output_names:
         raise UsageError(
@@ -56,6 +57,9 @@ def step_graph(
     found = gradients(b, [graph.outputs[graph.output_names.index(loss)]], ps)
     b.origin = f"update by {type(optimizer).__name__}"
     ds = [zeros_like(b, p) if d is None else Tensor(b, d) for p, d in zip(ps, found)]
+    if clip_value is not None:
+        bounds = [(b.scalar(-clip_value, d.dtype), b.scalar(clip_value, d.dtype)) for d in ds]
+        ds = [b.clip(d, *bound) for d, bound in zip(ds, bounds)]
     if clip_norm is not None:
         ds = _clipped(b, ds, clip_norm)
     lr, step = b.input(LEARNING_RATE, TensorType(F32, ())), b.input(STEP, TensorType(I64, ()))
@@ -109,7 +113,8 @@ class Trainer:
     training: parameters, and the state that `graph.updates` names; the other inputs are the
     batch. `frozen` patterns ("params.0.*") name parameters that keep their values.
     `evaluation` is the graph in inference mode, with the output "prediction". `compile` makes what
-    runs of a Graph: `functools.partial(tessel.compile, target="cuda")` trains on a GPU.
+    runs of a Graph: `functools.partial(tessel.compile, target="cuda")` trains on a GPU. With
+    `stop_at_nan` a loss that is not finite raises TesselError, which names the step.
     """
 
     def __init__(
@@ -122,6 +127,8 @@ class Trainer:
         evaluation: Graph | None = None,
         frozen: Sequence[str] = (),
         clip_norm: float | None = None,
+        clip_value: float | None = None,
+        stop_at_nan: bool = True,
     ):
         require(
             "Trainer",
@@ -156,7 +163,10 @@ class Trainer:
         ]
         self.inputs = [n for n in names if n not in values]
         self.optimizer, self._compile, self._evaluation = optimizer, compile, evaluation
-        self.graph = step_graph(graph, optimizer, self.parameters, clip_norm=clip_norm)
+        self.graph = step_graph(
+            graph, optimizer, self.parameters, clip_norm=clip_norm, clip_value=clip_value
+        )
+        self._stop_at_nan = stop_at_nan
         slots = optimizer.init_state({n: values[n] for n in self.parameters})
         self.values = {n: np.array(values[n]) for n in names if n in values}
         self.values |= {f"optimizer.{n}": v for n, v in slots.items()}
@@ -173,7 +183,15 @@ class Trainer:
         exe = self._step_executable()
         lr = np.asarray(self.optimizer.learning_rate(self.steps), np.float32)
         results = exe.run({**batch, LEARNING_RATE: lr})
-        return {name: float(value) for name, value in results.items()}
+        record = {name: float(value) for name, value in results.items()}
+        if self._stop_at_nan and not np.isfinite(record["loss"]):
+            raise TesselError(
+                f"the loss of step {self.steps} is not finite",
+                received=record["loss"],
+                fix="go back to a checkpoint; a lower learning rate, clip_norm=1.0, and a look at "
+                "the batch help. stop_at_nan=False goes on",
+            )
+        return record
 
     def fit(
         self,
@@ -194,13 +212,14 @@ class Trainer:
         data = self._data(data)
         count = len(next(iter(data.values())))
         batch_size = min(batch_size, count)
-        rng = np.random.default_rng(0) if rng is None else rng
         history: list[dict[str, float]] = []
         with _bar(disable=not progress) as bar:
             task = bar.add_task("", total=epochs * (count // batch_size), shown="")
             for epoch in range(epochs):
                 totals: dict[str, float] = {}
-                for done, batch in enumerate(_batches(data, batch_size, rng.permutation(count)), 1):
+                for done, batch in enumerate(
+                    _batches(data, batch_size, self._order(count, rng)), 1
+                ):
                     for name, value in self.step(batch).items():
                         totals[name] = totals.get(name, 0.0) + value
                     record = {n: t / done for n, t in totals.items()}
@@ -216,6 +235,12 @@ class Trainer:
                     bar.update(task, shown=_shown(record))
                 history.append(record)
         return history
+
+    def _order(self, count: int, rng: np.random.Generator | None) -> np.ndarray:
+        """The order of an epoch: by default it follows from the steps made before, so that what is
+        loaded from a checkpoint goes on as it would have."""
+        rng = np.random.default_rng([0, self.steps]) if rng is None else rng
+        return rng.permutation(count)
 
     def evaluate(self, data: Any, *, batch_size: int = 256) -> dict[str, float]:
         """The means of loss and metrics over `data`, in inference mode."""

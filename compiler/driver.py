@@ -10,7 +10,7 @@ and the lowering are imported where they are used.
 """
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any
 
 from .classes import dataclass
@@ -87,7 +87,7 @@ class Driver:
         if self.options.quantize is not None:
             from .compress.on_compile import with_quantization
 
-            level = with_quantization(level, self.options.quantize)
+            level = with_quantization(level, self.options.quantize, self._predicted)
         if self.options.passes is None:
             return level
         from .passes.named import parse_passes
@@ -149,6 +149,12 @@ class Driver:
             return None
         program = lower(self.prepare(graph), chains=self.target.takes_chains(self.options))
         return self.target.estimate(program, graph.updates)
+
+    def _predicted(self, graph: Graph) -> float | None:
+        """ms of a run of a graph as it is, as `estimate` says."""
+        plain = Driver(self.target, replace(self.options, quantize=None, passes=None))
+        found = plain.estimate(plain.optimize(graph))
+        return None if found is None else sum(p.ns * p.rounds for p in found) / 1e6
 
     def build_dynamic(self, graph: Graph, report: "Report | None" = None) -> Code:
         """Code for all sizes of an optimized graph's symbols.

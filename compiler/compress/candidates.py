@@ -90,6 +90,11 @@ def refuse_quantized(graph: Graph) -> None:
             )
 
 
+def is_quantized(graph: Graph) -> bool:
+    """Whether a graph has quantized nodes."""
+    return any(map(_is_quantized, graph.nodes))
+
+
 def _is_quantized(node: Node) -> bool:
     """Whether it rounds, or computes with constants of 8 bits or less."""
     if node.op.name in ROUNDS:

@@ -19,6 +19,7 @@ from ...compiler.system.progress import Listener, tell
 from ..base.signature import fix_shapes
 from .counting import Counting
 from .data import Data, Feed, add_to_hash
+from .memory import give_back
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +77,8 @@ def calibrate(
                 fix="look at what the model gives for this data before it is quantized",
             )
     summed = {n: counting.state[f"{x.name}/{s.name}"].copy() for n, (x, s) in sums.items()}
+    del counting
+    give_back()
     return Calibrated(seen, summed, h.hexdigest()[:16])
 
 

@@ -8,9 +8,9 @@ makes bytes for.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from math import prod
 
 from ...compiler.compress.candidates import Product
+from ...compiler.compress.placement import losers
 from ...compiler.compress.quantize import Plan
 from ...compiler.driver import Driver
 from ...compiler.ir.bounds import size_hint
@@ -19,10 +19,6 @@ from ...compiler.ir.types import TensorType
 from ...compiler.options import Options
 from ...compiler.targets.table import open_target
 from ..base.signature import fix_shapes
-
-LOSS = 0.02  # of a product's time: what is less is no reason
-SHARE = 1e-3  # of the model's time: the same
-WEIGHTS = 0.05  # of all weights may stay f32 for the sake of time
 
 Times = list[tuple[tuple[str, ...], float]]  # (origins, ms) of kernels
 
@@ -40,15 +36,16 @@ def place(plan: Plan) -> None:
         return
     _set(plan, before, after)
     if plan.recipe.placement == "time":
-        losers = _losers(plan, products, _total(before))
-        for p, reason in losers.items():
+        ms = {p: plan.ms[p.node] for p in products if p.node in plan.ms}
+        slower = losers(plan.candidates, ms, _total(before))
+        for p, reason in slower.items():
             p.keep = reason
-        rest = _predicted(plan.quantized(), shapes) if losers else None
+        rest = _predicted(plan.quantized(), shapes) if slower else None
         if rest is not None and _total(rest) < _total(after):
-            plan.slower = list(losers)
+            plan.slower = list(slower)
             plan.total_ms = _total(before), _total(rest)
         else:  # what they make stands between others: all gain, or all lose
-            for p in losers:
+            for p in slower:
                 p.keep = None
     assert plan.total_ms is not None
     floats, narrow = plan.total_ms
@@ -64,23 +61,6 @@ def _set(plan: Plan, before: Times, after: Times) -> None:
     floats, narrow = _by_product(before, owners), _by_product(after, owners)
     plan.ms = {p.node: (floats[p], narrow[p]) for p in floats if p in narrow and floats[p]}
     plan.total_ms = _total(before), _total(after)
-
-
-def _losers(plan: Plan, products: Sequence[Product], total: float) -> dict[Product, str]:
-    """What takes longer as bytes, those first that lose most for their weights."""
-    weights = {p: prod(p.w.shape) for p in plan.candidates.products}
-    room = WEIGHTS * sum(weights.values())
-    room -= sum(weights[p] for p in plan.candidates.products if p.keep is not None)
-    found: dict[Product, str] = {}
-    lost = {p: plan.ms[p.node][1] - plan.ms[p.node][0] for p in products if p.node in plan.ms}
-    for p in sorted(lost, key=lambda p: -lost[p]):
-        floats, narrow = plan.ms[p.node]
-        if lost[p] < max(LOSS * floats, SHARE * total):
-            break
-        if weights[p] <= room:
-            room -= weights[p]
-            found[p] = f"bytes would take {narrow:.3g} ms here, floats {floats:.3g} (predicted)"
-    return found
 
 
 def _owners(products: Iterable[Product]) -> dict[str, Product]:

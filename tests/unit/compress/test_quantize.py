@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import tessel
+from tessel.compiler.compress.on_compile import place_alone
+from tessel.compiler.compress.quantize import Plan
 from tessel.compiler.ir.builder import Builder
 
 
@@ -262,6 +264,7 @@ def test_a_recipe_that_gains_no_time_is_said_with_figures():
 
 def test_what_loses_time_stays_and_the_recipe_says_so(tmp_path, monkeypatch):
     """A product that bytes would make ten times slower, if the prediction were so."""
+    from tessel.compiler.compress import placement
     from tessel.runtime.compress import gains
 
     def predicted(graph, shapes):
@@ -272,7 +275,7 @@ def test_what_loses_time_stays_and_the_recipe_says_so(tmp_path, monkeypatch):
         return [(("first",), 0.9), (("second",), 10.0 if slow else 1.0), (("third",), 0.9)]
 
     monkeypatch.setattr(gains, "_predicted", predicted)
-    monkeypatch.setattr(gains, "WEIGHTS", 1.0)
+    monkeypatch.setattr(placement, "SLOWER", 1.0)
     q = tessel.quantize(small_net(), DATA)
     assert q.report.kept == {"second": "bytes would take 10 ms here, floats 1 (predicted)"}
     assert q.recipe.keep == ("second",)
@@ -280,6 +283,30 @@ def test_what_loses_time_stays_and_the_recipe_says_so(tmp_path, monkeypatch):
     q.recipe.save(tmp_path / "r.toml")
     again = tessel.quantize(small_net(), recipe=tmp_path / "r.toml")
     assert str(again.graph) == str(q.graph)
+
+
+def test_a_compilation_leaves_what_would_take_longer():
+    b, rng = Builder(), np.random.default_rng(0)
+    x = b.input("x", "f32[N,64]")
+    for name, outputs in (("large", 64), ("again", 64), ("small", 4)):
+        b.origin = name
+        x = b.relu(x @ rng.standard_normal((64, outputs)).astype("f4"))
+    b.output("y", x)
+    asked = []
+
+    def predict(graph):
+        asked.append(graph.outputs[0].shape[1])
+        is_narrow = any(n.op.name == "matmul_integer" for n in graph.nodes)
+        return 2.0 if is_narrow and asked[-1] == 4 else 1.0
+
+    plan = Plan.of(b.graph, tessel.Recipe.of("int8-dynamic"))
+    place_alone(plan, predict)
+    assert asked == [64, 64, 4, 4]  # products of one shape once, in both forms
+    assert {p.where: p.keep for p in plan.candidates.products if p.keep} == {
+        "small": "bytes would take 2 ms here, floats 1 (predicted)"
+    }
+    place_alone(Plan.of(b.graph, tessel.Recipe.of("int8-weights")), predict)
+    assert len(asked) == 4  # which is for memory
 
 
 @pytest.mark.parametrize("opset", [13, 21])

@@ -1,6 +1,7 @@
 """A net like MobileNet whose channels differ so much that one scale per tensor breaks it.
 
-The search finds what has to stay, and cross-layer equalization needs nothing to stay.
+The search finds what has to stay; with cross-layer equalization, or with biases that take back what
+rounding shifts, nothing has to.
 """
 
 import numpy as np
@@ -11,7 +12,7 @@ from tessel.compiler.ir.builder import Builder
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((96, 3, 8, 8)).astype(np.float32)
 CHANNELS = 16
-PER_TENSOR = tessel.Recipe(granularity="tensor", observer="minmax", small=0)
+PER_TENSOR = tessel.Recipe(granularity="tensor", observer="minmax", small=0, bias_correction=False)
 
 
 def skewed() -> tessel.Graph:
@@ -56,9 +57,10 @@ def test_int8_breaks_it_and_the_search_mends_it(net):
     assert 0 < len(q.report.kept) < 8
 
 
-def test_cross_layer_equalization_mends_it_with_nothing_kept(net):
+@pytest.mark.parametrize("mend", [{"equalize": "cross-layer"}, {"bias_correction": "auto"}])
+def test_a_recipe_mends_it_with_nothing_kept(net, mend):
     graph, metric = net
-    recipe = tessel.Recipe.of(PER_TENSOR, equalize="cross-layer")
+    recipe = tessel.Recipe.of(PER_TENSOR, **mend)
     q = tessel.quantize(graph, X, recipe, metric=metric, max_drop=5)
     assert q.report.kept == {}
     assert len(q.report.measured["evaluations"]) == 1

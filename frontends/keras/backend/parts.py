@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -23,6 +23,8 @@ OURS: dict[str, dict[str, Callable]] = {
     "random": random.FUNCTIONS,
     "rnn": rnn.FUNCTIONS,
 }
+# Parameters that decide shapes: their values have to be known while a step is traced.
+KNOWN = {"bins", "indices_or_sections", "q", "repeats", "shape"}
 # Keras' numpy backend computes these with jax: of arrays, they are ours as well, by numpy.
 EAGER = {
     "nn": {
@@ -44,7 +46,7 @@ def change(module: ModuleType, part: str) -> None:
         if not own or name.startswith("_") or name in core.UNTOUCHED:
             continue
         if name in EAGER.get(part, ()) and name in ours:
-            f = _by_numpy(ours[name], f)
+            f = by_numpy(ours[name], f)
         if part == "random":
             setattr(module, name, random.seeded(f, ours.get(name), f"keras.random.{name}"))
         elif name in ours:
@@ -57,25 +59,51 @@ def change(module: ModuleType, part: str) -> None:
         setattr(module, name, make(getattr(module, name)))
 
 
-def _by_numpy(ours: Callable, original: Callable) -> Callable:
+def by_numpy(ours: Callable, original: Callable) -> Callable:
     """A function of traced tensors for arrays: its graph, interpreted by numpy."""
 
+    parameters = inspect.signature(original)
+
     @functools.wraps(original)
-    def function(*args: Any, **kwargs: Any) -> np.ndarray:
+    def function(*args: Any, **kwargs: Any) -> Any:
+        if find(args, kwargs) is not None:
+            return ours(*args, **kwargs)
         b, feeds = Tracer("eager"), []
 
         def traced(x: Any) -> Any:
-            if hasattr(x, "assign_add"):
-                x = np.asarray(x.value)
-            if not isinstance(x, np.ndarray) or x.dtype == object:
+            if type(x) in (list, tuple):
+                return type(x)(map(traced, x))
+            x = np.asarray(x.value) if hasattr(x, "assign_add") else x
+            if not isinstance(x, np.ndarray) or x.dtype.kind in "OUSc":
                 return x
             feeds.append(x)
             return TracedArray(b.input(f"x{len(feeds)}", as_tensor_type(x)))
 
-        result = ours(*map(traced, args), **{k: traced(v) for k, v in kwargs.items()})
-        if find(result) is None:
-            return result
-        b.output("y", result.array)
-        return interpret(b.graph, feeds)[0]
+        bound = parameters.bind(*args, **kwargs)
+        bound.arguments = {k: v if k in KNOWN else traced(v) for k, v in bound.arguments.items()}
+        result = ours(*bound.args, **bound.kwargs)
+        found: list[TracedArray] = []
+        _collect(result, found)
+        for i, x in enumerate(found):
+            b.output(f"y{i}", x.array)
+        computed = iter(interpret(b.graph, feeds)) if found else iter(())
+        return _replaced(result, computed)
 
     return function
+
+
+def _collect(x: Any, found: list[TracedArray]) -> None:
+    if isinstance(x, TracedArray):
+        found.append(x)
+    elif isinstance(x, (list, tuple)):
+        for e in x:
+            _collect(e, found)
+
+
+def _replaced(x: Any, computed: Iterator) -> Any:
+    if isinstance(x, TracedArray):
+        return next(computed)
+    if isinstance(x, (list, tuple)):
+        parts = [_replaced(e, computed) for e in x]
+        return type(x)(*parts) if hasattr(x, "_fields") else type(x)(parts)
+    return x

@@ -120,15 +120,6 @@ def logaddexp2(x: Any, y: Any) -> TracedArray:
     return logaddexp(x * ln2, y * ln2) / ln2
 
 
-def arctan2(y: Any, x: Any) -> TracedArray:
-    y, x = joined(y, x, floating=True)
-    safe = where(x == 0, np.array(1, x.dtype), x)
-    base = emit("atan", y / safe)
-    turned = where(y < 0, base - np.pi, base + np.pi)
-    upright = where(y > 0, np.pi / 2, where(y < 0, -np.pi / 2, 0.0)).astype(x.dtype)
-    return where(x > 0, base, where(x < 0, turned, upright))
-
-
 def fmod(x: Any, y: Any) -> TracedArray:
     return emit("mod", *joined(x, y), fmod=True)
 
@@ -236,7 +227,6 @@ OPERATIONS: dict[str, Any] = {
     "log10": lambda x: emit("log", as_float(x)) * float(1 / np.log(10)),
     "logaddexp": logaddexp,
     "logaddexp2": logaddexp2,
-    "arctan2": arctan2,
     "isfinite": isfinite,
     "isposinf": lambda x: emit("and", emit("isinf", as_float(x)), x > 0),
     "isneginf": lambda x: emit("and", emit("isinf", as_float(x)), x < 0),
@@ -248,9 +238,6 @@ OPERATIONS: dict[str, Any] = {
     "cbrt": cbrt,
     "deg2rad": lambda x: as_float(x) * float(np.pi / 180),
     "rad2deg": lambda x: as_float(x) * float(180 / np.pi),
-    "fmax": lambda x, y: where(emit("isnan", lift(find(x, y), x)), y, OPERATIONS["maximum"](x, y)),
-    "fmin": lambda x, y: where(emit("isnan", lift(find(x, y), x)), y, OPERATIONS["minimum"](x, y)),
-    "signbit": lambda x: x < 0,
     "ldexp": lambda x, e: as_float(x) * emit("exp", cast(e, "float32") * float(np.log(2))),
     "real": lambda x: x,
     "conj": lambda x: x,

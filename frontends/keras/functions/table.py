@@ -11,6 +11,7 @@ from ....compiler.errors import UnsupportedError
 from ...native.tracing import user_line
 from . import movement
 from .elementwise import OPERATIONS
+from .more import MORE
 from .reduction import TABLE
 from .traced import TracedArray, cast, emit, find, values
 
@@ -27,6 +28,7 @@ _METHODS = """
 NUMPY: dict[str, Callable] = {
     **OPERATIONS,
     **TABLE,
+    **MORE,
     **{name: getattr(movement, name) for name in _MOVEMENT.split()},
     "asarray": movement.array,
     "empty_like": movement.zeros_like,
@@ -102,17 +104,43 @@ class TracedNumpy(ModuleType):
                 )
         else:
             ours = NUMPY.get(name)
-            if isinstance(value, numpy.ufunc) and ours is not None:
+            ufunc = value if isinstance(value, numpy.ufunc) else None
+            if ufunc is not None and ours is not None:
                 ours = _with_dtype(ours)
             value = dispatched(value, ours, f"numpy.{name}")
+            if ufunc is not None:
+                for method in ("accumulate", "at", "outer", "reduce"):
+                    setattr(value, method, getattr(ufunc, method))
         setattr(self, name, value)
         return value
 
 
 def _norm(x: TracedArray, ord: Any = None, axis: Any = None, keepdims: bool = False) -> TracedArray:
-    if ord not in (None, 2, "fro") or (ord == 2 and axis is None and x.ndim > 1):
-        raise not_traced(f"numpy.linalg.norm with ord={ord!r}")
-    return NUMPY["sqrt"](NUMPY["sum"](x * x, axis=axis, keepdims=keepdims))
+    """Of vectors, and of matrices those that are sums of elements."""
+    if ord is None and axis is None:
+        x = movement.ravel(x).reshape((*(1,) * (x.ndim - 1), -1)) if keepdims else movement.ravel(x)
+        axis = -1
+    axis = axis if axis is not None else tuple(range(x.ndim))
+    axes = (axis,) if isinstance(axis, int) else tuple(axis)
+    options = {"axis": axes, "keepdims": keepdims}
+    if ord in (None, "fro") or (ord == 2 and len(axes) == 1):
+        return NUMPY["sqrt"](NUMPY["sum"](x * x, **options))
+    if len(axes) > 1:
+        if ord in (1, -1, float("inf"), -float("inf")):
+            summed, other = axes if abs(ord) == 1 else axes[::-1]
+            sums = NUMPY["sum"](abs(x), axis=summed, keepdims=True)
+            least = NUMPY["min" if ord < 0 else "max"](sums, axis=other, keepdims=True)
+            return least if keepdims else movement.squeeze(least, axes)
+        raise not_traced(f"the norm {ord!r} of matrices")
+    if ord in (float("inf"), -float("inf")):
+        return NUMPY["max" if ord > 0 else "min"](abs(x), **options)
+    if ord == 0:
+        return cast(NUMPY["sum"](x != 0, **options), x.dtype)
+    return NUMPY["power"](NUMPY["sum"](NUMPY["power"](abs(x), ord), **options), 1 / ord)
 
 
-LINALG: dict[str, Callable] = {"norm": _norm, "det": lambda x: emit("det", x)}
+LINALG: dict[str, Callable] = {
+    "norm": _norm,
+    "slogdet": MORE["slogdet"],
+    "det": lambda x: emit("det", x),
+}

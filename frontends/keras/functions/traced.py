@@ -214,7 +214,8 @@ def _joined(x: np.dtype, y: np.dtype) -> np.dtype:
         return x
     if _is_float(x) != _is_float(y):
         return x if _is_float(x) else y
-    return np.result_type(x, y)
+    halves = {x.name, y.name} == {"bfloat16", "float16"}  # neither holds the other
+    return np.dtype(np.float32) if halves else np.result_type(x, y)
 
 
 def joined(*xs: Any, floating: bool = False) -> list[TracedArray]:

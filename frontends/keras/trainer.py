@@ -28,6 +28,10 @@ def trainer_class(NumpyTrainer: type) -> type:
             super().__init__()
             self.train_function: Callable | None = None
 
+        def compile(self, *args: Any, **kwargs: Any) -> None:
+            super().compile(*args, **kwargs)
+            self.train_function = self.test_function = self.predict_function = None
+
         def _step_variables(self) -> list:
             """What a step may read and assign."""
             optimizer = getattr(self, "optimizer", None)
@@ -247,8 +251,13 @@ def trainer_class(NumpyTrainer: type) -> type:
             data = (x, y, sample_weight)
             self._symbolic_build(data_batch=tree.map_structure(_as_array, data))
             self.make_train_function()
+            self.reset_metrics()
             logs = pythonify_logs(self.train_function([data]))
             return logs if return_dict else self._flatten_metrics_in_order(logs)
+
+        def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+            self.reset_metrics()
+            return super().test_on_batch(*args, **kwargs)
 
     TesselTrainer.__name__ = NumpyTrainer.__name__
     return TesselTrainer

@@ -51,12 +51,30 @@ def change(module: ModuleType, part: str) -> None:
             setattr(module, name, random.seeded(f, ours.get(name), f"keras.random.{name}"))
         elif name in ours:
             setattr(module, name, dispatched(f, ours[name], f"keras.ops.{name}"))
+        elif part == "numpy" and _takes_an_array(f):
+            setattr(module, name, _of_lists(f))
     if hasattr(module, "np"):
         module.np = TracedNumpy()  # type: ignore[attr-defined]
     if part == "numpy":
         module.divide_no_nan = np.errstate(divide="ignore", invalid="ignore")(module.divide_no_nan)
     for name, make in core.REPLACED.get(part, {}).items():
         setattr(module, name, make(getattr(module, name)))
+
+
+def _takes_an_array(f: Callable) -> bool:
+    return next(iter(inspect.signature(f).parameters), "") == "x"
+
+
+def _of_lists(f: Callable) -> Callable:
+    """A function of an array for a list of traced ones, too: they are stacked."""
+
+    @functools.wraps(f)
+    def function(x: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(x, (list, tuple)) and find(x) is not None:
+            x = core.convert_to_tensor(x)
+        return f(x, *args, **kwargs)
+
+    return function
 
 
 def by_numpy(ours: Callable, original: Callable) -> Callable:

@@ -78,6 +78,11 @@ gpu-run: $(GPU)
 	@$(BIN)/python -m pytest -m gpu </dev/null
 	@$(BIN)/tessel bench $(MODELS) --backends tessel-cuda,tessel,onnxruntime
 
+# Keras' own tests on tessel: make keras ARGS="losses metrics", ARGS="ops/numpy_test.py --traced"
+.PHONY: keras
+keras: $(BASE)
+	@$(BIN)/python -m tests.keras $(ARGS)
+
 conformance: $(BASE)
 	@$(BIN)/python -m tests.conformance --write
 

@@ -45,9 +45,12 @@ def load_keras(alias: str) -> ModuleType:
             )
         with _hooked():
             keras = importlib.import_module("keras")
+            from .backend.specs import standardize_shape
             from .names import add_names
 
             add_names(keras)
+            kept = sys.modules["keras.src.backend"]
+            kept.standardize_shape = standardize_shape(kept.standardize_shape)
     keras = sys.modules["keras"]
     if not hasattr(sys.modules.get(BACKEND), MARK):
         raise UsageError(

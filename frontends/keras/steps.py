@@ -88,6 +88,10 @@ class Step:
         from keras.src import tree
 
         graph, assigned, structure = trace(self._f, data, leaves, variables)
+        now = list({id(v): v for v in self._variables()}.values())
+        if [id(v) for v in now] != [id(v) for v in variables]:  # metrics build themselves late
+            variables = now
+            graph, assigned, structure = trace(self._f, data, leaves, variables)
         flat = tree.flatten(structure)
         known = [_COMPUTED if isinstance(x, TracedArray) else x for x in flat]
         uses = {v for n in graph.nodes for v in n.inputs} | set(graph.outputs)

@@ -245,7 +245,7 @@ READS: dict[str, str] = {
         "compiler/errors compiler/ir frontends/native frontends/keras/functions"
     ),
     "frontends/keras": (
-        "compiler/errors compiler/ir compiler/autodiff runtime frontends/native "
+        "compiler/errors compiler/ir compiler/autodiff runtime frontends/onnx frontends/native "
         "frontends/keras/functions frontends/keras/backend"
     ),
     "frontends/native/layers": "compiler/errors frontends/native",
@@ -317,7 +317,6 @@ IMPORTS_INSIDE: dict[str, str] = {
     "compiler/targets/cuda": PACKAGE,
     "frontends/keras/functions/traced": CIRCLE,
     "frontends/keras/hook": KERAS,
-    "frontends/keras/names": KERAS,
     "frontends/keras/trainer": KERAS,
     "frontends/onnx/file/external": CIRCLE,
     "frontends/sources": START,

@@ -1,10 +1,7 @@
-"""A pytest plug-in that runs Keras' own tests, which its wheel carries, on tessel.
-
-    python -m pytest -p tests.keras.plugin --pyargs keras.src.losses
-    python -m pytest -p tests.keras.plugin --pyargs keras.src.ops --traced
+"""A pytest plug-in that runs Keras' own tests on tessel (`python -m tests.keras`).
 
 `--traced`: functions of arrays are traced as well, and their graphs interpreted by numpy, so that
-what is tested is what steps are made of, not Keras' numpy code. `make keras` prints the counts.
+what is tested is what steps are made of, not Keras' numpy code.
 """
 
 import importlib.util
@@ -48,8 +45,9 @@ class _Absent(ModuleType):
 
 
 def _trace_everything() -> None:
-    from keras.src import backend
     from tessel.frontends.keras.backend.parts import by_numpy
+
+    from keras.src import backend
 
     for part in PARTS:
         module: Any = getattr(backend, part)

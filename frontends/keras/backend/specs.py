@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from ....compiler.errors import TesselError
+from ....compiler.ir.dims import Sym
 from ....compiler.ir.types import TensorType, dtype_of
 from ...native.tracing import Tracer
 from ..functions.traced import TracedArray
@@ -19,6 +20,17 @@ def compute_output_spec(original: Callable, fn: Callable, *args: Any, **kwargs: 
         return _traced_spec(fn, args, kwargs)
     except (TesselError, NotImplementedError):
         return original(fn, *args, **kwargs)
+
+
+def standardize_shape(original: Callable) -> Callable:
+    """Keras' check of shapes, to which tessel's open dims are Keras' open dims: None."""
+
+    def standardized(shape: Any) -> Any:
+        if isinstance(shape, (list, tuple)):
+            shape = tuple(None if isinstance(d, Sym) else d for d in shape)
+        return original(shape)
+
+    return standardized
 
 
 def _traced_spec(fn: Callable, args: Any, kwargs: Any) -> Any:

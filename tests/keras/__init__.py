@@ -1,0 +1,1 @@
+"""Keras' own tests, run on tessel: `python -m tests.keras losses metrics [--traced]`."""

@@ -183,11 +183,18 @@ def winograd_input_ref(x, *, tile):
 def _input(out, x, *, tile):
     a = tile + TAPS - 1
 
-    def at(p, q, n, y, i, c):
+    # The places of a block share these: each is pulled once.
+    @cache
+    def window(j, k, n, y, i, c):
+        return x[n, y * tile + j, i * tile + k, c]
+
+    @cache
+    def columns(p, *block):
+        return [_input_row(tile, p, [window(j, k, *block) for j in range(a)]) for k in range(a)]
+
+    def at(p, q, *block):
         p, q = place_in_block(p, a), place_in_block(q, a)
-        window = lambda j, k: x[n, y * tile + j, i * tile + k, c]
-        columns = [_input_row(tile, p, [window(j, k) for j in range(a)]) for k in range(a)]
-        return _input_row(tile, q, columns)
+        return _input_row(tile, q, columns(p, *block))
 
     return at
 
@@ -251,11 +258,18 @@ def winograd_output_ref(m, *, tile, sizes):
 def _output(out, m, *, tile, sizes):
     a = tile + TAPS - 1
 
+    # The places of a block share these: each is pulled once.
+    @cache
+    def product(p, q, *block):
+        return m[(p, q, *block)]
+
+    @cache
+    def columns(j, *block):
+        return [_output_row(tile, j, [product(p, q, *block) for p in range(a)]) for q in range(a)]
+
     def at(n, y, x, o):
         j, k = place_in_block(y, tile), place_in_block(x, tile)
-        product = lambda p, q: m[p, q, n, y // tile, x // tile, o]
-        columns = [_output_row(tile, j, [product(p, q) for p in range(a)]) for q in range(a)]
-        return _divided(_output_row(tile, k, columns), tile)
+        return _divided(_output_row(tile, k, columns(j, n, y // tile, x // tile, o)), tile)
 
     return at
 

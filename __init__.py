@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from .frontends.compression import quantize, quantize_for_training
     from .frontends.native import custom_gradient, grad, jit, value_and_grad
     from .runtime.execution.executable import Executable
-    from .runtime.training import optimizers
+    from .runtime.training import callbacks, optimizers
     from .runtime.training.trainer import Trainer
     from .runtime.tuning.tune import Tuning
 
@@ -53,6 +53,7 @@ __all__ = [
     "Recipe",
     "TesselError",
     "Trainer",
+    "callbacks",
     "compile",
     "custom_gradient",
     "from_onnx",
@@ -85,6 +86,7 @@ _PLACES = {
     "ops": (".frontends.user", None),
     "quantize": (".frontends.compression", "quantize"),
     "quantize_for_training": (".frontends.compression", "quantize_for_training"),
+    "callbacks": (".runtime.training.callbacks", None),
     "optimizers": (".runtime.training.optimizers", None),
     "value_and_grad": (".frontends.native", "value_and_grad"),
 }

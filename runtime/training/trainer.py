@@ -8,7 +8,7 @@ over which input's memory. A `Trainer` compiles it once, keeps the arrays, and f
 """
 
 import fnmatch
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
@@ -18,10 +18,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ...compiler.arguments import require, require_function
 from ...compiler.autodiff.gradients import gradients, zeros_like
 from ...compiler.errors import InputError, TesselError, UsageError
-from ...compiler.ir.builder import Builder, Tensor
-from ...compiler.ir.graph import Graph
+from ...compiler.ir.builder import Builder, Tensor, as_tensor_type
+from ...compiler.ir.graph import Graph, Value
 from ...compiler.ir.types import F32, I64, TensorType
 from ..compile import compile_graph
+from .callbacks import Callback
 from .checkpoint import load_checkpoint, save_checkpoint
 from .optimizer import Optimizer
 
@@ -202,39 +203,81 @@ class Trainer:
         validation: Any = None,
         progress: bool = True,
         rng: np.random.Generator | None = None,
+        drop_last: bool = False,
+        callbacks: Sequence[Callback] = (),
     ) -> list[dict[str, float]]:
         """Train on `data` in a new random order each epoch; returns the means of each epoch.
 
-        `data` is a dict of arrays by input name, or a tuple in the order of `self.inputs`. What
-        is left after the last full batch waits for another epoch. With `validation` data the
-        epoch's record has its loss and metrics too: "validation_loss".
+        `data` is a dict of arrays (or what numpy makes arrays of) by input name, or a tuple in the
+        order of `self.inputs`. Anything else that can be iterated, or a function that gives such a
+        thing for each epoch, gives the batches themselves: dicts or tuples. The last batch may be
+        smaller, unless the graph knows its batches' size or `drop_last` is set. With `validation`
+        data the epoch's record has its loss and metrics too: "validation_loss". `callbacks` are
+        called after each epoch (`callbacks.py`).
         """
-        data = self._data(data)
-        count = len(next(iter(data.values())))
-        batch_size = min(batch_size, count)
+        arrays = self._data(data) if isinstance(data, (Mapping, tuple, list)) else None
+        total = None
+        if arrays is not None:
+            count = len(next(iter(arrays.values())))
+            batch_size = min(batch_size, count)
+            drop_last = drop_last or not self._has_open_batches()
+            total = epochs * (count // batch_size if drop_last else -(-count // batch_size))
         history: list[dict[str, float]] = []
-        with _bar(disable=not progress) as bar:
-            task = bar.add_task("", total=epochs * (count // batch_size), shown="")
-            for epoch in range(epochs):
-                totals: dict[str, float] = {}
-                for done, batch in enumerate(
-                    _batches(data, batch_size, self._order(count, rng)), 1
-                ):
-                    for name, value in self.step(batch).items():
-                        totals[name] = totals.get(name, 0.0) + value
-                    record = {n: t / done for n, t in totals.items()}
-                    bar.update(
-                        task,
-                        advance=1,
-                        description=f"epoch {epoch + 1}/{epochs}",
-                        shown=_shown(record),
-                    )
-                if validation is not None:
-                    result = self.evaluate(validation, batch_size=batch_size)
-                    record |= {f"validation_{n}": v for n, v in result.items()}
-                    bar.update(task, shown=_shown(record))
-                history.append(record)
+        try:
+            for callback in callbacks:
+                callback.before_fit(self)
+            with _bar(disable=not progress) as bar:
+                task = bar.add_task("", total=total, shown="")
+                for epoch in range(epochs):
+                    if arrays is None:
+                        batches = self._given(data() if callable(data) else data)
+                    else:
+                        batches = _batches(
+                            arrays, batch_size, self._order(count, rng), last=not drop_last
+                        )
+                    record = self._epoch(batches, bar, task, f"epoch {epoch + 1}/{epochs}")
+                    if validation is not None:
+                        result = self.evaluate(validation, batch_size=batch_size)
+                        record |= {f"validation_{n}": v for n, v in result.items()}
+                        bar.update(task, shown=_shown(record))
+                    history.append(record)
+                    ends = [c.after_epoch(self, epoch, record) for c in callbacks]
+                    if any(ends):
+                        break
+        finally:
+            for callback in callbacks:
+                callback.after_fit(self)
         return history
+
+    def _epoch(self, batches: Iterator[dict], bar: Progress, task: Any, name: str) -> dict:
+        """A step for each batch; the means over all samples."""
+        totals: dict[str, float] = {}
+        seen, record = 0, {}
+        for batch in batches:
+            size = max((len(x) for x in batch.values() if np.ndim(x)), default=1)
+            seen += size
+            for metric, value in self.step(batch).items():
+                totals[metric] = totals.get(metric, 0.0) + value * size
+            record = {n: t / seen for n, t in totals.items()}
+            bar.update(task, advance=1, description=name, shown=_shown(record))
+        if not seen:
+            raise InputError(
+                "an epoch has no batches",
+                fix="a generator can be walked through once: give a function that makes one",
+            )
+        return record
+
+    def _given(self, batches: Iterable) -> Iterator[dict[str, np.ndarray]]:
+        for batch in batches:
+            yield self._data(batch)
+
+    def _has_open_batches(self) -> bool:
+        """Whether batches may be of any size."""
+        shapes = [as_tensor_type(v.type).shape for v in self._batch_inputs()]
+        return all(s and not isinstance(s[0], int) for s in shapes)
+
+    def _batch_inputs(self) -> list[Value]:
+        return [v for v in self.graph.inputs if v.name in self.inputs]
 
     def _order(self, count: int, rng: np.random.Generator | None) -> np.ndarray:
         """The order of an epoch: by default it follows from the steps made before, so that what is
@@ -309,6 +352,8 @@ class Trainer:
                 expected=", ".join(self.inputs),
                 received=", ".join(data),
             )
+        types = {v.name: as_tensor_type(v.type).dtype.numpy for v in self._batch_inputs()}
+        data = {n: _as_kind(x, types[n]) for n, x in data.items()}
         sizes = {n: len(x) for n, x in data.items()}
         if len(set(sizes.values())) != 1 or 0 in sizes.values():
             raise InputError(
@@ -316,6 +361,13 @@ class Trainer:
                 received=", ".join(f"{n}: {s}" for n, s in sizes.items()),
             )
         return data
+
+
+def _as_kind(x: Any, dtype: np.dtype) -> np.ndarray:
+    """An array; numbers of the same kind take the input's width."""
+    x = np.asarray(x)
+    same = x.dtype.kind == np.dtype(dtype).kind and x.dtype.kind in "fiu"
+    return x.astype(dtype, copy=False) if same else x
 
 
 def _batches(data: Mapping, size: int, order: np.ndarray, last: bool = False) -> Iterator[dict]:

@@ -27,6 +27,7 @@ from .ops import plain
 PACKAGE = __package__.partition(".")[0]
 WIDTH = 96
 MODULES = {
+    "callbacks": "What `Trainer.fit` calls after each epoch.",
     "native": "Layers, losses and control flow for models that are written in Python.",
     "ops": "Ops of your own. [custom-ops.md](../custom-ops.md) shows each word at work.",
     "optimizers": "What a `Trainer` updates parameters with.",

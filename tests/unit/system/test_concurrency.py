@@ -42,7 +42,7 @@ def script(text: str) -> str:
 def test_the_first_use_may_come_from_many_threads():
     text = """
 def layers():
-    from tessel.frontends.native.layers import Linear
+    from tessel.frontends.native.layers.basic import Linear
     return Linear
 def user():
     from tessel.frontends.user.registration import register

@@ -79,9 +79,7 @@ class Report:
     def html(self) -> str:
         """The report as a page of its own: the table, and a bar for the noise of each product."""
         head = next(iter(self.lines()))
-        measured = [
-            f"{escape(str(n))}: {escape(str(v))}" for n, v in self.measured.items() if n != RANKING
-        ]
+        measured = map(escape, self._metric())
         titles = "".join(f"<th>{escape(c)}</th>" for c in (*COLUMNS, "noise"))
         rows = "".join(
             f"<tr>{''.join(f'<td>{escape(c)}</td>' for c in cells(r))}<td>{bar(r)}</td></tr>\n"
@@ -102,13 +100,22 @@ class Report:
         if self.predicted_ms is not None:
             before, after = self.predicted_ms
             yield f"predicted: {before:.3g} -> {after:.3g} ms on one thread here"
-        yield from (f"{n}: {v}" for n, v in self.measured.items() if n != RANKING)
+        yield from self._metric()
         if self.rows:
             yield from table(COLUMNS, [cells(r) for r in self.rows])
         for note in self.notes:
             yield f"note: {note}"
         if self.comparison is not None:
             yield from ["", *self.comparison.lines()]
+
+    def _metric(self) -> Iterable[str]:
+        """What a search has measured: before and after, and how it got there."""
+        before, after = (self.measured.get(f"metric {when}") for when in ("before", "after"))
+        if before is None or after is None:
+            return
+        yield f"metric: {before:.6g} -> {after:.6g}"
+        for i, tried in enumerate(self.measured["evaluations"], 1):
+            yield f"evaluation {i}: {tried['kept']} products in f32 for it, {tried['metric']:.6g}"
 
 
 COLUMNS = (

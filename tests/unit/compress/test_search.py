@@ -100,7 +100,7 @@ def test_the_command(net, tmp_path):
     given += ["--write-recipe", tmp_path / "r.toml"]
     done = CliRunner().invoke(command, list(map(str, given)), catch_exceptions=False)
     assert done.exit_code == 0
-    assert "metric before: 100.0" in done.output
+    assert "metric: 100 -> " in done.output
     report = json.loads((tmp_path / "r.json").read_text())
     assert report["measured"]["metric before"] == 100
     given[-3] = tmp_path / "r.html"

@@ -1,10 +1,5 @@
-"""Training as one compiled graph: forward, loss, gradients and the optimizer's update.
-
-    step graph:  parameters, optimizer's arrays, batch, learning rate
-                 -> loss, metrics, next parameters, next optimizer's arrays
-
-`step_graph` makes it from a graph that computes the loss; its `updates` say which output takes
-over which input's memory. A `Trainer` compiles it once, keeps the arrays, and feeds it batches.
+"""Training as one compiled graph (`step.py`): a `Trainer` compiles it once, keeps the arrays, and
+feeds it batches.
 """
 
 import fnmatch
@@ -16,92 +11,14 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ...compiler.arguments import require, require_function
-from ...compiler.autodiff.gradients import gradients, zeros_like
 from ...compiler.errors import InputError, TesselError, UsageError
-from ...compiler.ir.builder import Builder, Tensor, as_tensor_type
+from ...compiler.ir.builder import as_tensor_type
 from ...compiler.ir.graph import Graph, Value
-from ...compiler.ir.types import F32, I64, TensorType
 from ..compile import compile_graph
 from .callbacks import Callback
 from .checkpoint import load_checkpoint, save_checkpoint
 from .optimizer import Optimizer
-
-LEARNING_RATE, STEP = "learning_rate", "optimizer.step"
-
-
-def step_graph(
-    graph: Graph,
-    optimizer: Optimizer,
-    parameters: Sequence[str],
-    *,
-    loss: str = "loss",
-    clip_norm: float | None = None,
-    clip_value: float | None = None,
-) -> Graph:
-    """One step of training `parameters` (names of inputs of `graph`) against the output `loss`.
-
-    Adds the inputs `optimizer.PARAMETER.SLOT`, `optimizer.step` i64[] and `learning_rate` f32[]
-    and an output `new.INPUT` for everything that the step updates. `clip_norm` scales all
-    gradients together so that their norm stays below it, `clip_value` bounds each element.
-    """
-    if loss not in graph.output_names:
-        raise UsageError(
-            f"the graph has no output {loss!r}", expected=", ".join(graph.output_names)
-        )
-    graph = graph.copy()
-    b = Builder(graph)
-    inputs = {v.name: v for v in graph.inputs}
-    missing = [p for p in parameters if p not in inputs]
-    if missing:
-        raise UsageError(f"the graph has no input {', '.join(missing)}", expected=", ".join(inputs))
-    ps = [Tensor(b, inputs[name]) for name in parameters]
-    found = gradients(b, [graph.outputs[graph.output_names.index(loss)]], ps)
-    b.origin = f"update by {type(optimizer).__name__}"
-    ds = [zeros_like(b, p) if d is None else Tensor(b, d) for p, d in zip(ps, found)]
-    if clip_value is not None:
-        bounds = [(b.scalar(-clip_value, d.dtype), b.scalar(clip_value, d.dtype)) for d in ds]
-        ds = [b.clip(d, *bound) for d, bound in zip(ds, bounds)]
-    if clip_norm is not None:
-        ds = _clipped(b, ds, clip_norm)
-    lr, step = b.input(LEARNING_RATE, TensorType(F32, ())), b.input(STEP, TensorType(I64, ()))
-    now = step + 1
-    _update(b, step, now)
-    for name, p, d in zip(parameters, ps, ds):
-        dtype = p.dtype.compute
-        slots = [
-            b.input(f"optimizer.{name}.{s}", p.type.with_dtype(dtype)) for s in optimizer.slots
-        ]
-        new, new_slots = optimizer.update(b, p, d, slots, lr, now)
-        for old, value in zip([p, *slots], [new, *new_slots], strict=True):
-            _update(b, old, value)
-    return graph
-
-
-def _update(b: Builder, old: Tensor, new: Tensor) -> None:
-    b.graph.updates[len(b.graph.outputs)] = b.graph.inputs.index(old.value)
-    b.output(f"new.{old.value.name}", new)
-
-
-def _clipped(b: Builder, ds: Sequence[Tensor], limit: float) -> list[Tensor]:
-    squares = [d.cast(F32) * d.cast(F32) for d in ds]
-    total = sum((s.sum() for s in squares[1:]), start=squares[0].sum())
-    scale = b.minimum(limit / (b.sqrt(total) + 1e-6), b.scalar(1, F32))
-    return [d * scale.cast(d.dtype) for d in ds]
-
-
-def restrict(graph: Graph, output: str) -> Graph:
-    """The part of `graph` that computes one output, with the inputs that this needs."""
-    result = graph.copy()
-    at = result.output_names.index(output)
-    result.outputs, result.output_names, result.updates = [result.outputs[at]], [output], {}
-    live, nodes = set(result.outputs), []
-    for node in reversed(result.nodes):
-        if not live.isdisjoint(node.outputs):
-            nodes.append(node)
-            live.update(v for v in node.inputs if v is not None)
-    result.nodes = nodes[::-1]
-    result.inputs = [v for v in result.inputs if v in live]
-    return result
+from .step import STEP, Groups, group_of, rate_name, restrict, step_graph
 
 
 class Trainer:
@@ -115,7 +32,8 @@ class Trainer:
     batch. `frozen` patterns ("params.0.*") name parameters that keep their values.
     `evaluation` is the graph in inference mode, with the output "prediction". `compile` makes what
     runs of a Graph: `functools.partial(tessel.compile, target="cuda")` trains on a GPU. With
-    `stop_at_nan` a loss that is not finite raises TesselError, which names the step.
+    `stop_at_nan` a loss that is not finite raises TesselError, which names the step. `groups` give
+    parameters by patterns another optimizer: {"*.bias": AdamW(1e-3, weight_decay=0)}.
     """
 
     def __init__(
@@ -130,6 +48,7 @@ class Trainer:
         clip_norm: float | None = None,
         clip_value: float | None = None,
         stop_at_nan: bool = True,
+        groups: Groups | None = None,
     ):
         require(
             "Trainer",
@@ -152,7 +71,8 @@ class Trainer:
         require_function("compile", compile)
         names = [v.name for v in graph.inputs]
         updated = {names[i] for i in graph.updates.values()}
-        for pattern in frozen:
+        groups = dict(groups or {})
+        for pattern in (*frozen, *groups):
             if not fnmatch.filter(values, pattern):
                 raise UsageError(f"no parameter matches {pattern!r}", expected=", ".join(values))
         self.parameters = [
@@ -165,10 +85,20 @@ class Trainer:
         self.inputs = [n for n in names if n not in values]
         self.optimizer, self._compile, self._evaluation = optimizer, compile, evaluation
         self.graph = step_graph(
-            graph, optimizer, self.parameters, clip_norm=clip_norm, clip_value=clip_value
+            graph,
+            optimizer,
+            self.parameters,
+            clip_norm=clip_norm,
+            clip_value=clip_value,
+            groups=groups,
         )
         self._stop_at_nan = stop_at_nan
-        slots = optimizer.init_state({n: values[n] for n in self.parameters})
+        rates = {rate_name(None): optimizer} | {rate_name(g): o for g, o in groups.items()}
+        self._rates = {v.name: rates[v.name] for v in self.graph.inputs if v.name in rates}
+        slots: dict[str, np.ndarray] = {}
+        for n in self.parameters:
+            group = group_of(n, groups)
+            slots |= (optimizer if group is None else groups[group]).init_state({n: values[n]})
         self.values = {n: np.array(values[n]) for n in names if n in values}
         self.values |= {f"optimizer.{n}": v for n, v in slots.items()}
         self.values[STEP] = np.zeros((), np.int64)
@@ -182,8 +112,9 @@ class Trainer:
     def step(self, batch: Mapping[str, np.ndarray]) -> dict[str, float]:
         """Train on one batch; returns the loss and the metrics before the update."""
         exe = self._step_executable()
-        lr = np.asarray(self.optimizer.learning_rate(self.steps), np.float32)
-        results = exe.run({**batch, LEARNING_RATE: lr})
+        now = self.steps
+        rates = {n: np.float32(o.learning_rate(now)) for n, o in self._rates.items()}
+        results = exe.run({**batch, **{n: np.asarray(r) for n, r in rates.items()}})
         record = {name: float(value) for name, value in results.items()}
         if self._stop_at_nan and not np.isfinite(record["loss"]):
             raise TesselError(

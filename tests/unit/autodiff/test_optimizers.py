@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from tessel.compiler.errors import TesselError
+from tessel.compiler.errors import TesselError, UsageError
 from tessel.runtime.training import optimizers
-from tessel.runtime.training.trainer import Trainer, step_graph
+from tessel.runtime.training.step import step_graph
+from tessel.runtime.training.trainer import Trainer
 
 from ...support.interpreted import Interpreted
 from .test_training import descend, line_data, line_graph, line_values
@@ -159,3 +160,16 @@ def test_what_is_loaded_goes_on_as_it_would_have(tmp_path):
     second.fit(data, **options)
     for n, v in whole.values.items():
         np.testing.assert_array_equal(v, second.values[n])
+
+
+def test_groups_of_parameters_have_their_own_optimizer():
+    groups = {"b*": optimizers.SGD(optimizers.steps(0.5, 1), momentum=0.9)}
+    t, plain = trainer(groups=groups), trainer()
+    assert "optimizer.b.momentum" in t.values and "optimizer.w.momentum" not in t.values
+    x, y = line_data(8)
+    for one in (t, plain):
+        one.step({"x": x, "y": y})
+    np.testing.assert_array_equal(t.values["w"], plain.values["w"])
+    np.testing.assert_allclose(t.values["b"], plain.values["b"] * 5, rtol=1e-6)
+    with pytest.raises(UsageError, match="no parameter matches 'v'"):
+        trainer(groups={"v": optimizers.SGD(0.1)})

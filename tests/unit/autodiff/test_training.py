@@ -8,7 +8,8 @@ from tessel.compiler.ir.interpret import interpret
 from tessel.frontends import native
 from tessel.frontends.native import functional as F
 from tessel.runtime.training.optimizers import SGD, Adam, AdamW, cosine
-from tessel.runtime.training.trainer import Trainer, restrict, step_graph
+from tessel.runtime.training.step import restrict, step_graph
+from tessel.runtime.training.trainer import Trainer
 
 from ...support.interpreted import Interpreted
 

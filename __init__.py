@@ -314,7 +314,9 @@ def _load(name: str) -> Any:
     from importlib import import_module
 
     if name == "keras":
-        return import_module(f"{__name__}.keras")
+        lazy = import_module(f"{__name__}.keras")
+        lazy.__path__  # noqa: B018  loads it now, before others import Keras for another backend
+        return lazy
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, within = _PLACES[name]

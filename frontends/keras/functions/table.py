@@ -13,7 +13,7 @@ from . import movement
 from .elementwise import OPERATIONS
 from .more import MORE
 from .reduction import TABLE
-from .traced import TracedArray, cast, emit, find, values
+from .traced import TracedArray, cast, emit, find, promoted, values
 
 _MOVEMENT = """
     append array array_split broadcast_to concatenate diag diagonal dstack expand_dims flip full
@@ -39,6 +39,7 @@ NUMPY: dict[str, Callable] = {
     "dsplit": lambda x, n: movement.split(x, n, 2),
     "copy": lambda x, **_: x,
     "ndim": lambda x: x.ndim,
+    "result_type": lambda *xs: promoted(*xs),
     "shape": lambda x: x.shape,
     "size": lambda x: x.size,
 }

@@ -32,16 +32,18 @@ _OURS = (
     *(f"{_PACKAGE / room}/" for room in ("compiler", "frontends", "runtime", "tools")),
     str(_PACKAGE / "__init__.py"),
 )
+_BETWEEN = ("/keras/src/", "/site-packages/numpy/")  # what calls us for a user
 NUMBERS = (bool, int, float, np.generic)
 PYTHON_DTYPES = {bool: "bool", int: "i64", float: "f32"}
 
 
 def user_line() -> str | None:
-    """`file:line` of the innermost caller outside of tessel."""
+    """`file:line` of the innermost caller outside of tessel, and of Keras and numpy."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        if not frame.f_code.co_filename.startswith(_OURS):
-            return f"{_short(frame.f_code.co_filename)}:{frame.f_lineno}"
+        name = frame.f_code.co_filename
+        if not name.startswith(_OURS) and not any(part in name for part in _BETWEEN):
+            return f"{_short(name)}:{frame.f_lineno}"
         frame = frame.f_back
     return None
 

@@ -148,3 +148,9 @@ def test_a_train_step_of_ones_own():
     model.compile(optimizer=keras.optimizers.SGD(0.1))
     half = model.fit(x, y, epochs=5, verbose=0).history["half"]
     assert half[-1] < half[0]
+
+
+def test_nodes_say_where_a_user_called():
+    model = models.Sequential([layers.Input((4,)), layers.Dense(1)])
+    origins = {node.origin for node in keras.to_graph(model).nodes}
+    assert all("test_keras.py" in origin for origin in origins)

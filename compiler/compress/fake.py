@@ -17,15 +17,16 @@ import numpy as np
 from ..autodiff.parameters import with_parameters
 from ..ir.builder import Tensor
 from ..ir.graph import Graph, Node, Value
-from ..ir.types import F32, I8, U8, dtype_of
+from ..ir.types import F16, F32, I8, U8, dtype_of
 from .insert import Inserter
 from .quantize import Plan
 from .recipe import Scale
-from .rounding.grid import as_rows, rounded
+from .rounding.grid import Grid, as_rows, rounded, short_scales
 from .weights import Narrow, narrow
 
 FACTOR = ".scale"  # behind the name of what a factor scales
 LEAST = np.float32(1e-12)  # of a scale in training
+HALF = np.finfo(np.float16)
 
 Arrays = dict[str, np.ndarray]
 
@@ -75,10 +76,20 @@ def trained_plan(plan: Plan, values: Mapping[str, np.ndarray]) -> Plan:
     return trained
 
 
-def _scaled(scale: Any, factor: np.ndarray | None) -> np.ndarray:
+def _scaled(scale: Any, factor: np.ndarray | None, halves: bool = False) -> np.ndarray:
     """As the graph computes it, in f32."""
     scale = np.asarray(scale, np.float32)
-    return scale if factor is None else np.maximum(scale * np.float32(factor), LEAST)
+    if factor is None:
+        return scale
+    scale = scale * np.float32(factor)
+    if halves:
+        return np.clip(scale, HALF.tiny, HALF.max).astype(np.float16).astype(np.float32)
+    return np.maximum(scale, LEAST)
+
+
+def _in_halves(scale: np.ndarray, grid: Grid) -> bool:
+    """Whether scales of blocks are stored in f16, and so are trained as numbers of f16."""
+    return bool(grid.block) and short_scales(scale).dtype == np.float16
 
 
 def rounded_again(
@@ -90,7 +101,7 @@ def rounded_again(
     if factor is not None:
         turned = grid.block and old.axis == 1
         factor = np.asarray(factor).T if turned else np.asarray(factor).reshape(scale.shape)
-        scale = _scaled(scale, factor)
+        scale = _scaled(scale, factor, _in_halves(scale, grid))
     found = rounded(rows, scale, old.rounded.zero, grid).called(method or old.rounded.method)
     return narrow(found, w.shape, old.axis)
 
@@ -105,14 +116,18 @@ class Fake(Inserter):
         scales = plan.scales if plan.is_static else {}
         super().__init__(plan.candidates, active, scales, plan.recipe)
 
-    def _factored(self, scale: np.ndarray, name: str) -> Tensor:
+    def _factored(self, scale: np.ndarray, name: str, halves: bool = False) -> Tensor:
         b = self.edit.b
         s = b.constant(np.asarray(scale, np.float32))
         if not self.learn_scales:
             return s
         r = b.constant(np.ones(s.shape, np.float32), name=name + FACTOR)
         self.factors.add(r.value.name)
-        return b.maximum(s * r, b.scalar(LEAST, F32))
+        if not halves:
+            return b.maximum(s * r, b.scalar(LEAST, F32))
+        s = b.minimum(b.maximum(s * r, b.scalar(HALF.tiny, F32)), b.scalar(HALF.max, F32))
+        # Difference and sum are exact: the half, with the gradient of s.
+        return s + b.stop_gradient(s.cast(F16).cast(F32) - s)
 
     def _rounded(self, value: Value, scale: Scale) -> Tensor:
         b, dtype = self.edit.b, dtype_of(self.recipe.activations)
@@ -135,14 +150,14 @@ class Fake(Inserter):
         r, b = found.rounded, self.edit.b
         grid, axis = r.grid, found.axis or 0
         dtype = I8 if grid.low < 0 else U8
-        scale, zero = r.scale, r.zero
+        scale, zero, halves = r.scale, r.zero, _in_halves(r.scale, grid)
         if grid.block:  # [rows, blocks], as the weights [k, rows] lie
             axis, scale, zero = 1 - axis, scale.T if axis else scale, zero.T if axis else zero
         else:
             scale, zero = (t[0, 0] if found.axis is None else t[:, 0] for t in (scale, zero))
         return b.fake_quantize(
             w,
-            self._factored(scale, name),
+            self._factored(scale, name, halves),
             None if grid.symmetric else b.constant(zero.astype(dtype.numpy)),
             axis=axis,
             dtype=dtype,

@@ -26,11 +26,7 @@ def trainer_class(NumpyTrainer: type) -> type:
 
         def __init__(self) -> None:
             super().__init__()
-            self.train_function: Callable | None = None
-
-        def compile(self, *args: Any, **kwargs: Any) -> None:
-            super().compile(*args, **kwargs)
-            self.train_function = self.test_function = self.predict_function = None
+            self.train_function: Callable | None = None  # compile() forgets all three
 
         def _step_variables(self) -> list:
             """What a step may read and assign."""

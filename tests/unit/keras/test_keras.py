@@ -154,3 +154,26 @@ def test_nodes_say_where_a_user_called():
     model = models.Sequential([layers.Input((4,)), layers.Dense(1)])
     origins = {node.origin for node in keras.to_graph(model).nodes}
     assert all("test_keras.py" in origin for origin in origins)
+
+
+def test_a_loaded_model_is_compiled(tmp_path):
+    x, y = data()
+    model = models.Sequential([layers.Input((4,)), layers.Dense(1)])
+    model.compile(optimizer="adam", loss="mse")
+    model.fit(x, y, verbose=0)
+    model.save(tmp_path / "m.keras")
+    again = models.load_model(tmp_path / "m.keras")
+    assert again.evaluate(x, y, verbose=0) == model.evaluate(x, y, verbose=0)
+    model.fit(x, y, shuffle=False, verbose=0)
+    again.fit(x, y, shuffle=False, verbose=0)
+    np.testing.assert_array_equal(again.get_weights()[0], model.get_weights()[0])
+
+
+def test_compiling_again_takes_the_new_loss():
+    x, y = data()
+    model = models.Sequential([layers.Input((4,)), layers.Dense(1)])
+    for loss in ("mse", "mae"):
+        model.compile(optimizer=keras.optimizers.SGD(0.0), loss=loss)
+        (found,) = model.fit(x, y, verbose=0).history["loss"]
+        error = model.predict(x, verbose=0) - y
+        assert found == pytest.approx(np.mean(error**2 if loss == "mse" else abs(error)), rel=1e-5)

@@ -40,6 +40,7 @@ EXTRAS = {
     "images": (("PIL",), "image files as inputs, ImageDecoder"),
     "text": (("re2",), "RegexFullMatch, StringSplit by patterns"),
     "sign": (("cryptography",), "tessel sign, --trust"),
+    "keras": (("keras", "scipy"), "tessel.keras"),
     "bench": (("onnxruntime", "openvino", "matplotlib"), "other engines, tessel bench --plot"),
 }
 USED = (

@@ -34,6 +34,7 @@ ALLOWED = {
     "compiler/ops/internal/winograd.py: whole_matrices": "the same of integers",
     "compiler/ir/bounds.py: _context": "of one reading or compilation: `within_context` ends it",
     "compiler/ir/types.py: _others": "the dtypes that there are",
+    "frontends/native/tree.py: CLASSES": "classes that users made trees of",
     "frontends/onnx/file/schema.py: _schema": "one for each operator that ONNX has",
     "frontends/onnx/write/types.py: schema_types": "one for each operator that is written",
     "frontends/user/onnx_entry.py: _OWN": "users' ops, until they are removed",

@@ -6,6 +6,9 @@ import llvmlite.ir as ir
 
 from ..base.types import vector
 
+# What GCC's manual calls a register for vectors, "Constraints for Particular Machines".
+VECTOR = {"x86_64": "v", "i686": "v", "aarch64": "w", "arm64": "w", "riscv64": "vr"}
+
 
 def hidden(b: ir.IRBuilder, value: ir.Value) -> ir.Value:
     """A pointer or a number in a register of which LLVM does not know where it comes from."""
@@ -32,11 +35,13 @@ def opaque(b: ir.IRBuilder, value: ir.Value) -> ir.Value:
     return empty if full == lanes else _lanes(b, empty, range(lanes))
 
 
-def together(b: ir.IRBuilder, values: Sequence[ir.Value]) -> list[ir.Value]:
+def together(b: ir.IRBuilder, values: Sequence[ir.Value], arch: str) -> list[ir.Value]:
     """Vectors and pointers that are all known before any use of what this returns: what comes
     after is not moved before, however many registers the target's scheduler expects to have."""
+    if arch not in VECTOR:
+        return list(values)
     types = [v.type for v in values]
-    letters = ["r" if isinstance(t, ir.PointerType) else "v" for t in types]
+    letters = ["r" if isinstance(t, ir.PointerType) else VECTOR[arch] for t in types]
     marks = ",".join([*(f"={c}" for c in letters), *map(str, range(len(values)))])
     found = b.asm(ir.FunctionType(ir.LiteralStructType(types), types), "", marks, values, False)
     return [b.extract_value(found, i) for i in range(len(values))]

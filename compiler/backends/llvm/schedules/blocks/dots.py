@@ -110,7 +110,7 @@ def in_order(sums: Sequence[Dots], *places: ir.Value) -> list[ir.Value]:
         return list(places)
     parts = [p for d in sums for p in (d.pairs if first.way == "pairs" else [d.total_])]
     known = [p for p in parts if p is not None]
-    after = together(b, [*known, *places])
+    after = together(b, [*known, *places], first.target.triple.partition("-")[0])
     values = iter(after)
     parts = [p if p is None else next(values) for p in parts]
     for i, d in enumerate(sums):

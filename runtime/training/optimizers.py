@@ -62,9 +62,8 @@ class Adam(Optimizer):
         (m, v), (beta1, beta2) = state, self.betas
         m = m * beta1 + g * (1 - beta1)
         v = v * beta2 + g * g * (1 - beta2)
-        step = lr / (1 - b.pow(b.scalar(beta1, t.dtype), t))
-        denominator = b.sqrt(v / (1 - b.pow(b.scalar(beta2, t.dtype), t))) + self.eps
-        return m / denominator * step, [m, v]
+        denominator = b.sqrt(v / _left(b, beta2, t)) + self.eps
+        return m / denominator * (lr / _left(b, beta1, t)), [m, v]
 
 
 @dataclass(frozen=True)

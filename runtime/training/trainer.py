@@ -295,9 +295,11 @@ class Trainer:
 
 
 def _as_kind(x: Any, dtype: np.dtype) -> np.ndarray:
-    """An array; numbers of the same kind take the input's width."""
-    x = np.asarray(x)
-    same = x.dtype.kind == np.dtype(dtype).kind and x.dtype.kind in "fiu"
+    """An array; numbers of the same kind take the input's width, integers where all of them fit."""
+    x, dtype = np.asarray(x), np.dtype(dtype)
+    same = x.dtype.kind == dtype.kind and x.dtype.kind in "fiu"
+    if same and dtype.kind != "f" and dtype.itemsize < x.dtype.itemsize and x.size:
+        same = np.iinfo(dtype).min <= x.min() and x.max() <= np.iinfo(dtype).max
     return x.astype(dtype, copy=False) if same else x
 
 

@@ -6,6 +6,7 @@ number, or one for each axis; `padding` may be "same" where the stride is 1.
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -55,7 +56,7 @@ class Convolution(Module):
 
     def forward(self, s: Scope, x: Array) -> Array:
         bias = [s.bias] if s.has("bias") else []
-        return F.conv(
+        return self._convolve(
             x,
             s.weight,
             *bias,
@@ -64,6 +65,9 @@ class Convolution(Module):
             dilations=self.dilations,
             group=self.groups,
         )
+
+    def _convolve(self, *inputs: Array, **options: Any) -> Array:
+        return F.conv(*inputs, **options)
 
 
 class Conv1d(Convolution):
@@ -114,18 +118,8 @@ class ConvTranspose(Convolution):
         )
         self.output_padding = sizes(output_padding, self.axes)
 
-    def forward(self, s: Scope, x: Array) -> Array:
-        bias = [s.bias] if s.has("bias") else []
-        return F.conv_transpose(
-            x,
-            s.weight,
-            *bias,
-            strides=self.strides,
-            pads=self.pads,
-            dilations=self.dilations,
-            group=self.groups,
-            output_padding=self.output_padding,
-        )
+    def _convolve(self, *inputs: Array, **options: Any) -> Array:
+        return F.conv_transpose(*inputs, output_padding=self.output_padding, **options)
 
 
 class ConvTranspose1d(ConvTranspose):
